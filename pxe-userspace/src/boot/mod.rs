@@ -1,0 +1,1 @@
+//! What a machine is told to boot: iPXE scripts and Talos kernel arguments. Pure.

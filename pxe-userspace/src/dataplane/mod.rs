@@ -1,0 +1,1 @@
+//! Frames in, frames out: XDP attach, map sync, AF_XDP workers, the kernel-socket fallback.

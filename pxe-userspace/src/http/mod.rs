@@ -1,0 +1,1 @@
+//! The boot HTTP server (artifacts by sendfile, scripts, Matchbox's routes) and the admin listener.

@@ -1,0 +1,190 @@
+//! What happened to a machine, and the hand-over that never blocks.
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use pxe_common::MacAddr;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+/// One step of one machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BootEvent {
+    /// The machine.
+    pub mac: MacAddr,
+    /// When it happened.
+    pub at: SystemTime,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// Which program asks by DHCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientKind {
+    /// PXE firmware (option 60 `PXEClient`), or U-Boot.
+    Pxe,
+    /// UEFI HTTP boot (option 60 `HTTPClient`).
+    HttpBoot,
+    /// iPXE (option 77 or 175).
+    Ipxe,
+    /// Anything else: an operating system.
+    Plain,
+}
+
+/// The kind of file that a machine loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArtifactKind {
+    /// iPXE itself, or another network boot program.
+    Loader,
+    /// An iPXE script.
+    Script,
+    /// A kernel.
+    Kernel,
+    /// An initramfs.
+    Initramfs,
+    /// Any other file below the artifacts directory.
+    Other,
+}
+
+/// How a file travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// RFC 1350.
+    Tftp,
+    /// RFC 9112.
+    Http,
+}
+
+/// What happened. Variants carry what a person would ask next.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum EventKind {
+    /// DHCPDISCOVER came in.
+    Discover {
+        /// Which program asks.
+        client: ClientKind,
+        /// Option 93, where it came (IANA's processor architecture types).
+        client_architecture: Option<u16>,
+    },
+    /// DHCPOFFER went out.
+    Offer {
+        /// The address offered; absent in ProxyDHCP.
+        address: Option<Ipv4Addr>,
+        /// The boot file named, where one is.
+        boot_file: Option<Arc<str>>,
+    },
+    /// DHCPREQUEST came in.
+    Request {
+        /// Which program asks.
+        client: ClientKind,
+        /// Option 93, where it came.
+        client_architecture: Option<u16>,
+    },
+    /// DHCPACK went out.
+    Ack {
+        /// The address acknowledged; absent in ProxyDHCP and for DHCPINFORM.
+        address: Option<Ipv4Addr>,
+        /// Which program asked. `Plain` means that an operating system runs.
+        client: ClientKind,
+        /// The boot file named, where one is.
+        boot_file: Option<Arc<str>>,
+    },
+    /// DHCPNAK went out.
+    Nak {
+        /// Why, in words for a person.
+        reason: &'static str,
+    },
+    /// DHCPDECLINE came in: the machine found its address in use.
+    Decline {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// DHCPRELEASE came in.
+    Release,
+    /// A DHCP packet of this machine was left unanswered.
+    Ignored {
+        /// Why, in words for a person.
+        reason: &'static str,
+    },
+    /// A file was asked for.
+    Requested {
+        /// What it is.
+        artifact: ArtifactKind,
+        /// How it travels.
+        transport: Transport,
+        /// The path as the machine named it.
+        path: Arc<str>,
+    },
+    /// The last byte of a file was handed over (TFTP: acknowledged).
+    Done {
+        /// What it is.
+        artifact: ArtifactKind,
+        /// How it travelled.
+        transport: Transport,
+        /// The path as the machine named it.
+        path: Arc<str>,
+        /// Bytes of the file that were sent.
+        bytes: u64,
+        /// From request to last byte.
+        took: Duration,
+    },
+    /// A file was refused, or its transfer broke off.
+    Failed {
+        /// What it is.
+        artifact: ArtifactKind,
+        /// How it travelled.
+        transport: Transport,
+        /// The path as the machine named it.
+        path: Arc<str>,
+        /// Bytes sent before it failed.
+        bytes: u64,
+        /// Why, in words for a person.
+        reason: Arc<str>,
+    },
+    /// The firmware's architecture is not the one in the spec.
+    WrongArchitecture {
+        /// Option 93 of the firmware.
+        client_architecture: u16,
+    },
+    /// The machine was told to boot from its own disk.
+    SentToDisk,
+}
+
+/// The sending half of the journal. Cloned into every worker.
+#[derive(Clone, Debug)]
+pub struct EventSink {
+    sender: mpsc::Sender<BootEvent>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl EventSink {
+    /// A sink and the receiving half, with room for `capacity` events that nobody has read yet.
+    #[must_use]
+    pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<BootEvent>) {
+        let (sender, receiver) = mpsc::channel(capacity);
+        (Self { sender, dropped: Arc::default() }, receiver)
+    }
+
+    /// Hands the event over. Never blocks: when the journal lags by the whole capacity, the event is
+    /// counted and forgotten.
+    pub fn send(&self, mac: MacAddr, at: SystemTime, kind: EventKind) {
+        if self.sender.try_send(BootEvent { mac, at, kind }).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Events forgotten so far.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,5 @@
+//! Boot events: what every machine did and when, kept in memory per machine.
+
+pub mod event;
+
+pub use event::{BootEvent, EventKind, EventSink};

@@ -1,0 +1,15 @@
+//! pxed: one process that network-boots a fleet from its cluster spec.
+//!
+//! Data flows one way: cluster spec → [`inventory`] → [`dataplane`], [`tftp`], [`http`] → [`journal`].
+
+pub mod artifacts;
+pub mod boot;
+pub mod cli;
+pub mod dataplane;
+pub mod dhcp;
+pub mod http;
+pub mod inventory;
+pub mod journal;
+pub mod rehearse;
+pub mod spec;
+pub mod tftp;

@@ -1,0 +1,3 @@
+//! The `pxed` binary. Everything is in the library.
+
+fn main() {}

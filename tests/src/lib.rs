@@ -1,0 +1,1 @@
+//! The lab: network namespaces, veth pairs, bridges, QEMU guests, and what they are made of.
