@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fmt, net::Ipv4Addr, path::Path, sync::Arc};
 
+use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
 use serde::Serialize;
 
@@ -39,10 +40,12 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootPolicy {
-    /// At every power-on.
+    /// Until it has been seen to run from its own disk, so that an install loop cannot happen.
     #[default]
+    Auto,
+    /// At every power-on.
     Always,
-    /// Until it came up once; afterwards it is sent to its disk.
+    /// Until it was given its kernel once; afterwards it is sent to its disk.
     Once,
     /// Not at all: it is sent to its disk.
     Hold,
@@ -100,6 +103,9 @@ pub struct Machine {
     /// Where the spec names it.
     pub source: Source,
 }
+
+/// The inventory in force. Readers load it for each packet or request; a reload stores the next one.
+pub type SharedInventory = Arc<ArcSwap<Inventory>>;
 
 /// Every machine of every cluster: an immutable snapshot, swapped whole when the spec changes.
 #[derive(Debug, Default)]

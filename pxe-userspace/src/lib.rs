@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: cluster spec → [`inventory`] → [`dataplane`], [`tftp`], [`http`] → [`journal`].
 
+pub mod admin;
 pub mod artifacts;
 pub mod boot;
 pub mod cli;

@@ -1,3 +1,7 @@
 //! The `pxed` binary. Everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pxe_userspace::cli::main()
+}

@@ -1,1 +1,58 @@
-//! The command line.
+//! The command line: one file a subcommand, each with its `Args` and its `run`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod rehearse;
+pub mod run;
+pub mod status;
+pub mod validate;
+
+/// Network-boots a fleet of bare-metal machines from its cluster spec.
+#[derive(Debug, Parser)]
+#[command(name = "pxed", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer DHCP, TFTP and HTTP for the machines of a cluster spec
+    Run(run::Args),
+    /// Check a cluster spec and print every error with file, line and field
+    Validate(validate::Args),
+    /// Show the fleet by stage, as a running pxed sees it
+    Status(status::StatusArgs),
+    /// Follow boot events as they happen
+    Watch(status::WatchArgs),
+    /// Say how far a machine came, what it waits for and what to do
+    Explain(status::MachineArgs),
+    /// Keep a machine from booting over the network: it is sent to its disk
+    Hold(status::MachineArgs),
+    /// Take back a hold, and let a machine that was installed boot over the network again
+    Release(status::MachineArgs),
+    /// Boot simulated machines against a running responder and report every step
+    Rehearse(rehearse::Args),
+}
+
+/// Parses the command line and runs the subcommand. Errors go to standard error, the whole chain of
+/// causes in one line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Validate(args) => validate::run(args),
+        Command::Status(args) => status::status(args),
+        Command::Watch(args) => status::watch(args),
+        Command::Explain(args) => status::explain(args),
+        Command::Hold(args) => status::hold(args),
+        Command::Release(args) => status::release(args),
+        Command::Rehearse(args) => rehearse::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("pxed: {error:#}");
+        ExitCode::FAILURE
+    })
+}
