@@ -1,1 +1,5 @@
 //! Frames in, frames out: XDP attach, map sync, AF_XDP workers, the kernel-socket fallback.
+
+pub mod afxdp;
+pub mod interface;
+pub mod packet_socket;
