@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod options;
 pub mod rehearse;
 pub mod run;
 pub mod status;
