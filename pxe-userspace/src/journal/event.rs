@@ -13,6 +13,8 @@ use pxe_common::MacAddr;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use crate::boot::loader::LoaderFile;
+
 /// One step of one machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BootEvent {
@@ -64,6 +66,17 @@ pub enum Transport {
     Http,
 }
 
+/// What a DHCP reply told a machine to boot. In JSON, the loader's file name or `script`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootFileName {
+    /// The machine's iPXE script.
+    Script,
+    /// A network boot program.
+    #[serde(untagged)]
+    Loader(LoaderFile),
+}
+
 /// What happened. Variants carry what a person would ask next.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -80,7 +93,7 @@ pub enum EventKind {
         /// The address offered; absent in ProxyDHCP.
         address: Option<Ipv4Addr>,
         /// The boot file named, where one is.
-        boot_file: Option<Arc<str>>,
+        boot_file: Option<BootFileName>,
     },
     /// DHCPREQUEST came in.
     Request {
@@ -96,7 +109,7 @@ pub enum EventKind {
         /// Which program asked. `Plain` means that an operating system runs.
         client: ClientKind,
         /// The boot file named, where one is.
-        boot_file: Option<Arc<str>>,
+        boot_file: Option<BootFileName>,
     },
     /// DHCPNAK went out.
     Nak {
