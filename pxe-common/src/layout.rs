@@ -16,9 +16,15 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const SETTINGS: &str = "SETTINGS";
 /// The name of the XDP program in the object.
 pub const PROGRAM: &str = "pxed";
-/// The global (`u8`) that says how much the program remarks through aya-log: 0 nothing, which is the
-/// default and costs nothing, 2 warnings, 4 debugging. Set it before the program is loaded.
+/// The global (`u8`) that says how much the program remarks through aya-log. It is set before the program
+/// is loaded, so that the verifier can remove what is not wanted.
 pub const LOG_LEVEL: &str = "LOG_LEVEL";
+/// [`LOG_LEVEL`]: nothing. The default; costs nothing.
+pub const LOG_SILENT: u8 = 0;
+/// [`LOG_LEVEL`]: when a known machine is not answered. aya-log's number for warnings.
+pub const LOG_WARN: u8 = 2;
+/// [`LOG_LEVEL`]: also each malformed frame. aya-log's number for debugging.
+pub const LOG_DEBUG: u8 = 4;
 
 /// Room in [`MACHINES`] unless userspace asks for more at load time.
 pub const MACHINES_CAPACITY: u32 = 131_072;
