@@ -145,13 +145,18 @@ pub fn answer<'m>(
     if !giaddr.is_unspecified() && (giaddr == server.address || !is_host(giaddr)) {
         return Answer::Silence(Reason::BadRelay);
     }
+    let to_boot_server = arrival.destination.port() == BOOT_SERVER_PORT;
+    // In ProxyDHCP, addresses are the other server's matter.
+    if server.mode == Mode::Proxy && !to_boot_server && query.message() != MessageType::Discover {
+        return Answer::Silence(Reason::NothingToSay);
+    }
     // A client that chose another server tells every server so by that server's identifier.
     let ours = |id: Ipv4Addr| id == server.address || Some(id) == client.relay.server_id_override;
     if query.message() != MessageType::Discover && query.server_id().is_some_and(|id| !ours(id)) {
         return Answer::Silence(Reason::OtherServer);
     }
     let deciding = Deciding { question, machine, server, disposition };
-    if arrival.destination.port() == BOOT_SERVER_PORT {
+    if to_boot_server {
         return deciding.boot_server();
     }
     match (server.mode, query.message()) {
@@ -159,12 +164,8 @@ pub fn answer<'m>(
         (Mode::Server, MessageType::Request) => deciding.request(),
         (Mode::Server, MessageType::Inform) => deciding.inform(),
         (Mode::Proxy, MessageType::Discover) => deciding.proxy_offer(),
-        // Addresses are the other server's matter.
-        (Mode::Proxy, MessageType::Request | MessageType::Inform) => Answer::Silence(Reason::NothingToSay),
-        (_, MessageType::Decline | MessageType::Release) => Answer::Silence(Reason::NoReplyDue),
-        (_, MessageType::Offer | MessageType::Ack | MessageType::Nak | MessageType::Other(_)) => {
-            Answer::Silence(Reason::NotAClientMessage)
-        }
+        (Mode::Server, MessageType::Decline | MessageType::Release) => Answer::Silence(Reason::NoReplyDue),
+        _ => Answer::Silence(Reason::NotAClientMessage),
     }
 }
 

@@ -161,7 +161,7 @@ pub fn respond<M: Deref<Target = Machine>>(
         }),
     };
     if let Err(reason) = verdict
-        && !matches!(reason, Reason::NoReplyDue | Reason::SentToDisk)
+        && !matches!(reason, Reason::NoReplyDue | Reason::NothingToSay | Reason::SentToDisk)
     {
         events.push(EventKind::Ignored { reason: reason.text() });
     }

@@ -29,7 +29,7 @@ pub enum Reason {
     NoAddress,
     /// The relay says that the machine is on a network where its address does not belong.
     WrongNetwork,
-    /// ProxyDHCP has nothing for this client: it wants an address, which is the other server's to give.
+    /// ProxyDHCP has nothing for this message: it is about an address, which is the other server's to give.
     NothingToSay,
     /// The machine boots from its disk, and silence is how this firmware goes on to it.
     SentToDisk,
@@ -112,7 +112,7 @@ impl Reason {
             Self::WrongNetwork => {
                 "the relay places the machine on a network where its address does not belong; check the cabling or the spec"
             }
-            Self::NothingToSay => "the machine asked for an address only, which is the other DHCP server's to give",
+            Self::NothingToSay => "the message is about an address, which is the other DHCP server's to give",
             Self::SentToDisk => "the machine is to boot from its disk",
             Self::NoReplyDue => "the message needs no reply",
             Self::NoRoom => "the reply is longer than what the machine or its relay left room for",
