@@ -14,6 +14,8 @@ use rustix::{
     io::Errno,
 };
 
+use super::names;
+
 /// A file of the store, opened for reading.
 #[derive(Debug)]
 pub struct OpenArtifact {
@@ -33,6 +35,8 @@ pub struct Store {
     root: PathBuf,
     /// Opened once, so that every name resolves below the very same directory whatever happens to its path.
     directory: OnceLock<OwnedFd>,
+    /// The files of the host that stand in for a loader of this name, best first.
+    stand_ins: fn(&[u8]) -> &'static [&'static str],
 }
 
 /// Why a path was not opened.
@@ -82,10 +86,16 @@ impl Store {
     /// [`Store::check`] says whether it is there now.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        let store = Self { root, directory: OnceLock::new() };
+        let store = Self { root, directory: OnceLock::new(), stand_ins: names::stand_ins };
         // What keeps it from opening is told by `check`, and at each open.
         let _ = store.directory();
         store
+    }
+
+    /// A store whose content does not depend on what is installed on the host.
+    #[cfg(test)]
+    pub(crate) fn without_stand_ins(root: PathBuf) -> Self {
+        Self { stand_ins: |_| &[], ..Self::new(root) }
     }
 
     /// The directory.
@@ -112,19 +122,27 @@ impl Store {
     ///
     /// Loaders spell paths in their own ways, so leading slashes (GRUB) and empty and `.` components are
     /// left out, and a backslash (Windows' boot manager) separates like a slash. An absolute path thus
-    /// names a file below the root, never one of the host.
+    /// names a file below the root, never one of the host. A well-known loader that is not there is taken from where
+    /// Debian's package `ipxe` puts it.
     ///
     /// # Errors
     ///
     /// A [`Refusal`] says why not.
     pub fn open(&self, path: &[u8]) -> Result<OpenArtifact, Refusal> {
         let name = relative(path)?;
+        match self.open_below(&name) {
+            Err(refusal @ Refusal::NotFound) => {
+                (self.stand_ins)(&name).iter().find_map(|file| open_host(file).ok()).ok_or(refusal)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_below(&self, name: &[u8]) -> Result<OpenArtifact, Refusal> {
         let directory = self.directory().map_err(|_| Refusal::Unreadable)?;
-        // Without O_NONBLOCK a FIFO would stall the caller until somebody writes to it.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         // EAGAIN: somebody renamed something while the kernel followed a `..` of a symbolic link.
         let opened = (0..RENAME_RETRIES)
-            .map(|_| openat2(directory, &name, flags, Mode::empty(), BENEATH))
+            .map(|_| openat2(directory, name, READ, Mode::empty(), BENEATH))
             .find(|opened| !matches!(opened, Err(Errno::AGAIN)));
         let file = opened.unwrap_or(Err(Errno::AGAIN)).map_err(refusal)?;
         OpenArtifact::new(file.into())
@@ -139,6 +157,15 @@ impl Store {
         Ok(self.directory.get_or_init(|| opened))
     }
 }
+
+/// Opens a stand-in: a path of our own, so symbolic links may lead anywhere.
+fn open_host(file: &str) -> Result<OpenArtifact, Refusal> {
+    let file = rustix::fs::openat(CWD, file, READ, Mode::empty()).map_err(refusal)?;
+    OpenArtifact::new(file.into())
+}
+
+/// Without O_NONBLOCK a FIFO would stall the caller until somebody writes to it.
+const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 
 /// Nothing above the root, no absolute symbolic link, no link of /proc.
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
@@ -289,6 +316,18 @@ mod tests {
         fs::write(root.join("kernel"), "a kernel").unwrap();
         store.check().unwrap();
         assert_eq!(store.open(b"kernel").unwrap().length, 8);
+    }
+
+    #[test]
+    fn a_loader_that_is_not_there_is_taken_from_the_host() {
+        let (directory, mut store) = store();
+        const STAND_INS: &[&str] = &["/nowhere/ipxe.efi", "/proc/self/exe"];
+        store.stand_ins = |name| if name == b"ipxe.efi" { STAND_INS } else { &[] };
+        let host = fs::metadata("/proc/self/exe").unwrap().len();
+        assert_eq!(store.open(b"/ipxe.efi").map(|artifact| artifact.length), Ok(host));
+        assert_eq!(store.open(b"sub/ipxe.efi").map(|_| ()), Err(Refusal::NotFound));
+        fs::write(directory.path().join("root/ipxe.efi"), "ours").unwrap();
+        assert_eq!(store.open(b"ipxe.efi").map(|artifact| artifact.length), Ok(4));
     }
 
     proptest! {
