@@ -6,12 +6,16 @@
 //! A test that lacks something that it needs (root, a tool, the network) is skipped and says so; with
 //! `PXED_TESTS_REQUIRE_ALL=1` it fails instead. See [`requires`] and [`suite`].
 
+pub mod build;
+pub mod guest;
 pub mod namespace;
 pub mod process;
+pub mod pxed;
 pub mod requires;
 pub mod suite;
 pub mod topology;
 
 pub use namespace::Namespace;
 pub use process::Process;
+pub use pxed::Pxed;
 pub use topology::Bridged;
