@@ -1,1 +1,5 @@
 //! What a machine is told to boot: iPXE scripts and Talos kernel arguments. Pure.
+
+pub mod ipxe;
+pub mod script;
+pub mod talos;
