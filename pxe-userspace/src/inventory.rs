@@ -1,6 +1,13 @@
 //! The fleet as the program uses it: validated, immutable, looked up by MAC and by address.
 
-use std::{collections::HashMap, fmt, net::Ipv4Addr, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, Hasher},
+    net::Ipv4Addr,
+    path::Path,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
@@ -52,7 +59,7 @@ pub enum BootPolicy {
 }
 
 /// Where pxed answers: `pxeServerSpec` of a `TalosCluster`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Site {
     /// The Linux network interface.
     pub interface: Arc<str>,
@@ -107,12 +114,56 @@ pub struct Machine {
 /// The inventory in force. Readers load it for each packet or request; a reload stores the next one.
 pub type SharedInventory = Arc<ArcSwap<Inventory>>;
 
+/// Hashes hardware and network addresses by a multiplication, as rustc's FxHash does. An address
+/// is looked up for each packet, and the keys of the tables come from the spec alone, so nobody
+/// from outside can choose them to collide.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        // The table takes its bucket from the low bits and its tag from the high ones, while a multiplication
+        // mixes upwards only.
+        self.0.rotate_left(26)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let word = chunk.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+            self.write_u64(word);
+        }
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(u64::from(word));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    /// The length of an array, which is the same for all keys of a table.
+    fn write_usize(&mut self, _length: usize) {}
+}
+
+/// Makes an [`AddressHasher`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AddressHashBuilder;
+
+impl BuildHasher for AddressHashBuilder {
+    type Hasher = AddressHasher;
+
+    fn build_hasher(&self) -> AddressHasher {
+        AddressHasher::default()
+    }
+}
+
 /// Every machine of every cluster: an immutable snapshot, swapped whole when the spec changes.
 #[derive(Debug, Default)]
 pub struct Inventory {
     machines: Vec<Arc<Machine>>,
-    by_mac: HashMap<MacAddr, usize>,
-    by_address: HashMap<Ipv4Addr, usize>,
+    by_mac: HashMap<MacAddr, u32, AddressHashBuilder>,
+    by_address: HashMap<Ipv4Addr, u32, AddressHashBuilder>,
 }
 
 impl Inventory {
@@ -120,8 +171,8 @@ impl Inventory {
     /// machines that share one, the later is found.
     #[must_use]
     pub fn new(machines: Vec<Arc<Machine>>) -> Self {
-        let by_mac = machines.iter().enumerate().map(|(index, machine)| (machine.mac, index)).collect();
-        let by_address = machines.iter().enumerate().map(|(index, machine)| (machine.address, index)).collect();
+        let by_mac = (0..).zip(&machines).map(|(index, machine)| (machine.mac, index)).collect();
+        let by_address = (0..).zip(&machines).map(|(index, machine)| (machine.address, index)).collect();
         Self { machines, by_mac, by_address }
     }
 
@@ -134,12 +185,12 @@ impl Inventory {
     /// The machine with this hardware address.
     #[must_use]
     pub fn by_mac(&self, mac: MacAddr) -> Option<&Arc<Machine>> {
-        self.by_mac.get(&mac).map(|&index| &self.machines[index])
+        self.by_mac.get(&mac).map(|&index| &self.machines[index as usize])
     }
 
     /// The machine that this address is reserved for.
     #[must_use]
     pub fn by_address(&self, address: Ipv4Addr) -> Option<&Arc<Machine>> {
-        self.by_address.get(&address).map(|&index| &self.machines[index])
+        self.by_address.get(&address).map(|&index| &self.machines[index as usize])
     }
 }
