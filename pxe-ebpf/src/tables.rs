@@ -4,7 +4,7 @@ use core::net::Ipv4Addr;
 
 use aya_ebpf::{
     bindings::xdp_action,
-    helpers::bpf_ktime_get_ns,
+    helpers::bpf_ktime_get_coarse_ns,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, XskMap},
     programs::XdpContext,
@@ -74,8 +74,10 @@ impl Tables for Kernel<'_> {
 
     #[inline(always)]
     fn now_ns(&self) -> u64 {
+        // Exact to a tick of the kernel, a few milliseconds: enough for a bucket, and 20 ns quicker than the
+        // exact clock. Since Linux 5.11.
         // SAFETY: the helper has no precondition.
-        unsafe { bpf_ktime_get_ns() }
+        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]

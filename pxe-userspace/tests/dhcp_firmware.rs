@@ -1,6 +1,8 @@
 //! Packets of real firmware, what they are taken for, and the exact reply to each, as goldens beside the
 //! captures. `PXED_BLESS=1` writes the goldens anew.
 
+#![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
+
 mod common;
 
 use std::{env, fmt::Write as _, fs, path::Path};

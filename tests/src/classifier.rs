@@ -179,7 +179,7 @@ pub struct Measurement {
 ///
 /// As [`Classifier::load`] and [`Classifier::fill`].
 pub fn measure(machines: u32, repeat: u32) -> Result<Vec<Measurement>> {
-    const ROUNDS: u32 = 5;
+    const ROUNDS: u32 = 20;
 
     let mut classifier = Classifier::load()?;
     // A bucket that works but never runs empty.

@@ -80,7 +80,7 @@ fn agree(case: &Case, kernel: &mut Classifier) -> Result<(), Failed> {
 
 /// Prints what a frame costs. `cargo test -p pxe-tests --test classifier -- --ignored --nocapture`
 fn time() -> Result<(), Failed> {
-    for measurement in measure(100_000, 1_000_000)? {
+    for measurement in measure(100_000, 200_000)? {
         println!("{:5} ns  {}", measurement.nanoseconds, measurement.name);
     }
     Ok(())

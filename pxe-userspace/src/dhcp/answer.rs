@@ -361,3 +361,6 @@ fn name(file: BootFile, server: &Server, mac: MacAddr) -> Text<127> {
     debug_assert!(written.is_ok(), "every name fits");
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,3 +145,6 @@ fn is_raspberry_pi(query: &Query<'_>, architecture: Option<u16>) -> bool {
             && (RASPBERRY_PI_MACS.iter().any(|prefix| mac.starts_with(prefix))
                 || query.option(code::MACHINE_ID).is_some_and(|id| id.get(1..4) == Some(b"RPi")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -333,3 +333,6 @@ impl Iterator for Options<'_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -266,3 +266,6 @@ fn put_at(out: &mut [u8], mut at: usize, code: u8, value: &[u8]) -> usize {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ pub mod encode;
 pub mod network;
 pub mod reason;
 pub mod relay;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod wire;
 

@@ -1,5 +1,6 @@
 //! What the DHCP tests share: captures, a machine, a server, a printer for messages.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{
     fmt::Write as _,
