@@ -75,6 +75,8 @@ fn name_of(machine: &Machine) -> String {
     }
 }
 
+/// What is loaded already is not loaded again, since a fleet whose initramfs is missing would otherwise load its
+/// kernels for nothing, again and again: `step` is the label to try again from.
 fn network_script(machine: &Machine, http_port: u16) -> String {
     let name = name_of(machine);
     let version = screen_text(&machine.version);
@@ -95,23 +97,27 @@ fn network_script(machine: &Machine, http_port: u16) -> String {
         script,
         "\n\
          :start\n\
-         set attempt:int32 0\n\
+         set attempt:int32 1\n\
          {settings}\
-         :try\n\
-         inc attempt\n\
+         :kernel\n\
          imgfree ||\n\
-         echo pxed: {name} loading kernel {version} (1/2), attempt ${{attempt}} of {ATTEMPTS}\n\
+         set step kernel\n\
+         echo pxed: {name} loading kernel {version} (1/2)\n\
          kernel {kernel} {words} || goto failed\n\
+         set step initramfs\n\
+         :initramfs\n\
          echo pxed: {name} loading initramfs {version} (2/2)\n\
          initrd --name {INITRD_NAME} {initramfs} || goto failed\n\
+         set step kernel\n\
          echo pxed: {name} starting the kernel\n\
          boot ||\n\
          \n\
          :failed\n\
          iseq ${{attempt}} {ATTEMPTS} && goto give_up ||\n\
-         echo pxed: {name} could not boot (the message above says why), next attempt in ${{attempt}} s\n\
+         echo pxed: {name} attempt ${{attempt}} of {ATTEMPTS} failed (the message above says why), trying again in ${{attempt}} s\n\
          sleep ${{attempt}}\n\
-         goto try\n\
+         inc attempt\n\
+         goto ${{step}}\n\
          \n\
          :give_up\n\
          echo pxed: {name} gave up after {ATTEMPTS} attempts\n\
