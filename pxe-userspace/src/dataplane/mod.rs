@@ -175,6 +175,11 @@ impl Dataplane {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
+    /// Stops to serve: the programs leave their interfaces, the workers end.
+    pub fn close(&mut self) {
+        self.ports.clear();
+    }
+
     /// The interfaces that are served.
     pub fn ports(&self) -> impl Iterator<Item = &Port> {
         self.ports.values()
