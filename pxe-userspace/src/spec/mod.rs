@@ -33,12 +33,14 @@ mod split;
 mod tests;
 mod tree;
 mod values;
+mod watch;
 
 use std::path::PathBuf;
 
 pub use self::{
     finding::{Finding, SpecErrors},
     loader::Loader,
+    watch::{WatchError, Watcher, watch},
 };
 use crate::inventory::Inventory;
 

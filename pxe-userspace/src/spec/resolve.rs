@@ -37,7 +37,7 @@ impl Placed {
         format!("{}:{}", self.file.display(), self.lines_before.saturating_add(at.line))
     }
 
-    fn from_note(&self, note: &Note) -> Finding {
+    fn noted(&self, note: &Note) -> Finding {
         self.finding(note.at, note.field.clone(), note.message.clone())
     }
 }
@@ -172,8 +172,8 @@ impl<'d> Resolver<'d> {
         let mut seen: HashMap<(&str, Key<'_>), (&Placed, &Object)> = HashMap::new();
         for document in documents {
             let notes = &document.content.notes;
-            new.resolved.errors.extend(notes.errors.iter().map(|note| document.from_note(note)));
-            new.resolved.warnings.extend(notes.warnings.iter().map(|note| document.from_note(note)));
+            new.resolved.errors.extend(notes.errors.iter().map(|note| document.noted(note)));
+            new.resolved.warnings.extend(notes.warnings.iter().map(|note| document.noted(note)));
             for resource in &document.content.resources {
                 let (kind, object) = match resource {
                     Resource::Cluster(cluster) => ("TalosCluster", &cluster.object),

@@ -261,15 +261,15 @@ pub(crate) fn push_key(field: &mut String, key: &str) {
 }
 
 /// Whether the mapping has this key already. Small mappings, which nearly all are, are simply looked through.
-fn is_repeated<'a>(entries: &[Entry<'a>], seen: &mut HashSet<Cow<'a, str>>, key: &Cow<'a, str>) -> bool {
+fn is_repeated<'a>(entries: &[Entry<'a>], seen: &mut HashSet<Cow<'a, str>>, key: &str) -> bool {
     const SMALL: usize = 16;
     if entries.len() < SMALL {
-        return entries.iter().any(|entry| entry.key == *key);
+        return entries.iter().any(|entry| entry.key == key);
     }
     if seen.is_empty() {
         seen.extend(entries.iter().map(|entry| entry.key.clone()));
     }
-    !seen.insert(key.clone())
+    !seen.insert(Cow::Owned(key.to_owned()))
 }
 
 fn key_text<'a>(node: &Node<'a>) -> Result<Cow<'a, str>, SyntaxError> {
