@@ -9,6 +9,7 @@
 pub mod artifacts;
 pub mod assets;
 pub mod build;
+pub mod classifier;
 pub mod cpio;
 pub mod guest;
 pub mod initramfs;
