@@ -6,9 +6,13 @@
 //! A test that lacks something that it needs (root, a tool, the network) is skipped and says so; with
 //! `PXED_TESTS_REQUIRE_ALL=1` it fails instead. See [`requires`] and [`suite`].
 
+pub mod artifacts;
+pub mod assets;
 pub mod build;
 pub mod classifier;
+pub mod cpio;
 pub mod guest;
+pub mod initramfs;
 pub mod namespace;
 pub mod process;
 pub mod pxed;
@@ -16,6 +20,8 @@ pub mod requires;
 pub mod suite;
 pub mod topology;
 
+pub use artifacts::Artifacts;
+pub use guest::{Firmware, Guest};
 pub use namespace::Namespace;
 pub use process::Process;
 pub use pxed::Pxed;

@@ -90,10 +90,19 @@ impl Process {
     ///
     /// When the time is up, or the process ended without having written it; with its last lines.
     pub fn wait_for_line(&self, pattern: &str, within: Duration) -> anyhow::Result<String> {
+        self.wait_for_any(&[pattern], within)
+    }
+
+    /// Waits for the first line that holds one of the patterns.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait_for_line`].
+    pub fn wait_for_any(&self, patterns: &[&str], within: Duration) -> anyhow::Result<String> {
         let deadline = Instant::now() + within;
         let mut state = self.output.lock();
         loop {
-            if let Some(line) = find_line(&state.bytes, pattern) {
+            if let Some(line) = find_line(&state.bytes, patterns) {
                 return Ok(line);
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -105,7 +114,12 @@ impl Process {
                 state = self.output.wait(state, left);
                 continue;
             };
-            bail!("{} was to write {pattern:?} but {problem}. Its last lines:\n{}", self.name, tail(&state.bytes));
+            bail!(
+                "{} was to write {:?} but {problem}. Its last lines:\n{}",
+                self.name,
+                patterns[0],
+                tail(&state.bytes)
+            );
         }
     }
 
@@ -196,12 +210,12 @@ fn read_along(output: &Arc<Output>, mut pipe: impl Read + Send + 'static) {
     });
 }
 
-/// The first complete line that holds the pattern. Consoles end lines with CR LF.
-fn find_line(bytes: &[u8], pattern: &str) -> Option<String> {
+/// The first complete line that holds one of the patterns. Consoles end lines with CR LF.
+fn find_line(bytes: &[u8], patterns: &[&str]) -> Option<String> {
     let end = bytes.iter().rposition(|&byte| byte == b'\n')?;
     String::from_utf8_lossy(&bytes[..end])
         .split('\n')
-        .find(|line| line.contains(pattern))
+        .find(|line| patterns.iter().any(|pattern| line.contains(pattern)))
         .map(|line| line.trim_matches('\r').to_owned())
 }
 
@@ -235,7 +249,7 @@ mod tests {
 
     #[test]
     fn an_unfinished_line_does_not_count() {
-        assert_eq!(find_line(b"a=1\r\nb=2", "b"), None);
-        assert_eq!(find_line(b"a=1\r\nb=2\r\n", "b"), Some("b=2".to_owned()));
+        assert_eq!(find_line(b"a=1\r\nb=2", &["b"]), None);
+        assert_eq!(find_line(b"a=1\r\nb=2\r\n", &["b"]), Some("b=2".to_owned()));
     }
 }

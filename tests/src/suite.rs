@@ -20,7 +20,7 @@ pub fn test(name: &str, run: fn() -> anyhow::Result<()>) -> Trial {
                 eprintln!("SKIPPED {shown}: {skip}");
                 Ok(Completion::ignored_with(skip))
             }
-            _ => Err(Failed::from(format!("{error:?}"))),
+            _ => Err(Failed::from(format!("{error:#}"))),
         },
     })
 }
