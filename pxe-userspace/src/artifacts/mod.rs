@@ -7,7 +7,7 @@ mod store;
 pub use missing::{Missing, Problem, Severity, missing};
 pub use names::{
     BIOS_LOADER, EFI_ARM64_LOADER, EFI_IA32_LOADER, EFI_X64_LOADER, PLAIN_SCHEMATIC, efi_loader, initramfs_path,
-    kernel_path, kind_of,
+    is_optional, kernel_path, kind_of,
 };
 pub use store::{OpenArtifact, Refusal, Store, StoreError};
 

@@ -93,6 +93,15 @@ pub fn kind_of(path: &[u8]) -> ArtifactKind {
     }
 }
 
+/// Whether a boot program asks for a file of this name without expecting it to be there: iPXE for `autoexec.ipxe`, shim
+/// for certificates and revocations. That it is missing is no failure.
+#[must_use]
+pub fn is_optional(path: &[u8]) -> bool {
+    let name = path.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(path);
+    name == b"autoexec.ipxe"
+        || (name.ends_with(b".efi") && (name.starts_with(b"revocations") || name.starts_with(b"shim_certificate")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +134,20 @@ mod tests {
             ("", ArtifactKind::Other),
         ] {
             assert_eq!(kind_of(path.as_bytes()), kind, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_boot_programs_probe_for_is_optional() {
+        for (path, optional) in [
+            ("autoexec.ipxe", true),
+            ("/sub/autoexec.ipxe", true),
+            ("revocations_sku.efi", true),
+            ("shim_certificate_0.efi", true),
+            ("ipxe.efi", false),
+            ("autoexec.ipxe/kernel", false),
+        ] {
+            assert_eq!(is_optional(path.as_bytes()), optional, "{path}");
         }
     }
 }

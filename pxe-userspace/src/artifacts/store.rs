@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io,
-    os::fd::OwnedFd,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
     sync::OnceLock,
     time::SystemTime,
@@ -172,13 +175,30 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGIC
 
 impl OpenArtifact {
     fn new(file: File) -> Result<Self, Refusal> {
-        use std::os::unix::fs::MetadataExt as _;
         let metadata = file.metadata().map_err(|_| Refusal::Unreadable)?;
         if !metadata.is_file() {
             return Err(Refusal::NotFound);
         }
         let modified = metadata.modified().map_err(|_| Refusal::Unreadable)?;
         Ok(Self { length: metadata.len(), modified, inode: metadata.ino(), file })
+    }
+
+    /// Whether nobody has written to the file since it was opened. A file that was replaced is unchanged: we hold the old one.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        let now = self.file.metadata().ok();
+        now.is_some_and(|now| now.len() == self.length && now.modified().ok() == Some(self.modified))
+    }
+
+    /// Brings about a megabyte from `offset` (in bytes) on into the page cache, waiting for the disk.
+    pub fn read_ahead(&self, offset: u64) {
+        let mut scratch = vec![0; 64 << 10];
+        for chunk in 0..16 {
+            // Whoever reads next sees the error.
+            if !matches!(self.file.read_at(&mut scratch, offset.saturating_add(chunk << 16)), Ok(1..)) {
+                return;
+            }
+        }
     }
 }
 
