@@ -93,7 +93,7 @@ fn a_bad_value_is_named_with_its_place() {
         (
             "amd64",
             "amd64\n          kernelCmdlineArgs: |\n            a=b",
-            "15:30",
+            "16:13",
             "pxeClientSpec.kernelCmdlineArgs",
             "has a line break",
         ),
