@@ -314,7 +314,7 @@ mod tests {
             last_seen: None,
         };
         for (text, expected_machines, expected_changes) in
-            [(good, 4, 1), ("kind: [", 4, 1), ("", 0, 2), (&good.replace("10.0.0.12", "10.0.0.11"), 0, 2), (good, 4, 3)]
+            [(good, 4, 1), ("kind: [", 4, 1), ("", 4, 1), (&good.replace("10.0.0.12", "10.0.0.11"), 4, 1), (good, 4, 2)]
         {
             std::fs::write(&file, text).unwrap();
             task.reload();
