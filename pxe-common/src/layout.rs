@@ -1,17 +1,30 @@
 //! Names and layouts of the BPF maps that the XDP program and userspace share.
 
+use core::num::NonZeroU32;
+
+use crate::mac::MacAddr;
+
 /// The hash map of known machines: [`MachineKey`] to [`MachineState`].
 pub const MACHINES: &str = "MACHINES";
 /// The hash set of addresses that we serve: IPv4 in network byte order (`[u8; 4]`) to `u8`.
 pub const SERVERS: &str = "SERVERS";
 /// The AF_XDP sockets, by receive queue.
 pub const XSKS: &str = "XSKS";
-/// The per-CPU counters, indexed by [`Counter`], each a `u64`.
+/// The per-CPU counters, indexed by [`Counter`](crate::Counter), each a `u64`.
 pub const COUNTERS: &str = "COUNTERS";
 /// The one [`Settings`] value, at index 0.
 pub const SETTINGS: &str = "SETTINGS";
 /// The name of the XDP program in the object.
 pub const PROGRAM: &str = "pxed";
+/// The global (`u8`) that says how much the program remarks through aya-log. It is set before the program
+/// is loaded, so that the verifier can remove what is not wanted.
+pub const LOG_LEVEL: &str = "LOG_LEVEL";
+/// [`LOG_LEVEL`]: nothing. The default; costs nothing.
+pub const LOG_SILENT: u8 = 0;
+/// [`LOG_LEVEL`]: when a known machine is not answered. aya-log's number for warnings.
+pub const LOG_WARN: u8 = 2;
+/// [`LOG_LEVEL`]: also each malformed frame. aya-log's number for debugging.
+pub const LOG_DEBUG: u8 = 4;
 
 /// Room in [`MACHINES`] unless userspace asks for more at load time.
 pub const MACHINES_CAPACITY: u32 = 131_072;
@@ -19,3 +32,122 @@ pub const MACHINES_CAPACITY: u32 = 131_072;
 pub const QUEUES_CAPACITY: u32 = 256;
 /// Server addresses that one interface can have.
 pub const SERVERS_CAPACITY: u32 = 256;
+
+/// The key of [`MACHINES`]: a hardware address, padded so that the kernel hashes whole words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct MachineKey {
+    mac: MacAddr,
+    zero: [u8; 2],
+}
+
+impl From<MacAddr> for MachineKey {
+    fn from(mac: MacAddr) -> Self {
+        Self { mac, zero: [0; 2] }
+    }
+}
+
+impl From<MachineKey> for MacAddr {
+    fn from(key: MachineKey) -> Self {
+        key.mac
+    }
+}
+
+/// The value of [`MACHINES`]: the token bucket of one machine. All zeros is a full bucket.
+///
+/// Userspace adds a machine with the default value and `BPF_NOEXIST`, and never writes it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct MachineState {
+    /// When the bucket will be full again, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub full_at_ns: u64,
+}
+
+/// What the XDP program does with the requests of machines that it does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownMachines {
+    /// They go on up the stack, where another server may answer.
+    #[default]
+    Pass,
+    /// Nobody on this host sees them.
+    Drop,
+}
+
+/// What can be set while the program runs.
+///
+/// All zeros, which is what the map holds until userspace writes it, means: no rate limit, and the
+/// requests of unknown machines pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// In which time one token comes back to a machine's bucket, in nanoseconds. 0: no limit.
+    pub refill_ns: u64,
+    /// How much debt of refill time a bucket bears and still gives a token, in nanoseconds: all its
+    /// tokens but the one that it gives.
+    pub tolerance_ns: u64,
+    /// Not 0: drop the requests of unknown machines.
+    pub drop_unknown: u32,
+    /// Nothing, so that no byte is left undefined.
+    pub zero: u32,
+}
+
+impl Settings {
+    /// The settings with a bucket of `burst` requests for each machine, of which `per_second` come back.
+    #[must_use]
+    pub const fn new(unknown: UnknownMachines, burst: NonZeroU32, per_second: NonZeroU32) -> Self {
+        let refill_ns = 1_000_000_000 / per_second.get() as u64;
+        Self {
+            refill_ns,
+            tolerance_ns: refill_ns * (burst.get() as u64 - 1),
+            drop_unknown: matches!(unknown, UnknownMachines::Drop) as u32,
+            zero: 0,
+        }
+    }
+
+    /// What to do with unknown machines.
+    #[must_use]
+    pub const fn unknown(&self) -> UnknownMachines {
+        if self.drop_unknown == 0 { UnknownMachines::Pass } else { UnknownMachines::Drop }
+    }
+}
+
+/// Unknown machines pass. A machine may send 32 requests at once and 8 a second for ever: firmware sends
+/// about one a second, and the whole way to the kernel takes less than twenty.
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new(UnknownMachines::Pass, NonZeroU32::MIN.saturating_add(31), NonZeroU32::MIN.saturating_add(7))
+    }
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    #![expect(unsafe_code, reason = "aya's Pod is an unsafe trait")]
+
+    use super::{MachineKey, MachineState, Settings};
+
+    // SAFETY: repr(C), integers and bytes only, no implicit padding (asserted below).
+    unsafe impl aya::Pod for MachineKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for MachineState {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Settings {}
+}
+
+const _: () = {
+    assert!(size_of::<MachineKey>() == 8);
+    assert!(size_of::<MachineState>() == 8);
+    assert!(size_of::<Settings>() == 8 + 8 + 4 + 4);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_32_requests_at_once_and_8_a_second() {
+        let settings = Settings::default();
+        assert_eq!(settings.refill_ns, 125_000_000);
+        assert_eq!(settings.tolerance_ns, 31 * 125_000_000);
+        assert_eq!(settings.unknown(), UnknownMachines::Pass);
+    }
+}

@@ -1,8 +1,26 @@
 //! What pxed's XDP program and its userspace must agree on: addresses, header offsets, the
 //! classifier, and the layouts of the BPF maps. No allocation, no I/O, no `std`.
+//!
+//! A frame is read through [`Bytes`], bounds-checked at every access: a slice on the host, a pair of
+//! pointers in the XDP program. So the code that the verifier accepts is the code that the host tests.
 #![no_std]
 
-pub mod layout;
-pub mod mac;
+#[cfg(any(test, feature = "testing"))]
+extern crate std;
 
+pub mod bytes;
+pub mod classify;
+pub mod counter;
+pub mod frame;
+pub mod layout;
+pub mod limit;
+pub mod mac;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use bytes::Bytes;
+pub use classify::{Tables, Verdict, classify};
+pub use counter::{Action, Counter};
+pub use frame::{Headers, Tags, VlanTag};
+pub use layout::{MachineKey, MachineState, Settings, UnknownMachines};
 pub use mac::MacAddr;

@@ -1,6 +1,13 @@
 //! The fleet as the program uses it: validated, immutable, looked up by MAC and by address.
 
-use std::{collections::HashMap, fmt, net::Ipv4Addr, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, Hasher},
+    net::Ipv4Addr,
+    path::Path,
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
@@ -52,7 +59,7 @@ pub enum BootPolicy {
 }
 
 /// Where pxed answers: `pxeServerSpec` of a `TalosCluster`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Site {
     /// The Linux network interface.
     pub interface: Arc<str>,
@@ -104,15 +111,98 @@ pub struct Machine {
     pub source: Source,
 }
 
+impl Machine {
+    /// Whether both are served in the same way. Where the spec names them does not matter: a line
+    /// added at the top of a file moves every machine below it.
+    #[must_use]
+    pub fn is_served_like(&self, other: &Self) -> bool {
+        let Self {
+            mac,
+            address,
+            cluster,
+            role,
+            architecture,
+            version,
+            schematic,
+            kernel_args,
+            hostname,
+            prefix_length,
+            gateway,
+            dns_servers,
+            policy,
+            site,
+            source: _,
+        } = self;
+        *mac == other.mac
+            && *address == other.address
+            && *cluster == other.cluster
+            && *role == other.role
+            && *architecture == other.architecture
+            && *version == other.version
+            && *schematic == other.schematic
+            && *kernel_args == other.kernel_args
+            && *hostname == other.hostname
+            && *prefix_length == other.prefix_length
+            && *gateway == other.gateway
+            && *dns_servers == other.dns_servers
+            && *policy == other.policy
+            && *site == other.site
+    }
+}
+
 /// The inventory in force. Readers load it for each packet or request; a reload stores the next one.
 pub type SharedInventory = Arc<ArcSwap<Inventory>>;
+
+/// Hashes hardware and network addresses by one multiplication, folded, as wyhash does. An address
+/// is looked up for each packet, and the keys of the tables come from the spec alone, so nobody
+/// from outside can choose them to collide.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let word = chunk.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+            self.write_u64(word);
+        }
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(u64::from(word));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // The low half is well mixed in its high bits, the high half in its low ones.
+        let product = u128::from(self.0 ^ word ^ 0xe703_7ed1_a0b4_28db) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product as u64) ^ (product >> 64) as u64;
+    }
+
+    /// The length of an array, which is the same for all keys of a table.
+    fn write_usize(&mut self, _length: usize) {}
+}
+
+/// Makes an [`AddressHasher`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AddressHashBuilder;
+
+impl BuildHasher for AddressHashBuilder {
+    type Hasher = AddressHasher;
+
+    fn build_hasher(&self) -> AddressHasher {
+        AddressHasher::default()
+    }
+}
 
 /// Every machine of every cluster: an immutable snapshot, swapped whole when the spec changes.
 #[derive(Debug, Default)]
 pub struct Inventory {
     machines: Vec<Arc<Machine>>,
-    by_mac: HashMap<MacAddr, usize>,
-    by_address: HashMap<Ipv4Addr, usize>,
+    by_mac: HashMap<MacAddr, u32, AddressHashBuilder>,
+    by_address: HashMap<Ipv4Addr, u32, AddressHashBuilder>,
 }
 
 impl Inventory {
@@ -120,8 +210,8 @@ impl Inventory {
     /// machines that share one, the later is found.
     #[must_use]
     pub fn new(machines: Vec<Arc<Machine>>) -> Self {
-        let by_mac = machines.iter().enumerate().map(|(index, machine)| (machine.mac, index)).collect();
-        let by_address = machines.iter().enumerate().map(|(index, machine)| (machine.address, index)).collect();
+        let by_mac = (0..).zip(&machines).map(|(index, machine)| (machine.mac, index)).collect();
+        let by_address = (0..).zip(&machines).map(|(index, machine)| (machine.address, index)).collect();
         Self { machines, by_mac, by_address }
     }
 
@@ -134,12 +224,132 @@ impl Inventory {
     /// The machine with this hardware address.
     #[must_use]
     pub fn by_mac(&self, mac: MacAddr) -> Option<&Arc<Machine>> {
-        self.by_mac.get(&mac).map(|&index| &self.machines[index])
+        self.by_mac.get(&mac).map(|&index| &self.machines[index as usize])
     }
 
     /// The machine that this address is reserved for.
     #[must_use]
     pub fn by_address(&self, address: Ipv4Addr) -> Option<&Arc<Machine>> {
-        self.by_address.get(&address).map(|&index| &self.machines[index])
+        self.by_address.get(&address).map(|&index| &self.machines[index as usize])
+    }
+}
+
+/// What a reload changes. A machine is known by its interface and its MAC address, as in the maps
+/// of the kernel: one that moves to another interface is removed from the one and added to the other.
+#[derive(Debug, Default)]
+pub struct Diff {
+    /// Machines that were not there.
+    pub added: Vec<Arc<Machine>>,
+    /// Machines that are no longer there.
+    pub removed: Vec<Arc<Machine>>,
+    /// Machines that are served differently: before, and from now on.
+    pub changed: Vec<(Arc<Machine>, Arc<Machine>)>,
+}
+
+impl Diff {
+    /// Whether nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { added, removed, changed } = self;
+        added.is_empty() && removed.is_empty() && changed.is_empty()
+    }
+}
+
+/// What has to be done so that the new inventory is in force instead of the old one.
+#[must_use]
+pub fn diff(old: &Inventory, new: &Inventory) -> Diff {
+    let counterpart = |inventory: &Inventory, machine: &Machine| {
+        let other = inventory.by_mac(machine.mac)?;
+        (other.site.interface == machine.site.interface).then(|| Arc::clone(other))
+    };
+    let mut diff = Diff::default();
+    for machine in &new.machines {
+        match counterpart(old, machine) {
+            None => diff.added.push(Arc::clone(machine)),
+            Some(before) if before.is_served_like(machine) => {}
+            Some(before) => diff.changed.push((before, Arc::clone(machine))),
+        }
+    }
+    diff.removed.extend(old.machines.iter().filter(|machine| counterpart(new, machine).is_none()).cloned());
+    diff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(number: u8, interface: &str, line: u32) -> Machine {
+        Machine {
+            mac: MacAddr([2, 0, 0, 0, 0, number]),
+            address: Ipv4Addr::new(10, 0, 0, number),
+            cluster: Arc::from("lab"),
+            role: Role::Worker,
+            architecture: Architecture::Amd64,
+            version: Arc::from("v1.13.0"),
+            schematic: None,
+            kernel_args: Arc::from(""),
+            hostname: None,
+            prefix_length: None,
+            gateway: None,
+            dns_servers: Arc::from([]),
+            policy: BootPolicy::Auto,
+            site: Arc::new(Site { interface: Arc::from(interface), address: Ipv4Addr::new(10, 0, 0, 254) }),
+            source: Source { file: Arc::from(Path::new("lab.yaml")), line },
+        }
+    }
+
+    fn inventory(machines: impl IntoIterator<Item = Machine>) -> Inventory {
+        Inventory::new(machines.into_iter().map(Arc::new).collect())
+    }
+
+    fn macs(machines: &[Arc<Machine>]) -> Vec<u8> {
+        machines.iter().map(|machine| machine.mac.0[5]).collect()
+    }
+
+    #[test]
+    fn machines_are_found_by_either_address() {
+        let inventory = inventory((1..=200).map(|number| machine(number, "eth1", 1)));
+        for number in 1..=200 {
+            let wanted = machine(number, "eth1", 1);
+            assert_eq!(inventory.by_mac(wanted.mac).map(|found| &**found), Some(&wanted));
+            assert_eq!(inventory.by_address(wanted.address).map(|found| &**found), Some(&wanted));
+        }
+        assert_eq!(inventory.by_mac(MacAddr([2, 0, 0, 0, 0, 201])), None);
+        assert_eq!(inventory.by_address(Ipv4Addr::new(10, 0, 0, 201)), None);
+    }
+
+    #[test]
+    fn a_diff_names_what_changed_and_nothing_else() {
+        let old = inventory([1, 2, 3, 4].map(|number| machine(number, "eth1", 1)));
+        let other_version = Machine { version: Arc::from("v1.14.0"), ..machine(2, "eth1", 1) };
+        let new = inventory([machine(1, "eth1", 9), other_version, machine(4, "eth2", 1), machine(5, "eth1", 1)]);
+        let diff = diff(&old, &new);
+        assert_eq!(macs(&diff.added), [4, 5]);
+        assert_eq!(macs(&diff.removed), [3, 4]);
+        assert_eq!(diff.changed.len(), 1);
+        assert_eq!(&*diff.changed[0].0.version, "v1.13.0");
+        assert_eq!(&*diff.changed[0].1.version, "v1.14.0");
+    }
+
+    #[test]
+    fn lines_that_move_change_nothing() {
+        let old = inventory([machine(1, "eth1", 1)]);
+        assert!(diff(&old, &inventory([machine(1, "eth1", 2)])).is_empty());
+    }
+
+    #[test]
+    fn addresses_in_a_row_spread_over_the_whole_table() {
+        const BUCKETS: u64 = 1 << 17;
+        let mut buckets = std::collections::HashSet::new();
+        let mut tags = std::collections::HashSet::new();
+        for number in 0..100_000_u32 {
+            let [_, a, b, c] = number.to_be_bytes();
+            let hash = AddressHashBuilder.hash_one(MacAddr([0x52, 0x54, 0, a, b, c]));
+            buckets.insert(hash % BUCKETS);
+            tags.insert(hash >> 57);
+        }
+        // Thrown at random, 100,000 of 131,072 hit 1 - exp(-100/131) = 53 % of the buckets.
+        assert!(buckets.len() > 65_000, "{} buckets", buckets.len());
+        assert_eq!(tags.len(), 128);
     }
 }

@@ -1,1 +1,28 @@
 //! The lab: network namespaces, veth pairs, bridges, QEMU guests, and what they are made of.
+//!
+//! Everything cleans up after itself when it is dropped, a panic included: a [`Namespace`] deletes
+//! itself, a [`Process`] ends its child. What a killed run leaves behind, the next one sweeps.
+//!
+//! A test that lacks something that it needs (root, a tool, the network) is skipped and says so; with
+//! `PXED_TESTS_REQUIRE_ALL=1` it fails instead. See [`requires`] and [`suite`].
+
+pub mod artifacts;
+pub mod assets;
+pub mod build;
+pub mod classifier;
+pub mod cpio;
+pub mod guest;
+pub mod initramfs;
+pub mod namespace;
+pub mod process;
+pub mod pxed;
+pub mod requires;
+pub mod suite;
+pub mod topology;
+
+pub use artifacts::Artifacts;
+pub use guest::{Firmware, Guest};
+pub use namespace::Namespace;
+pub use process::Process;
+pub use pxed::Pxed;
+pub use topology::Bridged;

@@ -1,3 +1,40 @@
-//! `cargo xtask`: what a person types to work on pxed.
+//! `cargo xtask`: what a person types to work on pxed. One file a subcommand.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod ebpf;
+mod lab;
+mod privilege;
+mod test;
+
+/// What a person types to work on pxed.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every test: unit, property, integration, real firmware in QEMU
+    Test(test::Args),
+    /// The XDP program: build the checked-in object, or check that it is what the source gives
+    Ebpf(ebpf::Args),
+    /// Wire up namespaces, a bridge and clients, and open a shell in them
+    Lab(lab::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Test(args) => test::run(args),
+        Command::Ebpf(args) => ebpf::run(args),
+        Command::Lab(args) => lab::run(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,51 +1,49 @@
 //! The files that machines boot from: their names, where they lie, what is missing.
 
-use std::{fs::File, path::PathBuf, time::SystemTime};
+mod missing;
+mod names;
+mod store;
 
-/// A file of the store, opened for reading.
-#[derive(Debug)]
-pub struct OpenArtifact {
-    /// The open file.
-    pub file: File,
-    /// Its length in bytes.
-    pub length: u64,
-    /// When it was last written.
-    pub modified: SystemTime,
-    /// Its inode number: with length and time it makes the ETag.
-    pub inode: u64,
-}
+pub use missing::{Missing, Problem, Severity, missing};
+pub use names::{
+    BIOS_LOADER, EFI_ARM64_LOADER, EFI_IA32_LOADER, EFI_X64_LOADER, PLAIN_SCHEMATIC, efi_loader, initramfs_path,
+    is_optional, kernel_path, kind_of,
+};
+pub use store::{OpenArtifact, Refusal, Store, StoreError};
 
-/// The artifacts directory, and the few files that stand in for what is not there.
-#[derive(Debug)]
-pub struct Store {
-    root: PathBuf,
-}
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Machines for tests.
 
-/// Why a path was not opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// No such file, or not a regular file.
-    NotFound,
-    /// The path is absolute, holds a NUL byte or `..`, or leaves the directory through a symbolic link.
-    Outside,
-    /// The file is there but cannot be read.
-    Unreadable,
-}
+    use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
-impl Store {
-    /// The store over a directory.
-    #[must_use]
-    pub fn new(root: PathBuf) -> Self {
-        Self { root }
-    }
+    use pxe_common::MacAddr;
 
-    /// Opens a regular file by its path relative to the root.
-    ///
-    /// # Errors
-    ///
-    /// A [`Refusal`] says why not.
-    pub fn open(&self, path: &[u8]) -> Result<OpenArtifact, Refusal> {
-        let _ = (path, &self.root);
-        Err(Refusal::NotFound)
+    use crate::inventory::{Architecture, BootPolicy, Machine, Role, Site, Source};
+
+    /// A machine 02:00:00:00:00:`number` at 127.0.0.`number`.
+    pub(crate) fn machine(
+        number: u8,
+        architecture: Architecture,
+        version: &str,
+        schematic: Option<&str>,
+    ) -> Arc<Machine> {
+        Arc::new(Machine {
+            mac: MacAddr([2, 0, 0, 0, 0, number]),
+            address: Ipv4Addr::new(127, 0, 0, number),
+            cluster: "test".into(),
+            role: Role::Worker,
+            architecture,
+            version: version.into(),
+            schematic: schematic.map(Into::into),
+            kernel_args: "".into(),
+            hostname: None,
+            prefix_length: None,
+            gateway: None,
+            dns_servers: Arc::new([]),
+            policy: BootPolicy::Auto,
+            site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
+            source: Source { file: Path::new("test.yaml").into(), line: 1 },
+        })
     }
 }

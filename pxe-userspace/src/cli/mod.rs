@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod listeners;
+pub mod options;
 pub mod rehearse;
 pub mod run;
 pub mod status;

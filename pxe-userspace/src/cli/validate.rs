@@ -1,17 +1,113 @@
 //! `pxed validate`.
 
-use std::process::ExitCode;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+use crate::{
+    inventory::{Inventory, Site},
+    spec::{self, Finding, Loaded, SpecErrors},
+};
 
 /// What `pxed validate` takes.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The cluster spec: files, or directories of *.yaml, *.yml and *.json
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    json: bool,
+}
 
-/// Runs it.
+/// Checks the spec, and prints every finding and a summary. Fails when there is an error; warnings alone pass.
 ///
 /// # Errors
 ///
-/// What went wrong, for a person.
+/// Standard output cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args {} = args;
-    anyhow::bail!("not there yet")
+    let Args { paths, json } = args;
+    let report = Report::new(spec::load(&paths));
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        out.write_all(report.to_text().as_bytes())?;
+    }
+    Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What there is to say of a spec; its JSON form is what `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    valid: bool,
+    errors: Vec<Finding>,
+    warnings: Vec<Finding>,
+    sites: Vec<SiteReport>,
+}
+
+/// The machines that one server address would serve.
+#[derive(Debug, Serialize)]
+struct SiteReport {
+    interface: Arc<str>,
+    address: std::net::Ipv4Addr,
+    clusters: BTreeSet<Arc<str>>,
+    machines: usize,
+}
+
+impl Report {
+    fn new(result: Result<Loaded, SpecErrors>) -> Self {
+        match result {
+            Ok(Loaded { inventory, warnings }) => {
+                Self { valid: true, errors: Vec::new(), warnings, sites: sites(&inventory) }
+            }
+            Err(SpecErrors { errors, warnings }) => Self { valid: false, errors, warnings, sites: Vec::new() },
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let Self { valid, errors, warnings, sites } = self;
+        let mut text = String::new();
+        for warning in warnings {
+            text.push_str(&format!("warning: {warning}\n"));
+        }
+        for error in errors {
+            text.push_str(&format!("error: {error}\n"));
+        }
+        for SiteReport { interface, address, clusters, machines } in sites {
+            let (clusters, machines) = (count(clusters.len(), "cluster"), count(*machines, "machine"));
+            text.push_str(&format!("{clusters}, {machines} on {interface} ({address})\n"));
+        }
+        if !valid {
+            text.push_str(&format!("{}, {}\n", count(errors.len(), "error"), count(warnings.len(), "warning")));
+        }
+        text
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn sites(inventory: &Inventory) -> Vec<SiteReport> {
+    let mut sites: BTreeMap<&Site, SiteReport> = BTreeMap::new();
+    for machine in inventory.machines() {
+        let Site { interface, address } = &*machine.site;
+        let report = sites.entry(&machine.site).or_insert_with(|| SiteReport {
+            interface: Arc::clone(interface),
+            address: *address,
+            clusters: BTreeSet::new(),
+            machines: 0,
+        });
+        report.clusters.insert(Arc::clone(&machine.cluster));
+        report.machines += 1;
+    }
+    sites.into_values().collect()
 }

@@ -1,6 +1,7 @@
 //! What happened to a machine, and the hand-over that never blocks.
 
 use std::{
+    fmt,
     net::Ipv4Addr,
     sync::{
         Arc,
@@ -10,8 +11,10 @@ use std::{
 };
 
 use pxe_common::MacAddr;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::mpsc;
+
+use crate::boot::loader::LoaderFile;
 
 /// One step of one machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +67,27 @@ pub enum Transport {
     Http,
 }
 
+/// What a DHCP reply told a machine to boot. In JSON, the loader's file name or `script`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootFileName {
+    /// The machine's iPXE script.
+    Script,
+    /// A network boot program.
+    #[serde(untagged)]
+    Loader(LoaderFile),
+}
+
+/// The loader's file name, or "its script".
+impl fmt::Display for BootFileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Script => f.write_str("its script"),
+            Self::Loader(loader) => loader.fmt(f),
+        }
+    }
+}
+
 /// What happened. Variants carry what a person would ask next.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -73,30 +97,36 @@ pub enum EventKind {
         /// Which program asks.
         client: ClientKind,
         /// Option 93, where it came (IANA's processor architecture types).
+        #[serde(skip_serializing_if = "Option::is_none")]
         client_architecture: Option<u16>,
     },
     /// DHCPOFFER went out.
     Offer {
         /// The address offered; absent in ProxyDHCP.
+        #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<Ipv4Addr>,
         /// The boot file named, where one is.
-        boot_file: Option<Arc<str>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        boot_file: Option<BootFileName>,
     },
     /// DHCPREQUEST came in.
     Request {
         /// Which program asks.
         client: ClientKind,
         /// Option 93, where it came.
+        #[serde(skip_serializing_if = "Option::is_none")]
         client_architecture: Option<u16>,
     },
     /// DHCPACK went out.
     Ack {
         /// The address acknowledged; absent in ProxyDHCP and for DHCPINFORM.
+        #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<Ipv4Addr>,
         /// Which program asked. `Plain` means that an operating system runs.
         client: ClientKind,
         /// The boot file named, where one is.
-        boot_file: Option<Arc<str>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        boot_file: Option<BootFileName>,
     },
     /// DHCPNAK went out.
     Nak {
@@ -135,6 +165,7 @@ pub enum EventKind {
         /// Bytes of the file that were sent.
         bytes: u64,
         /// From request to last byte.
+        #[serde(rename = "took_ms", serialize_with = "milliseconds")]
         took: Duration,
     },
     /// A file was refused, or its transfer broke off.
@@ -157,6 +188,11 @@ pub enum EventKind {
     },
     /// The machine was told to boot from its own disk.
     SentToDisk,
+}
+
+/// Durations carry their unit in the name: `took_ms`.
+fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The sending half of the journal. Cloned into every worker.

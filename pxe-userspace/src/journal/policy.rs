@@ -1,14 +1,41 @@
 //! Whether a machine boots from the network now: the spec's policy, what a person said since, and
 //! what the machine has done.
+//!
+//! # When has a machine reached its own disk?
+//!
+//! The default policy boots a machine from the network until it was seen to run from its own disk. A
+//! wrong "yes" leaves a machine with an empty disk dark until somebody releases it; a wrong "no" boots
+//! it from the network once more, as every PXE setup without a memory does. So "yes" wants proof, and
+//! DHCP alone gives little: a netbooted Talos and an installed one send the same packets.
+//!
+//! [`Cycle`] keeps, across restarts of pxed, what was seen since the machine's firmware last asked:
+//!
+//! | seen since the firmware's DISCOVER | then an operating system gets its ACK | because |
+//! |---|---|---|
+//! | told to boot from its disk | reached its disk | it did as told |
+//! | loaded nothing from us | reached its disk, if it was given its kernel in an earlier cycle | PXE was skipped or failed and the disk boots; without the earlier kernel it may be the old system of a machine that PXE failed for, and that is to be installed yet |
+//! | loaded iPXE or a script, no kernel | nothing | GRUB and others ask by DHCP as an operating system does, and the kernel may have come from another node that serves the same fleet |
+//! | asked for our kernel | it runs our kernel | Talos in maintenance mode asks right after its initramfs, renews every half lease, and asks anew when its link flaps or a lease ran out. An installation that ends in kexec looks just so: it counts at its next power cycle |
+//! | nothing (no firmware was seen at all) | nothing | pxed may have been down, or its state new |
+//!
+//! A machine whose disk comes first in its boot order never asks again and needs no decision: when its
+//! firmware does ask, its disk has failed to boot.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
+use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
+use serde::{Deserialize, Serialize};
 
+use super::event::{ArtifactKind, ClientKind, EventKind};
 use crate::inventory::{BootPolicy, Machine};
 
 /// Where a machine that asks to boot is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Disposition {
     /// It gets its loader, script, kernel.
     Network,
@@ -16,8 +43,11 @@ pub enum Disposition {
     Disk,
 }
 
+/// The book in force. Readers load it for each packet or request; the journal stores the next one.
+pub type SharedPolicies = Arc<ArcSwap<PolicyBook>>;
+
 /// What a restart must not forget, as an immutable snapshot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyBook {
     /// Policies set by a person; they win over the spec.
     pub overrides: HashMap<MacAddr, BootPolicy>,
@@ -28,11 +58,16 @@ pub struct PolicyBook {
 }
 
 impl PolicyBook {
+    /// The policy of this machine: a person's, else the spec's.
+    #[must_use]
+    pub fn policy(&self, machine: &Machine) -> BootPolicy {
+        self.overrides.get(&machine.mac).copied().unwrap_or(machine.policy)
+    }
+
     /// Where this machine is sent now.
     #[must_use]
     pub fn disposition(&self, machine: &Machine) -> Disposition {
-        let policy = self.overrides.get(&machine.mac).copied().unwrap_or(machine.policy);
-        let to_disk = match policy {
+        let to_disk = match self.policy(machine) {
             BootPolicy::Always => false,
             BootPolicy::Auto => self.reached_disk.contains(&machine.mac),
             BootPolicy::Once => self.booted.contains(&machine.mac),
@@ -40,4 +75,73 @@ impl PolicyBook {
         };
         if to_disk { Disposition::Disk } else { Disposition::Network }
     }
+
+    /// Draws the conclusions from an event of a machine that was in this cycle before it. Returns
+    /// whether the book changed.
+    pub(super) fn observe(&mut self, mac: MacAddr, cycle: Cycle, event: &EventKind) -> bool {
+        match event {
+            EventKind::Done { artifact: ArtifactKind::Initramfs, .. } => self.booted.insert(mac),
+            EventKind::Ack { client: ClientKind::Plain, .. } => match cycle {
+                Cycle::SentToDisk => self.reached_disk.insert(mac),
+                Cycle::Firmware if self.booted.contains(&mac) => self.reached_disk.insert(mac),
+                Cycle::Netbooted => self.booted.insert(mac),
+                Cycle::Unknown | Cycle::Firmware | Cycle::Loading => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// A person keeps the machine from booting over the network.
+    pub(super) fn hold(&mut self, mac: MacAddr) {
+        self.overrides.insert(mac, BootPolicy::Hold);
+    }
+
+    /// A person lets the machine boot as its spec says, and as if it had never booted.
+    pub(super) fn release(&mut self, mac: MacAddr) {
+        self.overrides.remove(&mac);
+        self.booted.remove(&mac);
+        self.reached_disk.remove(&mac);
+    }
 }
+
+/// What was seen of a machine since its firmware last asked for an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cycle {
+    /// The firmware was never seen, or the machine was released since.
+    #[default]
+    Unknown,
+    /// The firmware asked, and has loaded nothing.
+    Firmware,
+    /// It asked for a loader or a script.
+    Loading,
+    /// It asked for our kernel or initramfs.
+    Netbooted,
+    /// It was told to boot from its disk.
+    SentToDisk,
+}
+
+impl Cycle {
+    /// The cycle after an event. Depends on nothing else.
+    #[must_use]
+    pub fn after(self, event: &EventKind) -> Self {
+        match event {
+            EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot, .. } => Self::Firmware,
+            // iPXE from our loader goes on with the firmware's cycle; iPXE in the card's ROM begins one.
+            EventKind::Discover { client: ClientKind::Ipxe, .. } => match self {
+                Self::Loading => Self::Loading,
+                _ => Self::Firmware,
+            },
+            EventKind::Requested { artifact, .. } | EventKind::Done { artifact, .. } => match (artifact, self) {
+                (ArtifactKind::Kernel | ArtifactKind::Initramfs, _) => Self::Netbooted,
+                (ArtifactKind::Loader | ArtifactKind::Script, Self::Firmware) => Self::Loading,
+                _ => self,
+            },
+            EventKind::SentToDisk => Self::SentToDisk,
+            _ => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

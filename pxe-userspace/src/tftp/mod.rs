@@ -1,1 +1,18 @@
 //! The TFTP server (RFC 1350, 2347, 2348, 2349, 7440): read-only, thousands of transfers at once.
+//!
+//! A listening socket divides clients among workers; a worker has one socket for all its transfers. What a transfer does is
+//! decided by [`transfer::Transfer`], which neither sends nor reads a clock.
+
+mod blocks;
+mod files;
+pub mod metrics;
+pub mod options;
+pub mod packet;
+mod refusals;
+mod server;
+mod socket;
+pub mod transfer;
+mod worker;
+
+pub use metrics::Metrics;
+pub use server::{BindError, Context, TRANSFERS_LIMIT, TftpServer};

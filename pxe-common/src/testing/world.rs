@@ -1,0 +1,74 @@
+//! The maps as a model on the host.
+
+use core::{cell::RefCell, net::Ipv4Addr};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
+
+use super::{KNOWN, SERVER};
+use crate::{
+    classify::Tables,
+    layout::{MachineKey, MachineState, Settings},
+};
+
+/// What a case wants of the world around the classifier.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// The value of the settings map.
+    pub settings: Settings,
+    /// Whether no socket is bound to the receive queue.
+    pub no_socket: bool,
+}
+
+/// The maps, with [`KNOWN`] and [`SERVER`] in them.
+#[derive(Debug)]
+pub struct World {
+    rules: Rules,
+    servers: HashSet<Ipv4Addr>,
+    machines: RefCell<HashMap<MachineKey, MachineState>>,
+    start: Instant,
+}
+
+impl World {
+    /// A world in which nothing has been received yet.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            servers: HashSet::from([SERVER]),
+            machines: RefCell::new(HashMap::from([(KNOWN.into(), MachineState::default())])),
+            start: Instant::now(),
+        }
+    }
+}
+
+impl Tables for World {
+    fn settings(&self) -> Settings {
+        self.rules.settings
+    }
+
+    fn serves(&self, address: Ipv4Addr) -> bool {
+        self.servers.contains(&address)
+    }
+
+    fn update_machine<R>(
+        &self,
+        machine: MachineKey,
+        step: impl FnOnce(MachineState) -> (MachineState, R),
+    ) -> Option<R> {
+        let mut machines = self.machines.borrow_mut();
+        let state = machines.get_mut(&machine)?;
+        let (after, result) = step(*state);
+        *state = after;
+        Some(result)
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn redirect(&self) -> bool {
+        !self.rules.no_socket
+    }
+}

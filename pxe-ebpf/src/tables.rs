@@ -1,0 +1,96 @@
+//! The BPF maps. Their names and layouts are in `pxe_common::layout`.
+
+use core::net::Ipv4Addr;
+
+use aya_ebpf::{
+    bindings::xdp_action,
+    helpers::bpf_ktime_get_coarse_ns,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, XskMap},
+    programs::XdpContext,
+};
+use pxe_common::{
+    MachineKey, MachineState, Settings, Tables,
+    counter::{self, Counter},
+    layout::{MACHINES_CAPACITY, QUEUES_CAPACITY, SERVERS_CAPACITY},
+};
+
+#[map]
+static MACHINES: HashMap<MachineKey, MachineState> = HashMap::with_max_entries(MACHINES_CAPACITY, 0);
+
+#[map]
+static SERVERS: HashMap<[u8; 4], u8> = HashMap::with_max_entries(SERVERS_CAPACITY, 0);
+
+#[map]
+static XSKS: XskMap = XskMap::with_max_entries(QUEUES_CAPACITY, 0);
+
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNTERS, 0);
+
+#[map]
+static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+/// The maps as the receive queue of one frame sees them.
+pub struct Kernel<'a> {
+    ctx: &'a XdpContext,
+}
+
+impl<'a> Kernel<'a> {
+    /// For the frame that the program was called for.
+    #[inline(always)]
+    pub fn of(ctx: &'a XdpContext) -> Self {
+        Self { ctx }
+    }
+}
+
+impl Tables for Kernel<'_> {
+    #[inline(always)]
+    fn settings(&self) -> Settings {
+        // The one entry of an array is always there.
+        SETTINGS.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn serves(&self, address: Ipv4Addr) -> bool {
+        SERVERS.get_ptr(address.octets()).is_some()
+    }
+
+    #[inline(always)]
+    fn update_machine<R>(
+        &self,
+        machine: MachineKey,
+        step: impl FnOnce(MachineState) -> (MachineState, R),
+    ) -> Option<R> {
+        let state = MACHINES.get_ptr_mut(machine)?;
+        // SAFETY: the kernel returned a pointer to a value of this map, which lives until the program ends
+        // (RCU). Another CPU, or a machine that userspace puts into a removed one's place, may use it at the
+        // same time: it is one aligned word, so the worst is one token more or less.
+        let before = unsafe { state.read_volatile() };
+        let (after, result) = step(before);
+        // SAFETY: as above.
+        unsafe { state.write_volatile(after) };
+        Some(result)
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        // Exact to a tick of the kernel, a few milliseconds: enough for a bucket, and 20 ns quicker than the
+        // exact clock. Since Linux 5.11.
+        // SAFETY: the helper has no precondition.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn redirect(&self) -> bool {
+        XSKS.redirect(self.ctx.rx_queue_index(), u64::from(xdp_action::XDP_PASS)).is_ok()
+    }
+}
+
+/// Counts a frame.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: a pointer to this CPU's value of the map; programs are not preempted by themselves.
+        unsafe { *slot += 1 };
+    }
+}

@@ -1,0 +1,163 @@
+//! The fleet and its machines.
+
+use std::{sync::Arc, time::SystemTime};
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use http_body_util::channel::{Channel, Sender};
+use pxe_common::{MacAddr, mac::ParseMacError};
+use serde::Deserialize;
+
+use super::{Admin, refuse};
+use crate::journal::{Journal, MachineRecord, Stage, StateError, diagnose, json::MachineJson};
+
+/// Machines written at once: the journal waits meanwhile, well below a millisecond each time.
+const CHUNK: usize = 128;
+
+/// Which machines, and how much of each.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Filter {
+    stage: Option<String>,
+    cluster: Option<String>,
+    limit: Option<usize>,
+    events: Option<usize>,
+}
+
+/// What a valid filter asks for.
+#[derive(Debug)]
+struct Selection {
+    stage: Option<Stage>,
+    cluster: Option<String>,
+    limit: usize,
+    events: usize,
+}
+
+impl TryFrom<Filter> for Selection {
+    type Error = String;
+
+    fn try_from(filter: Filter) -> Result<Self, String> {
+        let Filter { stage, cluster, limit, events } = filter;
+        let stage = match stage.as_deref().map(str::parse::<Stage>) {
+            None => None,
+            Some(Ok(stage)) => Some(stage),
+            Some(Err(_)) => {
+                let names = Stage::ALL.map(Stage::name).join(", ");
+                return Err(format!("stage: no such stage; there are {names}"));
+            }
+        };
+        Ok(Self { stage, cluster, limit: limit.unwrap_or(usize::MAX), events: events.unwrap_or(usize::MAX) })
+    }
+}
+
+/// `GET /api/v1/machines`: an array, in the order of the spec, written while it is read: a fleet's
+/// JSON is never in memory whole.
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Response, Response> {
+    let Query(filter) = filter.map_err(|error| refuse(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let selection = Selection::try_from(filter).map_err(|error| refuse(StatusCode::BAD_REQUEST, error))?;
+    let (sender, body) = Channel::<Bytes>::new(2);
+    tokio::spawn(write_list(Arc::clone(&admin.context.journal), selection, sender));
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::new(body)).into_response())
+}
+
+async fn write_list(journal: Arc<Journal>, selection: Selection, mut sender: Sender<Bytes>) {
+    let Selection { stage, cluster, mut limit, events } = selection;
+    let inventory = journal.inventory();
+    let mut separator = b'[';
+    for chunk in inventory.machines().chunks(CHUNK) {
+        let mut machines: Vec<_>;
+        let chosen = match &cluster {
+            None => chunk,
+            Some(cluster) => {
+                machines = chunk.to_vec();
+                machines.retain(|machine| *machine.cluster == **cluster);
+                &machines
+            }
+        };
+        let mut records = journal.machines(chosen, events, stage);
+        records.truncate(limit);
+        limit -= records.len();
+        let mut text = Vec::with_capacity(records.len() * 512);
+        for record in &records {
+            text.push(separator);
+            separator = b',';
+            text.push(b'\n');
+            if let Err(error) = serde_json::to_writer(&mut text, &MachineJson::of(record)) {
+                tracing::error!(mac = %record.machine.mac, "a machine could not be written as JSON: {error}");
+                return;
+            }
+        }
+        // The reader is gone: nothing left to do.
+        if !text.is_empty() && sender.send_data(text.into()).await.is_err() {
+            return;
+        }
+        if limit == 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let end: &[u8] = if separator == b'[' { b"[]\n" } else { b"\n]\n" };
+    // As above.
+    let _ = sender.send_data(Bytes::from_static(end)).await;
+}
+
+/// `GET /api/v1/machines/{mac}`.
+pub(super) async fn one(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
+    let mac = mac.parse().map_err(|error| not_a_mac(&mac, error))?;
+    admin.context.journal.machine(mac).map(|record| explained(&record)).ok_or_else(|| unknown(mac))
+}
+
+/// `GET /api/v1/stages`.
+pub(super) async fn stages(State(admin): State<Admin>) -> Response {
+    let counts = admin.context.journal.stages().into_iter();
+    let stages: serde_json::Map<_, _> = counts.map(|(stage, count)| (stage.name().to_owned(), count.into())).collect();
+    Json(stages).into_response()
+}
+
+/// `POST /api/v1/machines/{mac}/hold`.
+pub(super) async fn hold(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
+    decide(admin, &mac, Journal::hold).await
+}
+
+/// `POST /api/v1/machines/{mac}/release`.
+pub(super) async fn release(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
+    decide(admin, &mac, Journal::release).await
+}
+
+async fn decide(
+    admin: Admin,
+    mac: &str,
+    decision: fn(&Journal, MacAddr) -> Result<Option<MachineRecord>, StateError>,
+) -> Result<Response, Response> {
+    let mac = mac.parse().map_err(|error| not_a_mac(mac, error))?;
+    let journal = admin.context.journal;
+    // It waits for the disk.
+    let decided = tokio::task::spawn_blocking(move || decision(&journal, mac)).await;
+    let failed = |error: String| refuse(StatusCode::INTERNAL_SERVER_ERROR, error);
+    match decided {
+        Ok(Ok(Some(record))) => Ok(explained(&record)),
+        Ok(Ok(None)) => Err(unknown(mac)),
+        Ok(Err(error)) => Err(failed(format!("in force until pxed ends, but not saved: {error}"))),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+fn explained(record: &MachineRecord) -> Response {
+    Json(MachineJson::explained(record, &diagnose(record, SystemTime::now()))).into_response()
+}
+
+fn not_a_mac(text: &str, error: ParseMacError) -> Response {
+    refuse(StatusCode::BAD_REQUEST, format!("{text}: {error}"))
+}
+
+fn unknown(mac: MacAddr) -> Response {
+    refuse(StatusCode::NOT_FOUND, format!("{mac} is not a machine of the spec"))
+}

@@ -1,0 +1,260 @@
+//! What the inventory needs and the store lacks, each with how to get it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    names::{BIOS_LOADER, efi_loader, initramfs_path, kernel_path, schematic_of},
+    store::{Refusal, Store},
+};
+use crate::inventory::{Architecture, Inventory, Machine};
+
+/// Whether the fleet can boot without a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Some machine of the spec certainly cannot boot.
+    Error,
+    /// Only a machine whose firmware the spec does not tell would need it.
+    Warning,
+}
+
+/// A file that the inventory needs and the store cannot give. Its `Display` says what is wrong with it, where it
+/// belongs, who needs it and how to get it, over several lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Where it belongs.
+    pub path: PathBuf,
+    /// Whether the fleet can boot without it.
+    pub severity: Severity,
+    /// What is wrong with it.
+    pub problem: Problem,
+    /// Who needs it, in words for a person.
+    pub needed_by: String,
+    /// What a person can type to get it: each is one way.
+    pub remedy: Vec<String>,
+}
+
+/// What is wrong with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// It is not there.
+    Absent,
+    /// It is there, without content: a download that failed.
+    Empty,
+    /// It is a symbolic link that leaves the artifacts directory.
+    Outside,
+    /// We may not read it.
+    Unreadable,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problem = match self.problem {
+            Problem::Absent => "not there",
+            Problem::Empty => "empty, as a failed download leaves it",
+            Problem::Outside => "a symbolic link that leaves the artifacts directory: copy the file itself there",
+            Problem::Unreadable => "not readable: check the permissions of the file and its directories",
+        };
+        write!(f, "{}: {problem} (needed by {})", self.path.display(), self.needed_by)?;
+        self.remedy.iter().try_for_each(|line| write!(f, "\n    {line}"))
+    }
+}
+
+/// Every file that the machines of the inventory need and that cannot be served: kernel and initramfs for each version,
+/// architecture and schematic, and the loaders for each architecture. Sorted by name.
+///
+/// The spec does not tell BIOS from UEFI, so a missing BIOS loader is a [`Severity::Warning`]: a fleet of UEFI machines
+/// boots without it. A missing UEFI loader is an error.
+#[must_use]
+pub fn missing(inventory: &Inventory, store: &Store) -> Vec<Missing> {
+    let mut needs: BTreeMap<String, Need<'_>> = BTreeMap::new();
+    for machine in inventory.machines() {
+        for file in files_of(machine) {
+            needs.entry(file.path(machine)).or_insert(Need { file, first: machine, machines: 0 }).machines += 1;
+        }
+    }
+    needs.into_iter().filter_map(|(name, need)| need.check(&name, store)).collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needed {
+    Kernel,
+    Initramfs,
+    EfiLoader,
+    BiosLoader,
+}
+
+fn files_of(machine: &Machine) -> impl Iterator<Item = Needed> + use<> {
+    let bios = (machine.architecture == Architecture::Amd64).then_some(Needed::BiosLoader);
+    [Needed::Kernel, Needed::Initramfs, Needed::EfiLoader].into_iter().chain(bios)
+}
+
+impl Needed {
+    fn path(self, machine: &Machine) -> String {
+        match self {
+            Self::Kernel => kernel_path(machine),
+            Self::Initramfs => initramfs_path(machine),
+            Self::EfiLoader => efi_loader(machine.architecture).to_owned(),
+            Self::BiosLoader => BIOS_LOADER.to_owned(),
+        }
+    }
+
+    /// Where upstream publishes it.
+    fn url(self, machine: &Machine) -> String {
+        let Machine { version, architecture, .. } = machine;
+        let (release, factory) = match self {
+            Self::Kernel => ("vmlinuz", "kernel"),
+            Self::Initramfs => ("initramfs", "initramfs"),
+            Self::EfiLoader => {
+                let directory = match architecture {
+                    Architecture::Amd64 => "x86_64-efi",
+                    Architecture::Arm64 => "arm64-efi",
+                };
+                return format!("https://boot.ipxe.org/{directory}/ipxe.efi");
+            }
+            Self::BiosLoader => return "https://boot.ipxe.org/undionly.kpxe".to_owned(),
+        };
+        let suffix = if self == Self::Initramfs { ".xz" } else { "" };
+        match schematic_of(machine) {
+            Some(schematic) => {
+                format!("https://factory.talos.dev/image/{schematic}/{version}/{factory}-{architecture}{suffix}")
+            }
+            None => format!(
+                "https://github.com/siderolabs/talos/releases/download/{version}/{release}-{architecture}{suffix}"
+            ),
+        }
+    }
+
+    /// The Debian package that brings a stand-in.
+    fn package(self, architecture: Architecture) -> Option<&'static str> {
+        match (self, architecture) {
+            (Self::BiosLoader, _) | (Self::EfiLoader, Architecture::Amd64) => Some("apt-get install ipxe"),
+            (Self::EfiLoader, Architecture::Arm64) => Some("apt-get install ipxe (Debian 13 or newer)"),
+            (Self::Kernel | Self::Initramfs, _) => None,
+        }
+    }
+}
+
+/// A file, and who wants it.
+struct Need<'a> {
+    file: Needed,
+    first: &'a Machine,
+    machines: usize,
+}
+
+impl Need<'_> {
+    fn check(&self, name: &str, store: &Store) -> Option<Missing> {
+        let problem = match store.open(name.as_bytes()) {
+            Ok(artifact) if artifact.length > 0 => return None,
+            Ok(_) => Problem::Empty,
+            Err(Refusal::NotFound) => Problem::Absent,
+            Err(Refusal::Outside) => Problem::Outside,
+            Err(Refusal::Unreadable) => Problem::Unreadable,
+        };
+        let path = store.root().join(name);
+        let others = match self.machines {
+            0 | 1 => String::new(),
+            machines => format!(" and {} more", machines - 1),
+        };
+        let bios = if self.file == Needed::BiosLoader { ", if their firmware is BIOS" } else { "" };
+        let curl = format!("curl -fL --create-dirs -o {} {}", quoted(&path), self.file.url(self.first));
+        let package = self.file.package(self.first.architecture);
+        Some(Missing {
+            severity: if self.file == Needed::BiosLoader { Severity::Warning } else { Severity::Error },
+            problem,
+            needed_by: format!("{}{others}{bios}", self.first.mac),
+            remedy: package.map(ToOwned::to_owned).into_iter().chain([curl]).collect(),
+            path,
+        })
+    }
+}
+
+/// The path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@".contains(&byte);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::artifacts::testing::machine;
+
+    fn names(missing: &[Missing]) -> Vec<(String, Severity, Problem)> {
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        missing.iter().map(|missing| (name(&missing.path), missing.severity, missing.problem)).collect()
+    }
+
+    #[test]
+    fn every_file_of_the_fleet_is_asked_for_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::without_stand_ins(directory.path().to_owned());
+        let schematic = "ab".repeat(32);
+        let inventory = Inventory::new(vec![
+            machine(1, Architecture::Amd64, "v1.13.0", None),
+            machine(2, Architecture::Amd64, "v1.13.0", None),
+            machine(3, Architecture::Arm64, "v1.12.4", Some(&schematic)),
+        ]);
+        let found = missing(&inventory, &store);
+        let (error, absent) = (Severity::Error, Problem::Absent);
+        assert_eq!(
+            names(&found),
+            [
+                ("initramfs-v1.12.4-arm64.xz".into(), error, absent),
+                ("vmlinuz-v1.12.4-arm64".into(), error, absent),
+                ("initramfs-v1.13.0-amd64.xz".into(), error, absent),
+                ("ipxe-efi-arm64.efi".into(), error, absent),
+                ("ipxe-efi-x86_64.efi".into(), error, absent),
+                ("undionly.kpxe".into(), Severity::Warning, absent),
+                ("vmlinuz-v1.13.0-amd64".into(), error, absent),
+            ]
+        );
+        let text = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let root = directory.path().display();
+        for expected in [
+            format!("{root}/{schematic}/vmlinuz-v1.12.4-arm64: not there (needed by 02:00:00:00:00:03)"),
+            format!(
+                "{root}/{schematic}/vmlinuz-v1.12.4-arm64 https://factory.talos.dev/image/{schematic}/v1.12.4/kernel-arm64"
+            ),
+            format!("{root}/initramfs-v1.13.0-amd64.xz: not there (needed by 02:00:00:00:00:01 and 1 more)"),
+            "https://github.com/siderolabs/talos/releases/download/v1.13.0/initramfs-amd64.xz".into(),
+            "https://github.com/siderolabs/talos/releases/download/v1.13.0/vmlinuz-amd64".into(),
+            "https://boot.ipxe.org/arm64-efi/ipxe.efi".into(),
+            "\n    apt-get install ipxe\n    curl -fL".into(),
+        ] {
+            assert!(text.contains(&expected), "{expected}\n--- not in ---\n{text}");
+        }
+    }
+
+    #[test]
+    fn empty_and_strange_files_are_missing_and_good_ones_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("root");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("vmlinuz-v1.13.0-arm64"), "").unwrap();
+        fs::write(root.join("ipxe-efi-arm64.efi"), "loader").unwrap();
+        fs::write(directory.path().join("initramfs"), "initramfs").unwrap();
+        std::os::unix::fs::symlink("../initramfs", root.join("initramfs-v1.13.0-arm64.xz")).unwrap();
+        let inventory = Inventory::new(vec![machine(1, Architecture::Arm64, "v1.13.0", None)]);
+        let found = missing(&inventory, &Store::without_stand_ins(root));
+        assert_eq!(
+            names(&found),
+            [
+                ("initramfs-v1.13.0-arm64.xz".into(), Severity::Error, Problem::Outside),
+                ("vmlinuz-v1.13.0-arm64".into(), Severity::Error, Problem::Empty),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_path_survives_the_shell() {
+        assert_eq!(quoted(Path::new("/srv/it's here")), r"'/srv/it'\''s here'");
+        assert_eq!(quoted(Path::new("/srv/pxed")), "/srv/pxed");
+    }
+}

@@ -1,0 +1,162 @@
+//! iPXE's script language, as far as text from outside must survive it.
+//!
+//! iPXE has no quoting. It splits a line at white space, ends a command at a word that is `||`, `&&` or
+//! `;`, ignores everything from a word that begins with `#`, joins a line that ends in `\` with the next,
+//! then expands `${setting}` in each word, and joins the words of a kernel's arguments with single
+//! spaces. Quotes and backslashes inside a line mean nothing to it and survive.
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+/// Arguments as they stand in a script line, and the lines that must stand before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arguments {
+    /// `set` commands, one a line, each ended by a newline; empty where nothing needs them.
+    pub settings: String,
+    /// The words to write after the command and its URL.
+    pub words: String,
+}
+
+/// Spells `arguments` so that iPXE hands them to the kernel byte for byte, and still expands what it is
+/// meant to expand: `${uuid}`, `${serial}`, `${mac}` and every other `${…}` of theirs.
+///
+/// A byte that the script language would eat becomes the setting `${byteNN:string}`, expanded only after
+/// the line was split; a run of spaces becomes words that expand to nothing. Only NUL cannot be spelled,
+/// as it ends a string: it is left out (a kernel would end its command line there).
+#[must_use]
+pub fn arguments(arguments: &str) -> Arguments {
+    let mut escaped = BTreeSet::new();
+    let mut words = String::with_capacity(arguments.len());
+    let count = arguments.split(' ').count();
+    for (index, word) in arguments.split(' ').enumerate() {
+        if index > 0 {
+            words.push(' ');
+        }
+        if word.is_empty() && count > 1 {
+            words.push_str("${nothing}");
+        }
+        let is_last = index + 1 == count;
+        let is_terminator = matches!(word, "||" | "&&" | ";");
+        let last_byte = word.len().saturating_sub(1);
+        for (position, character) in word.char_indices() {
+            let eaten = character.is_ascii_control()
+                || (position == 0 && (is_terminator || character == '#'))
+                || (position == last_byte && is_last && character == '\\');
+            match (character, eaten) {
+                ('\0', _) => {}
+                (_, true) => {
+                    let byte = u32::from(character);
+                    escaped.insert(byte);
+                    let _ = write!(words, "${{byte{byte:02x}:string}}");
+                }
+                (_, false) => words.push(character),
+            }
+        }
+    }
+    let settings = escaped.iter().fold(String::new(), |mut settings, byte| {
+        let _ = writeln!(settings, "set byte{byte:02x}:hex {byte:02x}");
+        settings
+    });
+    Arguments { settings, words }
+}
+
+/// Text for the console: what the script language or a terminal could take for something else becomes
+/// `?`, so that a name in the spec can never become a command.
+#[must_use]
+pub fn screen_text(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || "._:/ -".contains(c) { c } else { '?' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What iPXE makes of a script whose last line is `kernel URL words…`: its parser retold.
+    fn ipxe_reads(script: &str) -> Option<String> {
+        let is_space = |c: char| matches!(c, ' ' | '\x09'..='\x0d');
+        let mut settings: HashMap<String, String> = HashMap::new();
+        let mut line = String::new();
+        for piece in script.split('\n') {
+            line.push_str(piece.strip_suffix('\r').unwrap_or(piece));
+            if let Some(continued) = line.strip_suffix('\\') {
+                line = continued.to_owned();
+                continue;
+            }
+            let words: Vec<&str> = line.split(is_space).filter(|word| !word.is_empty()).collect();
+            let end = words.iter().position(|word| word.starts_with('#') || matches!(*word, "||" | "&&" | ";"));
+            let words = &words[..end.unwrap_or(words.len())];
+            let expand = |word: &str| {
+                let mut word = word.to_owned();
+                while let Some(close) = word.find("${").and_then(|open| word[open..].find('}').map(|at| open + at)) {
+                    let open = word[..close].rfind("${").unwrap();
+                    let name = word[open + 2..close].trim_end_matches(":string");
+                    let value = settings.get(name).cloned().unwrap_or_default();
+                    word.replace_range(open..=close, &value);
+                }
+                word
+            };
+            match words {
+                ["set", name, value] => {
+                    let byte = u8::from_str_radix(value, 16).unwrap();
+                    settings.insert(name.trim_end_matches(":hex").to_owned(), char::from(byte).to_string());
+                }
+                ["kernel", _, arguments @ ..] => {
+                    return Some(arguments.iter().map(|word| expand(word)).collect::<Vec<_>>().join(" "));
+                }
+                _ => {}
+            }
+            line.clear();
+        }
+        None
+    }
+
+    fn round_trip(text: &str) -> String {
+        let Arguments { settings, words } = arguments(text);
+        let script = format!("#!ipxe\n{settings}kernel http://10.0.0.1/vmlinuz first {words}\nboot\n");
+        let read = ipxe_reads(&script).unwrap_or_else(|| panic!("no kernel line in {script:?}"));
+        read.strip_prefix("first").and_then(|rest| rest.strip_prefix(' ')).unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn arguments_survive_the_script_language() {
+        for text in [
+            "talos.config.inline=eJwrSS0uAQAEXQHB+/==",
+            r#"dyndbg="file drivers/net/* +p" x='y z' a\b"#,
+            "a  b   c",
+            " leading and trailing ",
+            "#comment a #b c#d",
+            "a || b && c ; d ;e &&f",
+            "tab\there",
+            "two\nlines\r\n",
+            "ends in a backslash\\",
+            "back\\ slash",
+            "&lt;not escaped&gt; <>&",
+            "$notasetting ${ }",
+            "ünïcode=✓",
+            "--flag -x",
+        ] {
+            assert_eq!(round_trip(text), text, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn plain_arguments_are_written_as_they_are() {
+        let text = "console=ttyS1,115200n8 talos.config=http://10.0.0.1/c?u=${uuid}&m=${mac} a+b/c=";
+        assert_eq!(arguments(text), Arguments { settings: String::new(), words: text.to_owned() });
+    }
+
+    #[test]
+    fn a_name_cannot_become_a_command() {
+        assert_eq!(screen_text("node-1.lab ${x}; reboot || #\n"), "node-1.lab ??x?? reboot ?? ??");
+    }
+
+    proptest! {
+        #[test]
+        fn any_arguments_survive(text in "[ -#&-~a;|\\\\\t\r\n\u{b}é]{0,40}") {
+            prop_assert_eq!(round_trip(&text), text);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The iPXE script of one machine.
+//!
+//! Only commands that iPXE had in 2019 are used, since distributions still ship builds of that year. What
+//! a build may lack stands before `||`, whose other side goes on without it.
+
+use std::fmt::Write as _;
+
+use super::{
+    ipxe::{self, screen_text},
+    talos::{self, INITRD_NAME},
+};
+use crate::{
+    artifacts,
+    inventory::{Architecture, Machine},
+    journal::policy::Disposition,
+};
+
+/// How often a machine tries to load its kernel before it gives up and restarts. With the pauses, which grow
+/// by a second each time, that is three minutes and whatever the downloads take.
+const ATTEMPTS: u32 = 20;
+
+/// How long a prompt waits for somebody in front of the machine, in milliseconds.
+const PROMPT_MS: u32 = 60_000;
+
+/// Which way a machine is sent to its own disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskRoute {
+    /// UEFI leaves iPXE with an error, so that the firmware tries its next boot entry; a BIOS starts the
+    /// first disk itself, and leaves where it cannot.
+    #[default]
+    Auto,
+    /// Leaves iPXE with an error, for firmware that goes on with its boot order then.
+    Exit,
+    /// Starts the first disk out of iPXE, for firmware that would try the network again.
+    Sanboot,
+    /// There is no script: 404, after which iPXE gives up by itself.
+    NotFound,
+}
+
+/// Where a machine's own script is.
+#[must_use]
+pub fn script_url(machine: &Machine, http_port: u16) -> String {
+    format!("{}/boot/{}.ipxe", base_url(machine, http_port), machine.mac)
+}
+
+/// Where a file of the store is, by its path relative to the store.
+///
+/// Absolute, from the address of the machine's site and not from the request: a script that came by TFTP
+/// has no HTTP address to be relative to, and UEFI firmware leaves the port out of its `Host`.
+#[must_use]
+pub fn asset_url(machine: &Machine, http_port: u16, path: &str) -> String {
+    format!("{}/assets/{path}", base_url(machine, http_port))
+}
+
+fn base_url(machine: &Machine, http_port: u16) -> String {
+    format!("http://{}:{http_port}", machine.site.address)
+}
+
+/// The script that this machine runs now: it loads the kernel and the initramfs of its version and starts
+/// them, or goes to the disk. `None` where the answer is to be 404.
+#[must_use]
+pub fn script(machine: &Machine, http_port: u16, disposition: Disposition, route: DiskRoute) -> Option<String> {
+    match (disposition, route) {
+        (Disposition::Network, _) => Some(network_script(machine, http_port)),
+        (Disposition::Disk, DiskRoute::NotFound) => None,
+        (Disposition::Disk, route) => Some(disk_script(machine, route)),
+    }
+}
+
+/// What a person calls the machine.
+fn name_of(machine: &Machine) -> String {
+    match &machine.hostname {
+        Some(hostname) => format!("{} {}", screen_text(hostname), machine.mac),
+        None => machine.mac.to_string(),
+    }
+}
+
+/// What is loaded already is not loaded again, since a fleet whose initramfs is missing would otherwise load its
+/// kernels for nothing, again and again: `step` is the label to try again from.
+fn network_script(machine: &Machine, http_port: u16) -> String {
+    let name = name_of(machine);
+    let version = screen_text(&machine.version);
+    let cluster = screen_text(&machine.cluster);
+    let kernel = asset_url(machine, http_port, &artifacts::kernel_path(machine));
+    let initramfs = asset_url(machine, http_port, &artifacts::initramfs_path(machine));
+    let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine));
+    let Machine { architecture, site, .. } = machine;
+
+    let mut script = format!(
+        "#!ipxe\n\
+         echo\n\
+         echo pxed: {name} of cluster {cluster} boots Talos {version} for {architecture} from {}\n",
+        site.address
+    );
+    script += architecture_check(*architecture);
+    let _ = write!(
+        script,
+        "\n\
+         :start\n\
+         set attempt:int32 1\n\
+         {settings}\
+         :kernel\n\
+         imgfree ||\n\
+         set step kernel\n\
+         echo pxed: {name} loading kernel {version} (1/2)\n\
+         kernel {kernel} {words} || goto failed\n\
+         set step initramfs\n\
+         :initramfs\n\
+         echo pxed: {name} loading initramfs {version} (2/2)\n\
+         initrd --name {INITRD_NAME} {initramfs} || goto failed\n\
+         set step kernel\n\
+         echo pxed: {name} starting the kernel\n\
+         boot ||\n\
+         \n\
+         :failed\n\
+         iseq ${{attempt}} {ATTEMPTS} && goto give_up ||\n\
+         echo pxed: {name} attempt ${{attempt}} of {ATTEMPTS} failed (the message above says why), trying again in ${{attempt}} s\n\
+         sleep ${{attempt}}\n\
+         inc attempt\n\
+         goto ${{step}}\n\
+         \n\
+         :give_up\n\
+         echo pxed: {name} gave up after {ATTEMPTS} attempts\n\
+         echo pxed: on the provisioning host, pxed explain {mac} says what went wrong\n\
+         goto wait\n",
+        mac = machine.mac,
+    );
+    script + &wrong_architecture(machine, &name) + &wait()
+}
+
+/// The script for firmware that told its architecture, and it is not the one of the spec.
+#[must_use]
+pub fn wrong_architecture_script(machine: &Machine) -> String {
+    format!("#!ipxe\n{}{}", wrong_architecture(machine, &name_of(machine)), wait())
+}
+
+/// Leaves time to read the screen and to open a shell; an unattended machine starts over, for by then
+/// whatever was wrong may have been put right.
+fn wait() -> String {
+    format!(
+        "\n\
+         :wait\n\
+         prompt --key s --timeout {PROMPT_MS} pxed: press s for a shell, any other key or a minute restarts || goto restart\n\
+         shell ||\n\
+         :restart\n\
+         reboot || exit 1\n"
+    )
+}
+
+/// Goes on to `:start` where the firmware can start a kernel of this architecture. A BIOS runs iPXE in 32
+/// bits whatever the processor is: that one is asked for long mode (CPUID 0x80000001, EDX bit 29).
+const fn architecture_check(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Amd64 => {
+            "iseq ${buildarch} x86_64 && goto start ||\n\
+             iseq ${buildarch} i386 && iseq ${platform} pcbios && cpuid --ext 29 && goto start ||\n\
+             goto wrong_architecture\n"
+        }
+        Architecture::Arm64 => {
+            "iseq ${buildarch} arm64 && goto start ||\n\
+             goto wrong_architecture\n"
+        }
+    }
+}
+
+fn wrong_architecture(machine: &Machine, name: &str) -> String {
+    let Machine { architecture, source, .. } = machine;
+    let file = screen_text(&source.file.display().to_string());
+    format!(
+        "\n\
+         :wrong_architecture\n\
+         echo pxed: {name} cannot run the kernel that the cluster spec names for it\n\
+         echo pxed: the spec says cpuArchitecture {architecture} ({file} line {line}),\n\
+         echo pxed: but this firmware is ${{buildarch}} (${{platform}}) and cannot start such a kernel\n\
+         echo pxed: correct cpuArchitecture or macAddress there: nothing was booted\n\
+         goto wait\n",
+        line = source.line
+    )
+}
+
+fn disk_script(machine: &Machine, route: DiskRoute) -> String {
+    let name = name_of(machine);
+    // EFI_SUCCESS may end in the boot manager's menu (UEFI 2.10 §3.1.1), an error goes on with BootOrder.
+    let way = match route {
+        DiskRoute::Exit => "exit 1\n",
+        DiskRoute::Sanboot => "sanboot --no-describe --drive 0x80 || exit 1\n",
+        DiskRoute::Auto | DiskRoute::NotFound => {
+            "iseq ${platform} efi && exit 1 ||\n\
+             sanboot --no-describe --drive 0x80 || exit 1\n"
+        }
+    };
+    format!(
+        "#!ipxe\n\
+         echo\n\
+         echo pxed: {name} boots from its own disk, as its boot policy says\n\
+         echo pxed: to boot it from the network again: pxed release {mac}\n\
+         {way}",
+        mac = machine.mac
+    )
+}
+
+#[cfg(test)]
+#[path = "script/tests.rs"]
+mod tests;

@@ -1,0 +1,89 @@
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
+
+use pxe_common::MacAddr;
+
+use super::*;
+use crate::inventory::{BootPolicy, Role, Site, Source};
+
+fn machine(architecture: Architecture, version: &str) -> Machine {
+    Machine {
+        mac: MacAddr([0x52, 0x54, 0, 0xab, 0xcd, 0xef]),
+        address: Ipv4Addr::new(10, 5, 0, 11),
+        cluster: "lab".into(),
+        role: Role::Worker,
+        architecture,
+        version: version.into(),
+        schematic: None,
+        kernel_args: "talos.config.inline=eJwr+SS0/u=A== talos.config=http://10.5.0.2/c?u=${uuid}".into(),
+        hostname: Some("node-1".into()),
+        prefix_length: None,
+        gateway: None,
+        dns_servers: Arc::new([]),
+        policy: BootPolicy::Auto,
+        site: Arc::new(Site { interface: "eth0".into(), address: Ipv4Addr::new(10, 5, 0, 2) }),
+        source: Source { file: Arc::from(Path::new("clusters/lab.yaml")), line: 12 },
+    }
+}
+
+/// Compares with the checked-in script; `PXED_BLESS=1` writes it anew.
+fn golden(name: &str, script: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/boot/script/golden").join(name);
+    if std::env::var_os("PXED_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, script).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(script, expected, "{} differs; PXED_BLESS=1 writes it anew", path.display());
+}
+
+/// One version on each side of every release that changed the kernel arguments.
+#[test]
+fn scripts_for_every_release_that_changed_the_arguments() {
+    for version in
+        ["v1.7.7", "v1.8.0", "v1.9.5", "v1.10.0", "v1.11.0", "v1.12.0", "v1.13.0-beta.0", "v1.13.0", "v1.14.0"]
+    {
+        for architecture in [Architecture::Amd64, Architecture::Arm64] {
+            let script = script(&machine(architecture, version), 8000, Disposition::Network, DiskRoute::Auto);
+            golden(&format!("{version}-{architecture}.ipxe"), &script.unwrap());
+        }
+    }
+}
+
+#[test]
+fn ways_to_the_disk() {
+    let machine = machine(Architecture::Amd64, "v1.13.0");
+    for (name, route) in
+        [("disk.ipxe", DiskRoute::Auto), ("disk-exit.ipxe", DiskRoute::Exit), ("disk-sanboot.ipxe", DiskRoute::Sanboot)]
+    {
+        golden(name, &script(&machine, 8000, Disposition::Disk, route).unwrap());
+    }
+    assert_eq!(script(&machine, 8000, Disposition::Disk, DiskRoute::NotFound), None);
+    assert!(script(&machine, 8000, Disposition::Network, DiskRoute::NotFound).is_some());
+}
+
+/// Arguments, host names and file names that would be commands if they were not spelled with care.
+#[test]
+fn nothing_of_the_spec_becomes_a_command() {
+    let machine = Machine {
+        kernel_args: "a  b || reboot # c\nshell\n:try".into(),
+        hostname: Some("x; shell\nreboot ||".into()),
+        cluster: "${cls}\n:start".into(),
+        source: Source { file: Arc::from(Path::new("a b\n;${x}.yaml")), line: 1 },
+        ..machine(Architecture::Amd64, "v1.13.0")
+    };
+    golden("hostile.ipxe", &script(&machine, 8000, Disposition::Network, DiskRoute::Auto).unwrap());
+}
+
+/// Every `goto` has its label, and every label is reached once.
+#[test]
+fn labels_and_jumps_agree() {
+    let script = script(&machine(Architecture::Amd64, "v1.13.0"), 8000, Disposition::Network, DiskRoute::Auto).unwrap();
+    for word in script.split_whitespace().zip(script.split_whitespace().skip(1)) {
+        if let ("goto", label) | ("step", label) = word {
+            if label == "${step}" {
+                continue;
+            }
+            assert_eq!(script.matches(&format!("\n:{label}\n")).count(), 1, "label {label} in\n{script}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The options of `pxed run`: command line first, then `PXED_…` in the environment, then the file of `--config`, then the default.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use serde::Deserialize;
+
+/// What pxed does with DHCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Full DHCP: addresses and boot files
+    Server,
+    /// `ProxyDHCP`: boot files alone, beside another DHCP server that gives the addresses
+    Proxy,
+}
+
+/// What becomes of DHCP packets of machines that the spec does not name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unknown {
+    /// They go on up the network stack, untouched
+    Pass,
+    /// They are dropped at the interface
+    Drop,
+}
+
+/// How frames reach us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Datapath {
+    /// XDP in the driver, else generic XDP, else a packet socket
+    Auto,
+    /// XDP in the driver, or fail
+    Xdp,
+    /// Generic XDP, or fail
+    Generic,
+    /// A packet socket, without XDP
+    Socket,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// What `pxed run` takes. The same names, in a TOML file, are what `--config` reads.
+#[derive(Debug, Default, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Args {
+    /// Cluster spec: files, or directories of *.yaml, *.yml and *.json
+    #[arg(long, env = "PXED_CLUSTER", value_name = "PATH", num_args = 1.., value_delimiter = ',')]
+    cluster: Vec<PathBuf>,
+    /// Directory of loaders, kernels and initramfs images [default: /var/lib/pxed/artifacts]
+    #[arg(long, env = "PXED_ARTIFACTS", value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// Directory of what a restart must not forget [default: /var/lib/pxed/state]
+    #[arg(long, env = "PXED_STATE", value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Full DHCP, or `ProxyDHCP` beside another server [default: server]
+    #[arg(long, env = "PXED_MODE")]
+    mode: Option<Mode>,
+    /// DHCP packets of machines that the spec does not name [default: pass]
+    #[arg(long, env = "PXED_UNKNOWN")]
+    unknown: Option<Unknown>,
+    /// How frames reach pxed [default: auto]
+    #[arg(long, env = "PXED_DATAPATH")]
+    datapath: Option<Datapath>,
+    /// TCP port of boot HTTP, on each cluster's pxeServerSpec.address [default: 8000]
+    #[arg(long, env = "PXED_HTTP_PORT", value_name = "PORT")]
+    http_port: Option<u16>,
+    /// Address of the API, metrics and dashboard; keep it off the boot network [default: 127.0.0.1:8001]
+    #[arg(long, env = "PXED_ADMIN", value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
+    /// Lease time in seconds [default: 3600]
+    #[arg(long, env = "PXED_LEASE_SECONDS", value_name = "SECONDS")]
+    lease_seconds: Option<u32>,
+    /// How log lines look [default: text]
+    #[arg(long, env = "PXED_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// TOML file with any of these options
+    #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+}
+
+/// The options in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Files and directories of the cluster spec; at least one.
+    pub cluster: Vec<PathBuf>,
+    /// The artifacts directory.
+    pub artifacts: PathBuf,
+    /// The state directory.
+    pub state: PathBuf,
+    /// Server or proxy.
+    pub mode: Mode,
+    /// What becomes of unknown machines.
+    pub unknown: Unknown,
+    /// How frames reach us.
+    pub datapath: Datapath,
+    /// The port of boot HTTP.
+    pub http_port: u16,
+    /// The admin listener.
+    pub admin: SocketAddr,
+    /// The lease time in seconds.
+    pub lease_seconds: u32,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+}
+
+impl Args {
+    /// The options in force, the `--config` file read in.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or understood, or an option makes no sense.
+    pub fn resolve(self) -> anyhow::Result<Options> {
+        let file = match &self.config {
+            Some(path) => read(path)?,
+            None => Self::default(),
+        };
+        self.over(file)
+    }
+
+    fn over(self, file: Self) -> anyhow::Result<Options> {
+        let Self {
+            cluster,
+            artifacts,
+            state,
+            mode,
+            unknown,
+            datapath,
+            http_port,
+            admin,
+            lease_seconds,
+            log_format,
+            config: _,
+        } = self;
+        let options = Options {
+            cluster: if cluster.is_empty() { file.cluster } else { cluster },
+            artifacts: artifacts.or(file.artifacts).unwrap_or_else(|| "/var/lib/pxed/artifacts".into()),
+            state: state.or(file.state).unwrap_or_else(|| "/var/lib/pxed/state".into()),
+            mode: mode.or(file.mode).unwrap_or(Mode::Server),
+            unknown: unknown.or(file.unknown).unwrap_or(Unknown::Pass),
+            datapath: datapath.or(file.datapath).unwrap_or(Datapath::Auto),
+            http_port: http_port.or(file.http_port).unwrap_or(8000),
+            admin: admin.or(file.admin).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8001))),
+            lease_seconds: lease_seconds.or(file.lease_seconds).unwrap_or(3600),
+            log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
+        };
+        anyhow::ensure!(
+            !options.cluster.is_empty(),
+            "no cluster spec: name its files or directories with --cluster PATH"
+        );
+        anyhow::ensure!(
+            options.lease_seconds >= 60,
+            "--lease-seconds {}: a lease of less than 60 seconds keeps machines asking all the time",
+            options.lease_seconds
+        );
+        anyhow::ensure!(options.http_port != 0, "--http-port 0: machines must know the port; choose one");
+        Ok(options)
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Args> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("--config {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("--config {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn line(words: &[&str]) -> Args {
+        let words = std::iter::once("pxed").chain(words.iter().copied());
+        <Line as clap::Parser>::try_parse_from(words).unwrap().args
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file_and_the_file_over_the_default() {
+        let file =
+            toml::from_str("cluster = [\"a.yaml\"]\nhttp-port = 8080\nlease-seconds = 600\nmode = \"proxy\"").unwrap();
+        let options = line(&["--lease-seconds", "900"]).over(file).unwrap();
+        assert_eq!(options.cluster, [PathBuf::from("a.yaml")]);
+        assert_eq!((options.lease_seconds, options.http_port, options.mode), (900, 8080, Mode::Proxy));
+        assert_eq!((options.unknown, options.datapath), (Unknown::Pass, Datapath::Auto));
+    }
+
+    #[test]
+    fn several_paths_follow_one_flag() {
+        assert_eq!(line(&["--cluster", "a", "b", "--cluster", "c"]).over(Args::default()).unwrap().cluster.len(), 3);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_a_reason() {
+        let refused = |words: &[&str]| line(words).over(Args::default()).unwrap_err().to_string();
+        assert!(refused(&[]).contains("--cluster"));
+        assert!(refused(&["--cluster", "a", "--lease-seconds", "5"]).contains("60"));
+        assert!(refused(&["--cluster", "a", "--http-port", "0"]).contains("port"));
+        assert!(toml::from_str::<Args>("http_port = 1").unwrap_err().to_string().contains("unknown field"));
+    }
+}

@@ -1,0 +1,265 @@
+//! What the kernel says about a network interface, and what must be true before we serve on it.
+
+use std::net::Ipv4Addr;
+
+use nix::{
+    ifaddrs::getifaddrs,
+    net::if_::{InterfaceFlags, if_nametoindex},
+};
+use pxe_common::MacAddr;
+
+/// A network interface as the kernel has it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// Its hardware address.
+    pub mac: MacAddr,
+    /// The largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Its IPv4 addresses, each with the bits of its network mask.
+    pub addresses: Vec<(Ipv4Addr, u8)>,
+    /// Whether a person has set it up (`IFF_UP`).
+    pub up: bool,
+    /// Whether the link has a carrier (`IFF_RUNNING`).
+    pub running: bool,
+    /// Receive queues: each gets a worker.
+    pub queues: u32,
+}
+
+/// Why an interface cannot serve, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum InterfaceError {
+    /// No such interface.
+    #[error(
+        "interface {name} (pxeServerSpec.interface) does not exist here; there are: {present}. Correct the spec, or \
+         create the interface"
+    )]
+    Missing {
+        /// The interface.
+        name: String,
+        /// The names of those that exist.
+        present: String,
+    },
+    /// It is not up.
+    #[error("interface {name} is down: `ip link set dev {name} up`")]
+    Down {
+        /// The interface.
+        name: String,
+    },
+    /// It lacks the server's address.
+    #[error(
+        "interface {name} does not have the address {address} of pxeServerSpec.address (it has: {present}): \
+         `ip address add {address}/24 dev {name}`, with your network's prefix length"
+    )]
+    NoAddress {
+        /// The interface.
+        name: String,
+        /// The address that the spec names.
+        address: Ipv4Addr,
+        /// The addresses that it has.
+        present: String,
+    },
+    /// It is not an Ethernet interface.
+    #[error("interface {name} has no Ethernet address; pxed serves Ethernet networks only")]
+    NotEthernet {
+        /// The interface.
+        name: String,
+    },
+    /// A system call failed.
+    #[error("interface {name}: {what}: {error}")]
+    System {
+        /// The interface.
+        name: String,
+        /// What was asked of the kernel.
+        what: &'static str,
+        /// What it said.
+        error: std::io::Error,
+    },
+}
+
+impl Interface {
+    /// Reads an interface from the kernel.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of this name, it is not Ethernet, or the kernel refuses to tell.
+    pub fn read(name: &str) -> Result<Self, InterfaceError> {
+        let system = |what| move |error: nix::Error| system_error(name, what, error.into());
+        let entries: Vec<_> = getifaddrs().map_err(system("getifaddrs"))?.collect();
+        let Ok(index) = if_nametoindex(name) else {
+            let mut present: Vec<_> = entries.into_iter().map(|entry| entry.interface_name).collect();
+            present.sort();
+            present.dedup();
+            return Err(InterfaceError::Missing { name: name.to_owned(), present: present.join(", ") });
+        };
+
+        let mut interface = Self {
+            name: name.to_owned(),
+            index,
+            mac: MacAddr::default(),
+            mtu: sys::mtu(name).map_err(|error| system_error(name, "SIOCGIFMTU", error))?,
+            addresses: Vec::new(),
+            up: false,
+            running: false,
+            queues: queues(name)?,
+        };
+        for entry in entries.iter().filter(|entry| entry.interface_name == name) {
+            interface.up |= entry.flags.contains(InterfaceFlags::IFF_UP);
+            interface.running |= entry.flags.contains(InterfaceFlags::IFF_RUNNING);
+            let Some(address) = entry.address else { continue };
+            if let Some(mac) = address.as_link_addr().and_then(nix::sys::socket::LinkAddr::addr) {
+                interface.mac = MacAddr(mac);
+            }
+            if let Some(ipv4) = address.as_sockaddr_in() {
+                let mask = entry.netmask.and_then(|mask| mask.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::ip));
+                let prefix = mask.map_or(32, |mask| mask.to_bits().leading_ones());
+                interface.addresses.push((ipv4.ip(), u8::try_from(prefix).unwrap_or(32)));
+            }
+        }
+        if interface.mac.is_zero() && name != "lo" {
+            return Err(InterfaceError::NotEthernet { name: name.to_owned() });
+        }
+        Ok(interface)
+    }
+
+    /// The prefix length of one of its addresses, which a server needs to be able to serve there.
+    ///
+    /// # Errors
+    ///
+    /// When the interface is down or does not have the address.
+    pub fn serves(&self, address: Ipv4Addr) -> Result<u8, InterfaceError> {
+        if !self.up {
+            return Err(InterfaceError::Down { name: self.name.clone() });
+        }
+        match self.addresses.iter().find(|(present, _)| *present == address) {
+            Some(&(_, prefix_length)) => Ok(prefix_length),
+            None => {
+                let present: Vec<_> = self.addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
+                let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
+                Err(InterfaceError::NoAddress { name: self.name.clone(), address, present })
+            }
+        }
+    }
+}
+
+fn system_error(name: &str, what: &'static str, error: std::io::Error) -> InterfaceError {
+    InterfaceError::System { name: name.to_owned(), what, error }
+}
+
+/// The receive queues in use: the driver's channels, or, for drivers without any, what sysfs lists.
+fn queues(name: &str) -> Result<u32, InterfaceError> {
+    let count = sys::receive_channels(name).or_else(|_| {
+        let entries = std::fs::read_dir(format!("/sys/class/net/{name}/queues"))?;
+        let receive = entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"rx-"));
+        u32::try_from(receive.count()).map_err(std::io::Error::other)
+    });
+    Ok(count.map_err(|error| system_error(name, "counting receive queues", error))?.max(1))
+}
+
+#[expect(unsafe_code, reason = "these facts are to be had by ioctl alone, and no crate here wraps them")]
+mod sys {
+    use std::{ffi::CString, io, os::fd::AsRawFd as _};
+
+    /// The MTU of an interface in the caller's network namespace (netdevice(7), SIOCGIFMTU).
+    pub(super) fn mtu(name: &str) -> io::Result<u16> {
+        let mut request = request(name)?;
+        ioctl(libc::SIOCGIFMTU, &mut request)?;
+        // SAFETY: SIOCGIFMTU has filled in this member of the union.
+        let mtu = unsafe { request.ifr_ifru.ifru_mtu };
+        Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
+    }
+
+    /// `struct ethtool_channels` of linux/ethtool.h.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Channels {
+        cmd: u32,
+        max_rx: u32,
+        max_tx: u32,
+        max_other: u32,
+        max_combined: u32,
+        rx_count: u32,
+        tx_count: u32,
+        other_count: u32,
+        combined_count: u32,
+    }
+
+    const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
+    /// Channels that receive, whether alone or combined with transmission (ETHTOOL_GCHANNELS).
+    pub(super) fn receive_channels(name: &str) -> io::Result<u32> {
+        let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
+        let mut request = request(name)?;
+        request.ifr_ifru.ifru_data = (&raw mut channels).cast();
+        ioctl(libc::SIOCETHTOOL, &mut request)?;
+        Ok(channels.rx_count.saturating_add(channels.combined_count))
+    }
+
+    fn request(name: &str) -> io::Result<libc::ifreq> {
+        let name = CString::new(name)?;
+        // SAFETY: `ifreq` is plain data of the kernel's ABI, for which all zeroes is a valid value.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        let bytes = name.as_bytes_with_nul();
+        if bytes.len() > request.ifr_name.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        for (slot, &byte) in request.ifr_name.iter_mut().zip(bytes) {
+            *slot = byte.cast_signed();
+        }
+        Ok(request)
+    }
+
+    fn ioctl(number: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
+        let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+        // SAFETY: the descriptor is open; both requests used here write only within the `ifreq`, or within the
+        // `Channels` that it points to, which the caller keeps alive.
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), number as _, std::ptr::from_mut(request)) };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface() -> Interface {
+        Interface {
+            name: "eth1".to_owned(),
+            index: 7,
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            addresses: vec![(Ipv4Addr::new(10, 0, 0, 1), 24)],
+            up: true,
+            running: true,
+            queues: 1,
+        }
+    }
+
+    #[test]
+    fn an_interface_serves_the_addresses_that_it_has() {
+        assert_eq!(interface().serves(Ipv4Addr::new(10, 0, 0, 1)).unwrap(), 24);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_to_do() {
+        let error = interface().serves(Ipv4Addr::new(10, 0, 1, 1)).unwrap_err().to_string();
+        assert!(error.contains("it has: 10.0.0.1/24") && error.contains("ip address add 10.0.1.1"), "{error}");
+
+        let down = Interface { up: false, ..interface() };
+        let error = down.serves(Ipv4Addr::new(10, 0, 0, 1)).unwrap_err().to_string();
+        assert!(error.contains("ip link set dev eth1 up"), "{error}");
+
+        let error = Interface::read("nosuch0").unwrap_err().to_string();
+        assert!(error.contains("nosuch0") && error.contains("lo"), "{error}");
+    }
+
+    #[test]
+    fn the_loopback_is_read_from_the_kernel() {
+        let loopback = Interface::read("lo").unwrap();
+        assert_eq!(loopback.serves(Ipv4Addr::LOCALHOST).unwrap(), 8);
+        assert!(loopback.queues >= 1);
+    }
+}

@@ -1,0 +1,216 @@
+//! The kernel path: one AF_PACKET socket (packet(7)) for interfaces and containers without XDP.
+//!
+//! It receives and sends complete frames, as AF_XDP does, so that everything above the frame is shared, and it does not
+//! take UDP port 67 from another server on the same host. A VLAN tag that the kernel has taken out of the frame is put back.
+#![expect(unsafe_code, reason = "the VLAN tag comes in PACKET_AUXDATA, which no crate here decodes")]
+
+use std::{
+    io,
+    mem::{size_of, zeroed},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{MsgFlags, send, setsockopt, sockopt},
+};
+
+/// Room for one frame: an MTU of 9,000 bytes, its headers and two VLAN tags.
+const FRAME_CAPACITY: usize = 9216;
+
+/// About 10,000 requests of a fleet that powers on at once.
+const RECEIVE_BUFFER_BYTES: usize = 32 << 20;
+
+/// Offset of the EtherType, where a VLAN tag belongs.
+const TAG_OFFSET: usize = 12;
+
+/// A packet socket that receives the interface's BOOTP requests and sends frames on it.
+pub struct PacketSocket {
+    socket: OwnedFd,
+}
+
+impl PacketSocket {
+    /// Opens the socket on an interface.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, for one for want of `CAP_NET_RAW`.
+    pub fn open(interface_index: u32) -> io::Result<Self> {
+        // Protocol 0 receives nothing until the filter is in place and `bind` names one.
+        // SAFETY: no pointers are passed.
+        let socket =
+            unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+        if socket < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just given us this descriptor.
+        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+
+        let filter = filter();
+        let program =
+            libc::sock_fprog { len: u16::try_from(filter.len()).unwrap_or(0), filter: filter.as_ptr().cast_mut() };
+        set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
+        set(&socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
+        set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES)?;
+        }
+
+        // SAFETY: `sockaddr_ll` is plain data, for which all zeroes is a valid value.
+        let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_ifindex = i32::try_from(interface_index).map_err(io::Error::other)?;
+        // SAFETY: the address is alive for the call and its length is its own.
+        let result = unsafe {
+            libc::bind(
+                socket.as_raw_fd(),
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(Self { socket }) }
+    }
+
+    /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer, and returns how
+    /// many bytes of a reply it has written there.
+    ///
+    /// # Errors
+    ///
+    /// When waiting fails, which leaves nothing to do.
+    pub fn serve(
+        &mut self,
+        stop: BorrowedFd<'_>,
+        mut respond: impl FnMut(&[u8], &mut [u8]) -> Option<usize>,
+    ) -> io::Result<()> {
+        let mut query = vec![0; FRAME_CAPACITY];
+        let mut reply = vec![0; FRAME_CAPACITY];
+        loop {
+            while let Some(length) = self.receive(&mut query) {
+                if let Some(frame) = respond(&query[..length], &mut reply).and_then(|length| reply.get(..length)) {
+                    // A full device queue or a link that is down loses the reply, as a network may; the client asks again.
+                    let _ = send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);
+                }
+            }
+            let mut descriptors =
+                [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(stop, PollFlags::POLLIN)];
+            match poll(&mut descriptors, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if descriptors[1].any().unwrap_or(false) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next frame with its VLAN tags in place; none when there is nothing to read now.
+    fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
+        // Four bytes stay free before the frame for the tag that the kernel may have taken out.
+        let tail = buffer.get_mut(4..)?;
+        let mut control = [0_u64; 8];
+        let mut vector = libc::iovec { iov_base: tail.as_mut_ptr().cast(), iov_len: tail.len() };
+        // SAFETY: `msghdr` is plain data, for which all zeroes is a valid value.
+        let mut message: libc::msghdr = unsafe { zeroed() };
+        message.msg_iov = &raw mut vector;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control) as _;
+        // SAFETY: every pointer in the message refers to memory that is alive for the call, with its own length.
+        let received = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) };
+        let length = usize::try_from(received).ok()?;
+        // SAFETY: `recvmsg` has filled in the message, whose buffers are still alive.
+        match unsafe { stripped_tag(&message) } {
+            Some(tag) => {
+                buffer.copy_within(4..4 + TAG_OFFSET, 0);
+                buffer.get_mut(TAG_OFFSET..TAG_OFFSET + 4)?.copy_from_slice(&tag);
+                Some(length + 4)
+            }
+            None => {
+                buffer.copy_within(4..4 + length, 0);
+                Some(length)
+            }
+        }
+    }
+}
+
+/// The VLAN tag (TPID and TCI) that the kernel took out of the frame.
+///
+/// # Safety
+///
+/// `message` is what `recvmsg` has filled in, its buffers alive.
+unsafe fn stripped_tag(message: &libc::msghdr) -> Option<[u8; 4]> {
+    // SAFETY: the caller vouches for the message; these walk its control buffer within `msg_controllen`.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: a non-null result of CMSG_FIRSTHDR and CMSG_NXTHDR points at a whole header.
+    while let Some(control) = unsafe { header.as_ref() } {
+        if control.cmsg_level == libc::SOL_PACKET && control.cmsg_type == libc::PACKET_AUXDATA {
+            // SAFETY: the kernel writes a whole `tpacket_auxdata` for this type; it may be unaligned.
+            let data = unsafe { libc::CMSG_DATA(control).cast::<libc::tpacket_auxdata>().read_unaligned() };
+            if data.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
+                return None;
+            }
+            let tpid = if data.tp_status & libc::TP_STATUS_VLAN_TPID_VALID == 0 { 0x8100 } else { data.tp_vlan_tpid };
+            let ([a, b], [c, d]) = (tpid.to_be_bytes(), data.tp_vlan_tci.to_be_bytes());
+            return Some([a, b, c, d]);
+        }
+        // SAFETY: as above.
+        header = unsafe { libc::CMSG_NXTHDR(message, control) };
+    }
+    None
+}
+
+fn set<T>(socket: &OwnedFd, level: i32, option: i32, value: &T) -> io::Result<()> {
+    // SAFETY: the value is alive for the call and its length is its own.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A classic BPF program that lets through IPv4/UDP to port 67 or 4011, no fragments, with at most one VLAN tag left in
+/// the frame. It only keeps the socket quiet: what comes through is classified like any other frame.
+fn filter() -> Vec<libc::sock_filter> {
+    const LDH: u16 = 0x28;
+    const LDB: u16 = 0x30;
+    const LDH_X: u16 = 0x48;
+    const LDX_IP_HEADER: u16 = 0xb1;
+    const JEQ: u16 = 0x15;
+    const JSET: u16 = 0x45;
+    const RET: u16 = 0x06;
+    // Each block starts at `offset` of the IPv4 header and ends in accept or reject.
+    let ipv4 = |offset: u32| {
+        [
+            (LDB, 0, 0, offset + 9),
+            (JEQ, 0, 7, 17),
+            (LDH, 0, 0, offset + 6),
+            (JSET, 5, 0, 0x3fff),
+            (LDX_IP_HEADER, 0, 0, offset),
+            (LDH_X, 0, 0, offset + 2),
+            (JEQ, 1, 0, 67),
+            (JEQ, 0, 1, 4011),
+            (RET, 0, 0, u32::MAX),
+            (RET, 0, 0, 0),
+        ]
+    };
+    let block = 10;
+    let mut program = vec![
+        (LDH, 0, 0, 12),
+        (JEQ, 4, 0, 0x0800),
+        (JEQ, 1, 0, 0x8100),
+        (JEQ, 0, 2 * block + 2, 0x88a8),
+        (LDH, 0, 0, 16),
+        (JEQ, block, 2 * block, 0x0800),
+    ];
+    program.extend(ipv4(14));
+    program.extend(ipv4(18));
+    program.push((RET, 0, 0, 0));
+    program.into_iter().map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect()
+}

@@ -1,0 +1,279 @@
+//! One interface that we serve on: its XDP program, its sockets, its worker threads.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::Ipv4Addr,
+    os::fd::AsFd as _,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use arc_swap::ArcSwap;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use pxe_common::{
+    Counter, MacAddr,
+    layout::{QUEUES_CAPACITY, Settings},
+};
+
+use super::{
+    Context, Datapath, DataplaneError,
+    afxdp::{Queue, QueueStats},
+    interface::Interface,
+    packet_socket::PacketSocket,
+    responder::{Responder, Servers},
+    xdp::{AttachMode, XdpError, XdpProgram},
+};
+use crate::dhcp::Server;
+
+/// Frames of one queue's ring each way when the interface has only one: a burst of 10,000 machines fits.
+const RING_FRAMES: u32 = 16_384;
+
+/// However many queues there are, each keeps at least this many.
+const RING_FRAMES_MINIMUM: u32 = 2_048;
+
+/// How frames of a port reach us, with the numbers that its kind has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// AF_XDP behind the program in the driver.
+    Driver,
+    /// AF_XDP behind the program in the network stack.
+    Generic,
+    /// A packet socket.
+    Socket,
+}
+
+impl Path {
+    /// For logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Driver => "xdp-driver",
+            Self::Generic => "xdp-generic",
+            Self::Socket => "socket",
+        }
+    }
+}
+
+/// An interface with everything that runs on it. Dropping it stops the workers and takes the program off.
+pub struct Port {
+    interface: Interface,
+    path: Path,
+    servers: Arc<ArcSwap<Servers>>,
+    // Dropped before the workers end, so that the kernel passes frames on while they do.
+    program: Option<XdpProgram>,
+    queues: Vec<Arc<QueueStats>>,
+    stop: Arc<EventFd>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Port {
+    /// Starts to serve on an interface that [`Interface::serves`] has been asked about.
+    ///
+    /// # Errors
+    ///
+    /// When neither XDP nor a packet socket, as far as `context` allows them, can be had.
+    pub fn open(
+        interface: Interface,
+        servers: &HashMap<Ipv4Addr, Server>,
+        machines: &[MacAddr],
+        context: &Context,
+    ) -> Result<Self, DataplaneError> {
+        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(io::Error::from);
+        let stop = Arc::new(stop.map_err(|error| DataplaneError::system(&interface.name, "eventfd", error))?);
+        let mut port = Self {
+            path: Path::Socket,
+            servers: Arc::new(ArcSwap::from_pointee(Servers::default())),
+            program: None,
+            queues: Vec::new(),
+            stop,
+            workers: Vec::new(),
+            interface,
+        };
+        let attempts: &[Path] = match context.datapath {
+            Datapath::Auto => &[Path::Driver, Path::Generic, Path::Socket],
+            Datapath::Xdp => &[Path::Driver],
+            Datapath::Generic => &[Path::Generic],
+            Datapath::Socket => &[Path::Socket],
+        };
+        let mut failure = None;
+        for (index, &path) in attempts.iter().enumerate() {
+            match port.start(path, servers, machines, context) {
+                Ok(()) => {
+                    port.path = path;
+                    return Ok(port);
+                }
+                // These a slower path would only hide.
+                Err(error @ DataplaneError::Xdp(XdpError::Permission { .. } | XdpError::Occupied { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    port.halt();
+                    if index + 1 < attempts.len() {
+                        tracing::warn!(interface = port.interface.name, "{error}; trying the next slower datapath");
+                    }
+                    failure = Some(error);
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            DataplaneError::system(&port.interface.name, "choosing a datapath", io::ErrorKind::Unsupported.into())
+        }))
+    }
+
+    fn start(
+        &mut self,
+        path: Path,
+        servers: &HashMap<Ipv4Addr, Server>,
+        machines: &[MacAddr],
+        context: &Context,
+    ) -> Result<(), DataplaneError> {
+        let mode = match path {
+            Path::Driver => AttachMode::Driver,
+            Path::Generic => AttachMode::Generic,
+            Path::Socket => {
+                self.set_servers(servers.clone())?;
+                return self.start_socket(context);
+            }
+        };
+        let mut program = XdpProgram::load(&self.interface, machines.len())?;
+        program.set_settings(Settings { drop_unknown: context.drop_unknown.into(), ..Settings::default() })?;
+        for &mac in machines {
+            program.add_machine(mac)?;
+        }
+        // Some drivers set up their queues anew when a program is attached, which would unbind sockets.
+        program.attach(mode)?;
+        self.program = Some(program);
+        self.set_servers(servers.clone())?;
+        self.start_queues(context)
+    }
+
+    fn start_queues(&mut self, context: &Context) -> Result<(), DataplaneError> {
+        let count = self.interface.queues.min(QUEUES_CAPACITY);
+        let depth = (RING_FRAMES / count.next_power_of_two()).max(RING_FRAMES_MINIMUM);
+        for index in 0..count {
+            let interface = &self.interface;
+            let mut queue = Queue::open(interface.index, interface.mtu, index, depth)
+                .map_err(|error| DataplaneError::Queue { interface: interface.name.clone(), error })?;
+            if let Some(program) = &mut self.program {
+                program.set_socket(index, queue.raw_fd())?;
+            }
+            self.queues.push(queue.stats());
+            let name = format!("{}/{index}", self.interface.name);
+            self.spawn(&name, context, move |stop, responder| {
+                queue.serve(stop.as_fd(), |frame, reply| responder.respond(frame, reply))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn start_socket(&mut self, context: &Context) -> Result<(), DataplaneError> {
+        let name = self.interface.name.clone();
+        let mut socket = PacketSocket::open(self.interface.index)
+            .map_err(|error| DataplaneError::system(&name, "opening a packet socket (it needs CAP_NET_RAW)", error))?;
+        self.spawn(&name, context, move |stop, responder| {
+            socket.serve(stop.as_fd(), |frame, reply| responder.respond(frame, reply))
+        })
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        context: &Context,
+        serve: impl FnOnce(&EventFd, &mut Responder) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), DataplaneError> {
+        let mut responder = Responder::new(&self.interface, Arc::clone(&self.servers), context);
+        let stop = Arc::clone(&self.stop);
+        let label = name.to_owned();
+        let worker = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            if let Err(error) = serve(&stop, &mut responder) {
+                tracing::error!(worker = label, "the worker ends: {error}");
+            }
+        });
+        self.workers.push(worker.map_err(|error| DataplaneError::system(name, "starting a worker thread", error))?);
+        Ok(())
+    }
+
+    /// Replaces the server values, by our addresses on this interface.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses an address in its map.
+    pub fn set_servers(&mut self, servers: HashMap<Ipv4Addr, Server>) -> Result<(), DataplaneError> {
+        let before = self.servers.load_full();
+        // Our answers come first: a request that the kernel hands us must find them.
+        let after = Arc::new(Servers::new(servers));
+        self.servers.store(Arc::clone(&after));
+        if let Some(program) = &mut self.program {
+            for address in after.addresses() {
+                program.add_server(address)?;
+            }
+            for address in before.addresses().filter(|&address| !after.serves(address)) {
+                program.remove_server(address);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes machines known and unknown to the program, touching no entry but theirs.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses an entry.
+    pub fn change_machines(&mut self, added: &[MacAddr], removed: &[MacAddr]) -> Result<(), DataplaneError> {
+        if let Some(program) = &mut self.program {
+            for &mac in removed {
+                program.remove_machine(mac)?;
+            }
+            for &mac in added {
+                program.add_machine(mac)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The interface as it was when the port was opened.
+    #[must_use]
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// How its frames reach us.
+    #[must_use]
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    /// What became of every frame in the XDP program; nothing without one.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(Counter, u64)> {
+        self.program.as_ref().map(XdpProgram::counters).unwrap_or_default()
+    }
+
+    /// What each queue lost.
+    #[must_use]
+    pub fn queues(&self) -> &[Arc<QueueStats>] {
+        &self.queues
+    }
+
+    fn halt(&mut self) {
+        self.program = None;
+        if self.stop.write(1).is_err() {
+            return;
+        }
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                tracing::error!(interface = self.interface.name, "a worker has panicked");
+            }
+        }
+        self.queues.clear();
+        // Ready for the next attempt: reading takes the counter back to zero.
+        let _ = self.stop.read();
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}

@@ -1,0 +1,112 @@
+//! From a received frame to the frame that answers it.
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use arc_swap::{ArcSwap, Cache};
+use pxe_common::{MacAddr, classify::client_address, frame};
+
+use super::{Context, counters::ReplyCounters, frame::Headers, interface::Interface};
+use crate::{
+    dhcp::{self, Arrival, Delivery, Server},
+    inventory::Inventory,
+    journal::{EventSink, policy::PolicyBook},
+};
+
+/// Who we are on one interface, by our addresses there.
+#[derive(Debug, Default)]
+pub struct Servers(HashMap<Ipv4Addr, Server>);
+
+impl Servers {
+    /// From each address to what is served there.
+    #[must_use]
+    pub fn new(servers: HashMap<Ipv4Addr, Server>) -> Self {
+        Self(servers)
+    }
+
+    /// Our addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.0.keys().copied()
+    }
+
+    /// Whether an address is ours.
+    #[must_use]
+    pub fn serves(&self, address: Ipv4Addr) -> bool {
+        self.0.contains_key(&address)
+    }
+}
+
+/// A worker's packet logic: it owns its view of what may change, so that no packet takes a lock.
+pub struct Responder {
+    mac: MacAddr,
+    servers: Cache<Arc<ArcSwap<Servers>>, Arc<Servers>>,
+    inventory: Cache<Arc<ArcSwap<Inventory>>, Arc<Inventory>>,
+    policies: Cache<Arc<ArcSwap<PolicyBook>>, Arc<PolicyBook>>,
+    events: EventSink,
+    counters: Arc<ReplyCounters>,
+}
+
+impl Responder {
+    /// The packet logic of one worker on an interface.
+    #[must_use]
+    pub fn new(interface: &Interface, servers: Arc<ArcSwap<Servers>>, context: &Context) -> Self {
+        Self {
+            mac: interface.mac,
+            servers: Cache::new(servers),
+            inventory: Cache::new(Arc::clone(&context.inventory)),
+            policies: Cache::new(Arc::clone(&context.policies)),
+            events: context.events.clone(),
+            counters: Arc::clone(&context.counters),
+        }
+    }
+
+    /// Answers a frame into `reply`; the length of the frame written there, or none where silence is the answer.
+    pub fn respond(&mut self, frame: &[u8], reply: &mut [u8]) -> Option<usize> {
+        let headers = frame::Headers::parse(frame).ok()?;
+        let mac = client_address(frame, &headers).ok()?;
+        // Neither is an error: a packet socket hears everybody, and a machine may just have left the spec.
+        let machine = self.inventory.load().by_mac(mac)?;
+        let server = self.servers.load().0.get(&machine.site.address)?;
+        let disposition = self.policies.load().disposition(machine);
+
+        let arrival = Arrival {
+            source: SocketAddrV4::new(headers.source, headers.source_port),
+            destination: SocketAddrV4::new(headers.destination, headers.destination_port),
+        };
+        let tags = headers.tags.as_slice();
+        let offset = Headers::payload_offset(tags.len());
+        let payload = frame.get(headers.payload.clone())?;
+        let lookup = |_| Some((machine.as_ref(), disposition));
+        let outcome = dhcp::respond(payload, &arrival, lookup, server, reply.get_mut(offset..)?);
+
+        let now = SystemTime::now();
+        self.counters.count(&outcome.verdict);
+        for event in outcome.events {
+            self.events.send(mac, now, event);
+        }
+        let sent = outcome.verdict.ok()?;
+        let ethernet_destination = match sent.delivery {
+            Delivery::Broadcast => MacAddr::BROADCAST,
+            Delivery::Hardware { mac, .. } => mac,
+            // Back the way that the query came, through the very router that forwarded it.
+            Delivery::Relay(_) | Delivery::Client(_) | Delivery::Source(_) => headers.ethernet_source,
+        };
+        let mut tag_bytes = [[0; 4]; 2];
+        for (bytes, tag) in tag_bytes.iter_mut().zip(tags) {
+            let ([a, b], [c, d]) = (tag.protocol.to_be_bytes(), tag.control.to_be_bytes());
+            *bytes = [a, b, c, d];
+        }
+        Headers {
+            ethernet_source: self.mac,
+            ethernet_destination,
+            tags: tag_bytes.get(..tags.len())?,
+            source: sent.source,
+            destination: sent.delivery.destination(),
+        }
+        .write(reply, sent.length)
+    }
+}

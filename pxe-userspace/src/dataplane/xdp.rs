@@ -1,0 +1,255 @@
+//! The XDP program on one interface: loaded, fed with the machines that are ours, attached, counted.
+//!
+//! The kernel takes the program off the interface when its link's descriptor closes, which it does however this
+//! process ends.
+
+use std::{io, net::Ipv4Addr, os::fd::RawFd};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, PerCpuArray, XskMap},
+    programs::{Xdp, XdpMode},
+};
+use pxe_common::{
+    Counter, MacAddr,
+    layout::{self, MachineKey, MachineState, Settings},
+};
+
+use super::interface::Interface;
+
+/// The program, compiled from `pxe-ebpf` by `cargo xtask ebpf build`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../pxe-ebpf/pxed.bpf.o"));
+
+/// `BPF_NOEXIST`: the entry of a machine that is known keeps the state of its bucket.
+const NO_EXIST: u64 = 1;
+
+/// Where in the kernel the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    /// In the driver, before the kernel has made a packet of the frame.
+    Driver,
+    /// In the network stack, for drivers without XDP.
+    Generic,
+}
+
+/// Why there is no XDP program on an interface, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum XdpError {
+    /// No privilege.
+    #[error(
+        "interface {interface}: no permission to {what}: run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW"
+    )]
+    Permission {
+        /// The interface.
+        interface: String,
+        /// The step that failed.
+        what: &'static str,
+    },
+    /// Another program is there.
+    #[error(
+        "interface {interface}: another XDP program is attached (see `ip link show dev {interface}`); detach it with \
+         `ip link set dev {interface} xdp off`, or use --datapath socket"
+    )]
+    Occupied {
+        /// The interface.
+        interface: String,
+    },
+    /// The kernel or the driver cannot.
+    #[error(
+        "interface {interface}: cannot {what}: {reason}. pxed needs Linux 5.15 for XDP; --datapath socket works without it"
+    )]
+    Unsupported {
+        /// The interface.
+        interface: String,
+        /// The step that failed.
+        what: &'static str,
+        /// What the kernel said.
+        reason: String,
+    },
+}
+
+/// The maps that change while the program runs, and the program with its link.
+pub struct XdpProgram {
+    interface: String,
+    machines: HashMap<MapData, MachineKey, MachineState>,
+    servers: HashMap<MapData, [u8; 4], u8>,
+    sockets: XskMap<MapData>,
+    settings: Array<MapData, Settings>,
+    counters: PerCpuArray<MapData, u64>,
+    // Its drop closes the link.
+    ebpf: Ebpf,
+}
+
+impl XdpProgram {
+    /// Loads the program for an interface, with room for at least `machines` entries. It is not attached yet.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the program or its maps.
+    pub fn load(interface: &Interface, machines: usize) -> Result<Self, XdpError> {
+        let what = "load the XDP program";
+        // Twice the fleet leaves room to grow without loading anew.
+        let wanted = u32::try_from(machines.saturating_mul(2)).unwrap_or(u32::MAX);
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(layout::MACHINES, wanted.max(layout::MACHINES_CAPACITY))
+            .load(OBJECT)
+            .map_err(|error| explain(&interface.name, what, &error))?;
+        let maps = maps(&mut ebpf).map_err(|error| explain(&interface.name, what, error.as_ref()))?;
+        let (machines, servers, sockets, settings, counters) = maps;
+        program(&mut ebpf)
+            .and_then(|program| program.load().map_err(Into::into))
+            .map_err(|error| explain(&interface.name, what, error.as_ref()))?;
+        Ok(Self { interface: interface.name.clone(), machines, servers, sockets, settings, counters, ebpf })
+    }
+
+    /// Attaches it. From here on frames pass through it; until [`set_socket`](Self::set_socket), all of them pass on.
+    ///
+    /// # Errors
+    ///
+    /// When the driver cannot, or another program is attached.
+    pub fn attach(&mut self, mode: AttachMode) -> Result<(), XdpError> {
+        let (mode, what) = match mode {
+            AttachMode::Driver => (XdpMode::Driver, "attach the XDP program in the driver"),
+            AttachMode::Generic => (XdpMode::Skb, "attach the XDP program in generic mode"),
+        };
+        let interface = self.interface.clone();
+        program(&mut self.ebpf)
+            .and_then(|program| program.attach(&interface, mode).map_err(Into::into))
+            .map_err(|error| explain(&interface, what, error.as_ref()))?;
+        Ok(())
+    }
+
+    /// Redirects the requests of one receive queue to a socket.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the map entry.
+    pub fn set_socket(&mut self, queue: u32, socket: RawFd) -> Result<(), XdpError> {
+        self.sockets
+            .set(queue, socket, 0)
+            .map_err(|error| explain(&self.interface, "register an AF_XDP socket", &error))
+    }
+
+    /// Sets what becomes of unknown machines, and the rate that each machine is held to.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the map entry.
+    pub fn set_settings(&mut self, settings: Settings) -> Result<(), XdpError> {
+        self.settings.set(0, settings, 0).map_err(|error| explain(&self.interface, "write its settings", &error))
+    }
+
+    /// Makes a machine known. One that is known already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// When the map is full.
+    pub fn add_machine(&mut self, mac: MacAddr) -> Result<(), XdpError> {
+        match self.machines.insert(MachineKey::from(mac), MachineState::default(), NO_EXIST) {
+            Err(error) if os_error(&error) == Some(libc::EEXIST) => Ok(()),
+            result => result.map_err(|error| explain(&self.interface, "add a machine to its map", &error)),
+        }
+    }
+
+    /// Makes a machine unknown. One that is not known stays so.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn remove_machine(&mut self, mac: MacAddr) -> Result<(), XdpError> {
+        match self.machines.remove(&MachineKey::from(mac)) {
+            Err(error) if !matches!(os_error(&error), Some(libc::ENOENT)) && !is_missing(&error) => {
+                Err(explain(&self.interface, "remove a machine from its map", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes an address one of ours: unicast requests to it are for us.
+    ///
+    /// # Errors
+    ///
+    /// When the map is full.
+    pub fn add_server(&mut self, address: Ipv4Addr) -> Result<(), XdpError> {
+        self.servers
+            .insert(address.octets(), 1, 0)
+            .map_err(|error| explain(&self.interface, "add a server address to its map", &error))
+    }
+
+    /// Makes an address no longer ours.
+    pub fn remove_server(&mut self, address: Ipv4Addr) {
+        // It fails only for an address that is not there.
+        let _ = self.servers.remove(&address.octets());
+    }
+
+    /// What became of every frame since the program was loaded, summed over the processors.
+    #[must_use]
+    pub fn counters(&self) -> Vec<(Counter, u64)> {
+        let total = |counter: Counter| {
+            let values = self.counters.get(&(counter as u32), 0);
+            values.map_or(0, |values| values.iter().sum())
+        };
+        Counter::ALL.iter().map(|&counter| (counter, total(counter))).collect()
+    }
+}
+
+type Maps = (
+    HashMap<MapData, MachineKey, MachineState>,
+    HashMap<MapData, [u8; 4], u8>,
+    XskMap<MapData>,
+    Array<MapData, Settings>,
+    PerCpuArray<MapData, u64>,
+);
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+fn maps(ebpf: &mut Ebpf) -> Result<Maps, AnyError> {
+    let mut take =
+        |name: &str| ebpf.take_map(name).ok_or_else(|| AnyError::from(format!("the object lacks the map {name}")));
+    Ok((
+        take(layout::MACHINES)?.try_into()?,
+        take(layout::SERVERS)?.try_into()?,
+        take(layout::XSKS)?.try_into()?,
+        take(layout::SETTINGS)?.try_into()?,
+        take(layout::COUNTERS)?.try_into()?,
+    ))
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, AnyError> {
+    let program =
+        ebpf.program_mut(layout::PROGRAM).ok_or_else(|| format!("the object lacks the program {}", layout::PROGRAM))?;
+    Ok(program.try_into()?)
+}
+
+/// The system's error at the bottom of a chain of causes.
+fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut cause = Some(error);
+    while let Some(current) = cause {
+        if let Some(io_error) = current.downcast_ref::<io::Error>() {
+            return io_error.raw_os_error();
+        }
+        cause = current.source();
+    }
+    None
+}
+
+fn is_missing(error: &aya::maps::MapError) -> bool {
+    matches!(error, aya::maps::MapError::KeyNotFound)
+}
+
+fn explain(interface: &str, what: &'static str, error: &(dyn std::error::Error + 'static)) -> XdpError {
+    let interface = interface.to_owned();
+    match os_error(error) {
+        Some(libc::EPERM | libc::EACCES) => XdpError::Permission { interface, what },
+        Some(libc::EBUSY | libc::EEXIST) => XdpError::Occupied { interface },
+        _ => {
+            let mut reason = error.to_string();
+            let mut cause = error.source();
+            while let Some(current) = cause {
+                reason = format!("{reason}: {current}");
+                cause = current.source();
+            }
+            XdpError::Unsupported { interface, what, reason }
+        }
+    }
+}

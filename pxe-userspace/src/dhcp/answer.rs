@@ -1,0 +1,366 @@
+//! What to say to a client: a function of its message, its machine, and our own address. No I/O, no
+//! clock, no state: the reservation is the lease.
+
+use std::{fmt::Write as _, net::Ipv4Addr};
+
+use pxe_common::MacAddr;
+
+use super::{
+    Arrival, Mode, Server,
+    client::Client,
+    decode::Query,
+    network,
+    reason::Reason,
+    relay::is_host,
+    text::Text,
+    wire::{BOOT_SERVER_PORT, BROADCAST_FLAG, MessageType},
+};
+use crate::{
+    boot::loader::{self, LoaderFile},
+    inventory::Machine,
+    journal::{event::ClientKind, policy::Disposition},
+};
+
+/// What a client said and how it arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The message.
+    pub query: &'a Query<'a>,
+    /// What sent it.
+    pub client: &'a Client,
+    /// How it arrived.
+    pub arrival: &'a Arrival,
+}
+
+/// The decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "the reply is the usual case, and it stays on the stack")]
+pub enum Answer<'m> {
+    /// Say this.
+    Reply(Reply<'m>),
+    /// Say nothing.
+    Silence(Reason),
+}
+
+/// What a reply says. What is copied from the query (transaction, hardware address, options 61, 82, 97)
+/// is not in here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply<'m> {
+    /// DHCPOFFER, DHCPACK or DHCPNAK.
+    pub message: MessageType,
+    /// The `flags` field.
+    pub flags: u16,
+    /// The `ciaddr` field.
+    pub ciaddr: Ipv4Addr,
+    /// The address given, or unspecified.
+    pub yiaddr: Ipv4Addr,
+    /// Option 54.
+    pub server_id: Ipv4Addr,
+    /// The network's parameters, where the reply gives them.
+    pub network: Option<Network<'m>>,
+    /// What to boot.
+    pub boot: Boot,
+    /// Option 56: why a DHCPNAK.
+    pub reason: Option<&'static str>,
+}
+
+/// The parameters of the machine's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network<'m> {
+    /// Seconds of the lease; `None` in answer to DHCPINFORM.
+    pub lease_seconds: Option<u32>,
+    /// Bits in the network mask.
+    pub prefix_length: u8,
+    /// The router, where one is known on the machine's link.
+    pub router: Option<Ipv4Addr>,
+    /// The machine: host name, DNS servers.
+    pub machine: &'m Machine,
+}
+
+/// Which file is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootFile {
+    /// A loader, by TFTP.
+    Tftp(LoaderFile),
+    /// A loader, by HTTP.
+    Http(LoaderFile),
+    /// The machine's iPXE script, by HTTP.
+    Script,
+    /// A URL without a file behind it.
+    Nothing,
+}
+
+/// The boot parameters of a reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// What is named.
+    pub file: Option<BootFile>,
+    /// Its name or URL: `file` and option 67. Empty where nothing is named.
+    pub name: Text<127>,
+    /// `siaddr`, and by TFTP also `sname` and option 66; unspecified where nothing is named.
+    pub server: Ipv4Addr,
+    /// Option 60.
+    pub vendor_class: Option<&'static str>,
+    /// Option 43.
+    pub vendor_options: VendorOptions,
+    /// Tell iPXE not to wait for ProxyDHCP offers (sub-option 176 of option 175): we are all there is.
+    pub no_proxy_dhcp: bool,
+}
+
+impl Boot {
+    /// Nothing to boot: an address, if anything, is all that the client gets.
+    pub const NONE: Self = Self {
+        file: None,
+        name: Text::new(),
+        server: Ipv4Addr::UNSPECIFIED,
+        vendor_class: None,
+        vendor_options: VendorOptions::None,
+        no_proxy_dhcp: false,
+    };
+}
+
+/// What option 43 holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VendorOptions {
+    /// Nothing.
+    #[default]
+    None,
+    /// "Take the file that is named, discover no boot servers."
+    NoDiscovery,
+    /// The menu that a Raspberry Pi's boot ROM looks for.
+    RaspberryPi,
+}
+
+/// Decides. The message types are those of RFC 2131 §4.3, the four states of DHCPREQUEST its §4.3.2.
+#[must_use]
+pub fn answer<'m>(
+    question: Question<'_>,
+    machine: &'m Machine,
+    server: &Server,
+    disposition: Disposition,
+) -> Answer<'m> {
+    let Question { query, client, arrival } = question;
+    let giaddr = query.giaddr();
+    // A relay that is ourselves would have us answer ourselves.
+    if !giaddr.is_unspecified() && (giaddr == server.address || !is_host(giaddr)) {
+        return Answer::Silence(Reason::BadRelay);
+    }
+    let to_boot_server = arrival.destination.port() == BOOT_SERVER_PORT;
+    // In ProxyDHCP, addresses are the other server's matter.
+    if server.mode == Mode::Proxy && !to_boot_server && query.message() != MessageType::Discover {
+        return Answer::Silence(Reason::NothingToSay);
+    }
+    // A client that chose another server tells every server so by that server's identifier.
+    let ours = |id: Ipv4Addr| id == server.address || Some(id) == client.relay.server_id_override;
+    if query.message() != MessageType::Discover && query.server_id().is_some_and(|id| !ours(id)) {
+        return Answer::Silence(Reason::OtherServer);
+    }
+    let deciding = Deciding { question, machine, server, disposition };
+    if to_boot_server {
+        return deciding.boot_server();
+    }
+    match (server.mode, query.message()) {
+        (Mode::Server, MessageType::Discover) => deciding.offer(),
+        (Mode::Server, MessageType::Request) => deciding.request(),
+        (Mode::Server, MessageType::Inform) => deciding.inform(),
+        (Mode::Proxy, MessageType::Discover) => deciding.proxy_offer(),
+        (Mode::Server, MessageType::Decline | MessageType::Release) => Answer::Silence(Reason::NoReplyDue),
+        _ => Answer::Silence(Reason::NotAClientMessage),
+    }
+}
+
+struct Deciding<'a, 'm> {
+    question: Question<'a>,
+    machine: &'m Machine,
+    server: &'a Server,
+    disposition: Disposition,
+}
+
+impl<'m> Deciding<'_, 'm> {
+    fn offer(&self) -> Answer<'m> {
+        // RFC 3527 §3, RFC 3011 §4: a server that has no address for the chosen link stays silent.
+        if self.is_on_wrong_network() {
+            return Answer::Silence(Reason::WrongNetwork);
+        }
+        let network = self.network(Some(self.server.lease_seconds));
+        Answer::Reply(Reply {
+            yiaddr: self.machine.address,
+            network: Some(network),
+            boot: self.boot(),
+            ..self.blank(MessageType::Offer)
+        })
+    }
+
+    fn request(&self) -> Answer<'m> {
+        let query = self.question.query;
+        // SELECTING names the server and the address (option 50), INIT-REBOOT the address alone, RENEWING
+        // and REBINDING have it and say so in `ciaddr`.
+        let wanted = match (query.ciaddr(), query.requested_address()) {
+            (ciaddr, None) if ciaddr.is_unspecified() => return Answer::Silence(Reason::NoAddress),
+            (ciaddr, Some(requested)) if ciaddr.is_unspecified() => requested,
+            (ciaddr, _) => ciaddr,
+        };
+        if self.is_on_wrong_network() {
+            // RFC 2131 §4.3.2: "If the DHCP server detects that the client is on the wrong net … then the
+            // server SHOULD send a DHCPNAK."
+            return self.nak("the machine is on a network where its address does not belong");
+        }
+        if wanted != self.machine.address {
+            return self.nak("the machine asked for another address than the one reserved for it");
+        }
+        let network = self.network(Some(self.server.lease_seconds));
+        Answer::Reply(Reply {
+            ciaddr: query.ciaddr(),
+            yiaddr: self.machine.address,
+            network: Some(network),
+            boot: self.boot(),
+            ..self.blank(MessageType::Ack)
+        })
+    }
+
+    /// RFC 2131 §4.3.5: parameters without an address and without a lease.
+    fn inform(&self) -> Answer<'m> {
+        Answer::Reply(Reply {
+            ciaddr: self.question.query.ciaddr(),
+            network: Some(self.network(None)),
+            boot: self.boot(),
+            ..self.blank(MessageType::Ack)
+        })
+    }
+
+    /// ProxyDHCP (PXE 2.1 §2.2): what to boot, beside the other server's address.
+    fn proxy_offer(&self) -> Answer<'m> {
+        self.boot_only(MessageType::Offer)
+    }
+
+    /// PXE 2.1 §2.2.4: firmware that took a ProxyDHCP offer asks again on port 4011, by now with an
+    /// address.
+    fn boot_server(&self) -> Answer<'m> {
+        match self.question.query.message() {
+            MessageType::Request | MessageType::Inform => self.boot_only(MessageType::Ack),
+            _ => Answer::Silence(Reason::NotAClientMessage),
+        }
+    }
+
+    fn boot_only(&self, message: MessageType) -> Answer<'m> {
+        let boot = self.boot();
+        if boot.file.is_none() {
+            let plain = self.question.client.kind == ClientKind::Plain;
+            // Firmware that hears an address and no boot file goes on to its next boot entry.
+            return Answer::Silence(if plain { Reason::NothingToSay } else { Reason::SentToDisk });
+        }
+        Answer::Reply(Reply { ciaddr: self.question.query.ciaddr(), boot, ..self.blank(message) })
+    }
+
+    fn nak(&self, reason: &'static str) -> Answer<'m> {
+        let mut reply = Reply { reason: Some(reason), ..self.blank(MessageType::Nak) };
+        // RFC 2131 §4.3.2: through a relay "the server MUST set the broadcast bit in the DHCPNAK".
+        if self.question.client.relay.address.is_some() {
+            reply.flags |= BROADCAST_FLAG;
+        }
+        Answer::Reply(reply)
+    }
+
+    fn blank(&self, message: MessageType) -> Reply<'m> {
+        Reply {
+            message,
+            flags: self.question.query.flags(),
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            yiaddr: Ipv4Addr::UNSPECIFIED,
+            server_id: self.question.client.relay.server_id_override.unwrap_or(self.server.address),
+            network: None,
+            boot: Boot::NONE,
+            reason: None,
+        }
+    }
+
+    /// Only where both the relay names the link and the spec gives the length of the mask: without either,
+    /// nobody but the administrator knows which network the machine is on.
+    fn is_on_wrong_network(&self) -> bool {
+        match (self.question.client.relay.link_selection, self.machine.prefix_length) {
+            (Some(link), Some(prefix_length)) => !network::same(link, self.machine.address, prefix_length),
+            _ => false,
+        }
+    }
+
+    fn network(&self, lease_seconds: Option<u32>) -> Network<'m> {
+        let machine = self.machine;
+        let prefix_length = machine.prefix_length.unwrap_or(self.server.prefix_length);
+        // Ourselves, or the relay, where the machine can reach it without a router.
+        let on_link = |&address: &Ipv4Addr| {
+            address != machine.address
+                && network::same(address, machine.address, prefix_length)
+                && !network::is_edge(address, prefix_length)
+        };
+        let candidates = [Some(self.server.address), self.question.client.relay.link()];
+        let router = machine.gateway.or_else(|| candidates.into_iter().flatten().find(on_link));
+        Network { lease_seconds, prefix_length, router, machine }
+    }
+
+    fn boot(&self) -> Boot {
+        let Self { question: Question { client, .. }, machine, server, disposition } = *self;
+        let loader = client.loader(machine);
+        let file = match (client.kind, disposition) {
+            (ClientKind::Plain, _) => None,
+            // The script says where to boot from, so that the person at the console can read it.
+            (ClientKind::Ipxe, _) if client.http => Some(BootFile::Script),
+            // A lease without a file is what PXE firmware takes for "nothing to boot here": EDK2 and the
+            // BIOS ROMs go on to the next boot entry in seconds, where silence costs them a minute.
+            (ClientKind::Ipxe | ClientKind::Pxe, Disposition::Disk) => None,
+            (ClientKind::Ipxe | ClientKind::Pxe, Disposition::Network) => loader.map(BootFile::Tftp),
+            (ClientKind::HttpBoot, Disposition::Network) => loader.map(BootFile::Http),
+            // EDK2's HTTP boot asks again for a minute where an offer names no URL; after a 404 it goes on
+            // at once.
+            (ClientKind::HttpBoot, Disposition::Disk) => Some(BootFile::Nothing),
+        };
+        file.map_or(Boot::NONE, |file| boot(file, client, server, machine.mac))
+    }
+}
+
+fn boot(file: BootFile, client: &Client, server: &Server, mac: MacAddr) -> Boot {
+    let proxy = server.mode == Mode::Proxy;
+    let vendor_class = match client.kind {
+        // EDK2 ignores an offer whose class is anything but these ten bytes.
+        ClientKind::HttpBoot => Some("HTTPClient"),
+        ClientKind::Pxe => Some("PXEClient"),
+        // iPXE takes an offer of this class for a ProxyDHCP offer, and only then.
+        ClientKind::Ipxe => proxy.then_some("PXEClient"),
+        ClientKind::Plain => None,
+    };
+    let bios = client.architecture.is_none_or(loader::is_bios);
+    let vendor_options = match client.kind {
+        ClientKind::Pxe if client.raspberry_pi => VendorOptions::RaspberryPi,
+        // In ProxyDHCP, some UEFI firmware drops offers that forbid discovery; without option 43 all of
+        // it comes back on port 4011.
+        ClientKind::Pxe if !proxy || bios => VendorOptions::NoDiscovery,
+        _ => VendorOptions::None,
+    };
+    Boot {
+        file: Some(file),
+        name: name(file, server, mac),
+        server: server.address,
+        vendor_class,
+        vendor_options,
+        no_proxy_dhcp: client.kind == ClientKind::Ipxe && !proxy,
+    }
+}
+
+/// The longest, an HTTP URL of a loader, has well under the 127 bytes that `file` holds.
+fn name(file: BootFile, server: &Server, mac: MacAddr) -> Text<127> {
+    let mut text = Text::new();
+    let Server { address, http_port, .. } = server;
+    let written = match file {
+        BootFile::Tftp(loader) => text.write_str(loader.name()),
+        BootFile::Http(loader) => write!(text, "http://{address}:{http_port}/assets/{loader}"),
+        BootFile::Script => {
+            let [a, b, c, d, e, f] = mac.0;
+            write!(text, "http://{address}:{http_port}/boot/{a:02x}-{b:02x}-{c:02x}-{d:02x}-{e:02x}-{f:02x}.ipxe")
+        }
+        BootFile::Nothing => write!(text, "http://{address}:{http_port}/boot/none.efi"),
+    };
+    debug_assert!(written.is_ok(), "every name fits");
+    text
+}
+
+#[cfg(test)]
+mod tests;

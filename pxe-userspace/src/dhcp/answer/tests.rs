@@ -1,0 +1,390 @@
+//! What each message gets, from bytes to bytes.
+
+use super::*;
+use crate::{
+    dhcp::{
+        Delivery, Outcome, Sent,
+        testing::{
+            ADDRESS, DECLINE, DISCOVER, INFORM, MAC, Message, OTHER, RELAY, RELEASE, REQUEST, SERVER, Seen, ask, from,
+            from_nowhere, machine, proxy, server,
+        },
+        wire::{code, field},
+    },
+    inventory::Architecture,
+    journal::event::{BootFileName, EventKind},
+};
+use Disposition::{Disk, Network as FromNetwork};
+
+fn asked(message: Message) -> (Outcome, Option<Seen>) {
+    ask(message, &from_nowhere(), &machine(), FromNetwork, &server())
+}
+
+fn sent(message: Message) -> (Sent, Seen) {
+    let (outcome, seen) = asked(message);
+    (outcome.verdict.unwrap(), seen.unwrap())
+}
+
+fn silence(message: Message) -> Option<Reason> {
+    asked(message).0.verdict.err()
+}
+
+#[test]
+fn a_discover_is_offered_the_reservation_whatever_it_wishes_for() {
+    let (sent, seen) = sent(Message::new(DISCOVER).address(50, OTHER).address(54, OTHER));
+    assert_eq!(sent.message, MessageType::Offer);
+    assert_eq!(seen.option(53), Some(&[2][..]));
+    assert_eq!(seen.field_address(field::YIADDR), ADDRESS);
+    assert_eq!(seen.field_address(field::SIADDR), Ipv4Addr::UNSPECIFIED, "nothing to boot");
+    assert_eq!(seen.address(54), Some(SERVER));
+    assert_eq!(seen.option(51), Some(&3600_u32.to_be_bytes()[..]));
+    assert_eq!(seen.option(58), Some(&1800_u32.to_be_bytes()[..]));
+    assert_eq!(seen.option(59), Some(&3150_u32.to_be_bytes()[..]));
+    assert_eq!(seen.address(1), Some(Ipv4Addr::new(255, 255, 255, 0)));
+    assert_eq!(seen.address(3), Some(SERVER));
+    assert_eq!(seen.address(6), Some(Ipv4Addr::new(9, 9, 9, 9)));
+    assert_eq!(seen.address(28), Some(Ipv4Addr::new(10, 0, 0, 255)));
+    assert_eq!(seen.text(12), "worker-1");
+    for boot in [43, 60, 66, 67, 175] {
+        assert_eq!(seen.option(boot), None, "option {boot} for an operating system");
+    }
+}
+
+#[test]
+fn a_client_that_lists_its_options_gets_those_and_what_is_always_sent() {
+    let (_, seen) = sent(Message::new(DISCOVER).option(55, &[3, 28]));
+    assert_eq!(seen.order, [53, 54, 51, 1, 3, 28]);
+}
+
+/// RFC 2131 §4.3.2: selecting, init-reboot, renewing, rebinding.
+#[test]
+fn requests_are_acknowledged_refused_or_left_to_others_by_their_state() {
+    let new = || Message::new(REQUEST);
+    let elsewhere = Ipv4Addr::new(10, 0, 0, 51);
+    let ack = Ok(MessageType::Ack);
+    let nak = Ok(MessageType::Nak);
+    let unicast = from(ADDRESS, 67);
+    let cases = [
+        ("selecting us", from_nowhere(), new().address(54, SERVER).address(50, ADDRESS), ack),
+        ("selecting us, another address", from_nowhere(), new().address(54, SERVER).address(50, elsewhere), nak),
+        ("selecting us, no address", from_nowhere(), new().address(54, SERVER), Err(Reason::NoAddress)),
+        ("selecting another", from_nowhere(), new().address(54, OTHER).address(50, ADDRESS), Err(Reason::OtherServer)),
+        (
+            "selecting another, another address",
+            from_nowhere(),
+            new().address(54, OTHER).address(50, elsewhere),
+            Err(Reason::OtherServer),
+        ),
+        ("init-reboot", from_nowhere(), new().address(50, ADDRESS), ack),
+        ("init-reboot, another address", from_nowhere(), new().address(50, elsewhere), nak),
+        ("renewing", unicast, new().ciaddr(ADDRESS), ack),
+        ("renewing another address", from(elsewhere, 67), new().ciaddr(elsewhere), nak),
+        ("rebinding", from_nowhere(), new().ciaddr(ADDRESS), ack),
+        ("rebinding another address", from_nowhere(), new().ciaddr(elsewhere), nak),
+        ("renewing with option 50 too", unicast, new().ciaddr(ADDRESS).address(50, ADDRESS), ack),
+        ("nothing said", from_nowhere(), new(), Err(Reason::NoAddress)),
+    ];
+    for (name, arrival, message, expected) in cases {
+        let (outcome, seen) = ask(message, &arrival, &machine(), FromNetwork, &server());
+        assert_eq!(outcome.verdict.map(|sent| sent.message), expected, "{name}");
+        let Some(seen) = seen else { continue };
+        if expected == ack {
+            assert_eq!(seen.field_address(field::YIADDR), ADDRESS, "{name}");
+            assert_eq!(seen.option(51), Some(&3600_u32.to_be_bytes()[..]), "{name}");
+        } else {
+            // RFC 2131 table 3: a DHCPNAK gives nothing but its reason.
+            assert_eq!(seen.order, [53, 54, 56], "{name}");
+            for empty in [field::CIADDR, field::YIADDR, field::SIADDR] {
+                assert_eq!(seen.field_address(empty), Ipv4Addr::UNSPECIFIED, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_inform_gets_parameters_without_an_address_or_a_lease() {
+    let (outcome, seen) = ask(Message::new(INFORM).ciaddr(OTHER), &from(OTHER, 67), &machine(), FromNetwork, &server());
+    let seen = seen.unwrap();
+    assert_eq!(outcome.verdict.unwrap().delivery, Delivery::Client(OTHER));
+    assert_eq!(seen.field_address(field::YIADDR), Ipv4Addr::UNSPECIFIED);
+    assert_eq!(seen.field_address(field::CIADDR), OTHER);
+    assert_eq!(seen.address(3), Some(SERVER));
+    for lease in [51, 58, 59] {
+        assert_eq!(seen.option(lease), None, "option {lease}");
+    }
+}
+
+#[test]
+fn decline_and_release_are_events_without_a_reply() {
+    let decline = Message::new(DECLINE).address(50, ADDRESS).address(54, SERVER);
+    let (outcome, _) = asked(decline);
+    assert_eq!(outcome.verdict, Err(Reason::NoReplyDue));
+    assert_eq!(outcome.events.into_iter().collect::<Vec<_>>(), [EventKind::Decline { address: ADDRESS }]);
+    let (outcome, _) = asked(Message::new(RELEASE).ciaddr(ADDRESS).address(54, SERVER));
+    assert_eq!(outcome.verdict, Err(Reason::NoReplyDue));
+    assert_eq!(outcome.events.into_iter().collect::<Vec<_>>(), [EventKind::Release]);
+    assert_eq!(silence(Message::new(RELEASE).ciaddr(ADDRESS).address(54, OTHER)), Some(Reason::OtherServer));
+}
+
+#[test]
+fn messages_of_servers_and_of_nobody_are_left_alone() {
+    for message in [0, 2, 5, 6, 9, 10, 200] {
+        let replayed = Message::new(message).address(54, SERVER);
+        assert_eq!(silence(replayed), Some(Reason::NotAClientMessage), "type {message}");
+    }
+    let stranger = Message::new(DISCOVER).field(field::CHADDR, &[2, 0, 0, 0, 0, 9]);
+    let (outcome, _) = asked(stranger);
+    assert_eq!((outcome.mac, outcome.verdict), (None, Err(Reason::UnknownMachine)));
+    for giaddr in [SERVER, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST, Ipv4Addr::new(224, 0, 0, 1)] {
+        assert_eq!(silence(Message::new(DISCOVER).giaddr(giaddr)), Some(Reason::BadRelay), "{giaddr}");
+    }
+}
+
+/// The rows of the table of client classes: class, architecture, then options 60, 43, 66, 67.
+#[test]
+fn each_firmware_gets_its_boot_fields() {
+    const NO_DISCOVERY: &[u8] = &[6, 1, 8, 255];
+    let url = |file: &str| format!("http://10.0.0.1:8000/assets/{file}");
+    let x64 = || "ipxe-efi-x86_64.efi".to_owned();
+    let arm64 = || "ipxe-efi-arm64.efi".to_owned();
+    let cases = [
+        (0, "PXEClient:Arch:00000", Some(NO_DISCOVERY), true, "undionly.kpxe".to_owned()),
+        (6, "PXEClient:Arch:00006", Some(NO_DISCOVERY), true, "ipxe-efi-i386.efi".to_owned()),
+        (7, "PXEClient:Arch:00007", Some(NO_DISCOVERY), true, x64()),
+        (9, "PXEClient:Arch:00009", Some(NO_DISCOVERY), true, x64()),
+        (11, "PXEClient:Arch:00011", Some(NO_DISCOVERY), true, arm64()),
+        (22, "U-Boot.armv8", Some(NO_DISCOVERY), true, arm64()),
+        (15, "HTTPClient:Arch:00015", None, false, url("ipxe-efi-i386.efi")),
+        (16, "HTTPClient:Arch:00016", None, false, url("ipxe-efi-x86_64.efi")),
+        (19, "HTTPClient:Arch:00019", None, false, url("ipxe-efi-arm64.efi")),
+    ];
+    for (architecture, class, vendor, by_tftp, file) in cases {
+        let (_, seen) = sent(Message::new(DISCOVER).firmware(class, architecture));
+        let expected = if by_tftp { "PXEClient" } else { "HTTPClient" };
+        assert_eq!(seen.text(code::VENDOR_CLASS), expected, "{class}");
+        assert_eq!(seen.option(code::VENDOR_SPECIFIC), vendor, "{class}");
+        assert_eq!(seen.text(code::TFTP_SERVER), if by_tftp { "10.0.0.1" } else { "" }, "{class}");
+        assert_eq!(seen.field_text(field::SNAME), if by_tftp { "10.0.0.1" } else { "" }, "{class}");
+        assert_eq!(seen.field_address(field::SIADDR), SERVER, "{class}");
+        assert_eq!(seen.text(code::BOOT_FILE), file, "{class}");
+        assert_eq!(seen.field_text(field::FILE), file, "{class}");
+        assert_eq!(seen.option(code::IPXE), None, "{class}");
+    }
+}
+
+#[test]
+fn ipxe_gets_its_script_and_is_told_not_to_wait() {
+    let (_, seen) = sent(Message::new(DISCOVER).firmware("PXEClient", 7).option(77, b"iPXE"));
+    let url = "http://10.0.0.1:8000/boot/52-54-00-ab-cd-ef.ipxe";
+    assert_eq!((seen.text(67), seen.field_text(field::FILE)), (url, url));
+    assert_eq!(seen.option(175), Some(&[176, 1, 1][..]));
+    assert_eq!((seen.option(60), seen.option(43)), (None, None));
+    let (_, seen) = sent(Message::new(DISCOVER).firmware("PXEClient", 0).option(175, &[0x15, 1, 1]));
+    assert_eq!(seen.text(67), "undionly.kpxe", "an iPXE without HTTP gets one that has it");
+}
+
+#[test]
+fn a_raspberry_pi_gets_the_menu_it_looks_for() {
+    let (_, seen) = sent(Message::new(DISCOVER).firmware("PXEClient", 0).option(97, b"\x00RPi4"));
+    let menu = seen.option(43).unwrap();
+    assert!(menu.windows(17).any(|window| window == b"Raspberry Pi Boot"));
+    assert_eq!(menu.last(), Some(&255));
+}
+
+#[test]
+fn firmware_of_the_wrong_architecture_boots_its_own_loader_and_is_told_on() {
+    let (outcome, seen) = asked(Message::new(DISCOVER).firmware("PXEClient", 11));
+    assert_eq!(seen.unwrap().text(67), "ipxe-efi-arm64.efi");
+    assert!(outcome.events.into_iter().any(|event| event == EventKind::WrongArchitecture { client_architecture: 11 }));
+    let (_, seen) = sent(Message::new(DISCOVER).firmware("PXEClient", 2));
+    assert_eq!((seen.option(60), seen.option(67)), (None, None), "there is no loader for Itanium");
+    let mut arm = machine();
+    arm.architecture = Architecture::Arm64;
+    let (_, seen) = ask(Message::new(DISCOVER).option(60, b"PXEClient"), &from_nowhere(), &arm, FromNetwork, &server());
+    assert_eq!(seen.unwrap().text(67), "ipxe-efi-arm64.efi", "firmware that does not say is the spec's");
+}
+
+#[test]
+fn a_machine_for_its_disk_gets_a_lease_and_nothing_to_boot() {
+    let cases = [
+        (Message::new(DISCOVER).firmware("PXEClient", 7), "", true),
+        (Message::new(DISCOVER).firmware("PXEClient", 0).option(175, &[0x15, 1, 1]), "", true),
+        (Message::new(DISCOVER).firmware("HTTPClient", 16), "http://10.0.0.1:8000/boot/none.efi", true),
+        (
+            Message::new(DISCOVER).firmware("PXEClient", 7).option(77, b"iPXE"),
+            "http://10.0.0.1:8000/boot/52-54-00-ab-cd-ef.ipxe",
+            false,
+        ),
+        (Message::new(DISCOVER), "", false),
+    ];
+    for (message, file, told) in cases {
+        let (outcome, seen) = ask(message, &from_nowhere(), &machine(), Disk, &server());
+        let seen = seen.unwrap();
+        assert_eq!(seen.field_address(field::YIADDR), ADDRESS);
+        assert_eq!((seen.text(67), seen.field_text(field::FILE)), (file, file));
+        assert_eq!(outcome.events.into_iter().any(|event| event == EventKind::SentToDisk), told, "{file}");
+    }
+}
+
+#[test]
+fn proxy_mode_names_the_file_and_never_an_address() {
+    let uefi = Message::new(DISCOVER).firmware("PXEClient", 7);
+    let bios = Message::new(DISCOVER).firmware("PXEClient", 0);
+    let http = Message::new(DISCOVER).firmware("HTTPClient", 16);
+    let ipxe = Message::new(DISCOVER).firmware("PXEClient", 7).option(77, b"iPXE");
+    for (message, class, vendor, file) in [
+        (uefi, "PXEClient", None, "ipxe-efi-x86_64.efi"),
+        (bios, "PXEClient", Some(&[6, 1, 8, 255][..]), "undionly.kpxe"),
+        (http, "HTTPClient", None, "http://10.0.0.1:8000/assets/ipxe-efi-x86_64.efi"),
+        (ipxe, "PXEClient", None, "http://10.0.0.1:8000/boot/52-54-00-ab-cd-ef.ipxe"),
+    ] {
+        let (outcome, seen) = ask(message, &from_nowhere(), &machine(), FromNetwork, &proxy());
+        let seen = seen.unwrap();
+        assert_eq!(outcome.verdict.unwrap().delivery, Delivery::Broadcast, "{file}: nothing to unicast to");
+        assert_eq!(seen.field_address(field::YIADDR), Ipv4Addr::UNSPECIFIED);
+        assert_eq!(seen.address(54), Some(SERVER));
+        assert_eq!((seen.text(60), seen.option(43), seen.text(67)), (class, vendor, file));
+        for network in [1, 3, 6, 12, 28, 51, 58, 59, 175] {
+            assert_eq!(seen.option(network), None, "{file}: option {network}");
+        }
+    }
+}
+
+#[test]
+fn proxy_mode_answers_again_on_the_boot_server_port() {
+    for kind in [REQUEST, INFORM] {
+        let message = Message::new(kind).ciaddr(ADDRESS).firmware("PXEClient", 7);
+        let (outcome, seen) = ask(message, &from(ADDRESS, 4011), &machine(), FromNetwork, &proxy());
+        let sent = outcome.verdict.unwrap();
+        assert_eq!(sent.message, MessageType::Ack);
+        assert_eq!((sent.source.port(), sent.delivery), (4011, Delivery::Source(from(ADDRESS, 4011).source)));
+        let seen = seen.unwrap();
+        assert_eq!(seen.field_address(field::CIADDR), ADDRESS);
+        assert_eq!(seen.field_address(field::YIADDR), Ipv4Addr::UNSPECIFIED);
+        assert_eq!(seen.text(67), "ipxe-efi-x86_64.efi");
+    }
+    let to_other = Message::new(REQUEST).address(54, OTHER).firmware("PXEClient", 7);
+    let (outcome, _) = ask(to_other, &from(ADDRESS, 4011), &machine(), FromNetwork, &proxy());
+    assert_eq!(outcome.verdict, Err(Reason::OtherServer));
+}
+
+#[test]
+fn proxy_mode_leaves_addresses_to_the_other_server() {
+    let pxe = |kind| Message::new(kind).firmware("PXEClient", 7);
+    let cases = [
+        (Message::new(DISCOVER), FromNetwork, Reason::NothingToSay),
+        (pxe(REQUEST).address(54, OTHER).address(50, ADDRESS), FromNetwork, Reason::NothingToSay),
+        (pxe(REQUEST).address(50, OTHER), FromNetwork, Reason::NothingToSay),
+        (pxe(INFORM).ciaddr(ADDRESS), FromNetwork, Reason::NothingToSay),
+        (pxe(RELEASE), FromNetwork, Reason::NothingToSay),
+        (pxe(DISCOVER), Disk, Reason::SentToDisk),
+    ];
+    for (index, (message, disposition, reason)) in cases.into_iter().enumerate() {
+        let (outcome, _) = ask(message, &from_nowhere(), &machine(), disposition, &proxy());
+        assert_eq!(outcome.verdict, Err(reason), "case {index}");
+    }
+}
+
+#[test]
+fn a_relay_gets_its_information_back_and_its_identifier_used() {
+    let information = [1, 2, b'e', b'1', 11, 4, 10, 7, 0, 1, 151, 0];
+    let through = |kind| Message::new(kind).giaddr(RELAY).option(82, &information);
+    let (sent, seen) = sent(through(DISCOVER));
+    assert_eq!(sent.delivery, Delivery::Relay(RELAY));
+    assert_eq!(seen.address(54), Some(RELAY));
+    assert_eq!(seen.option(82), Some(&information[..]));
+    assert_eq!(seen.order.last(), Some(&82));
+    assert_eq!(seen.field_address(field::GIADDR), RELAY);
+    assert_eq!(silence(through(REQUEST).address(54, RELAY).address(50, ADDRESS)), None);
+    assert_eq!(silence(through(REQUEST).address(54, SERVER).address(50, ADDRESS)), None);
+    assert_eq!(silence(through(REQUEST).address(54, OTHER).address(50, ADDRESS)), Some(Reason::OtherServer));
+    let (sent, seen) = self::sent(through(REQUEST).address(54, RELAY).address(50, OTHER));
+    assert_eq!((sent.message, sent.delivery), (MessageType::Nak, Delivery::Relay(RELAY)));
+    assert_eq!(seen.bytes[field::FLAGS], [0x80, 0], "the relay must broadcast a DHCPNAK");
+    assert_eq!(seen.option(82), Some(&information[..]));
+}
+
+#[test]
+fn a_chosen_link_without_the_reservation_gets_no_offer() {
+    let mut machine = machine();
+    machine.prefix_length = Some(24);
+    let through = |kind, link: [u8; 6]| Message::new(kind).giaddr(RELAY).option(82, &link);
+    let wrong = [5, 4, 10, 9, 0, 0];
+    let right = [5, 4, 10, 0, 0, 0];
+    let verdict = |message| ask(message, &from(RELAY, 67), &machine, FromNetwork, &server()).0.verdict;
+    assert_eq!(verdict(through(DISCOVER, wrong)), Err(Reason::WrongNetwork));
+    let nak = verdict(through(REQUEST, wrong).address(50, ADDRESS)).map(|sent| sent.message);
+    assert_eq!(nak, Ok(MessageType::Nak));
+    assert!(verdict(through(DISCOVER, right)).is_ok());
+    assert!(verdict(Message::new(DISCOVER).giaddr(RELAY)).is_ok(), "giaddr alone proves nothing");
+}
+
+#[test]
+fn the_router_is_one_that_the_machine_can_reach() {
+    let mut machine = machine();
+    let router = |machine: &Machine, message: Message| {
+        ask(message, &from_nowhere(), machine, FromNetwork, &server()).1.unwrap().address(3)
+    };
+    assert_eq!(router(&machine, Message::new(DISCOVER)), Some(SERVER));
+    machine.address = Ipv4Addr::new(10, 7, 0, 50);
+    assert_eq!(router(&machine, Message::new(DISCOVER)), None, "we are not on its network");
+    assert_eq!(router(&machine, Message::new(DISCOVER).giaddr(RELAY)), Some(RELAY));
+    let network_address = Message::new(DISCOVER).giaddr(OTHER).option(82, &[5, 4, 10, 7, 0, 0]);
+    assert_eq!(router(&machine, network_address), None, "a network's own address routes nothing");
+    machine.gateway = Some(Ipv4Addr::new(10, 7, 0, 254));
+    assert_eq!(router(&machine, Message::new(DISCOVER).giaddr(RELAY)), machine.gateway);
+}
+
+/// RFC 2131 §4.1.
+#[test]
+fn a_reply_takes_the_way_that_its_client_can_hear() {
+    let hardware = Delivery::Hardware { address: ADDRESS, mac: MAC };
+    let nowhere = from_nowhere();
+    let bound = from(ADDRESS, 67);
+    let cases = [
+        ("no flag", nowhere, Message::new(DISCOVER), hardware),
+        ("broadcast flag", nowhere, Message::new(DISCOVER).broadcast(), Delivery::Broadcast),
+        ("relay", from(RELAY, 67), Message::new(DISCOVER).giaddr(RELAY).broadcast(), Delivery::Relay(RELAY)),
+        ("renewing", bound, Message::new(REQUEST).ciaddr(ADDRESS), Delivery::Client(ADDRESS)),
+        ("renewing, flag set", bound, Message::new(REQUEST).ciaddr(ADDRESS).broadcast(), Delivery::Client(ADDRESS)),
+        ("refused", bound, Message::new(REQUEST).ciaddr(OTHER), Delivery::Broadcast),
+        ("inform without ciaddr", bound, Message::new(INFORM), Delivery::Source(bound.source)),
+        ("inform from nowhere", nowhere, Message::new(INFORM), Delivery::Broadcast),
+    ];
+    for (name, arrival, message, delivery) in cases {
+        let (outcome, _) = ask(message, &arrival, &machine(), FromNetwork, &server());
+        assert_eq!(outcome.verdict.map(|sent| sent.delivery), Ok(delivery), "{name}");
+    }
+}
+
+#[test]
+fn a_reply_leaves_from_the_address_that_was_spoken_to() {
+    let source = |destination: Ipv4Addr| {
+        let mut arrival = from_nowhere();
+        arrival.destination.set_ip(destination);
+        *ask(Message::new(DISCOVER), &arrival, &machine(), FromNetwork, &server()).0.verdict.unwrap().source.ip()
+    };
+    let second = Ipv4Addr::new(192, 0, 2, 7);
+    assert_eq!(source(Ipv4Addr::BROADCAST), SERVER);
+    assert_eq!(source(Ipv4Addr::new(10, 0, 0, 255)), SERVER);
+    assert_eq!(source(SERVER), SERVER);
+    assert_eq!(source(second), second);
+}
+
+#[test]
+fn an_exchange_is_four_events_in_order() {
+    let (outcome, _) = asked(Message::new(DISCOVER).firmware("PXEClient", 7));
+    let client = ClientKind::Pxe;
+    let client_architecture = Some(7);
+    let boot_file = Some(BootFileName::Loader(LoaderFile::EfiX64));
+    let address = Some(ADDRESS);
+    let events: Vec<_> = outcome.events.into_iter().collect();
+    let offer = EventKind::Offer { address, boot_file };
+    assert_eq!(events, [EventKind::Discover { client, client_architecture }, offer]);
+    let (outcome, _) = asked(Message::new(REQUEST).firmware("PXEClient", 7).address(54, SERVER).address(50, ADDRESS));
+    let events: Vec<_> = outcome.events.into_iter().collect();
+    let ack = EventKind::Ack { address, client, boot_file };
+    assert_eq!(events, [EventKind::Request { client, client_architecture }, ack]);
+    let (outcome, _) = asked(Message::new(REQUEST).address(54, OTHER));
+    let ignored = EventKind::Ignored { reason: Reason::OtherServer.text() };
+    assert_eq!(outcome.events.into_iter().last(), Some(ignored));
+}

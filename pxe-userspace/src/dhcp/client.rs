@@ -1,0 +1,150 @@
+//! What is asking: which program, on which architecture, through which relay.
+
+use super::{
+    decode::{Options, Query},
+    relay::Relay,
+    wire::code,
+};
+use crate::{
+    boot::loader::{self, LoaderFile, RASPBERRY_PI},
+    inventory::Machine,
+    journal::event::ClientKind,
+};
+
+/// iPXE's feature "HTTP protocol" within option 175.
+const IPXE_FEATURE_HTTP: u8 = 0x13;
+
+/// The first three bytes of the MACs that Raspberry Pi boards have.
+const RASPBERRY_PI_MACS: [[u8; 3]; 7] = [
+    [0x28, 0xcd, 0xc1],
+    [0x2c, 0xcf, 0x67],
+    [0x88, 0xa2, 0x9e],
+    [0xb8, 0x27, 0xeb],
+    [0xd8, 0x3a, 0xdd],
+    [0xdc, 0xa6, 0x32],
+    [0xe4, 0x5f, 0x01],
+];
+
+/// The program that asks, as far as its message tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Which program.
+    pub kind: ClientKind,
+    /// Its processor architecture type (IANA), from option 93 or option 60.
+    pub architecture: Option<u16>,
+    /// Whether it can fetch over HTTP.
+    pub http: bool,
+    /// Whether it is the boot ROM of a Raspberry Pi, which wants a menu and looks at no file name.
+    pub raspberry_pi: bool,
+    /// Through which relay it asks.
+    pub relay: Relay,
+}
+
+/// Tells what sent this message.
+#[must_use]
+pub fn classify(query: &Query<'_>) -> Client {
+    let class = query.option(code::VENDOR_CLASS).unwrap_or_default();
+    let ipxe_options = query.option(code::IPXE);
+    let is_ipxe = ipxe_options.is_some() || query.option(code::USER_CLASS).is_some_and(says_ipxe);
+    let says_http = class.starts_with(b"HTTPClient");
+    let architecture = architecture(query, class, says_http);
+    let kind = if is_ipxe {
+        ClientKind::Ipxe
+    } else if says_http {
+        ClientKind::HttpBoot
+    } else if class.starts_with(b"PXEClient") || class.starts_with(b"U-Boot") {
+        ClientKind::Pxe
+    } else {
+        // Firmware without a vendor class that we know still says what it is by option 93.
+        match architecture {
+            Some(number) if loader::fetches_by_http(number) => ClientKind::HttpBoot,
+            Some(_) => ClientKind::Pxe,
+            None => ClientKind::Plain,
+        }
+    };
+    let http = match kind {
+        ClientKind::HttpBoot => true,
+        // An iPXE that lists its features lists HTTP where it has it; one that lists none (a script of
+        // somebody's, an old build that sends the user class alone) is taken to be able.
+        ClientKind::Ipxe => ipxe_options.is_none_or(ipxe_has_http),
+        ClientKind::Pxe | ClientKind::Plain => false,
+    };
+    let raspberry_pi = kind == ClientKind::Pxe && is_raspberry_pi(query, architecture);
+    Client { kind, architecture, http, raspberry_pi, relay: Relay::of(query) }
+}
+
+impl Client {
+    /// The loader that this client can start. `None` where there is none for its architecture.
+    #[must_use]
+    pub fn loader(&self, machine: &Machine) -> Option<LoaderFile> {
+        match self.architecture {
+            _ if self.raspberry_pi => Some(LoaderFile::EfiArm64),
+            Some(number) => loader::loader_for(number),
+            None => Some(LoaderFile::for_machine(machine.architecture)),
+        }
+    }
+
+    /// Whether the firmware says that it runs on another processor than the spec does.
+    #[must_use]
+    pub fn contradicts(&self, machine: &Machine) -> bool {
+        self.kind != ClientKind::Plain
+            && self.architecture.is_some()
+            && self.loader(machine).is_none_or(|loader| !loader.runs_on(machine.architecture))
+    }
+}
+
+/// Option 93 is a list (RFC 4578 §2.1). Firmware that can boot in several ways says all of them; the
+/// first that fits the vendor class and that there is a loader for is meant.
+fn architecture(query: &Query<'_>, class: &[u8], by_http: bool) -> Option<u16> {
+    let list = query.option(code::ARCHITECTURES).unwrap_or_default();
+    let mut numbers = list.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let fits = |&number: &u16| loader::fetches_by_http(number) == by_http && loader::loader_for(number).is_some();
+    let first = numbers.clone().next();
+    numbers.find(fits).or(first).or_else(|| architecture_in_class(class))
+}
+
+/// `PXEClient:Arch:00007:UNDI:003000`, or U-Boot's `U-Boot.armv8`.
+fn architecture_in_class(class: &[u8]) -> Option<u16> {
+    match class {
+        b"U-Boot.armv7" => return Some(21),
+        b"U-Boot.armv8" => return Some(22),
+        _ => {}
+    }
+    let at = class.windows(6).position(|window| window == b":Arch:")?;
+    let digits = class.get(at + 6..at + 11)?;
+    str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+}
+
+/// Option 77: iPXE sends the bare text; RFC 3004 wants a list of texts, each with its length before it.
+fn says_ipxe(user_class: &[u8]) -> bool {
+    if user_class.starts_with(b"iPXE") {
+        return true;
+    }
+    let mut rest = user_class;
+    while let [length, tail @ ..] = rest {
+        let Some((class, next)) = tail.split_at_checked(usize::from(*length)) else { return false };
+        if class == b"iPXE" {
+            return true;
+        }
+        rest = next;
+    }
+    false
+}
+
+fn ipxe_has_http(options: &[u8]) -> bool {
+    let mut listed = Options::new(options, 0..options.len()).map_while(Result::ok).peekable();
+    listed.peek().is_none()
+        || listed.any(|(code, value)| code == IPXE_FEATURE_HTTP && options[value].iter().any(|&byte| byte != 0))
+}
+
+/// The boot ROM says architecture 0, like a PC; its MAC or its machine identifier (`RPi4`, …) gives it away.
+fn is_raspberry_pi(query: &Query<'_>, architecture: Option<u16>) -> bool {
+    let mac = query.mac().0;
+    architecture == Some(RASPBERRY_PI)
+        || architecture == Some(0)
+            && (RASPBERRY_PI_MACS.iter().any(|prefix| mac.starts_with(prefix))
+                || query.option(code::MACHINE_ID).is_some_and(|id| id.get(1..4) == Some(b"RPi")))
+}
+
+#[cfg(test)]
+mod tests;

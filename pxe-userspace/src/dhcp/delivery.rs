@@ -1,0 +1,82 @@
+//! The five ways in which a reply reaches its client (RFC 2131 §4.1, and PXE's port 4011).
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use pxe_common::MacAddr;
+
+use super::{
+    Arrival,
+    decode::Query,
+    wire::{BOOT_SERVER_PORT, CLIENT_PORT, MessageType, SERVER_PORT},
+};
+
+/// Where a reply goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// To the relay agent that forwarded the query, on the server port. The frame goes back to the
+    /// Ethernet address that the query came from.
+    Relay(Ipv4Addr),
+    /// To a client that has its address and answers ARP. The frame goes back to the Ethernet address
+    /// that the query came from, which may be a router's.
+    Client(Ipv4Addr),
+    /// To the address that is being given, in a frame for the client's hardware address: it cannot
+    /// answer ARP yet.
+    Hardware {
+        /// The address being given.
+        address: Ipv4Addr,
+        /// The client's hardware address.
+        mac: MacAddr,
+    },
+    /// To every host of the link.
+    Broadcast,
+    /// Back to where the query came from: ProxyDHCP's boot server port, and DHCPINFORM without `ciaddr`.
+    Source(SocketAddrV4),
+}
+
+impl Delivery {
+    /// The IP address and UDP port of the reply's destination.
+    #[must_use]
+    pub const fn destination(self) -> SocketAddrV4 {
+        match self {
+            Self::Relay(address) => SocketAddrV4::new(address, SERVER_PORT),
+            Self::Client(address) | Self::Hardware { address, .. } => SocketAddrV4::new(address, CLIENT_PORT),
+            Self::Broadcast => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
+            Self::Source(source) => source,
+        }
+    }
+}
+
+/// Chooses the way for a reply of this type that gives `yiaddr` (unspecified where it gives none).
+#[must_use]
+pub fn deliver(message: MessageType, yiaddr: Ipv4Addr, query: &Query<'_>, arrival: &Arrival) -> Delivery {
+    let has_source = !arrival.source.ip().is_unspecified();
+    if arrival.destination.port() == BOOT_SERVER_PORT && has_source {
+        return Delivery::Source(arrival.source);
+    }
+    // "If the 'giaddr' field in a DHCP message from a client is non-zero, the server sends any return
+    // messages to the 'DHCP server' port on the BOOTP relay agent whose address appears in 'giaddr'."
+    if !query.giaddr().is_unspecified() {
+        return Delivery::Relay(query.giaddr());
+    }
+    // "In all cases, when 'giaddr' is zero, the server broadcasts any DHCPNAK messages to 0xffffffff."
+    if message == MessageType::Nak {
+        return Delivery::Broadcast;
+    }
+    // "If the 'giaddr' field is zero and the 'ciaddr' field is nonzero, then the server unicasts DHCPOFFER
+    // and DHCPACK messages to the address in 'ciaddr'."
+    if !query.ciaddr().is_unspecified() {
+        return Delivery::Client(query.ciaddr());
+    }
+    // Not in the RFC, which takes `ciaddr` of a DHCPINFORM for granted; some clients leave it empty.
+    if query.message() == MessageType::Inform && has_source {
+        return Delivery::Source(arrival.source);
+    }
+    // "… and the broadcast bit is set, then the server broadcasts". A ProxyDHCP offer gives no address
+    // to unicast to.
+    if query.wants_broadcast() || yiaddr.is_unspecified() {
+        return Delivery::Broadcast;
+    }
+    // "If the broadcast bit is not set and 'giaddr' is zero and 'ciaddr' is zero, then the server unicasts
+    // DHCPOFFER and DHCPACK messages to the client's hardware address and 'yiaddr' address."
+    Delivery::Hardware { address: yiaddr, mac: query.mac() }
+}

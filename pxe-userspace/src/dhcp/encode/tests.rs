@@ -1,0 +1,138 @@
+//! Sizes, spilling and order.
+
+use super::*;
+use crate::dhcp::testing::{DISCOVER, Message, RELAY, Seen, ask, from_nowhere, machine, server};
+use crate::journal::policy::Disposition;
+
+fn asked(message: Message) -> Result<Seen, Reason> {
+    let (outcome, seen) = ask(message, &from_nowhere(), &machine(), Disposition::Network, &server());
+    outcome.verdict.map(|_| seen.unwrap())
+}
+
+#[test]
+fn short_replies_are_padded_to_what_old_clients_expect() {
+    let seen = asked(Message::new(DISCOVER).option(55, &[])).unwrap();
+    assert_eq!(seen.bytes.len(), MINIMUM_LENGTH);
+    assert!(seen.bytes[..MINIMUM_LENGTH].ends_with(&[0; 16]), "padding is zero");
+}
+
+#[test]
+fn fields_are_copied_and_cleared_as_the_rfc_says() {
+    let message = Message::new(DISCOVER)
+        .broadcast()
+        .giaddr(RELAY)
+        .byte(3, 4)
+        .field(8..10, &[0, 9])
+        .field(34..44, &[7; 10])
+        .field(field::SNAME, b"asked for")
+        .field(field::FILE, b"asked for");
+    let seen = asked(message).unwrap();
+    assert_eq!(seen.bytes[..4], [2, 1, 6, 0], "op, htype, hlen, hops");
+    assert_eq!(seen.bytes[field::XID], [0xde, 0xad, 0xbe, 0xef]);
+    assert_eq!(seen.bytes[8..10], [0, 0], "secs");
+    assert_eq!(seen.bytes[field::FLAGS], [0x80, 0]);
+    assert_eq!(seen.bytes[34..44], [7; 10], "the padding of chaddr");
+    assert_eq!(seen.bytes[field::SNAME.start..field::FILE.end], [0; 192]);
+}
+
+#[test]
+fn identifiers_come_back_as_they_came() {
+    let id: Vec<u8> = (0..=254).collect();
+    let seen = asked(Message::new(DISCOVER).option(57, &[5, 220]).option(61, &id).option(97, &[9; 40])).unwrap();
+    assert_eq!(seen.option(61), Some(&id[..]));
+    assert_eq!(seen.option(97), Some(&[9; 40][..]));
+    let seen = asked(Message::new(DISCOVER).option(61, &[]).option(97, &[])).unwrap();
+    assert_eq!((seen.option(61), seen.option(97)), (Some(&[][..]), Some(&[][..])));
+}
+
+/// The message is at most what option 57 says, without the 28 bytes of IP and UDP headers.
+#[test]
+fn the_maximum_size_is_respected() {
+    for (said, limit) in [(None, 548), (Some(0), 548), (Some(576), 548), (Some(700), 672), (Some(65_280), 1472)] {
+        let mut message = Message::new(DISCOVER).firmware("PXEClient", 7).option(61, &[1; 200]).option(97, &[2; 100]);
+        if let Some(said) = said {
+            message = message.option(57, &u16::to_be_bytes(said));
+        }
+        let seen = asked(message).unwrap();
+        assert!(seen.bytes.len() <= limit, "{said:?}: {}", seen.bytes.len());
+        assert_eq!(seen.text(67), "ipxe-efi-x86_64.efi", "{said:?}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_spills_into_free_fields() {
+    let plain = asked(Message::new(DISCOVER).option(61, &[1; 250]).option(97, &[2; 100])).unwrap();
+    assert_eq!(plain.option(52), Some(&[1][..]), "an operating system has no boot file: `file` is free");
+    assert_eq!(plain.option(97), Some(&[2; 100][..]));
+
+    let message = Message::new(DISCOVER).firmware("PXEClient", 7).option(61, &[1; 200]).option(97, &[2; 40]);
+    let firmware = asked(message).unwrap();
+    assert_eq!(firmware.option(52), Some(&[2][..]), "`file` names the boot file");
+    assert_eq!(firmware.field_text(field::FILE), "ipxe-efi-x86_64.efi");
+    assert_eq!(firmware.text(66), "10.0.0.1", "in place of `sname`");
+    assert_eq!(firmware.text(12), "worker-1");
+
+    let roomy = Message::new(DISCOVER).firmware("PXEClient", 7).option(61, &[1; 200]).option(57, &[5, 220]);
+    let roomy = asked(roomy).unwrap();
+    assert_eq!((roomy.option(52), roomy.field_text(field::SNAME)), (None, "10.0.0.1"));
+}
+
+#[test]
+fn every_length_finds_room_to_the_byte() {
+    for length in 0..=255 {
+        for other in [0, 20, 100, 180] {
+            let message = Message::new(DISCOVER).option(61, &vec![1; other]).option(97, &vec![2; length]);
+            let plain = asked(message.clone()).unwrap();
+            let firmware = asked(message.firmware("PXEClient", 7)).unwrap();
+            for seen in [plain, firmware] {
+                assert_eq!(seen.option(61).map(<[u8]>::len), Some(other));
+                // What finds no room is left out whole.
+                assert!(seen.option(97).is_none_or(|id| id.len() == length), "{other} and {length}");
+            }
+        }
+    }
+}
+
+#[test]
+fn relay_information_is_last_and_whole_or_there_is_no_reply() {
+    let circuit: Vec<u8> = [1, 250].into_iter().chain([b'x'; 250]).collect();
+    let seen = asked(Message::new(DISCOVER).firmware("PXEClient", 7).giaddr(RELAY).option(82, &circuit)).unwrap();
+    assert_eq!(seen.option(82), Some(&circuit[..]));
+    assert_eq!(seen.text(67), "ipxe-efi-x86_64.efi");
+    // Two pieces, joined for reading and split again.
+    let long = Message::new(DISCOVER).giaddr(RELAY).option(57, &[5, 220]).option(82, &[3; 255]).option(82, &[4; 100]);
+    let seen = asked(long).unwrap();
+    assert_eq!(seen.option(82).map(<[u8]>::len), Some(355));
+    assert_eq!(seen.order.last(), Some(&82));
+    let too_long = Message::new(DISCOVER).giaddr(RELAY).option(82, &[3; 255]).option(82, &[4; 255]);
+    assert_eq!(asked(too_long).err(), Some(Reason::NoRoom));
+}
+
+#[test]
+fn the_boot_file_is_followed_by_nothing_that_a_client_reads() {
+    let seen = asked(Message::new(DISCOVER).firmware("PXEClient", 7)).unwrap();
+    assert_eq!(seen.order.last(), Some(&code::BOOT_FILE));
+}
+
+#[test]
+fn more_dns_servers_than_an_option_holds_are_left_out() {
+    let mut machine = machine();
+    machine.dns_servers = (0..100).map(|last| [10, 1, 0, last].into()).collect();
+    let message = Message::new(DISCOVER).option(57, &[5, 220]);
+    let (_, seen) = ask(message, &from_nowhere(), &machine, Disposition::Network, &server());
+    assert_eq!(seen.unwrap().option(6).map(<[u8]>::len), Some(252));
+}
+
+#[test]
+fn a_buffer_below_the_minimum_is_no_room() {
+    let packet = Message::new(DISCOVER).bytes();
+    let query = crate::dhcp::decode::decode(&packet).unwrap();
+    let machine = machine();
+    let arrival = from_nowhere();
+    let client = crate::dhcp::client::classify(&query);
+    let question = crate::dhcp::answer::Question { query: &query, client: &client, arrival: &arrival };
+    let answer = crate::dhcp::answer::answer(question, &machine, &server(), Disposition::Network);
+    let crate::dhcp::answer::Answer::Reply(reply) = answer else { panic!("an offer is due") };
+    assert_eq!(encode(&reply, &query, &mut [0; 299]), Err(Reason::NoRoom));
+    assert_eq!(encode(&reply, &query, &mut [0; 300]).map(|length| length <= 300), Ok(true));
+}

@@ -1,0 +1,82 @@
+//! Relay agent information (option 82): the sub-options that change an answer.
+
+use std::net::Ipv4Addr;
+
+use super::decode::Query;
+
+/// Sub-option 5 (RFC 3527): an address on the client's link, where `giaddr` is not.
+const LINK_SELECTION: u8 = 5;
+/// Sub-option 11 (RFC 5107): the relay's address, to stand as server identifier so that renewals come
+/// through the relay too.
+const SERVER_ID_OVERRIDE: u8 = 11;
+
+/// What a relay agent said beside the client's message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Relay {
+    /// `giaddr`, where a relay forwarded the message.
+    pub address: Option<Ipv4Addr>,
+    /// The link that the client is on, where option 82 or option 118 (RFC 3011) names it.
+    pub link_selection: Option<Ipv4Addr>,
+    /// The server identifier to use, where option 82 gives one.
+    pub server_id_override: Option<Ipv4Addr>,
+}
+
+impl Relay {
+    /// Reads what the relay said. A broken sub-option ends the reading: the option is echoed as it came,
+    /// whatever is in it.
+    #[must_use]
+    pub fn of(query: &Query<'_>) -> Self {
+        let giaddr = query.giaddr();
+        let information = query.option(super::wire::code::RELAY_INFORMATION).unwrap_or_default();
+        let in_option = |code| sub_option(information, code).and_then(host_address);
+        Self {
+            address: (!giaddr.is_unspecified()).then_some(giaddr),
+            // RFC 3527 §3: the relay's word wins over the client's.
+            link_selection: in_option(LINK_SELECTION).or_else(|| query.subnet_selection()),
+            server_id_override: in_option(SERVER_ID_OVERRIDE),
+        }
+    }
+
+    /// An address on the client's own link, as far as the relay told.
+    #[must_use]
+    pub fn link(&self) -> Option<Ipv4Addr> {
+        self.link_selection.or(self.address)
+    }
+}
+
+/// Whether an address can be that of one host.
+#[must_use]
+pub fn is_host(address: Ipv4Addr) -> bool {
+    !(address.octets()[0] == 0 || address.is_broadcast() || address.is_multicast() || address.is_loopback())
+}
+
+fn sub_option(mut bytes: &[u8], wanted: u8) -> Option<&[u8]> {
+    while let [code, length, rest @ ..] = bytes {
+        let (value, next) = rest.split_at_checked(usize::from(*length))?;
+        if *code == wanted {
+            return Some(value);
+        }
+        bytes = next;
+    }
+    None
+}
+
+fn host_address(value: &[u8]) -> Option<Ipv4Addr> {
+    let octets: [u8; 4] = value.try_into().ok()?;
+    Some(Ipv4Addr::from(octets)).filter(|&address| is_host(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sub_options_are_found_and_broken_ones_end_the_search() {
+        let bytes = [1, 2, b'e', b'1', 5, 4, 10, 1, 0, 0, 11, 9, 10];
+        assert_eq!(sub_option(&bytes, 1), Some(&b"e1"[..]));
+        assert_eq!(sub_option(&bytes, 5).and_then(host_address), Some(Ipv4Addr::new(10, 1, 0, 0)));
+        assert_eq!(sub_option(&bytes, 11), None);
+        assert_eq!(host_address(&[255, 255, 255, 255]), None);
+        assert_eq!(host_address(&[10, 0, 0]), None);
+    }
+}

@@ -1,0 +1,220 @@
+//! What the tests of this module share: a builder of clients' messages, a machine, a server.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddrV4},
+    ops::Range,
+    path::Path,
+    sync::Arc,
+};
+
+use pxe_common::MacAddr;
+
+use super::{
+    Arrival, Mode, Outcome, Server,
+    decode::Options,
+    encode::MAXIMUM_LENGTH,
+    respond,
+    wire::{MAGIC_COOKIE, code, field},
+};
+use crate::{
+    inventory::{Architecture, BootPolicy, Machine, Role, Site, Source},
+    journal::policy::Disposition,
+};
+
+pub(super) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0xab, 0xcd, 0xef]);
+pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(super) const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub(super) const RELAY: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
+
+pub(super) const DISCOVER: u8 = 1;
+pub(super) const REQUEST: u8 = 3;
+pub(super) const DECLINE: u8 = 4;
+pub(super) const RELEASE: u8 = 7;
+pub(super) const INFORM: u8 = 8;
+
+/// A client's message under construction. The end option is added by [`Message::bytes`].
+#[derive(Clone)]
+pub(super) struct Message(Vec<u8>);
+
+impl Message {
+    pub(super) fn bootp() -> Self {
+        let mut bytes = vec![0; field::OPTIONS];
+        bytes[field::OP] = 1;
+        bytes[field::HTYPE] = 1;
+        bytes[field::HLEN] = 6;
+        bytes[field::XID].copy_from_slice(&[0xde, 0xad, 0xbe, 0xef]);
+        bytes[field::CHADDR][..6].copy_from_slice(&MAC.0);
+        bytes[field::COOKIE].copy_from_slice(&MAGIC_COOKIE);
+        Self(bytes)
+    }
+
+    pub(super) fn new(message: u8) -> Self {
+        Self::bootp().option(code::MESSAGE_TYPE, &[message])
+    }
+
+    pub(super) fn option(mut self, code: u8, value: &[u8]) -> Self {
+        self.0.push(code);
+        self.0.push(value.len() as u8);
+        self.0.extend_from_slice(value);
+        self
+    }
+
+    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    pub(super) fn address(self, code: u8, address: Ipv4Addr) -> Self {
+        self.option(code, &address.octets())
+    }
+
+    pub(super) fn field(mut self, range: Range<usize>, bytes: &[u8]) -> Self {
+        self.0[range][..bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    pub(super) fn byte(mut self, at: usize, byte: u8) -> Self {
+        self.0[at] = byte;
+        self
+    }
+
+    pub(super) fn ciaddr(self, address: Ipv4Addr) -> Self {
+        self.field(field::CIADDR, &address.octets())
+    }
+
+    pub(super) fn giaddr(self, address: Ipv4Addr) -> Self {
+        self.field(field::GIADDR, &address.octets())
+    }
+
+    pub(super) fn broadcast(self) -> Self {
+        self.field(field::FLAGS, &[0x80, 0])
+    }
+
+    /// Firmware of this architecture and class.
+    pub(super) fn firmware(self, class: &str, architecture: u16) -> Self {
+        self.option(code::VENDOR_CLASS, class.as_bytes()).option(code::ARCHITECTURES, &architecture.to_be_bytes())
+    }
+
+    pub(super) fn bytes(mut self) -> Vec<u8> {
+        self.0.push(code::END);
+        self.0
+    }
+}
+
+pub(super) fn machine() -> Machine {
+    Machine {
+        mac: MAC,
+        address: ADDRESS,
+        cluster: "test".into(),
+        role: Role::Worker,
+        architecture: Architecture::Amd64,
+        version: "v1.13.0".into(),
+        schematic: None,
+        kernel_args: "".into(),
+        hostname: Some("worker-1".into()),
+        prefix_length: None,
+        gateway: None,
+        dns_servers: [Ipv4Addr::new(9, 9, 9, 9)].into(),
+        policy: BootPolicy::Auto,
+        site: Arc::new(Site { interface: "eth0".into(), address: SERVER }),
+        source: Source { file: Path::new("test.yaml").into(), line: 1 },
+    }
+}
+
+pub(super) fn server() -> Server {
+    Server { address: SERVER, prefix_length: 24, http_port: 8000, lease_seconds: 3600, mode: Mode::Server }
+}
+
+pub(super) fn proxy() -> Server {
+    Server { mode: Mode::Proxy, ..server() }
+}
+
+/// As a client without an address sends.
+pub(super) fn from_nowhere() -> Arrival {
+    Arrival {
+        source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+        destination: SocketAddrV4::new(Ipv4Addr::BROADCAST, 67),
+    }
+}
+
+/// As a client or a relay with an address speaks to us alone.
+pub(super) fn from(source: Ipv4Addr, port: u16) -> Arrival {
+    Arrival { source: SocketAddrV4::new(source, port), destination: SocketAddrV4::new(SERVER, port) }
+}
+
+/// A reply as its client sees it.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) bytes: Vec<u8>,
+    options: BTreeMap<u8, Vec<u8>>,
+    /// The codes in their order, pieces of one option as one.
+    pub(super) order: Vec<u8>,
+}
+
+impl Seen {
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let mut seen = Self { bytes: bytes.to_vec(), options: BTreeMap::new(), order: Vec::new() };
+        assert_eq!(bytes[field::COOKIE], MAGIC_COOKIE);
+        seen.read(field::OPTIONS..bytes.len());
+        let overload = seen.option(code::OVERLOAD).map_or(0, |value| value[0]);
+        for (bit, range) in [(1, field::FILE), (2, field::SNAME)] {
+            if overload & bit != 0 {
+                seen.read(range);
+            }
+        }
+        seen
+    }
+
+    fn read(&mut self, range: Range<usize>) {
+        let mut end = range.start;
+        while self.bytes[range.clone()][end - range.start] != code::END {
+            let is_pad = self.bytes[end] == code::PAD;
+            end += if is_pad { 1 } else { 2 + usize::from(self.bytes[end + 1]) };
+            assert!(end < range.end, "no end option in {range:?}");
+        }
+        for option in Options::new(&self.bytes, range) {
+            let (code, value) = option.expect("replies hold whole options");
+            if self.order.last() != Some(&code) {
+                self.order.push(code);
+            }
+            self.options.entry(code).or_default().extend_from_slice(&self.bytes[value]);
+        }
+    }
+
+    pub(super) fn option(&self, code: u8) -> Option<&[u8]> {
+        self.options.get(&code).map(Vec::as_slice)
+    }
+
+    pub(super) fn text(&self, code: u8) -> &str {
+        self.option(code).map_or("", |value| str::from_utf8(value).unwrap())
+    }
+
+    pub(super) fn address(&self, code: u8) -> Option<Ipv4Addr> {
+        self.option(code).map(|value| <[u8; 4]>::try_from(value).unwrap().into())
+    }
+
+    pub(super) fn field_address(&self, range: Range<usize>) -> Ipv4Addr {
+        <[u8; 4]>::try_from(&self.bytes[range]).unwrap().into()
+    }
+
+    pub(super) fn field_text(&self, range: Range<usize>) -> &str {
+        str::from_utf8(self.bytes[range].split(|&byte| byte == 0).next().unwrap()).unwrap()
+    }
+}
+
+/// Asks, and shows what came: the outcome, and the reply where there is one.
+pub(super) fn ask(
+    message: Message,
+    arrival: &Arrival,
+    machine: &Machine,
+    disposition: Disposition,
+    server: &Server,
+) -> (Outcome, Option<Seen>) {
+    let mut out = [0xaa; MAXIMUM_LENGTH];
+    let lookup = |mac| (mac == machine.mac).then_some((machine, disposition));
+    let outcome = respond(&message.bytes(), arrival, lookup, server, &mut out);
+    let seen = outcome.verdict.ok().map(|sent| Seen::new(&out[..sent.length]));
+    (outcome, seen)
+}

@@ -1,0 +1,167 @@
+//! Numbers of the wire: header fields, option codes, message types.
+
+/// Byte ranges of the BOOTP header (RFC 2131 §2).
+pub mod field {
+    use std::ops::Range;
+
+    /// 1 from a client, 2 from a server.
+    pub const OP: usize = 0;
+    /// The hardware type: 1 is Ethernet.
+    pub const HTYPE: usize = 1;
+    /// The hardware address length.
+    pub const HLEN: usize = 2;
+    /// The transaction.
+    pub const XID: Range<usize> = 4..8;
+    /// The broadcast flag and fifteen reserved bits.
+    pub const FLAGS: Range<usize> = 10..12;
+    /// The client's address, where it has one and can answer ARP for it.
+    pub const CIADDR: Range<usize> = 12..16;
+    /// The address given to the client.
+    pub const YIADDR: Range<usize> = 16..20;
+    /// The server to fetch the boot file from.
+    pub const SIADDR: Range<usize> = 20..24;
+    /// The relay agent.
+    pub const GIADDR: Range<usize> = 24..28;
+    /// The client's hardware address, padded to sixteen bytes.
+    pub const CHADDR: Range<usize> = 28..44;
+    /// The boot server's name, or options (RFC 2132 §9.3).
+    pub const SNAME: Range<usize> = 44..108;
+    /// The boot file's name, or options.
+    pub const FILE: Range<usize> = 108..236;
+    /// Says that options follow.
+    pub const COOKIE: Range<usize> = 236..240;
+    /// Where the options begin.
+    pub const OPTIONS: usize = 240;
+}
+
+/// What [`field::COOKIE`] holds (RFC 2131 §3).
+pub const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// The broadcast bit of [`field::FLAGS`].
+pub const BROADCAST_FLAG: u16 = 0x8000;
+/// Replies are padded to this (RFC 1542 §2.1): older clients and relays drop shorter ones.
+pub const MINIMUM_LENGTH: usize = 300;
+/// IPv4 and UDP headers: what option 57 counts beyond the DHCP message (RFC 2132 §9.10 takes its
+/// minimum, 576, from the IP datagram that every host accepts).
+pub const IP_UDP_HEADERS: usize = 28;
+
+/// UDP port of servers and relay agents.
+pub const SERVER_PORT: u16 = 67;
+/// UDP port of clients.
+pub const CLIENT_PORT: u16 = 68;
+/// UDP port of PXE boot servers (ProxyDHCP's second question).
+pub const BOOT_SERVER_PORT: u16 = 4011;
+
+/// Option codes (RFC 2132 unless said otherwise).
+pub mod code {
+    /// Filler without a length.
+    pub const PAD: u8 = 0;
+    /// Subnet mask.
+    pub const SUBNET_MASK: u8 = 1;
+    /// Routers.
+    pub const ROUTER: u8 = 3;
+    /// DNS servers.
+    pub const DNS: u8 = 6;
+    /// Host name.
+    pub const HOST_NAME: u8 = 12;
+    /// Broadcast address.
+    pub const BROADCAST: u8 = 28;
+    /// Vendor-specific: here the PXE options (PXE 2.1 table 2-1).
+    pub const VENDOR_SPECIFIC: u8 = 43;
+    /// The address that the client asks for.
+    pub const REQUESTED_ADDRESS: u8 = 50;
+    /// Seconds of the lease.
+    pub const LEASE_SECONDS: u8 = 51;
+    /// `file` (1), `sname` (2) or both (3) hold options.
+    pub const OVERLOAD: u8 = 52;
+    /// Message type.
+    pub const MESSAGE_TYPE: u8 = 53;
+    /// Server identifier.
+    pub const SERVER_ID: u8 = 54;
+    /// The options that the client wants.
+    pub const PARAMETERS: u8 = 55;
+    /// Why a DHCPNAK.
+    pub const MESSAGE: u8 = 56;
+    /// The longest message that the client accepts.
+    pub const MAXIMUM_SIZE: u8 = 57;
+    /// T1 in seconds.
+    pub const RENEWAL_SECONDS: u8 = 58;
+    /// T2 in seconds.
+    pub const REBINDING_SECONDS: u8 = 59;
+    /// Vendor class: `PXEClient…`, `HTTPClient…`.
+    pub const VENDOR_CLASS: u8 = 60;
+    /// Client identifier.
+    pub const CLIENT_ID: u8 = 61;
+    /// TFTP server name.
+    pub const TFTP_SERVER: u8 = 66;
+    /// Boot file name.
+    pub const BOOT_FILE: u8 = 67;
+    /// User class (RFC 3004).
+    pub const USER_CLASS: u8 = 77;
+    /// Relay agent information (RFC 3046).
+    pub const RELAY_INFORMATION: u8 = 82;
+    /// Client system architectures (RFC 4578).
+    pub const ARCHITECTURES: u8 = 93;
+    /// Client machine identifier (RFC 4578).
+    pub const MACHINE_ID: u8 = 97;
+    /// Subnet selection (RFC 3011).
+    pub const SUBNET_SELECTION: u8 = 118;
+    /// iPXE's encapsulated options.
+    pub const IPXE: u8 = 175;
+    /// The end of a field's options.
+    pub const END: u8 = 255;
+}
+
+/// DHCP message type (RFC 2132 §9.6). Numbers that are not a client's first eight are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageType {
+    /// DHCPDISCOVER.
+    Discover,
+    /// DHCPOFFER.
+    Offer,
+    /// DHCPREQUEST.
+    Request,
+    /// DHCPDECLINE.
+    Decline,
+    /// DHCPACK.
+    Ack,
+    /// DHCPNAK.
+    Nak,
+    /// DHCPRELEASE.
+    Release,
+    /// DHCPINFORM.
+    Inform,
+    /// Any other.
+    Other(u8),
+}
+
+impl From<u8> for MessageType {
+    fn from(number: u8) -> Self {
+        match number {
+            1 => Self::Discover,
+            2 => Self::Offer,
+            3 => Self::Request,
+            4 => Self::Decline,
+            5 => Self::Ack,
+            6 => Self::Nak,
+            7 => Self::Release,
+            8 => Self::Inform,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<MessageType> for u8 {
+    fn from(message: MessageType) -> Self {
+        match message {
+            MessageType::Discover => 1,
+            MessageType::Offer => 2,
+            MessageType::Request => 3,
+            MessageType::Decline => 4,
+            MessageType::Ack => 5,
+            MessageType::Nak => 6,
+            MessageType::Release => 7,
+            MessageType::Inform => 8,
+            MessageType::Other(number) => number,
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! One connection: request after request, each answered before the next is read.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use axum::{Router, body::Body};
+use bytes::BufMut as _;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+use tower::ServiceExt as _;
+
+use super::{
+    Context, Refused,
+    answer::AnswerHead,
+    file,
+    head::{self, BODY_LIMIT, HEAD_LIMIT, Head, HeadError},
+    metrics::Route,
+    routes::{Delivery, Peer},
+};
+use crate::journal::{EventKind, event::Transport};
+
+/// How long a connection may lie idle between requests.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How long a request may take to come, from its first byte to its last.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// How long a client may read nothing of its answer. Firmware that writes its download to slow memory pauses, but
+/// not for that long.
+pub(super) const STALL: Duration = Duration::from_secs(60);
+
+/// The longest answer of a handler.
+const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
+
+/// How long, and how much, is read after the last answer, so that the kernel does not reset the connection
+/// under an answer that the client has not read yet.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// The connection cannot go on: the client has left, did not read in time, or the file changed under the transfer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// The client closed or reset the connection.
+    #[error("the client closed the connection: {0}")]
+    Closed(#[from] std::io::Error),
+    /// The client read nothing for a minute.
+    #[error("the client read nothing for {} seconds", STALL.as_secs())]
+    Stalled,
+    /// The file is shorter than it was when the length was announced.
+    #[error("the file was shortened while it was sent")]
+    Shortened,
+}
+
+/// A connection being served.
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) peer: IpAddr,
+    pub(super) context: Arc<Context>,
+    router: Router,
+    closing: watch::Receiver<bool>,
+    /// What was read and not yet taken.
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: IpAddr,
+        context: Arc<Context>,
+        router: Router,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
+        Self { stream, peer, context, router, closing, buffer: Vec::new() }
+    }
+
+    /// Serves it to its end.
+    pub(super) async fn run(mut self) {
+        // Heads and files are pushed out by their last write; waiting for more would only delay them.
+        let _ = self.stream.set_nodelay(true);
+        self.context.metrics.opened();
+        if let Err(broken) = self.requests().await {
+            tracing::debug!(peer = %self.peer, %broken, "boot HTTP connection broke off");
+            if matches!(broken, Broken::Stalled) {
+                self.context.metrics.refused(Refused::Timeout);
+            }
+        }
+        self.context.metrics.closed();
+    }
+
+    async fn requests(&mut self) -> Result<(), Broken> {
+        loop {
+            let (head, length) = match self.read_head().await? {
+                Ok(Some(read)) => read,
+                Ok(None) => return Ok(()),
+                Err(error) => return self.refuse(error).await,
+            };
+            self.buffer.drain(..length);
+            let Some(body) = self.read_body(&head).await? else { return Ok(()) };
+            let stay = head.keep_alive && !*self.closing.borrow();
+            if let Some(path) = head.path.strip_prefix(b"/assets/") {
+                file::answer(self, &head, path, stay).await?;
+            } else {
+                self.answer(&head, body, stay).await?;
+            }
+            if !stay {
+                return self.linger().await;
+            }
+        }
+    }
+
+    /// The next head and its length, or `None` when the connection is over.
+    async fn read_head(&mut self) -> Result<Result<Option<(Head, usize)>, HeadError>, Broken> {
+        let mut deadline = Instant::now() + if self.buffer.is_empty() { IDLE } else { REQUEST };
+        loop {
+            if !self.buffer.is_empty() {
+                match head::parse(&self.buffer) {
+                    Ok(None) => {}
+                    Ok(whole) => return Ok(Ok(whole)),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            let began = !self.buffer.is_empty();
+            let mut closing = self.closing.clone();
+            let read = tokio::select! {
+                read = timeout_at(deadline, self.read_more(HEAD_LIMIT)) => read,
+                _ = closing.wait_for(|&closing| closing), if !began => return Ok(Ok(None)),
+            };
+            match read {
+                Ok(Ok(0)) => return Ok(Ok(None)),
+                Ok(Ok(_)) if !began => deadline = Instant::now() + REQUEST,
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) if began => {
+                    self.context.metrics.refused(Refused::Timeout);
+                    return Ok(Err(HeadError { status: 408, reason: "the request did not come in time" }));
+                }
+                Err(_) => return Ok(Ok(None)),
+            }
+        }
+    }
+
+    /// The body that belongs to the head, or `None` when it does not come.
+    async fn read_body(&mut self, head: &Head) -> Result<Option<Vec<u8>>, Broken> {
+        let Ok(length) = usize::try_from(head.body_length.min(BODY_LIMIT)) else { return Ok(None) };
+        if length == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        if head.expects_continue && self.buffer.len() < length {
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        let deadline = Instant::now() + REQUEST;
+        while self.buffer.len() < length {
+            match timeout_at(deadline, self.read_more(length)).await {
+                Ok(Ok(0)) => return Ok(None),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => {
+                    self.context.metrics.refused(Refused::Timeout);
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(self.buffer.drain(..length).collect()))
+    }
+
+    /// Reads what is there, so that the buffer holds `limit` bytes at most.
+    async fn read_more(&mut self, limit: usize) -> std::io::Result<usize> {
+        let room = limit.saturating_sub(self.buffer.len());
+        if self.buffer.capacity() == self.buffer.len() {
+            self.buffer.reserve_exact(room.min(1024));
+        }
+        let room = room.min(self.buffer.capacity() - self.buffer.len());
+        self.stream.read_buf(&mut (&mut self.buffer).limit(room)).await
+    }
+
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        timeout(STALL, self.stream.write_all(bytes)).await.map_err(|_| Broken::Stalled)?.map_err(Broken::Closed)
+    }
+
+    /// Answers what is not a request, and ends the connection.
+    async fn refuse(&mut self, HeadError { status, reason }: HeadError) -> Result<(), Broken> {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        tracing::debug!(peer = %self.peer, %status, reason, "boot HTTP refused a request");
+        self.context.metrics.refused(Refused::Head);
+        self.context.metrics.answered(Route::Other, status.as_u16());
+        self.write_text(None, status, reason, false).await?;
+        self.linger().await
+    }
+
+    /// A whole answer of one line.
+    pub(super) async fn write_text(
+        &mut self,
+        request: Option<&Head>,
+        status: StatusCode,
+        text: &str,
+        stay: bool,
+    ) -> Result<(), Broken> {
+        let mut answer = AnswerHead::new(status, SystemTime::now());
+        answer.header("Content-Type", "text/plain; charset=utf-8");
+        answer.header("Content-Length", text.len() + 1);
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            answer.header("Allow", "GET, HEAD");
+        }
+        let mut bytes = answer.end(request, stay);
+        if request.is_none_or(|request| request.method != Method::HEAD) {
+            bytes.extend_from_slice(text.as_bytes());
+            bytes.push(b'\n');
+        }
+        self.write(&bytes).await
+    }
+
+    /// Lets the router answer.
+    async fn answer(&mut self, head: &Head, body: Vec<u8>, stay: bool) -> Result<(), Broken> {
+        let began = Instant::now();
+        let Some(request) = self.request(head, body) else {
+            self.context.metrics.answered(Route::Other, 400);
+            return self.write_text(Some(head), StatusCode::BAD_REQUEST, "not a path", stay).await;
+        };
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        let (parts, body) = response.into_parts();
+        let body = match Limited::new(body, ANSWER_LIMIT).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => {
+                tracing::warn!(%error, target = head.target, "boot HTTP could not collect an answer");
+                return self.write_text(Some(head), StatusCode::INTERNAL_SERVER_ERROR, "see pxed's log", stay).await;
+            }
+        };
+        let route = parts.extensions.get::<Route>().copied().unwrap_or(Route::Other);
+        self.context.metrics.answered(route, parts.status.as_u16());
+        let mut answer = AnswerHead::new(parts.status, SystemTime::now());
+        answer.headers(&parts.headers);
+        answer.header("Content-Length", body.len());
+        let mut bytes = answer.end(Some(head), stay);
+        let is_head = head.method == Method::HEAD;
+        if !is_head {
+            bytes.extend_from_slice(&body);
+        }
+        let sent = self.write(&bytes).await;
+        if let (Some(delivery), false) = (parts.extensions.get::<Delivery>(), is_head) {
+            let Delivery { mac, artifact, path } = delivery.clone();
+            let (transport, length) = (Transport::Http, body.len() as u64);
+            let kind = match &sent {
+                Ok(()) => EventKind::Done { artifact, transport, path, bytes: length, took: began.elapsed() },
+                Err(broken) => {
+                    EventKind::Failed { artifact, transport, path, bytes: 0, reason: broken.to_string().into() }
+                }
+            };
+            self.context.metrics.sent(if sent.is_ok() { length } else { 0 });
+            self.context.events.send(mac, SystemTime::now(), kind);
+        }
+        sent
+    }
+
+    /// HEAD goes to the router as the GET that it asks about: the answer's headers are then the same.
+    fn request(&self, head: &Head, body: Vec<u8>) -> Option<Request<Body>> {
+        let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
+        let mut request = Request::builder().method(method).uri(&head.target).body(Body::from(body)).ok()?;
+        *request.headers_mut() = head.headers.clone();
+        request.extensions_mut().insert(Peer { address: self.peer, is_head: head.method == Method::HEAD });
+        Some(request)
+    }
+
+    async fn linger(&mut self) -> Result<(), Broken> {
+        self.stream.shutdown().await?;
+        let drain = async {
+            let mut scratch = [0; 4096];
+            let mut left = LINGER_BYTES;
+            while left > 0 {
+                match self.stream.read(&mut scratch).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => left = left.saturating_sub(count),
+                }
+            }
+        };
+        let _ = timeout(LINGER, drain).await;
+        Ok(())
+    }
+}
+
+/// What the router gives.
+pub(super) type Answer = Response<Body>;

@@ -1,0 +1,245 @@
+//! A file of the store as an answer: from the page cache to the socket by sendfile(2).
+
+use std::{
+    fs::File,
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{Method, StatusCode};
+use pxe_common::MacAddr;
+use rustix::net::SendFlags;
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use super::{
+    Context, Refused,
+    answer::AnswerHead,
+    connection::{Broken, Connection, STALL},
+    head::Head,
+    metrics::Route,
+    range::{self, Selection, Validators},
+    routes::short_path,
+};
+use crate::{
+    artifacts::{self, OpenArtifact, Refusal},
+    journal::{
+        EventKind,
+        event::{ArtifactKind, Transport},
+    },
+};
+
+/// The most that one call sends before other connections get their turn.
+const CHUNK: u64 = 1024 * 1024;
+
+/// Who asked for which file: what every event about it repeats.
+struct Delivery {
+    context: Arc<Context>,
+    mac: Option<MacAddr>,
+    artifact: ArtifactKind,
+    path: Arc<str>,
+}
+
+impl Delivery {
+    fn requested(&self) {
+        let Self { artifact, path, .. } = self;
+        let (artifact, path) = (*artifact, Arc::clone(path));
+        self.send(EventKind::Requested { artifact, transport: Transport::Http, path });
+    }
+
+    fn done(&self, bytes: u64, took: Duration) {
+        let Self { artifact, path, .. } = self;
+        let (artifact, path) = (*artifact, Arc::clone(path));
+        self.send(EventKind::Done { artifact, transport: Transport::Http, path, bytes, took });
+    }
+
+    fn failed(&self, bytes: u64, reason: &str) {
+        let Self { artifact, path, .. } = self;
+        let (artifact, path) = (*artifact, Arc::clone(path));
+        self.send(EventKind::Failed { artifact, transport: Transport::Http, path, bytes, reason: reason.into() });
+    }
+
+    fn send(&self, kind: EventKind) {
+        if let Some(mac) = self.mac {
+            self.context.events.send(mac, SystemTime::now(), kind);
+        }
+    }
+}
+
+/// Answers a request for `/assets/<path>`.
+///
+/// HEAD makes no events: firmware asks so for the length before it loads. A part makes a `Done` only when it reaches
+/// the end of the file, since only then can the client have all of it.
+pub(super) async fn answer(connection: &mut Connection, head: &Head, path: &[u8], stay: bool) -> Result<(), Broken> {
+    let began = Instant::now();
+    let metrics = Arc::clone(&connection.context.metrics);
+    if head.method != Method::GET && head.method != Method::HEAD {
+        metrics.answered(Route::Assets, 405);
+        let text = "files can be read only";
+        return connection.write_text(Some(head), StatusCode::METHOD_NOT_ALLOWED, text, stay).await;
+    }
+    let is_head = head.method == Method::HEAD;
+    let mac = if is_head { None } else { connection.machine().map(|machine| machine.mac) };
+    let context = Arc::clone(&connection.context);
+    let delivery = Delivery { context, mac, artifact: artifacts::kind_of(path), path: short_path(&head.path) };
+    delivery.requested();
+
+    let artifact = match connection.context.store.open(path) {
+        Ok(artifact) => artifact,
+        Err(refusal) => {
+            let (status, reason) = explain(refusal);
+            if refusal == Refusal::Outside {
+                metrics.refused(Refused::Path);
+            }
+            metrics.answered(Route::Assets, status.as_u16());
+            tracing::debug!(peer = %connection.peer, path = %delivery.path, reason, "boot HTTP refused a file");
+            delivery.failed(0, reason);
+            return connection.write_text(Some(head), status, reason, stay).await;
+        }
+    };
+    let OpenArtifact { file, length, modified, inode } = artifact;
+    let validators = Validators::new(inode, length, modified);
+    let selection = range::select(&head.headers, length, &validators);
+    let Plan { status, first, end } = Plan::new(selection, length);
+    metrics.answered(Route::Assets, status.as_u16());
+
+    let mut answer = AnswerHead::new(status, SystemTime::now());
+    answer.header("Accept-Ranges", "bytes");
+    answer.header("ETag", &validators.etag);
+    answer.header("Last-Modified", range::format_date(modified));
+    match selection {
+        Selection::Whole => {}
+        Selection::Part { .. } => answer.header("Content-Range", format_args!("bytes {first}-{}/{length}", end - 1)),
+        Selection::Unsatisfiable => answer.header("Content-Range", format_args!("bytes */{length}")),
+        Selection::NotModified | Selection::PreconditionFailed => {}
+    }
+    // 304 has no content, so no length either (RFC 9110 §15.4.5).
+    if selection != Selection::NotModified {
+        answer.header("Content-Type", content_type(path));
+        answer.header("Content-Length", end - first);
+    }
+    let answer = answer.end(Some(head), stay);
+    if is_head || first == end {
+        let sent = connection.write(&answer).await;
+        match (&sent, selection) {
+            (Err(broken), _) => delivery.failed(0, &broken.to_string()),
+            (Ok(()), Selection::Whole) => delivery.done(0, began.elapsed()),
+            (Ok(()), Selection::Unsatisfiable) => delivery.failed(0, "the range lies behind the end"),
+            (Ok(()), Selection::PreconditionFailed) => delivery.failed(0, "the file has changed since"),
+            (Ok(()), _) => {}
+        }
+        return sent;
+    }
+
+    let mut offset = first;
+    let sent = match send_more(&connection.stream, &answer).await {
+        Ok(()) => send_file(&connection.stream, &file, &mut offset, end).await,
+        Err(broken) => Err(broken),
+    };
+    let bytes = offset - first;
+    metrics.sent(bytes);
+    match &sent {
+        Ok(()) if end == length => delivery.done(bytes, began.elapsed()),
+        Ok(()) => {}
+        Err(broken) => delivery.failed(bytes, &broken.to_string()),
+    }
+    sent
+}
+
+/// Status, first byte, and the byte after the last.
+struct Plan {
+    status: StatusCode,
+    first: u64,
+    end: u64,
+}
+
+impl Plan {
+    const fn new(selection: Selection, length: u64) -> Self {
+        let (status, first, end) = match selection {
+            Selection::Whole => (StatusCode::OK, 0, length),
+            Selection::Part { first, end } => (StatusCode::PARTIAL_CONTENT, first, end),
+            Selection::NotModified => (StatusCode::NOT_MODIFIED, 0, 0),
+            Selection::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, 0, 0),
+            Selection::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, 0, 0),
+        };
+        Self { status, first, end }
+    }
+}
+
+const fn explain(refusal: Refusal) -> (StatusCode, &'static str) {
+    match refusal {
+        Refusal::NotFound => (StatusCode::NOT_FOUND, "no such file in the artifacts directory"),
+        Refusal::Outside => (StatusCode::FORBIDDEN, "the path leads out of the artifacts directory"),
+        Refusal::Unreadable => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "the file is there but pxed may not read it: see its permissions")
+        }
+    }
+}
+
+/// UEFI firmware goes by the ending for loaders, but some insists on a type that it knows (UEFI 2.10 §24.7.2).
+fn content_type(path: &[u8]) -> &'static str {
+    let ends =
+        |suffix: &[u8]| path.len() >= suffix.len() && path[path.len() - suffix.len()..].eq_ignore_ascii_case(suffix);
+    if ends(b".efi") {
+        "application/efi"
+    } else if ends(b".ipxe") || ends(b".txt") || ends(b".cfg") || ends(b".yaml") {
+        "text/plain; charset=utf-8"
+    } else if ends(b".json") || ends(b".ign") {
+        "application/json"
+    } else {
+        "application/octet-stream"
+    }
+}
+
+/// Sends the head and tells the kernel that more follows, so that both leave in one segment.
+async fn send_more(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Broken> {
+    while !bytes.is_empty() {
+        let send = || {
+            let flags = SendFlags::MORE.union(SendFlags::NOSIGNAL);
+            rustix::net::send(stream, bytes, flags).map_err(io::Error::from)
+        };
+        let count = timeout(STALL, stream.async_io(Interest::WRITABLE, send)).await.map_err(|_| Broken::Stalled)??;
+        bytes = bytes.get(count..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Sends the file from `offset`, which it advances, up to and without `end`.
+async fn send_file(stream: &TcpStream, file: &File, offset: &mut u64, end: u64) -> Result<(), Broken> {
+    while *offset < end {
+        let count = usize::try_from((end - *offset).min(CHUNK)).unwrap_or(usize::MAX);
+        let mut position = *offset;
+        let send = || rustix::fs::sendfile(stream, file, Some(&mut position), count).map_err(io::Error::from);
+        let sent = timeout(STALL, stream.async_io(Interest::WRITABLE, send)).await.map_err(|_| Broken::Stalled)??;
+        if sent == 0 {
+            return Err(Broken::Shortened);
+        }
+        *offset += sent as u64;
+        if sent == count {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types() {
+        for (path, expected) in [
+            (&b"ipxe-efi-x86_64.EFI"[..], "application/efi"),
+            (b"autoexec.ipxe", "text/plain; charset=utf-8"),
+            (b"vmlinuz-v1.13.0-amd64", "application/octet-stream"),
+            (b"x", "application/octet-stream"),
+            (b"", "application/octet-stream"),
+        ] {
+            assert_eq!(content_type(path), expected);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The head of a request (RFC 9112): from bytes to a plain value, strict where leniency lets requests be
+//! smuggled past somebody.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use percent_encoding::percent_decode_str;
+
+/// The longest head that is read, request line and headers.
+pub const HEAD_LIMIT: usize = 8 * 1024;
+
+/// The most header lines that are read.
+const HEADER_LIMIT: usize = 64;
+
+/// The longest request body that is read: nothing here takes a long one.
+pub const BODY_LIMIT: u64 = 64 * 1024;
+
+/// A request head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// The method.
+    pub method: Method,
+    /// The path and query of the target, as they came.
+    pub target: String,
+    /// The path with its percent-escapes resolved: any bytes.
+    pub path: Vec<u8>,
+    /// Every header.
+    pub headers: HeaderMap,
+    /// Whether the client can send another request on this connection (RFC 9112 §9.3).
+    pub keep_alive: bool,
+    /// Whether a keep-alive must be said, as HTTP/1.0 does not take it for granted.
+    pub is_http_10: bool,
+    /// Bytes of body that follow, at most [`BODY_LIMIT`].
+    pub body_length: u64,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// Why a head cannot be answered other than by an error and the end of the connection, since where the next
+/// request would begin is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadError {
+    /// The status to answer with.
+    pub status: u16,
+    /// What is wrong, in words for a person.
+    pub reason: &'static str,
+}
+
+const fn bad(reason: &'static str) -> HeadError {
+    HeadError { status: 400, reason }
+}
+
+/// The head at the beginning of `bytes` and its length, or `None` when its end has not come yet.
+///
+/// # Errors
+///
+/// The bytes can never become a head that is answered.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
+    let mut slots = [httparse::EMPTY_HEADER; HEADER_LIMIT];
+    let mut request = httparse::Request::new(&mut slots);
+    let length = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) if length <= HEAD_LIMIT => length,
+        Ok(httparse::Status::Partial) if bytes.len() < HEAD_LIMIT => return Ok(None),
+        Ok(_) => return Err(HeadError { status: 431, reason: "the request head is longer than 8 KiB" }),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(HeadError { status: 431, reason: "more than 64 header lines" });
+        }
+        Err(httparse::Error::Version) => return Err(HeadError { status: 505, reason: "not HTTP/1.0 or HTTP/1.1" }),
+        Err(_) => return Err(bad("not an HTTP/1.1 request")),
+    };
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        return Err(bad("not an HTTP/1.1 request"));
+    };
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| bad("not a method"))?;
+    let target = origin_form(target)?;
+    let path = percent_decode_str(target.split('?').next().unwrap_or_default()).collect();
+
+    let mut headers = HeaderMap::with_capacity(request.headers.len());
+    for header in request.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| bad("not a header name"))?;
+        let value = HeaderValue::from_bytes(header.value).map_err(|_| bad("not a header value"))?;
+        headers.append(name, value);
+    }
+    let is_http_10 = version == 0;
+    check_host(&headers, is_http_10)?;
+    let body_length = body_length(&headers)?;
+    let expects_continue = match headers.get(http::header::EXPECT) {
+        None => false,
+        Some(_) if is_http_10 => false,
+        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => true,
+        Some(_) => return Err(HeadError { status: 417, reason: "only 100-continue can be expected" }),
+    };
+    let keep_alive = if is_http_10 {
+        connection_says(&headers, "keep-alive") && !connection_says(&headers, "close")
+    } else {
+        !connection_says(&headers, "close")
+    };
+    Ok(Some((Head { method, target, path, headers, keep_alive, is_http_10, body_length, expects_continue }, length)))
+}
+
+/// Path and query of a target in origin form or absolute form (RFC 9112 §3.2), without a fragment.
+fn origin_form(target: &str) -> Result<String, HeadError> {
+    let target = target.split('#').next().unwrap_or_default();
+    if target.starts_with('/') {
+        return Ok(target.to_owned());
+    }
+    let rest = target.split_once("://").filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http"));
+    let Some((_, rest)) = rest else { return Err(bad("the target is neither a path nor an http URL")) };
+    Ok(match rest.find(['/', '?']) {
+        Some(at) if rest[at..].starts_with('/') => rest[at..].to_owned(),
+        Some(at) => format!("/{}", &rest[at..]),
+        None => "/".to_owned(),
+    })
+}
+
+/// RFC 9112 §3.2: one `Host`, and HTTP/1.1 must have it.
+fn check_host(headers: &HeaderMap, is_http_10: bool) -> Result<(), HeadError> {
+    match headers.get_all(http::header::HOST).iter().count() {
+        0 if !is_http_10 => Err(bad("no Host header")),
+        0 | 1 => Ok(()),
+        _ => Err(bad("more than one Host header")),
+    }
+}
+
+/// RFC 9112 §6.3. Two lengths, or a length beside an encoding, is how requests are smuggled: refused.
+fn body_length(headers: &HeaderMap) -> Result<u64, HeadError> {
+    let mut lengths = headers.get_all(http::header::CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    if headers.contains_key(http::header::TRANSFER_ENCODING) {
+        return Err(match length {
+            Some(_) => bad("both Transfer-Encoding and Content-Length"),
+            None => HeadError { status: 411, reason: "a request body needs a Content-Length" },
+        });
+    }
+    if lengths.next().is_some() {
+        return Err(bad("more than one Content-Length"));
+    }
+    let Some(length) = length else { return Ok(0) };
+    let digits = length.as_bytes();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(bad("Content-Length is not a number"));
+    }
+    let too_long = HeadError { status: 413, reason: "the request body is longer than 64 KiB" };
+    let length: u64 = length.to_str().ok().and_then(|text| text.parse().ok()).ok_or(too_long)?;
+    if length > BODY_LIMIT { Err(too_long) } else { Ok(length) }
+}
+
+fn connection_says(headers: &HeaderMap, option: &str) -> bool {
+    let values = headers.get_all(http::header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(option))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn whole(text: &str) -> Head {
+        let (head, length) = parse(text.as_bytes()).unwrap().unwrap();
+        assert_eq!(length, text.len(), "{text:?}");
+        head
+    }
+
+    #[test]
+    fn targets() {
+        for (target, expected_target, expected_path) in [
+            ("/", "/", "/"),
+            ("/ipxe?mac=52-54-00-ab-cd-ef", "/ipxe?mac=52-54-00-ab-cd-ef", "/ipxe"),
+            ("/assets/vmlinuz%2Dv1.13.0", "/assets/vmlinuz%2Dv1.13.0", "/assets/vmlinuz-v1.13.0"),
+            ("/a%2e%2e%2fb", "/a%2e%2e%2fb", "/a../b"),
+            ("/100%", "/100%", "/100%"),
+            ("/a#fragment", "/a", "/a"),
+            ("http://10.0.0.1:8000/boot.ipxe?a=b", "/boot.ipxe?a=b", "/boot.ipxe"),
+            ("HTTP://10.0.0.1", "/", "/"),
+            ("http://10.0.0.1?a=b", "/?a=b", "/"),
+        ] {
+            let head = whole(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+            assert_eq!((head.target.as_str(), head.path.as_slice()), (expected_target, expected_path.as_bytes()));
+        }
+        assert_eq!(whole("GET /a%00%ff HTTP/1.1\r\nHost: x\r\n\r\n").path, b"/a\0\xff");
+    }
+
+    #[test]
+    fn who_keeps_the_connection() {
+        for (text, keep_alive) in [
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: x\r\nConnection: TE, Close\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", true),
+            ("GET / HTTP/1.0\nConnection: keep-alive\n\n", true),
+        ] {
+            assert_eq!(whole(text).keep_alive, keep_alive, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bodies() {
+        let head = whole("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\nExpect: 100-Continue\r\n\r\n");
+        assert_eq!((head.body_length, head.expects_continue), (65536, true));
+        let (head, length) = parse(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nabGET").unwrap().unwrap();
+        assert_eq!((head.body_length, length), (2, 47));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let many: String = (0..65).map(|n| format!("X-{n}: y\r\n")).collect();
+        let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(HEAD_LIMIT));
+        let long_but_whole = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(HEAD_LIMIT));
+        for (text, status) in [
+            ("GET / HTTP/1.1\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+            ("GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+            ("GET  / HTTP/1.1\r\n\r\n", 400),
+            ("\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03", 400),
+            ("GET / HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400),
+            ("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+            ("CONNECT a:80 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+            ("GET ftp://a/b HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 1\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: \r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
+            ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n\r\n", 413),
+            ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n", 413),
+            ("POST / HTTP/1.1\r\nHost: x\r\nExpect: a-miracle\r\n\r\n", 417),
+            (&format!("GET / HTTP/1.1\r\n{many}\r\n"), 431),
+            (&long, 431),
+            (&long_but_whole, 431),
+        ] {
+            let error = parse(text.as_bytes()).expect_err(text);
+            assert_eq!(error.status, status, "{text:?}: {}", error.reason);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn a_head_in_pieces_is_not_taken_early(cut in 0usize..70) {
+            let text = b"GET /assets/vmlinuz HTTP/1.1\r\nHost: 10.0.0.1\r\nUser-Agent: iPXE\r\n\r\n";
+            let cut = cut.min(text.len() - 1);
+            prop_assert_eq!(parse(&text[..cut]), Ok(None));
+        }
+    }
+}

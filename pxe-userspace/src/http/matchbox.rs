@@ -1,0 +1,110 @@
+//! What Matchbox answers on its routes, said about a machine of the cluster spec. Pure.
+//!
+//! Setups that point an existing DHCP server at Matchbox can point it here: same paths, same query, the
+//! same lines. Matchbox gives paths below its own root, so these are too, and iPXE takes them relative to
+//! wherever it got the script.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use crate::{
+    artifacts,
+    boot::{
+        ipxe,
+        talos::{self, INITRD_NAME},
+    },
+    inventory::{Architecture, Inventory, Machine},
+};
+
+/// `/boot.ipxe`: iPXE fills in what it knows about the machine and asks again.
+pub const BOOTSTRAP: &str = "#!ipxe\n\
+    chain ipxe?uuid=${uuid}&mac=${mac:hexhyp}&domain=${domain}&hostname=${hostname}&serial=${serial}&arch=${buildarch:uristring}\n";
+
+/// The machine that a query names by its `mac`, in any spelling; the first where there are several. The
+/// other labels select nothing, as a cluster spec tells machines apart by nothing else.
+#[must_use]
+pub fn machine_of(labels: &[(String, String)], inventory: &Inventory) -> Option<Arc<Machine>> {
+    let mac = label(labels, "mac")?.parse().ok()?;
+    inventory.by_mac(mac).map(Arc::clone)
+}
+
+/// Whether the query's `arch` (iPXE's `buildarch`) cannot start a kernel of this architecture. A BIOS
+/// runs iPXE as `i386` on 64-bit processors too; without an `arch` nothing is known.
+#[must_use]
+pub fn is_wrong_architecture(labels: &[(String, String)], architecture: Architecture) -> bool {
+    match (label(labels, "arch").unwrap_or_default(), architecture) {
+        ("", _) => false,
+        (firmware, Architecture::Amd64) => !matches!(firmware, "x86_64" | "i386"),
+        (firmware, Architecture::Arm64) => firmware != "arm64",
+    }
+}
+
+fn label<'a>(labels: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    labels.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}
+
+/// `/ipxe?mac=…`
+#[must_use]
+pub fn ipxe(machine: &Machine) -> String {
+    let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine));
+    let (kernel, initramfs) = (artifacts::kernel_path(machine), artifacts::initramfs_path(machine));
+    format!(
+        "#!ipxe\n\
+         {settings}kernel /assets/{kernel} {words}\n\
+         initrd --name {INITRD_NAME} /assets/{initramfs}\n\
+         boot\n"
+    )
+}
+
+/// `/grub?mac=…`. GRUB itself puts backslashes before quotes and backslashes of arguments, so these do not
+/// survive it; everything else does. It expands no `${uuid}` inside quotes, and Talos does so itself.
+#[must_use]
+pub fn grub(machine: &Machine, http_port: u16) -> String {
+    let root = format!("(http,{}:{http_port})/assets", machine.site.address);
+    let (kernel, initramfs) = (artifacts::kernel_path(machine), artifacts::initramfs_path(machine));
+    let line = talos::kernel_arguments(machine);
+    let arguments: Vec<String> = line.split_ascii_whitespace().map(grub_word).collect();
+    let arguments = arguments.join(" ");
+    let mut config = "default=0\nfallback=1\ntimeout=1\n".to_owned();
+    for (title, linux, initrd) in [("EFI", "linuxefi", "initrdefi"), ("BIOS", "linux", "initrd")] {
+        let _ = write!(
+            config,
+            "menuentry \"Talos ({title})\" {{\n\
+             echo \"Loading kernel\"\n\
+             {linux} \"{root}/{kernel}\" {arguments}\n\
+             echo \"Loading initrd\"\n\
+             {initrd} \"{root}/{initramfs}\"\n\
+             }}\n"
+        );
+    }
+    config
+}
+
+/// A word in GRUB's shell: quoted where the shell would see more than a word in it.
+fn grub_word(word: &str) -> String {
+    let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=.,:/+@%".contains(&byte));
+    if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+/// `/metadata?mac=…`: a line `KEY=value` for what the spec says of the machine and for what was asked,
+/// sorted. The kernel arguments, which may hold secrets, are not among them.
+#[must_use]
+pub fn metadata(machine: &Machine, labels: &[(String, String)], raw_query: &str) -> String {
+    let Machine { mac, address, cluster, architecture, version, hostname, .. } = machine;
+    let mut lines = vec![
+        format!("ADDRESS={address}"),
+        format!("ARCHITECTURE={architecture}"),
+        format!("CLUSTER={cluster}"),
+        format!("MAC={mac}"),
+        format!("VERSION={version}"),
+    ];
+    lines.extend(hostname.iter().map(|hostname| format!("HOSTNAME={hostname}")));
+    for (key, value) in labels {
+        let value = if key == "mac" { mac.to_string() } else { value.clone() };
+        lines.push(format!("REQUEST_QUERY_{}={value}", key.to_uppercase()));
+    }
+    lines.push(format!("REQUEST_RAW_QUERY={raw_query}"));
+    // A line break in a value would begin a line that nobody but the client wrote.
+    lines.retain(|line| !line.contains(char::is_control));
+    lines.sort();
+    lines.iter().fold(String::new(), |text, line| text + line + "\n")
+}

@@ -1,0 +1,97 @@
+//! What the boot HTTP server counts.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// Which handler a request went to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(super) enum Route {
+    /// `/assets/…`
+    Assets,
+    /// `/boot/{mac}.ipxe`
+    Script,
+    /// Matchbox's routes.
+    Matchbox,
+    /// No route, or no request.
+    Other,
+}
+
+/// Labels of the request counter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    /// Which handler.
+    pub(super) route: Route,
+    /// The status answered.
+    pub(super) status: u16,
+}
+
+/// Why something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Refused {
+    /// The head of the request.
+    Head,
+    /// A path that would leave the artifacts directory.
+    Path,
+    /// A script asked for from an address that is not the machine's.
+    Source,
+    /// A connection beyond the most that are served at once, in all or from one address.
+    Connection,
+    /// A client that did not send its request, or did not read its answer, in time.
+    Timeout,
+}
+
+/// Labels of the refusal counter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RefusedLabels {
+    /// Why.
+    pub(super) reason: Refused,
+}
+
+/// The counters. One instance for every listener.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    refused: Family<RefusedLabels, Counter>,
+    bytes: Counter,
+    connections: Gauge,
+}
+
+impl Metrics {
+    /// Makes the counters known under names that begin with `http_`.
+    pub fn register(&self, registry: &mut Registry) {
+        let Self { requests, refused, bytes, connections } = self;
+        registry.register("http_requests", "Requests answered, by route and status", requests.clone());
+        registry.register("http_refused", "Requests and connections refused, by reason", refused.clone());
+        registry.register("http_sent_bytes", "Bytes of files and scripts sent", bytes.clone());
+        registry.register("http_connections", "Open connections", connections.clone());
+    }
+
+    pub(super) fn answered(&self, route: Route, status: u16) {
+        self.requests.get_or_create(&RequestLabels { route, status }).inc();
+    }
+
+    pub(super) fn refused(&self, reason: Refused) {
+        self.refused.get_or_create(&RefusedLabels { reason }).inc();
+    }
+
+    pub(super) fn sent(&self, bytes: u64) {
+        self.bytes.inc_by(bytes);
+    }
+
+    pub(super) fn opened(&self) {
+        self.connections.inc();
+    }
+
+    pub(super) fn closed(&self) {
+        self.connections.dec();
+    }
+
+    /// How often something was refused for this reason.
+    #[must_use]
+    pub fn refusals(&self, reason: Refused) -> u64 {
+        self.refused.get_or_create(&RefusedLabels { reason }).get()
+    }
+}

@@ -1,0 +1,241 @@
+//! What part of a file a GET gets: conditional requests and ranges (RFC 9110 §13 and §14). Pure.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, header};
+use jiff::{Timestamp, fmt::rfc2822};
+
+/// What names one state of a file to its readers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Validators {
+    /// A strong entity tag, with its quotes.
+    pub etag: String,
+    /// When the file was last written.
+    pub modified: SystemTime,
+}
+
+impl Validators {
+    /// Inode, length and time of writing (to the nanosecond) make the tag: a file that is replaced or
+    /// written changes one of them.
+    #[must_use]
+    pub fn new(inode: u64, length: u64, modified: SystemTime) -> Self {
+        let nanos = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        Self { etag: format!("\"{inode:x}-{length:x}-{nanos:x}\""), modified }
+    }
+}
+
+/// What to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// 200: all of it.
+    Whole,
+    /// 206: from `first` up to and without `end`, never empty.
+    Part {
+        /// The first byte.
+        first: u64,
+        /// The byte after the last.
+        end: u64,
+    },
+    /// 304: the client has it already.
+    NotModified,
+    /// 412: it is not the file that the client means.
+    PreconditionFailed,
+    /// 416: the range lies behind the end.
+    Unsatisfiable,
+}
+
+/// What a GET or HEAD with these headers gets of a file of `length` bytes, in the order of RFC 9110 §13.2.2.
+/// Several ranges at once are answered with the whole file, as §14.2 allows.
+#[must_use]
+pub fn select(headers: &HeaderMap, length: u64, validators: &Validators) -> Selection {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let modified_since = |date: &str| parse_date(date).map(|date| whole_seconds(validators.modified) > date);
+
+    if let Some(tags) = text(header::IF_MATCH) {
+        if !lists(tags, &validators.etag, Comparison::Strong) {
+            return Selection::PreconditionFailed;
+        }
+    } else if text(header::IF_UNMODIFIED_SINCE).and_then(modified_since) == Some(true) {
+        return Selection::PreconditionFailed;
+    }
+    if let Some(tags) = text(header::IF_NONE_MATCH) {
+        if lists(tags, &validators.etag, Comparison::Weak) {
+            return Selection::NotModified;
+        }
+    } else if text(header::IF_MODIFIED_SINCE).and_then(modified_since) == Some(false) {
+        return Selection::NotModified;
+    }
+    let ranges = headers.get_all(header::RANGE).iter().count();
+    let Some(range) = text(header::RANGE).filter(|_| ranges == 1) else { return Selection::Whole };
+    match text(header::IF_RANGE) {
+        Some(validator) if !same_state(validator, validators) => Selection::Whole,
+        _ => part(range, length),
+    }
+}
+
+/// RFC 9110 §13.1.5: a strong tag that is ours, or exactly our date.
+fn same_state(validator: &str, validators: &Validators) -> bool {
+    let validator = validator.trim();
+    validator == validators.etag || parse_date(validator) == Some(whole_seconds(validators.modified))
+}
+
+/// RFC 9110 §14.1.2. What is not a single well-formed range of bytes is ignored (§14.2).
+fn part(range: &str, length: u64) -> Selection {
+    let Some((unit, set)) = range.split_once('=') else { return Selection::Whole };
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return Selection::Whole;
+    }
+    let Some((first, last)) = set.trim().split_once('-') else { return Selection::Whole };
+    let (Some(first), Some(last)) = (position(first), position(last)) else { return Selection::Whole };
+    let (first, end) = match (first, last) {
+        (None, None) => return Selection::Whole,
+        // The last so many bytes.
+        (None, Some(suffix)) => (length.saturating_sub(suffix), length),
+        (Some(first), None) => (first, length),
+        (Some(first), Some(last)) if first > last => return Selection::Whole,
+        (Some(first), Some(last)) => (first, length.min(last.saturating_add(1))),
+    };
+    if first >= end { Selection::Unsatisfiable } else { Selection::Part { first, end } }
+}
+
+/// A position, absent where nothing is written; `None` for what is not a number. Beyond 2^64 is beyond every file.
+fn position(digits: &str) -> Option<Option<u64>> {
+    let digits = digits.trim();
+    if digits.is_empty() {
+        return Some(None);
+    }
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| Some(digits.parse().unwrap_or(u64::MAX)))
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+/// Whether a list of entity tags, or `*`, names this one.
+fn lists(tags: &str, etag: &str, comparison: Comparison) -> bool {
+    tags.split(',').map(str::trim).any(|tag| match tag.strip_prefix("W/") {
+        Some(weak) => comparison == Comparison::Weak && weak == etag,
+        None => tag == "*" || tag == etag,
+    })
+}
+
+/// The time as the date of HTTP (RFC 9110 §5.6.7), for instance `Sun, 06 Nov 1994 08:49:37 GMT`.
+#[must_use]
+pub fn format_date(time: SystemTime) -> String {
+    Timestamp::try_from(time)
+        .ok()
+        .and_then(|time| rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok())
+        .unwrap_or_else(|| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())
+}
+
+/// Only the preferred form: the two of the last century are read as no date at all.
+fn parse_date(text: &str) -> Option<SystemTime> {
+    let time = rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
+    Some(time.into())
+}
+
+/// Dates in HTTP have no fractions.
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+
+    fn validators() -> Validators {
+        Validators::new(1, 100, SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_500))
+    }
+
+    fn selected(headers: &[(HeaderName, &str)]) -> Selection {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
+        select(&headers.collect(), 100, &validators())
+    }
+
+    #[test]
+    fn ranges() {
+        for (range, expected) in [
+            ("bytes=0-99", Selection::Part { first: 0, end: 100 }),
+            ("bytes=0-0", Selection::Part { first: 0, end: 1 }),
+            ("bytes=10-19", Selection::Part { first: 10, end: 20 }),
+            ("Bytes = 10 - 19", Selection::Part { first: 10, end: 20 }),
+            ("bytes=10-", Selection::Part { first: 10, end: 100 }),
+            ("bytes=-10", Selection::Part { first: 90, end: 100 }),
+            ("bytes=-1000", Selection::Part { first: 0, end: 100 }),
+            ("bytes=99-1000", Selection::Part { first: 99, end: 100 }),
+            ("bytes=5-99999999999999999999999", Selection::Part { first: 5, end: 100 }),
+            ("bytes=100-", Selection::Unsatisfiable),
+            ("bytes=100-200", Selection::Unsatisfiable),
+            ("bytes=18446744073709551615-", Selection::Unsatisfiable),
+            ("bytes=-0", Selection::Unsatisfiable),
+            ("bytes=20-10", Selection::Whole),
+            ("bytes=0-1,5-6", Selection::Whole),
+            ("bytes=-", Selection::Whole),
+            ("bytes=", Selection::Whole),
+            ("bytes", Selection::Whole),
+            ("bytes=a-b", Selection::Whole),
+            ("bytes=+1-2", Selection::Whole),
+            ("bytes=--1", Selection::Whole),
+            ("lines=1-2", Selection::Whole),
+        ] {
+            assert_eq!(selected(&[(header::RANGE, range)]), expected, "{range}");
+        }
+        assert_eq!(part("bytes=0-", 0), Selection::Unsatisfiable);
+    }
+
+    #[test]
+    fn conditions() {
+        let etag = validators().etag;
+        let weak = format!("W/{etag}");
+        let list = format!("\"other\", {weak}");
+        let part = Selection::Part { first: 1, end: 2 };
+        for (headers, expected) in [
+            (vec![(header::IF_NONE_MATCH, etag.as_str())], Selection::NotModified),
+            (vec![(header::IF_NONE_MATCH, &list)], Selection::NotModified),
+            (vec![(header::IF_NONE_MATCH, "*")], Selection::NotModified),
+            (vec![(header::IF_NONE_MATCH, "\"other\"")], Selection::Whole),
+            (vec![(header::IF_MODIFIED_SINCE, DATE)], Selection::NotModified),
+            (vec![(header::IF_MODIFIED_SINCE, "Sun, 06 Nov 1994 08:49:36 GMT")], Selection::Whole),
+            (vec![(header::IF_MODIFIED_SINCE, "yesterday")], Selection::Whole),
+            // The tag decides where both are there.
+            (vec![(header::IF_NONE_MATCH, "\"other\""), (header::IF_MODIFIED_SINCE, DATE)], Selection::Whole),
+            (vec![(header::IF_MATCH, "\"other\"")], Selection::PreconditionFailed),
+            (vec![(header::IF_MATCH, &weak)], Selection::PreconditionFailed),
+            (vec![(header::IF_MATCH, &etag)], Selection::Whole),
+            (vec![(header::IF_UNMODIFIED_SINCE, DATE)], Selection::Whole),
+            (vec![(header::IF_UNMODIFIED_SINCE, "Sun, 06 Nov 1994 08:49:36 GMT")], Selection::PreconditionFailed),
+            (vec![(header::RANGE, "bytes=1-1"), (header::IF_RANGE, &etag)], part),
+            (vec![(header::RANGE, "bytes=1-1"), (header::IF_RANGE, DATE)], part),
+            (vec![(header::RANGE, "bytes=1-1"), (header::IF_RANGE, &weak)], Selection::Whole),
+            (vec![(header::RANGE, "bytes=1-1"), (header::IF_RANGE, "\"other\"")], Selection::Whole),
+            (vec![(header::RANGE, "bytes=1-1"), (header::IF_RANGE, "Sun, 06 Nov 1994 08:49:38 GMT")], Selection::Whole),
+        ] {
+            assert_eq!(selected(&headers), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn dates() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(format_date(time), DATE);
+        assert_eq!(parse_date(DATE), Some(time));
+        assert_eq!(format_date(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "Wed, 31 Dec 1969 23:59:59 GMT");
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_is_never_empty_nor_outside(range in "(bytes=)?[0-9]{0,21}-[0-9]{0,21}|.{0,20}", length in any::<u64>()) {
+            if let Selection::Part { first, end } = part(&range, length) {
+                prop_assert!(first < end && end <= length);
+            }
+        }
+    }
+}

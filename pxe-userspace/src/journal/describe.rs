@@ -1,0 +1,167 @@
+//! Events in words, for the log, `pxed watch` and `pxed explain`.
+
+use std::fmt;
+
+use super::event::{ArtifactKind, BootFileName, ClientKind, EventKind, Transport};
+
+impl fmt::Display for ClientKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pxe => "PXE firmware",
+            Self::HttpBoot => "HTTP boot firmware",
+            Self::Ipxe => "iPXE",
+            Self::Plain => "an operating system",
+        })
+    }
+}
+
+impl fmt::Display for ArtifactKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Loader => "loader",
+            Self::Script => "script",
+            Self::Kernel => "kernel",
+            Self::Initramfs => "initramfs",
+            Self::Other => "file",
+        })
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tftp => "TFTP",
+            Self::Http => "HTTP",
+        })
+    }
+}
+
+/// What a processor architecture type of option 93 means (IANA, "Processor Architecture Types").
+#[must_use]
+pub fn architecture_name(client_architecture: u16) -> &'static str {
+    match client_architecture {
+        0 => "x86 BIOS",
+        6 => "32-bit x86 UEFI",
+        7 | 9 => "x86-64 UEFI",
+        10 => "32-bit ARM UEFI",
+        11 => "ARM64 UEFI",
+        15 => "32-bit x86 UEFI, HTTP boot",
+        16 => "x86-64 UEFI, HTTP boot",
+        17 => "EBC, HTTP boot",
+        18 => "32-bit ARM UEFI, HTTP boot",
+        19 => "ARM64 UEFI, HTTP boot",
+        20 => "x86 BIOS, HTTP boot",
+        21 | 23 => "32-bit ARM U-Boot",
+        22 | 24 => "ARM64 U-Boot",
+        25..=30 => "RISC-V",
+        41 => "Raspberry Pi",
+        _ => "unknown architecture",
+    }
+}
+
+/// A number of bytes as a person reads it, in decimal units.
+#[must_use]
+pub fn human_bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// Texts that a machine chose may hold anything: control characters must not reach a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discover { client, client_architecture } => {
+                write!(f, "{client} asks for an address")?;
+                write_architecture(f, *client_architecture)
+            }
+            Self::Offer { address, boot_file } => {
+                match address {
+                    Some(address) => write!(f, "offered {address}")?,
+                    None => f.write_str("offered a boot file beside another server's address")?,
+                }
+                write_boot_file(f, *boot_file)
+            }
+            Self::Request { client, client_architecture } => {
+                write!(f, "{client} requests the address")?;
+                write_architecture(f, *client_architecture)
+            }
+            Self::Ack { address, client, boot_file } => {
+                match address {
+                    Some(address) => write!(f, "acknowledged {address} to {client}")?,
+                    None => write!(f, "answered {client}")?,
+                }
+                write_boot_file(f, *boot_file)
+            }
+            Self::Nak { reason } => write!(f, "refused the address: {reason}"),
+            Self::Decline { address } => write!(f, "declined {address}: another host answers there"),
+            Self::Release => f.write_str("gave its address back"),
+            Self::Ignored { reason } => write!(f, "left unanswered: {reason}"),
+            Self::Requested { artifact, transport, path } => {
+                write!(f, "asks for the {artifact} {} by {transport}", printable(path))
+            }
+            Self::Done { artifact, transport, path, bytes, took } => {
+                let (size, millis) = (human_bytes(*bytes), took.as_millis());
+                write!(f, "has the {artifact} {} by {transport}: {size} in {millis} ms", printable(path))
+            }
+            Self::Failed { artifact, transport, path, bytes, reason } => {
+                write!(f, "{artifact} {} by {transport} failed: {}", printable(path), printable(reason))?;
+                if *bytes > 0 { write!(f, " (after {})", human_bytes(*bytes)) } else { Ok(()) }
+            }
+            Self::WrongArchitecture { client_architecture } => {
+                let name = architecture_name(*client_architecture);
+                write!(f, "its firmware is {name} ({client_architecture}), the spec says otherwise")
+            }
+            Self::SentToDisk => f.write_str("sent to its own disk"),
+        }
+    }
+}
+
+fn write_architecture(f: &mut fmt::Formatter<'_>, client_architecture: Option<u16>) -> fmt::Result {
+    match client_architecture {
+        Some(architecture) => write!(f, " ({})", architecture_name(architecture)),
+        None => Ok(()),
+    }
+}
+
+fn write_boot_file(f: &mut fmt::Formatter<'_>, boot_file: Option<BootFileName>) -> fmt::Result {
+    match boot_file {
+        Some(file) => write!(f, " with {file}"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+
+    #[test]
+    fn events_read_as_sentences() {
+        let done = EventKind::Done {
+            artifact: ArtifactKind::Kernel,
+            transport: Transport::Http,
+            path: Arc::from("/assets/vmlinuz"),
+            bytes: 19_500_000,
+            took: Duration::from_millis(812),
+        };
+        assert_eq!(done.to_string(), "has the kernel /assets/vmlinuz by HTTP: 19.5 MB in 812 ms");
+        let discover = EventKind::Discover { client: ClientKind::Pxe, client_architecture: Some(7) };
+        assert_eq!(discover.to_string(), "PXE firmware asks for an address (x86-64 UEFI)");
+    }
+
+    #[test]
+    fn control_characters_of_a_machine_do_not_reach_the_terminal() {
+        let path = Arc::from("a\x1b[2J\nb");
+        let event = EventKind::Requested { artifact: ArtifactKind::Other, transport: Transport::Tftp, path };
+        assert!(!event.to_string().contains(char::is_control), "{event}");
+    }
+}

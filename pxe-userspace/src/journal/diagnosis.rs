@@ -1,0 +1,460 @@
+//! How far a machine came, what it waits for, and what a person can do about it: a pure function of
+//! what is known of it.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::{
+    MachineRecord, Stage,
+    describe::architecture_name,
+    event::{ArtifactKind, BootFileName, EventKind, Transport},
+    policy::Disposition,
+};
+use crate::inventory::BootPolicy;
+
+/// A machine's situation in plain words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnosis {
+    /// How far it came.
+    pub reached: String,
+    /// What has to happen next.
+    pub waits_for: String,
+    /// What to look at or do, the likeliest first; empty when all is well.
+    pub advice: Vec<String>,
+}
+
+/// Longer than this at a stage that takes a healthy machine seconds, and something is wrong. iPXE may
+/// wait 16 s for IPv6 router advertisements, and a switch port without PortFast 30 s.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Kernels and initramfs images take longer on slow links, and Talos takes its time to start.
+const LONG_PATIENCE: Duration = Duration::from_secs(180);
+
+/// Says how far a machine came by `now`, what it waits for, and what to do.
+#[must_use]
+pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
+    let since = elapsed(record.stage_since, now);
+    let attempt = Attempt::of(record, now);
+    let mut diagnosis = match record.stage {
+        Stage::Waiting => waiting(record, &attempt, since),
+        Stage::Discovering | Stage::IpxeDiscovering => discovering(record, &attempt),
+        Stage::Addressed => addressed(record, since),
+        Stage::LoadingLoader | Stage::LoadingKernel | Stage::LoadingInitramfs => loading(record, since),
+        Stage::LoaderDone => loader_done(since),
+        Stage::IpxeAddressed => ipxe_addressed(since),
+        Stage::Scripted => scripted(since),
+        Stage::KernelDone => kernel_done(since),
+        Stage::Booting => booting(record, since),
+        Stage::Running => running(record, since),
+        Stage::SentToDisk => sent_to_disk(record, since),
+        Stage::OnDisk => on_disk(record, since),
+        Stage::Failed => failed(record, since),
+    };
+    if record.stage != Stage::Failed
+        && let Some(architecture) = attempt.wrong_architecture
+    {
+        diagnosis.advice.insert(0, wrong_architecture(record, architecture));
+    }
+    if record.boots_from == Disposition::Disk && !matches!(record.stage, Stage::SentToDisk | Stage::OnDisk) {
+        diagnosis.advice.push(format!("At its next boot it is sent to its disk: {}.", why_disk(record)));
+    }
+    diagnosis
+}
+
+/// What the machine did since it last got on.
+#[derive(Debug, Default)]
+struct Attempt {
+    discovers: usize,
+    offers: usize,
+    requests: usize,
+    /// From the first DISCOVER to now.
+    lasted: Duration,
+    nak: Option<&'static str>,
+    ignored: Option<&'static str>,
+    /// Since the last ACK to anybody, unlike the rest: the script that says so is one step further.
+    wrong_architecture: Option<u16>,
+}
+
+impl Attempt {
+    fn of(record: &MachineRecord, now: SystemTime) -> Self {
+        let mut attempt = Self::default();
+        let mut stalled = true;
+        for event in record.events.iter().rev() {
+            match event.kind {
+                EventKind::WrongArchitecture { client_architecture } => {
+                    attempt.wrong_architecture.get_or_insert(client_architecture);
+                }
+                EventKind::Done { artifact: ArtifactKind::Kernel, .. } => break,
+                EventKind::Discover { .. } if stalled => {
+                    attempt.discovers += 1;
+                    attempt.lasted = elapsed(event.at, now);
+                }
+                EventKind::Offer { .. } if stalled => attempt.offers += 1,
+                EventKind::Request { .. } if stalled => attempt.requests += 1,
+                EventKind::Nak { reason } if stalled => attempt.nak = attempt.nak.or(Some(reason)),
+                EventKind::Ignored { reason } if stalled => attempt.ignored = attempt.ignored.or(Some(reason)),
+                _ => stalled = false,
+            }
+        }
+        attempt
+    }
+}
+
+fn waiting(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagnosis {
+    let reached = match (record.boots, attempt.ignored) {
+        (_, Some(reason)) => format!("A packet of it came and was left unanswered: {reason}."),
+        (0, None) => format!("Nothing was heard of it in the {} since pxed started.", human(since)),
+        (boots, None) => {
+            let times = plural(boots as usize, "time", "times");
+            format!(
+                "It booted {boots} {times} before; nothing was heard of it in the {} since pxed started.",
+                human(since)
+            )
+        }
+    };
+    let Site { interface, address } = Site::of(record);
+    Diagnosis {
+        reached,
+        waits_for: "Its first DHCP packet.".to_owned(),
+        advice: vec![
+            "Is it powered on, and is network boot enabled and first in its boot order?".to_owned(),
+            format!(
+                "Is its cable in the port that the spec means, and that port in the VLAN of {interface} ({address})? \
+                 A machine behind a router needs a DHCP relay to {address}."
+            ),
+            format!(
+                "Does the spec name the card that boots? It says {}; compare with the firmware's setup or the BMC.",
+                record.machine.mac
+            ),
+        ],
+    }
+}
+
+fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosis {
+    let who = if record.stage == Stage::Discovering { "Its firmware" } else { "iPXE" };
+    let times = attempt.discovers.max(1);
+    let asked =
+        format!("{who} asked for an address {times} {} in {}", plural(times, "time", "times"), human(attempt.lasted));
+    let Site { interface, address } = Site::of(record);
+    if let Some(reason) = attempt.ignored
+        && attempt.offers == 0
+    {
+        return Diagnosis {
+            reached: format!("{asked} and was left unanswered: {reason}."),
+            waits_for: "An offer of pxed.".to_owned(),
+            advice: vec!["Mend what the reason says; the machine asks again by itself.".to_owned()],
+        };
+    }
+    if attempt.requests > 0 {
+        let refused = attempt.nak.map_or_else(String::new, |reason| format!("; pxed refused: {reason}"));
+        return Diagnosis {
+            reached: format!("{asked} and requested one{refused}."),
+            waits_for: "pxed's acknowledgement.".to_owned(),
+            advice: vec![format!(
+                "It may have chosen another server's offer: is there another DHCP server on {interface}? Let it leave \
+                 this machine alone, or run pxed with --mode proxy beside it."
+            )],
+        };
+    }
+    if attempt.lasted < PATIENCE && attempt.discovers <= 1 {
+        return Diagnosis {
+            reached: format!("{asked}; pxed offered {}.", record.machine.address),
+            waits_for: "Its request for that address.".to_owned(),
+            advice: Vec::new(),
+        };
+    }
+    Diagnosis {
+        reached: format!("{asked}, was offered {} and never requested it.", record.machine.address),
+        waits_for: "Its request for that address.".to_owned(),
+        advice: vec![
+            format!(
+                "Another DHCP server on {interface} may answer too, and the machine takes its offer: let that server \
+                 leave this machine alone, or run pxed with --mode proxy beside it."
+            ),
+            format!(
+                "Our offer may not reach it: a switch port that is not forwarding yet (enable PortFast), another VLAN on \
+                 the way back, or a relay that cannot be reached from {address}. Look with tcpdump -ni {interface} port 67."
+            ),
+        ],
+    }
+}
+
+fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let boot_file = record.events.iter().rev().find_map(|event| match &event.kind {
+        EventKind::Ack { boot_file: Some(file), .. } | EventKind::Offer { boot_file: Some(file), .. } => Some(file),
+        _ => None,
+    });
+    let Site { address, .. } = Site::of(record);
+    let (waits_for, port) = match boot_file {
+        Some(BootFileName::Script) => ("Its request for its script by HTTP.".to_owned(), "TCP, the port of boot HTTP"),
+        Some(BootFileName::Loader(file)) => (format!("Its request for {file}."), "UDP port 69, or TCP for HTTP boot"),
+        None => ("Its request for a loader.".to_owned(), "UDP port 69"),
+    };
+    let mut advice = Vec::new();
+    if since > PATIENCE {
+        advice.push(format!("Does a firewall on the way or on this host let it reach {address}: {port}?"));
+        advice.push(
+            "Another DHCP or PXE server may have answered as well; some firmware gives up when two offers come."
+                .to_owned(),
+        );
+        advice.push(
+            "Does its mask or gateway in the spec (meta.subnet, meta.gateway) let it reach that address?".to_owned(),
+        );
+    }
+    Diagnosis { reached: format!("Its firmware has an address since {}.", human(since)), waits_for, advice }
+}
+
+fn loading(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let requested = record.events.iter().rev().find_map(|event| match &event.kind {
+        EventKind::Requested { artifact, transport, path } => Some((*artifact, *transport, path)),
+        _ => None,
+    });
+    let (reached, transport) = match requested {
+        Some((artifact, transport, path)) => {
+            (format!("It has been loading its {artifact} {path} by {transport} for {}.", human(since)), transport)
+        }
+        None => (format!("It has been loading for {}.", human(since)), Transport::Http),
+    };
+    let patience = if record.stage == Stage::LoadingLoader { PATIENCE } else { LONG_PATIENCE };
+    let advice = if since > patience { vec![stalled(transport)] } else { Vec::new() };
+    Diagnosis { reached, waits_for: "The end of the transfer.".to_owned(), advice }
+}
+
+fn stalled(transport: Transport) -> String {
+    match transport {
+        Transport::Tftp => "The transfer stalls: a firewall that lets UDP port 69 through but not the high port that \
+                            TFTP goes on with, or a path MTU below the interface's (jumbo frames on one side only)."
+            .to_owned(),
+        Transport::Http => {
+            "The transfer stalls: look for loss on the link (ethtool -S), a duplicate of its address, or a \
+                            network card that iPXE drives badly at full speed."
+                .to_owned()
+        }
+    }
+}
+
+fn loader_done(since: Duration) -> Diagnosis {
+    let mut advice = Vec::new();
+    if since > PATIENCE {
+        advice.push(
+            "With Secure Boot on, the firmware refuses an unsigned loader, most often without a word: turn it off, or serve \
+             a signed shim."
+                .to_owned(),
+        );
+        advice.push(
+            "The loader may have no driver for its network card: try snponly.efi (undionly.kpxe for BIOS), which uses the \
+             firmware's own."
+                .to_owned(),
+        );
+        advice.push("Look at its screen or serial console: iPXE says what it waits for.".to_owned());
+    }
+    Diagnosis {
+        reached: format!("Its firmware got the loader {} ago; iPXE has not asked for an address since.", human(since)),
+        waits_for: "iPXE to start and to ask for an address.".to_owned(),
+        advice,
+    }
+}
+
+fn ipxe_addressed(since: Duration) -> Diagnosis {
+    let mut advice = Vec::new();
+    if since > PATIENCE {
+        advice.push("Does a firewall let it reach the HTTP port of pxed (--http-port) on this host?".to_owned());
+        advice.push(
+            "An iPXE built without HTTP cannot fetch its script: replace it by the one that pxed serves.".to_owned(),
+        );
+    }
+    Diagnosis {
+        reached: format!("iPXE has an address since {}.", human(since)),
+        waits_for: "Its request for the boot script.".to_owned(),
+        advice,
+    }
+}
+
+fn scripted(since: Duration) -> Diagnosis {
+    let mut advice = Vec::new();
+    if since > PATIENCE {
+        advice.push(
+            "Look at its screen or serial console: the script says there what it does and what failed.".to_owned(),
+        );
+    }
+    Diagnosis {
+        reached: format!("It asked for its boot script {} ago.", human(since)),
+        waits_for: "Its request for the kernel.".to_owned(),
+        advice,
+    }
+}
+
+fn kernel_done(since: Duration) -> Diagnosis {
+    let mut advice = Vec::new();
+    if since > PATIENCE {
+        advice.push(
+            "Look at its screen or serial console: iPXE says there why it does not go on (too little memory?)."
+                .to_owned(),
+        );
+    }
+    Diagnosis {
+        reached: format!("It got its kernel {} ago.", human(since)),
+        waits_for: "Its request for the initramfs.".to_owned(),
+        advice,
+    }
+}
+
+fn booting(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let mut advice = Vec::new();
+    if since > LONG_PATIENCE {
+        advice.push(
+            "An address set by kernel arguments (ip=…) or by its configuration needs no DHCP: it may run already; try its \
+             Talos API on port 50000."
+                .to_owned(),
+        );
+        advice.push(format!(
+            "The kernel may lack a driver for the network card (an Image Factory schematic with the extension), or have \
+             stopped: look at its console, whose name the kernel arguments give (spec line {}).",
+            record.machine.source.line
+        ));
+    }
+    Diagnosis {
+        reached: format!(
+            "It got kernel and initramfs {} ago and starts Talos {}.",
+            human(since),
+            record.machine.version
+        ),
+        waits_for: "Its operating system to ask for an address.".to_owned(),
+        advice,
+    }
+}
+
+fn running(record: &MachineRecord, since: Duration) -> Diagnosis {
+    Diagnosis {
+        reached: format!("An operating system runs with {} since {}.", record.machine.address, human(since)),
+        waits_for: "Nothing of pxed.".to_owned(),
+        advice: Vec::new(),
+    }
+}
+
+fn sent_to_disk(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let mut advice = vec![format!(
+        "It was sent there because {}. To boot it from the network: pxed release {}.",
+        why_disk(record),
+        record.machine.mac
+    )];
+    if since > LONG_PATIENCE {
+        advice.push("If its screen shows no operating system, its disk holds none that boots, or its boot order lacks the disk.".to_owned());
+    }
+    Diagnosis {
+        reached: format!("It was told to boot from its own disk {} ago.", human(since)),
+        waits_for: "The operating system on its disk to ask for an address (one with a fixed address never does)."
+            .to_owned(),
+        advice,
+    }
+}
+
+fn on_disk(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let mac = record.machine.mac;
+    let advice = match record.boots_from {
+        Disposition::Disk => {
+            format!("It stays there because {}. To install it again: pxed release {mac}.", why_disk(record))
+        }
+        Disposition::Network => {
+            format!("It boots from the network when its firmware asks; to prevent that: pxed hold {mac}.")
+        }
+    };
+    Diagnosis {
+        reached: format!("An operating system that pxed did not give it runs since {}.", human(since)),
+        waits_for: "Nothing of pxed.".to_owned(),
+        advice: vec![advice],
+    }
+}
+
+fn failed(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let failure = record.events.iter().rev().find(|event| event.kind.is_failure()).map(|event| &event.kind);
+    let advice =
+        failure.map_or_else(|| "Look at its screen or serial console.".to_owned(), |kind| remedy(record, kind));
+    let what = record.last_error.as_ref().map_or("a step failed", |(_, text)| text);
+    Diagnosis {
+        reached: format!("It failed {} ago: {what}.", human(since)),
+        waits_for: "Its next try.".to_owned(),
+        advice: vec![advice],
+    }
+}
+
+/// What to do about a failure.
+fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
+    let machine = &record.machine;
+    match failure {
+        EventKind::WrongArchitecture { client_architecture } => wrong_architecture(record, *client_architecture),
+        EventKind::Decline { address } => format!(
+            "Another host uses {address}: find it (arping -I {} {address}) and give one of the two another address.",
+            machine.site.interface
+        ),
+        EventKind::Failed { transport, path, reason, .. } => {
+            let reason = reason.to_lowercase();
+            let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+            if says(&["403", "forbidden", "address"]) {
+                format!(
+                    "Its script and configuration are given to {} alone, and it asked from another address: another DHCP \
+                     server gave it one, or a proxy or NAT stands between.",
+                    machine.address
+                )
+            } else if says(&["not found", "no such", "404", "missing"]) {
+                format!("{path} is not among the artifacts: put it into the artifacts directory; no restart is needed.")
+            } else if says(&["timed out", "timeout", "time-out", "no answer", "gave up", "retransmi"]) {
+                stalled(*transport)
+            } else {
+                "It tries again by itself at its next boot; if it fails again, look at its screen or serial console."
+                    .to_owned()
+            }
+        }
+        _ => "Look at its screen or serial console.".to_owned(),
+    }
+}
+
+fn wrong_architecture(record: &MachineRecord, client_architecture: u16) -> String {
+    let machine = &record.machine;
+    format!(
+        "Its firmware is {} (type {client_architecture}), but {} line {} says cpuArchitecture {}: correct the spec, or the \
+         MAC if it is another machine's.",
+        architecture_name(client_architecture),
+        machine.source.file.display(),
+        machine.source.line,
+        machine.architecture,
+    )
+}
+
+fn why_disk(record: &MachineRecord) -> &'static str {
+    match record.policy {
+        BootPolicy::Hold => "it is held",
+        BootPolicy::Once => "its policy is once, and it was given its kernel",
+        BootPolicy::Auto => "it has been seen to run from its own disk",
+        BootPolicy::Always => "its policy said so then",
+    }
+}
+
+struct Site<'a> {
+    interface: &'a str,
+    address: std::net::Ipv4Addr,
+}
+
+impl<'a> Site<'a> {
+    fn of(record: &'a MachineRecord) -> Self {
+        Self { interface: &record.machine.site.interface, address: record.machine.site.address }
+    }
+}
+
+fn elapsed(since: SystemTime, now: SystemTime) -> Duration {
+    now.duration_since(since).unwrap_or_default()
+}
+
+fn plural(count: usize, one: &'static str, many: &'static str) -> &'static str {
+    if count == 1 { one } else { many }
+}
+
+/// A duration as a person says it.
+fn human(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}

@@ -1,0 +1,220 @@
+//! The records of all machines, and the one step that an event takes through them. No I/O, no clock.
+
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+use pxe_common::MacAddr;
+
+use super::{
+    MachineRecord,
+    event::{BootEvent, ClientKind, EventKind},
+    policy::{Cycle, PolicyBook},
+    record::{Logging, Record},
+    stage::Stage,
+    state::{Override, Remembered, State},
+    texts::Texts,
+};
+use crate::inventory::{BootPolicy, Inventory, Machine};
+
+/// Events kept for a machine of a small fleet: two or three whole boots.
+const MAX_EVENTS: usize = 64;
+/// Events kept for the whole fleet, as long as that leaves each machine one boot. About 60 MB.
+const MAX_EVENTS_OF_FLEET: usize = 2_400_000;
+/// Events kept for a machine of the largest fleet: one whole boot.
+const MIN_EVENTS: usize = 24;
+
+/// The records of all machines that were heard of.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    records: HashMap<MacAddr, Record>,
+    texts: Texts,
+    book: PolicyBook,
+    /// Since when machines are waited for.
+    started: SystemTime,
+    limit: usize,
+    /// The book changed since it was last taken for publication.
+    book_changed: bool,
+    /// What a restart must not forget changed since it was last taken to be saved.
+    state_changed: bool,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Applied {
+    pub(super) stage: Stage,
+    pub(super) logging: Logging,
+}
+
+impl Fleet {
+    /// A fleet as it was saved.
+    pub(super) fn new(state: &State, started: SystemTime, machines: usize) -> Self {
+        let mut records = HashMap::new();
+        let mut book = PolicyBook::default();
+        for (mac, remembered) in state {
+            let Ok(mac) = mac.parse::<MacAddr>() else { continue };
+            let Remembered { cycle, boots, booted, reached_disk, policy } = *remembered;
+            if cycle != Cycle::Unknown || boots > 0 {
+                records.insert(mac, Record::new(started, cycle, boots));
+            }
+            if booted {
+                book.booted.insert(mac);
+            }
+            if reached_disk {
+                book.reached_disk.insert(mac);
+            }
+            if let Some(policy) = policy {
+                book.overrides.insert(mac, policy.into());
+            }
+        }
+        let limit = events_per_machine(machines);
+        Self { records, texts: Texts::default(), book, started, limit, book_changed: false, state_changed: false }
+    }
+
+    /// Takes in an event of a machine of the inventory.
+    pub(super) fn apply(&mut self, event: &BootEvent) -> Applied {
+        let started = self.started;
+        let record = self.records.entry(event.mac).or_insert_with(|| Record::new(started, Cycle::Unknown, 0));
+        let (cycle, boots, stage) = (record.cycle, record.boots, record.stage);
+        record.apply(event, self.limit, &mut self.texts);
+        if self.book.observe(event.mac, cycle, &event.kind) {
+            self.book_changed = true;
+            self.state_changed = true;
+        }
+        self.state_changed |= (record.cycle, record.boots) != (cycle, boots);
+        let operating_system = matches!(event.kind, EventKind::Ack { client: ClientKind::Plain, .. });
+        // After a restart of pxed the stage is gone, but not what the machine had been seen to run.
+        if operating_system && stage == Stage::Waiting && self.book.reached_disk.contains(&event.mac) {
+            let runs_ours = record.cycle == Cycle::Netbooted;
+            record.enter(if runs_ours { Stage::Running } else { Stage::OnDisk }, event.at);
+        }
+        Applied { stage: record.stage, logging: record.logging(event.at) }
+    }
+
+    /// A person keeps a machine from booting over the network.
+    pub(super) fn hold(&mut self, mac: MacAddr) {
+        self.book.hold(mac);
+        self.book_changed = true;
+        self.state_changed = true;
+    }
+
+    /// A person lets a machine boot from the network again. What runs on it now says nothing about its
+    /// disk any more: the next renewal of an installed system would undo the release.
+    pub(super) fn release(&mut self, mac: MacAddr) {
+        self.book.release(mac);
+        if let Some(record) = self.records.get_mut(&mac) {
+            record.cycle = Cycle::Unknown;
+        }
+        self.book_changed = true;
+        self.state_changed = true;
+    }
+
+    /// Forgets the events of machines that left the inventory, but not what a restart would remember:
+    /// they may come back with the next reload.
+    pub(super) fn follow(&mut self, inventory: &Inventory) {
+        self.limit = events_per_machine(inventory.machines().len());
+        let Self { records, texts, limit, .. } = self;
+        records.retain(|&mac, record| {
+            if inventory.by_mac(mac).is_some() {
+                record.trim(*limit, texts);
+                return true;
+            }
+            record.clear(texts);
+            record.cycle != Cycle::Unknown || record.boots > 0
+        });
+        records.shrink_to_fit();
+    }
+
+    /// The book, where it changed since it was last asked for.
+    pub(super) fn take_book(&mut self) -> Option<PolicyBook> {
+        std::mem::take(&mut self.book_changed).then(|| self.book.clone())
+    }
+
+    /// The book as it is.
+    pub(super) fn book(&self) -> &PolicyBook {
+        &self.book
+    }
+
+    /// Whether [`Fleet::take_book`] or [`Fleet::take_state`] have something to give.
+    pub(super) fn is_changed(&self) -> bool {
+        self.book_changed || self.state_changed
+    }
+
+    /// What a restart must not forget, where it changed since it was last asked for.
+    pub(super) fn take_state(&mut self) -> Option<Vec<(MacAddr, Remembered)>> {
+        std::mem::take(&mut self.state_changed).then(|| self.state())
+    }
+
+    /// The last state could not be saved: try again.
+    pub(super) fn state_not_saved(&mut self) {
+        self.state_changed = true;
+    }
+
+    fn state(&self) -> Vec<(MacAddr, Remembered)> {
+        let mut machines: HashMap<MacAddr, Remembered> = HashMap::with_capacity(self.records.len());
+        for (&mac, record) in &self.records {
+            let remembered = Remembered { cycle: record.cycle, boots: record.boots, ..Remembered::default() };
+            if remembered != Remembered::default() {
+                machines.insert(mac, remembered);
+            }
+        }
+        for &mac in &self.book.booted {
+            machines.entry(mac).or_default().booted = true;
+        }
+        for &mac in &self.book.reached_disk {
+            machines.entry(mac).or_default().reached_disk = true;
+        }
+        for (&mac, &policy) in &self.book.overrides {
+            machines.entry(mac).or_default().policy = Some(policy.into());
+        }
+        machines.into_iter().collect()
+    }
+
+    /// The stage of a machine.
+    pub(super) fn stage(&self, mac: MacAddr) -> Stage {
+        self.records.get(&mac).map_or(Stage::Waiting, |record| record.stage)
+    }
+
+    /// Everything known of a machine, with its last `events` events.
+    pub(super) fn machine(&self, machine: &Arc<Machine>, events: usize) -> MachineRecord {
+        let record = self.records.get(&machine.mac);
+        MachineRecord {
+            machine: Arc::clone(machine),
+            policy: self.book.policy(machine),
+            boots_from: self.book.disposition(machine),
+            stage: record.map_or(Stage::Waiting, |record| record.stage),
+            stage_since: record.map_or(self.started, Record::stage_since),
+            boots: record.map_or(0, |record| record.boots),
+            last_error: record.and_then(|record| record.last_error(&self.texts)),
+            events: record.map_or_else(Vec::new, |record| record.events(machine.mac, events, &self.texts)),
+        }
+    }
+}
+
+/// How many events are kept for each machine of a fleet of this size.
+fn events_per_machine(machines: usize) -> usize {
+    (MAX_EVENTS_OF_FLEET / machines.max(1)).clamp(MIN_EVENTS, MAX_EVENTS)
+}
+
+impl From<Override> for BootPolicy {
+    fn from(policy: Override) -> Self {
+        match policy {
+            Override::Auto => Self::Auto,
+            Override::Always => Self::Always,
+            Override::Once => Self::Once,
+            Override::Hold => Self::Hold,
+        }
+    }
+}
+
+impl From<BootPolicy> for Override {
+    fn from(policy: BootPolicy) -> Self {
+        match policy {
+            BootPolicy::Auto => Self::Auto,
+            BootPolicy::Always => Self::Always,
+            BootPolicy::Once => Self::Once,
+            BootPolicy::Hold => Self::Hold,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::journal::samples::*;
+
+fn fleet(machines: usize) -> Fleet {
+    Fleet::new(&State::new(), at(0.0), machines)
+}
+
+fn record(fleet: &Fleet) -> MachineRecord {
+    fleet.machine(&Arc::new(machine(1)), usize::MAX)
+}
+
+#[test]
+fn a_boot_is_kept_as_it_happened() {
+    let mut fleet = fleet(1);
+    let events = timed(MAC, uefi_boot());
+    for event in &events {
+        fleet.apply(event);
+    }
+    let record = record(&fleet);
+    assert_eq!(record.events, events);
+    assert_eq!((record.stage, record.boots, record.last_error), (Stage::Running, 1, None));
+    assert_eq!(record.stage_since, events.last().unwrap().at);
+}
+
+#[test]
+fn a_machine_that_nothing_was_heard_of_waits() {
+    let record = record(&fleet(1));
+    assert_eq!((record.stage, record.stage_since, record.events.len()), (Stage::Waiting, at(0.0), 0));
+}
+
+#[test]
+fn the_last_error_stays_until_the_next() {
+    let mut fleet = fleet(1);
+    let failures = [failed(Kernel, "the machine closed the connection"), done(Kernel)];
+    for event in timed(MAC, failures) {
+        fleet.apply(&event);
+    }
+    let (time, text) = record(&fleet).last_error.unwrap();
+    assert_eq!(time, at(0.0));
+    assert_eq!(&*text, "kernel /assets/vmlinuz-v1.13.0-amd64 by HTTP failed: the machine closed the connection");
+}
+
+#[test]
+fn boots_are_counted_once_each() {
+    let mut fleet = fleet(1);
+    let twice = [&uefi_boot()[..], &uefi_boot(), &[done(Initramfs)]].concat();
+    let doubled = twice.into_iter().flat_map(|event| [event.clone(), event]);
+    for event in timed(MAC, doubled) {
+        fleet.apply(&event);
+    }
+    assert_eq!(record(&fleet).boots, 3, "two boots, and one more initramfs that was loaded in between");
+}
+
+#[test]
+fn an_installed_machine_is_known_after_a_restart() {
+    let mut before = fleet(1);
+    for event in timed(MAC, [&uefi_boot()[..], &dora(Pxe), &dora(Plain)].concat()) {
+        before.apply(&event);
+    }
+    let state =
+        before.take_state().unwrap().into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect();
+    let mut after = Fleet::new(&state, at(100.0), 1);
+    assert_eq!((record(&after).stage, record(&after).boots), (Stage::Waiting, 1));
+    after.apply(&BootEvent { mac: MAC, at: at(101.0), kind: ack(Plain) });
+    assert_eq!(record(&after).stage, Stage::OnDisk);
+}
+
+#[test]
+fn a_machine_that_left_the_spec_keeps_what_matters() {
+    let mut fleet = fleet(1);
+    for event in timed(MAC, uefi_boot()) {
+        fleet.apply(&event);
+    }
+    fleet.follow(&Inventory::default());
+    assert!(record(&fleet).events.is_empty());
+    assert_eq!(record(&fleet).boots, 1);
+    assert!(fleet.book().booted.contains(&MAC));
+}
+
+#[test]
+fn nothing_changes_with_a_renewal() {
+    let mut fleet = fleet(1);
+    for event in timed(MAC, uefi_boot()) {
+        fleet.apply(&event);
+    }
+    assert!(fleet.take_state().is_some() && fleet.take_book().is_some());
+    for event in timed(MAC, [request(Plain), ack(Plain)]) {
+        fleet.apply(&event);
+    }
+    assert!(!fleet.is_changed(), "no write of the state, no copy of the book");
+}
+
+#[test]
+fn a_machine_that_repeats_itself_is_logged_at_a_bounded_rate() {
+    let mut fleet = fleet(1);
+    let mut lines = 0;
+    let mut suppressed = 0;
+    // A thousand packets a second for a minute, then silence, then one more.
+    let times = (0..60_000).map(|index| f64::from(index) / 1_000.0).chain([1_000.0]);
+    for time in times {
+        let applied = fleet.apply(&BootEvent { mac: MAC, at: at(time), kind: discover(Pxe) });
+        if let Logging::Line { suppressed: before } = applied.logging {
+            lines += 1;
+            suppressed += before;
+        }
+    }
+    assert!((100..=200).contains(&lines), "{lines} lines");
+    assert_eq!(lines + suppressed, 60_001, "what was not logged is counted");
+}
+
+#[test]
+fn the_larger_the_fleet_the_shorter_the_memory() {
+    assert_eq!(events_per_machine(0), 64);
+    assert_eq!(events_per_machine(10_000), 64);
+    assert_eq!(events_per_machine(100_000), 24);
+    assert!(uefi_boot().len() <= MIN_EVENTS, "one whole boot fits");
+}
+
+proptest! {
+    #[test]
+    fn any_events_are_survived_and_bounded(
+        events in proptest::collection::vec((1_u32..4, any_event(), -1e9..1e9_f64), 0..120),
+        machines in 0_usize..300_000,
+    ) {
+        let mut fleet = fleet(machines);
+        for (number, kind, offset) in events {
+            let time = if offset < 0.0 { at(0.0) - std::time::Duration::from_secs_f64(-offset) } else { at(offset) };
+            fleet.apply(&BootEvent { mac: machine(number).mac, at: time, kind });
+        }
+        for number in 1..4 {
+            let record = fleet.machine(&Arc::new(machine(number)), usize::MAX);
+            prop_assert!(record.events.len() <= events_per_machine(machines));
+            prop_assert!(record.events.iter().all(|event| event.mac == record.machine.mac));
+            let diagnosis = crate::journal::diagnose(&record, at(0.0));
+            prop_assert!(!diagnosis.reached.is_empty());
+            let json = crate::journal::json::MachineJson::explained(&record, &diagnosis);
+            prop_assert!(serde_json::to_string(&json).is_ok());
+        }
+        // When all is forgotten, no text remains: what is kept is given back exactly.
+        fleet.follow(&Inventory::default());
+        prop_assert_eq!(fleet.texts.is_empty(), true);
+    }
+}

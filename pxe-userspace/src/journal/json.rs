@@ -1,0 +1,137 @@
+//! The JSON of machines and events: people script against it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use serde::{Serialize, Serializer};
+
+use super::{
+    MachineRecord,
+    diagnosis::Diagnosis,
+    event::{BootEvent, EventKind},
+    policy::Disposition,
+    stage::Stage,
+};
+use crate::inventory::{Architecture, BootPolicy, Machine, Role};
+
+/// A time as the API writes it: RFC 3339 in UTC, with milliseconds.
+#[must_use]
+pub fn rfc3339(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
+}
+
+fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*time))
+}
+
+fn mac<S: Serializer>(machine: &pxe_common::MacAddr, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(machine)
+}
+
+/// A machine as `GET /api/v1/machines` lists it.
+#[derive(Debug, Serialize)]
+pub struct MachineJson<'a> {
+    #[serde(serialize_with = "mac")]
+    mac: pxe_common::MacAddr,
+    address: std::net::Ipv4Addr,
+    cluster: &'a str,
+    role: Role,
+    architecture: Architecture,
+    version: &'a str,
+    hostname: Option<&'a str>,
+    policy: BootPolicy,
+    boots_from: Disposition,
+    stage: Stage,
+    #[serde(serialize_with = "time")]
+    stage_since: SystemTime,
+    boots: u32,
+    last_error: Option<&'a str>,
+    last_error_at: Option<String>,
+    events: Vec<EventJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diagnosis: Option<&'a Diagnosis>,
+}
+
+impl<'a> MachineJson<'a> {
+    /// A machine in a list of many.
+    #[must_use]
+    pub fn of(record: &'a MachineRecord) -> Self {
+        let MachineRecord { machine, policy, boots_from, stage, stage_since, boots, last_error, events } = record;
+        let Machine { mac, address, cluster, role, architecture, version, hostname, .. } = &**machine;
+        Self {
+            mac: *mac,
+            address: *address,
+            cluster,
+            role: *role,
+            architecture: *architecture,
+            version,
+            hostname: hostname.as_deref(),
+            policy: *policy,
+            boots_from: *boots_from,
+            stage: *stage,
+            stage_since: *stage_since,
+            boots: *boots,
+            last_error: last_error.as_ref().map(|(_, text)| &**text),
+            last_error_at: last_error.as_ref().map(|&(at, _)| rfc3339(at)),
+            events: events.iter().map(|event| EventJson { at: event.at, kind: &event.kind, text: None }).collect(),
+            diagnosis: None,
+        }
+    }
+
+    /// A machine by itself: with what it means, and its events in words too.
+    #[must_use]
+    pub fn explained(record: &'a MachineRecord, diagnosis: &'a Diagnosis) -> Self {
+        let mut machine = Self::of(record);
+        for event in &mut machine.events {
+            event.text = Some(event.kind.to_string());
+        }
+        Self { diagnosis: Some(diagnosis), ..machine }
+    }
+}
+
+/// An event in the list of its machine.
+#[derive(Debug, Serialize)]
+struct EventJson<'a> {
+    #[serde(serialize_with = "time")]
+    at: SystemTime,
+    #[serde(flatten)]
+    kind: &'a EventKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+}
+
+/// An event as it is streamed: with its machine, and the stage after it.
+#[derive(Clone, Debug)]
+pub struct FleetEvent {
+    /// The machine.
+    pub machine: Arc<Machine>,
+    /// Its stage after the event.
+    pub stage: Stage,
+    /// The event.
+    pub event: BootEvent,
+}
+
+impl Serialize for FleetEvent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct FleetEventJson<'a> {
+            #[serde(serialize_with = "mac")]
+            mac: pxe_common::MacAddr,
+            address: std::net::Ipv4Addr,
+            cluster: &'a str,
+            stage: Stage,
+            failure: bool,
+            #[serde(flatten)]
+            event: EventJson<'a>,
+        }
+        let Self { machine, stage, event } = self;
+        FleetEventJson {
+            mac: machine.mac,
+            address: machine.address,
+            cluster: &machine.cluster,
+            stage: *stage,
+            failure: event.kind.is_failure(),
+            event: EventJson { at: event.at, kind: &event.kind, text: Some(event.kind.to_string()) },
+        }
+        .serialize(serializer)
+    }
+}

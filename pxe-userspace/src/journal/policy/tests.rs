@@ -1,0 +1,139 @@
+use std::time::SystemTime;
+
+use Disposition::{Disk, Network};
+use pxe_common::MacAddr;
+
+use super::*;
+use crate::journal::{event::BootEvent, fleet::Fleet, samples::*, state::State};
+
+/// A machine and the journal's memory of it.
+struct Scenario {
+    fleet: Fleet,
+    machine: Machine,
+}
+
+impl Scenario {
+    fn new(policy: BootPolicy) -> Self {
+        let fleet = Fleet::new(&State::new(), SystemTime::UNIX_EPOCH, 1);
+        Self { fleet, machine: Machine { policy, ..machine(1) } }
+    }
+
+    fn see(mut self, events: &[EventKind]) -> Self {
+        for event in timed(MAC, events.iter().cloned()) {
+            self.fleet.apply(&event);
+        }
+        self
+    }
+
+    /// pxed ends, by whatever means, and starts again.
+    fn restart(mut self) -> Self {
+        let state: State = match self.fleet.take_state() {
+            Some(machines) => machines.into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect(),
+            None => State::new(),
+        };
+        self.fleet = Fleet::new(&state, SystemTime::UNIX_EPOCH, 1);
+        self
+    }
+
+    fn sent_to(&self) -> Disposition {
+        self.fleet.book().disposition(&self.machine)
+    }
+}
+
+#[test]
+fn what_proves_that_a_machine_reached_its_disk() {
+    let netboot = uefi_boot();
+    let renewal = [request(Plain), ack(Plain)];
+    let to_disk =
+        [&dora(Pxe)[..], &load(Loader), &dora(Ipxe), &load(Script), &[EventKind::SentToDisk], &dora(Plain)].concat();
+    let skipped = [&dora(Pxe)[..], &dora(Plain)].concat();
+    let empty: &[EventKind] = &[];
+    let to_disk_alone = &to_disk[..to_disk.len() - 1];
+    let grub = [&dora(Pxe)[..], &load(Loader), &dora(Plain)].concat();
+    let rom_skipped = [&ipxe_boot()[..], &dora(Ipxe), &dora(Plain)].concat();
+    let flapped = dora(Plain);
+    let cases: [(&str, &[&[EventKind]], Disposition); 12] = [
+        ("nothing was seen", &[empty], Network),
+        ("it was netbooted: Talos in maintenance mode", &[&netboot], Network),
+        ("it renews for hours", &[&netboot, &renewal, &renewal], Network),
+        ("its link flaps, or its lease ran out", &[&netboot, &flapped], Network),
+        ("installed, PXE skipped at the next power-on", &[&netboot, &skipped], Disk),
+        ("told to boot from disk, and it did", &[&to_disk], Disk),
+        ("told to boot from disk, nothing came up yet", &[to_disk_alone], Network),
+        ("an old system, never netbooted, PXE failed", &[&skipped], Network),
+        ("an old system renews", &[&renewal], Network),
+        ("netbooted, then GRUB of ours asks by itself", &[&netboot, &grub], Network),
+        ("iPXE in ROM, skipped after an installation", &[&rom_skipped], Disk),
+        ("netbooted again and again, PXE first", &[&netboot, &netboot, &netboot, &renewal], Network),
+    ];
+    for (name, parts, expected) in &cases {
+        let events = parts.concat();
+        assert_eq!(Scenario::new(BootPolicy::Auto).see(&events).sent_to(), *expected, "{name}");
+        // And the same with a restart of pxed after any of its events.
+        for cut in 0..=events.len() {
+            let scenario = Scenario::new(BootPolicy::Auto).see(&events[..cut]).restart().see(&events[cut..]);
+            assert_eq!(scenario.sent_to(), *expected, "{name}, restarted after {cut} events");
+        }
+    }
+}
+
+#[test]
+fn a_state_that_was_lost_proves_nothing() {
+    let events = [&uefi_boot()[..], &[request(Plain), ack(Plain)]].concat();
+    for cut in 0..=events.len() {
+        // All that came before the cut was seen by nobody.
+        let scenario = Scenario::new(BootPolicy::Auto).see(&events[cut..]);
+        assert_eq!(scenario.sent_to(), Network, "seen from event {cut} on");
+    }
+}
+
+#[test]
+fn policies() {
+    let boot = uefi_boot();
+    let initramfs_done = boot.iter().position(|event| *event == done(Initramfs)).unwrap();
+    for (policy, before, after) in [
+        (BootPolicy::Always, Network, Network),
+        (BootPolicy::Once, Network, Disk),
+        (BootPolicy::Auto, Network, Network),
+        (BootPolicy::Hold, Disk, Disk),
+    ] {
+        let scenario = Scenario::new(policy).see(&boot[..initramfs_done]).restart();
+        assert_eq!(scenario.sent_to(), before, "{policy:?} before");
+        assert_eq!(scenario.see(&boot[initramfs_done..]).restart().sent_to(), after, "{policy:?} after");
+    }
+}
+
+#[test]
+fn once_holds_without_the_event_of_the_initramfs() {
+    let boot = [&dora(Ipxe)[..], &load(Script), &load(Kernel), &dora(Plain)].concat();
+    assert_eq!(Scenario::new(BootPolicy::Once).see(&boot).sent_to(), Disk);
+}
+
+#[test]
+fn a_person_decides() {
+    let mut held = Scenario::new(BootPolicy::Always);
+    held.fleet.hold(MAC);
+    let mut held = held.restart();
+    assert_eq!(held.sent_to(), Disk, "a hold survives a restart");
+    held.fleet.release(MAC);
+    assert_eq!(held.restart().sent_to(), Network);
+
+    let installed = [&uefi_boot()[..], &dora(Pxe), &dora(Plain)].concat();
+    let mut scenario = Scenario::new(BootPolicy::Auto).see(&installed);
+    scenario.fleet.release(MAC);
+    assert_eq!(scenario.sent_to(), Network);
+    let scenario = scenario.restart().see(&[request(Plain), ack(Plain)]);
+    assert_eq!(scenario.sent_to(), Network, "a renewal does not undo a release");
+    assert_eq!(scenario.see(&uefi_boot()).sent_to(), Network);
+}
+
+#[test]
+fn machines_do_not_mix() {
+    let mut fleet = Fleet::new(&State::new(), SystemTime::UNIX_EPOCH, 2);
+    let other = MacAddr([0x52, 0x54, 0, 0, 0, 2]);
+    for (mac, kind) in [(MAC, EventKind::SentToDisk), (other, ack(Plain)), (other, done(Initramfs))] {
+        fleet.apply(&BootEvent { mac, at: at(0.0), kind });
+    }
+    assert_eq!(fleet.book().disposition(&machine(1)), Network);
+    assert_eq!((fleet.book().booted.contains(&MAC), fleet.book().booted.contains(&other)), (false, true));
+}

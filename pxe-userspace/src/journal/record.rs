@@ -1,0 +1,274 @@
+//! What is kept of one machine: the last events in a compact form, and what follows from them.
+
+use std::{
+    collections::VecDeque,
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport},
+    policy::Cycle,
+    stage::Stage,
+    texts::{StaticId, TextId, Texts},
+};
+use pxe_common::MacAddr;
+
+/// Milliseconds since the epoch, in two halves: a `u64` would round every event up by four bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Millis(u32, u32);
+
+impl Millis {
+    fn of(time: SystemTime) -> Self {
+        let millis = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        Self((millis >> 32) as u32, millis as u32)
+    }
+
+    fn time(self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis((u64::from(self.0) << 32) | u64::from(self.1))
+    }
+}
+
+/// An [`EventKind`] in the form that is kept. Bytes and milliseconds stop at 2³² − 1.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    Discover { client: ClientKind, client_architecture: Option<u16> },
+    Offer { address: Option<Ipv4Addr>, boot_file: Option<BootFileName> },
+    Request { client: ClientKind, client_architecture: Option<u16> },
+    Ack { address: Option<Ipv4Addr>, client: ClientKind, boot_file: Option<BootFileName> },
+    Nak { reason: StaticId },
+    Decline { address: Ipv4Addr },
+    Release,
+    Ignored { reason: StaticId },
+    Requested { artifact: ArtifactKind, transport: Transport, path: TextId },
+    Done { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, took_ms: u32 },
+    Failed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, reason: TextId },
+    WrongArchitecture { client_architecture: u16 },
+    SentToDisk,
+}
+
+/// Millions of these are kept for a fleet of 100,000 machines: mind the size.
+const _: () = assert!(size_of::<(Millis, Kept)>() <= 24);
+
+/// How many lines a machine may log at once, and how many a second after that.
+const LOG_BURST: u8 = 64;
+const LOG_REFILL_PER_SECOND: u64 = 2;
+
+/// What is kept of one machine.
+#[derive(Debug)]
+pub(super) struct Record {
+    events: VecDeque<(Millis, Kept)>,
+    pub(super) stage: Stage,
+    stage_since: Millis,
+    /// Initramfs images that it loaded to the end.
+    pub(super) boots: u32,
+    last_error: Option<(Millis, TextId)>,
+    /// Where what runs on it now came from.
+    pub(super) cycle: Cycle,
+    log_tokens: u8,
+    log_refilled: u32,
+    log_suppressed: u32,
+}
+
+/// Whether an event is to be logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Logging {
+    /// Yes; so many before it were not.
+    Line { suppressed: u32 },
+    /// The machine repeats itself too fast.
+    Suppressed,
+}
+
+impl Record {
+    /// A machine that nothing was heard of.
+    pub(super) fn new(since: SystemTime, cycle: Cycle, boots: u32) -> Self {
+        Self {
+            events: VecDeque::new(),
+            stage: Stage::Waiting,
+            stage_since: Millis::of(since),
+            boots,
+            last_error: None,
+            cycle,
+            log_tokens: LOG_BURST,
+            log_refilled: 0,
+            log_suppressed: 0,
+        }
+    }
+
+    /// Takes the event in: stage, count of boots, last error, and the last `limit` events.
+    pub(super) fn apply(&mut self, event: &BootEvent, limit: usize, texts: &mut Texts) {
+        let stage = self.stage.after(&event.kind);
+        if stage != self.stage {
+            if stage == Stage::Booting {
+                self.boots = self.boots.saturating_add(1);
+            }
+            self.enter(stage, event.at);
+        }
+        self.cycle = self.cycle.after(&event.kind);
+        if event.kind.is_failure() {
+            if let Some((_, text)) = self.last_error.take() {
+                texts.release(text);
+            }
+            self.last_error = Some((Millis::of(event.at), texts.keep(&Arc::from(event.kind.to_string()))));
+        }
+        self.trim(limit.saturating_sub(1), texts);
+        // Doubling would cost 100,000 machines tens of megabytes that nobody uses.
+        if self.events.len() == self.events.capacity() {
+            self.events.reserve_exact(8);
+        }
+        self.events.push_back((Millis::of(event.at), keep(&event.kind, texts)));
+    }
+
+    /// Enters a stage.
+    pub(super) fn enter(&mut self, stage: Stage, at: SystemTime) {
+        self.stage = stage;
+        self.stage_since = Millis::of(at);
+    }
+
+    /// Drops the oldest events beyond `limit`.
+    pub(super) fn trim(&mut self, limit: usize, texts: &mut Texts) {
+        while self.events.len() > limit
+            && let Some((_, kept)) = self.events.pop_front()
+        {
+            release(kept, texts);
+        }
+    }
+
+    /// Forgets everything that names texts, before the record itself is dropped.
+    pub(super) fn clear(&mut self, texts: &mut Texts) {
+        self.trim(0, texts);
+        self.events.shrink_to_fit();
+        if let Some((_, text)) = self.last_error.take() {
+            texts.release(text);
+        }
+    }
+
+    /// Since when it is at its stage.
+    pub(super) fn stage_since(&self) -> SystemTime {
+        self.stage_since.time()
+    }
+
+    /// What went wrong last, and when.
+    pub(super) fn last_error(&self, texts: &Texts) -> Option<(SystemTime, Arc<str>)> {
+        self.last_error.map(|(at, text)| (at.time(), texts.get(text)))
+    }
+
+    /// The last `count` events, oldest first.
+    pub(super) fn events(&self, mac: MacAddr, count: usize, texts: &Texts) -> Vec<BootEvent> {
+        let skipped = self.events.len().saturating_sub(count);
+        let events = self.events.iter().skip(skipped);
+        events.map(|&(at, kept)| BootEvent { mac, at: at.time(), kind: recall(kept, texts) }).collect()
+    }
+
+    /// Takes a token of the machine's bucket, so that one machine cannot fill the log.
+    pub(super) fn logging(&mut self, at: SystemTime) -> Logging {
+        let now = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
+        let earned = u64::from(now.saturating_sub(self.log_refilled)) * LOG_REFILL_PER_SECOND;
+        if earned > 0 {
+            let tokens = u64::from(self.log_tokens) + earned;
+            self.log_tokens = u8::try_from(tokens).map_or(LOG_BURST, |tokens| tokens.min(LOG_BURST));
+            self.log_refilled = now;
+        }
+        match self.log_tokens.checked_sub(1) {
+            Some(tokens) => {
+                self.log_tokens = tokens;
+                Logging::Line { suppressed: std::mem::take(&mut self.log_suppressed) }
+            }
+            None => {
+                self.log_suppressed = self.log_suppressed.saturating_add(1);
+                Logging::Suppressed
+            }
+        }
+    }
+}
+
+fn saturate(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn keep(kind: &EventKind, texts: &mut Texts) -> Kept {
+    match kind {
+        &EventKind::Discover { client, client_architecture } => Kept::Discover { client, client_architecture },
+        EventKind::Offer { address, boot_file } => Kept::Offer { address: *address, boot_file: *boot_file },
+        &EventKind::Request { client, client_architecture } => Kept::Request { client, client_architecture },
+        EventKind::Ack { address, client, boot_file } => {
+            Kept::Ack { address: *address, client: *client, boot_file: *boot_file }
+        }
+        EventKind::Nak { reason } => Kept::Nak { reason: texts.keep_static(reason) },
+        &EventKind::Decline { address } => Kept::Decline { address },
+        EventKind::Release => Kept::Release,
+        EventKind::Ignored { reason } => Kept::Ignored { reason: texts.keep_static(reason) },
+        EventKind::Requested { artifact, transport, path } => {
+            Kept::Requested { artifact: *artifact, transport: *transport, path: texts.keep(path) }
+        }
+        EventKind::Done { artifact, transport, path, bytes, took } => Kept::Done {
+            artifact: *artifact,
+            transport: *transport,
+            path: texts.keep(path),
+            bytes: saturate(*bytes),
+            took_ms: u32::try_from(took.as_millis()).unwrap_or(u32::MAX),
+        },
+        EventKind::Failed { artifact, transport, path, bytes, reason } => Kept::Failed {
+            artifact: *artifact,
+            transport: *transport,
+            path: texts.keep(path),
+            bytes: saturate(*bytes),
+            reason: texts.keep(reason),
+        },
+        &EventKind::WrongArchitecture { client_architecture } => Kept::WrongArchitecture { client_architecture },
+        EventKind::SentToDisk => Kept::SentToDisk,
+    }
+}
+
+fn recall(kept: Kept, texts: &Texts) -> EventKind {
+    match kept {
+        Kept::Discover { client, client_architecture } => EventKind::Discover { client, client_architecture },
+        Kept::Offer { address, boot_file } => EventKind::Offer { address, boot_file },
+        Kept::Request { client, client_architecture } => EventKind::Request { client, client_architecture },
+        Kept::Ack { address, client, boot_file } => EventKind::Ack { address, client, boot_file },
+        Kept::Nak { reason } => EventKind::Nak { reason: texts.get_static(reason) },
+        Kept::Decline { address } => EventKind::Decline { address },
+        Kept::Release => EventKind::Release,
+        Kept::Ignored { reason } => EventKind::Ignored { reason: texts.get_static(reason) },
+        Kept::Requested { artifact, transport, path } => {
+            EventKind::Requested { artifact, transport, path: texts.get(path) }
+        }
+        Kept::Done { artifact, transport, path, bytes, took_ms } => EventKind::Done {
+            artifact,
+            transport,
+            path: texts.get(path),
+            bytes: bytes.into(),
+            took: Duration::from_millis(took_ms.into()),
+        },
+        Kept::Failed { artifact, transport, path, bytes, reason } => EventKind::Failed {
+            artifact,
+            transport,
+            path: texts.get(path),
+            bytes: bytes.into(),
+            reason: texts.get(reason),
+        },
+        Kept::WrongArchitecture { client_architecture } => EventKind::WrongArchitecture { client_architecture },
+        Kept::SentToDisk => EventKind::SentToDisk,
+    }
+}
+
+fn release(kept: Kept, texts: &mut Texts) {
+    match kept {
+        Kept::Requested { path: text, .. } | Kept::Done { path: text, .. } => texts.release(text),
+        Kept::Failed { path, reason, .. } => {
+            texts.release(path);
+            texts.release(reason);
+        }
+        Kept::Discover { .. }
+        | Kept::Offer { .. }
+        | Kept::Request { .. }
+        | Kept::Ack { .. }
+        | Kept::Nak { .. }
+        | Kept::Decline { .. }
+        | Kept::Release
+        | Kept::Ignored { .. }
+        | Kept::WrongArchitecture { .. }
+        | Kept::SentToDisk => {}
+    }
+}

@@ -1,0 +1,162 @@
+//! Events and machines for tests: short names for what real boots do.
+
+use std::{
+    net::Ipv4Addr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use pxe_common::MacAddr;
+
+use super::event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport};
+use crate::boot::loader::LoaderFile;
+use crate::inventory::{Architecture, BootPolicy, Inventory, Machine, Role, SharedInventory, Site, Source};
+
+pub(crate) use ArtifactKind::{Initramfs, Kernel, Loader, Script};
+pub(crate) use ClientKind::{HttpBoot, Ipxe, Plain, Pxe};
+pub(crate) use Transport::{Http, Tftp};
+
+const LOADER: BootFileName = BootFileName::Loader(LoaderFile::EfiX64);
+
+pub(crate) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
+
+/// 2026-01-01T00:00:00Z, and so many seconds.
+pub(crate) fn at(seconds: f64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600) + Duration::from_secs_f64(seconds)
+}
+
+/// The machine with this number, counted from 1.
+pub(crate) fn machine(number: u32) -> Machine {
+    let [_, b, c, d] = number.to_be_bytes();
+    Machine {
+        mac: MacAddr([0x52, 0x54, 0, b, c, d]),
+        address: Ipv4Addr::from(0x0a00_0000 + number),
+        cluster: Arc::from("lab"),
+        role: Role::Worker,
+        architecture: Architecture::Amd64,
+        version: Arc::from("v1.13.0"),
+        schematic: None,
+        kernel_args: Arc::from(""),
+        hostname: None,
+        prefix_length: None,
+        gateway: None,
+        dns_servers: Arc::from([]),
+        policy: BootPolicy::Auto,
+        site: Arc::new(Site { interface: Arc::from("eth1"), address: Ipv4Addr::new(10, 255, 0, 1) }),
+        source: Source { file: Arc::from(Path::new("lab.yaml")), line: 12 },
+    }
+}
+
+pub(crate) fn inventory(machines: u32) -> SharedInventory {
+    let machines = (1..=machines).map(|number| Arc::new(machine(number))).collect();
+    Arc::new(arc_swap::ArcSwap::from_pointee(Inventory::new(machines)))
+}
+
+pub(crate) fn discover(client: ClientKind) -> EventKind {
+    EventKind::Discover { client, client_architecture: (client != Plain).then_some(7) }
+}
+
+pub(crate) fn offer() -> EventKind {
+    EventKind::Offer { address: Some(Ipv4Addr::new(10, 0, 0, 1)), boot_file: Some(LOADER) }
+}
+
+pub(crate) fn request(client: ClientKind) -> EventKind {
+    EventKind::Request { client, client_architecture: (client != Plain).then_some(7) }
+}
+
+pub(crate) fn ack(client: ClientKind) -> EventKind {
+    let boot_file = (client != Plain).then_some(LOADER);
+    EventKind::Ack { address: Some(Ipv4Addr::new(10, 0, 0, 1)), client, boot_file }
+}
+
+/// The four packets of an address.
+pub(crate) fn dora(client: ClientKind) -> [EventKind; 4] {
+    [discover(client), offer(), request(client), ack(client)]
+}
+
+fn path(artifact: ArtifactKind) -> Arc<str> {
+    Arc::from(match artifact {
+        Loader => "ipxe-efi-x86_64.efi",
+        Script => "/ipxe",
+        Kernel => "/assets/vmlinuz-v1.13.0-amd64",
+        Initramfs => "/assets/initramfs-v1.13.0-amd64.xz",
+        ArtifactKind::Other => "/assets/other",
+    })
+}
+
+fn transport(artifact: ArtifactKind) -> Transport {
+    if artifact == Loader { Tftp } else { Http }
+}
+
+pub(crate) fn requested(artifact: ArtifactKind) -> EventKind {
+    EventKind::Requested { artifact, transport: transport(artifact), path: path(artifact) }
+}
+
+pub(crate) fn done(artifact: ArtifactKind) -> EventKind {
+    let took = Duration::from_millis(750);
+    EventKind::Done { artifact, transport: transport(artifact), path: path(artifact), bytes: 1_000_000, took }
+}
+
+pub(crate) fn failed(artifact: ArtifactKind, reason: &str) -> EventKind {
+    let reason = Arc::from(reason);
+    EventKind::Failed { artifact, transport: transport(artifact), path: path(artifact), bytes: 0, reason }
+}
+
+/// A file from request to last byte.
+pub(crate) fn load(artifact: ArtifactKind) -> [EventKind; 2] {
+    [requested(artifact), done(artifact)]
+}
+
+/// UEFI PXE from power-on to the operating system's address.
+pub(crate) fn uefi_boot() -> Vec<EventKind> {
+    [&dora(Pxe)[..], &[requested(Loader)], &load(Loader), &ipxe_boot()].concat()
+}
+
+/// iPXE from its first packet to the operating system's address.
+pub(crate) fn ipxe_boot() -> Vec<EventKind> {
+    [&dora(Ipxe)[..], &load(Script), &load(Kernel), &load(Initramfs), &dora(Plain)].concat()
+}
+
+/// The events of one machine, a tenth of a second apart.
+pub(crate) fn timed(mac: MacAddr, kinds: impl IntoIterator<Item = EventKind>) -> Vec<BootEvent> {
+    let kinds = kinds.into_iter().enumerate();
+    kinds.map(|(index, kind)| BootEvent { mac, at: at(index as f64 / 10.0), kind }).collect()
+}
+
+/// Any event at all, for property tests.
+pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind> {
+    use proptest::prelude::*;
+    let client = prop_oneof![Just(Pxe), Just(HttpBoot), Just(Ipxe), Just(Plain)];
+    let artifact = prop_oneof![Just(Loader), Just(Script), Just(Kernel), Just(Initramfs), Just(ArtifactKind::Other)];
+    let transport = prop_oneof![Just(Tftp), Just(Http)];
+    let text = any::<String>().prop_map(Arc::<str>::from);
+    let address = any::<u32>().prop_map(Ipv4Addr::from);
+    let architecture = proptest::option::of(any::<u16>());
+    let offered = (
+        proptest::option::of(address.clone()),
+        proptest::option::of(prop_oneof![Just(LOADER), Just(BootFileName::Script)]),
+    );
+    let file = (artifact, transport, text.clone());
+    prop_oneof![
+        (client.clone(), architecture.clone())
+            .prop_map(|(client, client_architecture)| EventKind::Discover { client, client_architecture }),
+        offered.clone().prop_map(|(address, boot_file)| EventKind::Offer { address, boot_file }),
+        (client.clone(), architecture)
+            .prop_map(|(client, client_architecture)| EventKind::Request { client, client_architecture }),
+        (offered, client).prop_map(|((address, boot_file), client)| EventKind::Ack { address, client, boot_file }),
+        Just(EventKind::Nak { reason: "another address is reserved" }),
+        address.prop_map(|address| EventKind::Decline { address }),
+        Just(EventKind::Release),
+        Just(EventKind::Ignored { reason: "for another server" }),
+        file.clone().prop_map(|(artifact, transport, path)| EventKind::Requested { artifact, transport, path }),
+        (file.clone(), any::<u64>(), any::<u64>()).prop_map(|((artifact, transport, path), bytes, took)| {
+            EventKind::Done { artifact, transport, path, bytes, took: Duration::from_millis(took) }
+        }),
+        (file, any::<u64>(), text).prop_map(|((artifact, transport, path), bytes, reason)| {
+            EventKind::Failed { artifact, transport, path, bytes, reason }
+        }),
+        any::<u16>().prop_map(|client_architecture| EventKind::WrongArchitecture { client_architecture }),
+        Just(EventKind::SentToDisk),
+    ]
+}

@@ -1,0 +1,99 @@
+//! Which files a spec has, and their text.
+
+use std::{
+    collections::HashSet,
+    ffi::OsStr,
+    fs::{self, File},
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::finding::Finding;
+
+/// More than the spec of a million machines; a file beyond it is a mistake, and reading it would only take memory.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// The files behind the paths, each once, in the order of the paths; those of a directory sorted by name. Of a
+/// directory, `*.yaml`, `*.yml` and `*.json` count; hidden files and subdirectories do not.
+pub(crate) fn collect(paths: &[PathBuf], errors: &mut Vec<Finding>, warnings: &mut Vec<Finding>) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    let mut files = Vec::new();
+    for path in paths {
+        let found = match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => match directory(path) {
+                Ok(files) => {
+                    if files.is_empty() {
+                        let message = "is a directory without any *.yaml, *.yml or *.json".to_owned();
+                        warnings.push(Finding::about_file(path, message));
+                    }
+                    files
+                }
+                Err(error) => {
+                    errors.push(Finding::about_file(path, format!("cannot be listed: {error}")));
+                    continue;
+                }
+            },
+            Ok(_) => vec![path.clone()],
+            Err(error) => {
+                errors.push(Finding::about_file(path, format!("cannot be read: {error}")));
+                continue;
+            }
+        };
+        files
+            .extend(found.into_iter().filter(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone()))));
+    }
+    files
+}
+
+fn directory(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let file = path.join(&name);
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        let extension = file.extension().and_then(OsStr::to_str);
+        // Follows links: the files of a Kubernetes ConfigMap volume are some.
+        if !hidden && matches!(extension, Some("yaml" | "yml" | "json")) && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The text of a file, without a byte order mark.
+///
+/// # Errors
+///
+/// It is no regular file, too large, unreadable, or not UTF-8 (with the place).
+pub(crate) fn read(path: &Arc<Path>) -> Result<String, Finding> {
+    let failed = |error: std::io::Error| Finding::about_file(path, format!("cannot be read: {error}"));
+    // Before it is opened, for opening a pipe would wait for its writer.
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(Finding::about_file(path, "is no regular file: a spec is read again when it changes".to_owned()));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(MAX_FILE_BYTES)).unwrap_or(0));
+    File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Finding::about_file(path, format!("is larger than {} MiB", MAX_FILE_BYTES >> 20)));
+    }
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().get(..valid).unwrap_or_default();
+        let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+        Finding {
+            file: Arc::clone(path),
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            column: u32::try_from(column).unwrap_or(u32::MAX),
+            field: String::new(),
+            message: "is not UTF-8 from here on: save the file as UTF-8".to_owned(),
+        }
+    })
+}

@@ -1,0 +1,301 @@
+//! YAML (and so JSON) text becomes a tree whose every node knows its line and column.
+//!
+//! Serde is not used here: a `Deserialize` type stops at its first error, while a person who brings
+//! up a rack wants all of them at once, each with its place. The events of the YAML parser carry
+//! positions, and a tolerant reader over this tree (`field`) collects what does not fit.
+//!
+//! Scalars keep their source text and are never resolved to numbers or booleans, so a hardware
+//! address such as `525400123456` or `12:34:56:12:34:56` survives without quotes.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+};
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
+
+use super::finding::Position;
+
+/// Deeper than any Kubernetes resource; bounds what dropping or walking the tree takes of the stack.
+const MAX_DEPTH: usize = 128;
+
+/// A value in the text. An alias shares the node of its anchor, so that it costs no memory however
+/// often it is repeated.
+#[derive(Debug)]
+pub(crate) struct Node<'a> {
+    pub(crate) at: Position,
+    value: Value<'a>,
+}
+
+#[derive(Debug)]
+enum Value<'a> {
+    Scalar { text: Cow<'a, str>, plain: bool },
+    List(Vec<Node<'a>>),
+    Map(Vec<Entry<'a>>),
+    Shared(Rc<Node<'a>>),
+}
+
+/// What a node is, aliases followed.
+#[derive(Debug)]
+pub(crate) enum Kind<'n> {
+    Null,
+    Text(&'n str),
+    List(&'n [Node<'n>]),
+    Map(&'n [Entry<'n>]),
+}
+
+/// A key of a mapping and its value.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    pub(crate) key: Cow<'a, str>,
+    pub(crate) key_at: Position,
+    pub(crate) value: Node<'a>,
+}
+
+impl Node<'_> {
+    /// What it is. The null of YAML's core schema is null; every other scalar is text.
+    pub(crate) fn kind(&self) -> Kind<'_> {
+        match &self.value {
+            Value::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL") => Kind::Null,
+            Value::Scalar { text, .. } => Kind::Text(text),
+            Value::List(items) => Kind::List(items),
+            Value::Map(entries) => Kind::Map(entries),
+            // The anchored node itself is never an alias, so this goes one step.
+            Value::Shared(node) => node.kind(),
+        }
+    }
+
+    /// A key of a mapping with its value, those that a merge key (`<<`) brings in included.
+    pub(crate) fn get(&self, key: &str) -> Option<&Entry<'_>> {
+        self.get_merged(key, MAX_DEPTH)
+    }
+
+    fn get_merged(&self, key: &str, depth: usize) -> Option<&Entry<'_>> {
+        let Kind::Map(entries) = self.kind() else { return None };
+        if let Some(entry) = entries.iter().find(|entry| entry.key == key) {
+            return Some(entry);
+        }
+        let depth = depth.checked_sub(1)?;
+        let merged = &entries.iter().find(|entry| entry.key == "<<")?.value;
+        match merged.kind() {
+            Kind::Map(_) => merged.get_merged(key, depth),
+            // A list of lists is no merge; a list of mappings is read one level deep, which keeps the work linear.
+            Kind::List(items) => items.iter().find_map(|item| item.get_merged(key, 0)),
+            Kind::Null | Kind::Text(_) => None,
+        }
+    }
+}
+
+/// A mapping names one key twice. Kubernetes refuses it, other readers silently take one of them.
+#[derive(Debug)]
+pub(crate) struct DuplicateKey {
+    pub(crate) at: Position,
+    pub(crate) first: Position,
+    pub(crate) field: String,
+}
+
+/// One document of a YAML stream.
+#[derive(Debug)]
+pub(crate) struct Document<'a> {
+    pub(crate) root: Node<'a>,
+    pub(crate) duplicates: Vec<DuplicateKey>,
+}
+
+/// Why there is no tree.
+#[derive(Debug)]
+pub(crate) struct SyntaxError {
+    pub(crate) at: Position,
+    pub(crate) message: String,
+}
+
+/// Reads every document of the text.
+///
+/// # Errors
+///
+/// The first place that is not YAML, nests deeper than [`MAX_DEPTH`], or uses what a Kubernetes
+/// resource cannot hold (keys that are not text).
+pub(crate) fn parse(text: &str) -> Result<Vec<Document<'_>>, SyntaxError> {
+    // The parser states some of its invariants with assertions. None is known to fail, but a spec
+    // that finds one must not end the daemon.
+    catch_unwind(AssertUnwindSafe(|| Builder::default().run(text))).unwrap_or_else(|_| {
+        Err(SyntaxError {
+            at: Position { line: 1, column: 1 },
+            message: "the YAML parser gave up on this document: write it in a plainer way".to_owned(),
+        })
+    })
+}
+
+#[derive(Default)]
+struct Builder<'a> {
+    documents: Vec<Document<'a>>,
+    root: Option<Node<'a>>,
+    duplicates: Vec<DuplicateKey>,
+    open: Vec<Open<'a>>,
+    anchors: HashMap<usize, Rc<Node<'a>>>,
+}
+
+/// A list or mapping whose end has not been seen.
+struct Open<'a> {
+    at: Position,
+    anchor: usize,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    List(Vec<Node<'a>>),
+    Map { entries: Vec<Entry<'a>>, key: Option<(Cow<'a, str>, Position)>, seen: HashSet<Cow<'a, str>> },
+}
+
+impl<'a> Builder<'a> {
+    fn run(mut self, text: &'a str) -> Result<Vec<Document<'a>>, SyntaxError> {
+        let mut parser = Parser::new_from_str(text);
+        while let Some(event) = parser.next_event() {
+            let (event, span) = event.map_err(|error| syntax_error(&error, text))?;
+            let at = position(span.start);
+            match event {
+                Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => {}
+                Event::StreamEnd => break,
+                Event::DocumentEnd => {
+                    self.anchors.clear();
+                    if let Some(root) = self.root.take() {
+                        let duplicates = std::mem::take(&mut self.duplicates);
+                        self.documents.push(Document { root, duplicates });
+                    }
+                }
+                Event::Alias(anchor) => {
+                    let target = self.anchors.get(&anchor).cloned().ok_or_else(|| SyntaxError {
+                        at,
+                        message: "this alias stands inside of what it refers to: write the value out".to_owned(),
+                    })?;
+                    self.add(Node { at, value: Value::Shared(target) })?;
+                }
+                Event::Scalar(text, style, anchor, _) => {
+                    let value = Value::Scalar { text, plain: style == ScalarStyle::Plain };
+                    self.finish(Node { at, value }, anchor)?;
+                }
+                Event::SequenceStart(anchor, _) => self.open(at, anchor, Content::List(Vec::new()))?,
+                Event::MappingStart(anchor, _) => {
+                    self.open(at, anchor, Content::Map { entries: Vec::new(), key: None, seen: HashSet::new() })?;
+                }
+                Event::SequenceEnd | Event::MappingEnd => {
+                    if let Some(Open { at, anchor, content }) = self.open.pop() {
+                        let value = match content {
+                            Content::List(items) => Value::List(items),
+                            Content::Map { entries, .. } => Value::Map(entries),
+                        };
+                        self.finish(Node { at, value }, anchor)?;
+                    }
+                }
+            }
+        }
+        Ok(self.documents)
+    }
+
+    fn open(&mut self, at: Position, anchor: usize, content: Content<'a>) -> Result<(), SyntaxError> {
+        if self.open.len() == MAX_DEPTH {
+            return Err(SyntaxError { at, message: format!("nested more than {MAX_DEPTH} levels deep") });
+        }
+        self.open.push(Open { at, anchor, content });
+        Ok(())
+    }
+
+    /// A node is complete: remembered if it is anchored, then put in its place.
+    fn finish(&mut self, node: Node<'a>, anchor: usize) -> Result<(), SyntaxError> {
+        if anchor == 0 {
+            return self.add(node);
+        }
+        let at = node.at;
+        let shared = Rc::new(node);
+        self.anchors.insert(anchor, Rc::clone(&shared));
+        self.add(Node { at, value: Value::Shared(shared) })
+    }
+
+    fn add(&mut self, node: Node<'a>) -> Result<(), SyntaxError> {
+        let Some(Open { content, .. }) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match content {
+            Content::List(items) => items.push(node),
+            Content::Map { entries, key, seen } => match key.take() {
+                Some((key, key_at)) => entries.push(Entry { key, key_at, value: node }),
+                None => {
+                    let text = key_text(&node)?;
+                    *key = Some((text.clone(), node.at));
+                    if text != "<<" && is_repeated(entries, seen, &text) {
+                        let first = entries.iter().find(|entry| entry.key == text).map_or(node.at, |e| e.key_at);
+                        self.note_duplicate(node.at, first, &text);
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+
+    fn note_duplicate(&mut self, at: Position, first: Position, key: &str) {
+        const REPORTED: usize = 100;
+        if self.duplicates.len() >= REPORTED {
+            return;
+        }
+        let mut field = String::new();
+        let parents = self.open.len().saturating_sub(1);
+        for open in self.open.iter().take(parents) {
+            match &open.content {
+                Content::List(items) => field.push_str(&format!("[{}]", items.len())),
+                Content::Map { key, .. } => push_key(&mut field, key.as_ref().map_or("", |(key, _)| key)),
+            }
+        }
+        push_key(&mut field, key);
+        self.duplicates.push(DuplicateKey { at, first, field });
+    }
+}
+
+/// Appends a step to a field path.
+pub(crate) fn push_key(field: &mut String, key: &str) {
+    if !field.is_empty() {
+        field.push('.');
+    }
+    field.push_str(key);
+}
+
+/// Whether the mapping has this key already. Small mappings, which nearly all are, are simply looked through.
+fn is_repeated<'a>(entries: &[Entry<'a>], seen: &mut HashSet<Cow<'a, str>>, key: &str) -> bool {
+    const SMALL: usize = 16;
+    if entries.len() < SMALL {
+        return entries.iter().any(|entry| entry.key == key);
+    }
+    if seen.is_empty() {
+        seen.extend(entries.iter().map(|entry| entry.key.clone()));
+    }
+    !seen.insert(Cow::Owned(key.to_owned()))
+}
+
+fn key_text<'a>(node: &Node<'a>) -> Result<Cow<'a, str>, SyntaxError> {
+    match &node.value {
+        Value::Scalar { text, .. } => Ok(text.clone()),
+        Value::Shared(shared) => key_text(shared),
+        Value::List(_) | Value::Map(_) => Err(SyntaxError {
+            at: node.at,
+            message: "a list or mapping cannot be a key here: keys are text (a template that was not filled in?)"
+                .to_owned(),
+        }),
+    }
+}
+
+fn position(marker: Marker) -> Position {
+    Position {
+        line: u32::try_from(marker.line()).unwrap_or(u32::MAX),
+        column: u32::try_from(marker.col().saturating_add(1)).unwrap_or(u32::MAX),
+    }
+}
+
+fn syntax_error(error: &ScanError, text: &str) -> SyntaxError {
+    let at = position(*error.marker());
+    // A tab in the line after a value is reported at the value.
+    let mut lines = text.lines().skip(at.line.saturating_sub(1) as usize).take(2);
+    let indented_by_tab = lines.any(|line| line.trim_start_matches(' ').starts_with('\t'));
+    let advice = if indented_by_tab { ": indent with spaces, not with tabs" } else { "" };
+    SyntaxError { at, message: format!("not YAML: {}{advice}", error.info()) }
+}

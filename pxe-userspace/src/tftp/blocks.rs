@@ -1,0 +1,147 @@
+//! Blocks of a file, each behind its header, as they go onto the wire.
+//!
+//! A window is read with one `preadv2` into the buffer that is sent, leaving gaps for the headers: one copy out of the page
+//! cache. A mapped file would save that copy, but then a file that somebody truncates ends the process (SIGBUS).
+
+use std::{fs::File, io::IoSliceMut};
+
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::{
+    options::Terms,
+    packet::{DATA, HEADER_LENGTH},
+};
+
+/// Why blocks could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadError {
+    /// They are not in the page cache: reading would have to wait for the disk.
+    Cold,
+    /// The file is shorter than it was.
+    Shrunk,
+    /// The kernel says so.
+    Io(Errno),
+}
+
+/// Whether reading may wait for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// No: answer [`ReadError::Cold`].
+    CacheOnly,
+    /// Yes.
+    Disk,
+}
+
+/// A run of consecutive blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    first: u64,
+    offset: u64,
+    payload: usize,
+    block_size: usize,
+    headers: usize,
+}
+
+impl Run {
+    /// The blocks `first..first + count` of a file on these terms.
+    pub(super) fn new(terms: &Terms, first: u64, count: usize) -> Self {
+        let block_size = u64::from(terms.block_size);
+        let offset = first.saturating_sub(1).saturating_mul(block_size);
+        let payload = terms.length.saturating_sub(offset).min(block_size.saturating_mul(count as u64));
+        Self { first, offset, payload: payload as usize, block_size: terms.block_size.into(), headers: count }
+    }
+
+    /// Bytes on the wire, headers included.
+    pub(super) fn length(&self) -> usize {
+        self.payload + self.headers * HEADER_LENGTH
+    }
+
+    /// Where in the file it begins, in bytes.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Fills `space`, which is [`length`](Self::length) bytes, with headers and blocks.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub(super) fn read(&self, file: &File, space: &mut [u8], patience: Patience) -> Result<(), ReadError> {
+        let mut slices = Vec::with_capacity(self.headers);
+        for (index, chunk) in space.chunks_mut(HEADER_LENGTH + self.block_size).enumerate() {
+            let Some((header, block)) = chunk.split_first_chunk_mut::<HEADER_LENGTH>() else {
+                return Err(ReadError::Shrunk);
+            };
+            let [opcode_high, opcode_low] = DATA.to_be_bytes();
+            let [number_high, number_low] = (self.first.wrapping_add(index as u64) as u16).to_be_bytes();
+            *header = [opcode_high, opcode_low, number_high, number_low];
+            slices.push(IoSliceMut::new(block));
+        }
+        let mut read = |flags| preadv2(file, &mut slices, self.offset, flags);
+        let result = match patience {
+            Patience::Disk => read(ReadWriteFlags::empty()),
+            Patience::CacheOnly => match read(ReadWriteFlags::NOWAIT) {
+                // Not every filesystem can tell.
+                Err(Errno::OPNOTSUPP | Errno::INVAL) => read(ReadWriteFlags::empty()),
+                Ok(read) if read < self.payload => Err(Errno::AGAIN),
+                result => result,
+            },
+        };
+        match result {
+            Ok(read) if read == self.payload => Ok(()),
+            Ok(_) => Err(ReadError::Shrunk),
+            Err(Errno::AGAIN) => Err(ReadError::Cold),
+            Err(error) => Err(ReadError::Io(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::tftp::packet::Options;
+
+    fn read(content: &[u8], terms: &Terms, first: u64, count: usize) -> Result<Vec<u8>, ReadError> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        let run = Run::new(terms, first, count);
+        let mut space = vec![0xee; run.length()];
+        run.read(&file, &mut space, Patience::Disk).map(|()| space)
+    }
+
+    fn terms(length: u64) -> Terms {
+        Terms::negotiate(Options { block_size: Some(8), ..Options::default() }, length, 1500)
+    }
+
+    #[test]
+    fn blocks_stand_behind_their_headers() {
+        let content = b"abcdefghijklmnopqrst";
+        let wire = |first, count| read(content, &terms(20), first, count);
+        assert_eq!(wire(1, 1).unwrap(), b"\0\x03\0\x01abcdefgh");
+        assert_eq!(wire(1, 3).unwrap(), b"\0\x03\0\x01abcdefgh\0\x03\0\x02ijklmnop\0\x03\0\x03qrst");
+        assert_eq!(wire(3, 1).unwrap(), b"\0\x03\0\x03qrst");
+    }
+
+    #[test]
+    fn a_file_of_whole_blocks_ends_with_an_empty_one() {
+        assert_eq!(read(b"abcdefgh", &terms(8), 1, 2).unwrap(), b"\0\x03\0\x01abcdefgh\0\x03\0\x02");
+        assert_eq!(read(b"", &terms(0), 1, 1).unwrap(), b"\0\x03\0\x01");
+    }
+
+    #[test]
+    fn a_file_that_shrank_is_noticed() {
+        assert_eq!(read(b"abcdefgh", &terms(20), 2, 1), Err(ReadError::Shrunk));
+        assert_eq!(read(b"abcdefghij", &terms(20), 2, 1), Err(ReadError::Shrunk));
+    }
+
+    #[test]
+    fn block_numbers_wrap_to_zero() {
+        let length = 8 * 65536 + 3;
+        let content = vec![b'x'; length];
+        let wire = read(&content, &terms(length as u64), 65535, 3).unwrap();
+        let numbers: Vec<_> = wire.chunks(12).map(|datagram| [datagram[2], datagram[3]]).collect();
+        assert_eq!(numbers, [[0xff, 0xff], [0, 0], [0, 1]]);
+    }
+}

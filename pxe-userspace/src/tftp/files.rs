@@ -1,0 +1,74 @@
+//! One open file for all transfers of the same file, so that a storm costs as many descriptors as there are files.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::SystemTime,
+};
+
+use crate::artifacts::OpenArtifact;
+
+/// The files that are being sent.
+#[derive(Debug, Default)]
+pub(super) struct OpenFiles {
+    open: HashMap<Identity, Weak<OpenArtifact>>,
+}
+
+type Identity = (u64, u64, SystemTime);
+
+/// Files that nobody sends any more are forgotten when so many are known.
+const FORGET_AT: usize = 64;
+
+impl OpenFiles {
+    /// The file as others have it open already, else this one. Each request opens its path anew, so that a file that was
+    /// replaced is served in its new form at once.
+    pub(super) fn share(&mut self, file: OpenArtifact) -> Arc<OpenArtifact> {
+        let identity = (file.inode, file.length, file.modified);
+        if let Some(shared) = self.open.get(&identity).and_then(Weak::upgrade) {
+            return shared;
+        }
+        if self.open.len() >= FORGET_AT {
+            self.open.retain(|_, file| file.strong_count() > 0);
+        }
+        let file = Arc::new(file);
+        self.open.insert(identity, Arc::downgrade(&file));
+        file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::artifacts::Store;
+
+    #[test]
+    fn the_same_file_is_open_once_and_a_new_one_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path().to_owned());
+        fs::write(directory.path().join("kernel"), "one").unwrap();
+        let mut files = OpenFiles::default();
+        let first = files.share(store.open(b"kernel").unwrap());
+        let second = files.share(store.open(b"/kernel").unwrap());
+        assert!(Arc::ptr_eq(&first, &second));
+        fs::write(directory.path().join("new"), "three").unwrap();
+        fs::rename(directory.path().join("new"), directory.path().join("kernel")).unwrap();
+        let third = files.share(store.open(b"kernel").unwrap());
+        assert!(!Arc::ptr_eq(&first, &third));
+        assert_eq!((first.length, third.length), (3, 5));
+    }
+
+    #[test]
+    fn what_nobody_sends_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path().to_owned());
+        let mut files = OpenFiles::default();
+        for number in 0..1000 {
+            let name = format!("file-{number}");
+            fs::write(directory.path().join(&name), &name).unwrap();
+            drop(files.share(store.open(name.as_bytes()).unwrap()));
+            assert!(files.open.len() <= FORGET_AT);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What client and server agree on before the first block (RFC 2347).
+
+use std::{io::Write as _, time::Duration};
+
+use super::packet::{HEADER_LENGTH, OACK, Options};
+
+/// The block size of RFC 1350, in bytes.
+const DEFAULT_BLOCK_SIZE: u16 = 512;
+/// Blocks in flight at most. More gains nothing on a local network, and 64 is what one segmented send carries.
+const WINDOW_LIMIT: u16 = 64;
+/// IPv4 header, UDP header and TFTP header, in bytes.
+const OVERHEAD: u16 = 20 + 8 + HEADER_LENGTH as u16;
+
+/// The terms of one transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Length of the file in bytes.
+    pub length: u64,
+    /// Bytes in every block but the last, which has fewer.
+    pub block_size: u16,
+    /// Blocks sent before an acknowledgement is awaited.
+    pub window: u16,
+    /// How long to wait for an acknowledgement, where the client said so.
+    pub timeout: Option<Duration>,
+    /// The options that are acknowledged, with our values; without any, the first block goes out at once.
+    acknowledged: Options,
+}
+
+impl Terms {
+    /// Answers the options of a request for a file of `length` bytes, for a client that `mtu` bytes reach in one IP
+    /// packet. A block never fragments: firmware with little memory loses fragments first.
+    #[must_use]
+    pub fn negotiate(options: Options, length: u64, mtu: u16) -> Self {
+        let Options { block_size, transfer_size, timeout, window_size } = options;
+        let block_size = block_size.map(|asked| asked.min(mtu.saturating_sub(OVERHEAD)).max(8));
+        let window_size = window_size.map(|asked| asked.min(WINDOW_LIMIT));
+        Self {
+            length,
+            block_size: block_size.unwrap_or(DEFAULT_BLOCK_SIZE),
+            window: window_size.unwrap_or(1).max(1),
+            timeout: timeout.map(|seconds| Duration::from_secs(seconds.into())),
+            acknowledged: Options { block_size, transfer_size, timeout, window_size },
+        }
+    }
+
+    /// Whether an option acknowledgement precedes the first block.
+    #[must_use]
+    pub fn has_options(&self) -> bool {
+        self.acknowledged != Options::default()
+    }
+
+    /// Whether the client asked for the length of the file.
+    #[must_use]
+    pub fn tells_length(&self) -> bool {
+        self.acknowledged.transfer_size
+    }
+
+    /// Blocks in the file: the last is shorter than the others, and empty where the length is a multiple.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.length / u64::from(self.block_size) + 1
+    }
+
+    /// The option acknowledgement.
+    #[must_use]
+    pub fn option_acknowledgement(&self) -> Vec<u8> {
+        let Options { block_size, transfer_size, timeout, window_size } = self.acknowledged;
+        let mut packet = OACK.to_be_bytes().to_vec();
+        let mut option = |name: &str, value: Option<u64>| {
+            if let Some(value) = value {
+                // Writing to memory does not fail.
+                let _ = write!(packet, "{name}\0{value}\0");
+            }
+        };
+        option("blksize", block_size.map(u64::from));
+        option("tsize", transfer_size.then_some(self.length));
+        option("timeout", timeout.map(u64::from));
+        option("windowsize", window_size.map(u64::from));
+        packet
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_by_request() {
+        let none = Options::default();
+        let (size, window, mtu) = (
+            |bytes| Options { block_size: Some(bytes), ..none },
+            |blocks| Options { window_size: Some(blocks), ..none },
+            1500,
+        );
+        let cases: &[(&str, Options, u16, (u16, u16), &[u8])] = &[
+            ("nothing asked", none, mtu, (512, 1), b"\0\x06"),
+            ("what fits is granted", size(1468), mtu, (1468, 1), b"\0\x06blksize\x001468\0"),
+            ("what does not fit is clamped", size(65464), mtu, (1468, 1), b"\0\x06blksize\x001468\0"),
+            ("jumbo frames", size(65464), 9000, (8968, 1), b"\0\x06blksize\x008968\0"),
+            ("loopback", size(65464), 65535, (65464, 1), b"\0\x06blksize\x0065464\0"),
+            ("an absurd MTU", size(1468), 20, (8, 1), b"\0\x06blksize\x008\0"),
+            ("window", window(4), mtu, (512, 4), b"\0\x06windowsize\x004\0"),
+            ("window clamped", window(65535), mtu, (512, 64), b"\0\x06windowsize\x0064\0"),
+            (
+                "all of them",
+                Options { block_size: Some(1024), transfer_size: true, timeout: Some(2), window_size: Some(8) },
+                mtu,
+                (1024, 8),
+                b"\0\x06blksize\x001024\0tsize\x00100000\0timeout\x002\0windowsize\x008\0",
+            ),
+        ];
+        for &(name, options, mtu, (block_size, window), acknowledgement) in cases {
+            let terms = Terms::negotiate(options, 100_000, mtu);
+            assert_eq!((terms.block_size, terms.window), (block_size, window), "{name}");
+            assert_eq!(terms.option_acknowledgement(), acknowledgement, "{name}");
+            assert_eq!(terms.has_options(), options != none, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_last_block_is_shorter_than_the_others() {
+        let blocks = |length| Terms::negotiate(Options::default(), length, 1500).blocks();
+        assert_eq!([0, 1, 511, 512, 513, 1024].map(blocks), [1, 1, 1, 2, 2, 3]);
+    }
+}

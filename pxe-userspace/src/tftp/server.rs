@@ -1,0 +1,174 @@
+//! The listening socket, and the workers among whom it divides the clients.
+
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    net::{Ipv4Addr, SocketAddrV4},
+    num::NonZero,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet};
+
+use super::{
+    metrics::{Metrics, RefusedReason},
+    refusals::RefusalLog,
+    socket::{Inbox, bind},
+    worker::{Message, Parts, Worker},
+};
+use crate::{artifacts::Store, inventory::SharedInventory, journal::EventSink};
+
+/// Transfers that run at once at one address, at most. Each takes about a kilobyte.
+pub const TRANSFERS_LIMIT: usize = 20_000;
+/// Workers at one address, at most. One sends about a gigabyte a second in windows, or 200,000 single blocks.
+const WORKERS_LIMIT: usize = 4;
+/// Requests that may wait for their worker.
+const WAITING_LIMIT: usize = 16_384;
+/// The longest request that is read whole, in bytes; RFC 2347 allows 512.
+const REQUEST_LIMIT: usize = 1024;
+
+/// What every part of the server needs.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where files come from.
+    pub store: Arc<Store>,
+    /// Whose address is whose.
+    pub inventory: SharedInventory,
+    /// Where boot events go.
+    pub events: EventSink,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    pub(super) refusals: Arc<RefusalLog>,
+}
+
+impl Context {
+    /// Puts together what the server needs.
+    #[must_use]
+    pub fn new(store: Arc<Store>, inventory: SharedInventory, events: EventSink, metrics: Arc<Metrics>) -> Self {
+        Self { store, inventory, events, metrics, refusals: Arc::default() }
+    }
+}
+
+/// A TFTP server that has its sockets, at one address.
+#[derive(Debug)]
+pub struct TftpServer {
+    address: SocketAddrV4,
+    listener: std::net::UdpSocket,
+    shares: Vec<Share>,
+}
+
+/// The sockets of one worker.
+#[derive(Debug)]
+struct Share {
+    socket: std::net::UdpSocket,
+    probe: std::net::UdpSocket,
+}
+
+/// The sockets are not to be had.
+#[derive(Debug, thiserror::Error)]
+#[error("TFTP on {address}: {source}{}", advice(source))]
+pub struct BindError {
+    /// The address and port asked for.
+    pub address: SocketAddrV4,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another TFTP server runs here: stop it (`ss -lunp 'sport = 69'` shows which)",
+        io::ErrorKind::AddrNotAvailable => "; no interface has this address: see `ip -4 address`",
+        io::ErrorKind::PermissionDenied => "; a port below 1024 needs root or CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
+}
+
+impl TftpServer {
+    /// Binds the listening socket to an address of ours, and for each worker a socket for its transfers. Replies thus leave
+    /// from the address that the client spoke to. Port 69 is TFTP's; 0 lets the kernel choose.
+    ///
+    /// # Errors
+    ///
+    /// The address is not ours, the port is taken, or we may not bind it.
+    pub fn bind(address: Ipv4Addr, port: u16) -> Result<Self, BindError> {
+        let failed = |source| BindError { address: SocketAddrV4::new(address, port), source };
+        let listener = bind(address, port).map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        let workers = std::thread::available_parallelism().map_or(1, NonZero::get).min(WORKERS_LIMIT);
+        let share = || Ok(Share { socket: bind(address, 0)?, probe: bind(address, 0)? });
+        let shares = (0..workers).map(|_| share()).collect::<Result<_, _>>().map_err(failed)?;
+        Ok(Self { address: SocketAddrV4::new(address, port), listener, shares })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    /// Serves until the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The sockets cannot be handed to the runtime, or a worker ended, which is a defect.
+    pub async fn serve(self, context: Context) -> io::Result<()> {
+        let Self { address, listener, shares } = self;
+        let listener = UdpSocket::from_std(listener)?;
+        let limit = TRANSFERS_LIMIT.div_ceil(shares.len().max(1));
+        let mut tasks = JoinSet::new();
+        let mut workers = Vec::new();
+        for Share { socket, probe } in shares {
+            let (to_self, messages) = mpsc::channel(WAITING_LIMIT);
+            let socket = UdpSocket::from_std(socket)?;
+            workers.push(to_self.clone());
+            let parts = Parts { address: *address.ip(), socket, probe, limit, to_self };
+            tasks.spawn(Worker::new(context.clone(), parts).run(messages));
+        }
+        tasks.spawn(async move { listen(&listener, &workers, &context.metrics).await });
+        let ended = tasks.join_next().await;
+        Err(io::Error::other(format!("TFTP on {address}: a task ended: {ended:?}")))
+    }
+}
+
+/// Hands every request to the worker of its client, so that a repeated one finds the transfer.
+async fn listen(listener: &UdpSocket, workers: &[mpsc::Sender<Message>], metrics: &Metrics) {
+    let mut inbox = Inbox::new(REQUEST_LIMIT);
+    loop {
+        match inbox.receive(listener) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // An error here comes back from the next receive.
+                let _ = listener.readable().await;
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "TFTP requests cannot be received; trying again");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        for (client, datagram) in (0..inbox.len()).filter_map(|index| inbox.datagram(index)) {
+            metrics.requests.inc();
+            let Some(worker) = worker_of(client, workers) else { continue };
+            if !can_answer(client) {
+                metrics.refuse(RefusedReason::malformed);
+            } else if worker.try_send(Message::Request { client, datagram: datagram.into() }).is_err() {
+                metrics.refuse(RefusedReason::busy);
+            }
+        }
+        // Under a flood the socket never runs dry: the workers on this thread want their turn.
+        tokio::task::yield_now().await;
+    }
+}
+
+fn worker_of(client: SocketAddrV4, workers: &[mpsc::Sender<Message>]) -> Option<&mpsc::Sender<Message>> {
+    let mut hasher = DefaultHasher::new();
+    client.hash(&mut hasher);
+    workers.get((hasher.finish() % workers.len().max(1) as u64) as usize)
+}
+
+/// Whether a datagram to this source reaches one host.
+fn can_answer(client: SocketAddrV4) -> bool {
+    let ip = client.ip();
+    client.port() != 0 && !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast()
+}

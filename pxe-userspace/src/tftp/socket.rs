@@ -1,0 +1,226 @@
+//! Datagrams in batches: many received with one system call, many sent with one, and a window of one transfer handed
+//! over as a single buffer that the kernel or the card cuts into datagrams (UDP generic segmentation offload).
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    net::{Ipv4Addr, SocketAddrV4},
+    os::fd::AsRawFd as _,
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg, setsockopt,
+        sockopt::{RcvBufForce, SndBufForce},
+    },
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{io::Interest, net::UdpSocket};
+
+/// Datagrams taken or given with one system call.
+pub(super) const BATCH: usize = 64;
+/// Bytes of each socket buffer: 10,000 clients that speak at once, at about 800 bytes of kernel memory for a small
+/// datagram, several times over.
+const SOCKET_BUFFER: usize = 32 << 20;
+/// The kernel cuts no more than this many datagrams out of one send (UDP_MAX_SEGMENTS).
+const SEGMENTS_LIMIT: usize = 64;
+/// The most that one send carries: an IPv4 packet's 65535 bytes without its headers.
+const SEND_LIMIT: usize = 65_507;
+/// Bytes gathered before they are sent: small enough to stay in a processor's cache between the copy out of the page
+/// cache and the copy into the socket.
+const OUTBOX_CAPACITY: usize = 256 << 10;
+
+/// A non-blocking UDP socket with large buffers; port 0 lets the kernel choose.
+pub(super) fn bind(address: Ipv4Addr, port: u16) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    // Without CAP_NET_ADMIN the limits of net.core.{r,w}mem_max hold: a smaller buffer loses datagrams in a storm, which
+    // clients repeat.
+    if setsockopt(&socket, RcvBufForce, &SOCKET_BUFFER).is_err() {
+        socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    }
+    if setsockopt(&socket, SndBufForce, &SOCKET_BUFFER).is_err() {
+        socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddrV4::new(address, port).into())?;
+    Ok(socket.into())
+}
+
+/// Where datagrams are received.
+pub(super) struct Inbox {
+    buffer: Vec<u8>,
+    datagram_limit: usize,
+    received: Vec<(SocketAddrV4, usize)>,
+}
+
+impl Inbox {
+    /// Room for a batch of datagrams; what is longer than `datagram_limit` bytes is cut.
+    pub(super) fn new(datagram_limit: usize) -> Self {
+        Self { buffer: vec![0; datagram_limit * BATCH], datagram_limit, received: Vec::with_capacity(BATCH) }
+    }
+
+    /// Takes up to a batch of datagrams from the socket. They are then in [`datagrams`](Self::datagrams).
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`: there is none.
+    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
+        let Self { buffer, datagram_limit, received } = self;
+        received.clear();
+        socket.try_io(Interest::READABLE, || {
+            let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BATCH, None);
+            let mut slices: Vec<_> = buffer.chunks_mut(*datagram_limit).map(|chunk| [IoSliceMut::new(chunk)]).collect();
+            let results = recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+            for result in results {
+                let address = result.address.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), Into::into);
+                received.push((address, result.bytes));
+            }
+            Ok(())
+        })
+    }
+
+    /// How many datagrams were received last.
+    pub(super) fn len(&self) -> usize {
+        self.received.len()
+    }
+
+    /// One of the datagrams that were received last, and where it came from.
+    pub(super) fn datagram(&self, index: usize) -> Option<(SocketAddrV4, &[u8])> {
+        let &(address, length) = self.received.get(index)?;
+        let start = index * self.datagram_limit;
+        Some((address, self.buffer.get(start..start + length.min(self.datagram_limit))?))
+    }
+}
+
+/// Datagrams that wait to be sent.
+pub(super) struct Outbox {
+    buffer: Vec<u8>,
+    used: usize,
+    queue: Vec<Outgoing>,
+    /// How many of the queue were sent.
+    sent: usize,
+    errors: u64,
+    /// The kernel cuts sends into datagrams. Given up when the card turns out not to be able to.
+    segmentation: bool,
+}
+
+/// A send: one datagram, or several to the same client.
+struct Outgoing {
+    to: SocketAddrV4,
+    start: usize,
+    end: usize,
+    /// Bytes of each datagram but the last, where there are several.
+    segment: Option<u16>,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        Self {
+            buffer: vec![0; OUTBOX_CAPACITY],
+            used: 0,
+            queue: Vec::with_capacity(BATCH),
+            sent: 0,
+            errors: 0,
+            segmentation: true,
+        }
+    }
+
+    /// How many blocks of this length, with their headers, go into one send.
+    pub(super) fn segments(length: usize) -> usize {
+        (SEND_LIMIT / length.max(1)).clamp(1, SEGMENTS_LIMIT)
+    }
+
+    /// Whether a send of this many bytes has room now.
+    pub(super) fn has_room(&self, length: usize) -> bool {
+        self.queue.len() < BATCH && self.buffer.len() - self.used >= length
+    }
+
+    /// The space for the next send, to be filled before [`push`](Self::push). Empty where there is no room.
+    pub(super) fn space(&mut self, length: usize) -> &mut [u8] {
+        self.buffer.get_mut(self.used..self.used + length).unwrap_or_default()
+    }
+
+    /// Queues the first `length` bytes of the space, as datagrams of `segment` bytes, of which the last may be shorter.
+    pub(super) fn push(&mut self, to: SocketAddrV4, length: usize, segment: usize) {
+        let (start, end) = (self.used, self.used + length);
+        self.used = end;
+        if length <= segment {
+            self.queue.push(Outgoing { to, start, end, segment: None });
+        } else if let (true, Ok(segment)) = (self.segmentation, u16::try_from(segment)) {
+            self.queue.push(Outgoing { to, start, end, segment: Some(segment) });
+        } else {
+            let one = |start| Outgoing { to, start, end: end.min(start + segment), segment: None };
+            self.queue.extend((start..end).step_by(segment.max(1)).map(one));
+        }
+    }
+
+    /// Sends everything, waiting where the socket's buffer is full.
+    pub(super) async fn flush(&mut self, socket: &UdpSocket) {
+        while self.sent < self.queue.len() {
+            match socket.try_io(Interest::WRITABLE, || self.send_some(socket)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // An error here comes back from the next send.
+                    let _ = socket.writable().await;
+                }
+                Err(error) => self.send_failed(socket, &error),
+            }
+        }
+        self.queue.clear();
+        self.sent = 0;
+        self.used = 0;
+    }
+
+    /// Sends that the kernel refused since this was last asked.
+    pub(super) fn take_errors(&mut self) -> u64 {
+        std::mem::take(&mut self.errors)
+    }
+
+    /// Hands the kernel as many sends as are cut alike.
+    fn send_some(&mut self, socket: &UdpSocket) -> io::Result<()> {
+        let waiting = &self.queue[self.sent..];
+        let segment = waiting.first().and_then(|first| first.segment);
+        let alike = waiting.iter().take(BATCH).take_while(|outgoing| outgoing.segment == segment);
+        let (addresses, slices): (Vec<_>, Vec<_>) = alike
+            .map(|Outgoing { to, start, end, .. }| {
+                (Some(SockaddrIn::from(*to)), [IoSlice::new(self.buffer.get(*start..*end).unwrap_or_default())])
+            })
+            .unzip();
+        let space = segment.map(|_| nix::cmsg_space!(u16));
+        let mut headers = MultiHeaders::preallocate(slices.len(), space);
+        let control: Vec<_> = segment.iter().map(ControlMessage::UdpGsoSegments).collect();
+        let fd = socket.as_raw_fd();
+        let sent = sendmmsg(fd, &mut headers, &slices, &addresses, &control, MsgFlags::MSG_DONTWAIT)?.count();
+        self.sent += sent;
+        Ok(())
+    }
+
+    /// The kernel refused the first of the waiting sends. Where it was to be cut, that may be the reason: its datagrams go
+    /// one by one. Otherwise it is given up; for the transfer that is as good as lost on the way.
+    fn send_failed(&mut self, socket: &UdpSocket, error: &io::Error) {
+        let Some(Outgoing { to, start, end, segment }) = self.queue.get(self.sent) else { return };
+        self.sent += 1;
+        let Some(segment) = *segment else {
+            self.errors += 1;
+            return;
+        };
+        // EIO: the card does not compute checksums. EINVAL is about this client alone: its path takes less than was thought.
+        if error.raw_os_error() == Some(Errno::EIO as i32) {
+            self.segmentation = false;
+        }
+        for datagram in self.buffer.get(*start..*end).unwrap_or_default().chunks(segment.max(1).into()) {
+            if socket.try_send_to(datagram, (*to).into()).is_err() {
+                self.errors += 1;
+            }
+        }
+    }
+}
+
+/// The largest IP packet that reaches this client unfragmented, in bytes, as far as the kernel knows: the MTU of the route,
+/// or of the path where a router has told.
+pub(super) fn path_mtu(probe: &std::net::UdpSocket, client: SocketAddrV4) -> Result<u16, Errno> {
+    // Connecting a UDP socket sends nothing; it looks the route up.
+    nix::sys::socket::connect(probe.as_raw_fd(), &SockaddrIn::from(client))?;
+    let mtu = nix::sys::socket::getsockopt(probe, nix::sys::socket::sockopt::IpMtu)?;
+    Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
+}

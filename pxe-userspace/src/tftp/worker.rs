@@ -1,0 +1,425 @@
+//! A share of the running transfers: one socket, one table, one loop.
+//!
+//! All transfers of a worker use one socket, hence one port of ours; the client's address and port tell them apart (RFC 1350
+//! §4 wants the pair to be unique, no more). So acknowledgements of many clients come in, and blocks for many clients go
+//! out, with one system call, and a transfer costs an entry in a table instead of a socket.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use pxe_common::MacAddr;
+use tokio::{
+    net::UdpSocket,
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    blocks::{Patience, ReadError, Run},
+    files::OpenFiles,
+    metrics::{RefusedReason, TransferResult},
+    options::Terms,
+    packet::{ErrorCode, HEADER_LENGTH, Mode, Packet, Request, error_packet},
+    server::Context,
+    socket::{Inbox, Outbox, path_mtu},
+    transfer::{Action, Outcome, Repeated, Transfer},
+};
+use crate::{
+    artifacts::{OpenArtifact, Refusal, is_optional, kind_of},
+    journal::{
+        EventKind,
+        event::{ArtifactKind, Transport},
+    },
+};
+
+/// The longest acknowledgement or error that is read whole, in bytes.
+const REPLY_LIMIT: usize = 256;
+/// How finely timers are kept: well below the shortest wait for an acknowledgement.
+const TICK: Duration = Duration::from_millis(50);
+/// Batches taken from the socket before timers and new requests have their turn.
+const BATCHES_A_TURN: usize = 16;
+/// Ethernet's, where the kernel does not tell.
+const USUAL_MTU: u16 = 1500;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A datagram came to the listening socket.
+    Request {
+        /// The client, whose port names the transfer.
+        client: SocketAddrV4,
+        /// As it came.
+        datagram: Box<[u8]>,
+    },
+    /// What a transfer wanted to send is in the page cache now.
+    Warmed {
+        /// The client.
+        client: SocketAddrV4,
+        /// The transfer.
+        serial: u64,
+    },
+}
+
+/// A running transfer and what belongs to it.
+struct Running {
+    transfer: Transfer,
+    file: Arc<OpenArtifact>,
+    /// The request that began it, as it came.
+    request: Box<[u8]>,
+    path: Arc<str>,
+    kind: ArtifactKind,
+    machine: Option<MacAddr>,
+    started: Instant,
+    /// Tells it from earlier transfers of the same client.
+    serial: u64,
+    /// The blocks that wait for the disk.
+    cold: Option<(u64, u16)>,
+}
+
+/// One worker.
+pub(super) struct Worker {
+    context: Context,
+    address: Ipv4Addr,
+    socket: UdpSocket,
+    /// Connected to one client after another, to ask the kernel for the path's MTU.
+    probe: std::net::UdpSocket,
+    outbox: Outbox,
+    transfers: HashMap<SocketAddrV4, Running>,
+    /// How many transfers may run.
+    limit: usize,
+    /// For each transfer one entry, due at its deadline or before: a deadline that moved on is looked at when it is due.
+    timers: BinaryHeap<Reverse<(Instant, SocketAddrV4, u64)>>,
+    files: OpenFiles,
+    serial: u64,
+    to_self: mpsc::Sender<Message>,
+}
+
+/// What a worker needs of its own.
+pub(super) struct Parts {
+    pub(super) address: Ipv4Addr,
+    pub(super) socket: UdpSocket,
+    pub(super) probe: std::net::UdpSocket,
+    pub(super) limit: usize,
+    pub(super) to_self: mpsc::Sender<Message>,
+}
+
+impl Worker {
+    pub(super) fn new(context: Context, parts: Parts) -> Self {
+        let Parts { address, socket, probe, limit, to_self } = parts;
+        Self {
+            context,
+            address,
+            socket,
+            probe,
+            outbox: Outbox::new(),
+            transfers: HashMap::new(),
+            limit,
+            timers: BinaryHeap::new(),
+            files: OpenFiles::default(),
+            serial: 0,
+            to_self,
+        }
+    }
+
+    /// Serves until the future is dropped.
+    pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        let mut inbox = Inbox::new(REPLY_LIMIT);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = self.socket.readable() => self.receive(&mut inbox).await,
+                message = messages.recv() => match message {
+                    Some(message) => {
+                        self.on_message(message).await;
+                        while let Some(message) = messages.try_recv().ok().filter(|_| self.outbox.has_room(0)) {
+                            self.on_message(message).await;
+                        }
+                    }
+                    None => return,
+                },
+                _ = tick.tick(), if !self.timers.is_empty() => self.on_tick(Instant::now()).await,
+            }
+            self.flush().await;
+        }
+    }
+
+    async fn flush(&mut self) {
+        self.outbox.flush(&self.socket).await;
+        let errors = self.outbox.take_errors();
+        if errors > 0 {
+            self.context.metrics.send_errors.inc_by(errors);
+        }
+    }
+
+    async fn receive(&mut self, inbox: &mut Inbox) {
+        for _ in 0..BATCHES_A_TURN {
+            if inbox.receive(&self.socket).is_err() {
+                return;
+            }
+            let now = Instant::now();
+            for index in 0..inbox.len() {
+                let Some((client, datagram)) = inbox.datagram(index) else { continue };
+                let Some(running) = self.transfers.get_mut(&client) else {
+                    self.context.metrics.strays.inc();
+                    continue;
+                };
+                let action = running.transfer.on_packet(now, datagram);
+                self.perform(client, action).await;
+            }
+            self.flush().await;
+        }
+    }
+
+    async fn on_tick(&mut self, now: Instant) {
+        while let Some(&Reverse((due, client, serial))) = self.timers.peek() {
+            if due > now {
+                return;
+            }
+            self.timers.pop();
+            let Some(running) = self.transfers.get_mut(&client).filter(|running| running.serial == serial) else {
+                continue;
+            };
+            let action = running.transfer.on_timer(now);
+            if matches!(action, Action::SendOptions | Action::SendBlocks { .. }) {
+                self.context.metrics.timeouts.inc();
+            }
+            self.timers.push(Reverse((running.transfer.deadline(), client, serial)));
+            self.perform(client, action).await;
+        }
+    }
+
+    async fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Request { client, datagram } => self.on_request(client, datagram).await,
+            Message::Warmed { client, serial } => {
+                let running = self.transfers.get_mut(&client).filter(|running| running.serial == serial);
+                if let Some((first, count)) = running.and_then(|running| running.cold.take()) {
+                    self.send_blocks(client, first, count, Patience::Disk).await;
+                }
+            }
+        }
+    }
+
+    async fn on_request(&mut self, client: SocketAddrV4, datagram: Box<[u8]>) {
+        let now = Instant::now();
+        if let Some(running) = self.transfers.get_mut(&client) {
+            let repeated =
+                if running.request == datagram { running.transfer.on_repeated_request(now) } else { Repeated::Anew };
+            match repeated {
+                Repeated::Again(action) => return self.perform(client, action).await,
+                Repeated::Anew => self.end(client, TransferResult::restarted, Some("the client began anew")),
+            }
+        }
+        match Packet::parse(&datagram) {
+            Ok(Packet::Read(request)) => self.on_read(now, client, &request, &datagram).await,
+            Ok(Packet::Write { path }) => {
+                tracing::debug!(%client, path = %path.escape_ascii(), "TFTP write refused: the server is read-only");
+                self.refuse(client, RefusedReason::write, ErrorCode::AccessViolation, "this server is read-only").await;
+            }
+            // Never answered: an error about an error could go on for ever.
+            Ok(Packet::Ack(_) | Packet::Error { .. }) | Err(_) => self.context.metrics.refuse(RefusedReason::malformed),
+        }
+    }
+
+    async fn on_read(&mut self, now: Instant, client: SocketAddrV4, request: &Request<'_>, datagram: &[u8]) {
+        let machine = self.context.inventory.load().by_address(*client.ip()).map(|machine| machine.mac);
+        if machine.is_none() {
+            self.context.metrics.unknown_clients.inc();
+        }
+        if self.transfers.len() >= self.limit {
+            // Silence makes the client ask again, when there may be room.
+            return self.context.metrics.refuse(RefusedReason::busy);
+        }
+        let path: Arc<str> = String::from_utf8_lossy(request.path).into();
+        let kind = kind_of(request.path);
+        let opened = if request.mode == Mode::Other { None } else { Some(self.context.store.open(request.path)) };
+        let refusal = match opened {
+            Some(Ok(file)) => {
+                let terms = Terms::negotiate(request.options, file.length, self.mtu(client));
+                let (transfer, action) = Transfer::new(now, terms);
+                self.serial += 1;
+                let serial = self.serial;
+                self.timers.push(Reverse((transfer.deadline(), client, serial)));
+                let (request, file) = (datagram.into(), self.files.share(file));
+                let path = Arc::clone(&path);
+                self.event(
+                    machine,
+                    EventKind::Requested { artifact: kind, transport: Transport::Tftp, path: Arc::clone(&path) },
+                );
+                let running =
+                    Running { transfer, file, request, path, kind, machine, started: now, serial, cold: None };
+                self.transfers.insert(client, running);
+                self.context.metrics.active.inc();
+                return self.perform(client, action).await;
+            }
+            None => Refused {
+                reason: RefusedReason::mode,
+                code: ErrorCode::IllegalOperation,
+                text: "only mode octet is served",
+            },
+            Some(Err(refusal)) => refusal.into(),
+        };
+        let Refused { reason, code, text } = refusal;
+        self.context.refusals.log(client, machine, &path, text);
+        // Nobody expects these to be there: no reason to worry about the machine.
+        if !(reason == RefusedReason::not_found && is_optional(request.path)) {
+            let requested =
+                EventKind::Requested { artifact: kind, transport: Transport::Tftp, path: Arc::clone(&path) };
+            self.event(machine, requested);
+            let (transport, reason) = (Transport::Tftp, text.into());
+            self.event(machine, EventKind::Failed { artifact: kind, transport, path, bytes: 0, reason });
+        }
+        self.refuse(client, reason, code, text).await;
+    }
+
+    fn mtu(&self, client: SocketAddrV4) -> u16 {
+        path_mtu(&self.probe, client).unwrap_or(USUAL_MTU)
+    }
+
+    async fn refuse(&mut self, client: SocketAddrV4, reason: RefusedReason, code: ErrorCode, text: &str) {
+        self.context.metrics.refuse(reason);
+        self.send(client, &error_packet(code, text)).await;
+    }
+
+    async fn perform(&mut self, client: SocketAddrV4, action: Action) {
+        match action {
+            Action::Wait => {}
+            Action::SendOptions => {
+                let Some(running) = self.transfers.get(&client) else { return };
+                let packet = running.transfer.terms().option_acknowledgement();
+                self.send(client, &packet).await;
+            }
+            Action::SendBlocks { first, count } => self.send_blocks(client, first, count, Patience::CacheOnly).await,
+            Action::End(outcome) => self.conclude(client, &outcome),
+        }
+    }
+
+    async fn send(&mut self, client: SocketAddrV4, packet: &[u8]) {
+        if !self.outbox.has_room(packet.len()) {
+            self.flush().await;
+        }
+        if let Some(space) = self.outbox.space(packet.len()).get_mut(..packet.len()) {
+            space.copy_from_slice(packet);
+            self.outbox.push(client, packet.len(), packet.len());
+        }
+    }
+
+    async fn send_blocks(&mut self, client: SocketAddrV4, first: u64, count: u16, patience: Patience) {
+        let Some(running) = self.transfers.get_mut(&client) else { return };
+        if running.cold.is_some() {
+            // What waits for the disk will be sent; whatever was asked since, the timer repeats.
+            return;
+        }
+        let (terms, file) = (*running.transfer.terms(), Arc::clone(&running.file));
+        let datagram = HEADER_LENGTH + usize::from(terms.block_size);
+        let end = first + u64::from(count);
+        if end > terms.blocks() && !file.is_unchanged() {
+            return self.break_off(client, "the file changed while it was sent").await;
+        }
+        let mut next = first;
+        while next < end {
+            let blocks = Outbox::segments(datagram).min((end - next) as usize);
+            let run = Run::new(&terms, next, blocks);
+            if !self.outbox.has_room(run.length()) {
+                self.flush().await;
+            }
+            match run.read(&file.file, self.outbox.space(run.length()), patience) {
+                Ok(()) => self.outbox.push(client, run.length(), datagram),
+                Err(ReadError::Cold) => return self.warm(client, next, (end - next) as u16, run.offset()),
+                Err(ReadError::Shrunk) => return self.break_off(client, "the file shrank while it was sent").await,
+                Err(ReadError::Io(error)) => {
+                    return self.break_off(client, &format!("the file cannot be read: {error}")).await;
+                }
+            }
+            next += blocks as u64;
+        }
+    }
+
+    /// Has somebody else wait for the disk.
+    fn warm(&mut self, client: SocketAddrV4, first: u64, count: u16, offset: u64) {
+        let Some(running) = self.transfers.get_mut(&client) else { return };
+        running.cold = Some((first, count));
+        let (file, serial, to_self) = (Arc::clone(&running.file), running.serial, self.to_self.clone());
+        tokio::task::spawn_blocking(move || {
+            file.read_ahead(offset);
+            // The worker is gone when the server ends.
+            let _ = to_self.blocking_send(Message::Warmed { client, serial });
+        });
+    }
+
+    /// Tells the client that its transfer is over, and why.
+    async fn break_off(&mut self, client: SocketAddrV4, reason: &str) {
+        self.end(client, TransferResult::file_error, Some(reason));
+        self.send(client, &error_packet(ErrorCode::Undefined, reason)).await;
+    }
+
+    fn conclude(&mut self, client: SocketAddrV4, outcome: &Outcome) {
+        match outcome {
+            Outcome::Done => self.end(client, TransferResult::done, None),
+            Outcome::Probed => self.end(client, TransferResult::probed, None),
+            Outcome::Aborted { code, message } => {
+                let reason = format!("the client broke off with error {code}: {message}");
+                self.end(client, TransferResult::aborted, Some(&reason));
+            }
+            Outcome::Silent => self.end(client, TransferResult::silent, Some("the client fell silent")),
+            Outcome::LastUnacknowledged => {
+                let reason =
+                    "the last block was sent but never acknowledged (some firmware does not; harmless if it goes on)";
+                self.end(client, TransferResult::silent, Some(reason));
+            }
+        }
+    }
+
+    /// Forgets a transfer, counts it, and tells the journal: of a failure where there is a reason.
+    fn end(&mut self, client: SocketAddrV4, result: TransferResult, failure: Option<&str>) {
+        let Some(running) = self.transfers.remove(&client) else { return };
+        let Running { transfer, path, kind: artifact, machine, started, .. } = running;
+        let metrics = &self.context.metrics;
+        metrics.active.dec();
+        metrics.end(result);
+        let (bytes, took, transport) = (transfer.bytes_acknowledged(), started.elapsed(), Transport::Tftp);
+        metrics.bytes.inc_by(bytes);
+        tracing::debug!(server = %self.address, %client, %path, bytes, ?took, ?result, failure, "TFTP transfer ended");
+        match failure {
+            Some(reason) => {
+                self.event(machine, EventKind::Failed { artifact, transport, path, bytes, reason: reason.into() });
+            }
+            None if result == TransferResult::done => {
+                self.event(machine, EventKind::Done { artifact, transport, path, bytes, took });
+            }
+            None => {}
+        }
+    }
+
+    fn event(&self, machine: Option<MacAddr>, kind: EventKind) {
+        if let Some(mac) = machine {
+            self.context.events.send(mac, SystemTime::now(), kind);
+        }
+    }
+}
+
+/// How a refusal is told.
+struct Refused {
+    reason: RefusedReason,
+    code: ErrorCode,
+    text: &'static str,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let (reason, code, text) = match refusal {
+            Refusal::NotFound => (RefusedReason::not_found, ErrorCode::NotFound, "no such file"),
+            Refusal::Outside => {
+                (RefusedReason::outside, ErrorCode::AccessViolation, "the path leads out of the artifacts directory")
+            }
+            Refusal::Unreadable => (RefusedReason::unreadable, ErrorCode::AccessViolation, "the file cannot be read"),
+        };
+        Self { reason, code, text }
+    }
+}

@@ -1,0 +1,160 @@
+//! What the DHCP tests share: captures, a machine, a server, a printer for messages.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use pxe_common::MacAddr;
+use pxe_userspace::{
+    dhcp::{
+        Arrival, Mode, Server,
+        decode::Options,
+        wire::{MessageType, code, field},
+    },
+    inventory::{Architecture, BootPolicy, Machine, Role, Site, Source},
+};
+
+/// The directory of the captures and their goldens.
+pub fn firmware_directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firmware")
+}
+
+/// The captures, in the order of their names.
+pub fn captures() -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(firmware_directory())
+        .expect("the captures are there")
+        .map(|entry| entry.expect("a directory entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "pcap"))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    paths
+}
+
+/// One DHCP message from a client.
+pub struct Packet {
+    /// Its number in the capture, counted from 1 as Wireshark does.
+    pub number: usize,
+    /// From where to where it went.
+    pub arrival: Arrival,
+    /// The UDP payload.
+    pub payload: Vec<u8>,
+}
+
+/// The messages of clients in a capture.
+pub fn client_packets(path: &Path) -> Vec<Packet> {
+    dhcp_packets(path).into_iter().filter(|packet| packet.payload.first() == Some(&1)).collect()
+}
+
+/// Every DHCP message in a capture: classic pcap, Ethernet, IPv4 without options or fragments.
+pub fn dhcp_packets(path: &Path) -> Vec<Packet> {
+    let bytes = fs::read(path).expect("a readable capture");
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize;
+    assert!(matches!(word(0), 0xa1b2_c3d4 | 0xa1b2_3c4d), "little-endian pcap");
+    let mut packets = Vec::new();
+    let (mut at, mut number) = (24, 0);
+    while at < bytes.len() {
+        let length = word(at + 8);
+        let frame = &bytes[at + 16..at + 16 + length];
+        at += 16 + length;
+        number += 1;
+        let is_udp = frame.len() >= 42 && frame[12..14] == [8, 0] && frame[14] == 0x45 && frame[23] == 17;
+        if !is_udp {
+            continue;
+        }
+        let socket = |ip: usize, port: usize| {
+            let octets: [u8; 4] = frame[ip..ip + 4].try_into().expect("four bytes");
+            SocketAddrV4::new(octets.into(), u16::from_be_bytes([frame[port], frame[port + 1]]))
+        };
+        let arrival = Arrival { source: socket(26, 34), destination: socket(30, 36) };
+        let udp_length = usize::from(u16::from_be_bytes([frame[38], frame[39]]));
+        if [67, 68, 4011].contains(&arrival.destination.port()) {
+            packets.push(Packet { number, arrival, payload: frame[42..34 + udp_length].to_vec() });
+        }
+    }
+    packets
+}
+
+/// The machine of the captures.
+pub fn machine(architecture: Architecture) -> Machine {
+    Machine {
+        mac: MacAddr([0x52, 0x54, 0x00, 0x99, 0x00, 0x01]),
+        address: Ipv4Addr::new(10, 99, 0, 168),
+        cluster: "lab".into(),
+        role: Role::Worker,
+        architecture,
+        version: "v1.13.0".into(),
+        schematic: None,
+        kernel_args: "".into(),
+        hostname: Some("worker-1".into()),
+        prefix_length: None,
+        gateway: None,
+        dns_servers: [Ipv4Addr::new(10, 99, 0, 53), Ipv4Addr::new(9, 9, 9, 9)].into(),
+        policy: BootPolicy::Auto,
+        site: Arc::new(Site { interface: "br0".into(), address: Ipv4Addr::new(10, 99, 0, 1) }),
+        source: Source { file: Path::new("lab.yaml").into(), line: 1 },
+    }
+}
+
+/// The server of the captures.
+pub fn server(mode: Mode) -> Server {
+    let last = if mode == Mode::Proxy { 2 } else { 1 };
+    let address = Ipv4Addr::new(10, 99, 0, last);
+    Server { address, prefix_length: 24, http_port: 8000, lease_seconds: 3600, mode }
+}
+
+/// A client's broadcast.
+pub fn broadcast() -> Arrival {
+    Arrival {
+        source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+        destination: SocketAddrV4::new(Ipv4Addr::BROADCAST, 67),
+    }
+}
+
+/// A message in words, one field or option a line.
+pub fn describe(message: &[u8]) -> String {
+    let mut text = String::new();
+    let ip = |range: std::ops::Range<usize>| Ipv4Addr::from(<[u8; 4]>::try_from(&message[range]).expect("four bytes"));
+    let string = |range: std::ops::Range<usize>| {
+        String::from_utf8_lossy(message[range].split(|&byte| byte == 0).next().unwrap()).into_owned()
+    };
+    let _ =
+        writeln!(text, "  xid {} flags {} hops {}", hex(&message[field::XID]), hex(&message[field::FLAGS]), message[3]);
+    let _ = writeln!(
+        text,
+        "  ciaddr {} yiaddr {} siaddr {} giaddr {}",
+        ip(field::CIADDR),
+        ip(field::YIADDR),
+        ip(field::SIADDR),
+        ip(field::GIADDR)
+    );
+    let _ = writeln!(text, "  chaddr {}", hex(&message[field::CHADDR]));
+    let _ = writeln!(text, "  sname {:?} file {:?}", string(field::SNAME), string(field::FILE));
+    for option in Options::new(message, field::OPTIONS..message.len()) {
+        let (number, value) = option.expect("a whole option");
+        let value = &message[value];
+        let _ = match number {
+            code::MESSAGE_TYPE => writeln!(text, "  option 53: {:?}", MessageType::from(value[0])),
+            code::PARAMETERS => writeln!(text, "  option 55: {value:?}"),
+            _ if value.len() > 3 && value.iter().all(|byte| (32..127).contains(byte)) => {
+                writeln!(text, "  option {number}: {:?}", String::from_utf8_lossy(value))
+            }
+            _ => writeln!(text, "  option {number}: {}", hex(value)),
+        };
+    }
+    text
+}
+
+/// Two digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

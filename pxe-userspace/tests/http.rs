@@ -1,0 +1,508 @@
+//! The boot HTTP server on loopback, asked by curl and by hand-made bytes.
+//!
+//! Machines have addresses of 127.0.0.0/8, so that a client can have a machine's address by binding to it.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail by panicking")]
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use pxe_common::MacAddr;
+use pxe_userspace::{
+    artifacts::Store,
+    boot::script::DiskRoute,
+    http::{Context, Metrics, Refused, bind, serve},
+    inventory::{Architecture, BootPolicy, Inventory, Machine, Role, Site, Source},
+    journal::{
+        BootEvent, EventKind, EventSink,
+        event::{ArtifactKind, Transport},
+        policy::PolicyBook,
+    },
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+const KERNEL: &str = "vmlinuz-v1.13.0-amd64";
+const NODE_1: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
+
+fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Machine> {
+    Arc::new(Machine {
+        mac: MacAddr([0x52, 0x54, 0, 0, 0, number]),
+        address: Ipv4Addr::new(127, 0, 0, 10 + number),
+        cluster: "lab".into(),
+        role: Role::Worker,
+        architecture,
+        version: "v1.13.0".into(),
+        schematic: None,
+        kernel_args: "talos.config.inline=a+b/c=  x".into(),
+        hostname: Some(format!("node-{number}").into()),
+        prefix_length: None,
+        gateway: None,
+        dns_servers: Arc::new([]),
+        policy,
+        site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
+        source: Source { file: Arc::from(Path::new("lab.yaml")), line: 1 },
+    })
+}
+
+/// A server with three machines (1 boots, 2 is arm64, 3 is held) and the files of a directory.
+struct Lab {
+    directory: tempfile::TempDir,
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    events: mpsc::Receiver<BootEvent>,
+    stop: Option<oneshot::Sender<()>>,
+    served: tokio::task::JoinHandle<()>,
+}
+
+/// A kernel whose every byte tells where it is.
+fn kernel() -> Vec<u8> {
+    (0..3_000_017u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+impl Lab {
+    fn start() -> Self {
+        Self::start_with(true)
+    }
+
+    fn start_with(check_source: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(KERNEL), kernel()).unwrap();
+        std::fs::write(directory.path().join("initramfs-v1.13.0-amd64.xz"), b"an initramfs").unwrap();
+        std::fs::write(directory.path().join("empty"), b"").unwrap();
+        let machines = vec![
+            machine(1, Architecture::Amd64, BootPolicy::Auto),
+            machine(2, Architecture::Arm64, BootPolicy::Auto),
+            machine(3, Architecture::Amd64, BootPolicy::Hold),
+        ];
+        let (sink, events) = EventSink::channel(1024);
+        let metrics = Arc::new(Metrics::default());
+        let context = Context {
+            inventory: Arc::new(ArcSwap::from_pointee(Inventory::new(machines))),
+            store: Arc::new(Store::new(directory.path().to_owned())),
+            events: sink,
+            policies: Arc::new(ArcSwap::from_pointee(PolicyBook::default())),
+            metrics: Arc::clone(&metrics),
+            check_source,
+            http_port: 8000,
+            disk_route: DiskRoute::Auto,
+        };
+        let listener = bind(Ipv4Addr::LOCALHOST, 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(serve(listener, Arc::new(context), async {
+            let _ = stopped.await;
+        }));
+        Self { directory, address, metrics, events, stop: Some(stop), served }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Sends the bytes from `source` and returns everything that comes back until the server closes.
+    async fn raw_from(&self, source: Ipv4Addr, request: &[u8]) -> Vec<u8> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        let mut stream = socket.connect(self.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.expect("no end came").unwrap();
+        answer
+    }
+
+    /// Status, head and body of a GET of machine 1.
+    async fn get(&self, path: &str) -> (u16, String, String) {
+        self.get_from(Ipv4Addr::new(127, 0, 0, 11), path).await
+    }
+
+    async fn get_from(&self, source: Ipv4Addr, path: &str) -> (u16, String, String) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let answer = String::from_utf8(self.raw_from(source, request.as_bytes()).await).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let length = format!("content-length: {}\r\n", body.len());
+        assert!(format!("{head}\r\n").to_lowercase().contains(&length), "no true Content-Length for {path}:\n{head}");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_owned(), body.to_owned())
+    }
+
+    async fn event(&mut self) -> EventKind {
+        let event = timeout(Duration::from_secs(20), self.events.recv()).await.expect("no event").unwrap();
+        assert_eq!(event.mac, NODE_1);
+        event.kind
+    }
+}
+
+/// Runs curl as machine 1 in the lab's directory; `None`, loudly, where there is no curl.
+async fn curl(lab: &Lab, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--max-time", "20", "--interface", "127.0.0.11"]);
+    command.args(arguments).current_dir(lab.directory.path());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
+    match output {
+        Ok(output) => {
+            assert!(output.status.success(), "curl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("SKIPPED: curl is not installed (apt-get install curl)");
+            None
+        }
+        Err(error) => panic!("curl: {error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_gets_files_whole_in_part_and_resumed() {
+    let mut lab = Lab::start();
+    let url = lab.url(&format!("/assets/{KERNEL}"));
+    let kernel = kernel();
+    let got = |name: &str| std::fs::read(lab.directory.path().join(name)).unwrap();
+
+    let Some(_) = curl(&lab, &["-o", "whole", &url]).await else { return };
+    assert!(got("whole") == kernel, "the file arrived changed");
+    curl(&lab, &["-o", "part", "-r", "1000-1999", &url]).await;
+    assert_eq!(got("part"), &kernel[1000..2000]);
+    curl(&lab, &["-o", "tail", "-r", "-17", &url]).await;
+    assert_eq!(got("tail"), &kernel[kernel.len() - 17..]);
+    std::fs::write(lab.directory.path().join("resumed"), &kernel[..1_234_567]).unwrap();
+    curl(&lab, &["-o", "resumed", "-C", "-", &url]).await;
+    assert!(got("resumed") == kernel, "the resumed file differs");
+    // Several ranges at once: all of it.
+    let status = curl(&lab, &["-o", "ranges", "-w", "%{http_code}", "-r", "0-1,5-6", &url]).await.unwrap();
+    assert_eq!((status.as_str(), got("ranges").len()), ("200", kernel.len()));
+    let status = curl(&lab, &["-o", "/dev/null", "-w", "%{http_code}", "-r", "9999999-", &url]).await.unwrap();
+    assert_eq!(status, "416");
+
+    let (artifact, transport) = (ArtifactKind::Kernel, Transport::Http);
+    let path: Arc<str> = format!("/assets/{KERNEL}").into();
+    assert_eq!(lab.event().await, EventKind::Requested { artifact, transport, path: path.clone() });
+    match lab.event().await {
+        EventKind::Done { artifact: ArtifactKind::Kernel, bytes, .. } => assert_eq!(bytes, kernel.len() as u64),
+        other => panic!("{other:?}"),
+    }
+    // The part in the middle was asked for, and did not make the kernel arrive.
+    assert!(matches!(lab.event().await, EventKind::Requested { .. }));
+    assert!(matches!(lab.event().await, EventKind::Requested { .. }));
+    assert!(matches!(lab.event().await, EventKind::Done { bytes: 17, .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_asks_for_heads_and_keeps_its_connection() {
+    let lab = Lab::start();
+    let url = lab.url(&format!("/assets/{KERNEL}"));
+    let Some(head) = curl(&lab, &["-I", &url]).await else { return };
+    for line in ["HTTP/1.1 200 OK\r\n", "Content-Length: 3000017\r\n", "Accept-Ranges: bytes\r\n", "ETag: \""] {
+        assert!(head.contains(line), "{line} in {head}");
+    }
+    let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    let (etag, modified) = (value("ETag: "), value("Last-Modified: "));
+
+    let written = "%{http_code} %{num_connects}\n";
+    let script = lab.url("/boot.ipxe");
+    let arguments = ["-o", "a", "-o", "b", "-o", "c", "-w", written, &url, &script, &url];
+    assert_eq!(curl(&lab, &arguments).await.unwrap(), "200 1\n200 0\n200 0\n");
+
+    for condition in [format!("If-None-Match: {etag}"), format!("If-Modified-Since: {modified}")] {
+        // The second URL shows that the connection is still in step after an answer without a body.
+        let arguments = ["-o", "/dev/null", "-o", "/dev/null", "-w", written, "-H", &condition, &url, &script];
+        assert_eq!(curl(&lab, &arguments).await.unwrap(), "304 1\n200 0\n", "{condition}");
+    }
+    let unmatched = ["-o", "/dev/null", "-w", written, "-H", "If-None-Match: \"other\"", &url];
+    assert_eq!(curl(&lab, &unmatched).await.unwrap(), "200 1\n");
+    let http_10 = ["-0", "-o", "old", "-w", written, &url];
+    assert_eq!(curl(&lab, &http_10).await.unwrap(), "200 1\n");
+    assert_eq!(std::fs::read(lab.directory.path().join("old")).unwrap().len(), 3_000_017);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn head_and_get_have_the_same_headers() {
+    let lab = Lab::start();
+    for path in ["/", "/boot.ipxe", "/boot/52:54:00:00:00:01.ipxe", "/nothing", "/assets/empty", "/assets/nothing"] {
+        let (_, get, _) = lab.get(path).await;
+        let request = format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let head = lab.raw_from(Ipv4Addr::new(127, 0, 0, 11), request.as_bytes()).await;
+        let without_date = |head: &str| -> Vec<String> {
+            head.trim_end().split("\r\n").filter(|line| !line.starts_with("Date:")).map(str::to_owned).collect()
+        };
+        assert_eq!(without_date(&String::from_utf8(head).unwrap()), without_date(&get), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn routes_answer_as_matchbox_does() {
+    let lab = Lab::start();
+    let boot = "#!ipxe\nchain ipxe?uuid=${uuid}&mac=${mac:hexhyp}&domain=${domain}&hostname=${hostname}\
+                &serial=${serial}&arch=${buildarch:uristring}\n";
+    let ipxe = "#!ipxe\nkernel /assets/vmlinuz-v1.13.0-amd64 initrd=initramfs.xz talos.platform=metal slab_nomerge pti=on \
+                console=tty0 consoleblank=0 printk.devkmsg=on init_on_alloc=1 nvme_core.io_timeout=4294967295 selinux=1 \
+                module.sig_enforce=1 proc_mem.force_override=never talos.config.inline=a+b/c= ${nothing} x\n\
+                initrd --name initramfs.xz /assets/initramfs-v1.13.0-amd64.xz\nboot\n";
+    for (path, status, body) in [
+        ("/", 200, "matchbox\n"),
+        ("/boot.ipxe", 200, boot),
+        ("/boot.ipxe.0", 200, boot),
+        ("/ipxe?uuid=&mac=52-54-00-00-00-01&domain=&hostname=&serial=&arch=x86%5F64", 200, ipxe),
+        ("/ipxe?mac=52:54:00:00:00:01", 200, ipxe),
+        ("/ipxe?mac=52%3a54%3A00:00:00:01&arch=i386", 200, ipxe),
+        ("/ipxe?mac=5254.0000.0001", 200, ipxe),
+        ("/ipxe?mac=525400000001&mac=52:54:00:00:00:02", 200, ipxe),
+        ("/ipxe?mac=52:54:00:00:00:99", 404, "404 page not found\n"),
+        ("/ipxe?mac=nonsense", 404, "404 page not found\n"),
+        ("/ipxe", 404, "404 page not found\n"),
+        ("/grub", 404, "404 page not found\n"),
+        ("/metadata?mac=52:54:00:00:00:99", 404, "404 page not found\n"),
+        ("/generic?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
+        ("/ignition?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
+        ("/cloud?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
+        ("/elsewhere", 404, "404 page not found\n"),
+        ("/assets/initramfs-v1.13.0-amd64.xz", 200, "an initramfs"),
+    ] {
+        let (got_status, _, got_body) = lab.get(path).await;
+        assert_eq!((got_status, got_body.as_str()), (status, body), "{path}");
+    }
+    let (_, head, metadata) = lab.get("/metadata?mac=52-54-00-00-00-01&foo=bar&evil=a%0aMAC=b").await;
+    assert!(head.contains("plain/text"), "{head}");
+    let expected = "ADDRESS=127.0.0.11\nARCHITECTURE=amd64\nCLUSTER=lab\nHOSTNAME=node-1\nMAC=52:54:00:00:00:01\n\
+                    REQUEST_QUERY_FOO=bar\nREQUEST_QUERY_MAC=52:54:00:00:00:01\n\
+                    REQUEST_RAW_QUERY=mac=52-54-00-00-00-01&foo=bar&evil=a%0aMAC=b\nVERSION=v1.13.0\n";
+    assert_eq!(metadata, expected);
+    let (_, _, grub) = lab.get("/grub?mac=52-54-00-00-00-01").await;
+    let kernel = "linuxefi \"(http,127.0.0.1:8000)/assets/vmlinuz-v1.13.0-amd64\" initrd=initramfs.xz ";
+    assert!(grub.starts_with("default=0\nfallback=1\ntimeout=1\nmenuentry ") && grub.contains(kernel), "{grub}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_are_for_their_own_machine() {
+    let mut lab = Lab::start();
+    let (status, _, script) = lab.get("/boot/52-54-00-00-00-01.ipxe").await;
+    assert_eq!(status, 200);
+    assert!(script.starts_with("#!ipxe\n") && script.contains("kernel http://127.0.0.1:8000/assets/"), "{script}");
+    let path: Arc<str> = "/boot/52-54-00-00-00-01.ipxe".into();
+    let (artifact, transport) = (ArtifactKind::Script, Transport::Http);
+    assert_eq!(lab.event().await, EventKind::Requested { artifact, transport, path });
+    assert!(matches!(lab.event().await, EventKind::Done { bytes, .. } if bytes == script.len() as u64));
+
+    let other = Ipv4Addr::new(127, 0, 0, 12);
+    for (refusals, path) in [
+        "/boot/52:54:00:00:00:01.ipxe",
+        "/ipxe?mac=52:54:00:00:00:01",
+        "/grub?mac=525400000001",
+        "/metadata?mac=525400000001",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (status, _, text) = lab.get_from(other, path).await;
+        assert_eq!(status, 403, "{path}");
+        assert_eq!(text, "asked from 127.0.0.12, but only 127.0.0.11 gets what is for 52:54:00:00:00:01\n");
+        assert!(matches!(lab.event().await, EventKind::Failed { .. }));
+        assert_eq!(lab.metrics.refusals(Refused::Source), refusals as u64 + 1);
+    }
+    // Anybody may have what is nobody's own.
+    assert_eq!(lab.get_from(other, "/boot.ipxe").await.0, 200);
+    assert_eq!(lab.get_from(other, "/assets/empty").await.0, 200);
+
+    // Another server gives the addresses: they say nothing.
+    let lab = Lab::start_with(false);
+    assert_eq!(lab.get_from(other, "/boot/52:54:00:00:00:01.ipxe").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn held_machines_and_wrong_firmware_are_told_so() {
+    let lab = Lab::start();
+    let held = Ipv4Addr::new(127, 0, 0, 13);
+    for path in ["/boot/52:54:00:00:00:03.ipxe", "/ipxe?mac=52:54:00:00:00:03"] {
+        let (status, _, script) = lab.get_from(held, path).await;
+        assert!(status == 200 && script.contains("sanboot") && !script.contains("kernel"), "{path}: {script}");
+    }
+    assert_eq!(lab.get_from(held, "/grub?mac=52:54:00:00:00:03").await.0, 404);
+    for (machine, arch, is_wrong) in [(1, "arm64", true), (2, "x86_64", true), (2, "arm64", false), (1, "", false)] {
+        let source = Ipv4Addr::new(127, 0, 0, 10 + machine);
+        let (_, _, script) = lab.get_from(source, &format!("/ipxe?mac=52540000000{machine}&arch={arch}")).await;
+        assert_eq!(script.contains(":wrong_architecture"), is_wrong, "{machine} {arch}: {script}");
+        assert_eq!(script.contains("\nkernel "), !is_wrong, "{machine} {arch}: {script}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_outside_the_directory_is_served() {
+    let lab = Lab::start();
+    std::os::unix::fs::symlink("/etc/passwd", lab.directory.path().join("link")).unwrap();
+    for (path, expected) in [
+        ("/assets/../../../etc/passwd", 403),
+        ("/assets/%2e%2e/%2e%2e/etc/passwd", 403),
+        ("/assets/..%2f..%2fetc%2fpasswd", 403),
+        ("/assets/link", 403),
+        ("/assets/a%00b", 403),
+        ("/assets//etc/passwd", 404),
+        ("/assets/", 404),
+    ] {
+        assert_eq!(lab.get(path).await.0, expected, "{path}");
+    }
+    assert_eq!(lab.metrics.refusals(Refused::Path), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_by_hand() {
+    let lab = Lab::start();
+    let source = Ipv4Addr::new(127, 0, 0, 11);
+    for (request, statuses) in [
+        // Pipelined, the last without keep-alive.
+        (
+            "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /assets/empty HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+            "200 200 200",
+        ),
+        // A body is read and left behind.
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.0\r\n\r\n", "405 200"),
+        ("POST /assets/empty HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.0\r\n\r\n", "405 200"),
+        // What could hide a request ends the connection.
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.0\r\n\r\n", "411"),
+        ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "400"),
+        ("\x16\x03\x01", "400"),
+        ("GET / HTTP/1.1\r\n\r\n", "400"),
+    ] {
+        // The client says that it has no more to say, so that an incomplete request ends at once.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        let mut stream = socket.connect(lab.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await.expect("no end came").unwrap();
+        let statuses_in = answer.split("HTTP/1.1 ").filter(|part| part.starts_with(|c: char| c.is_ascii_digit()));
+        let got: Vec<&str> = statuses_in.map(|part| &part[..3]).collect();
+        assert_eq!(got.join(" "), statuses, "{request:?}\n{answer}");
+    }
+
+    let mut stream = TcpStream::connect(lab.address).await.unwrap();
+    let request =
+        b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"x").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_shrinks_breaks_the_connection_and_says_why() {
+    let mut lab = Lab::start();
+    let path = lab.directory.path().join("vmlinuz-big");
+    std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, 11), 0).into()).unwrap();
+    let mut stream = socket.connect(lab.address).await.unwrap();
+    stream.write_all(b"GET /assets/vmlinuz-big HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut some = [0; 1000];
+    stream.read_exact(&mut some).await.unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(1000).unwrap();
+    let mut rest = Vec::new();
+    let _ = timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await.expect("no end came");
+    assert!(rest.len() < 1 << 30);
+    assert!(matches!(lab.event().await, EventKind::Requested { .. }));
+    match lab.event().await {
+        EventKind::Failed { reason, bytes, .. } => assert!(reason.contains("shortened") && bytes > 0, "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_lets_transfers_end_and_closes_idle_connections() {
+    let mut lab = Lab::start();
+    let mut idle = TcpStream::connect(lab.address).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut busy = TcpStream::connect(lab.address).await.unwrap();
+    let path = lab.directory.path().join("big");
+    std::fs::File::create(&path).unwrap().set_len(64 << 20).unwrap();
+    busy.write_all(b"GET /assets/big HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut first = [0; 1];
+    busy.read_exact(&mut first).await.unwrap();
+    idle.read_exact(&mut first).await.unwrap();
+    lab.stop.take().unwrap().send(()).unwrap();
+    let mut rest = Vec::new();
+    timeout(Duration::from_secs(20), idle.read_to_end(&mut rest))
+        .await
+        .expect("the idle connection stays open")
+        .unwrap();
+    rest.clear();
+    timeout(Duration::from_secs(20), busy.read_to_end(&mut rest)).await.expect("no end came").unwrap();
+    assert!(rest.len() > 64 << 20, "the transfer was broken off after {} bytes", rest.len());
+    timeout(Duration::from_secs(20), &mut lab.served).await.expect("the server goes on").unwrap();
+    assert!(TcpStream::connect(lab.address).await.is_err());
+}
+
+/// Runs a property of a lab whose server stays the same through all cases.
+fn property<S: Strategy>(cases: u32, strategy: &S, check: impl Fn(&tokio::runtime::Runtime, &Lab, S::Value)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let lab = runtime.block_on(async { Lab::start() });
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let run = |value| {
+        check(&runtime, &lab, value);
+        Ok(())
+    };
+    runner.run(strategy, run).unwrap();
+}
+
+#[test]
+fn any_range_gives_exactly_those_bytes() {
+    let kernel = kernel();
+    let length = kernel.len();
+    property(64, &(0..length + 10, 0..length + 10), |runtime, lab, (first, last)| {
+        let request = format!(
+            "GET /assets/{KERNEL} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nRange: bytes={first}-{last}\r\n\r\n"
+        );
+        let answer = runtime.block_on(lab.raw_from(Ipv4Addr::LOCALHOST, request.as_bytes()));
+        let split = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&answer[..split]);
+        let body = &answer[split + 4..];
+        let (status, expected) = match (first <= last, first < length) {
+            (false, _) => ("200", &kernel[..]),
+            (true, true) => ("206", &kernel[first..length.min(last + 1)]),
+            (true, false) => ("416", &kernel[..0]),
+        };
+        assert_eq!(&head[9..12], status, "{first}-{last}");
+        assert!(body == expected, "{first}-{last}: {} bytes", body.len());
+    });
+}
+
+#[test]
+fn arbitrary_bytes_neither_hang_nor_harm() {
+    let piece = prop_oneof![
+        Just(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        Just(b"HEAD /assets/empty HTTP/1.1\r\nHost: x\r\n".to_vec()),
+        Just(b"Content-Length: 5\r\n\r\n".to_vec()),
+        Just(b"\r\n".to_vec()),
+        prop::collection::vec(any::<u8>(), 0..300),
+    ];
+    property(256, &prop::collection::vec(piece, 0..8), |runtime, lab, pieces| {
+        runtime.block_on(async {
+            let mut stream = TcpStream::connect(lab.address).await.unwrap();
+            // The server may have hung up already, which is its right.
+            let _ = stream.write_all(&pieces.concat()).await;
+            let _ = stream.shutdown().await;
+            let mut answer = Vec::new();
+            let end = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+            assert!(end.is_ok(), "the connection stays open");
+            assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "), "{}", answer.escape_ascii());
+            assert_eq!(lab.get("/").await.0, 200, "the server no longer answers");
+        });
+    });
+}

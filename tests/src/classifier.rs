@@ -1,0 +1,217 @@
+//! The XDP program in the kernel: frames go through it by `BPF_PROG_TEST_RUN`, no link needed.
+
+use std::{env, net::Ipv4Addr, os::fd::AsRawFd as _, path::PathBuf, process::Command, thread, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use aya::{
+    Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
+    maps::{Array, HashMap, MapData, PerCpuArray, XskMap},
+    programs::Xdp,
+};
+use nix::sched::{CloneFlags, unshare};
+use pxe_common::{
+    Action, Counter, MacAddr, MachineKey, MachineState, Settings, layout,
+    testing::{FrameBuilder, KNOWN, Rules, SERVER, UNKNOWN},
+};
+use xdp::{
+    RingConfigBuilder, Umem,
+    nic::NicIndex,
+    socket::{XdpSocket, XdpSocketBuilder},
+    umem::UmemCfgBuilder,
+};
+
+/// The environment variable that names another object to test than the checked-in one.
+pub const OBJECT_VARIABLE: &str = "PXED_BPF_OBJECT";
+
+const QUEUE: u32 = 0;
+
+/// The loaded program, its maps, and an AF_XDP socket that a redirect can reach.
+pub struct Classifier {
+    ebpf: Ebpf,
+    socket: XdpSocket,
+}
+
+impl Classifier {
+    /// Loads the checked-in object, or the one that [`OBJECT_VARIABLE`] names, with room for a full fleet.
+    ///
+    /// # Errors
+    ///
+    /// The object cannot be read, the verifier refuses it, or there is no right to create a network namespace,
+    /// a veth pair or a socket.
+    pub fn load() -> Result<Self> {
+        let path = env::var_os(OBJECT_VARIABLE)
+            .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../pxe-ebpf/pxed.bpf.o")), Into::into);
+        let mut ebpf = EbpfLoader::new().load_file(&path).with_context(|| format!("{}", path.display()))?;
+        let program: &mut Xdp =
+            ebpf.program_mut(layout::PROGRAM).context("the object has no program `pxed`")?.try_into()?;
+        program.load().context("the verifier refuses the program")?;
+        Ok(Self { ebpf, socket: bind_socket()? })
+    }
+
+    /// Makes the maps what the model of the maps on the host is at its beginning.
+    ///
+    /// # Errors
+    ///
+    /// A map is missing or has another layout than `pxe_common::layout` says.
+    pub fn prepare(&mut self, rules: Rules) -> Result<()> {
+        self.machines()?.insert(MachineKey::from(KNOWN), MachineState::default(), 0)?;
+        let mut servers: HashMap<_, [u8; 4], u8> = self.map(layout::SERVERS)?.try_into()?;
+        servers.insert(SERVER.octets(), 1, 0)?;
+        self.set(rules.settings)?;
+        let socket = self.socket.as_raw_fd();
+        let mut sockets: XskMap<_> = self.map(layout::XSKS)?.try_into()?;
+        if rules.no_socket {
+            // An empty slot cannot be emptied once more.
+            let _ = sockets.unset(QUEUE);
+        } else {
+            sockets.set(QUEUE, socket, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Lets one frame through the program.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to run it: it takes no frame below 14 bytes.
+    pub fn run(&self, frame: &[u8]) -> Result<Action> {
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
+        // linux/bpf.h: enum xdp_action
+        match self.program()?.test_run(options)?.return_value {
+            1 => Ok(Action::Drop),
+            2 => Ok(Action::Pass),
+            4 => Ok(Action::Redirect),
+            other => bail!("the program returned {other}"),
+        }
+    }
+
+    /// Every counter, summed over the CPUs, in the order of [`Counter::ALL`].
+    ///
+    /// # Errors
+    ///
+    /// The map is missing or too small.
+    pub fn counters(&self) -> Result<Vec<u64>> {
+        let map = self.ebpf.map(layout::COUNTERS).context("no map COUNTERS")?;
+        let counters: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
+        Counter::ALL.iter().map(|&counter| Ok(counters.get(&(counter as u32), 0)?.iter().sum())).collect()
+    }
+
+    /// Adds machines until there are `count` of them.
+    ///
+    /// # Errors
+    ///
+    /// The map is full.
+    pub fn fill(&mut self, count: u32) -> Result<()> {
+        let mut machines = self.machines()?;
+        for index in 1..count {
+            let [a, b, c, d] = index.to_be_bytes();
+            machines.insert(MachineKey::from(MacAddr([0x02, 0, a, b, c, d])), MachineState::default(), 0)?;
+        }
+        Ok(())
+    }
+
+    /// The time that the program takes for this frame: the mean of `repeat` runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub fn time(&self, frame: &[u8], repeat: u32) -> Result<Duration> {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        Ok(self.program()?.test_run(options)?.duration)
+    }
+
+    fn set(&mut self, settings: Settings) -> Result<()> {
+        let mut map: Array<_, Settings> = self.map(layout::SETTINGS)?.try_into()?;
+        Ok(map.set(0, settings, 0)?)
+    }
+
+    fn machines(&mut self) -> Result<HashMap<&mut MapData, MachineKey, MachineState>> {
+        Ok(self.map(layout::MACHINES)?.try_into()?)
+    }
+
+    fn map(&mut self, name: &str) -> Result<&mut aya::maps::Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("the object has no map {name}"))
+    }
+
+    fn program(&self) -> Result<&Xdp> {
+        Ok(self.ebpf.program(layout::PROGRAM).context("the object has no program `pxed`")?.try_into()?)
+    }
+}
+
+/// An AF_XDP socket on one end of a veth pair, in a network namespace that lives as long as the socket.
+///
+/// Nothing is ever received from it, so its rings and its memory need not stay mapped here.
+fn bind_socket() -> Result<XdpSocket> {
+    // The namespace is the thread's: it must not become that of the caller.
+    let bound = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).context("no network namespace")?;
+        ip("link add ebpf0 type veth peer name ebpf1")?;
+        ip("link set ebpf0 up")?;
+        let interface = NicIndex::lookup_by_name(c"ebpf0")?.context("the veth pair has no ebpf0")?;
+        let umem = Umem::map(UmemCfgBuilder { frame_count: 64, ..UmemCfgBuilder::default() }.build()?)?;
+        let rings = RingConfigBuilder { rx_count: 64, tx_count: 0, fill_count: 64, completion_count: 64 }.build()?;
+        let mut builder = XdpSocketBuilder::new()?;
+        let (_rings, mut flags) = builder.build_wakable_rings(&umem, rings)?;
+        flags.force_copy();
+        Ok(builder.bind(interface, QUEUE, flags)?)
+    });
+    bound.join().map_err(|_| anyhow!("the thread that binds the socket panicked"))?
+}
+
+fn ip(arguments: &str) -> Result<()> {
+    let output = Command::new("ip").args(arguments.split(' ')).output().context("ip(8), of iproute2")?;
+    ensure!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+/// How long the program takes for one kind of frame.
+#[derive(Clone, Debug)]
+pub struct Measurement {
+    /// The kind.
+    pub name: &'static str,
+    /// The mean of a run, in nanoseconds: the best of several rounds, since a busy machine only adds.
+    pub nanoseconds: u64,
+}
+
+/// Measures the program with this many machines in its map, by `repeat` runs a kind of frame.
+///
+/// # Errors
+///
+/// As [`Classifier::load`] and [`Classifier::fill`].
+pub fn measure(machines: u32, repeat: u32) -> Result<Vec<Measurement>> {
+    const ROUNDS: u32 = 20;
+
+    let mut classifier = Classifier::load()?;
+    // A bucket that works but never runs empty.
+    let settings = Settings { refill_ns: 1, tolerance_ns: u64::from(u32::MAX), ..Settings::default() };
+    classifier.prepare(Rules { settings, no_socket: false })?;
+    classifier.fill(machines)?;
+
+    let frame = FrameBuilder::default;
+    let unicast = FrameBuilder {
+        ethernet_destination: MacAddr([2, 0, 0, 0, 0, 1]),
+        source: Ipv4Addr::new(10, 0, 0, 77),
+        destination: SERVER,
+        ..frame()
+    };
+    let kinds = [
+        ("known machine, broadcast, redirected", Counter::Redirected, frame()),
+        ("known machine, unicast to us, redirected", Counter::Redirected, unicast),
+        ("unknown machine, passed", Counter::UnknownPassed, FrameBuilder { chaddr: UNKNOWN, ..frame() }),
+        ("TCP", Counter::NotUdp, FrameBuilder { protocol: 6, ..frame() }),
+        ("UDP to another port", Counter::OtherPort, FrameBuilder { ports: (53, 53), ..frame() }),
+        ("ARP", Counter::NotIpv4, FrameBuilder { ethertype: 0x0806, ..frame() }),
+    ];
+    let mut measurements = Vec::new();
+    for (name, expected, builder) in kinds {
+        let frame = builder.build();
+        let before = classifier.counters()?;
+        let times: Result<Vec<Duration>> = (0..ROUNDS).map(|_| classifier.time(&frame, repeat)).collect();
+        let after = classifier.counters()?;
+        let counted = after[expected as usize] - before[expected as usize];
+        ensure!(counted == u64::from(repeat) * u64::from(ROUNDS), "{name}: counted {counted} times");
+        let best = times?.into_iter().min().unwrap_or_default();
+        measurements.push(Measurement { name, nanoseconds: u64::try_from(best.as_nanos())? });
+    }
+    Ok(measurements)
+}

@@ -1,0 +1,195 @@
+//! Machines with real firmware, in QEMU.
+//!
+//! Emulated, not virtualized: OVMF's KVM path is not to be had everywhere, and emulation is quick
+//! enough. On a quiet machine a guest takes some ten seconds to Linux' userspace.
+
+use std::{env, path::PathBuf, time::Duration};
+
+use anyhow::{Context, ensure};
+
+use crate::{
+    Bridged, Process,
+    assets::{Architecture, Edition, installed, unpacked},
+    initramfs::MARKER,
+    requires::{self, Skip},
+};
+
+/// Set to 1, tests with guests are skipped.
+pub const QUICK: &str = "PXED_TESTS_QUICK";
+
+/// How long a boot may take on a busy machine.
+const BOOT: Duration = Duration::from_secs(150);
+
+/// What firmware writes that has tried everything.
+const GIVEN_UP: [&str; 2] = ["No bootable device", "UEFI Interactive Shell"];
+
+/// What a guest starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// OVMF, PXE over IPv4.
+    UefiX64(Edition),
+    /// OVMF, HTTP boot over IPv4; PXE is switched off.
+    UefiHttpX64(Edition),
+    /// SeaBIOS with iPXE as the network card's option ROM: 1.0.0 installed, 1.21.1 newer.
+    Bios(Edition),
+    /// AAVMF, PXE over IPv4.
+    UefiArm64,
+}
+
+/// A running guest, ended when it is dropped.
+#[derive(Debug)]
+pub struct Guest {
+    /// QEMU; its output is the serial console.
+    pub console: Process,
+}
+
+/// What the tiny system of [`crate::initramfs`] said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The kernel's command line, byte for byte.
+    pub cmdline: String,
+    /// The network card's address.
+    pub mac: String,
+    /// The interface's IPv4 address with its prefix length, as the DHCP client left it.
+    pub interface: String,
+    /// The lease's `ADDRESS/MASK router=… dns=… hostname=… server=… seconds=…`.
+    pub lease: String,
+}
+
+impl Guest {
+    /// Powers a machine on whose card has this MAC, plugged into the switch.
+    ///
+    /// # Errors
+    ///
+    /// [`Skip`] when QEMU or the firmware is not there, or guests are left out ([`QUICK`]).
+    pub fn power_on(network: &Bridged, firmware: Firmware, mac: &str) -> anyhow::Result<Self> {
+        if env::var_os(QUICK).is_some_and(|value| value == "1") {
+            return Err(Skip("guests in QEMU are left out".to_owned()).into());
+        }
+        let (program, machine) = machine(firmware)?;
+        requires::tools(&[program])?;
+        let tap = network.tap()?;
+        let mut command = network.net.command(program);
+        command.args(machine);
+        command.args([
+            "-nodefaults",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-no-reboot",
+            "-serial",
+            "stdio",
+            "-m",
+            "512",
+        ]);
+        command.arg("-netdev").arg(format!("tap,id=n0,ifname={tap},script=no,downscript=no"));
+        command.arg("-device").arg(format!("{},netdev=n0,mac={mac},bootindex=0", card(firmware)?));
+        Ok(Self { console: Process::spawn(&format!("{firmware:?}"), &mut command)? })
+    }
+
+    /// Waits until the tiny system has said everything.
+    ///
+    /// # Errors
+    ///
+    /// When the time is up or the guest ended before; with the console's last lines.
+    pub fn report(&self) -> anyhow::Result<Report> {
+        self.wait_for_line(&format!("{MARKER} done"))?;
+        let console = self.console.output();
+        Ok(Report {
+            cmdline: field(&console, "cmdline")?,
+            mac: field(&console, "mac")?,
+            interface: field(&console, "interface")?,
+            lease: field(&console, "lease")?,
+        })
+    }
+
+    /// Waits until the console shows a line with this text.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::report`], and at once when the firmware gives up.
+    pub fn wait_for_line(&self, text: &str) -> anyhow::Result<String> {
+        let mut patterns = vec![text];
+        patterns.extend(GIVEN_UP);
+        let line = self.console.wait_for_any(&patterns, BOOT)?;
+        ensure!(line.contains(text), "the firmware found nothing to boot:\n{}", self.console.last_lines());
+        Ok(line)
+    }
+}
+
+fn field(console: &str, name: &str) -> anyhow::Result<String> {
+    let start = format!("{MARKER} {name}=");
+    let value = console.lines().find_map(|line| line.strip_prefix(&start));
+    let value = value.with_context(|| format!("the guest did not say {name}:\n{console}"))?;
+    ensure!(!value.is_empty(), "the guest has no {name}:\n{console}");
+    Ok(value.trim_end_matches('\r').to_owned())
+}
+
+/// QEMU's program for the firmware, and the arguments that make the machine around it.
+fn machine(firmware: Firmware) -> anyhow::Result<(&'static str, Vec<String>)> {
+    let (program, arguments): (_, &[&str]) = match firmware {
+        // Without `-cpu max` OVMF 2025.02 finds no random numbers and sends no DHCP at all.
+        Firmware::UefiX64(_) => ("qemu-system-x86_64", &["-machine", "q35,accel=tcg", "-cpu", "max"]),
+        Firmware::UefiHttpX64(_) => (
+            "qemu-system-x86_64",
+            &[
+                "-machine",
+                "q35,accel=tcg",
+                "-cpu",
+                "max",
+                "-fw_cfg",
+                "name=opt/org.tianocore/IPv4PXESupport,string=n",
+                "-fw_cfg",
+                "name=opt/org.tianocore/IPv6PXESupport,string=n",
+            ],
+        ),
+        Firmware::Bios(_) => ("qemu-system-x86_64", &["-machine", "pc,graphics=off,accel=tcg", "-cpu", "max"]),
+        Firmware::UefiArm64 => ("qemu-system-aarch64", &["-machine", "virt,accel=tcg", "-cpu", "cortex-a57"]),
+    };
+    let mut arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    if let Some((code, variables)) = flash(firmware)? {
+        arguments.push("-drive".to_owned());
+        arguments.push(format!("if=pflash,format=raw,unit=0,readonly=on,file={}", code.display()));
+        arguments.push("-drive".to_owned());
+        arguments.push(format!("if=pflash,format=raw,unit=1,snapshot=on,file={}", variables.display()));
+    }
+    Ok((program, arguments))
+}
+
+/// The firmware's code and its variables; none for SeaBIOS, which is QEMU's own.
+fn flash(firmware: Firmware) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+    Ok(match firmware {
+        Firmware::UefiX64(Edition::Installed) | Firmware::UefiHttpX64(Edition::Installed) => Some((
+            installed("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd")?,
+            installed("ovmf", "/usr/share/OVMF/OVMF_VARS_4M.fd")?,
+        )),
+        Firmware::UefiX64(Edition::Newer) | Firmware::UefiHttpX64(Edition::Newer) => {
+            let directory = unpacked("ovmf", Architecture::Amd64)?.join("usr/share/OVMF");
+            Some((directory.join("OVMF_CODE_4M.fd"), directory.join("OVMF_VARS_4M.fd")))
+        }
+        Firmware::UefiArm64 => Some((
+            installed("qemu-efi-aarch64", "/usr/share/AAVMF/AAVMF_CODE.fd")?,
+            installed("qemu-efi-aarch64", "/usr/share/AAVMF/AAVMF_VARS.fd")?,
+        )),
+        Firmware::Bios(_) => {
+            installed("seabios", "/usr/share/seabios/bios-256k.bin")?;
+            None
+        }
+    })
+}
+
+/// QEMU's network card with its option ROM. UEFI has a driver of its own and is given none.
+fn card(firmware: Firmware) -> anyhow::Result<String> {
+    let rom = match firmware {
+        Firmware::UefiX64(_) | Firmware::UefiHttpX64(_) | Firmware::UefiArm64 => {
+            return Ok("virtio-net-pci,romfile=".to_owned());
+        }
+        Firmware::Bios(Edition::Installed) => installed("ipxe-qemu", "/usr/lib/ipxe/qemu/pxe-virtio.rom")?,
+        Firmware::Bios(Edition::Newer) => {
+            unpacked("ipxe-qemu", Architecture::Amd64)?.join("usr/share/qemu/pxe-virtio.rom")
+        }
+    };
+    // SeaBIOS does not start the ROM, which names the modern device, for a transitional card.
+    Ok(format!("virtio-net-pci-non-transitional,romfile={}", rom.display()))
+}

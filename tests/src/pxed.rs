@@ -1,0 +1,208 @@
+//! A running `pxed`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use tempfile::TempDir;
+
+use crate::{Namespace, Process, build};
+
+/// The admin listener, on the loopback interface of the server's namespace.
+pub const ADMIN: &str = "127.0.0.1:8001";
+
+/// How long a start may take on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// One `pxed run`, ended when it is dropped.
+#[derive(Debug)]
+pub struct Pxed<'n> {
+    namespace: &'n Namespace,
+    /// The process itself, with what it logs.
+    pub process: Process,
+    directory: TempDir,
+}
+
+/// Every sample of `/metrics`, by its name with its labels: `pxed_x{a="b"}`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics(BTreeMap<String, f64>);
+
+impl<'n> Pxed<'n> {
+    /// Starts `pxed run` in the namespace with this cluster spec and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be built, ends, or does not become ready; with its last lines.
+    pub fn start(namespace: &'n Namespace, spec: &str, artifacts: &Path, extra: &[&str]) -> anyhow::Result<Self> {
+        let mut pxed = Self::launch(namespace, spec, artifacts, extra)?;
+        pxed.wait_until_ready()?;
+        Ok(pxed)
+    }
+
+    /// Starts it and does not wait, for tests in which it is to fail.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be built or started.
+    pub fn launch(namespace: &'n Namespace, spec: &str, artifacts: &Path, extra: &[&str]) -> anyhow::Result<Self> {
+        let directory = TempDir::new()?;
+        fs::write(directory.path().join("cluster.yaml"), spec)?;
+        let process = Process::spawn("pxed", &mut run(namespace, directory.path(), artifacts, extra)?)?;
+        Ok(Self { namespace, process, directory })
+    }
+
+    /// Starts another one in its place: the same spec, the same state. The one before must have ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_again(&mut self, artifacts: &Path, extra: &[&str]) -> anyhow::Result<()> {
+        self.process = Process::spawn("pxed", &mut run(self.namespace, self.directory.path(), artifacts, extra)?)?;
+        self.wait_until_ready()
+    }
+
+    /// Puts another cluster spec in place of the one it runs with, in one step.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn rewrite_spec(&self, spec: &str) -> anyhow::Result<()> {
+        let next = self.directory.path().join("next");
+        fs::write(&next, spec)?;
+        fs::rename(next, self.spec_path()).context("cannot replace the cluster spec")
+    }
+
+    /// The cluster spec's file.
+    #[must_use]
+    pub fn spec_path(&self) -> PathBuf {
+        self.directory.path().join("cluster.yaml")
+    }
+
+    /// GETs a path of the admin listener.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers, or not with 200.
+    pub fn admin(&self, path: &str) -> anyhow::Result<String> {
+        let (status, body) = self.namespace.http_get(&format!("http://{ADMIN}{path}"))?;
+        ensure!(status == 200, "GET {path}: {status}: {body}");
+        Ok(body)
+    }
+
+    /// `GET /metrics`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::admin`].
+    pub fn metrics(&self) -> anyhow::Result<Metrics> {
+        Ok(Metrics::parse(&self.admin("/metrics")?))
+    }
+
+    /// `GET /api/v1/machines`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::admin`], and when it is not JSON.
+    pub fn machines(&self) -> anyhow::Result<serde_json::Value> {
+        serde_json::from_str(&self.admin("/api/v1/machines")?).context("GET /api/v1/machines")
+    }
+
+    /// `GET /api/v1/machines/{mac}`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::admin`], and when it is not JSON.
+    pub fn machine(&self, mac: &str) -> anyhow::Result<serde_json::Value> {
+        let path = format!("/api/v1/machines/{mac}");
+        serde_json::from_str(&self.admin(&path)?).with_context(|| format!("GET {path}"))
+    }
+
+    /// Asks again and again until `holds` says yes, for what has no event to wait for.
+    ///
+    /// # Errors
+    ///
+    /// When the time is up; `what` stands in the message, with the last lines of the log.
+    pub fn eventually(
+        &self,
+        what: &str,
+        within: Duration,
+        mut holds: impl FnMut(&Self) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + within;
+        while !holds(self)? {
+            if Instant::now() >= deadline {
+                bail!("{what}: not within {} s. pxed's last lines:\n{}", within.as_secs(), self.process.last_lines());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START;
+        loop {
+            if matches!(self.namespace.http_get(&format!("http://{ADMIN}/readyz")), Ok((200, _))) {
+                return Ok(());
+            }
+            let running = self.process.is_running()?;
+            if !running || Instant::now() >= deadline {
+                let problem = if running { "is not ready" } else { "ended" };
+                // Its last words are in the pipe still.
+                let _ = self.process.wait(Duration::from_secs(1));
+                bail!("pxed {problem}. Its last lines:\n{}", self.process.last_lines());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn run(namespace: &Namespace, directory: &Path, artifacts: &Path, extra: &[&str]) -> anyhow::Result<Command> {
+    let binary = build::pxed()?;
+    let mut command = namespace.command(binary.to_str().context("the path of pxed is not UTF-8")?);
+    command.args(["run", "--admin", ADMIN, "--cluster"]).arg(directory.join("cluster.yaml"));
+    command.arg("--artifacts").arg(artifacts).arg("--state").arg(directory.join("state")).args(extra);
+    Ok(command)
+}
+
+impl Metrics {
+    /// Reads the Prometheus text format.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())
+    }
+
+    /// The sum of the samples of this name whose labels hold every one of `labels` (`verdict="pass"`).
+    /// Zero where there is none.
+    #[must_use]
+    pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+        let matches = |sample: &str| {
+            let (sample_name, sample_labels) = sample.split_once('{').unwrap_or((sample, ""));
+            sample_name == name && labels.iter().all(|label| sample_labels.contains(label))
+        };
+        self.0.iter().filter(|(sample, _)| matches(sample)).map(|(_, value)| value).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_summed_over_the_labels_that_are_not_asked_for() {
+        let metrics =
+            Metrics::parse("# TYPE a counter\na{x=\"1\",y=\"1\"} 2\na{x=\"1\",y=\"2\"} 3\na{x=\"2\"} 7\nab 1\n# EOF\n");
+        assert_eq!(metrics.sum("a", &["x=\"1\""]), 5.0);
+        assert_eq!(metrics.sum("a", &[]), 12.0);
+        assert_eq!(metrics.sum("none", &[]), 0.0);
+    }
+}

@@ -1,0 +1,81 @@
+//! What a test needs of the machine that it runs on.
+
+use std::{env, fmt, path::PathBuf};
+
+/// The error of a test that cannot run here. [`crate::suite`] counts such a test as skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip(pub String);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+/// Namespaces, taps and BPF programs need root.
+///
+/// # Errors
+///
+/// [`Skip`] when we are not root.
+pub fn root() -> Result<(), Skip> {
+    if nix::unistd::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(Skip("needs root: network namespaces, XDP; `cargo xtask test` asks for it".to_owned()))
+    }
+}
+
+/// Programs that must be found in PATH, or in the sbin directories that some users' PATH lacks.
+///
+/// # Errors
+///
+/// [`Skip`] names every program that is missing and the Debian package that has it.
+pub fn tools(programs: &[&str]) -> Result<(), Skip> {
+    let missing: Vec<_> = programs.iter().filter(|program| find(program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<_> = missing.iter().map(|program| format!("{program} (package {})", package_of(program))).collect();
+    Err(Skip(format!("not installed: {}", list.join(", "))))
+}
+
+/// Where a program is.
+#[must_use]
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/lib/systemd"].map(PathBuf::from))
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// The Debian package of each program that the tests use.
+fn package_of(program: &str) -> &str {
+    match program {
+        "ip" | "bridge" => "iproute2",
+        "qemu-system-x86_64" => "qemu-system-x86",
+        "qemu-system-aarch64" => "qemu-system-arm",
+        "dnsmasq" => "dnsmasq-base",
+        "kea-dhcp4" => "kea-dhcp4-server",
+        "perfdhcp" => "kea-admin",
+        "dhclient" => "isc-dhcp-client",
+        "dhcrelay" => "isc-dhcp-relay",
+        "systemd-networkd" => "systemd",
+        "xz" => "xz-utils",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_tool_is_named_with_its_package() {
+        assert_eq!(tools(&["sh"]), Ok(()));
+        let Skip(reason) = tools(&["sh", "no-such-tool"]).unwrap_err();
+        assert_eq!(reason, "not installed: no-such-tool (package no-such-tool)");
+    }
+}

@@ -1,0 +1,36 @@
+//! A test binary whose tests may find out only when they run that they cannot run here.
+
+use std::{env, process::ExitCode};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::requires::Skip;
+
+/// Set to 1 (CI does), a test that cannot run fails.
+pub const REQUIRE_ALL: &str = "PXED_TESTS_REQUIRE_ALL";
+
+/// One test. It fails by an error or a panic; an error that holds a [`Skip`] skips it, loudly.
+#[must_use]
+pub fn test(name: &str, run: fn() -> anyhow::Result<()>) -> Trial {
+    let shown = name.to_owned();
+    Trial::ignorable_test(name, move || match run() {
+        Ok(()) => Ok(Completion::Completed),
+        Err(error) => match error.downcast_ref::<Skip>() {
+            Some(skip) if !require_all() => {
+                eprintln!("SKIPPED {shown}: {skip}");
+                Ok(Completion::ignored_with(skip))
+            }
+            _ => Err(Failed::from(format!("{error:#}"))),
+        },
+    })
+}
+
+/// Runs the tests as the command line says; the same options as `cargo test`'s own harness.
+#[must_use]
+pub fn main(tests: Vec<Trial>) -> ExitCode {
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+fn require_all() -> bool {
+    env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1")
+}

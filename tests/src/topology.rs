@@ -1,0 +1,99 @@
+//! Namespaces wired together.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::Namespace;
+
+/// The interface of the server and of every client, each in its own namespace.
+pub const INTERFACE: &str = "eth0";
+
+/// A switch with a server and clients plugged in, each in a namespace of its own.
+///
+/// ```text
+///   server: eth0 ──┐                 ┌── eth0 :client 0
+///                  ├── net: br0 ─────┼── eth0 :client 1
+///                  │    │            └── …
+///                      taps: QEMU runs in `net`
+/// ```
+#[derive(Debug)]
+pub struct Bridged {
+    /// Where the server runs; its `eth0` has the address.
+    pub server: Namespace,
+    /// Their `eth0` is up and has no address.
+    pub clients: Vec<Namespace>,
+    /// The switch: bridge `br0`, the other ends of the veth pairs, the taps.
+    pub net: Namespace,
+    ports: AtomicU32,
+}
+
+impl Bridged {
+    /// Wires a server with this address (`10.99.0.1/24`) and so many clients.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::requires::Skip`] without root or iproute2; else what `ip` said.
+    pub fn new(server_address: &str, clients: usize) -> anyhow::Result<Self> {
+        let net = Namespace::new("net")?;
+        net.ip(&[
+            "link",
+            "add",
+            "br0",
+            "type",
+            "bridge",
+            "forward_delay",
+            "0",
+            "stp_state",
+            "0",
+            "mcast_snooping",
+            "0",
+        ])?;
+        net.ip(&["link", "set", "br0", "up"])?;
+        let mut bridged =
+            Self { server: Namespace::new("server")?, clients: Vec::new(), net, ports: AtomicU32::new(0) };
+        bridged.plug_in(&bridged.server, INTERFACE)?;
+        bridged.server.ip(&["address", "add", server_address, "dev", INTERFACE])?;
+        for number in 0..clients {
+            let client = Namespace::new(&format!("client{number}"))?;
+            bridged.plug_in(&client, INTERFACE)?;
+            bridged.clients.push(client);
+        }
+        Ok(bridged)
+    }
+
+    /// Gives a namespace an interface of this name on the switch, up and without an address.
+    ///
+    /// # Errors
+    ///
+    /// What `ip` said.
+    pub fn plug_in(&self, namespace: &Namespace, interface: &str) -> anyhow::Result<()> {
+        let port = format!("port{}", self.ports.fetch_add(1, Ordering::Relaxed));
+        veth(namespace, interface, &self.net, &port)?;
+        self.net.ip(&["link", "set", &port, "master", "br0"]).map(drop)
+    }
+
+    /// A tap on the switch for a QEMU guest that runs in [`Self::net`]; returns its name.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::requires::Skip`] without `/dev/net/tun`; else what `ip` said.
+    pub fn tap(&self) -> anyhow::Result<String> {
+        if !std::path::Path::new("/dev/net/tun").exists() {
+            return Err(crate::requires::Skip("needs /dev/net/tun (modprobe tun)".to_owned()).into());
+        }
+        let tap = format!("tap{}", self.ports.fetch_add(1, Ordering::Relaxed));
+        self.net.ip(&["tuntap", "add", "dev", &tap, "mode", "tap"])?;
+        self.net.ip(&["link", "set", &tap, "master", "br0", "up"])?;
+        Ok(tap)
+    }
+}
+
+/// Joins two namespaces by a veth pair, both ends up.
+///
+/// # Errors
+///
+/// What `ip` said.
+pub fn veth(one: &Namespace, one_end: &str, other: &Namespace, other_end: &str) -> anyhow::Result<()> {
+    one.ip(&["link", "add", one_end, "type", "veth", "peer", "name", other_end, "netns", other.name()])?;
+    one.ip(&["link", "set", one_end, "up"])?;
+    other.ip(&["link", "set", other_end, "up"]).map(drop)
+}

@@ -1,0 +1,87 @@
+//! The XDP program in the kernel does with every named frame what the classifier does with it on the host,
+//! and counts it alike.
+
+use std::{
+    env,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use pxe_common::{
+    Counter, classify,
+    testing::{Case, World, cases},
+};
+use pxe_tests::classifier::{Classifier, measure};
+
+/// The kernel takes no shorter frame for a test run, and no link delivers one.
+const SHORTEST_FRAME: usize = 14;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let runs = require_root();
+    // One program and one set of maps for all: the trials take turns.
+    let kernel: Arc<Mutex<Option<Classifier>>> = Arc::default();
+    let mut trials: Vec<Trial> = cases()
+        .into_iter()
+        .filter(|case| case.frame.len() >= SHORTEST_FRAME)
+        .map(|case| {
+            let kernel = Arc::clone(&kernel);
+            Trial::test(case.name, move || {
+                let mut kernel = kernel.lock().unwrap_or_else(PoisonError::into_inner);
+                let classifier = match kernel.take() {
+                    Some(classifier) => classifier,
+                    None => Classifier::load().map_err(|error| format!("{error:#}"))?,
+                };
+                agree(&case, kernel.insert(classifier))
+            })
+            .with_ignored_flag(!runs)
+        })
+        .collect();
+    trials.push(Trial::test("time of a frame", time).with_kind("measurement").with_ignored_flag(true));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Whether the trials can run; says so loudly if not, and ends the process where they must.
+fn require_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED: the in-kernel tests of the classifier load a BPF program, which needs root");
+        if env::var_os("PXED_TESTS_REQUIRE_ALL").is_some_and(|value| value == "1") {
+            std::process::exit(1);
+        }
+    }
+    root
+}
+
+/// Runs a case in the kernel and on the host.
+fn agree(case: &Case, kernel: &mut Classifier) -> Result<(), Failed> {
+    kernel.prepare(case.rules)?;
+    let host = World::new(case.rules);
+    for (turn, expected) in case.expected.iter().enumerate() {
+        let before = kernel.counters()?;
+        let action = kernel.run(&case.frame)?;
+        let after = kernel.counters()?;
+        let counted: Vec<(Counter, u64)> = Counter::ALL
+            .iter()
+            .map(|&counter| (counter, after[counter as usize] - before[counter as usize]))
+            .filter(|&(_, times)| times != 0)
+            .collect();
+        let on_host = classify(case.frame.as_slice(), &host).counter;
+        if counted != [(on_host, 1)] || action != on_host.action() || on_host != *expected {
+            return Err(format!(
+                "time {turn}: expected {expected:?}; the host says {on_host:?}; the kernel {action:?}, counted {counted:?}"
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Prints what a frame costs. `cargo test -p pxe-tests --test classifier -- --ignored --nocapture`
+fn time() -> Result<(), Failed> {
+    for measurement in measure(100_000, 200_000)? {
+        println!("{:5} ns  {}", measurement.nanoseconds, measurement.name);
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! `cargo xtask lab`: the tests' network, to look around in.
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use anyhow::Context;
+use nix::sys::signal::{SigSet, Signal};
+use pxe_tests::{Bridged, build};
+
+use crate::privilege::{become_root, exit_code};
+
+/// What `cargo xtask lab` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Clients on the bridge
+    #[arg(long, default_value_t = 2)]
+    clients: usize,
+    /// The server's address with its prefix length
+    #[arg(long, default_value = "10.99.0.1/24")]
+    address: String,
+    /// A command to run in the server's namespace instead of a shell
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// Makes the lab, runs a shell or the command in the server's namespace, and takes the lab down.
+///
+/// # Errors
+///
+/// Without root, or when the lab cannot be made.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    become_root("network namespaces")?;
+    let Args { clients, address, command } = args;
+    let lab = Bridged::new(&address, clients)?;
+    println!("server   ip netns exec {} bash    eth0 {address}", lab.server.name());
+    for client in &lab.clients {
+        println!("client   ip netns exec {} bash    eth0", client.name());
+    }
+    println!("switch   ip netns exec {} bash    br0 (tcpdump -ni br0 sees everything)", lab.net.name());
+    println!("pxed     {}/debug/pxed run --cluster FILE --artifacts DIR --state DIR", build::target().display());
+    let command = if command.is_empty() { vec!["bash".to_owned()] } else { command };
+    if std::io::stdin().is_terminal() {
+        println!("You are in the server's namespace; the lab goes when you leave (exit).");
+    }
+    // Ctrl-C is for the shell or the command; the lab is taken down when that has ended.
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGHUP]).thread_block()?;
+    let status = lab
+        .server
+        .command(&command[0])
+        .args(&command[1..])
+        .status()
+        .with_context(|| format!("cannot start {}", command[0]))?;
+    drop(lab);
+    Ok(exit_code(status))
+}

@@ -1,0 +1,151 @@
+//! `cargo xtask test`: every test there is, and a summary that hides nothing.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    process::{Command, ExitCode, Stdio},
+    thread,
+    time::Instant,
+};
+
+use anyhow::Context;
+use pxe_tests::{build, guest};
+
+use crate::privilege;
+
+/// What `cargo xtask test` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Leave out the guests in QEMU
+    #[arg(long)]
+    quick: bool,
+    /// For the test programs: the part of a name that selects tests, or `--test-threads=1` and the like
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// Builds pxed, runs `cargo test` over the workspace and sums up.
+///
+/// # Errors
+///
+/// When the build fails. Failing tests show in the exit code.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args { quick, filter } = args;
+    let started = Instant::now();
+    let pxed = build::build(false)?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["test", "--workspace", "--no-fail-fast"]).current_dir(build::workspace());
+    cargo.env(build::BINARY, pxed);
+    if quick {
+        cargo.env(guest::QUICK, "1");
+    }
+    if let Some(runner) = privilege::test_runner() {
+        // Cargo builds as we are; only the test programs run as root.
+        cargo.arg("--config").arg(format!("target.'cfg(all())'.runner = {runner:?}"));
+    }
+    cargo.arg("--").args(filter);
+    let mut child = cargo
+        .stdin(Stdio::inherit())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {cargo:?}"))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let summary = thread::scope(|scope| {
+        let errors = scope.spawn(|| follow(stderr, std::io::stderr()));
+        let summary = follow(stdout, std::io::stdout());
+        summary.and(errors.join().unwrap_or_default())
+    });
+    let status = child.wait()?;
+    println!("\n{}", summary.report(started.elapsed().as_secs()));
+    if !status.success() && summary.failed == 0 {
+        println!("cargo test itself failed: {status}");
+    }
+    Ok(privilege::exit_code(status))
+}
+
+/// What the test programs said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Summary {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+    /// `NAME: REASON`.
+    skips: Vec<String>,
+    failures: Vec<String>,
+}
+
+impl Summary {
+    /// Takes one line into account.
+    fn read(&mut self, line: &str) {
+        if let Some(skip) = line.strip_prefix("SKIPPED ") {
+            self.skips.push(skip.to_owned());
+        } else if let Some(name) = line.strip_prefix("test ").and_then(|line| line.strip_suffix("FAILED")) {
+            self.failures.push(name.trim_end_matches([' ', '.']).to_owned());
+        } else if let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|line| line.split_once(". ")) {
+            for count in counts.split(';') {
+                match count.trim().split_once(' ') {
+                    Some((number, "passed")) => self.passed += number.parse::<u32>().unwrap_or_default(),
+                    Some((number, "failed")) => self.failed += number.parse::<u32>().unwrap_or_default(),
+                    Some((number, "ignored")) => self.skipped += number.parse::<u32>().unwrap_or_default(),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        let Self { passed, failed, skipped, skips, failures } = other;
+        self.passed += passed;
+        self.failed += failed;
+        self.skipped += skipped;
+        self.skips.extend(skips);
+        self.failures.extend(failures);
+        self
+    }
+
+    /// For people and scripts: the last line has the counts.
+    fn report(&self, seconds: u64) -> String {
+        let Self { passed, failed, skipped, skips, failures } = self;
+        let skips = skips.iter().map(|skip| format!("skipped: {skip}\n"));
+        let failures = failures.iter().map(|name| format!("failed: {name}\n"));
+        let lists: String = skips.chain(failures).collect();
+        format!("{lists}{passed} passed, {failed} failed, {skipped} skipped in {seconds} s")
+    }
+}
+
+/// Copies the stream to ours, line by line, and sums up what it says.
+fn follow(stream: Option<impl Read>, mut ours: impl Write) -> Summary {
+    let mut summary = Summary::default();
+    let Some(stream) = stream else { return summary };
+    for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        summary.read(&line);
+        // Nobody reads ours any more: the tests still have to end.
+        let _ = writeln!(ours, "{line}");
+    }
+    summary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_the_test_programs_are_summed_up() {
+        let mut summary = Summary::default();
+        for line in [
+            "test dhcp::answers ... ok",
+            "test firmware_boots   ... FAILED",
+            "SKIPPED relay: not installed: dhcrelay (package isc-dhcp-relay)",
+            "test result: FAILED. 5 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+        ] {
+            summary.read(line);
+        }
+        assert_eq!(
+            summary.report(7),
+            "skipped: relay: not installed: dhcrelay (package isc-dhcp-relay)\nfailed: firmware_boots\n\
+             8 passed, 1 failed, 2 skipped in 7 s"
+        );
+    }
+}
