@@ -109,8 +109,9 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 
     let dataplane = Arc::new(Mutex::new(dataplane));
     let mut registry = Registry::default();
-    tftp_metrics.register(&mut registry);
-    http_metrics.register(&mut registry);
+    let ours = registry.sub_registry_with_prefix("pxed");
+    tftp_metrics.register(ours);
+    http_metrics.register(ours);
     journal.register(&mut registry);
     registry.register_collector(Box::new(DataplaneMetrics::new(Arc::clone(&dataplane), replies)));
     let ready = Arc::new(AtomicBool::new(false));
