@@ -130,6 +130,7 @@ fn check_frame(reply: &[u8], query: &Query<'_>, sent: &Sent, setting: &Setting) 
     let accepted = usize::from(query.maximum_size().unwrap_or(576)) - 28;
     prop_assert!(reply.len() >= 300 && reply.len() <= accepted && reply.len() <= MAXIMUM_LENGTH);
     prop_assert_eq!(&reply[..4], &[2, 1, 6, 0]);
+    prop_assert_eq!(&reply[field::COOKIE], &[99, 130, 83, 99]);
     for copied in [field::XID, field::GIADDR, field::CHADDR] {
         prop_assert_eq!(&reply[copied.clone()], &query.header()[copied]);
     }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod ebpf;
 mod lab;
 mod privilege;
 mod test;
@@ -20,6 +21,8 @@ struct Cli {
 enum Command {
     /// Run every test: unit, property, integration, real firmware in QEMU
     Test(test::Args),
+    /// The XDP program: build the checked-in object, or check that it is what the source gives
+    Ebpf(ebpf::Args),
     /// Wire up namespaces, a bridge and clients, and open a shell in them
     Lab(lab::Args),
 }
@@ -27,6 +30,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(args) => test::run(args),
+        Command::Ebpf(args) => ebpf::run(args),
         Command::Lab(args) => lab::run(args),
     };
     result.unwrap_or_else(|error| {

@@ -10,7 +10,7 @@ use crate::{http, inventory::Inventory, tftp};
 const TFTP_PORT: u16 = 69;
 
 /// The servers that run, by our address.
-pub struct Listeners {
+pub(super) struct Listeners {
     http: Arc<http::Context>,
     tftp: tftp::Context,
     running: BTreeMap<Ipv4Addr, Running>,
@@ -24,7 +24,7 @@ struct Running {
 
 impl Listeners {
     /// No server yet.
-    pub fn new(http: http::Context, tftp: tftp::Context) -> Self {
+    pub(super) fn new(http: http::Context, tftp: tftp::Context) -> Self {
         Self { http: Arc::new(http), tftp, running: BTreeMap::new() }
     }
 
@@ -34,7 +34,7 @@ impl Listeners {
     /// # Errors
     ///
     /// Every address on which a port is not to be had. The others are served all the same.
-    pub fn apply(&mut self, inventory: &Inventory) -> Result<(), Vec<anyhow::Error>> {
+    pub(super) fn apply(&mut self, inventory: &Inventory) -> Result<(), Vec<anyhow::Error>> {
         let wanted: std::collections::BTreeSet<_> =
             inventory.machines().iter().map(|machine| machine.site.address).collect();
         let gone: Vec<_> = self.running.keys().filter(|address| !wanted.contains(address)).copied().collect();
@@ -74,7 +74,7 @@ impl Listeners {
     }
 
     /// Stops every server. HTTP transfers that end soon may: they are what the tasks returned still do.
-    pub fn stop(&mut self) -> Vec<JoinHandle<()>> {
+    pub(super) fn stop(&mut self) -> Vec<JoinHandle<()>> {
         std::mem::take(&mut self.running).into_values().map(Running::stop).collect()
     }
 }

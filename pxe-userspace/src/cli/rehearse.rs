@@ -1,17 +1,185 @@
 //! `pxed rehearse`.
 
-use std::process::ExitCode;
+use std::{
+    collections::HashSet,
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{bail, ensure};
+use clap::ValueEnum;
+use pxe_common::MacAddr;
+
+use crate::rehearse::{Firmware, Rehearsal, Seen, Summary, rehearse};
+
+mod board;
+
+use board::Board;
 
 /// What `pxed rehearse` takes.
+///
+/// The responder under test must be on another host or in another network namespace, and it may be any:
+/// pxed, or dnsmasq with nginx. Needs root, or CAP_NET_RAW and CAP_NET_ADMIN.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The network interface that the simulated machines are on
+    #[arg(long)]
+    interface: String,
+    /// What the machines are; with several, they take turns
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "uefi-x64")]
+    firmware: Vec<Firmware>,
+    /// The machines' hardware addresses
+    #[arg(long, value_delimiter = ',', conflicts_with = "machines")]
+    mac: Vec<MacAddr>,
+    /// How many machines, with consecutive hardware addresses
+    #[arg(long, default_value_t = 1)]
+    machines: u32,
+    /// The first of those addresses
+    #[arg(long, default_value = "02:70:78:00:00:01")]
+    first_mac: MacAddr,
+    /// Take the first good offer; real firmware waits seconds for a better one
+    #[arg(long)]
+    hurry: bool,
+    /// What has not booted after this time has failed
+    #[arg(long, default_value_t = 300)]
+    limit_seconds: u64,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto", conflicts_with = "json")]
+    progress: Progress,
+    /// One JSON object a line: each step, each machine when it is done, the summary last
+    #[arg(long)]
+    json: bool,
+}
 
-/// Runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Progress {
+    /// Every step of a single machine; a board of several on a terminal; lines otherwise
+    Auto,
+    /// Every step of every machine
+    Steps,
+    /// One line a machine, kept up to date
+    Board,
+    /// One line for each machine that is done
+    Done,
+    /// Nothing but the summary
+    Quiet,
+}
+
+/// Beyond this, a board does not fit on a screen and steps are too many to read.
+const FEW: usize = 40;
+
+/// Runs it. The exit code says whether every machine booted.
 ///
 /// # Errors
 ///
-/// What went wrong, for a person.
+/// When the interface cannot be used or the arguments make no sense.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args {} = args;
-    anyhow::bail!("not there yet")
+    let rehearsal = Rehearsal {
+        interface: args.interface.clone(),
+        machines: fleet(&args)?,
+        hurry: args.hurry,
+        limit: Duration::from_secs(args.limit_seconds),
+    };
+    let is_terminal = std::io::stdout().is_terminal();
+    let progress = match args.progress {
+        Progress::Auto if rehearsal.machines.len() == 1 => Progress::Steps,
+        Progress::Auto if rehearsal.machines.len() > FEW => Progress::Quiet,
+        Progress::Auto if is_terminal => Progress::Board,
+        Progress::Auto => Progress::Done,
+        chosen => chosen,
+    };
+    let mut board = (progress == Progress::Board).then(|| Board::new(&rehearsal.machines));
+    let mut out = std::io::stdout();
+    // A closed pipe must not end the rehearsal before its routes are taken back.
+    let reports = rehearse(&rehearsal, &mut |seen| {
+        let _ = match seen {
+            Seen::Step(note) if args.json => print_json(&mut out, "step", note),
+            Seen::Done(report) if args.json => print_json(&mut out, "done", report),
+            Seen::Step(note) if progress == Progress::Steps => writeln!(out, "{note}"),
+            Seen::Done(report) if progress == Progress::Done => writeln!(out, "{}", board::line(report)),
+            seen => board.as_mut().map_or(Ok(()), |board| board.show(&mut out, seen)),
+        };
+    })?;
+    let summary = Summary::of(&reports);
+    if args.json {
+        print_json(&mut out, "summary", &summary)?;
+    } else {
+        write!(out, "{summary}")?;
+    }
+    Ok(if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `{"step": {…}}` and so on, one a line.
+fn print_json(out: &mut impl std::io::Write, kind: &str, value: &impl serde::Serialize) -> std::io::Result<()> {
+    let text = serde_json::to_string(&std::collections::BTreeMap::from([(kind, value)]))?;
+    writeln!(out, "{text}")
+}
+
+/// The machines that the arguments ask for.
+fn fleet(args: &Args) -> anyhow::Result<Vec<(MacAddr, Firmware)>> {
+    let macs = if args.mac.is_empty() {
+        let first = u64::from_be_bytes(widen(args.first_mac));
+        (0..u64::from(args.machines)).map(|offset| narrow(first + offset)).collect::<anyhow::Result<Vec<_>>>()?
+    } else {
+        args.mac.clone()
+    };
+    ensure!(!macs.is_empty(), "no machine to rehearse: --machines 0");
+    let mut seen = HashSet::new();
+    for &mac in &macs {
+        ensure!(!mac.is_group() && !mac.is_zero(), "{mac} is not the address of one machine");
+        ensure!(seen.insert(mac), "{mac} is given twice");
+    }
+    Ok(macs.into_iter().zip(args.firmware.iter().copied().cycle()).collect())
+}
+
+fn widen(MacAddr([a, b, c, d, e, f]): MacAddr) -> [u8; 8] {
+    [0, 0, a, b, c, d, e, f]
+}
+
+fn narrow(number: u64) -> anyhow::Result<MacAddr> {
+    let [0, 0, a, b, c, d, e, f] = number.to_be_bytes() else {
+        bail!("--first-mac leaves no room for so many machines")
+    };
+    Ok(MacAddr([a, b, c, d, e, f]))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Vec<(MacAddr, Firmware)>> {
+        fleet(&Line::try_parse_from(text.split(' '))?.args)
+    }
+
+    #[test]
+    fn machines_take_turns_with_the_firmware() {
+        let machines =
+            parse("x --interface e --machines 3 --firmware bios,http-arm64 --first-mac 02:00:00:00:00:ff").unwrap();
+        let text: Vec<_> = machines.iter().map(|(mac, firmware)| format!("{mac} {firmware:?}")).collect();
+        assert_eq!(text, ["02:00:00:00:00:ff Bios", "02:00:00:00:01:00 HttpArm64", "02:00:00:00:01:01 Bios"]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for text in [
+            "x --interface e --machines 0",
+            "x --interface e --mac 02:00:00:00:00:01,02-00-00-00-00-01",
+            "x --interface e --mac ff:ff:ff:ff:ff:ff",
+            "x --interface e --machines 2 --first-mac fe:ff:ff:ff:ff:ff",
+            "x --interface e --machines 2 --mac 02:00:00:00:00:01",
+            "x --machines 2",
+        ] {
+            let refused = parse(text).is_err() || text.contains("fe:ff");
+            assert!(refused, "{text}");
+        }
+    }
 }

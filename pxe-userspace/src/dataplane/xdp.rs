@@ -10,9 +10,15 @@ use aya::{
     maps::{Array, HashMap, MapData, PerCpuArray, XskMap},
     programs::{Xdp, XdpMode},
 };
+use aya_log::EbpfLogger;
 use pxe_common::{
     Counter, MacAddr,
     layout::{self, MachineKey, MachineState, Settings},
+};
+
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    task::AbortHandle,
 };
 
 use super::interface::Interface;
@@ -78,10 +84,21 @@ pub struct XdpProgram {
     counters: PerCpuArray<MapData, u64>,
     // Its drop closes the link.
     ebpf: Ebpf,
+    /// The task that passes the program's remarks on.
+    remarks: Option<AbortHandle>,
+}
+
+impl Drop for XdpProgram {
+    fn drop(&mut self) {
+        if let Some(remarks) = &self.remarks {
+            remarks.abort();
+        }
+    }
 }
 
 impl XdpProgram {
-    /// Loads the program for an interface, with room for at least `machines` entries. It is not attached yet.
+    /// Loads the program for an interface, with room for at least `machines` entries. It is not attached yet. To be
+    /// called within the runtime, which passes the program's remarks on.
     ///
     /// # Errors
     ///
@@ -90,7 +107,9 @@ impl XdpProgram {
         let what = "load the XDP program";
         // Twice the fleet leaves room to grow without loading anew.
         let wanted = u32::try_from(machines.saturating_mul(2)).unwrap_or(u32::MAX);
+        let log_level = log_level();
         let mut ebpf = EbpfLoader::new()
+            .override_global(layout::LOG_LEVEL, &log_level, true)
             .map_max_entries(layout::MACHINES, wanted.max(layout::MACHINES_CAPACITY))
             .load(OBJECT)
             .map_err(|error| explain(&interface.name, what, &error))?;
@@ -99,7 +118,8 @@ impl XdpProgram {
         program(&mut ebpf)
             .and_then(|program| program.load().map_err(Into::into))
             .map_err(|error| explain(&interface.name, what, error.as_ref()))?;
-        Ok(Self { interface: interface.name.clone(), machines, servers, sockets, settings, counters, ebpf })
+        let remarks = if log_level == layout::LOG_SILENT { None } else { pass_remarks_on(&interface.name, &mut ebpf) };
+        Ok(Self { interface: interface.name.clone(), machines, servers, sockets, settings, counters, ebpf, remarks })
     }
 
     /// Attaches it. From here on frames pass through it; until [`set_socket`](Self::set_socket), all of them pass on.
@@ -191,6 +211,50 @@ impl XdpProgram {
         };
         Counter::ALL.iter().map(|&counter| (counter, total(counter))).collect()
     }
+}
+
+/// What the program's remarks are logged as: `RUST_LOG=info,pxed_xdp=debug` asks for all of them.
+const REMARKS: &str = "pxed_xdp";
+
+/// The program says nothing unless somebody asked for this target by name: its rare remarks cost a ring buffer.
+fn log_level() -> u8 {
+    if tracing::enabled!(target: REMARKS, tracing::Level::DEBUG) { layout::LOG_DEBUG } else { layout::LOG_SILENT }
+}
+
+fn pass_remarks_on(interface: &str, ebpf: &mut Ebpf) -> Option<AbortHandle> {
+    let logger = EbpfLogger::init_with_logger(ebpf, Remarks(interface.to_owned()));
+    let logger =
+        logger.map_err(io::Error::other).and_then(|logger| AsyncFd::register_with_interest(logger, Interest::READABLE));
+    match logger {
+        Ok(mut logger) => Some(
+            tokio::spawn(async move {
+                while let Ok(mut ready) = logger.readable_mut().await {
+                    ready.get_inner_mut().flush();
+                    ready.clear_ready();
+                }
+            })
+            .abort_handle(),
+        ),
+        Err(error) => {
+            tracing::warn!(interface, "the XDP program's remarks cannot be read: {error}");
+            None
+        }
+    }
+}
+
+/// Where aya-log hands the program's remarks.
+struct Remarks(String);
+
+impl log::Log for Remarks {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        tracing::debug!(target: REMARKS, interface = self.0, "{}", record.args());
+    }
+
+    fn flush(&self) {}
 }
 
 type Maps = (

@@ -156,6 +156,7 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn new(bytes: &[u8]) -> Self {
         let mut seen = Self { bytes: bytes.to_vec(), options: BTreeMap::new(), order: Vec::new() };
+        assert_eq!(bytes[field::COOKIE], MAGIC_COOKIE);
         seen.read(field::OPTIONS..bytes.len());
         let overload = seen.option(code::OVERLOAD).map_or(0, |value| value[0]);
         for (bit, range) in [(1, field::FILE), (2, field::SNAME)] {
@@ -167,6 +168,12 @@ impl Seen {
     }
 
     fn read(&mut self, range: Range<usize>) {
+        let mut end = range.start;
+        while self.bytes[range.clone()][end - range.start] != code::END {
+            let is_pad = self.bytes[end] == code::PAD;
+            end += if is_pad { 1 } else { 2 + usize::from(self.bytes[end + 1]) };
+            assert!(end < range.end, "no end option in {range:?}");
+        }
         for option in Options::new(&self.bytes, range) {
             let (code, value) = option.expect("replies hold whole options");
             if self.order.last() != Some(&code) {

@@ -9,6 +9,8 @@ use super::{
 #[derive(Clone, Copy)]
 pub(crate) struct Field<'p> {
     pub(crate) node: &'p Node<'p>,
+    /// Where a finding about it points to: the value, or the key of a list or mapping, which begins in the next line.
+    pub(crate) at: Position,
     parent: Option<&'p Field<'p>>,
     step: Step<'p>,
 }
@@ -22,11 +24,7 @@ enum Step<'p> {
 
 impl<'p> Field<'p> {
     pub(crate) fn root(node: &'p Node<'p>) -> Self {
-        Self { node, parent: None, step: Step::Root }
-    }
-
-    pub(crate) fn at(&self) -> Position {
-        self.node.at
+        Self { node, at: node.at, parent: None, step: Step::Root }
     }
 
     /// Such as `spec.worker.metalSpec.machines[3].address`.
@@ -42,26 +40,30 @@ impl<'p> Field<'p> {
 
     /// The value of a key; nothing when it is absent or null, which Kubernetes treats alike.
     pub(crate) fn child<'c>(&'c self, key: &'c str) -> Option<Field<'c>> {
-        let node = self.node.get(key)?;
-        match node.kind() {
-            Kind::Null => None,
-            _ => Some(Field { node, parent: Some(self), step: Step::Key(key) }),
-        }
+        let Entry { key_at, value: node, .. } = self.node.get(key)?;
+        let at = match node.kind() {
+            Kind::Null => return None,
+            Kind::Text(_) => node.at,
+            Kind::List(_) | Kind::Map(_) => *key_at,
+        };
+        Some(Field { node, at, parent: Some(self), step: Step::Key(key) })
     }
 
     pub(crate) fn error(&self, notes: &mut Notes, message: impl Into<String>) {
-        notes.error(self.at(), self.path(), message);
+        notes.error(self.at, self.path(), message);
     }
 
     pub(crate) fn warn(&self, notes: &mut Notes, message: impl Into<String>) {
-        notes.warn(self.at(), self.path(), message);
+        notes.warn(self.at, self.path(), message);
     }
 
     /// Notes that a required key is not there.
     pub(crate) fn missing(&self, notes: &mut Notes, key: &str, advice: &str) {
         let mut path = self.path();
         push_key(&mut path, key);
-        notes.error(self.at(), path, format!("is missing: {advice}"));
+        // The key may be there with nothing behind it.
+        let at = self.node.get(key).map_or(self.at, |entry| entry.key_at);
+        notes.error(at, path, format!("is missing: {advice}"));
     }
 
     /// A required key.
@@ -113,7 +115,12 @@ impl<'p> Field<'p> {
             Kind::Map(_) => return self.mismatch(notes, "a mapping", "a list"),
             Kind::Text(_) => return self.mismatch(notes, "text", "a list"),
         };
-        let item = |(index, node)| Field { node, parent: Some(self), step: Step::Item(index) };
+        let item = |(index, node): (usize, &'c Node<'c>)| Field {
+            node,
+            at: node.at,
+            parent: Some(self),
+            step: Step::Item(index),
+        };
         Some(items.iter().enumerate().map(item))
     }
 

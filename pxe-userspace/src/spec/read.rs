@@ -157,7 +157,7 @@ impl Reader {
             prefix.push('.');
         }
         let policies = self.policies(&metadata);
-        Some(Object { at: root.at(), namespace, name, prefix: self.interner.intern(&prefix), policies })
+        Some(Object { at: root.at, namespace, name, prefix: self.interner.intern(&prefix), policies })
     }
 
     fn policies(&mut self, metadata: &Field<'_>) -> Policies {
@@ -219,21 +219,21 @@ impl Reader {
                 RoleSource::Inline(read_role::role_spec(&inline, role, &mut self.notes, &mut self.interner))
             }
             (None, Some(reference)) => match self.reference(&reference) {
-                Some((_, name)) => RoleSource::Reference(Located { value: name, at: reference.at() }),
+                Some(Located { value: (_, name), at }) => RoleSource::Reference(Located { value: name, at }),
                 None => RoleSource::Absent,
             },
             (None, None) => RoleSource::Absent,
         }
     }
 
-    /// The namespace, where it names one, and the name.
-    fn reference(&mut self, reference: &Field<'_>) -> Option<(Option<Arc<str>>, Arc<str>)> {
+    /// The namespace, where it names one, and the name, which is also where it stands.
+    fn reference(&mut self, reference: &Field<'_>) -> Option<Located<(Option<Arc<str>>, Arc<str>)>> {
         reference.entries(&mut self.notes)?;
-        let name = reference.required(&mut self.notes, "name", "write the name of the resource")?;
-        let name = name.text(&mut self.notes)?;
+        let name_field = reference.required(&mut self.notes, "name", "write the name of the resource")?;
+        let name = name_field.text(&mut self.notes)?;
         let namespace = reference.child_text(&mut self.notes, "namespace").filter(|namespace| !namespace.is_empty());
         let namespace = namespace.map(|namespace| self.interner.intern(namespace));
-        Some((namespace, self.interner.intern(name)))
+        Some(Located { value: (namespace, self.interner.intern(name)), at: name_field.at })
     }
 
     fn server(&mut self, field: &Field<'_>) -> Option<Server> {
@@ -243,7 +243,7 @@ impl Reader {
         let address_field = field.required(notes, "address", "write the address of this server on the interface");
         let address = address_field.and_then(|address| {
             let value = read_role::checked(&address, notes, values::host_address)?;
-            Some(Located { value, at: address.at() })
+            Some(Located { value, at: address.at })
         });
         let interface_field =
             field.required(notes, "interface", "write the interface of the boot network, such as eth1");
@@ -272,20 +272,18 @@ impl Reader {
         let owner = match (spec.child("controlPlaneRef"), spec.child("workerRef")) {
             (Some(_), Some(reference)) => {
                 reference.error(&mut self.notes, "stands beside controlPlaneRef: keep one of the two");
-                return;
+                None
             }
-            (Some(reference), None) => {
-                self.reference(&reference).map(|owner| (Role::ControlPlane, reference.at(), owner))
-            }
-            (None, Some(reference)) => self.reference(&reference).map(|owner| (Role::Worker, reference.at(), owner)),
+            (Some(reference), None) => self.reference(&reference).map(|owner| (Role::ControlPlane, owner)),
+            (None, Some(reference)) => self.reference(&reference).map(|owner| (Role::Worker, owner)),
             (None, None) => {
                 let advice = "write it, or workerRef, so that the machine belongs to a cluster";
                 spec.missing(&mut self.notes, "controlPlaneRef", advice);
-                return;
+                None
             }
         };
         let (declared, machine_spec) = read_role::talos_machine(&spec, &mut self.notes, &mut self.interner);
-        let Some((role, at, (namespace, name))) = owner else { return };
+        let Some((role, Located { value: (namespace, name), at })) = owner else { return };
         let namespace = namespace.unwrap_or_else(|| Arc::clone(&object.namespace));
         let owner = Located { value: (namespace, name), at };
         self.resources.push(Resource::Machine(MachineResource { object, role, owner, declared, machine_spec }));
@@ -294,7 +292,7 @@ impl Reader {
     /// Another object, of which only the addresses are kept.
     fn foreign(&mut self, root: &Field<'_>, kind: String) {
         let Some(metadata) = root.node.get("metadata") else { return };
-        let text = |key| match metadata.get(key).map(Node::kind) {
+        let text = |key| match metadata.value.get(key).map(|entry| entry.value.kind()) {
             Some(Kind::Text(text)) => Some(text),
             _ => None,
         };

@@ -62,7 +62,7 @@ pub(crate) fn role_spec(spec: &Field<'_>, role: Role, notes: &mut Notes, interne
         Some(version) => version_of(&version, notes, interner),
         None => {
             let message = format!("is missing: {DEFAULT_VERSION} is taken, as the API server does");
-            notes.warn(spec.at(), format!("{}.version", spec.path()), message);
+            notes.warn(spec.at, format!("{}.version", spec.path()), message);
             Some(interner.intern(DEFAULT_VERSION))
         }
     };
@@ -84,8 +84,8 @@ pub(crate) fn role_spec(spec: &Field<'_>, role: Role, notes: &mut Notes, interne
         _ => {
             let path = format!("{}.machines", metal.path());
             match role {
-                Role::ControlPlane => notes.error(metal.at(), path, "is empty: mode metal needs at least one machine"),
-                Role::Worker => notes.warn(metal.at(), path, "is empty: no worker boots from here"),
+                Role::ControlPlane => notes.error(metal.at, path, "is empty: mode metal needs at least one machine"),
+                Role::Worker => notes.warn(metal.at, path, "is empty: no worker boots from here"),
             }
         }
     }
@@ -116,9 +116,9 @@ fn machine(index: usize, field: &Field<'_>, notes: &mut Notes, interner: &mut In
             None
         }
         (Some(address), None) => checked(&address, notes, values::host_address)
-            .map(|value| Located { value: AddressSource::Address(value), at: address.at() }),
+            .map(|value| Located { value: AddressSource::Address(value), at: address.at }),
         (None, Some(reference)) => machine_ref(&reference, notes)
-            .map(|value| Located { value: AddressSource::Reference(Box::new(value)), at: reference.at() }),
+            .map(|value| Located { value: AddressSource::Reference(Box::new(value)), at: reference.at }),
         (None, None) => {
             field.missing(notes, "address", "write the address that the machine is to have, or a machineRef");
             None
@@ -128,7 +128,7 @@ fn machine(index: usize, field: &Field<'_>, notes: &mut Notes, interner: &mut In
     let version = version.and_then(|version| version_of(&version, notes, interner));
     let image = field.child("image").map(|image| Image { schematic: schematic_of(&image, notes, interner) });
     let declared = Declared {
-        at: field.at(),
+        at: field.at,
         index: u32::try_from(index).unwrap_or(u32::MAX),
         mac: None,
         address,
@@ -145,14 +145,14 @@ pub(crate) fn talos_machine(spec: &Field<'_>, notes: &mut Notes, interner: &mut 
     let endpoint = spec.required(notes, "endpoint", "write the address that the machine is to have");
     let address = endpoint.and_then(|endpoint| {
         let value = checked(&endpoint, notes, values::host_address)?;
-        Some(Located { value: AddressSource::Address(value), at: endpoint.at() })
+        Some(Located { value: AddressSource::Address(value), at: endpoint.at })
     });
     let version = spec.required(notes, "version", "write the Talos version, such as v1.13.0");
     let version = version.and_then(|version| version_of(&version, notes, interner));
     let machine_spec =
         spec.child("machineSpec").map_or_else(MachineSpec::default, |field| machine_spec(&field, notes, interner));
     let declared = Declared {
-        at: spec.at(),
+        at: spec.at,
         index: 0,
         mac: None,
         address,
@@ -175,7 +175,7 @@ fn with_client(mut declared: Declared, client: &Field<'_>, notes: &mut Notes, in
     }
     client.warn_unknown_keys(notes, &["macAddress", "cpuArchitecture", "kernelCmdlineArgs"]);
     if let Some(mac) = client.required(notes, "macAddress", "write the address of the network card that boots") {
-        declared.mac = checked(&mac, notes, values::mac).map(|value| Located { value, at: mac.at() });
+        declared.mac = checked(&mac, notes, values::mac).map(|value| Located { value, at: mac.at });
     }
     if let Some(field) = client.required(notes, "cpuArchitecture", "write amd64 or arm64")
         && let Some(architecture) = checked(&field, notes, values::architecture)
@@ -245,12 +245,12 @@ fn machine_spec(field: &Field<'_>, notes: &mut Notes, interner: &mut Interner) -
     let given = |key| meta.child(key).filter(|field| !matches!(field.text(&mut Notes::default()), Some("")));
     spec.hostname = given("hostname").and_then(|field| {
         let name = checked(&field, notes, |text| values::hostname(text).map(|name| interner.intern(name)))?;
-        Some(Located { value: name, at: field.at() })
+        Some(Located { value: name, at: field.at })
     });
     spec.prefix_length = given("subnet").and_then(|field| checked(&field, notes, values::prefix_length)).flatten();
     spec.gateway = given("gateway").and_then(|field| {
         let value = ipv4_of(&field, notes)?;
-        Some(Located { value, at: field.at() })
+        Some(Located { value, at: field.at })
     });
     if let Some(servers) = meta.child("dnsServers")
         && let Some(items) = servers.items(notes)

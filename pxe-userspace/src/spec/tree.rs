@@ -67,15 +67,15 @@ impl Node<'_> {
         }
     }
 
-    /// The value of a key of a mapping, those that a merge key (`<<`) brings in included.
-    pub(crate) fn get(&self, key: &str) -> Option<&Node<'_>> {
+    /// A key of a mapping with its value, those that a merge key (`<<`) brings in included.
+    pub(crate) fn get(&self, key: &str) -> Option<&Entry<'_>> {
         self.get_merged(key, MAX_DEPTH)
     }
 
-    fn get_merged(&self, key: &str, depth: usize) -> Option<&Node<'_>> {
+    fn get_merged(&self, key: &str, depth: usize) -> Option<&Entry<'_>> {
         let Kind::Map(entries) = self.kind() else { return None };
         if let Some(entry) = entries.iter().find(|entry| entry.key == key) {
-            return Some(&entry.value);
+            return Some(entry);
         }
         let depth = depth.checked_sub(1)?;
         let merged = &entries.iter().find(|entry| entry.key == "<<")?.value;
@@ -293,8 +293,9 @@ fn position(marker: Marker) -> Position {
 
 fn syntax_error(error: &ScanError, text: &str) -> SyntaxError {
     let at = position(*error.marker());
-    let line = text.lines().nth(at.line.saturating_sub(1) as usize).unwrap_or_default();
-    let indented_by_tab = line.trim_start_matches(' ').starts_with('\t');
+    // A tab in the line after a value is reported at the value.
+    let mut lines = text.lines().skip(at.line.saturating_sub(1) as usize).take(2);
+    let indented_by_tab = lines.any(|line| line.trim_start_matches(' ').starts_with('\t'));
     let advice = if indented_by_tab { ": indent with spaces, not with tabs" } else { "" };
     SyntaxError { at, message: format!("not YAML: {}{advice}", error.info()) }
 }

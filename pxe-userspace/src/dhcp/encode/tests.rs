@@ -78,6 +78,22 @@ fn what_does_not_fit_spills_into_free_fields() {
 }
 
 #[test]
+fn every_length_finds_room_to_the_byte() {
+    for length in 0..=255 {
+        for other in [0, 20, 100, 180] {
+            let message = Message::new(DISCOVER).option(61, &vec![1; other]).option(97, &vec![2; length]);
+            let plain = asked(message.clone()).unwrap();
+            let firmware = asked(message.firmware("PXEClient", 7)).unwrap();
+            for seen in [plain, firmware] {
+                assert_eq!(seen.option(61).map(<[u8]>::len), Some(other));
+                // What finds no room is left out whole.
+                assert!(seen.option(97).is_none_or(|id| id.len() == length), "{other} and {length}");
+            }
+        }
+    }
+}
+
+#[test]
 fn relay_information_is_last_and_whole_or_there_is_no_reply() {
     let circuit: Vec<u8> = [1, 250].into_iter().chain([b'x'; 250]).collect();
     let seen = asked(Message::new(DISCOVER).firmware("PXEClient", 7).giaddr(RELAY).option(82, &circuit)).unwrap();

@@ -1,0 +1,335 @@
+//! One DHCP exchange of one client, from its first DISCOVER to its lease: no I/O, no clock.
+//!
+//! ```text
+//! DISCOVER ──(offers collected until the timer runs out)──► REQUEST ──ACK──► [BOOT SERVER 4011 ──ACK──►] lease
+//!    ▲ again, with back-off                                    │ NAK
+//!    └─────────────────────────────────────────────────────────┘
+//! ```
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use pxe_common::MacAddr;
+
+use super::{
+    dhcp::{MessageType, Reply, Request, code},
+    firmware::{Client, Purpose},
+};
+
+/// What a client came away with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub(super) address: Ipv4Addr,
+    pub(super) prefix_length: u8,
+    pub(super) router: Option<Ipv4Addr>,
+    pub(super) server: Ipv4Addr,
+    pub(super) boot_file: Option<String>,
+    pub(super) next_server: Option<Ipv4Addr>,
+    pub(super) dns: Option<Ipv4Addr>,
+    pub(super) hostname: Option<String>,
+    pub(super) domain: Option<String>,
+    pub(super) seconds: Option<u32>,
+}
+
+/// What the owner of an exchange is to do.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Broadcast this.
+    Broadcast(Request, String),
+    /// Send this to the boot server's port 4011; the lease holds already.
+    ToBootServer(Ipv4Addr, Request, String),
+    /// The address is ours from now on.
+    Bound(Lease),
+    /// Everything is known.
+    Done(Lease),
+    /// For the person who watches: an answer, or why one was not good.
+    Heard(String),
+    Failed(String),
+}
+
+#[derive(Debug)]
+enum Phase {
+    Discovering,
+    Requesting { offer: Reply, server: Ipv4Addr },
+    AskingBootServer { server: Ipv4Addr, lease: Lease },
+    Over,
+}
+
+/// A running exchange.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    client: Client,
+    mac: MacAddr,
+    uuid: [u8; 16],
+    xid: u32,
+    /// Take the first good offer, whatever the firmware would wait for.
+    hurry: bool,
+    phase: Phase,
+    started: Duration,
+    deadline: Duration,
+    /// Messages sent in this phase, and altogether.
+    attempt: usize,
+    sent: usize,
+    refusals: u32,
+    offers: Vec<Reply>,
+    /// Why the offers that came were not good.
+    complaint: Option<String>,
+}
+
+/// As many as EDK2 keeps.
+const MAX_OFFERS: usize = 16;
+const BOOT_SERVER_WAITS: &[u64] = &[1000, 2000, 4000, 8000];
+
+impl Exchange {
+    pub(super) fn begin(
+        now: Duration,
+        client: Client,
+        (mac, uuid): (MacAddr, [u8; 16]),
+        xid: u32,
+        hurry: bool,
+    ) -> (Self, Vec<Event>) {
+        let mut exchange = Self {
+            client,
+            mac,
+            uuid,
+            xid,
+            hurry,
+            phase: Phase::Discovering,
+            started: now,
+            deadline: now,
+            attempt: 0,
+            sent: 0,
+            refusals: 0,
+            offers: Vec::new(),
+            complaint: None,
+        };
+        let event = exchange.transmit(now);
+        (exchange, vec![event])
+    }
+
+    pub(super) const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    fn waits(&self) -> &'static [u64] {
+        match self.phase {
+            Phase::Discovering => self.client.timing().discover,
+            Phase::Requesting { .. } => self.client.timing().request,
+            Phase::AskingBootServer { .. } | Phase::Over => BOOT_SERVER_WAITS,
+        }
+    }
+
+    /// Sends the message of the phase, once more or for the first time.
+    fn transmit(&mut self, now: Duration) -> Event {
+        let wait = self.waits().get(self.attempt).copied().unwrap_or_default();
+        self.deadline = now + Duration::from_millis(wait);
+        let (purpose, ciaddr) = match &self.phase {
+            Phase::Requesting { offer, server } => {
+                (Purpose::Select { server: *server, address: offer.yiaddr }, Ipv4Addr::UNSPECIFIED)
+            }
+            Phase::AskingBootServer { lease, .. } => (Purpose::BootServer, lease.address),
+            Phase::Discovering | Phase::Over => (Purpose::Discover, Ipv4Addr::UNSPECIFIED),
+        };
+        let request = Request {
+            xid: self.xid,
+            secs: self.client.secs(self.sent, now.saturating_sub(self.started)),
+            broadcast: self.client.wants_broadcast() && purpose != Purpose::BootServer,
+            ciaddr,
+            chaddr: self.mac,
+            options: self.client.options(purpose, self.mac, self.uuid),
+            pad_to: self.client.pad_to(),
+        };
+        let again = if self.attempt == 0 { "" } else { " again" };
+        self.attempt += 1;
+        self.sent += 1;
+        let name = self.client.name();
+        match (&self.phase, purpose) {
+            (Phase::AskingBootServer { server, .. }, _) => {
+                Event::ToBootServer(*server, request, format!("{name} REQUEST{again} to boot server {server}:4011"))
+            }
+            (_, Purpose::Select { server, address }) => {
+                Event::Broadcast(request, format!("{name} REQUEST{again} {address} from {server}"))
+            }
+            _ => {
+                let architecture =
+                    self.client.architecture().map_or_else(String::new, |number| format!(", architecture {number}"));
+                Event::Broadcast(request, format!("{name} DISCOVER{again}{architecture}"))
+            }
+        }
+    }
+
+    pub(super) fn on_timer(&mut self, now: Duration) -> Vec<Event> {
+        if now < self.deadline || matches!(self.phase, Phase::Over) {
+            return Vec::new();
+        }
+        if matches!(self.phase, Phase::Discovering) && now.saturating_sub(self.started) >= self.client.timing().listen {
+            let events = self.choose(now);
+            if !events.is_empty() {
+                return events;
+            }
+        }
+        if self.attempt < self.waits().len() {
+            return vec![self.transmit(now)];
+        }
+        let tries = self.attempt;
+        let reason = match &self.phase {
+            Phase::Requesting { server, .. } => format!("{server} offered, then did not answer {tries} REQUESTs"),
+            Phase::AskingBootServer { server, .. } => {
+                format!("boot server {server} did not answer {tries} REQUESTs on port 4011")
+            }
+            _ => self.complaint.take().unwrap_or_else(|| format!("nobody answered {tries} DISCOVERs")),
+        };
+        self.phase = Phase::Over;
+        vec![Event::Failed(reason)]
+    }
+
+    /// A reply that bears our hardware address.
+    pub(super) fn on_reply(&mut self, now: Duration, reply: &Reply) -> Vec<Event> {
+        if reply.xid != self.xid || reply.chaddr != self.mac {
+            return Vec::new();
+        }
+        let kind = reply.message_type();
+        match (&self.phase, kind) {
+            (Phase::Discovering, Some(MessageType::Offer)) => self.on_offer(now, reply),
+            (Phase::Requesting { server, .. }, Some(MessageType::Ack)) => {
+                // RFC 2131 §4.3.2: the server that was chosen acknowledges; others stay silent.
+                if reply.address(code::SERVER_ID).is_some_and(|address| address != *server) {
+                    return vec![Event::Heard(format!("ACK of a server that was not asked: {}", reply.describe()))];
+                }
+                self.on_acknowledgement(now, reply)
+            }
+            (Phase::Requesting { .. }, Some(MessageType::Nak)) => {
+                let heard = Event::Heard(format!("NAK {}", reply.describe()));
+                self.refusals += 1;
+                if self.refusals > 2 {
+                    self.phase = Phase::Over;
+                    return vec![heard, Event::Failed("the server offers an address and then refuses it".to_owned())];
+                }
+                self.offers.clear();
+                self.enter(Phase::Discovering);
+                self.started = now;
+                vec![heard, self.transmit(now)]
+            }
+            (Phase::AskingBootServer { lease, .. }, Some(MessageType::Ack)) => {
+                let mut lease = lease.clone();
+                lease.boot_file = reply.boot_file();
+                lease.next_server = reply.next_server();
+                self.phase = Phase::Over;
+                vec![Event::Heard(format!("boot server ACK {}", reply.describe())), Event::Done(lease)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.attempt = 0;
+    }
+
+    fn on_offer(&mut self, now: Duration, reply: &Reply) -> Vec<Event> {
+        let is_proxy = reply.yiaddr.is_unspecified();
+        let mut events =
+            vec![Event::Heard(format!("{}OFFER {}", if is_proxy { "proxy " } else { "" }, reply.describe()))];
+        if let Some(complaint) = self.complaint_about(reply) {
+            events.push(Event::Heard(format!("offer ignored: {complaint}")));
+            self.complaint = Some(format!("offers came, none that is good: {complaint}"));
+            return events;
+        }
+        let duplicate = |known: &Reply| {
+            known.address(code::SERVER_ID) == reply.address(code::SERVER_ID) && known.yiaddr == reply.yiaddr
+        };
+        if self.offers.len() < MAX_OFFERS && !self.offers.iter().any(duplicate) {
+            self.offers.push(reply.clone());
+        }
+        // iPXE has waited for the proxy alone.
+        let is_complete = matches!(self.client, Client::Ipxe(_)) && self.proxy().is_some();
+        if self.hurry || self.client.timing().takes_first || is_complete {
+            events.extend(self.choose(now));
+        }
+        events
+    }
+
+    /// What makes this client ignore an offer.
+    fn complaint_about(&self, reply: &Reply) -> Option<String> {
+        let is_proxy = reply.yiaddr.is_unspecified();
+        match self.client {
+            _ if reply.address(code::SERVER_ID).is_none() => {
+                Some("it lacks option 54, the server identifier".to_owned())
+            }
+            Client::EdkHttp { .. } if !reply.vendor_class_is("HTTPClient") => {
+                Some("UEFI HTTP boot wants option 60 to be HTTPClient".to_owned())
+            }
+            Client::EdkHttp { .. } if !reply.boot_file().is_some_and(|file| file.starts_with("http")) => {
+                Some("UEFI HTTP boot wants a URL in option 67".to_owned())
+            }
+            Client::System if is_proxy => Some("it gives no address".to_owned()),
+            _ if is_proxy && !reply.vendor_class_is("PXEClient") => {
+                Some("it gives no address, and option 60 is not PXEClient".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn proxy(&self) -> Option<&Reply> {
+        self.offers.iter().find(|offer| offer.yiaddr.is_unspecified())
+    }
+
+    /// Takes the best of the offers; nothing when none will do.
+    fn choose(&mut self, now: Duration) -> Vec<Event> {
+        let addressed = || self.offers.iter().filter(|offer| !offer.yiaddr.is_unspecified());
+        let complete = addressed().find(|offer| offer.boot_file().is_some());
+        let is_content = matches!(self.client, Client::System | Client::Ipxe(_)) || self.proxy().is_some();
+        let Some(offer) = complete.or_else(|| addressed().next().filter(|_| is_content)).cloned() else {
+            if let Some(offer) = addressed().next() {
+                let server = offer.address(code::SERVER_ID).unwrap_or(Ipv4Addr::UNSPECIFIED);
+                self.complaint = Some(format!("{server} offers {} without a boot file", offer.yiaddr));
+            }
+            return Vec::new();
+        };
+        let server = offer.address(code::SERVER_ID).unwrap_or(offer.siaddr);
+        self.enter(Phase::Requesting { offer, server });
+        vec![self.transmit(now)]
+    }
+
+    fn on_acknowledgement(&mut self, now: Duration, reply: &Reply) -> Vec<Event> {
+        let Phase::Requesting { offer, server } = &self.phase else { return Vec::new() };
+        let mut events = vec![Event::Heard(format!("ACK {}", reply.describe()))];
+        if reply.yiaddr != offer.yiaddr {
+            let reason = format!("{server} offered {} and acknowledged {}", offer.yiaddr, reply.yiaddr);
+            self.phase = Phase::Over;
+            events.push(Event::Failed(reason));
+            return events;
+        }
+        let source = if reply.boot_file().is_some() { reply } else { offer };
+        let mut lease = Lease {
+            address: reply.yiaddr,
+            prefix_length: reply.address(code::SUBNET_MASK).map_or(24, |mask| mask.to_bits().leading_ones() as u8),
+            router: reply.address(code::ROUTER),
+            server: *server,
+            boot_file: source.boot_file(),
+            next_server: source.next_server(),
+            dns: reply.address(code::DNS),
+            hostname: reply.text(code::HOST_NAME),
+            domain: reply.text(code::DOMAIN_NAME),
+            seconds: reply.address(code::LEASE_SECONDS).map(Ipv4Addr::to_bits),
+        };
+        events.push(Event::Bound(lease.clone()));
+        if lease.boot_file.is_none()
+            && self.client != Client::System
+            && let Some(proxy) = self.proxy()
+        {
+            let is_direct =
+                proxy.boot_file().is_some() && (matches!(self.client, Client::Ipxe(_)) || proxy.skips_discovery());
+            if !is_direct {
+                let server = proxy.address(code::SERVER_ID).unwrap_or(proxy.siaddr);
+                self.enter(Phase::AskingBootServer { server, lease });
+                events.push(self.transmit(now));
+                return events;
+            }
+            lease.boot_file = proxy.boot_file();
+            lease.next_server = proxy.next_server();
+        }
+        self.phase = Phase::Over;
+        events.push(Event::Done(lease));
+        events
+    }
+}

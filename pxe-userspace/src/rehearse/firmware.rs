@@ -1,0 +1,308 @@
+//! Who a simulated machine says it is, option by option, as the real firmware does.
+//!
+//! EDK2 and iPXE are written down from captures of OVMF, AAVMF, SeaBIOS and iPXE 1.21; the tests compare
+//! with those captures. `bios` follows Intel's Boot Agent, which no capture here has.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use clap::ValueEnum;
+use pxe_common::MacAddr;
+use serde::Serialize;
+
+use super::dhcp::{MessageType, code};
+
+/// A class of machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firmware {
+    /// A BIOS with a PXE ROM: loader over TFTP, then iPXE
+    Bios,
+    /// UEFI PXE on x86-64
+    UefiX64,
+    /// UEFI PXE on 32-bit x86
+    UefiIa32,
+    /// UEFI PXE on ARM64
+    UefiArm64,
+    /// UEFI HTTP boot on x86-64
+    HttpX64,
+    /// UEFI HTTP boot on ARM64
+    HttpArm64,
+    /// A card whose ROM is iPXE already
+    Ipxe,
+    /// An operating system's DHCP client: it wants a lease and nothing else
+    Plain,
+}
+
+impl Firmware {
+    /// What the machine is right after power-on.
+    pub(super) const fn first_client(self) -> Client {
+        match self {
+            Self::Bios => Client::BootAgent,
+            Self::UefiX64 => Client::EdkPxe { architecture: 7 },
+            Self::UefiIa32 => Client::EdkPxe { architecture: 6 },
+            Self::UefiArm64 => Client::EdkPxe { architecture: 11 },
+            Self::HttpX64 => Client::EdkHttp { architecture: 16 },
+            Self::HttpArm64 => Client::EdkHttp { architecture: 19 },
+            Self::Ipxe => Client::Ipxe(Platform::Rom),
+            Self::Plain => Client::System,
+        }
+    }
+
+    /// The platform that iPXE, once loaded, finds itself on.
+    pub(super) const fn platform(self) -> Platform {
+        match self {
+            Self::Bios | Self::Ipxe | Self::Plain => Platform::Undi,
+            Self::UefiX64 | Self::HttpX64 => Platform::Efi { architecture: 7, name: "x86_64" },
+            Self::UefiIa32 => Platform::Efi { architecture: 6, name: "i386" },
+            Self::UefiArm64 | Self::HttpArm64 => Platform::Efi { architecture: 11, name: "arm64" },
+        }
+    }
+}
+
+/// What iPXE runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Platform {
+    /// `undionly.kpxe`.
+    Undi,
+    /// The ROM of a card, on a BIOS.
+    Rom,
+    /// `ipxe.efi` or `snponly.efi`. The name is iPXE's `${buildarch}`.
+    Efi { architecture: u16, name: &'static str },
+}
+
+impl Platform {
+    /// iPXE's `${platform}`.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Undi | Self::Rom => "pcbios",
+            Self::Efi { .. } => "efi",
+        }
+    }
+
+    /// iPXE's `${buildarch}`.
+    pub(super) const fn build_architecture(self) -> &'static str {
+        match self {
+            Self::Undi | Self::Rom => "i386",
+            Self::Efi { name, .. } => name,
+        }
+    }
+}
+
+/// The DHCP client that speaks for a machine at one stage of its boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    BootAgent,
+    EdkPxe { architecture: u16 },
+    EdkHttp { architecture: u16 },
+    Ipxe(Platform),
+    System,
+}
+
+/// When a client asks again, and when it has heard enough.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timing {
+    /// How long each DISCOVER waits, in milliseconds. When the time is over, the client takes the best
+    /// offer that came, or asks again; after the last it gives up.
+    pub(super) discover: &'static [u64],
+    /// The same for each REQUEST.
+    pub(super) request: &'static [u64],
+    /// How long after the first DISCOVER it does not yet take an offer, for a better one may come.
+    pub(super) listen: Duration,
+    /// The first good offer is taken at once.
+    pub(super) takes_first: bool,
+}
+
+/// EDK2: 4 s, then doubled. Its timer's tick makes the first a little shorter.
+static EDK: Timing = Timing {
+    discover: &[3750, 8000, 16_000, 32_000],
+    request: &[4000, 8000, 16_000, 32_000],
+    listen: Duration::ZERO,
+    takes_first: false,
+};
+/// iPXE waits two seconds for a ProxyDHCP offer, which it notices when its timer of 1 + 2 s has run out.
+static IPXE: Timing = Timing {
+    discover: &[1000, 2000, 4000, 8000],
+    request: &[1000, 2000, 4000, 8000],
+    listen: Duration::from_secs(2),
+    takes_first: false,
+};
+/// RFC 2131 §4.1.
+static SYSTEM: Timing = Timing {
+    discover: &[4000, 8000, 16_000, 32_000, 64_000],
+    request: &[4000, 8000, 16_000, 32_000, 64_000],
+    listen: Duration::ZERO,
+    takes_first: true,
+};
+
+const EDK_PXE_WANTS: &[u8] = &[
+    1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66, 67, 97, 128, 129,
+    130, 131, 132, 133, 134, 135,
+];
+/// EDK2 leaves the byte between 60 and 67 uninitialised.
+const EDK_HTTP_WANTS: &[u8] =
+    &[1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 0, 67, 97];
+const BOOT_AGENT_WANTS: &[u8] =
+    &[1, 2, 3, 5, 6, 11, 12, 13, 15, 16, 17, 18, 43, 54, 60, 67, 128, 129, 130, 131, 132, 133, 134, 135];
+const IPXE_WANTS: &[u8] =
+    &[1, 3, 6, 7, 12, 15, 17, 26, 42, 43, 60, 66, 67, 119, 128, 129, 130, 131, 132, 133, 134, 135, 175, 203];
+const SYSTEM_WANTS: &[u8] = &[1, 3, 6, 12, 15, 26, 28, 42, 51, 54, 58, 59, 119, 121];
+
+/// Option 175 of iPXE 1.21: the card's PCI identity, then one flag for each feature built in.
+const IPXE_EFI_FEATURES: &[u8] = &[
+    0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x26, 1, 1, 0x17, 1, 1, 0x27, 1, 1, 0x24, 1, 1, 0x13, 1, 1,
+    0x14, 1, 1, 0x11, 1, 1, 0x12, 1, 1, 0x29, 1, 1, 0x1b, 1, 1, 0x15, 1, 1, 0x12, 1, 1,
+];
+const IPXE_UNDI_FEATURES: &[u8] = &[
+    0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x26, 1, 1, 0x17, 1, 1, 0x27, 1, 1, 0x22, 1, 1, 0x13, 1, 1,
+    0x14, 1, 1, 0x11, 1, 1, 0x19, 1, 1, 0x29, 1, 1, 0x10, 1, 2, 0x21, 1, 1, 0x15, 1, 1, 0x18, 1, 1, 0x12, 1, 1,
+];
+const IPXE_ROM_FEATURES: &[u8] = &[
+    0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0x41, 0xeb, 3, 1, 0, 0, 0x26, 1, 1, 0x17, 1, 1, 0x27, 1, 1, 0x22, 1, 1, 0x13, 1, 1,
+    0x14, 1, 1, 0x11, 1, 1, 0x19, 1, 1, 0x29, 1, 1, 0x10, 1, 2, 0x21, 1, 1, 0x15, 1, 1, 0x12, 1, 1, 0x18, 1, 1,
+];
+
+/// What a message is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Discover,
+    /// Of RFC 2131's SELECTING state: the offer that was chosen.
+    Select {
+        server: Ipv4Addr,
+        address: Ipv4Addr,
+    },
+    /// To a ProxyDHCP boot server, port 4011, with the address in `ciaddr`.
+    BootServer,
+}
+
+impl Client {
+    /// Whether it sets the broadcast flag of its broadcasts (RFC 2131 §4.1).
+    pub(super) const fn wants_broadcast(self) -> bool {
+        !matches!(self, Self::Ipxe(Platform::Rom) | Self::System)
+    }
+
+    pub(super) const fn timing(self) -> &'static Timing {
+        match self {
+            Self::BootAgent | Self::EdkPxe { .. } | Self::EdkHttp { .. } => &EDK,
+            Self::Ipxe(_) => &IPXE,
+            Self::System => &SYSTEM,
+        }
+    }
+
+    /// Firmware of its day pads to the 548 bytes that every BOOTP server accepts.
+    pub(super) const fn pad_to(self) -> usize {
+        match self {
+            Self::BootAgent => 548,
+            Self::System => 300,
+            _ => 0,
+        }
+    }
+
+    /// The `secs` field of the n-th message (from 0). iPXE counts in ticks of its own from 4 upwards.
+    pub(super) const fn secs(self, attempt: usize, elapsed: Duration) -> u16 {
+        match self {
+            Self::Ipxe(_) => match attempt {
+                0 => 4,
+                1 => 10,
+                2 => 18,
+                _ => 34,
+            },
+            Self::BootAgent => 4 << (if attempt < 4 { attempt } else { 4 }),
+            _ => elapsed.as_secs() as u16,
+        }
+    }
+
+    /// Option 93, where it is sent.
+    pub(super) const fn architecture(self) -> Option<u16> {
+        match self {
+            Self::BootAgent | Self::Ipxe(Platform::Undi | Platform::Rom) => Some(0),
+            Self::EdkPxe { architecture } | Self::EdkHttp { architecture } => Some(architecture),
+            Self::Ipxe(Platform::Efi { architecture, .. }) => Some(architecture),
+            Self::System => None,
+        }
+    }
+
+    fn vendor_class(self) -> Vec<u8> {
+        let number = self.architecture().unwrap_or(0);
+        match self {
+            Self::EdkHttp { .. } => format!("HTTPClient:Arch:{number:05}:UNDI:003000"),
+            Self::EdkPxe { .. } => format!("PXEClient:Arch:{number:05}:UNDI:003000"),
+            Self::Ipxe(Platform::Efi { .. }) => format!("PXEClient:Arch:{number:05}:UNDI:003010"),
+            Self::BootAgent | Self::Ipxe(_) => format!("PXEClient:Arch:{number:05}:UNDI:002001"),
+            Self::System => String::new(),
+        }
+        .into_bytes()
+    }
+
+    /// Every option of a message, in the order of the firmware.
+    pub(super) fn options(self, purpose: Purpose, mac: MacAddr, uuid: [u8; 16]) -> Vec<(u8, Vec<u8>)> {
+        let message_type = match purpose {
+            Purpose::Discover => MessageType::Discover,
+            _ => MessageType::Request,
+        };
+        let kind = (code::MESSAGE_TYPE, vec![message_type.number()]);
+        let (server, address) = match purpose {
+            Purpose::Select { server, address } => (
+                Some((code::SERVER_ID, server.octets().to_vec())),
+                Some((code::REQUESTED_ADDRESS, address.octets().to_vec())),
+            ),
+            _ => (None, None),
+        };
+        let wants = |list: &[u8]| (code::PARAMETER_LIST, list.to_vec());
+        let max_size = |bytes: u16| (code::MAX_SIZE, bytes.to_be_bytes().to_vec());
+        let class = (code::VENDOR_CLASS, self.vendor_class());
+        let architecture = (code::ARCHITECTURE, self.architecture().unwrap_or(0).to_be_bytes().to_vec());
+        let undi = |version: [u8; 3]| (code::UNDI, version.to_vec());
+        let uuid = (code::UUID, [&[0][..], &uuid].concat());
+        let client_id = (code::CLIENT_ID, [&[1][..], &mac.0].concat());
+        match self {
+            Self::EdkPxe { .. } | Self::EdkHttp { .. } => {
+                let is_http = matches!(self, Self::EdkHttp { .. });
+                let list = wants(if is_http { EDK_HTTP_WANTS } else { EDK_PXE_WANTS });
+                let undi = undi([1, 3, 0]);
+                if purpose == Purpose::BootServer {
+                    return vec![kind, list, max_size(1472), class, architecture, undi, uuid];
+                }
+                let size = max_size(if server.is_some() && !is_http { 65280 } else { 1472 });
+                let selection = [Some(kind), server, address].into_iter().flatten();
+                selection.chain([size, list, uuid, undi, architecture, class]).collect()
+            }
+            Self::BootAgent => {
+                let list = wants(BOOT_AGENT_WANTS);
+                let selection = [Some(kind), address, Some(list), Some(max_size(1260)), server].into_iter().flatten();
+                selection.chain([uuid, architecture, undi([1, 2, 1]), class]).collect()
+            }
+            Self::Ipxe(platform) => {
+                let (version, features) = match platform {
+                    Platform::Efi { .. } => ([1, 3, 10], IPXE_EFI_FEATURES),
+                    Platform::Undi => ([1, 2, 1], IPXE_UNDI_FEATURES),
+                    Platform::Rom => ([1, 2, 1], IPXE_ROM_FEATURES),
+                };
+                let user_class = (code::USER_CLASS, b"iPXE".to_vec());
+                let features = (code::IPXE, features.to_vec());
+                let mut options = vec![kind, max_size(1472), architecture, undi(version), class, user_class];
+                options.extend([wants(IPXE_WANTS), features, client_id, uuid]);
+                options.extend([server, address].into_iter().flatten());
+                options
+            }
+            Self::System => {
+                let selection = [Some(kind), address, server].into_iter().flatten();
+                selection.chain([client_id, wants(SYSTEM_WANTS), max_size(1500)]).collect()
+            }
+        }
+    }
+
+    /// Its name in the printed steps.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::BootAgent => "BIOS PXE",
+            Self::EdkPxe { .. } => "UEFI PXE",
+            Self::EdkHttp { .. } => "UEFI HTTP boot",
+            Self::Ipxe(_) => "iPXE",
+            Self::System => "system",
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "firmware_tests.rs"]
+mod tests;

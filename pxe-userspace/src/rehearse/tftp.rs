@@ -1,0 +1,302 @@
+//! The simulator's own TFTP client (RFC 1350, 2347, 2348, 2349, 7440): one file, no I/O, no clock.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+/// Whose manners the transfer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// EDK2: a request for the size alone, broken off with ERROR 8, then the real one without `tsize`.
+    Edk,
+    /// A PXE ROM: the same two steps, without windows.
+    BootAgent,
+    /// iPXE: one request with everything.
+    Ipxe,
+}
+
+/// What the driver of a transfer is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Send these bytes from `from` to the server's `to`.
+    Send { from: u16, to: u16, bytes: Vec<u8> },
+    /// The file is here.
+    Done(Received),
+    /// It is not, and will not be.
+    Failed(String),
+}
+
+/// A file that has arrived.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Received {
+    /// How long the file is.
+    pub(super) bytes: u64,
+    /// Its first bytes, if the caller wanted any.
+    pub(super) kept: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Only the size is wanted.
+    Probe,
+    Request,
+    Data,
+}
+
+/// One file on its way.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) server: Ipv4Addr,
+    file: String,
+    style: Style,
+    phase: Phase,
+    ports: [u16; 2],
+    /// The server's transfer identifier: the port of its first answer.
+    peer: Option<u16>,
+    block_size: usize,
+    window: u16,
+    /// The last block that arrived in order, never wrapping.
+    last: u64,
+    unacknowledged: u16,
+    /// The acknowledgement for a gap has been sent already.
+    gap_told: bool,
+    size: Option<u64>,
+    keep: usize,
+    received: Received,
+    /// What was sent last, to send again.
+    pending: (u16, Vec<u8>),
+    retries: u32,
+    deadline: Duration,
+    finished: bool,
+}
+
+const SERVER: u16 = 69;
+const DEFAULT_BLOCK: usize = 512;
+
+impl Transfer {
+    /// Begins a transfer from the two local ports (a request that follows the size probe comes from a
+    /// new one). Up to `keep` bytes of the file are kept.
+    pub(super) fn begin(
+        now: Duration,
+        server: Ipv4Addr,
+        file: &str,
+        style: Style,
+        ports: [u16; 2],
+        keep: usize,
+    ) -> (Self, Vec<Action>) {
+        let phase = if style == Style::Ipxe { Phase::Request } else { Phase::Probe };
+        let mut transfer = Self {
+            server,
+            file: file.to_owned(),
+            style,
+            phase,
+            ports,
+            peer: None,
+            block_size: DEFAULT_BLOCK,
+            window: 1,
+            last: 0,
+            unacknowledged: 0,
+            gap_told: false,
+            size: None,
+            keep,
+            received: Received::default(),
+            pending: (SERVER, Vec::new()),
+            retries: 0,
+            deadline: now,
+            finished: false,
+        };
+        let action = transfer.request(now);
+        (transfer, vec![action])
+    }
+
+    /// When [`Self::on_timer`] wants to be called.
+    pub(super) const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The port that the transfer is at.
+    pub(super) const fn local_port(&self) -> u16 {
+        match self.phase {
+            Phase::Probe => self.ports[0],
+            _ => self.ports[1],
+        }
+    }
+
+    fn request(&mut self, now: Duration) -> Action {
+        let options: &[(&str, &str)] = match (self.style, self.phase) {
+            (Style::Edk, Phase::Probe) => &[("tsize", "0"), ("blksize", "1468"), ("windowsize", "4")],
+            (Style::Edk, _) => &[("blksize", "1468"), ("windowsize", "4")],
+            (Style::BootAgent, Phase::Probe) => &[("tsize", "0")],
+            (Style::BootAgent, _) => &[("blksize", "1456")],
+            (Style::Ipxe, _) => &[("blksize", "1432"), ("tsize", "0")],
+        };
+        let mut bytes = vec![0, 1];
+        let words =
+            [self.file.as_str(), "octet"].into_iter().chain(options.iter().flat_map(|(name, value)| [*name, *value]));
+        for word in words {
+            bytes.extend(word.bytes().filter(|&byte| byte != 0));
+            bytes.push(0);
+        }
+        self.peer = None;
+        self.retries = 0;
+        self.send(now, SERVER, bytes)
+    }
+
+    fn send(&mut self, now: Duration, to: u16, bytes: Vec<u8>) -> Action {
+        self.deadline = now + self.patience();
+        self.pending = (to, bytes.clone());
+        Action::Send { from: self.local_port(), to, bytes }
+    }
+
+    /// EDK2 repeats every 3 s; iPXE begins at a quarter of a second and doubles.
+    fn patience(&self) -> Duration {
+        match self.style {
+            Style::Edk | Style::BootAgent => Duration::from_secs(3),
+            Style::Ipxe => Duration::from_millis(250 << self.retries.min(5)),
+        }
+    }
+
+    fn acknowledge(&mut self, now: Duration, to: u16) -> Action {
+        self.unacknowledged = 0;
+        let [high, low] = (self.last as u16).to_be_bytes();
+        self.send(now, to, vec![0, 4, high, low])
+    }
+
+    fn fail(&mut self, reason: String) -> Vec<Action> {
+        self.finished = true;
+        vec![Action::Failed(reason)]
+    }
+
+    /// Repeats what was sent last, or gives up.
+    pub(super) fn on_timer(&mut self, now: Duration) -> Vec<Action> {
+        if self.finished || now < self.deadline {
+            return Vec::new();
+        }
+        self.retries += 1;
+        if self.retries > 6 {
+            let reason = match self.phase {
+                Phase::Data => format!("the server went silent after {} bytes", self.received.bytes),
+                _ => "the server does not answer".to_owned(),
+            };
+            return self.fail(reason);
+        }
+        self.gap_told = false;
+        self.deadline = now + self.patience();
+        let (to, bytes) = self.pending.clone();
+        vec![Action::Send { from: self.local_port(), to, bytes }]
+    }
+
+    /// A datagram from the server's port `from` to one of ours.
+    pub(super) fn on_datagram(&mut self, now: Duration, from: u16, to: u16, payload: &[u8]) -> Vec<Action> {
+        if self.finished || to != self.local_port() {
+            return Vec::new();
+        }
+        // RFC 1350 §4: the transfer identifier is chosen by the first answer and kept.
+        if *self.peer.get_or_insert(from) != from {
+            return vec![Action::Send { from: to, to: from, bytes: error(5, "Unknown transfer ID") }];
+        }
+        match payload {
+            [0, 3, high, low, data @ ..] => self.on_data(now, from, u16::from_be_bytes([*high, *low]), data),
+            [0, 5, high, low, message @ ..] => {
+                let text = String::from_utf8_lossy(message);
+                let text = text.trim_end_matches('\0');
+                let number = u16::from_be_bytes([*high, *low]);
+                self.fail(format!("the server says: {text} (TFTP error {number})"))
+            }
+            [0, 6, options @ ..] => self.on_option_acknowledgement(now, from, options),
+            _ => Vec::new(),
+        }
+    }
+
+    fn on_option_acknowledgement(&mut self, now: Duration, from: u16, options: &[u8]) -> Vec<Action> {
+        if self.phase == Phase::Data {
+            // A repeated one: our ACK 0 was lost.
+            return if self.last == 0 { vec![self.acknowledge(now, from)] } else { Vec::new() };
+        }
+        let mut words = options.split(|&byte| byte == 0).map(String::from_utf8_lossy);
+        while let (Some(name), Some(value)) = (words.next(), words.next()) {
+            let Ok(number) = value.parse::<u64>() else {
+                let reason = format!("the server acknowledges {name}={value}, which is no number");
+                return self.fail(reason);
+            };
+            match name.to_ascii_lowercase().as_str() {
+                "tsize" => self.size = Some(number),
+                "blksize" if (8..=65464).contains(&number) => self.block_size = number as usize,
+                "windowsize" if (1..=65535).contains(&number) => self.window = number as u16,
+                _ => {
+                    let reason = format!("the server acknowledges {name}={value}, which was not asked for");
+                    return self.fail(reason);
+                }
+            }
+        }
+        if self.phase == Phase::Probe {
+            return self.leave_probe(now, from);
+        }
+        self.phase = Phase::Data;
+        vec![self.acknowledge(now, from)]
+    }
+
+    /// The size is known (or the server does not tell it): break off and ask for the file.
+    fn leave_probe(&mut self, now: Duration, from: u16) -> Vec<Action> {
+        let abort = Action::Send { from: self.local_port(), to: from, bytes: error(8, "User aborted the transfer") };
+        self.phase = Phase::Request;
+        (self.block_size, self.window) = (DEFAULT_BLOCK, 1);
+        vec![abort, self.request(now)]
+    }
+
+    fn on_data(&mut self, now: Duration, from: u16, number: u16, data: &[u8]) -> Vec<Action> {
+        match self.phase {
+            Phase::Probe => return self.leave_probe(now, from),
+            Phase::Request => {
+                // Data at once: a server that knows no options (RFC 2347).
+                (self.block_size, self.window, self.phase) = (DEFAULT_BLOCK, 1, Phase::Data);
+            }
+            Phase::Data => {}
+        }
+        if number != (self.last + 1) as u16 {
+            // RFC 7440 §4: a block out of order is answered with the last one in order, once. A block that
+            // was here already is not, or both sides repeat everything (RFC 1123 §4.2.3.1).
+            let is_ahead = number.wrapping_sub(self.last as u16) < 0x8000 && number != self.last as u16;
+            if is_ahead && !self.gap_told {
+                self.gap_told = true;
+                return vec![self.acknowledge(now, from)];
+            }
+            return Vec::new();
+        }
+        if data.len() > self.block_size {
+            let reason = format!("block {number} holds {} bytes, {} were agreed", data.len(), self.block_size);
+            return self.fail(reason);
+        }
+        self.last += 1;
+        self.gap_told = false;
+        self.retries = 0;
+        self.deadline = now + self.patience();
+        self.unacknowledged += 1;
+        self.received.bytes += data.len() as u64;
+        let room = self.keep.saturating_sub(self.received.kept.len());
+        self.received.kept.extend(&data[..data.len().min(room)]);
+        if data.len() < self.block_size {
+            let last = self.acknowledge(now, from);
+            return self.finish(last);
+        }
+        if self.unacknowledged >= self.window { vec![self.acknowledge(now, from)] } else { Vec::new() }
+    }
+
+    fn finish(&mut self, acknowledgement: Action) -> Vec<Action> {
+        self.finished = true;
+        let received = std::mem::take(&mut self.received);
+        let outcome = match self.size {
+            Some(size) if size != received.bytes => {
+                Action::Failed(format!("the server announced {size} bytes and sent {}", received.bytes))
+            }
+            _ => Action::Done(received),
+        };
+        vec![acknowledgement, outcome]
+    }
+}
+
+fn error(number: u8, text: &str) -> Vec<u8> {
+    [&[0, 5, 0, number], text.as_bytes(), &[0]].concat()
+}
+
+#[cfg(test)]
+#[path = "tftp_tests.rs"]
+mod tests;

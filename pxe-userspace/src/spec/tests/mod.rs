@@ -1,0 +1,77 @@
+//! Whole specs, good and bad.
+
+mod errors;
+mod machines;
+mod robustness;
+mod scale;
+mod watching;
+
+use std::{fs, path::PathBuf};
+
+use super::{Loaded, SpecErrors};
+
+/// Files in a directory of their own.
+struct Files {
+    directory: tempfile::TempDir,
+}
+
+impl Files {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let new = Self { directory: tempfile::tempdir().unwrap() };
+        for (name, text) in files {
+            new.write(name, text);
+        }
+        new
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn load(&self) -> Result<Loaded, SpecErrors> {
+        super::load(&[self.directory.path().to_owned()])
+    }
+
+    /// A finding without the directory that the files happen to be in.
+    fn relative(&self, findings: &[super::Finding]) -> Vec<String> {
+        let directory = format!("{}/", self.directory.path().display());
+        findings.iter().map(|finding| finding.to_string().replace(&directory, "")).collect()
+    }
+}
+
+/// A cluster with one control plane machine; `{…}` parts are what a test is about.
+fn cluster(machine: &str) -> String {
+    format!(
+        "apiVersion: talos.alperen.cloud/v1alpha1
+kind: TalosCluster
+metadata: {{name: lab}}
+spec:
+  pxeServerSpec: {{address: 10.0.0.1, interface: eth1}}
+  controlPlane:
+    version: v1.13.0
+    mode: metal
+    metalSpec:
+      machines:
+{machine}"
+    )
+}
+
+#[test]
+fn every_example_is_valid_and_without_warnings() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut seen = 0;
+    for entry in fs::read_dir(examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let loaded = super::load(std::slice::from_ref(&path)).unwrap_or_else(|errors| panic!("{errors}"));
+            assert_eq!(loaded.warnings, [], "{}", path.display());
+            assert!(!loaded.inventory.machines().is_empty(), "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 2);
+}

@@ -1,0 +1,157 @@
+//! Which BPF toolchain this machine has.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// The little-endian BPF target, which is every machine's that pxed runs on.
+pub(super) const TARGET: &str = "bpfel-unknown-none";
+
+const INSTALL: &str = "\
+no compiler for the BPF target was found. Either of the two will do:
+  1. the reference: rustup toolchain install <the channel in pxe-ebpf/rust-toolchain.toml> --component rust-src
+  2. Debian's:      apt-get install rustc-web libstd-rust-web-dev-bpf
+     (PXED_BPF_RUSTC=<path> names another rustc that has a `core` for bpfel-unknown-none)";
+
+const INSTALL_LINKER: &str = "\
+no bpf-linker was found in PATH or in cargo's bin directory. To install it:
+  apt-get install llvm-22-dev libzstd-dev zlib1g-dev
+  LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked --no-default-features --features llvm-22
+Its LLVM must not be older than the compiler's.";
+
+/// A compiler for the BPF target, and the linker.
+pub(super) struct Toolchain {
+    compiler: Compiler,
+    linker: PathBuf,
+    identity: String,
+}
+
+enum Compiler {
+    /// rustup's nightly of this name, which compiles `core` itself.
+    Reference { channel: String },
+    /// A stable compiler with a `core` compiled beforehand.
+    Prebuilt { rustc: PathBuf },
+}
+
+impl Toolchain {
+    /// The reference compiler where it is installed, else another one.
+    ///
+    /// # Errors
+    ///
+    /// Something is missing: the error says how to install it.
+    pub(super) fn find(root: &Path) -> Result<Self> {
+        let compiler = match reference(root)? {
+            Some(channel) => Compiler::Reference { channel },
+            None => Compiler::Prebuilt { rustc: prebuilt().context(INSTALL)? },
+        };
+        let linker = linker().context(INSTALL_LINKER)?;
+        let version = compiler.rustc_version()?;
+        let of = |key: &str| version.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("unknown").trim();
+        let linker_version = output(Command::new(&linker).arg("--version"))?;
+        let identity = format!(
+            "rustc {} ({})\nLLVM {}\n{}\n",
+            of("release:"),
+            of("commit-hash:"),
+            of("LLVM version:"),
+            linker_version.trim()
+        );
+        Ok(Self { compiler, linker, identity })
+    }
+
+    /// The versions of all that takes part, a line each.
+    pub(super) fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// The linker's path.
+    pub(super) fn linker(&self) -> &Path {
+        &self.linker
+    }
+
+    /// A cargo that compiles with this toolchain, and with nothing that the caller's environment adds.
+    pub(super) fn cargo(&self) -> Command {
+        let mut cargo = match &self.compiler {
+            Compiler::Reference { channel } => {
+                let mut rustup = Command::new("rustup");
+                rustup.args(["run", channel, "cargo", "-Zbuild-std=core"]);
+                // What the cargo that runs us set for its own compiler.
+                rustup.env_remove("RUSTC").env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
+                rustup
+            }
+            Compiler::Prebuilt { rustc } => {
+                let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+                // aya-ebpf uses inline assembly, which is unstable for BPF.
+                cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+                cargo
+            }
+        };
+        for variable in [
+            "RUSTFLAGS",
+            "CARGO_BUILD_RUSTFLAGS",
+            "CARGO_BUILD_TARGET",
+            "CARGO_INCREMENTAL",
+            "RUSTC_WRAPPER",
+            "RUSTC_WORKSPACE_WRAPPER",
+        ] {
+            cargo.env_remove(variable);
+        }
+        cargo
+    }
+}
+
+impl Compiler {
+    fn rustc_version(&self) -> Result<String> {
+        match self {
+            Self::Reference { channel } => output(Command::new("rustup").args(["run", channel, "rustc", "-vV"])),
+            Self::Prebuilt { rustc } => output(Command::new(rustc).arg("-vV")),
+        }
+    }
+}
+
+/// The channel that rust-toolchain.toml names, if rustup has it here, with the source of `core`.
+fn reference(root: &Path) -> Result<Option<String>> {
+    let path = root.join("pxe-ebpf/rust-toolchain.toml");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let Some(channel) = text.lines().find_map(|line| line.strip_prefix("channel = ")) else {
+        bail!("{}: no line `channel = \"…\"`", path.display());
+    };
+    let channel = channel.trim().trim_matches('"').to_owned();
+    // Asking rustup to run what is not installed would make it download; so ask for the list.
+    let Ok(installed) = output(Command::new("rustup").args(["toolchain", "list"])) else { return Ok(None) };
+    if !installed.lines().any(|line| line.starts_with(&channel)) {
+        return Ok(None);
+    }
+    let sysroot = output(Command::new("rustup").args(["run", &channel, "rustc", "--print", "sysroot"]))?;
+    let has_source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir();
+    Ok(has_source.then_some(channel))
+}
+
+/// A rustc whose sysroot has `core` for the target.
+fn prebuilt() -> Option<PathBuf> {
+    let candidates = env::var_os("PXED_BPF_RUSTC").map(PathBuf::from).into_iter().chain(["/usr/bin/rustc".into()]);
+    candidates.into_iter().find(|rustc: &PathBuf| {
+        let directory = output(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]));
+        let Ok(libraries) = fs::read_dir(directory.unwrap_or_default().trim()) else { return false };
+        libraries.flatten().any(|library| library.file_name().to_string_lossy().starts_with("libcore-"))
+    })
+}
+
+fn linker() -> Option<PathBuf> {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    env::split_paths(&env::var_os("PATH").unwrap_or_default())
+        .chain(home.map(|home| home.join("bin")))
+        .map(|directory| directory.join("bpf-linker"))
+        .find(|linker| linker.is_file())
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8(output.stdout)?)
+}
