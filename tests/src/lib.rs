@@ -9,8 +9,11 @@
 pub mod artifacts;
 pub mod assets;
 pub mod build;
+pub mod capture;
 pub mod classifier;
+pub mod cluster;
 pub mod cpio;
+pub mod dnsmasq;
 pub mod guest;
 pub mod initramfs;
 pub mod namespace;
@@ -21,6 +24,8 @@ pub mod suite;
 pub mod topology;
 
 pub use artifacts::Artifacts;
+pub use capture::Capture;
+pub use dnsmasq::Dnsmasq;
 pub use guest::{Firmware, Guest};
 pub use namespace::Namespace;
 pub use process::Process;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use anyhow::Context;
+
 use crate::Namespace;
 
 /// The interface of the server and of every client, each in its own namespace.
@@ -69,6 +71,16 @@ impl Bridged {
         let port = format!("port{}", self.ports.fetch_add(1, Ordering::Relaxed));
         veth(namespace, interface, &self.net, &port)?;
         self.net.ip(&["link", "set", &port, "master", "br0"]).map(drop)
+    }
+
+    /// Gives the client of this number a MAC.
+    ///
+    /// # Errors
+    ///
+    /// What `ip` said, and when there is no such client.
+    pub fn set_mac(&self, client: usize, mac: &str) -> anyhow::Result<()> {
+        let client = self.clients.get(client).with_context(|| format!("there is no client {client}"))?;
+        client.ip(&["link", "set", INTERFACE, "address", mac]).map(drop)
     }
 
     /// A tap on the switch for a QEMU guest that runs in [`Self::net`]; returns its name.

@@ -1,0 +1,60 @@
+//! dnsmasq and pxed on the very same host, interface and port 67.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::ensure;
+use pxe_tests::{
+    Artifacts, Bridged, Capture, Dnsmasq, Namespace, Process, Pxed,
+    capture::Kind,
+    cluster::{self, Machine, SERVER_ADDRESS, VERSION},
+    requires, suite,
+};
+
+const SOON: Duration = Duration::from_secs(30);
+/// A machine that the spec does not name.
+const STRANGER: &str = "52:54:00:aa:00:01";
+
+fn main() -> ExitCode {
+    suite::main(vec![suite::test(
+        "dnsmasq_serves_strangers_on_the_same_port_of_the_same_host",
+        dnsmasq_serves_strangers_on_the_same_port_of_the_same_host,
+    )])
+}
+
+fn dnsmasq_serves_strangers_on_the_same_port_of_the_same_host() -> anyhow::Result<()> {
+    requires::tools(&["udhcpc"])?;
+    let network = Bridged::new(SERVER_ADDRESS, 2)?;
+    let machine = Machine::number(1);
+    network.set_mac(0, &machine.mac)?;
+    network.set_mac(1, STRANGER)?;
+    let dnsmasq = Dnsmasq::start(&network.server, "10.99.0.200,10.99.0.250", &[])?;
+    let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
+    let spec = cluster::cluster(std::slice::from_ref(&machine));
+    let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &[])?;
+    let capture = Capture::start(&network.clients[0])?;
+
+    let known = lease(&network.clients[0])?;
+    ensure!(known.contains(&format!("lease of {}", machine.address)), "{known}\n{}", pxed.process.last_lines());
+    let stranger = lease(&network.clients[1])?;
+    ensure!(stranger.contains("lease of 10.99.0.2"), "dnsmasq did not serve the stranger: {stranger}");
+
+    let offers =
+        capture.messages().iter().filter(|found| found.kind == Kind::Offer && found.chaddr == machine.mac).count();
+    ensure!(offers == 1, "{offers} offers for our machine");
+    ensure!(!dnsmasq.has_seen(&machine.mac), "our machine's packets reached dnsmasq:\n{}", dnsmasq.process.output());
+    ensure!(dnsmasq.has_seen(STRANGER), "dnsmasq has not logged the stranger");
+    // When pxed goes, the network goes on as if it had never been there.
+    drop(pxed);
+    let afterwards = lease(&network.clients[0])?;
+    ensure!(afterwards.contains("lease of 10.99.0.2"), "dnsmasq is cut off after pxed: {afterwards}");
+    Ok(())
+}
+
+/// Gets a lease and returns what the client said.
+fn lease(client: &Namespace) -> anyhow::Result<String> {
+    let mut command = client.command("udhcpc");
+    command.args(["-f", "-q", "-n", "-t", "10", "-T", "2", "-i", "eth0", "-s", "/bin/true"]);
+    let mut process = Process::spawn("udhcpc", &mut command)?;
+    process.wait(SOON)?;
+    Ok(process.output())
+}

@@ -1,0 +1,199 @@
+//! Plain DHCP clients get, renew, rebind and release a lease.
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
+use pxe_tests::{
+    Artifacts, Bridged, Capture, Namespace, Process, Pxed,
+    capture::{Kind, Message},
+    cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
+    requires, suite,
+};
+use tempfile::TempDir;
+
+/// More than half of the lease, which clients that take no orders wait for, and a busy machine.
+const NEXT: Duration = Duration::from_secs(100);
+
+fn main() -> ExitCode {
+    suite::main(vec![
+        suite::test("udhcpc", udhcpc),
+        suite::test("isc_dhclient", isc_dhclient),
+        suite::test("systemd_networkd", systemd_networkd),
+    ])
+}
+
+/// A machine beside pxed whose client is under test.
+struct Bench {
+    network: Bridged,
+    machine: Machine,
+    artifacts: Artifacts,
+    scratch: TempDir,
+}
+
+impl Bench {
+    fn new() -> anyhow::Result<Self> {
+        let network = Bridged::new(SERVER_ADDRESS, 1)?;
+        let machine = Machine::number(1);
+        network.set_mac(0, &machine.mac)?;
+        Ok(Self { network, machine, artifacts: Artifacts::stand_ins(&[VERSION], 1000)?, scratch: TempDir::new()? })
+    }
+
+    fn client(&self) -> &Namespace {
+        &self.network.clients[0]
+    }
+
+    /// Starts pxed with the shortest lease.
+    fn pxed(&self) -> anyhow::Result<Pxed<'_>> {
+        let spec = cluster::cluster(std::slice::from_ref(&self.machine));
+        Pxed::start(&self.network.server, &spec, self.artifacts.path(), &["--lease-seconds", "60"])
+    }
+
+    /// A program that the client calls to configure the interface, in place of the system's own.
+    fn hook(&self, text: &str) -> anyhow::Result<PathBuf> {
+        let path = self.scratch.path().join("hook");
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(path)
+    }
+
+    /// From now on what the client sends to the server alone goes astray, as to a router that died.
+    fn lose_unicast(&self) -> anyhow::Result<()> {
+        let neighbour =
+            ["neighbour", "replace", SERVER, "lladdr", "02:00:00:00:00:66", "dev", "eth0", "nud", "permanent"];
+        self.client().ip(&neighbour).map(drop)
+    }
+
+    fn find_unicast_again(&self) -> anyhow::Result<()> {
+        self.client().ip(&["neighbour", "del", SERVER, "dev", "eth0"]).map(drop)
+    }
+
+    /// The whole life of a lease. `renew` makes the client renew where it takes orders.
+    fn lease_lives(
+        &self,
+        client: &mut Process,
+        renew: impl FnOnce(&Process) -> anyhow::Result<()>,
+        release: impl FnOnce(&mut Process) -> anyhow::Result<()>,
+        capture: &Capture,
+    ) -> anyhow::Result<()> {
+        let address: Ipv4Addr = self.machine.address.parse()?;
+        let server: Ipv4Addr = SERVER.parse()?;
+        let acked = |message: &Message| message.kind == Kind::Ack && message.yiaddr == address;
+
+        let (_, position) = capture.wait_for("lease", 0, NEXT, acked).with_context(|| client.last_lines())?;
+        self.wait_for_address()?;
+
+        renew(client)?;
+        let renewal =
+            |message: &Message| message.kind == Kind::Request && message.ciaddr == address && message.to == server;
+        let (request, position) = capture.wait_for("renewal", position, NEXT, renewal)?;
+        ensure!(request.option(50).is_none() && request.option(54).is_none(), "not a renewal: {request:?}");
+        let (ack, position) = capture.wait_for("answer to it", position, NEXT, acked)?;
+        ensure!(ack.to == address && !ack.ethernet_broadcast, "a renewal is answered by unicast: {ack:?}");
+
+        self.lose_unicast()?;
+        let rebinding = |message: &Message| {
+            message.kind == Kind::Request && message.ciaddr == address && message.to == Ipv4Addr::BROADCAST
+        };
+        let (_, position) = capture.wait_for("rebinding", position, NEXT, rebinding)?;
+        let (_, position) = capture.wait_for("answer to it", position, NEXT, acked)?;
+        self.find_unicast_again()?;
+
+        release(client)?;
+        let released = |message: &Message| message.kind == Kind::Release && message.ciaddr == address;
+        capture.wait_for("release", position, NEXT, released).map(drop)
+    }
+
+    /// Waits until the client has given the interface its address.
+    fn wait_for_address(&self) -> anyhow::Result<()> {
+        let wanted = format!("{}/24", self.machine.address);
+        let mut monitor = self.client().command("ip");
+        let monitor = Process::spawn("ip monitor", monitor.args(["monitor", "address"]))?;
+        // What was there before the monitor was.
+        if self.client().ip(&["address", "show", "dev", "eth0"])?.contains(&wanted) {
+            return Ok(());
+        }
+        monitor.wait_for_line(&wanted, NEXT).map(drop)
+    }
+}
+
+fn udhcpc() -> anyhow::Result<()> {
+    requires::tools(&["udhcpc"])?;
+    let bench = Bench::new()?;
+    let pxed = bench.pxed()?;
+    let capture = Capture::start(bench.client())?;
+    let hook = bench.hook("#!/bin/sh\n[ \"$1\" != bound ] || ip address add $ip/$mask dev $interface\n")?;
+    let mut command = bench.client().command("udhcpc");
+    let mut client = Process::spawn("udhcpc", command.args(["-f", "-i", "eth0", "-R", "-s"]).arg(hook))?;
+    bench.lease_lives(
+        &mut client,
+        |client| client.signal(Signal::SIGUSR1),
+        |client| client.signal(Signal::SIGUSR2),
+        &capture,
+    )?;
+    knows_the_release(&pxed, &bench.machine)
+}
+
+fn isc_dhclient() -> anyhow::Result<()> {
+    requires::tools(&["dhclient"])?;
+    let bench = Bench::new()?;
+    let pxed = bench.pxed()?;
+    let capture = Capture::start(bench.client())?;
+    let hook =
+        bench.hook("#!/bin/sh\n[ \"$reason\" != BOUND ] || ip address add $new_ip_address/24 dev $interface\n")?;
+    let file = |name: &str| bench.scratch.path().join(name);
+    // It keeps to these times instead of half and seven eighths of the lease.
+    fs::write(file("conf"), "supersede dhcp-renewal-time 5;\nsupersede dhcp-rebinding-time 10;\n")?;
+    let arguments = |command: &mut Command| {
+        command.arg("-cf").arg(file("conf")).arg("-lf").arg(file("leases")).arg("-pf").arg(file("pid"));
+        command.arg("-sf").arg(&hook).args(["-v", "eth0"]);
+    };
+    let mut command = bench.client().command("dhclient");
+    arguments(command.args(["-4", "-d"]));
+    let mut client = Process::spawn("dhclient", &mut command)?;
+    let release = |_: &mut Process| {
+        let mut command = bench.client().command("dhclient");
+        arguments(command.args(["-4", "-r"]));
+        let mut released = Process::spawn("dhclient -r", &mut command)?;
+        released.wait(NEXT).map(drop)
+    };
+    bench.lease_lives(&mut client, |_| Ok(()), release, &capture)?;
+    knows_the_release(&pxed, &bench.machine)
+}
+
+fn systemd_networkd() -> anyhow::Result<()> {
+    let networkd = Path::new("/lib/systemd/systemd-networkd");
+    if !networkd.exists() {
+        return Err(requires::Skip("not installed: systemd-networkd (package systemd)".to_owned()).into());
+    }
+    let bench = Bench::new()?;
+    let pxed = bench.pxed()?;
+    let capture = Capture::start(bench.client())?;
+    let network = "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n";
+    let file = bench.scratch.path().join("lab.network");
+    fs::write(&file, network)?;
+    // In a mount namespace of its own (`ip netns exec` makes one): neither the system's configuration nor its
+    // state is touched.
+    let start = "mount -t tmpfs tmpfs /run/systemd && mount -t tmpfs tmpfs /etc/systemd/network &&
+        mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp &&
+        cp $0 /run/systemd/network && chmod -R a+rwX /run/systemd && exec $1";
+    let mut command = bench.client().command("sh");
+    command.args(["-c", start]).arg(file).arg(networkd).env("SYSTEMD_LOG_LEVEL", "debug");
+    let mut client = Process::spawn("systemd-networkd", &mut command)?;
+    bench.lease_lives(&mut client, |_| Ok(()), |client| client.signal(Signal::SIGTERM), &capture)?;
+    knows_the_release(&pxed, &bench.machine)
+}
+
+/// The release reached pxed, for nobody answers one.
+fn knows_the_release(pxed: &Pxed<'_>, machine: &Machine) -> anyhow::Result<()> {
+    pxed.eventually("the release among the machine's events", Duration::from_secs(10), |pxed| {
+        Ok(pxed.machine(&machine.mac)?.to_string().contains("\"release\""))
+    })
+}

@@ -1,0 +1,182 @@
+//! The life of the XDP program, and what is said when it cannot live.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context, ensure};
+use nix::sys::signal::Signal;
+use pxe_tests::{
+    Artifacts, Bridged, Namespace, Process, Pxed,
+    cluster::{self, Machine, SERVER_ADDRESS, VERSION},
+    requires, suite,
+};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    suite::main(vec![
+        suite::test("killed_it_leaves_the_interface_and_a_successor_takes_over", killed_it_leaves_the_interface),
+        suite::test("a_reload_adds_a_machine_without_detaching", a_reload_adds_a_machine_without_detaching),
+        suite::test("a_broken_spec_leaves_the_last_good_one_in_force", a_broken_spec_leaves_the_last_good_one_in_force),
+        suite::test("an_interface_that_cannot_be_served_is_named", an_interface_that_cannot_be_served_is_named),
+        suite::test("every_datapath_serves", every_datapath_serves),
+        suite::test("a_stream_of_exchanges_loses_nothing", a_stream_of_exchanges_loses_nothing),
+    ])
+}
+
+fn killed_it_leaves_the_interface() -> anyhow::Result<()> {
+    let network = Bridged::new(SERVER_ADDRESS, 1)?;
+    let machine = Machine::number(1);
+    network.set_mac(0, &machine.mac)?;
+    let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
+    let mut pxed =
+        Pxed::start(&network.server, &cluster::cluster(std::slice::from_ref(&machine)), artifacts.path(), &[])?;
+    ensure!(program_on(&network.server)?.is_some(), "no XDP program on the interface");
+
+    pxed.process.signal(Signal::SIGKILL)?;
+    pxed.process.wait(SOON)?;
+    ensure!(program_on(&network.server)?.is_none(), "SIGKILL left the XDP program on the interface");
+
+    pxed.start_again(artifacts.path(), &[])?;
+    ensure!(program_on(&network.server)?.is_some(), "the successor attached no XDP program");
+    gets(&network.clients[0], &machine)?;
+
+    pxed.process.signal(Signal::SIGTERM)?;
+    let status = pxed.process.wait(SOON)?;
+    ensure!(status.success(), "SIGTERM: {status}: {}", pxed.process.last_lines());
+    ensure!(program_on(&network.server)?.is_none(), "SIGTERM left the XDP program on the interface");
+    Ok(())
+}
+
+fn a_reload_adds_a_machine_without_detaching() -> anyhow::Result<()> {
+    let network = Bridged::new(SERVER_ADDRESS, 2)?;
+    let machines = [Machine::number(1), Machine::number(2)];
+    network.set_mac(0, &machines[0].mac)?;
+    network.set_mac(1, &machines[1].mac)?;
+    let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
+    let pxed = Pxed::start(&network.server, &cluster::cluster(&machines[..1]), artifacts.path(), &[])?;
+    let before = program_on(&network.server)?.context("no XDP program on the interface")?;
+    gets(&network.clients[0], &machines[0])?;
+    let refused = lease(&network.clients[1], "1")?;
+    ensure!(!refused.contains("lease of"), "a machine that the spec does not name got {refused}");
+
+    pxed.rewrite_spec(&cluster::cluster(&machines))?;
+    pxed.eventually("the second machine in the API", SOON, |pxed| {
+        Ok(pxed.machines()?.to_string().contains(&machines[1].mac))
+    })?;
+    gets(&network.clients[1], &machines[1])?;
+    gets(&network.clients[0], &machines[0])?;
+    let after = program_on(&network.server)?;
+    ensure!(after == Some(before), "the program was {before} and is {after:?}");
+    Ok(())
+}
+
+fn a_broken_spec_leaves_the_last_good_one_in_force() -> anyhow::Result<()> {
+    let network = Bridged::new(SERVER_ADDRESS, 1)?;
+    let machine = Machine::number(1);
+    network.set_mac(0, &machine.mac)?;
+    let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
+    let spec = cluster::cluster(std::slice::from_ref(&machine));
+    let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &[])?;
+    pxed.rewrite_spec(&spec.replace(&machine.mac, "52:54:00:99:00"))?;
+    pxed.process.wait_for_line("macAddress", SOON)?;
+    gets(&network.clients[0], &machine)
+}
+
+fn an_interface_that_cannot_be_served_is_named() -> anyhow::Result<()> {
+    let server = Namespace::new("server")?;
+    let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
+    let spec = cluster::cluster(&[Machine::number(1)]);
+    let fails_with = |words: &[&str]| {
+        let mut pxed = Pxed::launch(&server, &spec, artifacts.path(), &[])?;
+        let status = pxed.process.wait(SOON)?;
+        let said = pxed.process.output();
+        ensure!(!status.success(), "it runs with {words:?}: {said}");
+        let silent = words.iter().find(|word| !said.contains(**word));
+        ensure!(silent.is_none(), "it does not say {silent:?}: {said}");
+        Ok(())
+    };
+    fails_with(&["eth0", "no "])?;
+    server.ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "peer0"])?;
+    server.ip(&["link", "set", "peer0", "up"])?;
+    fails_with(&["eth0", "down", "ip link set"])?;
+    server.ip(&["link", "set", "eth0", "up"])?;
+    fails_with(&["eth0", cluster::SERVER, "ip addr"])
+}
+
+fn every_datapath_serves() -> anyhow::Result<()> {
+    let network = Bridged::new(SERVER_ADDRESS, 1)?;
+    let machine = Machine::number(1);
+    network.set_mac(0, &machine.mac)?;
+    let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
+    for datapath in ["xdp", "generic", "socket"] {
+        let spec = cluster::cluster(std::slice::from_ref(&machine));
+        let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &["--datapath", datapath])?;
+        gets(&network.clients[0], &machine).with_context(|| format!("--datapath {datapath}"))?;
+        let attached = program_on(&network.server)?.is_some();
+        ensure!(attached == (datapath != "socket"), "--datapath {datapath}: XDP program attached: {attached}");
+        drop(pxed);
+    }
+    Ok(())
+}
+
+/// perfdhcp plays 200 clients at a rate that any machine keeps up with; every exchange must complete.
+fn a_stream_of_exchanges_loses_nothing() -> anyhow::Result<()> {
+    requires::tools(&["perfdhcp"])?;
+    let network = Bridged::new(SERVER_ADDRESS, 1)?;
+    let client = &network.clients[0];
+    client.ip(&["address", "add", "10.99.0.3/24", "dev", "eth0"])?;
+    let machine = |number: u8| Machine {
+        mac: format!("00:0c:01:02:03:{number:02x}"),
+        address: format!("10.99.0.{}", 10 + u16::from(number)),
+        ..Machine::number(0)
+    };
+    let machines: Vec<_> = (0..200).map(machine).collect();
+    let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
+    let pxed = Pxed::start(&network.server, &cluster::cluster(&machines), artifacts.path(), &[])?;
+    let mut command = client.command("perfdhcp");
+    command.args([
+        "-4",
+        "-r",
+        "100",
+        "-p",
+        "5",
+        "-R",
+        "200",
+        "-b",
+        "mac=00:0c:01:02:03:00",
+        "-l",
+        "eth0",
+        "-W",
+        "2000000",
+    ]);
+    let mut perfdhcp = Process::spawn("perfdhcp", &mut command)?;
+    perfdhcp.wait(SOON)?;
+    let report = perfdhcp.output();
+    let drops: Vec<_> = report.lines().filter(|line| line.starts_with("drops:")).collect();
+    ensure!(drops.len() == 2 && drops.iter().all(|line| *line == "drops: 0"), "{report}\n{:?}", pxed.metrics()?);
+    Ok(())
+}
+
+/// The id of the XDP program on the server's interface.
+fn program_on(server: &Namespace) -> anyhow::Result<Option<u64>> {
+    let text = server.ip(&["-details", "-json", "link", "show", "dev", "eth0"])?;
+    let links: serde_json::Value = serde_json::from_str(&text)?;
+    Ok(links[0]["xdp"]["prog"]["id"].as_u64())
+}
+
+/// The machine gets its address.
+fn gets(client: &Namespace, machine: &Machine) -> anyhow::Result<()> {
+    let said = lease(client, "10")?;
+    ensure!(said.contains(&format!("lease of {}", machine.address)), "no lease of {}: {said}", machine.address);
+    Ok(())
+}
+
+/// Asks for a lease so many times and returns what the client said.
+fn lease(client: &Namespace, tries: &str) -> anyhow::Result<String> {
+    requires::tools(&["udhcpc"])?;
+    let mut command = client.command("udhcpc");
+    command.args(["-f", "-q", "-n", "-t", tries, "-T", "1", "-i", "eth0", "-s", "/bin/true"]);
+    let mut process = Process::spawn("udhcpc", &mut command)?;
+    process.wait(SOON)?;
+    Ok(process.output())
+}

@@ -1,0 +1,115 @@
+//! Real firmware in QEMU boots from pxed: from power-on to the userspace of a Linux that says with which
+//! arguments it was started and which address it got.
+
+use std::process::ExitCode;
+
+use anyhow::ensure;
+use pxe_tests::{
+    Artifacts, Bridged, Firmware, Guest, Pxed,
+    assets::{Architecture, Edition},
+    cluster::{self, GATEWAY, Machine, SERVER, SERVER_ADDRESS, VERSION},
+    suite,
+};
+
+/// What users put into `kernelCmdlineArgs`: base64 with all its letters, and a console for the tests to see.
+const KERNEL_ARGS: &str = "talos.config.inline=aGVsbG8+d29ybGQ/+/8A+/== pxed.test=a&b<c>'d'";
+
+/// The arguments that Talos 1.13 wants, in pxed's order; then come the machine's own.
+const TALOS_AMD64: &str = "initrd=initramfs.xz talos.platform=metal slab_nomerge pti=on console=tty0 consoleblank=0 \
+     printk.devkmsg=on init_on_alloc=1 nvme_core.io_timeout=4294967295 selinux=1 module.sig_enforce=1 \
+     proc_mem.force_override=never";
+const TALOS_ARM64: &str = "initrd=initramfs.xz talos.platform=metal slab_nomerge pti=on console=ttyAMA0 console=tty0 \
+     consoleblank=0 printk.devkmsg=on init_on_alloc=1 nvme_core.io_timeout=4294967295 selinux=1 module.sig_enforce=1 \
+     proc_mem.force_override=never";
+
+/// How the firmware fetches its loader.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LoaderBy {
+    Tftp,
+    Http,
+    /// The firmware's network card is iPXE already.
+    Itself,
+}
+
+fn main() -> ExitCode {
+    suite::main(vec![
+        suite::test("ovmf_boots_by_pxe", || {
+            boots(Firmware::UefiX64(Edition::Installed), Edition::Installed, LoaderBy::Tftp)
+        }),
+        suite::test("newer_ovmf_and_ipxe_boot_by_pxe", || {
+            boots(Firmware::UefiX64(Edition::Newer), Edition::Newer, LoaderBy::Tftp)
+        }),
+        suite::test("ovmf_boots_by_http", || {
+            boots(Firmware::UefiHttpX64(Edition::Installed), Edition::Newer, LoaderBy::Http)
+        }),
+        suite::test("seabios_boots_with_the_ipxe_of_its_card", || {
+            boots(Firmware::Bios(Edition::Installed), Edition::Installed, LoaderBy::Itself)
+        }),
+        suite::test("seabios_boots_with_a_newer_ipxe", || {
+            boots(Firmware::Bios(Edition::Newer), Edition::Newer, LoaderBy::Itself)
+        }),
+        suite::test("aavmf_boots_by_pxe", || boots(Firmware::UefiArm64, Edition::Newer, LoaderBy::Tftp)),
+    ])
+}
+
+fn boots(firmware: Firmware, loaders: Edition, loader_by: LoaderBy) -> anyhow::Result<()> {
+    let arm64 = firmware == Firmware::UefiArm64;
+    let architecture = if arm64 { Architecture::Arm64 } else { Architecture::Amd64 };
+    let machine = Machine { architecture, kernel_args: KERNEL_ARGS.to_owned(), ..Machine::number(1) };
+    let network = Bridged::new(SERVER_ADDRESS, 0)?;
+    let artifacts = Artifacts::lay_out(loaders, &[(VERSION, architecture)])?;
+    let spec = cluster::cluster(std::slice::from_ref(&machine));
+    let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &[])?;
+
+    let guest = Guest::power_on(&network, firmware, &machine.mac)?;
+    let report = guest.report().map_err(|error| error.context(pxed.process.last_lines()))?;
+
+    let talos = if arm64 { TALOS_ARM64 } else { TALOS_AMD64 };
+    let expected = format!("{talos} {KERNEL_ARGS}");
+    ensure!(arguments(&report.cmdline) == expected, "booted with\n{}\nnot with\n{expected}", report.cmdline);
+    ensure!(report.mac == machine.mac, "{report:?}");
+    ensure!(report.interface == format!("{}/24", machine.address), "{report:?}");
+    ensure!(
+        report.lease.starts_with(&format!("{}/24 router={GATEWAY} dns={}", machine.address, cluster::DNS)),
+        "{report:?}"
+    );
+    ensure!(report.lease.contains(&format!("server={SERVER}")), "{report:?}");
+    went_through_af_xdp(&pxed)?;
+    tells_the_steps(&pxed, &machine, loader_by)
+}
+
+/// The kernel's arguments. UEFI puts the name of the image before them.
+fn arguments(cmdline: &str) -> &str {
+    match cmdline.split_once(' ') {
+        Some((name, arguments)) if name.starts_with("vmlinuz") => arguments,
+        _ => cmdline,
+    }
+}
+
+/// At least two DHCP exchanges of two packets each, and none that the rings had no room for.
+fn went_through_af_xdp(pxed: &Pxed<'_>) -> anyhow::Result<()> {
+    let metrics = pxed.metrics()?;
+    let redirected = metrics.sum("pxed_xdp_packets_total", &["verdict=\"redirect\""]);
+    ensure!(redirected >= 4.0, "only {redirected} frames went through AF_XDP: {metrics:?}");
+    ensure!(
+        metrics.sum("pxed_port", &["path=\"xdp\""]) > 0.0,
+        "the interface is not served by driver XDP: {metrics:?}"
+    );
+    ensure!(metrics.sum("pxed_queue_lost_total", &[]) == 0.0, "frames were lost: {metrics:?}");
+    Ok(())
+}
+
+/// The machine's events tell the same story.
+fn tells_the_steps(pxed: &Pxed<'_>, machine: &Machine, loader_by: LoaderBy) -> anyhow::Result<()> {
+    let text = pxed.machine(&machine.mac)?.to_string();
+    let mut steps = vec!["discover", "offer", "request", "ack", "script", "kernel", "initramfs"];
+    if loader_by != LoaderBy::Itself {
+        steps.push("loader");
+    }
+    for step in steps {
+        ensure!(text.contains(&format!("\"{step}\"")), "no {step} in the machine's events: {text}");
+    }
+    let by_tftp = text.contains("\"tftp\"");
+    ensure!(by_tftp == (loader_by == LoaderBy::Tftp), "TFTP {by_tftp}: {text}");
+    Ok(())
+}

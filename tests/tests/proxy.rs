@@ -1,0 +1,50 @@
+//! ProxyDHCP: another server gives the addresses, pxed the boot files.
+
+use std::{net::Ipv4Addr, process::ExitCode};
+
+use anyhow::{Context, ensure};
+use pxe_tests::{
+    Artifacts, Bridged, Capture, Dnsmasq, Firmware, Guest, Pxed,
+    assets::{Architecture, Edition},
+    capture::Kind,
+    cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
+    suite,
+};
+
+/// The DHCP server's own address.
+const DHCP: &str = "10.99.0.2";
+
+fn main() -> ExitCode {
+    suite::main(vec![
+        suite::test("ovmf_boots_beside_dnsmasq", || boots(Firmware::UefiX64(Edition::Installed), Edition::Installed)),
+        suite::test("seabios_boots_beside_dnsmasq", || boots(Firmware::Bios(Edition::Newer), Edition::Newer)),
+    ])
+}
+
+fn boots(firmware: Firmware, loaders: Edition) -> anyhow::Result<()> {
+    let machine = Machine::number(1);
+    let network = Bridged::new(SERVER_ADDRESS, 1)?;
+    let other = &network.clients[0];
+    other.ip(&["address", "add", &format!("{DHCP}/24"), "dev", "eth0"])?;
+    let reservation = format!("--dhcp-host={},{}", machine.mac, machine.address);
+    let dnsmasq = Dnsmasq::start(other, "10.99.0.200,10.99.0.250", &[&reservation])?;
+    let artifacts = Artifacts::lay_out(loaders, &[(VERSION, Architecture::Amd64)])?;
+    let spec = cluster::cluster(std::slice::from_ref(&machine));
+    let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &["--mode", "proxy"])?;
+    // In `net` every packet passes, on the bridge and on its ports.
+    let capture = Capture::start(&network.net)?;
+
+    let guest = Guest::power_on(&network, firmware, &machine.mac)?;
+    let report = guest.report().map_err(|error| error.context(pxed.process.last_lines()))?;
+    ensure!(report.interface == format!("{}/24", machine.address), "{report:?}");
+    ensure!(report.lease.contains(&format!("server={DHCP}")), "not dnsmasq's lease: {report:?}");
+    ensure!(dnsmasq.has_seen(&machine.mac), "dnsmasq has not seen the machine");
+
+    let ours: Ipv4Addr = SERVER.parse()?;
+    let from_us: Vec<_> = capture.messages().into_iter().filter(|message| message.from == ours).collect();
+    let first = from_us.first().context("pxed offered nothing")?;
+    ensure!(first.kind == Kind::Offer && first.option(60) == Some(b"PXEClient"), "not a proxy offer: {first:?}");
+    let giving = from_us.iter().find(|message| !message.yiaddr.is_unspecified() || message.option(51).is_some());
+    ensure!(giving.is_none(), "a proxy gave an address: {giving:?}");
+    Ok(())
+}
