@@ -1,11 +1,11 @@
 //! The XDP program in the kernel: frames go through it by `BPF_PROG_TEST_RUN`, no link needed.
 
-use std::{env, net::Ipv4Addr, os::fd::AsRawFd as _, path::PathBuf, process::Command, thread, time::Duration};
+use std::{env, iter, net::Ipv4Addr, os::fd::AsRawFd as _, path::PathBuf, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
-    maps::{Array, HashMap, MapData, PerCpuArray, XskMap},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf, XskMap},
     programs::Xdp,
 };
 use nix::sched::{CloneFlags, unshare};
@@ -39,9 +39,21 @@ impl Classifier {
     /// The object cannot be read, the verifier refuses it, or there is no right to create a network namespace,
     /// a veth pair or a socket.
     pub fn load() -> Result<Self> {
+        Self::load_remarking(layout::LOG_SILENT)
+    }
+
+    /// As [`Self::load`], with this `LOG_LEVEL`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub fn load_remarking(level: u8) -> Result<Self> {
         let path = env::var_os(OBJECT_VARIABLE)
             .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../pxe-ebpf/pxed.bpf.o")), Into::into);
-        let mut ebpf = EbpfLoader::new().load_file(&path).with_context(|| format!("{}", path.display()))?;
+        let mut ebpf = EbpfLoader::new()
+            .override_global(layout::LOG_LEVEL, &level, true)
+            .load_file(&path)
+            .with_context(|| path.display().to_string())?;
         let program: &mut Xdp =
             ebpf.program_mut(layout::PROGRAM).context("the object has no program `pxed`")?.try_into()?;
         program.load().context("the verifier refuses the program")?;
@@ -94,6 +106,16 @@ impl Classifier {
         let map = self.ebpf.map(layout::COUNTERS).context("no map COUNTERS")?;
         let counters: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
         Counter::ALL.iter().map(|&counter| Ok(counters.get(&(counter as u32), 0)?.iter().sum())).collect()
+    }
+
+    /// How many remarks the program has made since the last call.
+    ///
+    /// # Errors
+    ///
+    /// aya-log's map is missing.
+    pub fn remarks(&mut self) -> Result<usize> {
+        let mut remarks = RingBuf::try_from(self.map("AYA_LOGS")?)?;
+        Ok(iter::from_fn(|| remarks.next().map(drop)).count())
     }
 
     /// Adds machines until there are `count` of them.

@@ -9,8 +9,9 @@ use std::{
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use pxe_common::{
-    Counter, classify,
-    testing::{Case, World, cases},
+    Counter, UnknownMachines, classify,
+    layout::{LOG_DEBUG, LOG_SILENT, LOG_WARN},
+    testing::{Case, FrameBuilder, Rules, SMALL_BURST, World, cases, small_bucket},
 };
 use pxe_tests::classifier::{Classifier, measure};
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
             .with_ignored_flag(!runs)
         })
         .collect();
+    trials.push(Trial::test("remarks as loud as asked for", remarks).with_ignored_flag(!runs));
     trials.push(Trial::test("time of a frame", time).with_kind("measurement").with_ignored_flag(true));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -74,6 +76,26 @@ fn agree(case: &Case, kernel: &mut Classifier) -> Result<(), Failed> {
             )
             .into());
         }
+    }
+    Ok(())
+}
+
+/// The program says nothing unless it is told to, and the verifier takes it at every level.
+fn remarks() -> Result<(), Failed> {
+    let limited = Rules { settings: small_bucket(UnknownMachines::Pass), no_socket: false };
+    let malformed = FrameBuilder { bootp: [1, 1, 5, 0], ..FrameBuilder::default() }.build();
+    let request = FrameBuilder::default().build();
+    for (level, when_limited, when_malformed) in [(LOG_SILENT, 0, 0), (LOG_WARN, 1, 0), (LOG_DEBUG, 1, 1)] {
+        let mut kernel = Classifier::load_remarking(level).map_err(|error| format!("{error:#}"))?;
+        kernel.prepare(limited)?;
+        for _ in 0..SMALL_BURST {
+            kernel.run(&request)?;
+        }
+        assert_eq!(kernel.remarks()?, 0, "level {level}: nothing to remark");
+        kernel.run(&request)?;
+        assert_eq!(kernel.remarks()?, when_limited, "level {level}: rate limit");
+        kernel.run(&malformed)?;
+        assert_eq!(kernel.remarks()?, when_malformed, "level {level}: malformed frame");
     }
     Ok(())
 }

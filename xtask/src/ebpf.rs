@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use self::{object::Program, toolchain::Toolchain};
 
 /// The arguments of `cargo xtask ebpf`.
-#[derive(clap::Args)]
+#[derive(Clone, Copy, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
     task: Task,

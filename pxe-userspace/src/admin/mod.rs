@@ -140,3 +140,6 @@ async fn dashboard_script() -> Response {
     let headers = [(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     (headers, include_str!("dashboard.js")).into_response()
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,12 +75,9 @@ const FEW: usize = 40;
 ///
 /// When the interface cannot be used or the arguments make no sense.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let rehearsal = Rehearsal {
-        interface: args.interface.clone(),
-        machines: fleet(&args)?,
-        hurry: args.hurry,
-        limit: Duration::from_secs(args.limit_seconds),
-    };
+    let machines = fleet(&args)?;
+    let limit = Duration::from_secs(args.limit_seconds);
+    let rehearsal = Rehearsal { interface: args.interface, machines, hurry: args.hurry, limit };
     let is_terminal = std::io::stdout().is_terminal();
     let progress = match args.progress {
         Progress::Auto if rehearsal.machines.len() == 1 => Progress::Steps,
@@ -178,8 +175,7 @@ mod tests {
             "x --interface e --machines 2 --mac 02:00:00:00:00:01",
             "x --machines 2",
         ] {
-            let refused = parse(text).is_err() || text.contains("fe:ff");
-            assert!(refused, "{text}");
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 }

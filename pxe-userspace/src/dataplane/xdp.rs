@@ -3,7 +3,7 @@
 //! The kernel takes the program off the interface when its link's descriptor closes, which it does however this
 //! process ends.
 
-use std::{io, net::Ipv4Addr, os::fd::RawFd};
+use std::{io, net::Ipv4Addr, os::fd::RawFd, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -16,10 +16,7 @@ use pxe_common::{
     layout::{self, MachineKey, MachineState, Settings},
 };
 
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    task::AbortHandle,
-};
+use tokio::task::AbortHandle;
 
 use super::interface::Interface;
 
@@ -216,21 +213,22 @@ impl XdpProgram {
 /// What the program's remarks are logged as: `RUST_LOG=info,pxed_xdp=debug` asks for all of them.
 const REMARKS: &str = "pxed_xdp";
 
+/// How often they are looked for. Only a person who watches waits for them.
+const REMARKS_EVERY: Duration = Duration::from_millis(200);
+
 /// The program says nothing unless somebody asked for this target by name: its rare remarks cost a ring buffer.
 fn log_level() -> u8 {
     if tracing::enabled!(target: REMARKS, tracing::Level::DEBUG) { layout::LOG_DEBUG } else { layout::LOG_SILENT }
 }
 
 fn pass_remarks_on(interface: &str, ebpf: &mut Ebpf) -> Option<AbortHandle> {
-    let logger = EbpfLogger::init_with_logger(ebpf, Remarks(interface.to_owned()));
-    let logger =
-        logger.map_err(io::Error::other).and_then(|logger| AsyncFd::register_with_interest(logger, Interest::READABLE));
-    match logger {
+    match EbpfLogger::init_with_logger(ebpf, Remarks(interface.to_owned())) {
         Ok(mut logger) => Some(
             tokio::spawn(async move {
-                while let Ok(mut ready) = logger.readable_mut().await {
-                    ready.get_inner_mut().flush();
-                    ready.clear_ready();
+                let mut tick = tokio::time::interval(REMARKS_EVERY);
+                loop {
+                    tick.tick().await;
+                    logger.flush();
                 }
             })
             .abort_handle(),

@@ -48,7 +48,7 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
         Stage::Running => running(record, since),
         Stage::SentToDisk => sent_to_disk(record, since),
         Stage::OnDisk => on_disk(record, since),
-        Stage::Failed => failed(record, since),
+        Stage::Failed => after_failure(record, since),
     };
     if record.stage != Stage::Failed
         && let Some(architecture) = attempt.wrong_architecture
@@ -146,15 +146,20 @@ fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosis {
         };
     }
     if attempt.requests > 0 {
-        let refused = attempt.nak.map_or_else(String::new, |reason| format!("; pxed refused: {reason}"));
-        return Diagnosis {
-            reached: format!("{asked} and requested one{refused}."),
-            waits_for: "pxed's acknowledgement.".to_owned(),
-            advice: vec![format!(
-                "It may have chosen another server's offer: is there another DHCP server on {interface}? Let it leave \
-                 this machine alone, or run pxed with --mode proxy beside it."
-            )],
+        let mut advice = Vec::new();
+        if attempt.nak.is_some() || attempt.ignored.is_some() || attempt.lasted > PATIENCE {
+            advice.push(format!(
+                "It may have chosen another server's offer: is there another DHCP server on {interface}? Let it leave this \
+                 machine alone, or run pxed with --mode proxy beside it."
+            ));
+        }
+        let refused = match (attempt.nak, attempt.ignored) {
+            (Some(reason), _) => format!("; pxed refused: {reason}"),
+            (None, Some(reason)) => format!("; pxed left that unanswered: {reason}"),
+            (None, None) => String::new(),
         };
+        let reached = format!("{asked} and requested one{refused}.");
+        return Diagnosis { reached, waits_for: "pxed's acknowledgement.".to_owned(), advice };
     }
     if attempt.lasted < PATIENCE && attempt.discovers <= 1 {
         return Diagnosis {
@@ -366,7 +371,7 @@ fn on_disk(record: &MachineRecord, since: Duration) -> Diagnosis {
     }
 }
 
-fn failed(record: &MachineRecord, since: Duration) -> Diagnosis {
+fn after_failure(record: &MachineRecord, since: Duration) -> Diagnosis {
     let failure = record.events.iter().rev().find(|event| event.kind.is_failure()).map(|event| &event.kind);
     let advice =
         failure.map_or_else(|| "Look at its screen or serial console.".to_owned(), |kind| remedy(record, kind));
@@ -458,3 +463,6 @@ fn human(duration: Duration) -> String {
         seconds => format!("{} days", seconds / 86_400),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,9 +21,9 @@ const LOADER: BootFileName = BootFileName::Loader(LoaderFile::EfiX64);
 
 pub(crate) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 
-/// 2026-01-01T00:00:00Z, and so many seconds.
+/// 2026-01-01T00:00:00Z, and so many seconds, to the millisecond.
 pub(crate) fn at(seconds: f64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600) + Duration::from_secs_f64(seconds)
+    SystemTime::UNIX_EPOCH + Duration::from_millis((1_767_225_600_000.0 + seconds * 1_000.0).round() as u64)
 }
 
 /// The machine with this number, counted from 1.

@@ -150,7 +150,7 @@ const SYSTEM_WANTS: &[u8] = &[1, 3, 6, 12, 15, 26, 28, 42, 51, 54, 58, 59, 119, 
 /// Option 175 of iPXE 1.21: the card's PCI identity, then one flag for each feature built in.
 const IPXE_EFI_FEATURES: &[u8] = &[
     0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x26, 1, 1, 0x17, 1, 1, 0x27, 1, 1, 0x24, 1, 1, 0x13, 1, 1,
-    0x14, 1, 1, 0x11, 1, 1, 0x12, 1, 1, 0x29, 1, 1, 0x1b, 1, 1, 0x15, 1, 1, 0x12, 1, 1,
+    0x14, 1, 1, 0x11, 1, 1, 0x29, 1, 1, 0x1b, 1, 1, 0x15, 1, 1, 0x12, 1, 1,
 ];
 const IPXE_UNDI_FEATURES: &[u8] = &[
     0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x26, 1, 1, 0x17, 1, 1, 0x27, 1, 1, 0x22, 1, 1, 0x13, 1, 1,

@@ -397,7 +397,7 @@ impl Machine {
         match (response.status, &response.location) {
             (301 | 302 | 303 | 307 | 308, Some(location)) if redirects < 5 => match url.resolve(location) {
                 Ok(url) if url.scheme == Scheme::Http => {
-                    self.request_http(now, url, want, redirects + 1, content_length)
+                    self.request_http(now, url, want, redirects + 1, content_length);
                 }
                 Ok(url) => self.on_file(now, want, Err(format!("redirected to {url}"))),
                 Err(reason) => self.on_file(now, want, Err(reason)),
@@ -513,7 +513,7 @@ impl Machine {
                         self.handle(now, events);
                     }
                     Err(reason) => {
-                        self.note(now, Direction::Answered, format!("a DHCP message that is broken: {reason}"))
+                        self.note(now, Direction::Answered, format!("a DHCP message that is broken: {reason}"));
                     }
                 }
             }

@@ -8,6 +8,8 @@
 //! runner: a packet socket, a timer heap and TCP connections around all of them
 //! ```
 
+#[cfg(test)]
+mod captures;
 mod dhcp;
 mod exchange;
 mod firmware;

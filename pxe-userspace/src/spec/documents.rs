@@ -22,6 +22,12 @@ pub(crate) struct Content {
     pub(crate) notes: Notes,
 }
 
+impl Content {
+    pub(crate) fn has_cluster(&self) -> bool {
+        self.resources.iter().any(|resource| matches!(resource, Resource::Cluster(_)))
+    }
+}
+
 /// One resource.
 #[derive(Debug)]
 pub(crate) enum Resource {

@@ -74,8 +74,15 @@ impl Loader {
         warnings.extend(noted);
         if machines.is_empty() && errors.is_empty() {
             let path = paths.first().map_or(Path::new("."), |path| path);
-            let message = "no machine to boot: none has a pxeClientSpec in a cluster with a pxeServerSpec".to_owned();
-            warnings.push(Finding::about_file(path, message));
+            let any_cluster = placed.iter().any(|document| document.content.has_cluster());
+            if any_cluster {
+                let message = "no machine to boot: none has a pxeClientSpec in a cluster with a pxeServerSpec";
+                warnings.push(Finding::about_file(path, message.to_owned()));
+            } else {
+                // Also what is left of a file that is being written, or of a volume that is not mounted: at a reload,
+                // it must not take every machine away.
+                errors.push(Finding::about_file(path, "has no TalosCluster: is it the right path?".to_owned()));
+            }
         }
         if errors.is_empty() {
             Ok(Loaded { inventory: Inventory::new(machines), warnings })

@@ -291,3 +291,53 @@ fn components(path: &Path) -> Vec<PathBuf> {
     };
     path.components().rev().filter_map(named).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_mistake_leaves_the_last_good_inventory_in_force() {
+        let good = include_str!("../../../examples/lab.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("lab.yaml");
+        let changes = AtomicUsize::new(0);
+        let mut task = Task {
+            loader: Loader::new(),
+            paths: vec![file.clone()],
+            shared: SharedInventory::default(),
+            on_change: |_: &Inventory, _: &Inventory| _ = changes.fetch_add(1, Ordering::Relaxed),
+            notifier: notify::recommended_watcher(|_| {}).unwrap(),
+            watched: BTreeSet::new(),
+            last_seen: None,
+        };
+        for (text, expected_machines, expected_changes) in
+            [(good, 4, 1), ("kind: [", 4, 1), ("", 4, 1), (&good.replace("10.0.0.12", "10.0.0.11"), 4, 1), (good, 4, 2)]
+        {
+            std::fs::write(&file, text).unwrap();
+            task.reload();
+            assert_eq!(task.shared.load().machines().len(), expected_machines, "{text}");
+            assert_eq!(changes.load(Ordering::Relaxed), expected_changes, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_link_on_the_way_is_watched_where_it_stands() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("releases/1")).unwrap();
+        std::fs::write(root.join("releases/1/lab.yaml"), "").unwrap();
+        std::os::unix::fs::symlink("releases/1", root.join("current")).unwrap();
+        std::fs::create_dir(root.join("etc")).unwrap();
+        std::os::unix::fs::symlink("../current/lab.yaml", root.join("etc/lab.yaml")).unwrap();
+        let watched = directories_of(&root.join("etc/lab.yaml"));
+        let expected = [root.join("etc"), root.clone(), root.join("releases/1")];
+        assert_eq!(watched, BTreeSet::from(expected));
+        // Around in a circle, as far as the kernel goes.
+        std::os::unix::fs::symlink("b", root.join("a")).unwrap();
+        std::os::unix::fs::symlink("a", root.join("b")).unwrap();
+        assert_eq!(directories_of(&root.join("a")), BTreeSet::from([root]));
+    }
+}

@@ -92,7 +92,8 @@ mod tests {
             |blocks| Options { window_size: Some(blocks), ..none },
             1500,
         );
-        let cases: &[(&str, Options, u16, (u16, u16), &[u8])] = &[
+        type Case = (&'static str, Options, u16, (u16, u16), &'static [u8]);
+        let cases: &[Case] = &[
             ("nothing asked", none, mtu, (512, 1), b"\0\x06"),
             ("what fits is granted", size(1468), mtu, (1468, 1), b"\0\x06blksize\x001468\0"),
             ("what does not fit is clamped", size(65464), mtu, (1468, 1), b"\0\x06blksize\x001468\0"),

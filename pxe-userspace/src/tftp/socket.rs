@@ -224,3 +224,69 @@ pub(super) fn path_mtu(probe: &std::net::UdpSocket, client: SocketAddrV4) -> Res
     let mtu = nix::sys::socket::getsockopt(probe, nix::sys::socket::sockopt::IpMtu)?;
     Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pair() -> (UdpSocket, UdpSocket, SocketAddrV4) {
+        let (sender, receiver) = (bind(Ipv4Addr::LOCALHOST, 0).unwrap(), bind(Ipv4Addr::LOCALHOST, 0).unwrap());
+        let std::net::SocketAddr::V4(to) = receiver.local_addr().unwrap() else { panic!("IPv4") };
+        (UdpSocket::from_std(sender).unwrap(), UdpSocket::from_std(receiver).unwrap(), to)
+    }
+
+    async fn send(blocks: usize, segment: usize, segmentation: bool) -> Vec<Vec<u8>> {
+        let (sender, receiver, to) = pair().await;
+        let mut outbox = Outbox { segmentation, ..Outbox::new() };
+        let length = blocks * segment - 3;
+        outbox.space(length).iter_mut().enumerate().for_each(|(at, byte)| *byte = (at / segment) as u8);
+        outbox.push(to, length, segment);
+        outbox.flush(&sender).await;
+        assert_eq!(outbox.take_errors(), 0);
+        let mut inbox = Inbox::new(2048);
+        let mut received = Vec::new();
+        while received.len() < blocks {
+            if inbox.receive(&receiver).is_err() {
+                receiver.readable().await.unwrap();
+                continue;
+            }
+            received
+                .extend((0..inbox.len()).filter_map(|index| inbox.datagram(index)).map(|(_, bytes)| bytes.to_vec()));
+        }
+        received
+    }
+
+    #[tokio::test]
+    async fn datagrams_are_the_same_whoever_cuts_them() {
+        // 200 in one send are more than any kernel cuts: it refuses, and they go one by one.
+        for (blocks, segmentation) in [(1, true), (40, true), (40, false), (200, true), (200, false)] {
+            let received = send(blocks, 100, segmentation).await;
+            let expected: Vec<_> =
+                (0..blocks).map(|block| vec![block as u8; if block + 1 == blocks { 97 } else { 100 }]).collect();
+            assert_eq!(received, expected, "{blocks} blocks, segmentation {segmentation}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_sent_is_counted_and_stops_nothing() {
+        let (sender, receiver, to) = pair().await;
+        let mut outbox = Outbox::new();
+        outbox.space(1);
+        // A socket bound to 127.0.0.1 has no way to the world.
+        outbox.push(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9), 1, 1);
+        outbox.push(to, 1, 1);
+        outbox.flush(&sender).await;
+        assert_eq!(outbox.take_errors(), 1);
+        receiver.readable().await.unwrap();
+    }
+
+    #[test]
+    fn the_kernel_tells_the_mtu_of_the_path() {
+        let probe = bind(Ipv4Addr::LOCALHOST, 0).unwrap();
+        let mtu: u32 = std::fs::read_to_string("/sys/class/net/lo/mtu").unwrap().trim().parse().unwrap();
+        for _ in 0..2 {
+            let found = path_mtu(&probe, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9)).unwrap();
+            assert_eq!(u32::from(found), mtu.min(65535));
+        }
+    }
+}

@@ -63,7 +63,7 @@ impl Program {
         ensure!(sections.contains_key("xdp"), "the object has no section `xdp`");
 
         let mut symbols = BTreeMap::new();
-        for symbol in file.symbols().filter(|symbol| symbol.is_global()) {
+        for symbol in file.symbols().filter(object::ObjectSymbol::is_global) {
             if let SymbolSection::Section(index) = symbol.section()
                 && let Some(section) = loaded(index)?
             {

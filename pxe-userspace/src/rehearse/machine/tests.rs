@@ -1,1 +1,342 @@
+//! A machine against a server that lives in memory, time included: the same every time.
 
+use std::collections::BTreeMap;
+
+use super::*;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
+const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
+const INTERFACE: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xcc]);
+const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+/// How the server treats one kind of client: whether it is silent, and what it names.
+#[derive(Clone, Copy)]
+struct Offer {
+    file: &'static str,
+    class: &'static str,
+}
+
+/// A server in a few lines. It answers by option 77 and 93 as dnsmasq would.
+struct Server {
+    offer: fn(architecture: Option<u16>, is_ipxe: bool) -> Option<Offer>,
+    files: BTreeMap<&'static str, Vec<u8>>,
+    transfers: BTreeMap<u16, (String, u32)>,
+    next_port: u16,
+    /// Every n-th frame to and from the machine is lost; 0 loses none.
+    loses_every: u32,
+    frames: u32,
+}
+
+fn usual(architecture: Option<u16>, is_ipxe: bool) -> Option<Offer> {
+    Some(match (architecture, is_ipxe) {
+        (_, true) => Offer { file: "http://10.0.0.1:8000/boot.ipxe", class: "" },
+        (Some(0), _) => Offer { file: "undionly.kpxe", class: "PXEClient" },
+        (Some(16 | 19), _) => Offer { file: "http://10.0.0.1:8000/ipxe.efi", class: "HTTPClient" },
+        (Some(_), _) => Offer { file: "ipxe.efi", class: "PXEClient" },
+        (None, _) => Offer { file: "", class: "" },
+    })
+}
+
+impl Server {
+    fn new(offer: fn(Option<u16>, bool) -> Option<Offer>) -> Self {
+        let script = b"#!ipxe\nkernel /vmlinuz initrd=initramfs.xz mac=${mac}\ninitrd /initramfs.xz\nboot\n".to_vec();
+        let files = BTreeMap::from([
+            ("undionly.kpxe", vec![1; 5000]),
+            ("ipxe.efi", vec![2; 5001]),
+            ("boot.ipxe", script),
+            ("vmlinuz", vec![3; 3000]),
+            ("initramfs.xz", vec![4; 4000]),
+        ]);
+        Self { offer, files, transfers: BTreeMap::new(), next_port: 40000, loses_every: 0, frames: 0 }
+    }
+
+    fn is_lost(&mut self) -> bool {
+        self.frames += 1;
+        self.loses_every != 0 && self.frames.is_multiple_of(self.loses_every)
+    }
+
+    fn dhcp(&self, request: &[u8]) -> Option<Vec<u8>> {
+        let mut options = BTreeMap::new();
+        let mut rest = &request[240..];
+        while let [code, length, after @ ..] = rest {
+            options.insert(*code, &after[..usize::from(*length)]);
+            rest = &after[usize::from(*length)..];
+        }
+        let architecture = options.get(&93).map(|value| u16::from_be_bytes([value[0], value[1]]));
+        let offer = (self.offer)(architecture, options.contains_key(&77))?;
+        let mut reply = request[..240].to_vec();
+        reply[0] = 2;
+        reply[16..20].copy_from_slice(&ADDRESS.octets());
+        reply[20..24].copy_from_slice(&SERVER.octets());
+        reply.extend([53, 1, if options[&53] == [1] { 2 } else { 5 }, 54, 4, 10, 0, 0, 1, 1, 4, 255, 255, 255, 0]);
+        for (code, text) in [(67, offer.file), (60, offer.class)] {
+            if !text.is_empty() {
+                reply.extend([code, text.len() as u8]);
+                reply.extend(text.bytes());
+            }
+        }
+        reply.push(255);
+        Some(reply)
+    }
+
+    /// Lock-step TFTP with `tsize` and `blksize`.
+    fn tftp(&mut self, to: u16, request: &[u8]) -> Option<(u16, Vec<u8>)> {
+        if to == 69 {
+            let mut words = request[2..].split(|&byte| byte == 0).map(|word| std::str::from_utf8(word).unwrap());
+            let name = words.next()?.to_owned();
+            let Some(file) = self.files.get(name.as_str()) else { return Some((40001, error_packet())) };
+            let mut acknowledged = vec![0, 6];
+            let mut block = 512;
+            let mut options = words.skip(1);
+            while let (Some(option), Some(value)) = (options.next(), options.next()) {
+                let value = match option {
+                    "tsize" => file.len().to_string(),
+                    "blksize" => {
+                        block = value.parse().ok()?;
+                        value.to_owned()
+                    }
+                    _ => continue,
+                };
+                acknowledged.extend([option.as_bytes(), &[0], value.as_bytes(), &[0]].concat());
+            }
+            self.next_port += 1;
+            self.transfers.insert(self.next_port, (name, block));
+            return Some((self.next_port, acknowledged));
+        }
+        let (name, block) = self.transfers.get(&to)?;
+        let [0, 4, high, low] = request else { return None };
+        let number = u16::from_be_bytes([*high, *low]);
+        let file = &self.files[name.as_str()];
+        let start = usize::from(number) * *block as usize;
+        let piece = file.get(start..)?.iter().take(*block as usize);
+        let header = [&[0, 3][..], &(number + 1).to_be_bytes()].concat();
+        Some((to, header.into_iter().chain(piece.copied()).collect()))
+    }
+
+    fn http(&self, request: &HttpRequest) -> HttpResponse {
+        let body = self.files.get(request.path.trim_start_matches('/'));
+        let bytes = body.map_or(0, Vec::len) as u64;
+        HttpResponse {
+            status: if body.is_some() { 200 } else { 404 },
+            content_length: Some(bytes),
+            location: None,
+            bytes: if request.head_only { 0 } else { bytes },
+            kept: body.map(|body| body[..body.len().min(request.keep)].to_vec()).unwrap_or_default(),
+        }
+    }
+}
+
+fn error_packet() -> Vec<u8> {
+    b"\0\x05\0\x01File not found\0".to_vec()
+}
+
+/// Runs a machine against the server until it is done; also what it wrote down.
+fn boot(firmware: Firmware, hurry: bool, server: &mut Server) -> (MachineReport, Vec<String>) {
+    let setup = Setup { mac: MAC, firmware, hurry, seed: 7, interface: INTERFACE, ports: vec![1580, 1581, 1582, 1583] };
+    let mut machine = Machine::new(setup);
+    let mut now = Duration::ZERO;
+    let mut notes = Vec::new();
+    machine.power_on(now);
+    for _ in 0..10_000 {
+        let outputs = machine.take_outputs();
+        if outputs.is_empty() {
+            if let Some(report) = machine.report() {
+                return (report, notes);
+            }
+            now = machine.deadline().expect("a machine that waits for nothing");
+            machine.on_timer(now);
+            continue;
+        }
+        for output in outputs {
+            now += Duration::from_micros(100);
+            match output {
+                Output::Note(note) => notes.push(note.to_string()),
+                Output::Configure(lease) => assert_eq!(lease.address, ADDRESS),
+                Output::Http(request) => machine.on_http(now, Ok(server.http(&request))),
+                Output::Frame(_) if server.is_lost() => {}
+                Output::Frame(frame) => answer(&mut machine, now, server, &frame),
+            }
+        }
+    }
+    panic!("no end: {notes:#?}");
+}
+
+fn answer(machine: &mut Machine, now: Duration, server: &mut Server, frame: &[u8]) {
+    let Some(frame::Received::Udp { source, from, to, payload }) = frame::parse(frame) else {
+        if frame[28..32] != frame[38..42] && !server.is_lost() {
+            assert_eq!(frame[38..42], SERVER.octets(), "ARP for the server");
+            machine.on_arp(SERVER, SERVER_MAC);
+        }
+        return;
+    };
+    let (port, reply) = match to.port() {
+        67 => {
+            assert_eq!((source, frame[..6] == [0xff; 6]), (MAC, true));
+            match server.dhcp(payload) {
+                Some(reply) => (67, reply),
+                None => return,
+            }
+        }
+        port => {
+            assert_eq!((source, &frame[..6]), (INTERFACE, &SERVER_MAC.0[..]));
+            match server.tftp(port, payload) {
+                Some(reply) => reply,
+                None => return,
+            }
+        }
+    };
+    if !server.is_lost() {
+        machine.on_udp(now, SocketAddrV4::new(SERVER, port), from, &reply);
+    }
+}
+
+const ALL: [Firmware; 8] = [
+    Firmware::Bios,
+    Firmware::UefiX64,
+    Firmware::UefiIa32,
+    Firmware::UefiArm64,
+    Firmware::HttpX64,
+    Firmware::HttpArm64,
+    Firmware::Ipxe,
+    Firmware::Plain,
+];
+
+#[test]
+fn every_firmware_boots_through_its_stages() {
+    use Stage::{Dhcp, Initramfs, IpxeDhcp, Kernel, Loader, Script, System};
+    for firmware in ALL {
+        let (report, notes) = boot(firmware, false, &mut Server::new(usual));
+        assert_eq!(report.outcome, Outcome::Booted, "{firmware:?}: {notes:#?}");
+        let stages: Vec<Stage> = report.stages.iter().map(|time| time.stage).collect();
+        let from_ipxe = [IpxeDhcp, Script, Kernel, Initramfs, System];
+        let expected: Vec<Stage> = match firmware {
+            Firmware::Plain => vec![System],
+            Firmware::Ipxe => from_ipxe.to_vec(),
+            Firmware::Bios => [&[Dhcp, Loader][..], &from_ipxe].concat(),
+            // iPXE for EFI has looked for autoexec.ipxe.
+            _ => [&[Dhcp, Loader, Script][..], &from_ipxe].concat(),
+        };
+        assert_eq!(stages, expected, "{firmware:?}");
+        if firmware != Firmware::Plain {
+            assert_eq!(report.kernel_arguments.as_deref(), Some("initrd=initramfs.xz mac=02:00:00:00:00:01"));
+            let loader = report.stages.iter().find(|time| time.stage == Loader).map(|time| time.bytes);
+            let expected = match firmware {
+                Firmware::Ipxe => None,
+                Firmware::Bios => Some(5000),
+                _ => Some(5001),
+            };
+            assert_eq!(loader, expected, "{firmware:?}");
+        }
+    }
+}
+
+#[test]
+fn the_firmwares_waits_are_kept_unless_in_a_hurry() {
+    let seconds = |firmware, hurry| boot(firmware, hurry, &mut Server::new(usual)).0.took.as_secs_f64();
+    // EDK2 3.75 s and iPXE 3 s.
+    assert!((6.7..6.9).contains(&seconds(Firmware::UefiX64, false)));
+    assert!((3.0..3.2).contains(&seconds(Firmware::Ipxe, false)));
+    assert!(seconds(Firmware::UefiX64, true) < 0.1);
+}
+
+#[test]
+fn losses_cost_time_and_nothing_else() {
+    for firmware in ALL {
+        for loses_every in [3, 4, 5, 7] {
+            let mut server = Server { loses_every, ..Server::new(usual) };
+            let (report, notes) = boot(firmware, true, &mut server);
+            assert_eq!(report.outcome, Outcome::Booted, "{firmware:?}, 1 in {loses_every}: {notes:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_silent_server_is_given_up_after_the_firmwares_back_off() {
+    for (firmware, seconds) in [(Firmware::UefiX64, 59.75), (Firmware::Ipxe, 15.0), (Firmware::Plain, 124.0)] {
+        let (report, _) = boot(firmware, false, &mut Server::new(|_, _| None));
+        assert!(matches!(&report.outcome, Outcome::Failed { reason, .. } if reason.contains("nobody answered")));
+        assert!((report.took.as_secs_f64() - seconds).abs() < 0.01, "{firmware:?}: {:?}", report.took);
+    }
+}
+
+#[test]
+fn what_firmware_does_not_take_fails_with_its_reason() {
+    let without_class: fn(Option<u16>, bool) -> Option<Offer> =
+        |architecture, is_ipxe| usual(architecture, is_ipxe).map(|offer| Offer { class: "", ..offer });
+    let nothing_named: fn(Option<u16>, bool) -> Option<Offer> = |_, _| Some(Offer { file: "", class: "PXEClient" });
+    let no_such_file: fn(Option<u16>, bool) -> Option<Offer> =
+        |_, _| Some(Offer { file: "none.efi", class: "PXEClient" });
+    let never_a_script: fn(Option<u16>, bool) -> Option<Offer> =
+        |_, _| Some(Offer { file: "ipxe.efi", class: "PXEClient" });
+    for (firmware, offer, stage, expected) in [
+        (Firmware::HttpX64, without_class, Stage::Dhcp, "option 60 to be HTTPClient"),
+        (Firmware::UefiX64, nothing_named, Stage::Dhcp, "without a boot file"),
+        (Firmware::Ipxe, nothing_named, Stage::IpxeDhcp, "names no boot file"),
+        (Firmware::UefiX64, no_such_file, Stage::Loader, "File not found"),
+        (Firmware::UefiX64, never_a_script, Stage::Script, "does not recognise it"),
+    ] {
+        let (report, notes) = boot(firmware, false, &mut Server::new(offer));
+        let Outcome::Failed { stage: at, reason } = report.outcome else { panic!("{firmware:?}: {notes:#?}") };
+        assert!(at == stage && reason.contains(expected), "{firmware:?}: {at}: {reason}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_as_long_as_promised_is_noticed() {
+    let setup =
+        Setup { mac: MAC, firmware: Firmware::HttpX64, hurry: true, seed: 7, interface: INTERFACE, ports: vec![1, 2] };
+    let mut machine = Machine::new(setup);
+    machine.power_on(Duration::ZERO);
+    let url = Url::parse("http://10.0.0.1/ipxe.efi").unwrap();
+    machine.activity = Activity::Http { url, want: Want::Loader, redirects: 0, content_length: Some(10) };
+    machine.on_http(Duration::ZERO, Ok(HttpResponse { status: 200, bytes: 9, ..HttpResponse::default() }));
+    assert!(
+        matches!(machine.outcome, Some(Outcome::Failed { ref reason, .. }) if reason.contains("10 bytes promised, 9"))
+    );
+}
+
+#[test]
+fn a_proxys_boot_server_is_asked_on_port_4011() {
+    // The whole exchange of a real firmware between a DHCP server and a ProxyDHCP server, replayed.
+    let datagrams = crate::rehearse::captures::datagrams("ovmf-x64-proxydhcp");
+    let mac = MacAddr([0x52, 0x54, 0, 0x99, 0, 1]);
+    let setup =
+        Setup { mac, firmware: Firmware::UefiX64, hurry: false, seed: 1, interface: INTERFACE, ports: vec![1, 2] };
+    let mut machine = Machine::new(setup);
+    let mut now = Duration::ZERO;
+    machine.power_on(now);
+    let mut sent = Vec::new();
+    for datagram in &datagrams[..8] {
+        for output in machine.take_outputs() {
+            if let Output::Frame(frame) = output {
+                match frame::parse(&frame) {
+                    Some(frame::Received::Udp { to, payload, .. }) => sent.push((to, payload.to_vec())),
+                    _ => machine.on_arp(Ipv4Addr::from(<[u8; 4]>::try_from(&frame[38..42]).unwrap()), SERVER_MAC),
+                }
+            }
+        }
+        for output in machine.take_outputs() {
+            if let Output::Frame(frame) = output
+                && let Some(frame::Received::Udp { to, payload, .. }) = frame::parse(&frame)
+            {
+                sent.push((to, payload.to_vec()));
+            }
+        }
+        if matches!(datagram.from.port(), 67 | 4011) && datagram.payload[0] == 2 {
+            let mut reply = datagram.payload.clone();
+            let xid = sent.last().expect("something was sent").1[4..8].to_vec();
+            reply[4..8].copy_from_slice(&xid);
+            machine.on_udp(now, datagram.from, datagram.to, &reply);
+            if machine.deadline().is_some() && sent.len() == 1 && reply[16..20] == [0; 4] {
+                now = machine.deadline().unwrap_or(now);
+                machine.on_timer(now);
+            }
+        }
+    }
+    let ports: Vec<_> = sent.iter().map(|(to, _)| to.to_string()).collect();
+    assert_eq!(ports[..3], ["255.255.255.255:67", "255.255.255.255:67", "10.99.0.2:4011"]);
+    machine.take_outputs();
+    assert_eq!(machine.stage, Stage::Loader);
+    assert_eq!(machine.url.as_ref().map(ToString::to_string).as_deref(), Some("tftp://10.99.0.2/snponly.efi"));
+}

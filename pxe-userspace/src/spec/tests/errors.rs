@@ -93,7 +93,7 @@ fn a_bad_value_is_named_with_its_place() {
         (
             "amd64",
             "amd64\n          kernelCmdlineArgs: |\n            a=b",
-            "15:30",
+            "16:13",
             "pxeClientSpec.kernelCmdlineArgs",
             "has a line break",
         ),
@@ -202,6 +202,16 @@ spec:
             format!("11:7: spec.metalSpec.machines[1]: {message}"),
         ]
     );
+}
+
+#[test]
+fn a_spec_without_any_cluster_is_an_error() {
+    for text in ["", "# nothing\n", "kind: ConfigMap\n", "null\n---\n"] {
+        let (errors, _) = findings(text);
+        assert!(errors.len() == 1 && errors[0].ends_with("has no TalosCluster: is it the right path?"), "{errors:?}");
+    }
+    let (_, warnings) = findings(&cluster(ENTRY).replace("kind: TalosCluster", "kind: TalosClutser"));
+    assert!(warnings[0].starts_with("2:7: kind: \"TalosClutser\" is no kind"), "{warnings:?}");
 }
 
 #[test]
@@ -314,7 +324,6 @@ fn what_looks_like_a_slip_is_a_warning() {
         ("mode: metal", "mode: container", "10:7: spec.controlPlane.metalSpec.machines: are not booted"),
         ("    version: v1.13.0\n", "", "6:3: spec.controlPlane.version: is missing: v1.13.0 is taken"),
         ("v1alpha1", "v1beta1", "1:13: apiVersion: talos.alperen.cloud/v1beta1 is read as if"),
-        ("TalosCluster", "TalosClutser", "2:7: kind: \"TalosClutser\" is no kind"),
         (
             "{name: lab}",
             "{name: lab, annotations: {pxed.dev/boot-policy.52-54-00-00-00-12: hold}}",

@@ -37,7 +37,6 @@ fn texts_made_to_hurt_are_refused_or_read_in_no_time() {
         let begin = Instant::now();
         let content = read::read(&text);
         let taken = begin.elapsed();
-        println!("{name}: {taken:?}");
         assert!(taken < Duration::from_secs(10), "{name}: {taken:?}");
         assert!(content.notes.errors.len() < 1100, "{name}");
     }
@@ -98,7 +97,7 @@ fn load(text: &[u8]) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn arbitrary_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..400)) {

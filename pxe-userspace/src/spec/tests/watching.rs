@@ -91,18 +91,3 @@ fn a_config_map_volume_is_swapped() {
         watched.iter().for_each(|watched| watched.wait_for(version));
     }
 }
-
-#[test]
-fn mistakes_leave_the_last_good_inventory_in_force() {
-    let files = Files::new(&[("c.yaml", &spec("v1.13.0"))]);
-    let watched = Watched::new(files.directory.path().to_owned());
-    watched.wait_for("v1.13.0");
-    files.write("bad.yaml", "kind: [");
-    watched.watcher.reload_now();
-    // The next good state comes after the bad one was looked at, and is the first to be told.
-    files.write("c.yaml", spec("v1.13.1"));
-    std::thread::sleep(Duration::from_millis(0));
-    assert_eq!(version(&watched.shared.load()), "v1.13.0");
-    std::fs::remove_file(files.path("bad.yaml")).unwrap();
-    watched.wait_for("v1.13.1");
-}

@@ -1,0 +1,234 @@
+//! The API over a real connection.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use pxe_common::MacAddr;
+use serde_json::{Value, json};
+use tokio::task::block_in_place;
+
+use super::*;
+use crate::journal::{self, EventKind, EventSink, SharedPolicies, samples::*};
+
+/// A journal and its admin listener on a loopback port.
+struct Server {
+    address: SocketAddr,
+    journal: Arc<Journal>,
+    ready: Arc<AtomicBool>,
+    sink: EventSink,
+    _state: tempfile::TempDir,
+}
+
+async fn start(machines: u32) -> Server {
+    let state = tempfile::tempdir().unwrap();
+    let journal = Journal::new(inventory(machines), SharedPolicies::default(), state.path()).unwrap();
+    let journal = Arc::new(journal);
+    let mut registry = Registry::default();
+    journal.register(&mut registry);
+    let ready = Arc::new(AtomicBool::new(false));
+    let context =
+        AdminContext { journal: Arc::clone(&journal), registry: Arc::new(registry), ready: Arc::clone(&ready) };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sink, receiver) = EventSink::channel(10_000);
+    tokio::spawn(journal::run(Arc::clone(&journal), receiver, std::future::pending()));
+    tokio::spawn(serve(listener, context, std::future::pending()));
+    Server { address, journal, ready, sink, _state: state }
+}
+
+impl Server {
+    /// Sends events and waits until the journal has them.
+    async fn feed(&self, mac: MacAddr, events: impl IntoIterator<Item = EventKind>) {
+        let mut taken = self.journal.follow();
+        let events = timed(mac, events);
+        let count = events.len();
+        for event in events {
+            self.sink.send(event.mac, event.at, event.kind);
+        }
+        for _ in 0..count {
+            taken.recv().await.unwrap();
+        }
+    }
+
+    /// Status and body of a request with these headers besides `Host`.
+    fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
+        block_in_place(|| {
+            let mut stream = TcpStream::connect(self.address).unwrap();
+            let host = if headers.contains("host:") { String::new() } else { format!("host: {}\r\n", self.address) };
+            write!(stream, "{method} {path} HTTP/1.0\r\n{host}{headers}\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        })
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let (status, body) = self.ask("GET", path, "");
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    fn post(&self, path: &str) -> (u16, Value) {
+        let (status, body) = self.ask("POST", path, "content-type: application/json\r\n");
+        (status, serde_json::from_str(&body).unwrap())
+    }
+}
+
+/// People script against it: a change here is a change of the interface. `PXED_BLESS=1` rewrites the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shape_of_a_machine() {
+    let server = start(2).await;
+    let failure = EventKind::Failed {
+        artifact: Kernel,
+        transport: Http,
+        path: "/assets/vmlinuz".into(),
+        bytes: 512,
+        reason: "the machine closed the connection".into(),
+    };
+    let events = [
+        EventKind::Nak { reason: "another address is reserved" },
+        EventKind::Decline { address: [10, 0, 0, 9].into() },
+        EventKind::Release,
+        EventKind::Ignored { reason: "for another server" },
+        failure,
+        EventKind::WrongArchitecture { client_architecture: 11 },
+        EventKind::SentToDisk,
+    ];
+    server.feed(MAC, [&uefi_boot()[..], &events].concat()).await;
+    let (_, body) = server.ask("GET", "/api/v1/machines?limit=1", "");
+    let shown = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&body).unwrap()).unwrap() + "\n";
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/admin/tests/machines.json");
+    if std::env::var_os("PXED_BLESS").is_some() {
+        std::fs::write(golden, &shown).unwrap();
+    }
+    assert_eq!(shown, std::fs::read_to_string(golden).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_are_listed_and_picked() {
+    let server = start(1_000).await;
+    server.feed(machine(500).mac, dora(Pxe)).await;
+    server.feed(machine(900).mac, uefi_boot()).await;
+    let all = server.json("/api/v1/machines");
+    let all = all.as_array().unwrap();
+    assert_eq!(all.len(), 1_000);
+    assert_eq!(all[0]["stage"], "waiting");
+    assert_eq!(all[999]["mac"], machine(1_000).mac.to_string());
+    let macs = |path: &str| -> Vec<Value> {
+        server.json(path).as_array().unwrap().iter().map(|machine| machine["mac"].clone()).collect()
+    };
+    assert_eq!(macs("/api/v1/machines?stage=addressed"), [machine(500).mac.to_string()]);
+    assert_eq!(macs("/api/v1/machines?cluster=lab&limit=2").len(), 2);
+    assert_eq!(macs("/api/v1/machines?stage=waiting").len(), 998);
+    assert_eq!(macs("/api/v1/machines?limit=0").len(), 0);
+    assert_eq!(macs("/api/v1/machines?cluster=other").len(), 0);
+    let picked = server.json("/api/v1/machines?stage=running&events=2");
+    assert_eq!(picked[0]["events"].as_array().unwrap().len(), 2);
+    assert_eq!(server.json("/api/v1/stages")["waiting"], 998);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_machine_in_any_spelling() {
+    let server = start(1).await;
+    server.feed(MAC, uefi_boot()).await;
+    for spelling in ["52:54:00:00:00:01", "52-54-00-00-00-01", "5254.0000.0001", "525400000001"] {
+        let machine = server.json(&format!("/api/v1/machines/{spelling}"));
+        assert_eq!(machine["mac"], "52:54:00:00:00:01");
+        assert!(machine["diagnosis"]["reached"].as_str().unwrap().contains("runs with 10.0.0.1"));
+        assert_eq!(machine["events"][0]["text"], "PXE firmware asks for an address (x86-64 UEFI)");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_json_that_says_why() {
+    let server = start(1).await;
+    let json_type = "content-type: application/json\r\n";
+    for (method, path, headers, status, words) in [
+        ("GET", "/api/v1/machines/52:54:00:00:00:99", "", 404, "not a machine of the spec"),
+        ("GET", "/api/v1/machines/nonsense", "", 400, "not a MAC address"),
+        ("GET", "/api/v1/machines?stage=lost", "", 400, "loading-kernel"),
+        ("GET", "/api/v1/machines?stages=failed", "", 400, "unknown field"),
+        ("GET", "/api/v1/machines?limit=-1", "", 400, "limit"),
+        ("GET", "/api/v2", "", 404, "/api/v1/"),
+        ("DELETE", "/api/v1/machines", json_type, 405, "method"),
+        ("POST", "/api/v1/machines/52:54:00:00:00:99/hold", json_type, 404, "not a machine of the spec"),
+        ("POST", "/api/v1/machines/52:54:00:00:00:01/hold", "", 403, "Content-Type"),
+        ("GET", "/api/v1/machines", "host: evil.example\r\n", 403, "DNS rebinding"),
+    ] {
+        let (got, body) = server.ask(method, path, headers);
+        assert_eq!(got, status, "{method} {path}: {body}");
+        let error: Value = serde_json::from_str(&body).unwrap();
+        assert!(error["error"].as_str().unwrap().contains(words), "{method} {path}: {body}");
+    }
+    assert_eq!(server.journal.machine(MAC).unwrap().policy, crate::inventory::BootPolicy::Auto);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hold_and_release() {
+    let server = start(1).await;
+    let (status, machine) = server.post("/api/v1/machines/5254.0000.0001/hold");
+    assert_eq!((status, &machine["policy"], &machine["boots_from"]), (200, &json!("hold"), &json!("disk")));
+    let (status, machine) = server.post("/api/v1/machines/52:54:00:00:00:01/release");
+    assert_eq!((status, &machine["policy"], &machine["boots_from"]), (200, &json!("auto"), &json!("network")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_streamed() {
+    let server = start(1).await;
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "GET /api/v1/events HTTP/1.0\r\nhost: {}\r\n\r\n", server.address).unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    // The first comment comes when the follower is there.
+    block_in_place(|| lines.find(|line| line.starts_with(": boot events"))).unwrap();
+    server.feed(MAC, [discover(Pxe)]).await;
+    let data = block_in_place(|| lines.find(|line| line.starts_with("data: "))).unwrap();
+    let event: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+    let expected = json!({
+        "mac": "52:54:00:00:00:01", "address": "10.0.0.1", "cluster": "lab", "stage": "discovering", "failure": false,
+        "at": "2026-01-01T00:00:00.000Z", "event": "discover", "client": "pxe", "client_architecture": 7,
+        "text": "PXE firmware asks for an address (x86-64 UEFI)",
+    });
+    assert_eq!(event, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_are_bounded() {
+    let server = start(1).await;
+    let follow = || {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        write!(stream, "GET /api/v1/events HTTP/1.0\r\nhost: {}\r\n\r\n", server.address).unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        block_in_place(|| reader.read_line(&mut line)).unwrap();
+        (reader, line)
+    };
+    let followers: Vec<_> = (0..MAX_FOLLOWERS).map(|_| follow()).collect();
+    assert!(followers.iter().all(|(_, line)| line.contains("200")));
+    assert!(follow().1.contains("503"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_readiness_metrics_and_the_dashboard() {
+    let server = start(3).await;
+    let by_name = "host: pxed.monitoring.svc\r\n";
+    assert_eq!(server.ask("GET", "/healthz", by_name).0, 200);
+    assert_eq!(server.ask("GET", "/readyz", by_name).0, 503);
+    server.ready.store(true, Ordering::Relaxed);
+    assert_eq!(server.ask("GET", "/readyz", by_name).0, 200);
+    server.feed(MAC, uefi_boot()).await;
+    let (status, metrics) = server.ask("GET", "/metrics", by_name);
+    assert_eq!(status, 200);
+    let events = format!("pxed_boot_events_total {}", uefi_boot().len());
+    for line in [&events, "pxed_machines{stage=\"running\"} 1", "pxed_machines{stage=\"waiting\"} 2"] {
+        assert!(metrics.lines().any(|have| have == line), "no {line} in {metrics}");
+    }
+    let (status, page) = server.ask("GET", "/", "");
+    assert_eq!(status, 200);
+    assert!(!page.contains("http://") && !page.contains("https://"), "nothing comes from elsewhere");
+    assert!(server.ask("GET", "/dashboard.js", "").1.contains("textContent"));
+}

@@ -1,0 +1,82 @@
+//! The HTTP client of the admin listener.
+
+use std::{io::BufReader, time::Duration};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+use ureq::{Agent, Body, BodyReader, http::Response};
+
+/// A fleet of 100,000 machines with all its events stays below this.
+const MAX_ANSWER_BYTES: u64 = 4 << 30;
+
+/// Speaks to one admin listener.
+#[derive(Debug)]
+pub(super) struct AdminClient {
+    agent: Agent,
+    base: String,
+}
+
+impl AdminClient {
+    /// A client for the listener at this URL, or plain `HOST:PORT` as `pxed run --admin` takes it.
+    pub(super) fn new(admin: &str) -> anyhow::Result<Self> {
+        let base = match admin.split_once("://") {
+            Some(("http", _)) => admin.trim_end_matches('/').to_owned(),
+            Some((scheme, _)) => bail!("--admin {admin}: the admin listener speaks http, not {scheme}"),
+            None => format!("http://{}", admin.trim_end_matches('/')),
+        };
+        let config = Agent::config_builder()
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_recv_response(Some(Duration::from_secs(30)))
+            .http_status_as_error(false)
+            // A proxy for the web is none for this host.
+            .proxy(None)
+            .build();
+        Ok(Self { agent: config.into(), base })
+    }
+
+    /// The body of a GET.
+    pub(super) fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
+        let pairs = query.iter().map(|(name, value)| (*name, value.as_str()));
+        let response = self.agent.get(format!("{}{path}", self.base)).query_pairs(pairs).call();
+        self.text(response)
+    }
+
+    /// The body of a POST without content. The type is what tells it from a web page's form.
+    pub(super) fn post(&self, path: &str) -> anyhow::Result<String> {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        self.text(request.header("content-type", "application/json").send_empty())
+    }
+
+    /// The body of a GET, to be read as it comes.
+    pub(super) fn stream(&self, path: &str) -> anyhow::Result<BufReader<BodyReader<'static>>> {
+        let response = self.answered(self.agent.get(format!("{}{path}", self.base)).call())?;
+        Ok(BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader()))
+    }
+
+    fn text(&self, response: Result<Response<Body>, ureq::Error>) -> anyhow::Result<String> {
+        let mut response = self.answered(response)?;
+        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES);
+        body.read_to_string().with_context(|| format!("{} broke off its answer", self.base))
+    }
+
+    fn answered(&self, response: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Response<Body>> {
+        #[derive(Deserialize)]
+        struct Refusal {
+            error: String,
+        }
+        let mut response = response.with_context(|| {
+            format!(
+                "no pxed answers at {}: is `pxed run` running on this host? Elsewhere, name its admin listener with \
+                 --admin URL or PXED_ADMIN",
+                self.base
+            )
+        })?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        match response.body_mut().read_json::<Refusal>() {
+            Ok(Refusal { error }) => bail!("{error}"),
+            Err(_) => bail!("{} answers with status {}: is it pxed's admin listener?", self.base, response.status()),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The fleet as a table.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::journal::Stage;
+
+/// What the tables show of a machine.
+#[derive(Debug, Deserialize)]
+pub(super) struct Machine {
+    pub(super) mac: String,
+    pub(super) address: String,
+    pub(super) cluster: String,
+    pub(super) role: String,
+    pub(super) architecture: String,
+    pub(super) version: String,
+    pub(super) policy: String,
+    pub(super) boots_from: String,
+    pub(super) stage: String,
+    pub(super) stage_since: Timestamp,
+    pub(super) boots: u32,
+    pub(super) last_error: Option<String>,
+}
+
+/// Two tables: how many machines are at each stage, and every machine.
+pub(super) fn render(machines: &[Machine], now: Timestamp) -> String {
+    if machines.is_empty() {
+        return "no machines\n".to_owned();
+    }
+    let mut text = stages(machines);
+    text.push('\n');
+    let header = ["MAC", "ADDRESS", "CLUSTER", "ROLE", "STAGE", "FOR", "BOOTS", "NEXT BOOT", "LAST ERROR"];
+    let rows = machines.iter().map(|machine| {
+        // What went wrong before a machine came up is no news.
+        let up = machine.stage == Stage::Running.name() || machine.stage == Stage::OnDisk.name();
+        let last_error = if up { None } else { machine.last_error.clone() };
+        [
+            machine.mac.clone(),
+            machine.address.clone(),
+            machine.cluster.clone(),
+            machine.role.clone(),
+            machine.stage.clone(),
+            elapsed(machine.stage_since, now),
+            machine.boots.to_string(),
+            machine.boots_from.clone(),
+            last_error.unwrap_or_default(),
+        ]
+    });
+    let rows: Vec<[String; 9]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
+    text.push_str(&table(&rows));
+    text
+}
+
+/// One line a stage that machines are at, in the order of a boot.
+fn stages(machines: &[Machine]) -> String {
+    let mut counts: BTreeMap<Option<Stage>, usize> = BTreeMap::new();
+    for machine in machines {
+        // None: a stage that a later pxed knows.
+        *counts.entry(machine.stage.parse().ok()).or_default() += 1;
+    }
+    let rows: Vec<[String; 2]> = counts
+        .into_iter()
+        .map(|(stage, count)| [stage.map_or("other", Stage::name).to_owned(), count.to_string()])
+        .chain([["machines".to_owned(), machines.len().to_string()]])
+        .collect();
+    table(&rows)
+}
+
+/// Columns as wide as their widest cell, two spaces apart; nothing at the end of a line.
+fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+    let mut widths = [0; COLUMNS];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            // Writing to a string cannot fail.
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The time since then, as short as it can be said.
+pub(super) fn elapsed(since: Timestamp, now: Timestamp) -> String {
+    match now.as_second() - since.as_second() {
+        seconds if seconds < 1 => "now".to_owned(),
+        seconds @ ..120 => format!("{seconds}s"),
+        seconds @ ..7_200 => format!("{}m", seconds / 60),
+        seconds @ ..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}

@@ -1,0 +1,64 @@
+//! One machine in words.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::fleet::Machine;
+
+/// Events shown below an explanation.
+const EVENTS: usize = 24;
+
+#[derive(Debug, Deserialize)]
+struct Explained {
+    #[serde(flatten)]
+    machine: Machine,
+    hostname: Option<String>,
+    events: Vec<Event>,
+    diagnosis: Diagnosis,
+}
+
+#[derive(Debug, Deserialize)]
+struct Event {
+    at: Timestamp,
+    text: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Diagnosis {
+    reached: String,
+    waits_for: String,
+    advice: Vec<String>,
+}
+
+/// How far a machine came, what it waits for, what to do, and what it did.
+pub(super) fn explained(json: &str) -> anyhow::Result<String> {
+    let Explained { machine, hostname, events, diagnosis } =
+        serde_json::from_str(json).context("the answer is not pxed's")?;
+    let Machine { mac, address, cluster, role, architecture, version, policy, boots_from, stage, boots, .. } = machine;
+    let name = hostname.map_or_else(String::new, |name| format!(" {name}"));
+    let mut text = String::new();
+    // Writing to a string cannot fail, here and below.
+    let _ = writeln!(text, "{mac}{name}, {address}: {role} of {cluster}, Talos {version} {architecture}");
+    let _ = writeln!(text, "policy {policy}, next boot from {boots_from}, {boots} boots so far");
+    let _ = writeln!(text, "\nstage      {stage}");
+    let _ = writeln!(text, "so far     {}", diagnosis.reached);
+    let _ = writeln!(text, "waits for  {}", diagnosis.waits_for);
+    for (index, advice) in diagnosis.advice.iter().enumerate() {
+        let _ = writeln!(text, "{:<9}  {advice}", if index == 0 { "to do" } else { "" });
+    }
+    let _ = writeln!(text, "\n{}", if events.is_empty() { "no events" } else { "events (UTC)" });
+    for Event { at, text: event } in events.iter().skip(events.len().saturating_sub(EVENTS)) {
+        let _ = writeln!(text, "{}  {event}", at.strftime("%Y-%m-%d %H:%M:%S%.3f"));
+    }
+    Ok(text)
+}
+
+/// A machine after a hold or a release.
+pub(super) fn decided(json: &str) -> anyhow::Result<String> {
+    let machine: Machine = serde_json::from_str(json).context("the answer is not pxed's")?;
+    let Machine { mac, policy, boots_from, .. } = machine;
+    Ok(format!("{mac}: policy {policy}, next boot from {boots_from}\n"))
+}

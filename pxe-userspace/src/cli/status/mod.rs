@@ -1,0 +1,152 @@
+//! `pxed status`, `watch`, `explain`, `hold`, `release`: clients of the admin listener.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use pxe_common::MacAddr;
+
+mod client;
+mod fleet;
+mod machine;
+mod watch;
+
+use client::AdminClient;
+
+/// Where the admin listener is, and how its answers are shown.
+#[derive(Debug, clap::Args)]
+struct AdminArgs {
+    /// The admin listener of a running pxed
+    #[arg(long, env = "PXED_ADMIN", value_name = "URL", default_value = "http://127.0.0.1:8001")]
+    admin: String,
+    /// Print the API's JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `pxed status` takes.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Only machines at this stage (waiting, discovering, …, running, failed)
+    #[arg(long)]
+    stage: Option<String>,
+    /// Only machines of this cluster
+    #[arg(long)]
+    cluster: Option<String>,
+    /// At most so many machines
+    #[arg(long, value_name = "MACHINES")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// What `pxed watch` takes.
+#[derive(Debug, clap::Args)]
+pub struct WatchArgs {
+    /// Only this machine, in any spelling
+    mac: Option<MacAddr>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// What the subcommands about one machine take.
+#[derive(Debug, clap::Args)]
+pub struct MachineArgs {
+    /// The machine's hardware address, in any spelling
+    mac: MacAddr,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Shows the fleet by stage.
+///
+/// # Errors
+///
+/// When the admin listener cannot be reached, or knows no such stage.
+pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
+    let StatusArgs { stage, cluster, limit, admin: AdminArgs { admin, json } } = args;
+    let client = AdminClient::new(&admin)?;
+    let limit = limit.map(|limit| limit.to_string());
+    let filters = [("stage", stage), ("cluster", cluster), ("limit", limit)];
+    let mut query: Vec<(&str, String)> = filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    if !json {
+        query.push(("events", "0".to_owned()));
+    }
+    let text = client.get("/api/v1/machines", &query)?;
+    if json {
+        return show(&text);
+    }
+    let machines: Vec<fleet::Machine> = serde_json::from_str(&text).context("the answer is not pxed's")?;
+    show(&fleet::render(&machines, jiff::Timestamp::now()))
+}
+
+/// Follows events until it is interrupted.
+///
+/// # Errors
+///
+/// When the admin listener cannot be reached, or ends.
+pub fn watch(args: WatchArgs) -> anyhow::Result<ExitCode> {
+    let WatchArgs { mac, admin: AdminArgs { admin, json } } = args;
+    let client = AdminClient::new(&admin)?;
+    if let Some(mac) = mac {
+        // Better an error at once than silence about a machine that there is not.
+        client.get(&format!("/api/v1/machines/{mac}"), &[])?;
+    }
+    watch::follow(&client, mac, json)
+}
+
+/// Explains one machine.
+///
+/// # Errors
+///
+/// When the admin listener cannot be reached or does not know the machine.
+pub fn explain(args: MachineArgs) -> anyhow::Result<ExitCode> {
+    let MachineArgs { mac, admin: AdminArgs { admin, json } } = args;
+    let text = AdminClient::new(&admin)?.get(&format!("/api/v1/machines/{mac}"), &[])?;
+    if json { show(&text) } else { show(&machine::explained(&text)?) }
+}
+
+/// Holds one machine.
+///
+/// # Errors
+///
+/// When the admin listener cannot be reached or does not know the machine.
+pub fn hold(args: MachineArgs) -> anyhow::Result<ExitCode> {
+    decide(args, "hold")
+}
+
+/// Releases one machine.
+///
+/// # Errors
+///
+/// When the admin listener cannot be reached or does not know the machine.
+pub fn release(args: MachineArgs) -> anyhow::Result<ExitCode> {
+    decide(args, "release")
+}
+
+fn decide(args: MachineArgs, decision: &str) -> anyhow::Result<ExitCode> {
+    let MachineArgs { mac, admin: AdminArgs { admin, json } } = args;
+    let text = AdminClient::new(&admin)?.post(&format!("/api/v1/machines/{mac}/{decision}"))?;
+    if json { show(&text) } else { show(&machine::decided(&text)?) }
+}
+
+fn show(text: &str) -> anyhow::Result<ExitCode> {
+    print(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints to standard output. Returns whether somebody still reads it: `pxed status | head` is no error.
+fn print(text: &str) -> anyhow::Result<bool> {
+    let mut output = io::stdout().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(output, "{text}{end}").and_then(|()| output.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("standard output"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+use super::*;
+
+const MACHINE: &str = r#"{"mac":"52:54:00:00:00:01","address":"10.0.0.1","cluster":"lab","role":"worker",
+    "architecture":"amd64","version":"v1.13.0","hostname":"n1","policy":"auto","boots_from":"network",
+    "stage":"failed","stage_since":"2026-01-01T00:00:00.000Z","boots":2,"last_error":"loader ipxe.efi failed",
+    "last_error_at":"2026-01-01T00:00:00.000Z",
+    "events":[{"at":"2026-01-01T00:00:00.500Z","event":"sent-to-disk","text":"sent to its own disk"}],
+    "diagnosis":{"reached":"It failed.","waits_for":"Its next try.","advice":["First.","Second."]}}"#;
+
+#[test]
+fn the_fleet_as_a_table() {
+    let mut machines: Vec<fleet::Machine> = serde_json::from_str(&format!("[{MACHINE},{MACHINE}]")).unwrap();
+    machines[1].stage = "running".to_owned();
+    let now = "2026-01-01T00:01:30Z".parse().unwrap();
+    let expected = "\
+running   1
+failed    1
+machines  2
+
+MAC                ADDRESS   CLUSTER  ROLE    STAGE    FOR  BOOTS  NEXT BOOT  LAST ERROR
+52:54:00:00:00:01  10.0.0.1  lab      worker  failed   90s  2      network    loader ipxe.efi failed
+52:54:00:00:00:01  10.0.0.1  lab      worker  running  90s  2      network
+";
+    assert_eq!(fleet::render(&machines, now), expected);
+    assert_eq!(fleet::render(&[], now), "no machines\n");
+}
+
+#[test]
+fn a_machine_explained() {
+    let expected = "\
+52:54:00:00:00:01 n1, 10.0.0.1: worker of lab, Talos v1.13.0 amd64
+policy auto, next boot from network, 2 boots so far
+
+stage      failed
+so far     It failed.
+waits for  Its next try.
+to do      First.
+           Second.
+
+events (UTC)
+2026-01-01 00:00:00.500  sent to its own disk
+";
+    assert_eq!(machine::explained(MACHINE).unwrap(), expected);
+    assert_eq!(machine::decided(MACHINE).unwrap(), "52:54:00:00:00:01: policy auto, next boot from network\n");
+    assert!(machine::explained("{}").is_err());
+}
+
+#[test]
+fn events_are_lines() {
+    let event = r#"{"mac":"52:54:00:00:00:01","stage":"running","at":"2026-01-01T10:00:00.500Z","text":"up"}"#;
+    let line = |only, json| watch::render("boot", event, only, json).unwrap();
+    assert_eq!(line(None, false).unwrap(), "10:00:00.500  52:54:00:00:00:01  running            up");
+    assert_eq!(line(Some("52:54:00:00:00:02"), false), None);
+    assert_eq!(line(Some("52:54:00:00:00:01"), true).unwrap(), event);
+    assert!(watch::render("lagged", r#"{"missed":7}"#, None, false).unwrap().unwrap().contains("7 events"));
+}
+
+#[test]
+fn without_a_listener_the_error_says_what_to_do() {
+    // Bound, so that nobody else has it, but not listening.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    // As PXED_ADMIN of `pxed run` has it: without a scheme.
+    let error = AdminClient::new(&address.to_string()).unwrap().get("/api/v1/machines", &[]).unwrap_err();
+    let message = format!("{error:#}");
+    assert!(message.contains(&format!("http://{address}")) && message.contains("--admin"), "{message}");
+    assert!(AdminClient::new("https://127.0.0.1:8001").is_err());
+}

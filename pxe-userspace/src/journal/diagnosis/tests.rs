@@ -1,0 +1,150 @@
+use std::{net::Ipv4Addr, sync::Arc};
+
+use super::*;
+use crate::journal::{
+    event::{BootEvent, ClientKind},
+    fleet::Fleet,
+    samples::*,
+    state::State,
+};
+
+/// The diagnosis after these events, a tenth of a second apart, `later` seconds after the last.
+fn after(events: &[EventKind], later: f64) -> Diagnosis {
+    let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
+    let events = timed(MAC, events.iter().cloned());
+    for event in &events {
+        fleet.apply(event);
+    }
+    let last = events.last().map_or(at(0.0), |event| event.at);
+    diagnose(&fleet.machine(&Arc::new(machine(1)), usize::MAX), last + Duration::from_secs_f64(later))
+}
+
+fn text(diagnosis: &Diagnosis) -> String {
+    format!("{} | {} | {}", diagnosis.reached, diagnosis.waits_for, diagnosis.advice.join(" | "))
+}
+
+fn unrequested(client: ClientKind) -> Vec<EventKind> {
+    (0..3).flat_map(|_| [discover(client), offer()]).collect()
+}
+
+#[test]
+fn what_stands_in_the_way_is_named() {
+    let firmware = dora(Pxe);
+    let to_ipxe = [&firmware[..], &load(Loader), &dora(Ipxe)].concat();
+    let with = |more: &[EventKind]| [&to_ipxe[..], more].concat();
+    let wrong = EventKind::WrongArchitecture { client_architecture: 11 };
+    let ignored = EventKind::Ignored { reason: "its option 54 names another server" };
+    let nak = EventKind::Nak { reason: "10.0.0.9 is not reserved for it" };
+    let decline = EventKind::Decline { address: Ipv4Addr::new(10, 0, 0, 1) };
+    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 19] = [
+        (
+            "nothing seen",
+            vec![],
+            0.0,
+            &["Nothing was heard of it in the 60 s", "VLAN of eth1", "boot order", "52:54:00:00:00:01"],
+        ),
+        (
+            "never requested",
+            unrequested(Pxe),
+            11.5,
+            &["asked for an address 3 times in 12 s", "never requested", "Another DHCP server", "PortFast"],
+        ),
+        ("iPXE never requests", unrequested(Ipxe), 60.0, &["iPXE asked for an address 3 times", "Another DHCP server"]),
+        ("unanswered", vec![discover(Pxe), ignored], 5.0, &["left unanswered: its option 54 names another server"]),
+        (
+            "refused",
+            vec![discover(Pxe), offer(), request(Pxe), nak],
+            5.0,
+            &["pxed refused: 10.0.0.9", "another server's offer"],
+        ),
+        (
+            "no loader asked for",
+            firmware.to_vec(),
+            60.0,
+            &["request for ipxe.efi by TFTP", "firewall", "UDP port 69", "10.255.0.1"],
+        ),
+        (
+            "TFTP stalls",
+            [&firmware[..], &[requested(Loader)]].concat(),
+            60.0,
+            &["loading its loader ipxe-efi-x86_64.efi by TFTP", "MTU", "firewall"],
+        ),
+        (
+            "TFTP timed out",
+            [&firmware[..], &[requested(Loader), failed(Loader, "timed out: 5 tries")]].concat(),
+            5.0,
+            &["It failed", "MTU"],
+        ),
+        ("loader missing", [&firmware[..], &[failed(Loader, "no such file")]].concat(), 5.0, &["artifacts directory"]),
+        ("loader does not start", [&firmware[..], &load(Loader)].concat(), 60.0, &["Secure Boot", "driver"]),
+        ("loader starts", [&firmware[..], &load(Loader)].concat(), 5.0, &["iPXE to start"]),
+        ("no script asked for", to_ipxe.clone(), 60.0, &["boot script", "HTTP port"]),
+        (
+            "script refused",
+            with(&[failed(Script, "403: not the machine's own address")]),
+            1.0,
+            &["10.0.0.1 alone", "another address"],
+        ),
+        (
+            "wrong architecture",
+            with(std::slice::from_ref(&wrong)),
+            1.0,
+            &["ARM64 UEFI (type 11)", "lab.yaml line 12", "cpuArchitecture amd64"],
+        ),
+        (
+            "wrong architecture, script shown",
+            with(&[&[wrong][..], &load(Script)].concat()),
+            1.0,
+            &["cpuArchitecture amd64"],
+        ),
+        (
+            "kernel stalls",
+            with(&[&load(Script)[..], &[requested(Kernel)]].concat()),
+            200.0,
+            &["kernel /assets/vmlinuz", "loss on the link"],
+        ),
+        (
+            "no system comes up",
+            with(&[&load(Script)[..], &load(Kernel), &load(Initramfs)].concat()),
+            200.0,
+            &["starts Talos v1.13.0", "console", "50000"],
+        ),
+        (
+            "sent to disk",
+            [&dora(Ipxe)[..], &[EventKind::SentToDisk]].concat(),
+            200.0,
+            &["pxed release 52:54:00:00:00:01", "boot order"],
+        ),
+        ("address in use", [&firmware[..], &[decline]].concat(), 1.0, &["arping -I eth1 10.0.0.1"]),
+    ];
+    for (name, events, later, expected) in cases {
+        let text = text(&after(&events, later));
+        for words in expected {
+            assert!(text.contains(words), "{name}: no “{words}” in: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_healthy_boot_needs_no_advice() {
+    let boot = uefi_boot();
+    for seen in 1..=boot.len() {
+        let diagnosis = after(&boot[..seen], 1.0);
+        assert!(diagnosis.advice.is_empty(), "after {:?}: {:?}", boot[seen - 1], diagnosis);
+    }
+}
+
+#[test]
+fn what_is_kept_on_its_disk_says_why() {
+    let mut fleet = Fleet::new(&State::new(), at(0.0), 1);
+    fleet.hold(MAC);
+    let explained = |fleet: &Fleet| text(&diagnose(&fleet.machine(&Arc::new(machine(1)), 64), at(1.0)));
+    assert!(explained(&fleet).contains("it is held"), "{}", explained(&fleet));
+    fleet.release(MAC);
+    for event in timed(MAC, [&uefi_boot()[..], &dora(Pxe), &dora(Plain)].concat()) {
+        fleet.apply(&event);
+    }
+    assert!(explained(&fleet).contains("seen to run from its own disk"), "{}", explained(&fleet));
+    fleet.apply(&BootEvent { mac: MAC, at: at(9.0), kind: discover(Pxe) });
+    assert!(explained(&fleet).contains("At its next boot it is sent to its disk"), "{}", explained(&fleet));
+}

@@ -1,0 +1,34 @@
+//! Reads the captures of real firmware, for tests.
+
+use std::{net::SocketAddrV4, path::Path};
+
+use super::frame::{self, Received};
+
+/// A UDP datagram of a capture.
+pub(super) struct Datagram {
+    /// The frame's number, from 1, as Wireshark counts.
+    pub(super) number: usize,
+    pub(super) from: SocketAddrV4,
+    pub(super) to: SocketAddrV4,
+    pub(super) payload: Vec<u8>,
+}
+
+/// Every UDP datagram of `tests/firmware/NAME.pcap`.
+pub(super) fn datagrams(name: &str) -> Vec<Datagram> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firmware").join(format!("{name}.pcap"));
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    // libpcap's format, little-endian: 24 bytes, then 16 before each frame.
+    let mut rest = &bytes[24..];
+    let mut found = Vec::new();
+    let mut number = 0;
+    while rest.len() >= 16 {
+        let length = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
+        number += 1;
+        if let Some(Received::Udp { from, to, payload, .. }) = frame::parse(&rest[16..16 + length]) {
+            found.push(Datagram { number, from, to, payload: payload.to_vec() });
+        }
+        rest = &rest[16 + length..];
+    }
+    assert!(!found.is_empty(), "{name}: no datagrams");
+    found
+}

@@ -1,0 +1,408 @@
+//! The TFTP server against real clients, and against many at once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, helpers included"
+)]
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use pxe_common::MacAddr;
+use pxe_userspace::{
+    artifacts::Store,
+    inventory::{Architecture, BootPolicy, Inventory, Machine, Role, Site, Source},
+    journal::{BootEvent, EventKind, EventSink},
+    tftp::{Context, Metrics, TftpServer},
+};
+use tokio::{net::UdpSocket, sync::mpsc, task::JoinHandle, time::timeout};
+
+const MACHINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
+const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 7]);
+/// No test waits longer for anything.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A server on 127.0.0.1 over a directory with a few files. Its one machine has the address 127.0.0.7.
+struct Lab {
+    directory: tempfile::TempDir,
+    server: SocketAddrV4,
+    events: mpsc::Receiver<BootEvent>,
+    metrics: Arc<Metrics>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Bytes that differ from block to block, whatever the block size.
+fn content(length: usize) -> Vec<u8> {
+    (0..length as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+impl Lab {
+    fn new(files: &[(&str, usize)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for &(name, length) in files {
+            fs::write(directory.path().join(name), content(length)).unwrap();
+        }
+        let machine = Machine {
+            mac: MAC,
+            address: MACHINE,
+            cluster: "test".into(),
+            role: Role::Worker,
+            architecture: Architecture::Amd64,
+            version: "v1.13.0".into(),
+            schematic: None,
+            kernel_args: "".into(),
+            hostname: None,
+            prefix_length: None,
+            gateway: None,
+            dns_servers: Arc::new([]),
+            policy: BootPolicy::Auto,
+            site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
+            source: Source { file: Path::new("test.yaml").into(), line: 1 },
+        };
+        let inventory = Arc::new(ArcSwap::from_pointee(Inventory::new(vec![Arc::new(machine)])));
+        let (sink, events) = EventSink::channel(1000);
+        let metrics = Arc::new(Metrics::default());
+        let server = TftpServer::bind(Ipv4Addr::LOCALHOST, 0).unwrap();
+        let address = server.address();
+        let store = Arc::new(Store::new(directory.path().to_owned()));
+        let context = Context::new(store, inventory, sink, Arc::clone(&metrics));
+        let task = tokio::spawn(async move { server.serve(context).await.unwrap() });
+        Self { directory, server: address, events, metrics, task }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// What the journal was told, without times, until a transfer or request has ended.
+    async fn story(&mut self) -> Vec<String> {
+        let mut story = Vec::new();
+        loop {
+            let event = timeout(LIMIT, self.events.recv()).await.expect("an event").expect("a running server");
+            assert_eq!(event.mac, MAC);
+            match event.kind {
+                EventKind::Requested { path, .. } => story.push(format!("requested {path}")),
+                EventKind::Done { path, bytes, .. } => {
+                    story.push(format!("done {path} {bytes}"));
+                    return story;
+                }
+                EventKind::Failed { path, reason, .. } => {
+                    story.push(format!("failed {path}: {reason}"));
+                    return story;
+                }
+                other => panic!("not an event of the TFTP server: {other:?}"),
+            }
+        }
+    }
+
+    fn metric(&self, name: &str) -> u64 {
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().unwrap())
+    }
+}
+
+/// Runs a program, or says loudly that the test is skipped because it is not there.
+async fn run(program: &str, arguments: &[&str]) -> Option<Output> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    match tokio::task::spawn_blocking(move || command.output()).await.unwrap() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            let message = format!("{program} cannot be run: {error}");
+            assert!(std::env::var_os("PXED_TESTS_REQUIRE_ALL").is_none(), "{message}");
+            eprintln!("SKIPPED: {message}");
+            None
+        }
+    }
+}
+
+/// A transfer by hand: sends datagrams from an address of its own, remembers where answers come from.
+struct Client {
+    socket: UdpSocket,
+    server: SocketAddrV4,
+    peer: Option<SocketAddrV4>,
+}
+
+impl Client {
+    async fn new(from: Ipv4Addr, server: SocketAddrV4) -> Self {
+        Self { socket: UdpSocket::bind((from, 0)).await.unwrap(), server, peer: None }
+    }
+
+    async fn request(&mut self, path: &str, options: &[(&str, u32)]) {
+        let mut packet = format!("\0\x01{path}\0octet\0").into_bytes();
+        for (name, value) in options {
+            packet.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
+        }
+        self.socket.send_to(&packet, self.server).await.unwrap();
+    }
+
+    async fn send(&self, packet: &[u8]) {
+        self.socket.send_to(packet, self.peer.unwrap_or(self.server)).await.unwrap();
+    }
+
+    async fn acknowledge(&self, block: u16) {
+        let [high, low] = block.to_be_bytes();
+        self.send(&[0, 4, high, low]).await;
+    }
+
+    async fn receive(&mut self) -> Vec<u8> {
+        let mut buffer = vec![0; 65536];
+        let received = timeout(LIMIT, self.socket.recv_from(&mut buffer)).await.expect("an answer").unwrap();
+        let (length, std::net::SocketAddr::V4(from)) = received else { panic!("{received:?}") };
+        assert_eq!(*self.peer.get_or_insert(from), from, "the server's port stays the same");
+        assert_eq!(from.ip(), self.server.ip(), "an answer comes from the address that was asked");
+        buffer.truncate(length);
+        buffer
+    }
+
+    /// Whether something arrives before an answer to a request that is made now could.
+    async fn is_silent(&mut self) -> bool {
+        let mut other = Self::new(Ipv4Addr::LOCALHOST, self.server).await;
+        other.request("not there", &[]).await;
+        other.receive().await;
+        // The other request may have been another worker's: the socket gets a little more time.
+        timeout(Duration::from_millis(50), self.receive()).await.is_err()
+    }
+
+    /// A whole transfer with a window, asking again whenever a second passes in silence.
+    async fn fetch(&mut self, path: &str, block_size: u16, window: u16) -> Vec<u8> {
+        let options = [("blksize", u32::from(block_size)), ("windowsize", u32::from(window)), ("tsize", 0)];
+        let mut content = Vec::new();
+        let mut buffer = vec![0; 65536];
+        let (mut next, mut in_window) = (1u64, 0);
+        self.request(path, &options).await;
+        loop {
+            let Ok(received) = timeout(Duration::from_secs(1), self.socket.recv_from(&mut buffer)).await else {
+                match self.peer {
+                    None => self.request(path, &options).await,
+                    Some(_) => self.acknowledge((next - 1) as u16).await,
+                }
+                continue;
+            };
+            let (length, std::net::SocketAddr::V4(from)) = received.unwrap() else { panic!("IPv4") };
+            assert_eq!(*self.peer.get_or_insert(from), from);
+            match buffer[..length] {
+                [0, 6, ..] => self.acknowledge(0).await,
+                [0, 3, high, low, ref block @ ..] if [high, low] == (next as u16).to_be_bytes() => {
+                    content.extend_from_slice(block);
+                    in_window += 1;
+                    let last = block.len() < block_size.into();
+                    if last || in_window == window {
+                        self.acknowledge(next as u16).await;
+                        in_window = 0;
+                    }
+                    if last {
+                        return content;
+                    }
+                    next += 1;
+                }
+                [0, 3, ..] => {
+                    in_window = 0;
+                    self.acknowledge((next - 1) as u16).await;
+                }
+                ref other => panic!("{}", other.escape_ascii()),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn tftp_hpa_fetches_files() {
+    let lab = Lab::new(&[("empty", 0), ("small", 100), ("even", 512 * 20), ("loader.efi", 1_000_001)]);
+    let port = lab.server.port().to_string();
+    let target = tempfile::tempdir().unwrap();
+    for name in ["empty", "small", "even", "loader.efi"] {
+        for mode in ["octet", "netascii"] {
+            let file = target.path().join(format!("{name}-{mode}"));
+            let path = file.to_string_lossy();
+            let Some(output) = run("tftp", &["-m", mode, "127.0.0.1", &port, "-c", "get", name, &path]).await else {
+                return;
+            };
+            let complaint = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{name}: {complaint}");
+            // The client takes CR NUL and CR LF apart in netascii; nothing of what boots survives that.
+            if mode == "octet" {
+                assert_eq!(fs::read(&file).unwrap(), fs::read(lab.path(name)).unwrap(), "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn curl_fetches_files_in_every_block_size() {
+    let mut lab = Lab::new(&[("loader.efi", 300_000)]);
+    for block_size in ["8", "512", "1432", "1468", "8192", "65464"] {
+        let url = format!("tftp://{}/loader.efi", lab.server);
+        let arguments = ["-sS", "--interface", "127.0.0.7", "--tftp-blksize", block_size, &url];
+        let Some(output) = run("curl", &arguments).await else { return };
+        assert!(output.status.success(), "{block_size}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.stdout, content(300_000), "{block_size}");
+        assert_eq!(lab.story().await, ["requested loader.efi", "done loader.efi 300000"], "{block_size}");
+    }
+    let url = format!("tftp://{}/nothing", lab.server);
+    let Some(output) = run("curl", &["-sS", "--interface", "127.0.0.7", &url]).await else { return };
+    assert_eq!(output.status.code(), Some(68), "curl's code for a file that is not there");
+    assert_eq!(lab.story().await, ["requested nothing", "failed nothing: no such file"]);
+}
+
+#[tokio::test]
+async fn a_file_of_more_than_65535_blocks() {
+    let lab = Lab::new(&[("initramfs", 70_000 * 512 + 17)]);
+    let mut client = Client::new(MACHINE, lab.server).await;
+    assert!(client.fetch("initramfs", 512, 63).await == content(70_000 * 512 + 17));
+    assert_eq!(lab.metric("tftp_send_errors_total"), 0);
+}
+
+#[tokio::test]
+async fn refusals_are_told_and_counted() {
+    let lab = Lab::new(&[("kernel", 10)]);
+    std::os::unix::fs::symlink("/etc/passwd", lab.path("outside")).unwrap();
+    let cases: &[(&[u8], &[u8], &str)] = &[
+        (b"\0\x01autoexec.ipxe\0octet\0", b"\0\x05\0\x01no such file\0", "not_found"),
+        (b"\0\x01/etc/passwd\0octet\0", b"\0\x05\0\x01no such file\0", "not_found"),
+        (b"\0\x01\0octet\0", b"\0\x05\0\x01no such file\0", "not_found"),
+        (b"\0\x01../kernel\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),
+        (b"\0\x01..\\kernel\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),
+        (b"\0\x01outside\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),
+        (b"\0\x01kernel\0mail\0", b"\0\x05\0\x04only mode octet is served\0", "mode"),
+        (b"\0\x02kernel\0octet\0", b"\0\x05\0\x02this server is read-only\0", "write"),
+    ];
+    let mut counts: HashMap<&str, u64> = HashMap::new();
+    for (request, answer, reason) in cases {
+        let mut client = Client::new(Ipv4Addr::LOCALHOST, lab.server).await;
+        client.send(request).await;
+        assert_eq!(client.receive().await, *answer, "{}", request.escape_ascii());
+        *counts.entry(reason).or_default() += 1;
+    }
+    for (reason, count) in counts {
+        assert_eq!(lab.metric(&format!("tftp_refused_total{{reason=\"{reason}\"}}")), count, "{reason}");
+    }
+    let mut client = Client::new(Ipv4Addr::LOCALHOST, lab.server).await;
+    for nonsense in [b"".as_slice(), b"\0", b"\0\x01kernel", b"\0\x03\0\x01x", b"\0\x05\0\0no\0", b"\xff\xff"] {
+        client.send(nonsense).await;
+    }
+    assert!(client.is_silent().await);
+    assert_eq!(lab.metric("tftp_refused_total{reason=\"malformed\"}"), 6);
+    assert_eq!(lab.metric("tftp_active_transfers"), 0);
+}
+
+#[tokio::test]
+async fn firmware_asks_for_the_length_first() {
+    let mut lab = Lab::new(&[("ipxe.efi", 5000)]);
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("ipxe.efi", &[("tsize", 0), ("blksize", 1468), ("windowsize", 4)]).await;
+    assert_eq!(client.receive().await, b"\0\x06blksize\x001468\0tsize\x005000\0windowsize\x004\0");
+    client.send(b"\0\x05\0\x08User aborted the transfer\0").await;
+    let mut client = Client::new(MACHINE, lab.server).await;
+    assert_eq!(client.fetch("ipxe.efi", 1468, 4).await, content(5000));
+    assert_eq!(lab.story().await, ["requested ipxe.efi", "requested ipxe.efi", "done ipxe.efi 5000"]);
+    assert_eq!(lab.metric("tftp_transfers_total{result=\"probed\"}"), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_twice_is_one_transfer() {
+    let mut lab = Lab::new(&[("ipxe.efi", 1000)]);
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("ipxe.efi", &[("tsize", 0)]).await;
+    client.request("ipxe.efi", &[("tsize", 0)]).await;
+    let first = client.receive().await;
+    assert_eq!(client.receive().await, first, "the answer again");
+    client.acknowledge(0).await;
+    assert_eq!(client.receive().await.len(), 516);
+    client.acknowledge(0).await;
+    let peer = client.peer.take();
+    client.request("ipxe.efi", &[("tsize", 0)]).await;
+    client.peer = peer;
+    // A datagram after the repeated acknowledgement can only be the timer's: the first comes no sooner than 200 ms.
+    assert!(client.is_silent().await);
+    client.acknowledge(1).await;
+    while !client.receive().await.starts_with(&[0, 3, 0, 2]) {}
+    client.acknowledge(2).await;
+    assert_eq!(lab.story().await, ["requested ipxe.efi", "done ipxe.efi 1000"]);
+    assert_eq!(lab.metric("tftp_active_transfers"), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_under_way_ends_its_transfer() {
+    let mut lab = Lab::new(&[("shrinks", 100_000), ("grows", 1000), ("replaced", 1000)]);
+
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("shrinks", &[]).await;
+    client.receive().await;
+    fs::write(lab.path("shrinks"), "short").unwrap();
+    client.acknowledge(1).await;
+    assert_eq!(client.receive().await, b"\0\x05\0\0the file shrank while it was sent\0");
+    assert_eq!(lab.story().await, ["requested shrinks", "failed shrinks: the file shrank while it was sent"]);
+
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("grows", &[]).await;
+    client.receive().await;
+    fs::write(lab.path("grows"), content(2000)).unwrap();
+    client.acknowledge(1).await;
+    assert_eq!(client.receive().await, b"\0\x05\0\0the file changed while it was sent\0");
+    assert_eq!(lab.story().await, ["requested grows", "failed grows: the file changed while it was sent"]);
+
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("replaced", &[]).await;
+    client.receive().await;
+    fs::write(lab.path("new"), "new").unwrap();
+    fs::rename(lab.path("new"), lab.path("replaced")).unwrap();
+    client.acknowledge(1).await;
+    assert_eq!(client.receive().await[4..], content(1000)[512..], "the old file to its end");
+}
+
+/// Every client has a socket of its own and checks every byte.
+async fn storm(clients: usize, block_size: u16, window: u16, length: usize) {
+    let lab = Lab::new(&[("ipxe.efi", length)]);
+    let expected: Arc<[u8]> = content(length).into();
+    let fetches: Vec<_> = (0..clients)
+        .map(|_| {
+            let (server, expected) = (lab.server, Arc::clone(&expected));
+            tokio::spawn(async move {
+                let mut client = Client::new(Ipv4Addr::LOCALHOST, server).await;
+                client.fetch("ipxe.efi", block_size, window).await == *expected
+            })
+        })
+        .collect();
+    for fetch in fetches {
+        assert!(timeout(LIMIT, fetch).await.expect("in time").unwrap(), "every byte as it was");
+    }
+    // The last acknowledgement may still be on its way.
+    timeout(LIMIT, async {
+        while lab.metric("tftp_transfers_total{result=\"done\"}") < clients as u64 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("every transfer done");
+    assert_eq!(lab.metric("tftp_active_transfers"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_clients_at_once() {
+    storm(1000, 1468, 1, 100_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_clients_at_once_with_windows() {
+    storm(1000, 1468, 16, 200_000).await;
+}
