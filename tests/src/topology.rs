@@ -9,6 +9,9 @@ use crate::Namespace;
 /// The interface of the server and of every client, each in its own namespace.
 pub const INTERFACE: &str = "eth0";
 
+/// The switch's own MAC. It has no IP address: what is sent to it is lost.
+pub const SWITCH_MAC: &str = "02:00:00:00:00:66";
+
 /// A switch with a server and clients plugged in, each in a namespace of its own.
 ///
 /// ```text
@@ -49,7 +52,7 @@ impl Bridged {
             "mcast_snooping",
             "0",
         ])?;
-        net.ip(&["link", "set", "br0", "up"])?;
+        net.ip(&["link", "set", "br0", "address", SWITCH_MAC, "up"])?;
         let mut bridged =
             Self { server: Namespace::new("server")?, clients: Vec::new(), net, ports: AtomicU32::new(0) };
         bridged.plug_in(&bridged.server, INTERFACE)?;

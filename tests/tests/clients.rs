@@ -16,6 +16,7 @@ use pxe_tests::{
     capture::{Kind, Message},
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
     requires, suite,
+    topology::SWITCH_MAC,
 };
 use tempfile::TempDir;
 
@@ -66,8 +67,7 @@ impl Bench {
 
     /// From now on what the client sends to the server alone goes astray, as to a router that died.
     fn lose_unicast(&self) -> anyhow::Result<()> {
-        let neighbour =
-            ["neighbour", "replace", SERVER, "lladdr", "02:00:00:00:00:66", "dev", "eth0", "nud", "permanent"];
+        let neighbour = ["neighbour", "replace", SERVER, "lladdr", SWITCH_MAC, "dev", "eth0", "nud", "permanent"];
         self.client().ip(&neighbour).map(drop)
     }
 
@@ -180,10 +180,11 @@ fn systemd_networkd() -> anyhow::Result<()> {
     let file = bench.scratch.path().join("lab.network");
     fs::write(&file, network)?;
     // In a mount namespace of its own (`ip netns exec` makes one): neither the system's configuration nor its
-    // state is touched.
-    let start = "mount -t tmpfs tmpfs /run/systemd && mount -t tmpfs tmpfs /etc/systemd/network &&
+    // state is touched. With a /sys that cannot be written it does not wait for udev.
+    let start = "mount -o remount,bind,ro /sys &&
+        mount -t tmpfs tmpfs /run/systemd && mount -t tmpfs tmpfs /etc/systemd/network &&
         mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp &&
-        cp $0 /run/systemd/network && chmod -R a+rwX /run/systemd && exec $1";
+        cp $0 /run/systemd/network && chmod -R a+rwX /run/systemd/netif && exec $1";
     let mut command = bench.client().command("sh");
     command.args(["-c", start]).arg(file).arg(networkd).env("SYSTEMD_LOG_LEVEL", "debug");
     let mut client = Process::spawn("systemd-networkd", &mut command)?;

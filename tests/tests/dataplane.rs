@@ -95,7 +95,7 @@ fn an_interface_that_cannot_be_served_is_named() -> anyhow::Result<()> {
         ensure!(silent.is_none(), "it does not say {silent:?}: {said}");
         Ok(())
     };
-    fails_with(&["eth0", "no "])?;
+    fails_with(&["eth0", "does not exist"])?;
     server.ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "peer0"])?;
     server.ip(&["link", "set", "peer0", "up"])?;
     fails_with(&["eth0", "down", "ip link set"])?;
