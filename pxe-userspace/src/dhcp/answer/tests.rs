@@ -392,3 +392,14 @@ fn an_exchange_is_four_events_in_order() {
     let ignored = EventKind::Ignored { reason: Reason::OtherServer.text() };
     assert_eq!(outcome.events.into_iter().last(), Some(ignored));
 }
+
+/// People script against this JSON.
+#[test]
+fn a_boot_file_is_a_string_in_json() {
+    let (outcome, _) = asked(Message::new(DISCOVER).firmware("PXEClient", 7));
+    let json = serde_json::to_value(outcome.events.into_iter().last()).unwrap();
+    assert_eq!(json["boot_file"], "ipxe-efi-x86_64.efi");
+    let (outcome, _) = asked(Message::new(DISCOVER).option(77, b"iPXE"));
+    let json = serde_json::to_value(outcome.events.into_iter().last()).unwrap();
+    assert_eq!((&json["event"], &json["boot_file"]), (&"offer".into(), &"script".into()));
+}
