@@ -95,7 +95,8 @@ impl TftpServer {
         let failed = |source| BindError { address: SocketAddrV4::new(address, port), source };
         let listener = bind(address, port).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
-        let workers = std::thread::available_parallelism().map_or(1, NonZero::get).min(WORKERS_LIMIT);
+        // Half of the processors: the fewer the workers, the larger the batches, and DHCP and HTTP want their share.
+        let workers = std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2).min(WORKERS_LIMIT);
         let share = || Ok(Share { socket: bind(address, 0)?, probe: bind(address, 0)? });
         let shares = (0..workers).map(|_| share()).collect::<Result<_, _>>().map_err(failed)?;
         Ok(Self { address: SocketAddrV4::new(address, port), listener, shares })
