@@ -20,6 +20,10 @@ pub const QUICK: &str = "PXED_TESTS_QUICK";
 /// How long a boot may take on a busy machine.
 const BOOT: Duration = Duration::from_secs(150);
 
+/// Arguments for the kernel of an emulated PC: a panic shows on the console and ends the guest, and a host so busy
+/// that the timer's interrupts come late is none ("IO-APIC + timer doesn't work").
+pub const PC_KERNEL_ARGS: &str = "console=ttyS0 quiet panic=-1 no_timer_check";
+
 /// What firmware writes that has tried everything.
 const GIVEN_UP: [&str; 2] = ["No bootable device", "UEFI Interactive Shell"];
 
