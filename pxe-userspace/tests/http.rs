@@ -403,6 +403,50 @@ async fn requests_by_hand() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_dribbles_in_is_given_up() {
+    let lab = Lab::start();
+    let stream = TcpStream::connect(lab.address).await.unwrap();
+    let (mut answers, mut requests) = stream.into_split();
+    // A byte now and then, which keeps no deadline from passing.
+    let dribble = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(500));
+        for byte in std::iter::repeat_n(b'a', 100) {
+            pace.tick().await;
+            if requests.write_all(&[byte]).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut answer = String::new();
+    timeout(Duration::from_secs(20), answers.read_to_string(&mut answer)).await.expect("no end came").unwrap();
+    dribble.abort();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert_eq!(lab.metrics.refusals(Refused::Timeout), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_counted_can_be_scraped() {
+    let lab = Lab::start();
+    let (_, _, script) = lab.get("/boot.ipxe").await;
+    lab.get("/assets/empty").await;
+    lab.get("/assets/../x").await;
+    let mut registry = prometheus_client::registry::Registry::default();
+    lab.metrics.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in [
+        "http_requests_total{route=\"Matchbox\",status=\"200\"} 1",
+        "http_requests_total{route=\"Assets\",status=\"200\"} 1",
+        "http_requests_total{route=\"Assets\",status=\"403\"} 1",
+        "http_refused_total{reason=\"Path\"} 1",
+        "http_connections ",
+        &format!("http_sent_bytes_total {}\n", script.len()),
+    ] {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_shrinks_breaks_the_connection_and_says_why() {
     let mut lab = Lab::start();
     let path = lab.directory.path().join("vmlinuz-big");

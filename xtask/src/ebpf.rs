@@ -14,13 +14,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use self::{object::Program, toolchain::Toolchain};
 
 /// The arguments of `cargo xtask ebpf`.
-#[derive(Clone, Copy, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
     task: Task,
 }
 
-#[derive(Clone, Copy, clap::Subcommand)]
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
 enum Task {
     /// Compile pxe-ebpf and put the object, and who compiled it, beside its source.
     Build,

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod ebpf;
 mod lab;
 mod privilege;
+mod run;
 mod test;
 
 /// What a person types to work on pxed.
@@ -19,6 +20,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See pxed at work: a lab, an example cluster, machines that boot
+    Run(run::Args),
     /// Run every test: unit, property, integration, real firmware in QEMU
     Test(test::Args),
     /// The XDP program: build the checked-in object, or check that it is what the source gives
@@ -29,6 +32,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
         Command::Test(args) => test::run(args),
         Command::Ebpf(args) => ebpf::run(args),
         Command::Lab(args) => lab::run(args),

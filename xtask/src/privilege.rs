@@ -3,11 +3,12 @@
 use std::{
     env,
     os::unix::process::CommandExt,
+    path::Path,
     process::{Command, ExitCode},
 };
 
 use anyhow::{Context, bail};
-use pxe_tests::requires;
+use pxe_tests::{build, requires};
 
 /// Keeps cargo and rustup findable, their caches where they are, and our settings.
 const KEEP: &str = "--preserve-env=PATH,HOME,CARGO,CARGO_HOME,CARGO_TARGET_DIR,RUSTUP_HOME,RUSTUP_TOOLCHAIN,\
@@ -20,6 +21,20 @@ const KEEP: &str = "--preserve-env=PATH,HOME,CARGO,CARGO_HOME,CARGO_TARGET_DIR,R
 ///
 /// When there is no sudo.
 pub(crate) fn become_root(why: &str) -> anyhow::Result<()> {
+    become_root_and(why, None)
+}
+
+/// The same, for a command that has built pxed already: what sudo starts finds it in `PXED_BINARY`, and
+/// builds nothing as root.
+///
+/// # Errors
+///
+/// As [`become_root`].
+pub(crate) fn become_root_with(why: &str, binary: &Path) -> anyhow::Result<()> {
+    become_root_and(why, Some(binary))
+}
+
+fn become_root_and(why: &str, binary: Option<&Path>) -> anyhow::Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
@@ -27,8 +42,12 @@ pub(crate) fn become_root(why: &str) -> anyhow::Result<()> {
         bail!("this needs root ({why}), and there is no sudo: run it as root");
     }
     eprintln!("xtask: root is needed: {why}. Asking sudo.");
-    let error = Command::new("sudo").arg(KEEP).arg(env::current_exe()?).args(env::args_os().skip(1)).exec();
-    Err(error).context("cannot start sudo")
+    let mut sudo = Command::new("sudo");
+    sudo.arg(KEEP).arg(env::current_exe()?).args(env::args_os().skip(1));
+    if let Some(binary) = binary {
+        sudo.env(build::BINARY, binary);
+    }
+    Err(sudo.exec()).context("cannot start sudo")
 }
 
 /// What runs the test programs as root: nothing when we are root, else sudo. Without sudo nothing

@@ -87,6 +87,10 @@ impl Serialize for LoaderFile {
     }
 }
 
+/// The boot file of firmware that is to go on to its disk. No such file is ever served, by TFTP or HTTP: the
+/// refusal is what sends the firmware on, and the name is what the person at the console reads.
+pub const BOOT_FROM_DISK: &str = "boot-from-disk";
+
 /// Option 93 of a Raspberry Pi's own boot ROM, where it tells the truth (IANA 41); most say 0.
 pub const RASPBERRY_PI: u16 = 41;
 

@@ -95,7 +95,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         lease_seconds: options.lease_seconds,
         inventory: Arc::clone(&inventory),
         policies,
-        events,
+        events: events.clone(),
         counters: Arc::clone(&replies),
     });
 
@@ -112,7 +112,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let ours = registry.sub_registry_with_prefix("pxed");
     tftp_metrics.register(ours);
     http_metrics.register(ours);
-    journal.register(&mut registry);
+    journal.register(&events, &mut registry);
     registry.register_collector(Box::new(DataplaneMetrics::new(Arc::clone(&dataplane), replies)));
     let ready = Arc::new(AtomicBool::new(false));
     let admin_context =

@@ -59,7 +59,7 @@ pub enum XdpError {
     },
     /// The kernel or the driver cannot.
     #[error(
-        "interface {interface}: cannot {what}: {reason}. pxed needs Linux 5.15 for XDP; --datapath socket works without it"
+        "interface {interface}: cannot {what}: {reason}. pxed needs Linux 5.11 for XDP; --datapath socket works without it"
     )]
     Unsupported {
         /// The interface.

@@ -16,7 +16,7 @@ use super::{
     wire::{BOOT_SERVER_PORT, BROADCAST_FLAG, MessageType},
 };
 use crate::{
-    boot::loader::{self, LoaderFile},
+    boot::loader::{self, BOOT_FROM_DISK, LoaderFile},
     inventory::Machine,
     journal::{event::ClientKind, policy::Disposition},
 };
@@ -86,8 +86,8 @@ pub enum BootFile {
     Http(LoaderFile),
     /// The machine's iPXE script, by HTTP.
     Script,
-    /// A URL without a file behind it.
-    Nothing,
+    /// [`BOOT_FROM_DISK`], which is refused.
+    Disk,
 }
 
 /// The boot parameters of a reply.
@@ -99,6 +99,8 @@ pub struct Boot {
     pub name: Text<127>,
     /// `siaddr`, and by TFTP also `sname` and option 66; unspecified where nothing is named.
     pub server: Ipv4Addr,
+    /// Whether the name is a TFTP path, which needs its server named too.
+    pub by_tftp: bool,
     /// Option 60.
     pub vendor_class: Option<&'static str>,
     /// Option 43.
@@ -113,6 +115,7 @@ impl Boot {
         file: None,
         name: Text::new(),
         server: Ipv4Addr::UNSPECIFIED,
+        by_tftp: false,
         vendor_class: None,
         vendor_options: VendorOptions::None,
         no_proxy_dhcp: false,
@@ -245,9 +248,11 @@ impl<'m> Deciding<'_, 'm> {
     fn boot_only(&self, message: MessageType) -> Answer<'m> {
         let boot = self.boot();
         if boot.file.is_none() {
-            let plain = self.question.client.kind == ClientKind::Plain;
-            // Firmware that hears an address and no boot file goes on to its next boot entry.
-            return Answer::Silence(if plain { Reason::NothingToSay } else { Reason::SentToDisk });
+            return Answer::Silence(match (self.question.client.kind, self.disposition) {
+                (ClientKind::Plain, _) => Reason::NothingToSay,
+                (_, Disposition::Disk) => Reason::SentToDisk,
+                (_, Disposition::Network) => Reason::NoLoader,
+            });
         }
         Answer::Reply(Reply { ciaddr: self.question.query.ciaddr(), boot, ..self.blank(message) })
     }
@@ -304,14 +309,14 @@ impl<'m> Deciding<'_, 'm> {
             (ClientKind::Plain, _) => None,
             // The script says where to boot from, so that the person at the console can read it.
             (ClientKind::Ipxe, _) if client.http => Some(BootFile::Script),
-            // A lease without a file is what PXE firmware takes for "nothing to boot here": EDK2 and the
-            // BIOS ROMs go on to the next boot entry in seconds, where silence costs them a minute.
-            (ClientKind::Ipxe | ClientKind::Pxe, Disposition::Disk) => None,
             (ClientKind::Ipxe | ClientKind::Pxe, Disposition::Network) => loader.map(BootFile::Tftp),
             (ClientKind::HttpBoot, Disposition::Network) => loader.map(BootFile::Http),
-            // EDK2's HTTP boot asks again for a minute where an offer names no URL; after a 404 it goes on
-            // at once.
-            (ClientKind::HttpBoot, Disposition::Disk) => Some(BootFile::Nothing),
+            // The ROM looks at no file name, so that only a lease without PXE options stops it.
+            (_, Disposition::Disk) if client.raspberry_pi => None,
+            // EDK2 asks four times over one minute, by PXE as by HTTP, before it believes that there is
+            // nothing to boot, and PXE ROMs wait as long for a ProxyDHCP offer. A file that the server
+            // then refuses sends all of them to their next boot entry at once.
+            (_, Disposition::Disk) => Some(BootFile::Disk),
         };
         file.map_or(Boot::NONE, |file| boot(file, client, server, machine.mac))
     }
@@ -337,7 +342,8 @@ fn boot(file: BootFile, client: &Client, server: &Server, mac: MacAddr) -> Boot 
     };
     Boot {
         file: Some(file),
-        name: name(file, server, mac),
+        name: name(file, client.http, server, mac),
+        by_tftp: matches!(file, BootFile::Tftp(_)) || file == BootFile::Disk && !client.http,
         server: server.address,
         vendor_class,
         vendor_options,
@@ -346,7 +352,7 @@ fn boot(file: BootFile, client: &Client, server: &Server, mac: MacAddr) -> Boot 
 }
 
 /// The longest, an HTTP URL of a loader, has well under the 127 bytes that `file` holds.
-fn name(file: BootFile, server: &Server, mac: MacAddr) -> Text<127> {
+fn name(file: BootFile, by_http: bool, server: &Server, mac: MacAddr) -> Text<127> {
     let mut text = Text::new();
     let Server { address, http_port, .. } = server;
     let written = match file {
@@ -356,7 +362,8 @@ fn name(file: BootFile, server: &Server, mac: MacAddr) -> Text<127> {
             let [a, b, c, d, e, f] = mac.0;
             write!(text, "http://{address}:{http_port}/boot/{a:02x}-{b:02x}-{c:02x}-{d:02x}-{e:02x}-{f:02x}.ipxe")
         }
-        BootFile::Nothing => write!(text, "http://{address}:{http_port}/boot/none.efi"),
+        BootFile::Disk if by_http => write!(text, "http://{address}:{http_port}/{BOOT_FROM_DISK}"),
+        BootFile::Disk => text.write_str(BOOT_FROM_DISK),
     };
     debug_assert!(written.is_ok(), "every name fits");
     text

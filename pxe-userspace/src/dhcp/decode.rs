@@ -268,15 +268,19 @@ const fn has_one_value(code: u8) -> bool {
     matches!(code, code::REQUESTED_ADDRESS | code::MESSAGE_TYPE | code::SERVER_ID)
 }
 
-const fn kept(code: u8) -> Option<usize> {
+/// The place of each code in [`KEPT`], or beyond its end.
+const INDEX: [u8; 256] = {
+    let mut table = [u8::MAX; 256];
     let mut index = 0;
     while index < KEPT.len() {
-        if KEPT[index] == code {
-            return Some(index);
-        }
+        table[KEPT[index] as usize] = index as u8;
         index += 1;
     }
-    None
+    table
+};
+
+fn kept(code: u8) -> Option<usize> {
+    Some(usize::from(INDEX[usize::from(code)])).filter(|&index| index < KEPT.len())
 }
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {

@@ -14,7 +14,7 @@
 use std::{fmt::Write as _, ops::Range};
 
 use super::{
-    answer::{Boot, BootFile, Network, Reply, VendorOptions},
+    answer::{Boot, Network, Reply, VendorOptions},
     decode::Query,
     network,
     reason::Reason,
@@ -48,21 +48,17 @@ pub fn encode(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8]) -> Result<us
     let limit = limit.min(MAXIMUM_LENGTH).min(out.len());
     let out = out.get_mut(..limit).filter(|out| out.len() >= MINIMUM_LENGTH).ok_or(Reason::NoRoom)?;
     let (length, complete) = write(reply, query, out, true)?;
-    if complete || !names_tftp_server(&reply.boot) {
+    if complete || !reply.boot.by_tftp {
         return Ok(length);
     }
     write(reply, query, out, false).map(|(length, _)| length)
-}
-
-fn names_tftp_server(boot: &Boot) -> bool {
-    matches!(boot.file, Some(BootFile::Tftp(_)))
 }
 
 /// One attempt. Also says whether every option found room.
 fn write(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8], fill_sname: bool) -> Result<(usize, bool), Reason> {
     let boot = &reply.boot;
     let mut server_name = Text::<15>::new();
-    if names_tftp_server(boot) {
+    if boot.by_tftp {
         // Fifteen bytes hold every IPv4 address.
         let _ = write!(server_name, "{}", boot.server);
     }

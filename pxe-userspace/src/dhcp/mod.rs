@@ -212,7 +212,7 @@ fn answered(reply: &Reply<'_>, client: ClientKind, events: &mut Events) {
     let boot_file = reply.boot.file.and_then(|file| match file {
         BootFile::Tftp(loader) | BootFile::Http(loader) => Some(BootFileName::Loader(loader)),
         BootFile::Script => Some(BootFileName::Script),
-        BootFile::Nothing => None,
+        BootFile::Disk => None,
     });
     match reply.message {
         MessageType::Offer => events.push(EventKind::Offer { address, boot_file }),

@@ -33,6 +33,8 @@ pub enum Reason {
     NothingToSay,
     /// The machine boots from its disk, and silence is how this firmware goes on to it.
     SentToDisk,
+    /// There is no loader for the firmware's architecture, and ProxyDHCP has nothing else to say.
+    NoLoader,
     /// DHCPDECLINE and DHCPRELEASE have no reply.
     NoReplyDue,
     /// The reply does not fit into what the client accepts.
@@ -41,7 +43,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its counters.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Length,
         Self::NotARequest,
         Self::HardwareAddress,
@@ -57,6 +59,7 @@ impl Reason {
         Self::WrongNetwork,
         Self::NothingToSay,
         Self::SentToDisk,
+        Self::NoLoader,
         Self::NoReplyDue,
         Self::NoRoom,
     ];
@@ -86,6 +89,7 @@ impl Reason {
             Self::WrongNetwork => "wrong-network",
             Self::NothingToSay => "nothing-to-say",
             Self::SentToDisk => "sent-to-disk",
+            Self::NoLoader => "no-loader",
             Self::NoReplyDue => "no-reply-due",
             Self::NoRoom => "no-room",
         }
@@ -114,6 +118,7 @@ impl Reason {
             }
             Self::NothingToSay => "the message is about an address, which is the other DHCP server's to give",
             Self::SentToDisk => "the machine is to boot from its disk",
+            Self::NoLoader => "there is no loader for the architecture that the machine's firmware names",
             Self::NoReplyDue => "the message needs no reply",
             Self::NoRoom => "the reply is longer than what the machine or its relay left room for",
         }

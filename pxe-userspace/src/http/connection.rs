@@ -245,6 +245,9 @@ impl Connection {
             bytes.extend_from_slice(&body);
         }
         let sent = self.write(&bytes).await;
+        if sent.is_ok() && !is_head {
+            self.context.metrics.sent(body.len() as u64);
+        }
         if let (Some(delivery), false) = (parts.extensions.get::<Delivery>(), is_head) {
             let Delivery { mac, artifact, path } = delivery.clone();
             let (transport, length) = (Transport::Http, body.len() as u64);
@@ -254,7 +257,6 @@ impl Connection {
                     EventKind::Failed { artifact, transport, path, bytes: 0, reason: broken.to_string().into() }
                 }
             };
-            self.context.metrics.sent(if sent.is_ok() { length } else { 0 });
             self.context.events.send(mac, SystemTime::now(), kind);
         }
         sent

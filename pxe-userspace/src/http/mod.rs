@@ -180,3 +180,49 @@ impl Connections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_address_cannot_take_every_connection() {
+        let (greedy, other) = (IpAddr::from([10, 0, 0, 66]), IpAddr::from([10, 0, 0, 1]));
+        let (end, ended) = watch::channel(false);
+        let mut connections = Connections::default();
+        while connections.admits(greedy) {
+            let mut ended = ended.clone();
+            connections.add(greedy, async move {
+                let _ = ended.wait_for(|&ended| ended).await;
+            });
+        }
+        assert_eq!(connections.tasks.len(), CONNECTION_LIMIT_PER_SOURCE);
+        assert!(connections.admits(other));
+        end.send(true).unwrap();
+        connections.ended().await;
+        assert!(connections.admits(greedy));
+        while !connections.is_empty() {
+            connections.ended().await;
+        }
+        assert!(connections.peers.is_empty() && connections.by_source.is_empty());
+    }
+
+    /// A connection whose task panics must not count for ever.
+    #[tokio::test]
+    async fn a_connection_that_panics_is_forgotten() {
+        let mut connections = Connections::default();
+        connections.add(IpAddr::from([10, 0, 0, 1]), async { panic!("as a test") });
+        connections.ended().await;
+        assert!(connections.is_empty() && connections.by_source.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error_that_says_what_to_do() {
+        let first = bind(Ipv4Addr::LOCALHOST, 0).unwrap();
+        let port = first.local_addr().unwrap().port();
+        let message = bind(Ipv4Addr::LOCALHOST, port).unwrap_err().to_string();
+        assert!(message.contains(&format!("127.0.0.1:{port}")) && message.contains("--http-port"), "{message}");
+        let message = bind(Ipv4Addr::new(203, 0, 113, 1), 0).unwrap_err().to_string();
+        assert!(message.contains("no interface has this address"), "{message}");
+    }
+}

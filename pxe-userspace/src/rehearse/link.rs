@@ -28,8 +28,8 @@ use routes::Routes;
 const TFTP_PORTS: usize = 8;
 /// A burst of replies to thousands of machines must fit.
 const BUFFER_BYTES: usize = 32 * 1024 * 1024;
-/// Longer than any frame of a link with jumbo frames.
-const MAX_FRAME: usize = 16 * 1024;
+/// Longer than any frame: between network namespaces, bursts arrive uncut, up to 64 KiB.
+const MAX_FRAME: usize = 66 * 1024;
 
 /// An interface, ready to carry simulated machines.
 #[derive(Debug)]

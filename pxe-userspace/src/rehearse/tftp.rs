@@ -194,7 +194,7 @@ impl Transfer {
             return vec![Action::Send { from: to, to: from, bytes: error(5, "Unknown transfer ID") }];
         }
         match payload {
-            [0, 3, high, low, data @ ..] => self.on_data(now, from, u16::from_be_bytes([*high, *low]), data),
+            [0, 3, ..] => self.on_burst(now, from, payload),
             [0, 5, high, low, message @ ..] => {
                 let text = String::from_utf8_lossy(message);
                 let text = text.trim_end_matches('\0');
@@ -240,6 +240,25 @@ impl Transfer {
         self.phase = Phase::Request;
         (self.block_size, self.window) = (DEFAULT_BLOCK, 1);
         vec![abort, self.request(now)]
+    }
+
+    /// One block, or several: between network namespaces, what the server's kernel was to cut into datagrams
+    /// (UDP segmentation offload) arrives uncut.
+    fn on_burst(&mut self, now: Duration, from: u16, mut payload: &[u8]) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while let [0, 3, high, low, data @ ..] = payload {
+            let number = u16::from_be_bytes([*high, *low]);
+            let block = if self.phase == Phase::Data { self.block_size } else { data.len() };
+            let [next_high, next_low] = number.wrapping_add(1).to_be_bytes();
+            let is_uncut = data.get(block..).is_some_and(|rest| rest.starts_with(&[0, 3, next_high, next_low]));
+            let (data, rest) = data.split_at(if is_uncut { block } else { data.len() });
+            actions.extend(self.on_data(now, from, number, data));
+            payload = rest;
+            if self.finished {
+                break;
+            }
+        }
+        actions
     }
 
     fn on_data(&mut self, now: Duration, from: u16, number: u16, data: &[u8]) -> Vec<Action> {

@@ -96,6 +96,22 @@ fn a_duplicate_is_not_answered_and_a_gap_is_answered_once() {
 }
 
 #[test]
+fn a_burst_that_nobody_cut_is_cut_here() {
+    let (mut transfer, _) = Transfer::begin(T0, SERVER_ADDRESS, "f", Style::Ipxe, [1, 2], 0);
+    transfer.on_datagram(T0, 5000, 2, &[&[0, 6][..], b"windowsize\x004\0"].concat());
+    let block = [7; 512];
+    let burst = [data(1, &block), data(2, &block), data(3, &block), data(4, &block)].concat();
+    assert_eq!(sent(&transfer.on_datagram(T0, 5000, 2, &burst)), [&[0, 4, 0, 4]]);
+    let last = [data(5, &block), data(6, &[7; 3])].concat();
+    let actions = transfer.on_datagram(T0, 5000, 2, &last);
+    assert_eq!(actions.last(), Some(&Action::Done(Received { bytes: 5 * 512 + 3, kept: Vec::new() })));
+    // A block that is too long is one still.
+    let (mut transfer, _) = Transfer::begin(T0, SERVER_ADDRESS, "f", Style::Ipxe, [1, 2], 0);
+    transfer.on_datagram(T0, 5000, 2, &[&[0, 6][..], b"blksize\x00512\0"].concat());
+    assert!(matches!(transfer.on_datagram(T0, 5000, 2, &data(1, &[7; 600]))[..], [Action::Failed(_)]));
+}
+
+#[test]
 fn block_numbers_wrap() {
     let (mut transfer, _) = Transfer::begin(T0, SERVER_ADDRESS, "f", Style::Ipxe, [1, 2], 0);
     transfer.on_datagram(T0, 5000, 2, &[&[0, 6][..], b"blksize\x008\0"].concat());

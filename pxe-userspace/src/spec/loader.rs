@@ -1,7 +1,7 @@
 //! From paths to an inventory; a document whose text did not change is not parsed again.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
+    collections::HashMap,
     hash::BuildHasher as _,
     path::{Path, PathBuf},
     sync::{
@@ -20,15 +20,13 @@ use super::{
     resolve::{self, Placed, Resolved},
     split::{self, Piece},
 };
-use crate::inventory::Inventory;
+use crate::inventory::{AddressHashBuilder, Inventory};
 
 /// Loads specs. Kept between loads, it makes a reload cost what changed.
 #[derive(Debug, Default)]
 pub struct Loader {
-    /// By the hash and the length of a document's text. The hash is keyed at random for each process, so that two
-    /// texts cannot be made to collide.
+    /// By the hash and the length of a document's text.
     parsed: HashMap<Fingerprint, Arc<Content>>,
-    hasher: RandomState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,7 +93,8 @@ impl Loader {
         let mut documents = Vec::new();
         for (file, text) in texts {
             for piece in split::split(text) {
-                let fingerprint = Fingerprint { hash: self.hasher.hash_one(piece.text), length: piece.text.len() };
+                let fingerprint =
+                    Fingerprint { hash: AddressHashBuilder.hash_one(piece.text), length: piece.text.len() };
                 let content =
                     self.parsed.get(&fingerprint).map_or_else(OnceLock::new, |known| OnceLock::from(Arc::clone(known)));
                 documents.push(Document { file, piece, fingerprint, content });

@@ -46,6 +46,13 @@ struct Reader {
     interner: Interner,
 }
 
+/// A reference to another resource.
+struct Reference {
+    /// Where it names one.
+    namespace: Option<Arc<str>>,
+    name: Located<Arc<str>>,
+}
+
 /// What a resource says that it is.
 enum Species {
     Cluster,
@@ -219,21 +226,21 @@ impl Reader {
                 RoleSource::Inline(read_role::role_spec(&inline, role, &mut self.notes, &mut self.interner))
             }
             (None, Some(reference)) => match self.reference(&reference) {
-                Some(Located { value: (_, name), at }) => RoleSource::Reference(Located { value: name, at }),
+                Some(Reference { namespace: _, name }) => RoleSource::Reference(name),
                 None => RoleSource::Absent,
             },
             (None, None) => RoleSource::Absent,
         }
     }
 
-    /// The namespace, where it names one, and the name, which is also where it stands.
-    fn reference(&mut self, reference: &Field<'_>) -> Option<Located<(Option<Arc<str>>, Arc<str>)>> {
+    fn reference(&mut self, reference: &Field<'_>) -> Option<Reference> {
         reference.entries(&mut self.notes)?;
         let name_field = reference.required(&mut self.notes, "name", "write the name of the resource")?;
         let name = name_field.text(&mut self.notes)?;
         let namespace = reference.child_text(&mut self.notes, "namespace").filter(|namespace| !namespace.is_empty());
         let namespace = namespace.map(|namespace| self.interner.intern(namespace));
-        Some(Located { value: (namespace, self.interner.intern(name)), at: name_field.at })
+        let name = Located { value: self.interner.intern(name), at: name_field.at };
+        Some(Reference { namespace, name })
     }
 
     fn server(&mut self, field: &Field<'_>) -> Option<Server> {
@@ -283,9 +290,9 @@ impl Reader {
             }
         };
         let (declared, machine_spec) = read_role::talos_machine(&spec, &mut self.notes, &mut self.interner);
-        let Some((role, Located { value: (namespace, name), at })) = owner else { return };
+        let Some((role, Reference { namespace, name })) = owner else { return };
         let namespace = namespace.unwrap_or_else(|| Arc::clone(&object.namespace));
-        let owner = Located { value: (namespace, name), at };
+        let owner = Located { value: (namespace, name.value), at: name.at };
         self.resources.push(Resource::Machine(MachineResource { object, role, owner, declared, machine_spec }));
     }
 

@@ -204,24 +204,27 @@ fn firmware_of_the_wrong_architecture_boots_its_own_loader_and_is_told_on() {
 }
 
 #[test]
-fn a_machine_for_its_disk_gets_a_lease_and_nothing_to_boot() {
+fn a_machine_for_its_disk_is_sent_after_a_file_that_is_refused() {
+    let url = "http://10.0.0.1:8000/boot-from-disk";
+    let script = "http://10.0.0.1:8000/boot/52-54-00-ab-cd-ef.ipxe";
+    let pi = Message::new(DISCOVER).firmware("PXEClient", 41);
     let cases = [
-        (Message::new(DISCOVER).firmware("PXEClient", 7), "", true),
-        (Message::new(DISCOVER).firmware("PXEClient", 0).option(175, &[0x15, 1, 1]), "", true),
-        (Message::new(DISCOVER).firmware("HTTPClient", 16), "http://10.0.0.1:8000/boot/none.efi", true),
-        (
-            Message::new(DISCOVER).firmware("PXEClient", 7).option(77, b"iPXE"),
-            "http://10.0.0.1:8000/boot/52-54-00-ab-cd-ef.ipxe",
-            false,
-        ),
+        (Message::new(DISCOVER).firmware("PXEClient", 7), "boot-from-disk", true),
+        (Message::new(DISCOVER).firmware("PXEClient", 0).option(175, &[0x15, 1, 1]), "boot-from-disk", true),
+        (Message::new(DISCOVER).firmware("HTTPClient", 16), url, true),
+        (Message::new(DISCOVER).firmware("PXEClient", 7).option(77, b"iPXE"), script, false),
+        (pi, "", true),
         (Message::new(DISCOVER), "", false),
     ];
     for (message, file, told) in cases {
-        let (outcome, seen) = ask(message, &from_nowhere(), &machine(), Disk, &server());
+        let (outcome, seen) = ask(message.clone(), &from_nowhere(), &machine(), Disk, &server());
         let seen = seen.unwrap();
         assert_eq!(seen.field_address(field::YIADDR), ADDRESS);
         assert_eq!((seen.text(67), seen.field_text(field::FILE)), (file, file));
+        assert_eq!(seen.text(66), if file == "boot-from-disk" { "10.0.0.1" } else { "" });
         assert_eq!(outcome.events.into_iter().any(|event| event == EventKind::SentToDisk), told, "{file}");
+        let (_, seen) = ask(message, &from_nowhere(), &machine(), Disk, &proxy());
+        assert_eq!(seen.map_or(String::new(), |seen| seen.text(67).to_owned()), file, "ProxyDHCP");
     }
 }
 
@@ -276,7 +279,8 @@ fn proxy_mode_leaves_addresses_to_the_other_server() {
         (pxe(REQUEST).address(50, OTHER), FromNetwork, Reason::NothingToSay),
         (pxe(INFORM).ciaddr(ADDRESS), FromNetwork, Reason::NothingToSay),
         (pxe(RELEASE), FromNetwork, Reason::NothingToSay),
-        (pxe(DISCOVER), Disk, Reason::SentToDisk),
+        (Message::new(DISCOVER).firmware("PXEClient", 41), Disk, Reason::SentToDisk),
+        (Message::new(DISCOVER).firmware("PXEClient", 2), FromNetwork, Reason::NoLoader),
     ];
     for (index, (message, disposition, reason)) in cases.into_iter().enumerate() {
         let (outcome, _) = ask(message, &from_nowhere(), &machine(), disposition, &proxy());
@@ -387,4 +391,15 @@ fn an_exchange_is_four_events_in_order() {
     let (outcome, _) = asked(Message::new(REQUEST).address(54, OTHER));
     let ignored = EventKind::Ignored { reason: Reason::OtherServer.text() };
     assert_eq!(outcome.events.into_iter().last(), Some(ignored));
+}
+
+/// People script against this JSON.
+#[test]
+fn a_boot_file_is_a_string_in_json() {
+    let (outcome, _) = asked(Message::new(DISCOVER).firmware("PXEClient", 7));
+    let json = serde_json::to_value(outcome.events.into_iter().last()).unwrap();
+    assert_eq!(json["boot_file"], "ipxe-efi-x86_64.efi");
+    let (outcome, _) = asked(Message::new(DISCOVER).option(77, b"iPXE"));
+    let json = serde_json::to_value(outcome.events.into_iter().last()).unwrap();
+    assert_eq!((&json["event"], &json["boot_file"]), (&"offer".into(), &"script".into()));
 }

@@ -93,6 +93,9 @@ pub(super) struct Interpreter {
     items: Vec<String>,
     /// What the script wrote on the console.
     screen: Vec<String>,
+    /// Its last line with anything on it.
+    last_line: String,
+    /// What went wrong last that is no mere test.
     last_error: String,
 }
 
@@ -108,6 +111,7 @@ impl Interpreter {
             kernel: None,
             items: Vec::new(),
             screen: Vec::new(),
+            last_line: String::new(),
             last_error: String::new(),
         };
         interpreter.enter(url, text);
@@ -139,7 +143,10 @@ impl Interpreter {
     /// Runs on with the answer to the last step.
     pub(super) fn resume(&mut self, answer: Answer) -> Step {
         let mut status = match (answer, self.fetching.take()) {
-            (Answer::Failed(reason), _) => Err(reason),
+            (Answer::Failed(reason), _) => {
+                self.last_error.clone_from(&reason);
+                Err(reason)
+            }
             (Answer::Fetched(body), Some((url, image))) => match self.take_image(url, image, &body) {
                 Ran::Step(step) => return step,
                 Ran::Status(status) => status,
@@ -160,12 +167,7 @@ impl Interpreter {
                 }
                 Some(words) => match self.run(&words) {
                     Ran::Step(step) => return step,
-                    Ran::Status(result) => {
-                        if let Err(reason) = &result {
-                            self.last_error.clone_from(reason);
-                        }
-                        status = result;
-                    }
+                    Ran::Status(result) => status = result,
                 },
             }
         }
@@ -248,8 +250,12 @@ impl Interpreter {
         let check = |holds: bool, reason: String| Ran::Status(if holds { Ok(()) } else { Err(reason) });
         match name.as_str() {
             "echo" => {
+                let line = positional(arguments).join(" ");
+                if !line.is_empty() {
+                    self.last_line.clone_from(&line);
+                }
                 if self.screen.len() < MAX_SCREEN {
-                    self.screen.push(positional(arguments).join(" "));
+                    self.screen.push(line);
                 }
                 ok
             }
@@ -317,12 +323,9 @@ impl Interpreter {
                 }
             },
             "sanboot" => Ran::Step(Step::Disk),
-            "shell" => {
-                let cause =
-                    if self.last_error.is_empty() { String::new() } else { format!(" after: {}", self.last_error) };
-                Ran::Step(Step::Failed(format!("the script opens a shell{cause}")))
-            }
-            "reboot" | "poweroff" => Ran::Step(Step::Failed(format!("the script says {name}: {}", self.last_error))),
+            "shell" | "reboot" | "poweroff" => Ran::Step(Step::Failed(self.surrender(name))),
+            // Long mode and the like: every simulated x86 processor has it.
+            "cpuid" => check(self.settings.get("buildarch") != "arm64", "cpuid: not an x86 processor".to_owned()),
             "menu" => {
                 self.items.clear();
                 ok
@@ -337,6 +340,17 @@ impl Interpreter {
             | "cpair" | "sync" | "ntp" | "imgtrust" | "imgverify" | "params" | "param" | "time" => ok,
             other => Ran::Status(Err(format!("{other}: a command that simulated machines do not know"))),
         }
+    }
+
+    /// Why the script has no other way than this command.
+    fn surrender(&self, command: &str) -> String {
+        let mut reason = format!("the script says {command}");
+        for (name, text) in [("last error", &self.last_error), ("last on the screen", &self.last_line)] {
+            if !text.is_empty() {
+                reason.push_str(&format!("; {name}: {text}"));
+            }
+        }
+        reason
     }
 
     fn chain(&mut self, arguments: &[String]) -> Ran {

@@ -99,7 +99,7 @@ fn scripts_do_as_in_ipxe() {
                 "Kernel /none",
                 "sleep 2",
                 "Kernel /none",
-                "Failed(\"the script opens a shell after: iseq: 2 is not 3\")",
+                "Failed(\"the script says shell; last error: 404\")",
             ],
         ),
         ("dhcp", "ifopen net0\ndhcp net0 || shell\nkernel /k\nboot", &["dhcp", "Kernel /k", "boot "]),
@@ -112,6 +112,12 @@ fn scripts_do_as_in_ipxe() {
             "menu x\nitem a First\nitem b Second\nchoose --default b --timeout 5000 target && echo ${target}",
             &["screen b", "Exit"],
         ),
+        (
+            "a surrender says why",
+            "echo so it is\necho\nprompt x || reboot",
+            &["screen so it is", "screen ", "Failed(\"the script says reboot; last on the screen: so it is\")"],
+        ),
+        ("cpuid", "cpuid --ext 29 && echo 64 bits ||", &["screen 64 bits", "Exit"]),
         ("an unknown command", "frobnicate || echo no", &["screen no", "Exit"]),
     ] {
         assert_eq!(run(script, FILES), expected, "{case}");

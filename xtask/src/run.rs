@@ -1,0 +1,258 @@
+//! `cargo xtask run`: pxed at work, on a machine where nothing is prepared.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use nix::{
+    sys::signal::{SigSet, Signal, kill},
+    unistd::Pid,
+};
+use pxe_tests::{
+    Artifacts, Bridged, Firmware, Guest, Pxed,
+    assets::{Architecture, Edition},
+    build,
+    cluster::{self, Machine},
+    initramfs, requires,
+    topology::INTERFACE,
+};
+use tempfile::TempDir;
+
+use crate::privilege::{become_root_with, exit_code};
+
+/// What `cargo xtask run` takes.
+///
+/// Without arguments: a lab of network namespaces, an example cluster, pxed serving it, and simulated
+/// machines of four kinds that boot through the complete chain. Nothing of it outlasts the command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Boot a real UEFI firmware in QEMU instead, and show its console
+    #[arg(long, conflicts_with = "pxed")]
+    vm: bool,
+    /// Run pxed for real, on this host, with these arguments of `pxed run`: -- --cluster FILE …
+    #[arg(last = true)]
+    pxed: Vec<String>,
+}
+
+/// How large the kernel and the initramfs of the simulated machines are.
+const KERNEL_BYTES: usize = 4 << 20;
+const INITRAMFS_BYTES: usize = 16 << 20;
+const LOADER_BYTES: usize = 1 << 20;
+
+/// How long the guest may take on a busy machine.
+const GUEST: Duration = Duration::from_secs(300);
+
+/// Runs it.
+///
+/// # Errors
+///
+/// When something that it needs is missing, with what to install; when pxed does not start, with its last
+/// lines.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args { vm, pxed } = args;
+    if !pxed.is_empty() {
+        return for_real(&pxed);
+    }
+    requires::tools(if vm { &["ip", "qemu-system-x86_64"] } else { &["ip"] })?;
+    let binary = binary()?;
+    become_root_with("the lab is made of network namespaces, and pxed attaches an XDP program in it", &binary)?;
+    let interrupt = Interrupt::watch()?;
+    if vm { guest(&interrupt) } else { fleet(&binary, &interrupt) }
+}
+
+/// What `PXED_BINARY` names, else a release build made as the user who asks for it.
+fn binary() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(build::BINARY) {
+        return Ok(path.into());
+    }
+    eprintln!("xtask: building pxed (release)");
+    build::build(true)
+}
+
+/// `pxed run` on this host.
+fn for_real(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let binary = binary()?;
+    let mut command = if nix::unistd::geteuid().is_root() {
+        Command::new(&binary)
+    } else {
+        if requires::find("sudo").is_none() {
+            bail!("pxed needs root to attach its XDP program and to listen on ports 67 and 69, and there is no sudo");
+        }
+        eprintln!("xtask: pxed needs root to attach its XDP program and to listen on ports 67 and 69. Asking sudo.");
+        let mut sudo = Command::new("sudo");
+        sudo.arg(&binary);
+        sudo
+    };
+    // Ctrl-C is pxed's, which then leaves in good order.
+    SigSet::from_iter([Signal::SIGINT]).thread_block()?;
+    let status = command.arg("run").args(arguments).status().with_context(|| format!("cannot start {command:?}"))?;
+    Ok(exit_code(status))
+}
+
+/// Four simulated machines, one of each kind that there is most of.
+fn fleet(binary: &Path, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
+    let kinds = [
+        ("bios", Architecture::Amd64),
+        ("uefi-x64", Architecture::Amd64),
+        ("uefi-arm64", Architecture::Arm64),
+        ("http-x64", Architecture::Amd64),
+    ];
+    let machines: Vec<Machine> = (1..)
+        .zip(kinds)
+        .map(|(number, (_, architecture))| Machine {
+            architecture,
+            kernel_args: format!("talos.hostname=machine-{number}"),
+            ..Machine::number(number)
+        })
+        .collect();
+    let artifacts = stand_ins()?;
+    let lab = Bridged::new(cluster::SERVER_ADDRESS, 1)?;
+    let pxed = Pxed::start(&lab.server, &cluster::cluster(&machines), artifacts.path(), &[])?;
+    let [client, ..] = &lab.clients[..] else { bail!("the lab has no client") };
+    println!("cluster    {}", pxed.spec_path().display());
+    println!("artifacts  {}", artifacts.path().display());
+    println!("pxed       serves {} on {INTERFACE} of {}", cluster::SERVER, lab.server.name());
+    println!("machines   {} on {INTERFACE} of {}, with the waits of real firmware\n", machines.len(), client.name());
+
+    let macs: Vec<_> = machines.iter().map(|machine| machine.mac.as_str()).collect();
+    let firmware = kinds.map(|(name, _)| name).join(",");
+    let mut command = client.command(binary.to_str().context("the path of pxed is not UTF-8")?);
+    command.args(["rehearse", "--interface", INTERFACE, "--mac", &macs.join(","), "--firmware", &firmware]);
+    let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+    interrupt.pass_on_to(&child);
+    let status = child.wait()?;
+    interrupt.pass_on_to_nobody();
+
+    println!("\npxed's XDP program and its answers (GET /metrics):");
+    print_counters(&pxed.admin("/metrics")?);
+    if !status.success() {
+        println!("\npxed's last lines:\n{}", pxed.process.last_lines());
+    }
+    Ok(exit_code(status))
+}
+
+/// A directory of artifacts that are as large as real ones need to be for the eye, and random.
+fn stand_ins() -> anyhow::Result<TempDir> {
+    let directory = TempDir::with_prefix("pxed-run-")?;
+    let write = |name: &str, length: usize| {
+        let random = fs::File::open("/dev/urandom")?;
+        let mut file = fs::File::create(directory.path().join(name))?;
+        io::copy(&mut io::Read::take(random, length as u64), &mut file).map(drop)
+    };
+    for (name, packaged) in [
+        ("undionly.kpxe", "/usr/lib/ipxe/undionly.kpxe"),
+        ("ipxe-efi-x86_64.efi", "/usr/lib/ipxe/ipxe.efi"),
+        ("ipxe-efi-arm64.efi", "/usr/lib/ipxe/ipxe-arm64.efi"),
+    ] {
+        if fs::copy(packaged, directory.path().join(name)).is_err() {
+            write(name, LOADER_BYTES)?;
+        }
+    }
+    for architecture in [Architecture::Amd64, Architecture::Arm64] {
+        let (version, name) = (cluster::VERSION, architecture.name());
+        write(&format!("vmlinuz-{version}-{name}"), KERNEL_BYTES)?;
+        write(&format!("initramfs-{version}-{name}.xz"), INITRAMFS_BYTES)?;
+    }
+    Ok(directory)
+}
+
+/// The samples that are not zero.
+fn print_counters(metrics: &str) {
+    for line in metrics.lines().filter(|line| line.starts_with("pxed_xdp") || line.starts_with("pxed_dhcp")) {
+        if line.rsplit_once(' ').is_some_and(|(_, value)| value != "0") {
+            println!("  {line}");
+        }
+    }
+}
+
+/// OVMF in QEMU, down to a small Linux system, its console shown as it comes.
+fn guest(interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
+    let machine = Machine { kernel_args: "console=ttyS0".to_owned(), ..Machine::number(1) };
+    let artifacts = Artifacts::lay_out(Edition::Installed, &[(cluster::VERSION, Architecture::Amd64)])?;
+    let lab = Bridged::new(cluster::SERVER_ADDRESS, 0)?;
+    let pxed = Pxed::start(&lab.server, &cluster::cluster(std::slice::from_ref(&machine)), artifacts.path(), &[])?;
+    println!("pxed serves {} to a UEFI firmware in QEMU, {}; its console:\n", cluster::SERVER, machine.mac);
+    let started = Instant::now();
+    let mut guest = Guest::power_on(&lab, Firmware::UefiX64(Edition::Installed), &machine.mac)?;
+    let done = format!("{} done", initramfs::MARKER);
+    let (mut shown, mut out) = (0, io::stdout());
+    let booted = loop {
+        let console = guest.console.output();
+        // The text only grows; a character that was cut in two may have changed since.
+        let from = (0..=shown.min(console.len())).rev().find(|&at| console.is_char_boundary(at)).unwrap_or(0);
+        out.write_all(&console.as_bytes()[from..])?;
+        out.flush()?;
+        shown = console.len();
+        if console.contains(&done) {
+            break true;
+        }
+        if interrupt.came() || started.elapsed() > GUEST || !guest.console.is_running()? {
+            break false;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    println!("\n{} after {seconds:.1} s", if booted { "booted: Linux is up" } else { "NOT booted" });
+    print_counters(&pxed.admin("/metrics")?);
+    if !booted {
+        println!("\npxed's last lines:\n{}", pxed.process.last_lines());
+    }
+    Ok(if booted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// SIGINT, SIGTERM and SIGHUP, taken so that the lab is taken down before we go.
+struct Interrupt {
+    came: Arc<AtomicBool>,
+    /// Who is told; 0 is nobody.
+    child: Arc<AtomicI32>,
+}
+
+impl Interrupt {
+    /// From here on the signals end nothing by themselves. To be called before any thread is started.
+    fn watch() -> anyhow::Result<Self> {
+        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        signals.thread_block()?;
+        let interrupt = Self { came: Arc::default(), child: Arc::default() };
+        let (came, child) = (Arc::clone(&interrupt.came), Arc::clone(&interrupt.child));
+        thread::spawn(move || {
+            while signals.wait().is_ok() {
+                came.store(true, Ordering::SeqCst);
+                tell(child.load(Ordering::SeqCst));
+            }
+        });
+        Ok(interrupt)
+    }
+
+    fn came(&self) -> bool {
+        self.came.load(Ordering::SeqCst)
+    }
+
+    fn pass_on_to(&self, child: &std::process::Child) {
+        let id = i32::try_from(child.id()).unwrap_or(0);
+        self.child.store(id, Ordering::SeqCst);
+        if self.came() {
+            tell(id);
+        }
+    }
+
+    /// The child has ended, and its number may be another's soon.
+    fn pass_on_to_nobody(&self) {
+        self.child.store(0, Ordering::SeqCst);
+    }
+}
+
+fn tell(child: i32) {
+    if child > 0 {
+        let _ = kill(Pid::from_raw(child), Signal::SIGINT);
+    }
+}
