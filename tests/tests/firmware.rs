@@ -8,10 +8,11 @@ use pxe_tests::{
     Artifacts, Bridged, Firmware, Guest, Pxed,
     assets::{Architecture, Edition},
     cluster::{self, GATEWAY, Machine, SERVER, SERVER_ADDRESS, VERSION},
+    guest::PC_KERNEL_ARGS,
     suite,
 };
 
-/// What users put into `kernelCmdlineArgs`: base64 with all its letters, and a console for the tests to see.
+/// What users put into `kernelCmdlineArgs`: base64 with all its letters, and what HTML would escape.
 const KERNEL_ARGS: &str = "talos.config.inline=aGVsbG8+d29ybGQ/+/8A+/== pxed.test=a&b<c>'d'";
 
 /// The arguments that Talos 1.13 wants, in pxed's order; then come the machine's own.
@@ -55,7 +56,8 @@ fn main() -> ExitCode {
 fn boots(firmware: Firmware, loaders: Edition, loader_by: LoaderBy) -> anyhow::Result<()> {
     let arm64 = firmware == Firmware::UefiArm64;
     let architecture = if arm64 { Architecture::Arm64 } else { Architecture::Amd64 };
-    let machine = Machine { architecture, kernel_args: KERNEL_ARGS.to_owned(), ..Machine::number(1) };
+    let kernel_args = if arm64 { KERNEL_ARGS.to_owned() } else { format!("{KERNEL_ARGS} {PC_KERNEL_ARGS}") };
+    let machine = Machine { architecture, kernel_args, ..Machine::number(1) };
     let network = Bridged::new(SERVER_ADDRESS, 0)?;
     let artifacts = Artifacts::lay_out(loaders, &[(VERSION, architecture)])?;
     let spec = cluster::cluster(std::slice::from_ref(&machine));
@@ -65,7 +67,7 @@ fn boots(firmware: Firmware, loaders: Edition, loader_by: LoaderBy) -> anyhow::R
     let report = guest.report().map_err(|error| error.context(pxed.process.last_lines()))?;
 
     let talos = if arm64 { TALOS_ARM64 } else { TALOS_AMD64 };
-    let expected = format!("{talos} {KERNEL_ARGS}");
+    let expected = format!("{talos} {}", machine.kernel_args);
     ensure!(arguments(&report.cmdline) == expected, "booted with\n{}\nnot with\n{expected}", report.cmdline);
     ensure!(report.mac == machine.mac, "{report:?}");
     ensure!(report.interface == format!("{}/24", machine.address), "{report:?}");

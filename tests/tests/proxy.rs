@@ -8,6 +8,7 @@ use pxe_tests::{
     assets::{Architecture, Edition},
     capture::Kind,
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
+    guest::PC_KERNEL_ARGS,
     suite,
 };
 
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
 }
 
 fn boots(firmware: Firmware, loaders: Edition) -> anyhow::Result<()> {
-    let machine = Machine::number(1);
+    let machine = Machine { kernel_args: PC_KERNEL_ARGS.to_owned(), ..Machine::number(1) };
     let network = Bridged::new(SERVER_ADDRESS, 1)?;
     let other = &network.clients[0];
     other.ip(&["address", "add", &format!("{DHCP}/24"), "dev", "eth0"])?;
