@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{Namespace, Process, build};
+use crate::{Namespace, Process, build, suite};
 
 /// The admin listener, on the loopback interface of the server's namespace.
 pub const ADMIN: &str = "127.0.0.1:8001";
@@ -134,14 +134,7 @@ impl<'n> Pxed<'n> {
         within: Duration,
         mut holds: impl FnMut(&Self) -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + within;
-        while !holds(self)? {
-            if Instant::now() >= deadline {
-                bail!("{what}: not within {} s. pxed's last lines:\n{}", within.as_secs(), self.process.last_lines());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        suite::eventually(what, within, || holds(self)).with_context(|| self.process.last_lines())
     }
 
     fn wait_until_ready(&mut self) -> anyhow::Result<()> {

@@ -1,7 +1,13 @@
 //! A test binary whose tests may find out only when they run that they cannot run here.
 
-use std::{env, process::ExitCode};
+use std::{
+    env,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
 
+use anyhow::ensure;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::requires::Skip;
@@ -29,6 +35,20 @@ pub fn test(name: &str, run: fn() -> anyhow::Result<()>) -> Trial {
 #[must_use]
 pub fn main(tests: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+/// Asks again and again until `holds` says yes, for what has no event to wait for.
+///
+/// # Errors
+///
+/// When the time is up; `what` stands in the message.
+pub fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + within;
+    while !holds()? {
+        ensure!(Instant::now() < deadline, "{what}: not within {} s", within.as_secs());
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 fn require_all() -> bool {

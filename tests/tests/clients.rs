@@ -114,13 +114,9 @@ impl Bench {
     /// Waits until the client has given the interface its address.
     fn wait_for_address(&self) -> anyhow::Result<()> {
         let wanted = format!("{}/24", self.machine.address);
-        let mut monitor = self.client().command("ip");
-        let monitor = Process::spawn("ip monitor", monitor.args(["monitor", "address"]))?;
-        // What was there before the monitor was.
-        if self.client().ip(&["address", "show", "dev", "eth0"])?.contains(&wanted) {
-            return Ok(());
-        }
-        monitor.wait_for_line(&wanted, NEXT).map(drop)
+        suite::eventually("the address on the interface", NEXT, || {
+            Ok(self.client().ip(&["address", "show", "dev", "eth0"])?.contains(&wanted))
+        })
     }
 }
 

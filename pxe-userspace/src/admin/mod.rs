@@ -142,4 +142,6 @@ async fn dashboard_script() -> Response {
 }
 
 #[cfg(test)]
-mod tests;
+mod measure;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -11,29 +11,34 @@ use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
 use super::*;
+use crate::inventory::SharedInventory;
 use crate::journal::{self, EventKind, EventSink, SharedPolicies, samples::*};
 
 /// A journal and its admin listener on a loopback port.
-struct Server {
-    address: SocketAddr,
-    journal: Arc<Journal>,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(super) journal: Arc<Journal>,
     ready: Arc<AtomicBool>,
-    sink: EventSink,
+    pub(super) sink: EventSink,
     _state: tempfile::TempDir,
 }
 
-async fn start(machines: u32) -> Server {
+pub(crate) async fn start(machines: u32) -> Server {
+    start_with(inventory(machines)).await
+}
+
+pub(super) async fn start_with(inventory: SharedInventory) -> Server {
     let state = tempfile::tempdir().unwrap();
-    let journal = Journal::new(inventory(machines), SharedPolicies::default(), state.path()).unwrap();
+    let journal = Journal::new(inventory, SharedPolicies::default(), state.path()).unwrap();
     let journal = Arc::new(journal);
     let mut registry = Registry::default();
-    journal.register(&mut registry);
+    let (sink, receiver) = EventSink::channel(10_000);
+    journal.register(&sink, &mut registry);
     let ready = Arc::new(AtomicBool::new(false));
     let context =
         AdminContext { journal: Arc::clone(&journal), registry: Arc::new(registry), ready: Arc::clone(&ready) };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (sink, receiver) = EventSink::channel(10_000);
     tokio::spawn(journal::run(Arc::clone(&journal), receiver, std::future::pending()));
     tokio::spawn(serve(listener, context, std::future::pending()));
     Server { address, journal, ready, sink, _state: state }
@@ -41,7 +46,7 @@ async fn start(machines: u32) -> Server {
 
 impl Server {
     /// Sends events and waits until the journal has them.
-    async fn feed(&self, mac: MacAddr, events: impl IntoIterator<Item = EventKind>) {
+    pub(crate) async fn feed(&self, mac: MacAddr, events: impl IntoIterator<Item = EventKind>) {
         let mut taken = self.journal.follow();
         let events = timed(mac, events);
         let count = events.len();
@@ -54,7 +59,7 @@ impl Server {
     }
 
     /// Status and body of a request with these headers besides `Host`.
-    fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
+    pub(super) fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
         block_in_place(|| {
             let mut stream = TcpStream::connect(self.address).unwrap();
             let host = if headers.contains("host:") { String::new() } else { format!("host: {}\r\n", self.address) };

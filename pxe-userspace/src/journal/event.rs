@@ -218,6 +218,17 @@ impl EventSink {
         }
     }
 
+    /// Counts the events forgotten from now on, too; unlike a clone of the sink, it keeps no journal running.
+    pub(super) fn dropped_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.dropped)
+    }
+
+    /// Whether the next event would be forgotten.
+    #[cfg(test)]
+    pub(crate) fn is_full(&self) -> bool {
+        self.sender.capacity() == 0
+    }
+
     /// Events forgotten so far.
     #[must_use]
     pub fn dropped(&self) -> u64 {

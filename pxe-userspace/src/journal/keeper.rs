@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    BootEvent, MachineRecord, SharedPolicies, Stage, StateError,
+    BootEvent, EventSink, MachineRecord, SharedPolicies, Stage, StateError,
     fleet::Fleet,
     json::FleetEvent,
     log::Logger,
@@ -87,9 +87,9 @@ impl Journal {
         })
     }
 
-    /// Adds the journal's metrics to a registry.
-    pub fn register(self: &Arc<Self>, registry: &mut Registry) {
-        metrics::register(Arc::clone(self), registry);
+    /// Adds the metrics of the journal, and of the sink that feeds it, to a registry.
+    pub fn register(self: &Arc<Self>, sink: &EventSink, registry: &mut Registry) {
+        metrics::register(Arc::clone(self), sink, registry);
     }
 
     /// The inventory in force.

@@ -1,6 +1,12 @@
 //! The journal's metrics, counted when they are asked for.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -9,19 +15,23 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::keeper::Journal;
+use super::{event::EventSink, keeper::Journal};
 
-/// Adds the journal's metrics to a registry.
-pub(super) fn register(journal: Arc<Journal>, registry: &mut Registry) {
-    registry.register_collector(Box::new(JournalMetrics(journal)));
+/// Adds the metrics of the journal, and of the sink that feeds it, to a registry.
+pub(super) fn register(journal: Arc<Journal>, sink: &EventSink, registry: &mut Registry) {
+    registry.register_collector(Box::new(JournalMetrics { journal, dropped: sink.dropped_counter() }));
 }
 
 #[derive(Debug)]
-struct JournalMetrics(Arc<Journal>);
+struct JournalMetrics {
+    journal: Arc<Journal>,
+    dropped: Arc<AtomicU64>,
+}
 
 impl Collector for JournalMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let counts = self.0.counts();
+        let counts = self.journal.counts();
+        let dropped = self.dropped.load(Ordering::Relaxed);
         let mut counter = |name: &str, help: &str, value: u64| {
             let counter = ConstCounter::new(value);
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
@@ -29,6 +39,7 @@ impl Collector for JournalMetrics {
         };
         counter("pxed_boot_events", "Boot events taken into the journal.", counts.events)?;
         counter("pxed_boot_events_of_unknown", "Boot events of machines that are not in the spec.", counts.unknown)?;
+        counter("pxed_boot_events_dropped", "Boot events forgotten because the journal lagged.", dropped)?;
         counter("pxed_boot_log_lines_dropped", "Boot events not logged because the log lagged.", counts.log_dropped)?;
         counter("pxed_state_write_failures", "Times that the state directory could not be written.", counts.not_saved)?;
         let mut metric = encoder.encode_descriptor(
@@ -37,7 +48,7 @@ impl Collector for JournalMetrics {
             None,
             ConstGauge::new(0_u64).metric_type(),
         )?;
-        for (stage, machines) in self.0.stages() {
+        for (stage, machines) in self.journal.stages() {
             ConstGauge::new(machines).encode(metric.encode_family(&[("stage", stage.name())])?)?;
         }
         Ok(())

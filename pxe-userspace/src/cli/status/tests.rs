@@ -1,4 +1,9 @@
+use std::io::BufRead as _;
+
+use tokio::task::block_in_place;
+
 use super::*;
+use crate::{admin::tests::start, journal::samples::*};
 
 const MACHINE: &str = r#"{"mac":"52:54:00:00:00:01","address":"10.0.0.1","cluster":"lab","role":"worker",
     "architecture":"amd64","version":"v1.13.0","hostname":"n1","policy":"auto","boots_from":"network",
@@ -66,4 +71,33 @@ fn without_a_listener_the_error_says_what_to_do() {
     let message = format!("{error:#}");
     assert!(message.contains(&format!("http://{address}")) && message.contains("--admin"), "{message}");
     assert!(AdminClient::new("https://127.0.0.1:8001").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_pxed_is_understood() {
+    let server = start(2).await;
+    server.feed(MAC, uefi_boot()).await;
+    let client = AdminClient::new(&server.address.to_string()).unwrap();
+    block_in_place(|| {
+        let query = [("events", "0".to_owned()), ("stage", "running".to_owned())];
+        let machines: Vec<fleet::Machine> =
+            serde_json::from_str(&client.get("/api/v1/machines", &query).unwrap()).unwrap();
+        let table = fleet::render(&machines, jiff::Timestamp::now());
+        assert!(table.starts_with("running   1\nmachines  1\n"), "{table}");
+        let explained = machine::explained(&client.get("/api/v1/machines/525400000001", &[]).unwrap()).unwrap();
+        assert!(explained.contains("so far     An operating system runs with 10.0.0.1"), "{explained}");
+        let held = machine::decided(&client.post("/api/v1/machines/525400000001/hold").unwrap()).unwrap();
+        assert_eq!(held, "52:54:00:00:00:01: policy hold, next boot from disk\n");
+        let unknown = client.get("/api/v1/machines/525400000009", &[]).unwrap_err().to_string();
+        assert_eq!(unknown, "52:54:00:00:00:09 is not a machine of the spec");
+    });
+    let mut lines = client.stream("/api/v1/events").unwrap().lines().map(Result::unwrap);
+    block_in_place(|| lines.find(|line| line.starts_with(": boot events"))).unwrap();
+    server.feed(MAC, [discover(Pxe)]).await;
+    let data = block_in_place(|| lines.find_map(|line| line.strip_prefix("data: ").map(str::to_owned))).unwrap();
+    let shown = watch::render("boot", &data, None, false).unwrap().unwrap();
+    assert!(
+        shown.ends_with("52:54:00:00:00:01  discovering        PXE firmware asks for an address (x86-64 UEFI)"),
+        "{shown}"
+    );
 }

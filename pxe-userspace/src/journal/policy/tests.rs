@@ -118,13 +118,17 @@ fn a_person_decides() {
     held.fleet.release(MAC);
     assert_eq!(held.restart().sent_to(), Network);
 
-    let installed = [&uefi_boot()[..], &dora(Pxe), &dora(Plain)].concat();
-    let mut scenario = Scenario::new(BootPolicy::Auto).see(&installed);
-    scenario.fleet.release(MAC);
-    assert_eq!(scenario.sent_to(), Network);
-    let scenario = scenario.restart().see(&[request(Plain), ack(Plain)]);
-    assert_eq!(scenario.sent_to(), Network, "a renewal does not undo a release");
-    assert_eq!(scenario.see(&uefi_boot()).sent_to(), Network);
+    let skipped = [&uefi_boot()[..], &dora(Pxe), &dora(Plain)].concat();
+    let told = [&dora(Ipxe)[..], &[EventKind::SentToDisk], &dora(Plain)].concat();
+    for installed in [skipped, told] {
+        let mut scenario = Scenario::new(BootPolicy::Auto).see(&installed);
+        assert_eq!(scenario.sent_to(), Disk);
+        scenario.fleet.release(MAC);
+        assert_eq!(scenario.sent_to(), Network);
+        let scenario = scenario.restart().see(&[request(Plain), ack(Plain)]);
+        assert_eq!(scenario.sent_to(), Network, "a renewal does not undo a release");
+        assert_eq!(scenario.see(&uefi_boot()).sent_to(), Network);
+    }
 }
 
 #[test]
