@@ -358,6 +358,26 @@ async fn nothing_outside_the_directory_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_need_not_be_there_is_no_failure() {
+    let mut lab = Lab::start();
+    std::fs::write(lab.directory.path().join("boot-from-disk"), b"by mistake").unwrap();
+    for path in [
+        "/boot-from-disk",
+        "/assets/boot-from-disk",
+        "/assets/autoexec.ipxe",
+        "/assets/revocations_sku.efi",
+        "/assets/shim_certificate_0.efi",
+    ] {
+        assert_eq!(lab.get(path).await.0, 404, "{path}");
+    }
+    assert_eq!(lab.get("/assets/vmlinuz-v0").await.0, 404);
+    // Of all these the journal hears of the last alone.
+    let (artifact, transport, path) = (ArtifactKind::Kernel, Transport::Http, Arc::from("/assets/vmlinuz-v0"));
+    assert_eq!(lab.event().await, EventKind::Requested { artifact, transport, path });
+    assert!(matches!(lab.event().await, EventKind::Failed { artifact: ArtifactKind::Kernel, .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_by_hand() {
     let lab = Lab::start();
     let source = Ipv4Addr::new(127, 0, 0, 11);

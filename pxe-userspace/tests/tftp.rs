@@ -306,6 +306,24 @@ async fn refusals_are_told_and_counted() {
 }
 
 #[tokio::test]
+async fn what_need_not_be_there_is_refused_at_once_and_is_no_failure() {
+    let mut lab = Lab::new(&[("ipxe.efi", 100), ("boot-from-disk", 100)]);
+    for path in
+        ["boot-from-disk", "autoexec.ipxe", "revocations_sku.efi", "revocations_sbat.efi", "/shim_certificate_0.efi"]
+    {
+        let mut client = Client::new(MACHINE, lab.server).await;
+        client.request(path, &[("tsize", 0)]).await;
+        assert_eq!(client.receive().await, b"\0\x05\0\x01no such file\0", "{path}");
+    }
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("vmlinuz-v1.13.0-amd64", &[]).await;
+    assert_eq!(client.receive().await, b"\0\x05\0\x01no such file\0");
+    // Of all these the journal hears of the last alone.
+    let expected = ["requested vmlinuz-v1.13.0-amd64", "failed vmlinuz-v1.13.0-amd64: no such file"];
+    assert_eq!(lab.story().await, expected);
+}
+
+#[tokio::test]
 async fn firmware_asks_for_the_length_first() {
     let mut lab = Lab::new(&[("ipxe.efi", 5000)]);
     let mut client = Client::new(MACHINE, lab.server).await;
