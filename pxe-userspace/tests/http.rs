@@ -20,9 +20,8 @@ use proptest::{
 use pxe_common::MacAddr;
 use pxe_userspace::{
     artifacts::Store,
-    boot::script::DiskRoute,
     http::{Context, Metrics, Refused, bind, serve},
-    inventory::{Architecture, BootPolicy, Inventory, Machine, Role, Site, Source},
+    inventory::{Architecture, BootPolicy, DiskRoute, Inventory, Machine, Role, Site, Source},
     journal::{
         BootEvent, EventKind, EventSink,
         event::{ArtifactKind, Transport},
@@ -54,12 +53,13 @@ fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Ma
         gateway: None,
         dns_servers: Arc::new([]),
         policy,
+        disk_route: if number == 4 { DiskRoute::NotFound } else { DiskRoute::Auto },
         site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
         source: Source { file: Arc::from(Path::new("lab.yaml")), line: 1 },
     })
 }
 
-/// A server with three machines (1 boots, 2 is arm64, 3 is held) and the files of a directory.
+/// A server with four machines (1 boots, 2 is arm64, 3 is held, and so is 4, whose way to the disk is 404) and the files of a directory.
 struct Lab {
     directory: tempfile::TempDir,
     address: SocketAddr,
@@ -88,6 +88,7 @@ impl Lab {
             machine(1, Architecture::Amd64, BootPolicy::Auto),
             machine(2, Architecture::Arm64, BootPolicy::Auto),
             machine(3, Architecture::Amd64, BootPolicy::Hold),
+            machine(4, Architecture::Amd64, BootPolicy::Hold),
         ];
         let (sink, events) = EventSink::channel(1024);
         let metrics = Arc::new(Metrics::default());
@@ -99,7 +100,6 @@ impl Lab {
             metrics: Arc::clone(&metrics),
             check_source,
             http_port: 8000,
-            disk_route: DiskRoute::Auto,
         };
         let listener = bind(Ipv4Addr::LOCALHOST, 0).unwrap();
         let address = listener.local_addr().unwrap();
@@ -331,6 +331,9 @@ async fn held_machines_and_wrong_firmware_are_told_so() {
         assert!(status == 200 && script.contains("sanboot") && !script.contains("kernel"), "{path}: {script}");
     }
     assert_eq!(lab.get_from(held, "/grub?mac=52:54:00:00:00:03").await.0, 404);
+    for path in ["/boot/52:54:00:00:00:04.ipxe", "/ipxe?mac=52:54:00:00:00:04"] {
+        assert_eq!(lab.get_from(Ipv4Addr::new(127, 0, 0, 14), path).await.0, 404, "{path}");
+    }
     for (machine, arch, is_wrong) in [(1, "arm64", true), (2, "x86_64", true), (2, "arm64", false), (1, "", false)] {
         let source = Ipv4Addr::new(127, 0, 0, 10 + machine);
         let (_, _, script) = lab.get_from(source, &format!("/ipxe?mac=52540000000{machine}&arch={arch}")).await;

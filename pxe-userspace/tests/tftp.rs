@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
 use pxe_userspace::{
     artifacts::Store,
-    inventory::{Architecture, BootPolicy, Inventory, Machine, Role, Site, Source},
+    inventory::{Architecture, BootPolicy, DiskRoute, Inventory, Machine, Role, Site, Source},
     journal::{BootEvent, EventKind, EventSink},
     tftp::{Context, Metrics, TftpServer},
 };
@@ -71,6 +71,7 @@ impl Lab {
             gateway: None,
             dns_servers: Arc::new([]),
             policy: BootPolicy::Auto,
+            disk_route: DiskRoute::default(),
             site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
             source: Source { file: Path::new("test.yaml").into(), line: 1 },
         };
