@@ -31,7 +31,6 @@ use super::{
 use crate::{
     admin::{self, AdminContext},
     artifacts::{self, Severity, Store},
-    boot::script::DiskRoute,
     dataplane::{
         self, Datapath, Dataplane,
         counters::{DataplaneMetrics, ReplyCounters},
@@ -88,7 +87,6 @@ async fn serve(options: Options) -> anyhow::Result<()> {
             metrics: Arc::clone(&http_metrics),
             check_source: options.mode == options::Mode::Server,
             http_port: options.http_port,
-            disk_route: DiskRoute::default(),
         },
         tftp::Context::new(store, Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics)),
     );
