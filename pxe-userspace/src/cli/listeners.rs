@@ -28,8 +28,8 @@ impl Listeners {
         Self { http: Arc::new(http), tftp, running: BTreeMap::new() }
     }
 
-    /// Starts servers on the addresses that the inventory names, and stops those on others. To be called within the
-    /// runtime.
+    /// Starts servers on the addresses that the inventory names where none runs, and stops those on others. To be called
+    /// within the runtime.
     ///
     /// # Errors
     ///
@@ -37,8 +37,9 @@ impl Listeners {
     pub(super) fn apply(&mut self, inventory: &Inventory) -> Result<(), Vec<anyhow::Error>> {
         let wanted: std::collections::BTreeSet<_> =
             inventory.machines().iter().map(|machine| machine.site.address).collect();
-        let gone: Vec<_> = self.running.keys().filter(|address| !wanted.contains(address)).copied().collect();
-        for address in gone {
+        let ends = |running: &Running| running.tftp.is_finished() || running.http.is_finished();
+        let gone = self.running.iter().filter(|(address, running)| !wanted.contains(address) || ends(running));
+        for address in gone.map(|(&address, _)| address).collect::<Vec<_>>() {
             if let Some(running) = self.running.remove(&address) {
                 running.stop();
             }

@@ -176,6 +176,10 @@ impl Args {
             options.lease_seconds
         );
         anyhow::ensure!(options.http_port != 0, "--http-port 0: machines must know the port; choose one");
+        anyhow::ensure!(
+            options.unknown != Unknown::Drop || options.datapath != Datapath::Socket,
+            "--unknown drop with --datapath socket: only XDP can drop packets"
+        );
         Ok(options)
     }
 }
@@ -221,6 +225,7 @@ mod tests {
         assert!(refused(&[]).contains("--cluster"));
         assert!(refused(&["--cluster", "a", "--lease-seconds", "5"]).contains("60"));
         assert!(refused(&["--cluster", "a", "--http-port", "0"]).contains("port"));
+        assert!(refused(&["--cluster", "a", "--unknown", "drop", "--datapath", "socket"]).contains("XDP"));
         assert!(toml::from_str::<Args>("http_port = 1").unwrap_err().to_string().contains("unknown field"));
     }
 }
