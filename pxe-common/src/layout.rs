@@ -104,6 +104,12 @@ impl Settings {
         }
     }
 
+    /// The settings without a limit for anybody.
+    #[must_use]
+    pub const fn unlimited(unknown: UnknownMachines) -> Self {
+        Self { refill_ns: 0, tolerance_ns: 0, drop_unknown: matches!(unknown, UnknownMachines::Drop) as u32, zero: 0 }
+    }
+
     /// What to do with unknown machines.
     #[must_use]
     pub const fn unknown(&self) -> UnknownMachines {

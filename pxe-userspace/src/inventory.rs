@@ -58,6 +58,22 @@ pub enum BootPolicy {
     Hold,
 }
 
+/// Which way a machine is sent to its own disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskRoute {
+    /// UEFI leaves iPXE with an error, so that the firmware tries its next boot entry; a BIOS starts the
+    /// first disk itself, and leaves where it cannot.
+    #[default]
+    Auto,
+    /// Leaves iPXE with an error, for firmware that goes on with its boot order then.
+    Exit,
+    /// Starts the first disk out of iPXE, for firmware that would try the network again.
+    Sanboot,
+    /// There is no script: 404, after which iPXE gives up by itself.
+    NotFound,
+}
+
 /// Where pxed answers: `pxeServerSpec` of a `TalosCluster`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Site {
@@ -105,6 +121,8 @@ pub struct Machine {
     pub dns_servers: Arc<[Ipv4Addr]>,
     /// Whether it boots from the network, as the spec says; the API may override it.
     pub policy: BootPolicy,
+    /// Which way it goes to its disk when it does not boot from the network.
+    pub disk_route: DiskRoute,
     /// Where it is served.
     pub site: Arc<Site>,
     /// Where the spec names it.
@@ -130,6 +148,7 @@ impl Machine {
             gateway,
             dns_servers,
             policy,
+            disk_route,
             site,
             source: _,
         } = self;
@@ -146,6 +165,7 @@ impl Machine {
             && *gateway == other.gateway
             && *dns_servers == other.dns_servers
             && *policy == other.policy
+            && *disk_route == other.disk_route
             && *site == other.site
     }
 }
@@ -296,6 +316,7 @@ mod tests {
             gateway: None,
             dns_servers: Arc::from([]),
             policy: BootPolicy::Auto,
+            disk_route: DiskRoute::Auto,
             site: Arc::new(Site { interface: Arc::from(interface), address: Ipv4Addr::new(10, 0, 0, 254) }),
             source: Source { file: Arc::from(Path::new("lab.yaml")), line },
         }

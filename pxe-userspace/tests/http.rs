@@ -20,9 +20,8 @@ use proptest::{
 use pxe_common::MacAddr;
 use pxe_userspace::{
     artifacts::Store,
-    boot::script::DiskRoute,
     http::{Context, Metrics, Refused, bind, serve},
-    inventory::{Architecture, BootPolicy, Inventory, Machine, Role, Site, Source},
+    inventory::{Architecture, BootPolicy, DiskRoute, Inventory, Machine, Role, Site, Source},
     journal::{
         BootEvent, EventKind, EventSink,
         event::{ArtifactKind, Transport},
@@ -54,12 +53,13 @@ fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Ma
         gateway: None,
         dns_servers: Arc::new([]),
         policy,
+        disk_route: if number == 4 { DiskRoute::NotFound } else { DiskRoute::Auto },
         site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
         source: Source { file: Arc::from(Path::new("lab.yaml")), line: 1 },
     })
 }
 
-/// A server with three machines (1 boots, 2 is arm64, 3 is held) and the files of a directory.
+/// A server with four machines (1 boots, 2 is arm64, 3 is held, and so is 4, whose way to the disk is 404) and the files of a directory.
 struct Lab {
     directory: tempfile::TempDir,
     address: SocketAddr,
@@ -88,6 +88,7 @@ impl Lab {
             machine(1, Architecture::Amd64, BootPolicy::Auto),
             machine(2, Architecture::Arm64, BootPolicy::Auto),
             machine(3, Architecture::Amd64, BootPolicy::Hold),
+            machine(4, Architecture::Amd64, BootPolicy::Hold),
         ];
         let (sink, events) = EventSink::channel(1024);
         let metrics = Arc::new(Metrics::default());
@@ -99,7 +100,6 @@ impl Lab {
             metrics: Arc::clone(&metrics),
             check_source,
             http_port: 8000,
-            disk_route: DiskRoute::Auto,
         };
         let listener = bind(Ipv4Addr::LOCALHOST, 0).unwrap();
         let address = listener.local_addr().unwrap();
@@ -331,6 +331,9 @@ async fn held_machines_and_wrong_firmware_are_told_so() {
         assert!(status == 200 && script.contains("sanboot") && !script.contains("kernel"), "{path}: {script}");
     }
     assert_eq!(lab.get_from(held, "/grub?mac=52:54:00:00:00:03").await.0, 404);
+    for path in ["/boot/52:54:00:00:00:04.ipxe", "/ipxe?mac=52:54:00:00:00:04"] {
+        assert_eq!(lab.get_from(Ipv4Addr::new(127, 0, 0, 14), path).await.0, 404, "{path}");
+    }
     for (machine, arch, is_wrong) in [(1, "arm64", true), (2, "x86_64", true), (2, "arm64", false), (1, "", false)] {
         let source = Ipv4Addr::new(127, 0, 0, 10 + machine);
         let (_, _, script) = lab.get_from(source, &format!("/ipxe?mac=52540000000{machine}&arch={arch}")).await;
@@ -355,6 +358,26 @@ async fn nothing_outside_the_directory_is_served() {
         assert_eq!(lab.get(path).await.0, expected, "{path}");
     }
     assert_eq!(lab.metrics.refusals(Refused::Path), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_need_not_be_there_is_no_failure() {
+    let mut lab = Lab::start();
+    std::fs::write(lab.directory.path().join("boot-from-disk"), b"by mistake").unwrap();
+    for path in [
+        "/boot-from-disk",
+        "/assets/boot-from-disk",
+        "/assets/autoexec.ipxe",
+        "/assets/revocations_sku.efi",
+        "/assets/shim_certificate_0.efi",
+    ] {
+        assert_eq!(lab.get(path).await.0, 404, "{path}");
+    }
+    assert_eq!(lab.get("/assets/vmlinuz-v0").await.0, 404);
+    // Of all these the journal hears of the last alone.
+    let (artifact, transport, path) = (ArtifactKind::Kernel, Transport::Http, Arc::from("/assets/vmlinuz-v0"));
+    assert_eq!(lab.event().await, EventKind::Requested { artifact, transport, path });
+    assert!(matches!(lab.event().await, EventKind::Failed { artifact: ArtifactKind::Kernel, .. }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
 use pxe_userspace::{
     artifacts::Store,
-    inventory::{Architecture, BootPolicy, Inventory, Machine, Role, Site, Source},
+    inventory::{Architecture, BootPolicy, DiskRoute, Inventory, Machine, Role, Site, Source},
     journal::{BootEvent, EventKind, EventSink},
     tftp::{Context, Metrics, TftpServer},
 };
@@ -71,6 +71,7 @@ impl Lab {
             gateway: None,
             dns_servers: Arc::new([]),
             policy: BootPolicy::Auto,
+            disk_route: DiskRoute::default(),
             site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
             source: Source { file: Path::new("test.yaml").into(), line: 1 },
         };
@@ -303,6 +304,24 @@ async fn refusals_are_told_and_counted() {
     assert!(client.is_silent().await);
     assert_eq!(lab.metric("tftp_refused_total{reason=\"malformed\"}"), 6);
     assert_eq!(lab.metric("tftp_active_transfers"), 0);
+}
+
+#[tokio::test]
+async fn what_need_not_be_there_is_refused_at_once_and_is_no_failure() {
+    let mut lab = Lab::new(&[("ipxe.efi", 100), ("boot-from-disk", 100)]);
+    for path in
+        ["boot-from-disk", "autoexec.ipxe", "revocations_sku.efi", "revocations_sbat.efi", "/shim_certificate_0.efi"]
+    {
+        let mut client = Client::new(MACHINE, lab.server).await;
+        client.request(path, &[("tsize", 0)]).await;
+        assert_eq!(client.receive().await, b"\0\x05\0\x01no such file\0", "{path}");
+    }
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("vmlinuz-v1.13.0-amd64", &[]).await;
+    assert_eq!(client.receive().await, b"\0\x05\0\x01no such file\0");
+    // Of all these the journal hears of the last alone.
+    let expected = ["requested vmlinuz-v1.13.0-amd64", "failed vmlinuz-v1.13.0-amd64: no such file"];
+    assert_eq!(lab.story().await, expected);
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ pub(crate) mod testing {
 
     use pxe_common::MacAddr;
 
-    use crate::inventory::{Architecture, BootPolicy, Machine, Role, Site, Source};
+    use crate::inventory::{Architecture, BootPolicy, DiskRoute, Machine, Role, Site, Source};
 
     /// A machine 02:00:00:00:00:`number` at 127.0.0.`number`.
     pub(crate) fn machine(
@@ -42,6 +42,7 @@ pub(crate) mod testing {
             gateway: None,
             dns_servers: Arc::new([]),
             policy: BootPolicy::Auto,
+            disk_route: DiskRoute::default(),
             site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
             source: Source { file: Path::new("test.yaml").into(), line: 1 },
         })

@@ -1,6 +1,7 @@
 //! What the files are called: the names that talos-operator gives them, and the loaders' stand-ins.
 
 use crate::{
+    boot::loader::BOOT_FROM_DISK,
     inventory::{Architecture, Machine},
     journal::event::ArtifactKind,
 };
@@ -93,12 +94,14 @@ pub fn kind_of(path: &[u8]) -> ArtifactKind {
     }
 }
 
-/// Whether a boot program asks for a file of this name without expecting it to be there: iPXE for `autoexec.ipxe`, shim
-/// for certificates and revocations. That it is missing is no failure.
+/// Whether a file of this name may well be missing, so that its refusal is no failure: iPXE looks for `autoexec.ipxe`
+/// and shim for certificates and revocations without expecting them, and the refusal of [`BOOT_FROM_DISK`] is what
+/// firmware was sent to fetch.
 #[must_use]
 pub fn is_optional(path: &[u8]) -> bool {
     let name = path.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(path);
     name == b"autoexec.ipxe"
+        || name == BOOT_FROM_DISK.as_bytes()
         || (name.ends_with(b".efi") && (name.starts_with(b"revocations") || name.starts_with(b"shim_certificate")))
 }
 
@@ -143,7 +146,9 @@ mod tests {
             ("autoexec.ipxe", true),
             ("/sub/autoexec.ipxe", true),
             ("revocations_sku.efi", true),
+            ("EFI\\revocations_sbat.efi", true),
             ("shim_certificate_0.efi", true),
+            ("boot-from-disk", true),
             ("ipxe.efi", false),
             ("autoexec.ipxe/kernel", false),
         ] {

@@ -18,6 +18,7 @@ use rustix::{
 };
 
 use super::names;
+use crate::boot::loader::BOOT_FROM_DISK;
 
 /// A file of the store, opened for reading.
 #[derive(Debug)]
@@ -126,13 +127,16 @@ impl Store {
     /// Loaders spell paths in their own ways, so leading slashes (GRUB) and empty and `.` components are
     /// left out, and a backslash (Windows' boot manager) separates like a slash. An absolute path thus
     /// names a file below the root, never one of the host. A well-known loader that is not there is taken from where
-    /// Debian's package `ipxe` puts it.
+    /// Debian's package `ipxe` puts it. [`BOOT_FROM_DISK`] is never there.
     ///
     /// # Errors
     ///
     /// A [`Refusal`] says why not.
     pub fn open(&self, path: &[u8]) -> Result<OpenArtifact, Refusal> {
         let name = relative(path)?;
+        if name == BOOT_FROM_DISK.as_bytes() {
+            return Err(Refusal::NotFound);
+        }
         match self.open_below(&name) {
             Err(refusal @ Refusal::NotFound) => {
                 (self.stand_ins)(&name).iter().find_map(|file| open_host(file).ok()).ok_or(refusal)
@@ -321,6 +325,15 @@ mod tests {
         ];
         for (path, refusal) in cases {
             assert_eq!(store.open(path).map(|_| ()), Err(*refusal), "{}", path.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_sends_firmware_to_its_disk_is_never_there() {
+        let (directory, store) = store();
+        fs::write(directory.path().join("root").join(BOOT_FROM_DISK), "a loader, by mistake").unwrap();
+        for path in ["boot-from-disk", "/boot-from-disk", ".\\boot-from-disk"] {
+            assert_eq!(store.open(path.as_bytes()).map(|_| ()), Err(Refusal::NotFound), "{path}");
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     artifacts,
-    inventory::{Architecture, Machine},
+    inventory::{Architecture, DiskRoute, Machine},
     journal::policy::Disposition,
 };
 
@@ -21,21 +21,6 @@ const ATTEMPTS: u32 = 20;
 
 /// How long a prompt waits for somebody in front of the machine, in milliseconds.
 const PROMPT_MS: u32 = 60_000;
-
-/// Which way a machine is sent to its own disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DiskRoute {
-    /// UEFI leaves iPXE with an error, so that the firmware tries its next boot entry; a BIOS starts the
-    /// first disk itself, and leaves where it cannot.
-    #[default]
-    Auto,
-    /// Leaves iPXE with an error, for firmware that goes on with its boot order then.
-    Exit,
-    /// Starts the first disk out of iPXE, for firmware that would try the network again.
-    Sanboot,
-    /// There is no script: 404, after which iPXE gives up by itself.
-    NotFound,
-}
 
 /// Where a machine's own script is.
 #[must_use]
@@ -59,8 +44,8 @@ fn base_url(machine: &Machine, http_port: u16) -> String {
 /// The script that this machine runs now: it loads the kernel and the initramfs of its version and starts
 /// them, or goes to the disk. `None` where the answer is to be 404.
 #[must_use]
-pub fn script(machine: &Machine, http_port: u16, disposition: Disposition, route: DiskRoute) -> Option<String> {
-    match (disposition, route) {
+pub fn script(machine: &Machine, http_port: u16, disposition: Disposition) -> Option<String> {
+    match (disposition, machine.disk_route) {
         (Disposition::Network, _) => Some(network_script(machine, http_port)),
         (Disposition::Disk, DiskRoute::NotFound) => None,
         (Disposition::Disk, route) => Some(disk_script(machine, route)),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nix::sys::signal::{SigSet, Signal};
 
 mod listeners;
 pub mod options;
@@ -43,6 +44,8 @@ enum Command {
 /// causes in one line.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Who started us may have blocked them for its own sake; a child inherits that.
+    let _ = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).thread_unblock();
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Validate(args) => validate::run(args),

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
 };
 
@@ -84,6 +85,9 @@ pub struct Args {
     /// Lease time in seconds [default: 3600]
     #[arg(long, env = "PXED_LEASE_SECONDS", value_name = "SECONDS")]
     lease_seconds: Option<u32>,
+    /// DHCP requests a second that one machine may send for ever, four times as many at once; 0 sets no limit [default: 8]
+    #[arg(long, env = "PXED_MACHINE_RATE", value_name = "PER_SECOND")]
+    machine_rate: Option<u32>,
     /// How log lines look [default: text]
     #[arg(long, env = "PXED_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -114,6 +118,8 @@ pub struct Options {
     pub admin: SocketAddr,
     /// The lease time in seconds.
     pub lease_seconds: u32,
+    /// DHCP requests a second that one machine may send; none for no limit.
+    pub machine_rate: Option<NonZeroU32>,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -143,6 +149,7 @@ impl Args {
             http_port,
             admin,
             lease_seconds,
+            machine_rate,
             log_format,
             config: _,
         } = self;
@@ -156,6 +163,7 @@ impl Args {
             http_port: http_port.or(file.http_port).unwrap_or(8000),
             admin: admin.or(file.admin).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8001))),
             lease_seconds: lease_seconds.or(file.lease_seconds).unwrap_or(3600),
+            machine_rate: NonZeroU32::new(machine_rate.or(file.machine_rate).unwrap_or(8)),
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
         };
         anyhow::ensure!(

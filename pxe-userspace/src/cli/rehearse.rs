@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     io::{IsTerminal as _, Write as _},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
@@ -11,7 +12,11 @@ use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use pxe_common::MacAddr;
 
-use crate::rehearse::{Firmware, Rehearsal, Seen, Summary, rehearse};
+use crate::{
+    inventory::{Architecture, Machine},
+    rehearse::{Firmware, Rehearsal, Seen, Summary, rehearse},
+    spec,
+};
 
 mod board;
 
@@ -26,12 +31,15 @@ pub struct Args {
     /// The network interface that the simulated machines are on
     #[arg(long)]
     interface: String,
-    /// What the machines are; with several, they take turns
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "uefi-x64")]
+    /// What the machines are; with several, they take turns [default: uefi-x64, or as --cluster says]
+    #[arg(long, value_enum, value_delimiter = ',')]
     firmware: Vec<Firmware>,
     /// The machines' hardware addresses
-    #[arg(long, value_delimiter = ',', conflicts_with = "machines")]
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["machines", "cluster"])]
     mac: Vec<MacAddr>,
+    /// The machines of a cluster spec: files or directories. By default they have UEFI PXE of their architecture
+    #[arg(long, num_args = 1.., conflicts_with = "machines")]
+    cluster: Vec<PathBuf>,
     /// How many machines, with consecutive hardware addresses
     #[arg(long, default_value_t = 1)]
     machines: u32,
@@ -115,6 +123,13 @@ fn print_json(out: &mut impl std::io::Write, kind: &str, value: &impl serde::Ser
 
 /// The machines that the arguments ask for.
 fn fleet(args: &Args) -> anyhow::Result<Vec<(MacAddr, Firmware)>> {
+    if !args.cluster.is_empty() {
+        let inventory = spec::load(&args.cluster)?.inventory;
+        ensure!(!inventory.machines().is_empty(), "the cluster spec names no machine that boots from the network");
+        let turns = |index: usize| args.firmware.get(index % args.firmware.len().max(1)).copied();
+        let machines = inventory.machines().iter().enumerate();
+        return Ok(machines.map(|(index, machine)| (machine.mac, turns(index).unwrap_or(usual(machine)))).collect());
+    }
     let macs = if args.mac.is_empty() {
         let first = u64::from_be_bytes(widen(args.first_mac));
         (0..u64::from(args.machines)).map(|offset| narrow(first + offset)).collect::<anyhow::Result<Vec<_>>>()?
@@ -127,7 +142,16 @@ fn fleet(args: &Args) -> anyhow::Result<Vec<(MacAddr, Firmware)>> {
         ensure!(!mac.is_group() && !mac.is_zero(), "{mac} is not the address of one machine");
         ensure!(seen.insert(mac), "{mac} is given twice");
     }
-    Ok(macs.into_iter().zip(args.firmware.iter().copied().cycle()).collect())
+    let firmware = if args.firmware.is_empty() { &[Firmware::UefiX64] } else { &args.firmware[..] };
+    Ok(macs.into_iter().zip(firmware.iter().copied().cycle()).collect())
+}
+
+/// What a machine of this architecture most likely is.
+fn usual(machine: &Machine) -> Firmware {
+    match machine.architecture {
+        Architecture::Amd64 => Firmware::UefiX64,
+        Architecture::Arm64 => Firmware::UefiArm64,
+    }
 }
 
 fn widen(MacAddr([a, b, c, d, e, f]): MacAddr) -> [u8; 8] {
@@ -163,6 +187,26 @@ mod tests {
             parse("x --interface e --machines 3 --firmware bios,http-arm64 --first-mac 02:00:00:00:00:ff").unwrap();
         let text: Vec<_> = machines.iter().map(|(mac, firmware)| format!("{mac} {firmware:?}")).collect();
         assert_eq!(text, ["02:00:00:00:00:ff Bios", "02:00:00:00:01:00 HttpArm64", "02:00:00:00:01:01 Bios"]);
+    }
+
+    #[test]
+    fn the_machines_of_a_cluster_have_the_firmware_of_their_architecture() {
+        let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+        let machine = |n: u8, architecture: &str| {
+            format!(
+                "      - address: 10.0.0.{n}\n        pxeClientSpec: {{macAddress: '02:00:00:00:00:0{n}', cpuArchitecture: {architecture}}}\n"
+            )
+        };
+        let head = "apiVersion: talos.alperen.cloud/v1alpha1\nkind: TalosCluster\nmetadata: {name: c}\nspec:\n  \
+            pxeServerSpec: {address: 10.0.0.100, interface: eth0}\n  controlPlane:\n    version: v1.13.0\n    mode: metal\n    \
+            metalSpec:\n      machines:\n";
+        std::fs::write(file.path(), [head, &machine(1, "amd64"), &machine(2, "arm64")].concat()).unwrap();
+        let path = file.path().display();
+        let machines =
+            |line: String| parse(&line).unwrap().into_iter().map(|(_, firmware)| firmware).collect::<Vec<_>>();
+        let given = machines(format!("x --interface e --cluster {path}"));
+        assert_eq!(given, [Firmware::UefiX64, Firmware::UefiArm64]);
+        assert_eq!(machines(format!("x --interface e --firmware bios --cluster {path}")), [Firmware::Bios; 2]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `pxed run`: everything put together.
 
 use std::{
+    num::NonZeroU32,
     process::ExitCode,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,6 +14,7 @@ use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::registry::Registry;
+use pxe_common::layout::{Settings, UnknownMachines};
 use tokio::{
     net::TcpListener,
     runtime::Handle,
@@ -29,7 +31,6 @@ use super::{
 use crate::{
     admin::{self, AdminContext},
     artifacts::{self, Severity, Store},
-    boot::script::DiskRoute,
     dataplane::{
         self, Datapath, Dataplane,
         counters::{DataplaneMetrics, ReplyCounters},
@@ -43,6 +44,9 @@ use crate::{
 
 /// Events that the journal may lag behind: a fleet of 10,000 makes about 30 each.
 const EVENT_CAPACITY: usize = 1 << 18;
+
+/// A machine may send at once what its rate allows in this time.
+const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
 /// Answers DHCP, TFTP and HTTP until it is told to stop by SIGINT or SIGTERM; SIGHUP reads the spec again.
 ///
@@ -83,13 +87,12 @@ async fn serve(options: Options) -> anyhow::Result<()> {
             metrics: Arc::clone(&http_metrics),
             check_source: options.mode == options::Mode::Server,
             http_port: options.http_port,
-            disk_route: DiskRoute::default(),
         },
         tftp::Context::new(store, Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics)),
     );
     let mut dataplane = Dataplane::new(dataplane::Context {
         datapath: datapath(&options),
-        drop_unknown: options.unknown == options::Unknown::Drop,
+        settings: settings(&options),
         mode: mode(options.mode),
         http_port: options.http_port,
         lease_seconds: options.lease_seconds,
@@ -207,6 +210,20 @@ fn datapath(options: &Options) -> Datapath {
         (options::Datapath::Auto, options::Mode::Proxy) | (options::Datapath::Socket, _) => Datapath::Socket,
         (options::Datapath::Xdp, _) => Datapath::Xdp,
         (options::Datapath::Generic, _) => Datapath::Generic,
+    }
+}
+
+fn settings(options: &Options) -> Settings {
+    let unknown = match options.unknown {
+        options::Unknown::Pass => UnknownMachines::Pass,
+        options::Unknown::Drop => UnknownMachines::Drop,
+    };
+    match options.machine_rate {
+        Some(per_second) => {
+            let burst = per_second.saturating_mul(BURST_SECONDS);
+            Settings::new(unknown, burst, per_second)
+        }
+        None => Settings::unlimited(unknown),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use pxe_common::MacAddr;
+use pxe_common::{MacAddr, layout::Settings};
 
 use crate::{
     dhcp::{Mode, Server},
@@ -50,8 +50,8 @@ pub enum Datapath {
 pub struct Context {
     /// How frames are to reach us.
     pub datapath: Datapath,
-    /// Drop DHCP of unknown machines at the interface instead of passing it on. Only XDP can.
-    pub drop_unknown: bool,
+    /// What the XDP program does with unknown machines, and the rate that it holds each machine to.
+    pub settings: Settings,
     /// Server or proxy.
     pub mode: Mode,
     /// The port of boot HTTP.

@@ -11,10 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use pxe_common::{
-    Counter, MacAddr,
-    layout::{QUEUES_CAPACITY, Settings},
-};
+use pxe_common::{Counter, MacAddr, layout::QUEUES_CAPACITY};
 
 use super::{
     Context, Datapath, DataplaneError,
@@ -137,7 +134,7 @@ impl Port {
             }
         };
         let mut program = XdpProgram::load(&self.interface, machines.len())?;
-        program.set_settings(Settings { drop_unknown: context.drop_unknown.into(), ..Settings::default() })?;
+        program.set_settings(context.settings)?;
         for &mac in machines {
             program.add_machine(mac)?;
         }

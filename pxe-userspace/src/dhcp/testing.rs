@@ -18,7 +18,7 @@ use super::{
     wire::{MAGIC_COOKIE, code, field},
 };
 use crate::{
-    inventory::{Architecture, BootPolicy, Machine, Role, Site, Source},
+    inventory::{Architecture, BootPolicy, DiskRoute, Machine, Role, Site, Source},
     journal::policy::Disposition,
 };
 
@@ -118,6 +118,7 @@ pub(super) fn machine() -> Machine {
         gateway: None,
         dns_servers: [Ipv4Addr::new(9, 9, 9, 9)].into(),
         policy: BootPolicy::Auto,
+        disk_route: DiskRoute::default(),
         site: Arc::new(Site { interface: "eth0".into(), address: SERVER }),
         source: Source { file: Path::new("test.yaml").into(), line: 1 },
     }

@@ -76,7 +76,8 @@ impl Delivery {
 
 /// Answers a request for `/assets/<path>`.
 ///
-/// HEAD makes no events: firmware asks so for the length before it loads. A part makes a `Done` only when it reaches
+/// HEAD makes no events: firmware asks so for the length before it loads. Nor does a file that is missing and that
+/// nobody expects to be there. A part makes a `Done` only when it reaches
 /// the end of the file, since only then can the client have all of it.
 pub(super) async fn answer(connection: &mut Connection, head: &Head, path: &[u8], stay: bool) -> Result<(), Broken> {
     let began = Instant::now();
@@ -90,10 +91,14 @@ pub(super) async fn answer(connection: &mut Connection, head: &Head, path: &[u8]
     let mac = if is_head { None } else { connection.machine().map(|machine| machine.mac) };
     let context = Arc::clone(&connection.context);
     let delivery = Delivery { context, mac, artifact: artifacts::kind_of(path), path: short_path(&head.path) };
-    delivery.requested();
 
     let artifact = match connection.context.store.open(path) {
         Ok(artifact) => artifact,
+        Err(Refusal::NotFound) if artifacts::is_optional(path) => {
+            let (status, reason) = explain(Refusal::NotFound);
+            metrics.answered(Route::Assets, status.as_u16());
+            return connection.write_text(Some(head), status, reason, stay).await;
+        }
         Err(refusal) => {
             let (status, reason) = explain(refusal);
             if refusal == Refusal::Outside {
@@ -101,10 +106,12 @@ pub(super) async fn answer(connection: &mut Connection, head: &Head, path: &[u8]
             }
             metrics.answered(Route::Assets, status.as_u16());
             tracing::debug!(peer = %connection.peer, path = %delivery.path, reason, "boot HTTP refused a file");
+            delivery.requested();
             delivery.failed(0, reason);
             return connection.write_text(Some(head), status, reason, stay).await;
         }
     };
+    delivery.requested();
     let OpenArtifact { file, length, modified, inode } = artifact;
     let validators = Validators::new(inode, length, modified);
     let selection = range::select(&head.headers, length, &validators);

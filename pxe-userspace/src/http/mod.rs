@@ -19,7 +19,6 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
     artifacts::Store,
-    boot::script::DiskRoute,
     inventory::SharedInventory,
     journal::{EventSink, policy::PolicyBook},
 };
@@ -67,8 +66,6 @@ pub struct Context {
     pub check_source: bool,
     /// The port in the URLs of scripts.
     pub http_port: u16,
-    /// How machines are sent to their own disk.
-    pub disk_route: DiskRoute,
 }
 
 /// A listening socket on an address, ready for [`serve`].

@@ -126,7 +126,7 @@ async fn own_script(
         return refused;
     }
     let disposition = context.disposition(&machine);
-    match script(&machine, context.http_port, disposition, context.disk_route) {
+    match script(&machine, context.http_port, disposition) {
         Some(text) => {
             let response = (Extension(Route::Script), text_type(), text).into_response();
             disposed(&context, peer, &machine, disposition);
@@ -157,7 +157,7 @@ async fn ipxe(
             return matchbox_text(script::wrong_architecture_script(&machine));
         }
         Disposition::Network => Some(matchbox::ipxe(&machine)),
-        Disposition::Disk => script(&machine, context.http_port, disposition, context.disk_route),
+        Disposition::Disk => script(&machine, context.http_port, disposition),
     };
     disposed(&context, peer, &machine, disposition);
     match text {

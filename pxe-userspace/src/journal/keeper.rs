@@ -27,6 +27,9 @@ use super::{
 };
 use crate::inventory::{Inventory, Machine, SharedInventory};
 
+/// How often events are looked for. A receiver that waited for them would have to be woken by the packet path, with a
+/// system call for nearly every event.
+const TAKE_EVERY: Duration = Duration::from_millis(5);
 /// How often a changed policy book is published: a copy for each event would be quadratic in a storm.
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 /// How often a changed state is written.
@@ -169,7 +172,7 @@ impl Journal {
     }
 
     /// Takes events in.
-    fn absorb(&self, events: impl Iterator<Item = BootEvent>, logger: &Logger) {
+    fn absorb(&self, events: impl Iterator<Item = BootEvent>, logger: &mut Logger) {
         let inventory = self.inventory.load();
         let followed = self.feed.receiver_count() > 0;
         let mut fleet = self.fleet();
@@ -190,6 +193,7 @@ impl Journal {
                 logger.log(event, suppressed);
             }
         }
+        logger.hand_over();
     }
 
     /// After a reload, forgets what machines did that are gone.
@@ -243,6 +247,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Moves what waits into an empty batch, up to its size. Returns whether more may come.
+fn take_batch(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEvent>) -> bool {
+    while batch.len() < BATCH {
+        match receiver.try_recv() {
+            Ok(event) => batch.push(event),
+            Err(mpsc::error::TryRecvError::Empty) => return true,
+            Err(mpsc::error::TryRecvError::Disconnected) => return false,
+        }
+    }
+    true
+}
+
 /// Takes in events until every sink is gone or `shutdown` is ready; then takes in what waits still, and
 /// saves.
 ///
@@ -254,8 +270,10 @@ pub async fn run(
     mut receiver: mpsc::Receiver<BootEvent>,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
-    let logger = Logger::start(Arc::clone(&journal.log_dropped))?;
+    let mut logger = Logger::start(Arc::clone(&journal.log_dropped))?;
     let mut batch = Vec::with_capacity(BATCH);
+    let mut take = tokio::time::interval(TAKE_EVERY);
+    take.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut publish = tokio::time::interval(PUBLISH_EVERY);
     publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut save_after = Instant::now();
@@ -264,11 +282,19 @@ pub async fn run(
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
-            taken = receiver.recv_many(&mut batch, BATCH) => {
-                if taken == 0 {
+            _ = take.tick() => {
+                let open = loop {
+                    let open = take_batch(&mut receiver, &mut batch);
+                    if batch.is_empty() {
+                        break open;
+                    }
+                    journal.absorb(batch.drain(..), &mut logger);
+                    // Readers and the rest of this loop get their turn in a storm.
+                    tokio::task::yield_now().await;
+                };
+                if !open {
                     break;
                 }
-                journal.absorb(batch.drain(..), &logger);
                 changed = journal.fleet().is_changed();
             }
             _ = publish.tick(), if changed => {
@@ -288,7 +314,7 @@ pub async fn run(
     }
     receiver.close();
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
-        journal.absorb(batch.drain(..), &logger);
+        journal.absorb(batch.drain(..), &mut logger);
     }
     journal.publish_from(&mut journal.fleet());
     let finish = move || {

@@ -6,7 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
 };
@@ -17,8 +17,8 @@ use super::{
     stage::Stage,
 };
 
-/// Lines that wait to be written: a storm's burst.
-const CAPACITY: usize = 16_384;
+/// Batches of lines that wait to be written: a storm's burst.
+const CAPACITY: usize = 32;
 
 #[derive(Debug)]
 struct Line {
@@ -29,7 +29,9 @@ struct Line {
 /// The log's thread.
 #[derive(Debug)]
 pub(super) struct Logger {
-    sender: SyncSender<Line>,
+    sender: SyncSender<Vec<Line>>,
+    /// What is handed over next.
+    batch: Vec<Line>,
     thread: JoinHandle<()>,
     /// Lines that were dropped because the log lagged.
     dropped: Arc<AtomicU64>,
@@ -44,13 +46,30 @@ impl Logger {
         let thread = std::thread::Builder::new()
             .name("pxed-log".to_owned())
             .spawn(move || tracing::dispatcher::with_default(&dispatch, || write(&receiver)))?;
-        Ok(Self { sender, thread, dropped })
+        Ok(Self { sender, batch: Vec::new(), thread, dropped })
     }
 
-    /// Hands a line over. Never blocks.
-    pub(super) fn log(&self, event: FleetEvent, suppressed: u32) {
-        if self.sender.try_send(Line { event, suppressed }).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Keeps a line for [`Self::hand_over`], unless nobody wants it.
+    pub(super) fn log(&mut self, event: FleetEvent, suppressed: u32) {
+        let wanted = match level(&event.event.kind, event.stage) {
+            tracing::Level::WARN => tracing::enabled!(tracing::Level::WARN),
+            tracing::Level::DEBUG => tracing::enabled!(tracing::Level::DEBUG),
+            _ => tracing::enabled!(tracing::Level::INFO),
+        };
+        if wanted || suppressed > 0 {
+            self.batch.push(Line { event, suppressed });
+        }
+    }
+
+    /// Hands over what was logged since the last time: the thread wakes up once for all of it. Never blocks.
+    pub(super) fn hand_over(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
+            self.sender.try_send(std::mem::take(&mut self.batch))
+        {
+            self.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
         }
     }
 
@@ -63,8 +82,8 @@ impl Logger {
     }
 }
 
-fn write(receiver: &Receiver<Line>) {
-    for Line { event: FleetEvent { machine, stage, event }, suppressed } in receiver {
+fn write(receiver: &Receiver<Vec<Line>>) {
+    for Line { event: FleetEvent { machine, stage, event }, suppressed } in receiver.iter().flatten() {
         if suppressed > 0 {
             let mac = machine.mac;
             tracing::warn!(%mac, suppressed, "events of this machine were not logged: it repeats itself too fast");

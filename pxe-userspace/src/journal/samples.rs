@@ -11,7 +11,7 @@ use pxe_common::MacAddr;
 
 use super::event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport};
 use crate::boot::loader::LoaderFile;
-use crate::inventory::{Architecture, BootPolicy, Inventory, Machine, Role, SharedInventory, Site, Source};
+use crate::inventory::{Architecture, BootPolicy, DiskRoute, Inventory, Machine, Role, SharedInventory, Site, Source};
 
 pub(crate) use ArtifactKind::{Initramfs, Kernel, Loader, Script};
 pub(crate) use ClientKind::{HttpBoot, Ipxe, Plain, Pxe};
@@ -43,6 +43,7 @@ pub(crate) fn machine(number: u32) -> Machine {
         gateway: None,
         dns_servers: Arc::from([]),
         policy: BootPolicy::Auto,
+        disk_route: DiskRoute::default(),
         site: Arc::new(Site { interface: Arc::from("eth1"), address: Ipv4Addr::new(10, 255, 0, 1) }),
         source: Source { file: Arc::from(Path::new("lab.yaml")), line: 12 },
     }

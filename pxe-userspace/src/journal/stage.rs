@@ -20,6 +20,7 @@ use std::{fmt, str::FromStr};
 use serde::{Serialize, Serializer};
 
 use super::event::{ArtifactKind, ClientKind, EventKind};
+use crate::artifacts::is_optional;
 
 /// How far a machine has come. The order is that of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -190,12 +191,7 @@ impl EventKind {
     #[must_use]
     pub fn is_harmless(&self) -> bool {
         let Self::Failed { artifact, path, .. } = self else { return false };
-        let name = path.rsplit('/').next().unwrap_or(path);
-        // iPXE looks for autoexec.ipxe beside its own binary; shim probes for revocations and certificates.
-        *artifact == ArtifactKind::Other
-            || name == "autoexec.ipxe"
-            || name.starts_with("revocations_")
-            || name.starts_with("shim_certificate_")
+        *artifact == ArtifactKind::Other || is_optional(path.as_bytes())
     }
 
     /// Whether something went wrong that a person may have to mend.

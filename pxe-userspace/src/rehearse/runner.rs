@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::Context as _;
 use pxe_common::MacAddr;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Semaphore, mpsc},
+};
 
 use super::{
     dhcp,
@@ -130,7 +133,8 @@ impl<'a> Runner<'a> {
             self.with(index, watch, Machine::power_on);
         }
         let mut frames = Vec::new();
-        let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut terminated = signal(SignalKind::terminate())?;
+        let mut interrupted = signal(SignalKind::interrupt())?;
         while self.running > 0 {
             let now = self.began.elapsed();
             if now >= self.rehearsal.limit {
@@ -152,8 +156,12 @@ impl<'a> Runner<'a> {
                     self.with(download.index, watch, |machine, now| machine.on_http(now, download.result));
                 }
                 () = tokio::time::sleep_until((self.began + next).into()) => {}
-                _ = &mut interrupted => {
+                _ = interrupted.recv() => {
                     self.give_up("interrupted", watch);
+                    break;
+                }
+                _ = terminated.recv() => {
+                    self.give_up("terminated", watch);
                     break;
                 }
             }

@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use pxe_common::MacAddr;
 
 use super::finding::{Notes, Position};
-use crate::inventory::{Architecture, BootPolicy, Role};
+use crate::inventory::{Architecture, BootPolicy, DiskRoute, Role};
 
 /// A value and where it stands.
 #[derive(Clone, Copy, Debug)]
@@ -45,16 +45,38 @@ pub(crate) struct Object {
     pub(crate) name: Arc<str>,
     /// What precedes `spec` in a field path: nothing, or `items[3].` in a List.
     pub(crate) prefix: Arc<str>,
-    pub(crate) policies: Policies,
+    pub(crate) annotations: Annotations,
 }
 
-/// The boot policies that annotations set.
+/// What annotations set.
 #[derive(Debug, Default)]
-pub(crate) struct Policies {
+pub(crate) struct Annotations {
     /// `pxed.dev/boot-policy`.
-    pub(crate) all: Option<BootPolicy>,
+    pub(crate) policy: Annotated<BootPolicy>,
+    /// `pxed.dev/disk-route`.
+    pub(crate) disk_route: Annotated<DiskRoute>,
+}
+
+/// What one annotation says, of all machines of the resource and of single ones.
+#[derive(Debug)]
+pub(crate) struct Annotated<T> {
+    /// `pxed.dev/boot-policy`.
+    pub(crate) all: Option<T>,
     /// `pxed.dev/boot-policy.52-54-00-12-34-56`.
-    pub(crate) by_mac: Vec<Located<(MacAddr, BootPolicy)>>,
+    pub(crate) by_mac: Vec<Located<(MacAddr, T)>>,
+}
+
+impl<T> Default for Annotated<T> {
+    fn default() -> Self {
+        Self { all: None, by_mac: Vec::new() }
+    }
+}
+
+impl<T: Copy> Annotated<T> {
+    /// What it says of this machine alone.
+    pub(crate) fn one(&self, mac: MacAddr) -> Option<T> {
+        self.by_mac.iter().find(|one| one.value.0 == mac).map(|one| one.value.1)
+    }
 }
 
 /// `TalosCluster`.

@@ -14,6 +14,10 @@
 //! machine of a `machines[]` list is meant by its MAC address, on the role or the cluster:
 //! `pxed.dev/boot-policy.52-54-00-12-34-56: hold`.
 //!
+//! The annotation `pxed.dev/disk-route: auto | exit | sanboot | not-found`, in the same places: which way a machine that
+//! does not boot from the network is sent to its disk, for firmware that needs one or the other
+//! ([`DiskRoute`](crate::inventory::DiskRoute)).
+//!
 //! # Host names
 //!
 //! `machineSpec.meta` is one for all machines of a role. Its host name is handed out by DHCP only where exactly one

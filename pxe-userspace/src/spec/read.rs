@@ -4,11 +4,11 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use super::{
     documents::{
-        Cluster, Content, Foreign, Located, MachineResource, Object, Policies, Resource, RoleResource, RoleSource,
-        Server,
+        Annotated, Annotations, Cluster, Content, Foreign, Located, MachineResource, Object, Resource, RoleResource,
+        RoleSource, Server,
     },
     field::Field,
-    finding::Notes,
+    finding::{Notes, Position},
     read_role::{self, Interner},
     tree::{self, Kind, Node, push_key},
     values,
@@ -22,6 +22,7 @@ const OTHER_KINDS: [&str; 4] =
     ["TalosClusterAddon", "TalosClusterAddonRelease", "TalosEtcdBackup", "TalosEtcdBackupSchedule"];
 /// On a resource, for all of its machines; or with `.` and the MAC address, separated by hyphens, for one of them.
 const POLICY_ANNOTATION: &str = "pxed.dev/boot-policy";
+const DISK_ROUTE_ANNOTATION: &str = "pxed.dev/disk-route";
 
 /// Reads one document.
 pub(crate) fn read(text: &str) -> Content {
@@ -163,34 +164,46 @@ impl Reader {
         if !prefix.is_empty() {
             prefix.push('.');
         }
-        let policies = self.policies(&metadata);
-        Some(Object { at: root.at, namespace, name, prefix: self.interner.intern(&prefix), policies })
+        let annotations = self.annotations(&metadata);
+        Some(Object { at: root.at, namespace, name, prefix: self.interner.intern(&prefix), annotations })
     }
 
-    fn policies(&mut self, metadata: &Field<'_>) -> Policies {
-        let mut policies = Policies::default();
-        let Some(annotations) = metadata.child("annotations") else { return policies };
-        for entry in annotations.entries(&mut self.notes).unwrap_or_default() {
-            let Some(rest) = entry.key.strip_prefix(POLICY_ANNOTATION) else { continue };
-            let Some(annotation) = annotations.child(&entry.key) else { continue };
-            let Some(text) = annotation.text(&mut self.notes) else { continue };
-            let policy = match values::boot_policy(text) {
-                Ok(policy) => policy,
-                Err(message) => {
-                    annotation.error(&mut self.notes, message);
-                    continue;
-                }
-            };
-            match rest.strip_prefix('.') {
-                None if rest.is_empty() => policies.all = Some(policy),
-                None => {}
-                Some(mac) => match values::mac(mac) {
-                    Ok(mac) => policies.by_mac.push(Located { value: (mac, policy), at: entry.key_at }),
-                    Err(message) => annotation.error(&mut self.notes, message),
-                },
+    fn annotations(&mut self, metadata: &Field<'_>) -> Annotations {
+        let mut annotations = Annotations::default();
+        let Some(field) = metadata.child("annotations") else { return annotations };
+        for entry in field.entries(&mut self.notes).unwrap_or_default() {
+            let Some(annotation) = field.child(&entry.key) else { continue };
+            if let Some(rest) = entry.key.strip_prefix(POLICY_ANNOTATION) {
+                let into = &mut annotations.policy;
+                self.annotation(&annotation, rest, entry.key_at, values::boot_policy, into);
+            } else if let Some(rest) = entry.key.strip_prefix(DISK_ROUTE_ANNOTATION) {
+                let into = &mut annotations.disk_route;
+                self.annotation(&annotation, rest, entry.key_at, values::disk_route, into);
             }
         }
-        policies
+        annotations
+    }
+
+    /// Reads one annotation of ours; `rest` is what follows its name: nothing, or a dot and a MAC address.
+    fn annotation<T>(
+        &mut self,
+        annotation: &Field<'_>,
+        rest: &str,
+        at: Position,
+        parse: fn(&str) -> Result<T, String>,
+        into: &mut Annotated<T>,
+    ) {
+        let mac = match rest.strip_prefix('.') {
+            None if rest.is_empty() => None,
+            None => return,
+            Some(mac) => Some(mac),
+        };
+        let Some(text) = annotation.text(&mut self.notes) else { return };
+        match (parse(text), mac.map(values::mac)) {
+            (Ok(value), None) => into.all = Some(value),
+            (Ok(value), Some(Ok(mac))) => into.by_mac.push(Located { value: (mac, value), at }),
+            (Err(message), _) | (_, Some(Err(message))) => annotation.error(&mut self.notes, message),
+        }
     }
 
     fn cluster(&mut self, root: &Field<'_>) {

@@ -11,12 +11,12 @@ use pxe_common::MacAddr;
 use super::{
     check,
     documents::{
-        AddressSource, Cluster, Content, Declared, Foreign, MachineRef, MachineResource, MachineSpec, Object, Policies,
-        Resource, RoleResource, RoleSource, RoleSpec, Server,
+        AddressSource, Annotated, Annotations, Cluster, Content, Declared, Foreign, MachineRef, MachineResource,
+        MachineSpec, Object, Resource, RoleResource, RoleSource, RoleSpec, Server,
     },
     finding::{Finding, Note, Position},
 };
-use crate::inventory::{AddressHashBuilder, BootPolicy, Machine, Role, Site, Source};
+use crate::inventory::{AddressHashBuilder, Machine, Role, Site, Source};
 
 /// A document and where it stands.
 #[derive(Clone, Debug)]
@@ -114,7 +114,7 @@ pub(crate) fn resolve(documents: &[Placed]) -> Resolved {
     resolver.clusters();
     resolver.talos_machines();
     resolver.unused_roles();
-    resolver.unused_policies();
+    resolver.unused_annotations();
     let Resolver { candidates, mut resolved, servers, .. } = resolver;
     check::machines(candidates, &servers, &mut resolved);
     resolved.errors.sort();
@@ -152,7 +152,7 @@ struct Owner<'d> {
     role: Role,
     spec: &'d RoleSpec,
     /// The role's own, where it is a resource of its own.
-    policies: Option<&'d Policies>,
+    annotations: Option<&'d Annotations>,
 }
 
 impl<'d> Resolver<'d> {
@@ -235,7 +235,7 @@ impl<'d> Resolver<'d> {
         for (document, cluster) in self.clusters.clone() {
             let mut machines = 0;
             for role in [Role::ControlPlane, Role::Worker] {
-                let (place, object, list, spec, policies) = match cluster.role(role) {
+                let (place, object, list, spec, annotations) = match cluster.role(role) {
                     RoleSource::Absent => continue,
                     RoleSource::Inline(spec) => (document, &cluster.object, inline_list(role), spec, None),
                     RoleSource::Reference(name) => {
@@ -244,13 +244,13 @@ impl<'d> Resolver<'d> {
                         };
                         let object = &used.object;
                         let place = self.roles.get(&(role, key(object))).map_or(document, |used| used.document);
-                        (place, object, "spec.metalSpec.machines", &used.spec, Some(&used.object.policies))
+                        (place, object, "spec.metalSpec.machines", &used.spec, Some(&used.object.annotations))
                     }
                 };
                 machines += spec.machines.len();
                 let Some(server) = &cluster.server else { continue };
                 let site = self.site(server);
-                let owner = Owner { cluster, label: label(&cluster.object), site, role, spec, policies };
+                let owner = Owner { cluster, label: label(&cluster.object), site, role, spec, annotations };
                 self.candidates.reserve(spec.machines.len());
                 for declared in &spec.machines {
                     let origin = Origin {
@@ -351,10 +351,7 @@ impl<'d> Resolver<'d> {
                 }
             },
         };
-        let policy = copy.and_then(|copy| copy.object.policies.all);
-        let policy = policy.or_else(|| owner.policies.and_then(|policies| one(policies, mac)));
-        let policy = policy.or_else(|| one(&owner.cluster.object.policies, mac));
-        Some(machine(owner, &origin, mac, address, policy))
+        Some(machine(owner, &origin, mac, address, copy.map(|copy| &copy.object.annotations)))
     }
 
     /// The address behind a `machineRef`: in the object itself if it is in the set, else in the `TalosMachine` that
@@ -387,7 +384,7 @@ impl<'d> Resolver<'d> {
         for (document, resource) in std::mem::take(&mut self.machines) {
             let MachineResource { object, role, owner, declared, machine_spec } = resource;
             let (namespace, name) = &owner.value;
-            let Some((cluster, spec, policies)) = self.cluster_of(*role, namespace, name) else {
+            let Some((cluster, spec, annotations)) = self.cluster_of(*role, namespace, name) else {
                 if !self.roles.contains_key(&(*role, (&**namespace, &**name))) {
                     let reference = match role {
                         Role::ControlPlane => "controlPlaneRef",
@@ -409,11 +406,9 @@ impl<'d> Resolver<'d> {
                 continue;
             };
             let origin = Origin { document, object, list: None, declared, machine_spec };
-            let owner =
-                Owner { cluster, label: label(&cluster.object), site: self.site(server), role: *role, spec, policies };
-            let policy = object.policies.all.or_else(|| policies.and_then(|policies| one(policies, mac.value)));
-            let policy = policy.or_else(|| one(&cluster.object.policies, mac.value));
-            let machine = machine(&owner, &origin, mac.value, address, policy);
+            let (label, site) = (label(&cluster.object), self.site(server));
+            let owner = Owner { cluster, label, site, role: *role, spec, annotations };
+            let machine = machine(&owner, &origin, mac.value, address, Some(&object.annotations));
             let listed = self.listed.get(&mac.value).and_then(|&index| self.candidates.get(index));
             if let Some(listed) = listed.filter(|listed| is_copy(&listed.machine, &machine)) {
                 let differs = [
@@ -440,9 +435,9 @@ impl<'d> Resolver<'d> {
         role: Role,
         namespace: &str,
         name: &str,
-    ) -> Option<(&'d Cluster, &'d RoleSpec, Option<&'d Policies>)> {
+    ) -> Option<(&'d Cluster, &'d RoleSpec, Option<&'d Annotations>)> {
         if let Some(UsedRole { resource, cluster: Some(cluster), .. }) = self.roles.get(&(role, (namespace, name))) {
-            return Some((cluster, &resource.spec, Some(&resource.object.policies)));
+            return Some((cluster, &resource.spec, Some(&resource.object.annotations)));
         }
         let named = |(_, cluster): &&(&Placed, &'d Cluster)| key(&cluster.object) == (namespace, name);
         match self.clusters.iter().find(named).map(|(_, cluster)| (cluster, cluster.role(role)))? {
@@ -474,32 +469,36 @@ impl<'d> Resolver<'d> {
         self.resolved.warnings.extend(warnings);
     }
 
-    /// A policy for one machine that names none.
-    fn unused_policies(&mut self) {
+    /// An annotation for one machine that names none.
+    fn unused_annotations(&mut self) {
         let of_clusters = self.clusters.iter().map(|(document, cluster)| (*document, &cluster.object));
         let of_roles = self.roles.values().map(|used| (used.document, &used.resource.object));
-        let with_policies: Vec<_> =
-            of_clusters.chain(of_roles).filter(|(_, object)| !object.policies.by_mac.is_empty()).collect();
-        if with_policies.is_empty() {
+        let named = of_clusters.chain(of_roles).flat_map(|(document, object)| {
+            let Annotations { policy, disk_route } = &object.annotations;
+            let policies = policy.by_mac.iter().map(|one| (one.value.0, one.at));
+            let disk_routes = disk_route.by_mac.iter().map(|one| (one.value.0, one.at));
+            policies.chain(disk_routes).map(move |(mac, at)| (document, object, mac, at))
+        });
+        let named: Vec<_> = named.collect();
+        if named.is_empty() {
             return;
         }
         let known: std::collections::HashSet<_> =
             self.candidates.iter().map(|candidate| candidate.machine.mac).collect();
-        for (document, object) in with_policies {
-            for policy in object.policies.by_mac.iter().filter(|policy| !known.contains(&policy.value.0)) {
-                let message = format!("no machine that is served has the address {}", policy.value.0);
-                self.warn(document, policy.at, format!("{}metadata.annotations", object.prefix), message);
-            }
+        for (document, object, mac, at) in named.into_iter().filter(|(_, _, mac, _)| !known.contains(mac)) {
+            let message = format!("no machine that is served has the address {mac}");
+            self.warn(document, at, format!("{}metadata.annotations", object.prefix), message);
         }
     }
 }
 
+/// `own` is what the machine's own resource is annotated with.
 fn machine(
     owner: &Owner<'_>,
     origin: &Origin<'_>,
     mac: MacAddr,
     address: Ipv4Addr,
-    policy: Option<BootPolicy>,
+    own: Option<&Annotations>,
 ) -> Machine {
     let Origin { document, declared, machine_spec, .. } = origin;
     let version = declared.version.as_ref().or(owner.spec.version.as_ref());
@@ -507,8 +506,7 @@ fn machine(
         Some(image) => &image.schematic,
         None => &machine_spec.schematic,
     };
-    let policy = policy.or_else(|| owner.policies.and_then(|policies| policies.all));
-    let policy = policy.or(owner.cluster.object.policies.all);
+    let (of_role, of_cluster) = (owner.annotations, &owner.cluster.object.annotations);
     let line = document.lines_before.saturating_add(declared.at.line);
     Machine {
         mac,
@@ -524,19 +522,37 @@ fn machine(
         prefix_length: machine_spec.prefix_length,
         gateway: machine_spec.gateway.map(|gateway| gateway.value),
         dns_servers: Arc::clone(&machine_spec.dns_servers),
-        policy: policy.unwrap_or_default(),
+        policy: nearest(mac, own.map(|own| &own.policy), of_role.map(|role| &role.policy), &of_cluster.policy),
+        disk_route: nearest(
+            mac,
+            own.map(|own| &own.disk_route),
+            of_role.map(|role| &role.disk_route),
+            &of_cluster.disk_route,
+        ),
         site: Arc::clone(&owner.site),
         source: Source { file: Arc::clone(&document.file), line },
     }
 }
 
+/// What counts for a machine: its own resource's annotation, then one that names it by its MAC address, then the role's,
+/// then the cluster's.
+fn nearest<T: Copy + Default>(
+    mac: MacAddr,
+    own: Option<&Annotated<T>>,
+    of_role: Option<&Annotated<T>>,
+    of_cluster: &Annotated<T>,
+) -> T {
+    own.and_then(|own| own.all)
+        .or_else(|| of_role.and_then(|role| role.one(mac)))
+        .or_else(|| of_cluster.one(mac))
+        .or_else(|| of_role.and_then(|role| role.all))
+        .or(of_cluster.all)
+        .unwrap_or_default()
+}
+
 fn is_copy(listed: &Machine, machine: &Machine) -> bool {
     let identity = |machine: &Machine| (machine.address, Arc::clone(&machine.cluster), machine.role);
     identity(listed) == identity(machine)
-}
-
-fn one(policies: &Policies, mac: MacAddr) -> Option<BootPolicy> {
-    policies.by_mac.iter().find(|policy| policy.value.0 == mac).map(|policy| policy.value.1)
 }
 
 fn key(object: &Object) -> Key<'_> {

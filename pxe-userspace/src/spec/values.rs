@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use pxe_common::MacAddr;
 
-use crate::inventory::{Architecture, BootPolicy};
+use crate::inventory::{Architecture, BootPolicy, DiskRoute};
 
 /// The kernel's command line has 2048 bytes on x86 and ARM64, the last a NUL (`COMMAND_LINE_SIZE`). Talos' own
 /// arguments take up to some 250 of them.
@@ -117,6 +117,16 @@ pub(crate) fn boot_policy(text: &str) -> Result<BootPolicy, String> {
         "once" => Ok(BootPolicy::Once),
         "hold" => Ok(BootPolicy::Hold),
         _ => Err(format!("{text:?} is no boot policy: write auto, always, once or hold")),
+    }
+}
+
+pub(crate) fn disk_route(text: &str) -> Result<DiskRoute, String> {
+    match text {
+        "auto" => Ok(DiskRoute::Auto),
+        "exit" => Ok(DiskRoute::Exit),
+        "sanboot" => Ok(DiskRoute::Sanboot),
+        "not-found" => Ok(DiskRoute::NotFound),
+        _ => Err(format!("{text:?} is no way to the disk: write auto, exit, sanboot or not-found")),
     }
 }
 

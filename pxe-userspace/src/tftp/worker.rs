@@ -266,9 +266,9 @@ impl Worker {
             Some(Err(refusal)) => refusal.into(),
         };
         let Refused { reason, code, text } = refusal;
-        self.context.refusals.log(client, machine, &path, text);
-        // Nobody expects these to be there: no reason to worry about the machine.
+        // Nobody expects these to be there: no reason to worry about the machine, nor a line that holds back another.
         if !(reason == RefusedReason::not_found && is_optional(request.path)) {
+            self.context.refusals.log(client, machine, &path, text);
             let requested =
                 EventKind::Requested { artifact: kind, transport: Transport::Tftp, path: Arc::clone(&path) };
             self.event(machine, requested);

@@ -17,7 +17,7 @@ use pxe_userspace::{
         decode::Options,
         wire::{MessageType, code, field},
     },
-    inventory::{Architecture, BootPolicy, Machine, Role, Site, Source},
+    inventory::{Architecture, BootPolicy, DiskRoute, Machine, Role, Site, Source},
 };
 
 /// The directory of the captures and their goldens.
@@ -97,6 +97,7 @@ pub fn machine(architecture: Architecture) -> Machine {
         gateway: None,
         dns_servers: [Ipv4Addr::new(10, 99, 0, 53), Ipv4Addr::new(9, 9, 9, 9)].into(),
         policy: BootPolicy::Auto,
+        disk_route: DiskRoute::default(),
         site: Arc::new(Site { interface: "br0".into(), address: Ipv4Addr::new(10, 99, 0, 1) }),
         source: Source { file: Path::new("lab.yaml").into(), line: 1 },
     }

@@ -3,7 +3,7 @@ use std::{net::Ipv4Addr, path::Path, sync::Arc};
 use pxe_common::MacAddr;
 
 use super::*;
-use crate::inventory::{BootPolicy, Role, Site, Source};
+use crate::inventory::{BootPolicy, DiskRoute, Role, Site, Source};
 
 fn machine(architecture: Architecture, version: &str) -> Machine {
     Machine {
@@ -20,6 +20,7 @@ fn machine(architecture: Architecture, version: &str) -> Machine {
         gateway: None,
         dns_servers: Arc::new([]),
         policy: BootPolicy::Auto,
+        disk_route: DiskRoute::default(),
         site: Arc::new(Site { interface: "eth0".into(), address: Ipv4Addr::new(10, 5, 0, 2) }),
         source: Source { file: Arc::from(Path::new("clusters/lab.yaml")), line: 12 },
     }
@@ -43,7 +44,7 @@ fn scripts_for_every_release_that_changed_the_arguments() {
         ["v1.7.7", "v1.8.0", "v1.9.5", "v1.10.0", "v1.11.0", "v1.12.0", "v1.13.0-beta.0", "v1.13.0", "v1.14.0"]
     {
         for architecture in [Architecture::Amd64, Architecture::Arm64] {
-            let script = script(&machine(architecture, version), 8000, Disposition::Network, DiskRoute::Auto);
+            let script = script(&machine(architecture, version), 8000, Disposition::Network);
             golden(&format!("{version}-{architecture}.ipxe"), &script.unwrap());
         }
     }
@@ -51,14 +52,14 @@ fn scripts_for_every_release_that_changed_the_arguments() {
 
 #[test]
 fn ways_to_the_disk() {
-    let machine = machine(Architecture::Amd64, "v1.13.0");
+    let machine = |disk_route| Machine { disk_route, ..machine(Architecture::Amd64, "v1.13.0") };
     for (name, route) in
         [("disk.ipxe", DiskRoute::Auto), ("disk-exit.ipxe", DiskRoute::Exit), ("disk-sanboot.ipxe", DiskRoute::Sanboot)]
     {
-        golden(name, &script(&machine, 8000, Disposition::Disk, route).unwrap());
+        golden(name, &script(&machine(route), 8000, Disposition::Disk).unwrap());
     }
-    assert_eq!(script(&machine, 8000, Disposition::Disk, DiskRoute::NotFound), None);
-    assert!(script(&machine, 8000, Disposition::Network, DiskRoute::NotFound).is_some());
+    assert_eq!(script(&machine(DiskRoute::NotFound), 8000, Disposition::Disk), None);
+    assert!(script(&machine(DiskRoute::NotFound), 8000, Disposition::Network).is_some());
 }
 
 /// Arguments, host names and file names that would be commands if they were not spelled with care.
@@ -71,13 +72,13 @@ fn nothing_of_the_spec_becomes_a_command() {
         source: Source { file: Arc::from(Path::new("a b\n;${x}.yaml")), line: 1 },
         ..machine(Architecture::Amd64, "v1.13.0")
     };
-    golden("hostile.ipxe", &script(&machine, 8000, Disposition::Network, DiskRoute::Auto).unwrap());
+    golden("hostile.ipxe", &script(&machine, 8000, Disposition::Network).unwrap());
 }
 
 /// Every `goto` has its label, and every label is reached once.
 #[test]
 fn labels_and_jumps_agree() {
-    let script = script(&machine(Architecture::Amd64, "v1.13.0"), 8000, Disposition::Network, DiskRoute::Auto).unwrap();
+    let script = script(&machine(Architecture::Amd64, "v1.13.0"), 8000, Disposition::Network).unwrap();
     for word in script.split_whitespace().zip(script.split_whitespace().skip(1)) {
         if let ("goto", label) | ("step", label) = word {
             if label == "${step}" {

@@ -41,8 +41,9 @@ impl Board {
 
 /// The terminal's width, less one so that nothing wraps.
 fn width() -> usize {
-    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(80, |size| usize::from(size.ws_col));
-    columns.max(40) - 1
+    let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
+    // A terminal that does not know its size says 0.
+    if columns == 0 { 79 } else { columns.max(40) - 1 }
 }
 
 /// A machine that is done, in one line.

@@ -160,6 +160,12 @@ fn a_bad_role_or_server_is_named_with_its_place() {
             "3:59: metadata.annotations.pxed.dev/boot-policy: \"never\" is no boot policy",
         ),
         (
+            "{name: lab}",
+            "{name: lab, annotations: {pxed.dev/disk-route: reboot}}",
+            "3:58: metadata.annotations.pxed.dev/disk-route: \"reboot\" is no way to the disk: write auto, exit, sanboot or \
+             not-found",
+        ),
+        (
             "  controlPlane:",
             "  controlPlaneRef: {name: a}\n  controlPlane:",
             "6:3: spec.controlPlaneRef: stands beside controlPlane: keep one",
@@ -324,6 +330,11 @@ fn what_looks_like_a_slip_is_a_warning() {
         ("mode: metal", "mode: container", "10:7: spec.controlPlane.metalSpec.machines: are not booted"),
         ("    version: v1.13.0\n", "", "6:3: spec.controlPlane.version: is missing: v1.13.0 is taken"),
         ("v1alpha1", "v1beta1", "1:13: apiVersion: talos.alperen.cloud/v1beta1 is read as if"),
+        (
+            "{name: lab}",
+            "{name: lab, annotations: {pxed.dev/disk-route.52-54-00-00-00-13: exit}}",
+            "3:37: metadata.annotations: no machine that is served has the address 52:54:00:00:00:13",
+        ),
         (
             "{name: lab}",
             "{name: lab, annotations: {pxed.dev/boot-policy.52-54-00-00-00-12: hold}}",

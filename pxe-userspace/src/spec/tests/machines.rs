@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use super::{Files, cluster};
-use crate::inventory::{Architecture, BootPolicy, Machine, Role};
+use crate::inventory::{Architecture, BootPolicy, DiskRoute, Machine, Role};
 
 /// The machines of one file, in the order of the spec, and the warnings.
 fn load(text: &str) -> (Vec<Arc<Machine>>, Vec<String>) {
@@ -237,6 +237,23 @@ fn the_nearest_boot_policy_counts() {
         (of_machine, held.as_str(), BootPolicy::Hold),
     ] {
         assert_eq!(machines(&by_reference(role, copy))[0].policy, expected);
+    }
+}
+
+#[test]
+fn the_nearest_way_to_the_disk_counts() {
+    let cluster_wide = |text: &str| text.replace("boot-policy: always", "disk-route: exit");
+    let of_role = ", annotations: {pxed.dev/disk-route: sanboot}";
+    let of_machine = ", annotations: {pxed.dev/disk-route: sanboot, pxed.dev/disk-route.52-54-00-00-00-11: not-found}";
+    let own = talos_machine(11, "v1.13.0", "pxed.dev/disk-route: auto");
+    assert_eq!(machines(&by_reference("", ""))[0].disk_route, DiskRoute::Auto);
+    for (role, copy, expected) in [
+        ("", "", DiskRoute::Exit),
+        (of_role, "", DiskRoute::Sanboot),
+        (of_machine, "", DiskRoute::NotFound),
+        (of_machine, own.as_str(), DiskRoute::Auto),
+    ] {
+        assert_eq!(machines(&cluster_wide(&by_reference(role, copy)))[0].disk_route, expected);
     }
 }
 
