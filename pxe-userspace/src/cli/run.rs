@@ -1,6 +1,7 @@
 //! `pxed run`: everything put together.
 
 use std::{
+    collections::BTreeSet,
     process::ExitCode,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -10,7 +11,6 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -23,7 +23,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 pub use super::options::Args;
 use super::{
-    listeners::Listeners,
+    listeners::{Listeners, Scope},
     options::{self, LogFormat, Options},
 };
 use crate::{
@@ -37,7 +37,11 @@ use crate::{
     http,
     inventory::{Inventory, SharedInventory},
     journal::{self, EventSink, Journal, SharedPolicies},
-    spec, tftp,
+    spec::{
+        self,
+        matchbox::{self, Catalog, SharedCatalog},
+    },
+    tftp,
 };
 
 /// Events that the journal may lag behind: a fleet of 10,000 makes about 30 each.
@@ -60,13 +64,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn serve(options: Options) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut loader = spec::Loader::new();
-    let loaded = loader.load(&options.cluster)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+    let inventory = SharedInventory::default();
+    if !options.cluster.is_empty() {
+        let loaded = loader.load(&options.cluster)?;
+        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        inventory.store(Arc::new(loaded.inventory));
     }
-    let inventory: SharedInventory = Arc::new(ArcSwap::from_pointee(loaded.inventory));
+    let catalog = SharedCatalog::default();
+    if let Some(directory) = &options.matchbox {
+        let loaded = matchbox::load(directory)?;
+        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        catalog.store(Arc::new(loaded.catalog));
+    }
     let store = Arc::new(Store::new(options.artifacts.clone()));
-    check(&inventory.load(), &store)?;
+    check(&inventory.load(), &catalog.load(), &store)?;
 
     let policies = SharedPolicies::default();
     let (events, receiver) = EventSink::channel(EVENT_CAPACITY);
@@ -76,6 +87,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let mut listeners = Listeners::new(
         http::Context {
             inventory: Arc::clone(&inventory),
+            catalog: Arc::clone(&catalog),
             store: Arc::clone(&store),
             events: events.clone(),
             policies: Arc::clone(&policies),
@@ -84,6 +96,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
             http_port: options.http_port,
         },
         tftp::Context::new(store, Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics)),
+        if options.cluster.is_empty() { Scope::HttpEverywhere } else { Scope::Sites },
     );
     let mut dataplane = Dataplane::new(dataplane::Context {
         datapath: datapath(&options),
@@ -120,29 +133,34 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let journal = tokio::spawn(journal::run(journal, receiver, until(stopped)));
 
     let listeners = Arc::new(Mutex::new(listeners));
-    let watcher = {
+    let mut watchers = Vec::new();
+    if !options.cluster.is_empty() {
         let (dataplane, listeners, runtime) = (Arc::clone(&dataplane), Arc::clone(&listeners), Handle::current());
-        spec::watch(loader, options.cluster.clone(), inventory, move |before, after| {
+        watchers.push(spec::watch(loader, options.cluster.clone(), inventory, move |before, after| {
             let _inside = runtime.enter();
             let errors = lock(&listeners).apply(after).err().unwrap_or_default().into_iter();
             let more = lock(&dataplane).apply(before, after).err().unwrap_or_default();
             for error in errors.chain(more.into_iter().map(Into::into)) {
                 tracing::error!("after the reload: {error:#}");
             }
-        })?
-    };
+        })?);
+    }
+    if let Some(directory) = &options.matchbox {
+        watchers.push(matchbox::watch(directory.clone(), Arc::clone(&catalog))?);
+    }
 
     ready.store(true, Ordering::Relaxed);
     tracing::info!(
         machines = first.machines().len(),
+        matchbox_groups = catalog.load().groups().len(),
         startup_ms = begun.elapsed().as_millis(),
         admin = %options.admin,
         "ready"
     );
-    wait_for_the_end(|| watcher.reload_now()).await?;
+    wait_for_the_end(|| watchers.iter().for_each(spec::Watcher::reload_now)).await?;
 
     // No new boots; those that run may end; what they did is written down.
-    drop(watcher);
+    drop(watchers);
     lock(&dataplane).close();
     let stopping = lock(&listeners).stop();
     for http in stopping {
@@ -153,17 +171,35 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     journal.await.context("the journal")?.context("the journal")
 }
 
-/// Refuses to start without what the machines will ask for.
-fn check(inventory: &Inventory, store: &Store) -> anyhow::Result<()> {
+/// Refuses to start without what the machines will ask for. What a profile of a Matchbox asks for is warned of alone, since
+/// old profiles lie about in such directories.
+fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> anyhow::Result<()> {
     let interfaces = Dataplane::check(inventory).err().unwrap_or_default();
     let mut problems: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
+    let needed: BTreeSet<_> = catalog
+        .profiles()
+        .iter()
+        .flat_map(|profile| Some((&profile.id, profile.boot.as_ref()?)))
+        .flat_map(|(id, boot)| boot.assets().map(move |path| (path, id)))
+        .collect();
     match store.check() {
+        // All that profiles boot may lie on other servers.
+        Err(error) if inventory.machines().is_empty() && needed.is_empty() => tracing::debug!("{error}"),
         Err(error) => problems.push(error.to_string()),
         Ok(()) => {
             for missing in artifacts::missing(inventory, store) {
                 match missing.severity {
                     Severity::Error => problems.push(missing.to_string()),
                     Severity::Warning => tracing::warn!("{missing}"),
+                }
+            }
+            for (path, profile) in needed {
+                if store.open(path.as_bytes()).is_err() {
+                    let file = store.root().join(path);
+                    tracing::warn!(
+                        "{} is missing or cannot be read: Matchbox profile {profile:?} boots it",
+                        file.display()
+                    );
                 }
             }
         }
