@@ -1,6 +1,7 @@
 //! `pxed run`: everything put together.
 
 use std::{
+    collections::BTreeSet,
     num::NonZeroU32,
     process::ExitCode,
     sync::{Arc, Mutex, atomic::AtomicBool},
@@ -8,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::registry::Registry;
 use pxe_common::layout::{Settings, UnknownMachines};
@@ -22,7 +22,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 pub use super::options::Args;
 use super::{
-    listeners::Listeners,
+    listeners::{Listeners, Scope},
     options::{self, LogFormat, Options},
     upkeep::{Upkeep, missing},
 };
@@ -37,7 +37,11 @@ use crate::{
     http,
     inventory::{Inventory, SharedInventory},
     journal::{self, EventSink, Journal, SharedPolicies},
-    spec, tftp,
+    spec::{
+        self,
+        matchbox::{self, Catalog, SharedCatalog},
+    },
+    tftp,
 };
 
 /// Events that the journal may lag behind: a fleet of 10,000 makes about 30 each.
@@ -73,16 +77,23 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     // From here on a signal ends or reloads us in order; before, it would end us at once.
     let mut signals = Signals::listen()?;
     let mut loader = spec::Loader::new();
-    let loaded = loader.load(&options.cluster)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+    let inventory = SharedInventory::default();
+    if !options.cluster.is_empty() {
+        let loaded = loader.load(&options.cluster)?;
+        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        inventory.store(Arc::new(loaded.inventory));
     }
-    let inventory: SharedInventory = Arc::new(ArcSwap::from_pointee(loaded.inventory));
+    let catalog = SharedCatalog::default();
+    if let Some(directory) = &options.matchbox {
+        let loaded = matchbox::load(directory)?;
+        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        catalog.store(Arc::new(loaded.catalog));
+    }
     let first = inventory.load_full();
     let store = Arc::new(Store::new(options.artifacts.clone()));
     let policies = SharedPolicies::default();
 
-    let mut problems = check(&first, &store);
+    let mut problems = check(&first, &catalog.load(), &store);
     let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &options.state);
     let admin = TcpListener::bind(options.admin).await;
     let (journal, admin) = match (journal, admin) {
@@ -103,6 +114,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let listeners = Listeners::new(
         http::Context {
             inventory: Arc::clone(&inventory),
+            catalog: Arc::clone(&catalog),
             store: Arc::clone(&store),
             events: events.clone(),
             policies: Arc::clone(&policies),
@@ -111,6 +123,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
             http_port: options.http_port,
         },
         tftp::Context::new(Arc::clone(&store), Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics)),
+        if options.cluster.is_empty() { Scope::HttpEverywhere } else { Scope::Sites },
     );
     let dataplane = Arc::new(Mutex::new(Dataplane::new(dataplane::Context {
         datapath: datapath(&options),
@@ -141,19 +154,24 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(());
     let admin = tokio::spawn(admin::serve(admin, admin_context, until(stopped.clone())));
     let journal = tokio::spawn(journal::run(journal, receiver, until(stopped)));
-    let watcher = {
+    let mut watchers = Vec::new();
+    if !options.cluster.is_empty() {
         let (upkeep, runtime) = (Arc::clone(&upkeep), Handle::current());
-        spec::watch(loader, options.cluster.clone(), inventory, move |_, after| {
+        watchers.push(spec::watch(loader, options.cluster.clone(), inventory, move |_, after| {
             let _inside = runtime.enter();
             upkeep.look_after();
             // At start this would be fatal; now the other machines are being served.
             let (errors, warnings) = missing(after, &store);
             errors.iter().for_each(|missing| tracing::error!("{missing}"));
             warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
-        })?
-    };
+        })?);
+    }
+    if let Some(directory) = &options.matchbox {
+        watchers.push(matchbox::watch(directory.clone(), Arc::clone(&catalog))?);
+    }
     tracing::info!(
         machines = first.machines().len(),
+        matchbox_groups = catalog.load().groups().len(),
         startup_ms = begun.elapsed().as_millis(),
         admin = %options.admin,
         "ready"
@@ -164,7 +182,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Asked::Reload => watcher.reload_now(),
+                Asked::Reload => watchers.iter().for_each(spec::Watcher::reload_now),
                 Asked::End => break,
             },
             _ = look.tick() => {
@@ -176,7 +194,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 
     tracing::info!("stopping");
     // No new boots; those that run may end, unless we are asked again; what they did is written down.
-    drop(watcher);
+    drop(watchers);
     let ending = async {
         for http in upkeep.stop() {
             http.await.context("the HTTP server")?;
@@ -192,16 +210,34 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     journal.await.context("the journal")?.context("the journal")
 }
 
-/// What must be there before we start: interfaces, and what the machines will ask for.
-fn check(inventory: &Inventory, store: &Store) -> Vec<String> {
+/// What must be there before we start: interfaces, and what the machines will ask for. What a profile of a Matchbox asks for
+/// is warned of alone, since old profiles lie about in such directories.
+fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> Vec<String> {
     let interfaces = Dataplane::check(inventory).err().unwrap_or_default();
     let mut problems: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
+    let needed: BTreeSet<_> = catalog
+        .profiles()
+        .iter()
+        .flat_map(|profile| Some((&profile.id, profile.boot.as_ref()?)))
+        .flat_map(|(id, boot)| boot.assets().map(move |path| (path, id)))
+        .collect();
     match store.check() {
+        // All that profiles boot may lie on other servers.
+        Err(error) if inventory.machines().is_empty() && needed.is_empty() => tracing::debug!("{error}"),
         Err(error) => problems.push(error.to_string()),
         Ok(()) => {
             let (errors, warnings) = missing(inventory, store);
             problems.extend(errors.iter().map(ToString::to_string));
             warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
+            for (path, profile) in needed {
+                if store.open(path.as_bytes()).is_err() {
+                    let file = store.root().join(path);
+                    tracing::warn!(
+                        "{} is missing or cannot be read: Matchbox profile {profile:?} boots it",
+                        file.display()
+                    );
+                }
+            }
         }
     }
     problems
