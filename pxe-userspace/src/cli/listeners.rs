@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::{http, inventory::Inventory, tftp};
+use crate::{dataplane::interface::Interface, http, inventory::Inventory, tftp};
 
 /// The port of TFTP (RFC 1350 §4).
 const TFTP_PORT: u16 = 69;
@@ -35,18 +35,18 @@ impl Listeners {
     ///
     /// Every address on which a port is not to be had. The others are served all the same.
     pub(super) fn apply(&mut self, inventory: &Inventory) -> Result<(), Vec<anyhow::Error>> {
-        let wanted: std::collections::BTreeSet<_> =
-            inventory.machines().iter().map(|machine| machine.site.address).collect();
-        let gone: Vec<_> = self.running.keys().filter(|address| !wanted.contains(address)).copied().collect();
+        let sites = inventory.machines().iter().map(|machine| &machine.site);
+        let wanted: BTreeMap<_, _> = sites.map(|site| (site.address, &*site.interface)).collect();
+        let gone: Vec<_> = self.running.keys().filter(|address| !wanted.contains_key(address)).copied().collect();
         for address in gone {
             if let Some(running) = self.running.remove(&address) {
                 running.stop();
             }
         }
         let mut errors = Vec::new();
-        for address in wanted {
+        for (address, interface) in wanted {
             if !self.running.contains_key(&address) {
-                match self.start(address) {
+                match self.start(address, interface) {
                     Ok(running) => drop(self.running.insert(address, running)),
                     Err(error) => errors.push(error),
                 }
@@ -55,8 +55,9 @@ impl Listeners {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    fn start(&self, address: Ipv4Addr) -> anyhow::Result<Running> {
-        let tftp = tftp::TftpServer::bind(address, TFTP_PORT)?;
+    fn start(&self, address: Ipv4Addr, interface: &str) -> anyhow::Result<Running> {
+        let networks = Interface::read(interface)?.addresses;
+        let tftp = tftp::TftpServer::bind(address, TFTP_PORT, networks)?;
         let http = http::bind(address, self.http.http_port)?;
         let context = self.tftp.clone();
         let tftp = tokio::spawn(async move {
