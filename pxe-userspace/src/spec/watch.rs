@@ -20,6 +20,9 @@ use crate::inventory::{Inventory, SharedInventory};
 const QUIET: Duration = Duration::from_millis(50);
 /// Something that never stops writing beside the spec cannot put a reload off for longer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A file that is being written in place can be valid long before it is whole, with its last machines missing. Machines
+/// leave only when the files have not changed for this long.
+const CONFIRM: Duration = Duration::from_secs(1);
 /// How often the files are looked at where the kernel does not tell of changes.
 const POLL: Duration = Duration::from_secs(2);
 /// How many findings of a failed reload are logged; `pxed validate` prints all.
@@ -120,6 +123,7 @@ fn watch_with(
         watched: BTreeSet::new(),
         polling: false,
         last_seen: None,
+        unconfirmed: None,
     };
     task.watch_directories();
     // What happened before the directories were watched.
@@ -139,12 +143,14 @@ struct Task<F> {
     polling: bool,
     /// The files as they were when they were last read.
     last_seen: Option<Look>,
+    /// The files with which machines would leave, and since when they look so.
+    unconfirmed: Option<(Look, Instant)>,
 }
 
 impl<F: Fn(&Inventory, &Inventory)> Task<F> {
     fn run(mut self, woken: &Receiver<Wake>) {
         loop {
-            let first = match self.patience() {
+            let first = match self.look_again_in(Instant::now()) {
                 Some(patience) => woken.recv_timeout(patience),
                 None => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
@@ -158,28 +164,49 @@ impl<F: Fn(&Inventory, &Inventory)> Task<F> {
                 Wake::Reload => self.last_seen = None,
                 Wake::Changed => {}
             }
-            self.reload();
+            self.reload(Instant::now());
             // The spec may have moved behind its links.
             self.watch_directories();
         }
     }
 
     /// After how long the files are looked at without being told to.
-    fn patience(&self) -> Option<Duration> {
-        self.polling.then_some(POLL)
+    fn look_again_in(&self, now: Instant) -> Option<Duration> {
+        match &self.unconfirmed {
+            Some((_, since)) => Some((*since + CONFIRM).saturating_duration_since(now)),
+            None => self.polling.then_some(POLL),
+        }
     }
 
-    fn reload(&mut self) {
+    fn reload(&mut self, now: Instant) {
         // Looked at before the files are read: what is written meanwhile looks different next time.
         let (look, settled) = look_at(&self.paths);
-        if self.last_seen.as_ref() == Some(&look) {
-            return;
+        let since = self.unconfirmed.take().filter(|(before, _)| *before == look).map(|(_, since)| since);
+        match since {
+            Some(since) if now < since + CONFIRM => {
+                self.unconfirmed = Some((look, since));
+                return;
+            }
+            None if self.last_seen.as_ref() == Some(&look) => return,
+            _ => {}
         }
-        self.last_seen = settled.then_some(look);
+        self.last_seen = settled.then(|| look.clone());
         let begin = Instant::now();
         match self.loader.load(&self.paths) {
             Ok(Loaded { inventory, warnings }) => {
                 log_all(&warnings, |finding| tracing::warn!("{finding}"));
+                let gone = count_gone(&self.shared.load(), &inventory);
+                // Read again after the second: what was read at its beginning may have been half a file, and what is read
+                // now counts only if nothing was written meanwhile.
+                if gone > 0 && (since.is_none() || look_at(&self.paths).0 != look) {
+                    tracing::info!(
+                        machines = gone,
+                        "machines are gone from the cluster spec: waiting until its files rest for {} s",
+                        CONFIRM.as_secs()
+                    );
+                    self.unconfirmed = Some((look, now));
+                    return;
+                }
                 let new = Arc::new(inventory);
                 let old = self.shared.swap(Arc::clone(&new));
                 (self.on_change)(&old, &new);
@@ -226,6 +253,11 @@ impl<F: Fn(&Inventory, &Inventory)> Task<F> {
         self.watched = watched;
         self.polling = blind;
     }
+}
+
+/// How many machines the new inventory lacks.
+fn count_gone(old: &Inventory, new: &Inventory) -> usize {
+    old.machines().iter().filter(|machine| new.by_mac(machine.mac).is_none()).count()
 }
 
 fn log_all(findings: &[Finding], log: impl Fn(&Finding)) {

@@ -17,12 +17,13 @@ fn a_mistake_leaves_the_last_good_inventory_in_force() {
         watched: BTreeSet::new(),
         polling: true,
         last_seen: None,
+        unconfirmed: None,
     };
     for (text, expected_machines, expected_changes) in
         [(good, 4, 1), ("kind: [", 4, 1), ("", 4, 1), (&good.replace("10.0.0.12", "10.0.0.11"), 4, 1), (good, 4, 2)]
     {
         std::fs::write(&file, text).unwrap();
-        task.reload();
+        task.reload(Instant::now());
         assert_eq!(task.shared.load().machines().len(), expected_machines, "{text}");
         assert_eq!(changes.load(Ordering::Relaxed), expected_changes, "{text}");
     }
@@ -64,8 +65,56 @@ fn without_inotify_the_files_are_looked_at() {
     let refused = |_| Err(notify::Error::generic("Too many open files (os error 24)"));
     let watcher = watch_with(refused, loader, paths, shared, report).unwrap();
     let wait = || changes.recv_timeout(Duration::from_secs(20)).expect("no reload");
+    // What the thread begins with.
+    wait();
     std::fs::write(&file, good.replace("10.0.0.12", "10.0.0.99")).unwrap();
     while !wait() {}
     watcher.reload_now();
     assert!(wait(), "SIGHUP is heard as well");
+}
+
+#[test]
+fn machines_leave_only_when_the_files_rest() {
+    let whole = include_str!("../../../../examples/lab.yaml");
+    // As far as an editor, `cp` or `scp` has come: valid YAML.
+    let part = &whole[..whole.find("        - address: 10.0.0.13").unwrap()];
+    let fewer = &whole[..whole.find("        - address: 10.0.0.12").unwrap()];
+    let more = whole.replace("10.0.0.13", "10.0.0.99");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("lab.yaml");
+    let mut task = Task {
+        loader: Loader::new(),
+        paths: vec![file.clone()],
+        shared: SharedInventory::default(),
+        on_change: |_: &Inventory, _: &Inventory| {},
+        notifier: None,
+        watched: BTreeSet::new(),
+        polling: false,
+        last_seen: None,
+        unconfirmed: None,
+    };
+    let start = Instant::now();
+    let all = whole.matches("- address: ").count();
+    let (kept, kept_fewer) = (part.matches("- address: ").count(), fewer.matches("- address: ").count());
+    assert!(kept_fewer < kept && kept < all);
+    for (name, text, millis, machines, waits) in [
+        ("the first load", Some(whole), 0, all, None),
+        ("half written", Some(part), 100, all, Some(1_000)),
+        ("something happens beside it", None, 600, all, Some(500)),
+        ("written to the end", Some(&*more), 900, all, None),
+        ("nothing is waited for any more", None, 5_000, all, None),
+        ("half written", Some(part), 6_000, all, Some(1_000)),
+        ("less, half a second later: the second begins anew", Some(fewer), 6_500, all, Some(1_000)),
+        ("not yet", None, 7_499, all, Some(1)),
+        ("machines were taken out", None, 7_500, kept_fewer, None),
+        ("machines come at once", Some(whole), 7_600, all, None),
+    ] {
+        if let Some(text) = text {
+            std::fs::write(&file, text).unwrap();
+        }
+        let now = start + Duration::from_millis(millis);
+        task.reload(now);
+        assert_eq!(task.shared.load().machines().len(), machines, "{name}");
+        assert_eq!(task.look_again_in(now), waits.map(Duration::from_millis), "{name}");
+    }
 }
