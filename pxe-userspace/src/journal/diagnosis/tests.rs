@@ -36,7 +36,9 @@ fn what_stands_in_the_way_is_named() {
     let ignored = EventKind::Ignored { reason: "its option 54 names another server" };
     let nak = EventKind::Nak { reason: "10.0.0.9 is not reserved for it" };
     let decline = EventKind::Decline { address: Ipv4Addr::new(10, 0, 0, 1) };
-    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 19] = [
+    let foreign = EventKind::ForeignRelay { relay: Ipv4Addr::new(10, 9, 0, 1) };
+    let moved = [discover(Pxe), foreign, offer(), request(Pxe), ack(Pxe)];
+    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 21] = [
         (
             "nothing seen",
             vec![],
@@ -114,6 +116,13 @@ fn what_stands_in_the_way_is_named() {
             [&dora(Ipxe)[..], &[EventKind::SentToDisk]].concat(),
             200.0,
             &["pxed release 52:54:00:00:00:01", "boot order"],
+        ),
+        ("moved to another rack", moved.to_vec(), 1.0, &["The relay 10.9.0.1", "10.0.0.1:", "lab.yaml line 12"]),
+        (
+            "moved, and its loader never came",
+            [&moved[..], &[requested(Loader), failed(Loader, "timed out: 5 tries")]].concat(),
+            1.0,
+            &["The relay 10.9.0.1"],
         ),
         ("address in use", [&firmware[..], &[decline]].concat(), 1.0, &["arping -I eth1 10.0.0.1"]),
     ];
