@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | told to boot from its disk | reached its disk | it did as told |
 //! | loaded nothing from us | reached its disk, if it was given its kernel in an earlier cycle | PXE was skipped or failed and the disk boots; without the earlier kernel it may be the old system of a machine that PXE failed for, and that is to be installed yet |
-//! | loaded iPXE or a script, no kernel | nothing | GRUB and others ask by DHCP as an operating system does, and the kernel may have come from another node that serves the same fleet |
+//! | loaded iPXE or a script, from us or another, and no kernel of ours | nothing | GRUB and others ask by DHCP as an operating system does, and the kernel may have come from another node that serves the same fleet |
 //! | asked for our kernel | it runs our kernel | Talos in maintenance mode asks right after its initramfs, renews every half lease, and asks anew when its link flaps or a lease ran out. An installation that ends in kexec looks just so: it counts at its next power cycle |
 //! | nothing (no firmware was seen at all) | nothing | pxed may have been down, or its state new |
 //!
@@ -113,7 +113,7 @@ pub enum Cycle {
     Unknown,
     /// The firmware asked, and has loaded nothing.
     Firmware,
-    /// It asked for a loader or a script.
+    /// It asked for a loader or a script, or runs iPXE that another node gave it.
     Loading,
     /// It asked for our kernel or initramfs.
     Netbooted,
@@ -127,9 +127,10 @@ impl Cycle {
     pub fn after(self, event: &EventKind) -> Self {
         match event {
             EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot, .. } => Self::Firmware,
-            // iPXE from our loader goes on with the firmware's cycle; iPXE in the card's ROM begins one.
+            // iPXE that the firmware was given, by us or another node, goes on with the firmware's cycle; iPXE in the
+            // card's ROM begins one.
             EventKind::Discover { client: ClientKind::Ipxe, .. } => match self {
-                Self::Loading => Self::Loading,
+                Self::Firmware | Self::Loading => Self::Loading,
                 _ => Self::Firmware,
             },
             EventKind::Requested { artifact, .. } | EventKind::Done { artifact, .. } => match (artifact, self) {

@@ -52,7 +52,9 @@ fn what_proves_that_a_machine_reached_its_disk() {
     let grub = [&dora(Pxe)[..], &load(Loader), &dora(Plain)].concat();
     let rom_skipped = [&ipxe_boot()[..], &dora(Ipxe), &dora(Plain)].concat();
     let flapped = dora(Plain);
-    let cases: [(&str, &[&[EventKind]], Disposition); 12] = [
+    let elsewhere = [discover(Pxe), offer(), discover(Ipxe), offer()];
+    let cases: [(&str, &[&[EventKind]], Disposition); 13] = [
+        ("netbooted again, by another node of the same fleet", &[&netboot, &elsewhere, &flapped], Network),
         ("nothing was seen", &[empty], Network),
         ("it was netbooted: Talos in maintenance mode", &[&netboot], Network),
         ("it renews for hours", &[&netboot, &renewal, &renewal], Network),
