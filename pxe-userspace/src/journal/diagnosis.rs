@@ -339,10 +339,20 @@ fn booting(record: &MachineRecord, since: Duration) -> Diagnosis {
 }
 
 fn running(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let mut advice = Vec::new();
+    // Whether Talos is on its disk by now cannot be seen: see `policy`.
+    if record.boots > 1 && record.policy == BootPolicy::Auto && record.boots_from == Disposition::Network {
+        advice.push(format!(
+            "It was booted from the network {} times and will be at each power-on, as long as its firmware asks the network \
+             first. Once Talos is installed on its disk: put the disk first in its boot order, or set the annotation \
+             pxed.dev/boot-policy: once, or pxed hold {}.",
+            record.boots, record.machine.mac
+        ));
+    }
     Diagnosis {
         reached: format!("An operating system runs with {} since {}.", record.machine.address, human(since)),
         waits_for: "Nothing of pxed.".to_owned(),
-        advice: Vec::new(),
+        advice,
     }
 }
 

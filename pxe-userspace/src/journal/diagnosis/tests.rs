@@ -144,6 +144,21 @@ fn a_healthy_boot_needs_no_advice() {
 }
 
 #[test]
+fn a_machine_that_keeps_coming_back_to_the_network_is_told_of() {
+    let words = "booted from the network 2 times";
+    let twice = [uefi_boot(), uefi_boot()].concat();
+    let explained = text(&after(&twice, 1.0));
+    assert!(explained.contains(words) && explained.contains("pxed hold 52:54:00:00:00:01"), "{explained}");
+    let mut fleet = Fleet::new(&State::new(), at(0.0), 1);
+    timed(MAC, twice).iter().for_each(|event| _ = fleet.apply(event));
+    for policy in [BootPolicy::Always, BootPolicy::Once, BootPolicy::Hold] {
+        let machine = crate::inventory::Machine { policy, ..machine(1) };
+        let explained = text(&diagnose(&fleet.machine(&Arc::new(machine), 64), at(9.0)));
+        assert!(!explained.contains(words), "{policy:?}: {explained}");
+    }
+}
+
+#[test]
 fn what_is_kept_on_its_disk_says_why() {
     let mut fleet = Fleet::new(&State::new(), at(0.0), 1);
     fleet.hold(MAC);
