@@ -105,6 +105,9 @@ impl fmt::Display for EventKind {
             Self::Decline { address } => write!(f, "declined {address}: another host answers there"),
             Self::Release => f.write_str("gave its address back"),
             Self::Ignored { reason } => write!(f, "left unanswered: {reason}"),
+            Self::ForeignRelay { relay } => {
+                write!(f, "came through the relay {relay}, which is outside the network of its address")
+            }
             Self::Requested { artifact, transport, path } => {
                 write!(f, "asks for the {artifact} {} by {transport}", printable(path))
             }

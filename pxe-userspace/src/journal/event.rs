@@ -148,6 +148,11 @@ pub enum EventKind {
         /// Why, in words for a person.
         reason: &'static str,
     },
+    /// A relay that is outside the network of the machine's address forwarded its DHCPDISCOVER.
+    ForeignRelay {
+        /// The relay's address (`giaddr`).
+        relay: Ipv4Addr,
+    },
     /// A file was asked for.
     Requested {
         /// What it is.

@@ -41,6 +41,7 @@ enum Kept {
     Decline { address: Ipv4Addr },
     Release,
     Ignored { reason: StaticId },
+    ForeignRelay { relay: Ipv4Addr },
     Requested { artifact: ArtifactKind, transport: Transport, path: TextId },
     Done { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, took_ms: u32 },
     Failed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, reason: TextId },
@@ -201,6 +202,7 @@ fn keep(kind: &EventKind, texts: &mut Texts) -> Kept {
         &EventKind::Decline { address } => Kept::Decline { address },
         EventKind::Release => Kept::Release,
         EventKind::Ignored { reason } => Kept::Ignored { reason: texts.keep_static(reason) },
+        &EventKind::ForeignRelay { relay } => Kept::ForeignRelay { relay },
         EventKind::Requested { artifact, transport, path } => {
             Kept::Requested { artifact: *artifact, transport: *transport, path: texts.keep(path) }
         }
@@ -235,6 +237,7 @@ fn recall(kept: Kept, texts: &Texts) -> EventKind {
         Kept::Decline { address } => EventKind::Decline { address },
         Kept::Release => EventKind::Release,
         Kept::Ignored { reason } => EventKind::Ignored { reason: texts.get_static(reason) },
+        Kept::ForeignRelay { relay } => EventKind::ForeignRelay { relay },
         Kept::Requested { artifact, transport, path } => {
             EventKind::Requested { artifact, transport, path: texts.get(path) }
         }
@@ -272,6 +275,7 @@ fn release(kept: Kept, texts: &mut Texts) {
         | Kept::Decline { .. }
         | Kept::Release
         | Kept::Ignored { .. }
+        | Kept::ForeignRelay { .. }
         | Kept::WrongArchitecture { .. }
         | Kept::SentToDisk => {}
     }

@@ -159,6 +159,7 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
         address.prop_map(|address| EventKind::Decline { address }),
         Just(EventKind::Release),
         Just(EventKind::Ignored { reason: "for another server" }),
+        any::<u32>().prop_map(|relay| EventKind::ForeignRelay { relay: relay.into() }),
         file.clone().prop_map(|(artifact, transport, path)| EventKind::Requested { artifact, transport, path }),
         (file.clone(), any::<u64>(), any::<u64>()).prop_map(|((artifact, transport, path), bytes, took)| {
             EventKind::Done { artifact, transport, path, bytes, took: Duration::from_millis(took) }

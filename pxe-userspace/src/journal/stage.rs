@@ -147,7 +147,8 @@ impl Stage {
             | EventKind::Offer { .. }
             | EventKind::Nak { .. }
             | EventKind::Release
-            | EventKind::Ignored { .. } => self,
+            | EventKind::Ignored { .. }
+            | EventKind::ForeignRelay { .. } => self,
         }
     }
 

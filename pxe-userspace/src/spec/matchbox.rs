@@ -28,7 +28,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Finding, SpecErrors, files,
-    watch::{self, Source, WatchError, Watcher},
+    watch::{self, Reloaded, Source, WatchError, Watcher},
 };
 use crate::inventory::AddressHashBuilder;
 
@@ -224,7 +224,15 @@ pub fn load(directory: &Path) -> Result<LoadedCatalog, SpecErrors> {
 /// The kernel refuses an inotify instance or a thread.
 pub fn watch(directory: PathBuf, shared: SharedCatalog) -> Result<Watcher, WatchError> {
     let paths = read::SUBDIRECTORIES.map(|name| directory.join(name)).to_vec();
-    let reload = move || match load(&directory) {
+    let reload = move |_: &dyn Fn() -> bool| {
+        reload(&directory, &shared);
+        Reloaded::Done
+    };
+    watch::watch_source(Source { paths, files: files::all, reload })
+}
+
+fn reload(directory: &Path, shared: &SharedCatalog) {
+    match load(directory) {
         Ok(LoadedCatalog { catalog, warnings }) => {
             watch::log_all(&warnings, |finding| tracing::warn!("{finding}"));
             let (groups, profiles) = (catalog.groups().len(), catalog.profiles().len());
@@ -235,8 +243,7 @@ pub fn watch(directory: PathBuf, shared: SharedCatalog) -> Result<Watcher, Watch
             watch::log_all(&errors, |finding| tracing::error!("{finding}"));
             tracing::error!(errors = errors.len(), "Matchbox directory not loaded: the last good one stays in force");
         }
-    };
-    watch::watch_source(Source { paths, files: files::all, reload })
+    }
 }
 
 #[cfg(test)]

@@ -412,6 +412,39 @@ fn proxy_mode_reports_requests_for_the_other_servers_address() {
     assert!(seen.is_none() && outcome.events.into_iter().count() == 1, "heard, and not answered");
 }
 
+/// Answered, and not without a word.
+#[test]
+fn a_relay_outside_the_machines_network_is_reported() {
+    let near = Ipv4Addr::new(10, 0, 0, 254);
+    let far = Ipv4Addr::new(10, 0, 1, 1);
+    let wide = Machine { prefix_length: Some(23), ..machine() };
+    let through = |relay| Message::new(DISCOVER).firmware("PXEClient", 7).giaddr(relay);
+    let named = through(far).option(82, &[5, 4, 10, 0, 0, 0]);
+    let cases = [
+        ("its own rack's", through(near), machine(), server(), None),
+        ("another rack's, by our own mask", through(far), machine(), server(), Some(far)),
+        ("within the mask of its own", through(far), wide, server(), None),
+        ("one that names the link", named, machine(), server(), None),
+        ("beside another server", through(far), machine(), proxy(), None),
+        ("no relay", Message::new(DISCOVER), machine(), server(), None),
+    ];
+    let foreign = |event: &EventKind| match event {
+        EventKind::ForeignRelay { relay } => Some(*relay),
+        _ => None,
+    };
+    for (name, message, machine, server, expected) in cases {
+        let (outcome, _) = ask(message, &from(far, 67), &machine, FromNetwork, &server);
+        let events: Vec<_> = outcome.events.into_iter().collect();
+        assert!(matches!(events.last(), Some(EventKind::Offer { .. })), "{name}: {events:?}");
+        assert_eq!(events.iter().find_map(foreign), expected, "{name}");
+    }
+    // All that one packet can tell is told.
+    let arm = Message::new(DISCOVER).firmware("PXEClient", 11).giaddr(far);
+    let (outcome, _) = ask(arm, &from(far, 67), &machine(), Disk, &server());
+    let events: Vec<_> = outcome.events.into_iter().collect();
+    assert!(matches!(events.last(), Some(EventKind::Offer { .. })) && events.len() == 5, "{events:?}");
+}
+
 /// People script against this JSON.
 #[test]
 fn a_boot_file_is_a_string_in_json() {
