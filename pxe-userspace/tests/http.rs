@@ -27,6 +27,7 @@ use pxe_userspace::{
         event::{ArtifactKind, Transport},
         policy::PolicyBook,
     },
+    spec::matchbox::{self, Catalog},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -69,6 +70,12 @@ struct Lab {
     served: tokio::task::JoinHandle<()>,
 }
 
+/// The Matchbox directory that users have as an example.
+fn example_catalog() -> Catalog {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/matchbox");
+    matchbox::load(&directory).unwrap().catalog
+}
+
 /// A kernel whose every byte tells where it is.
 fn kernel() -> Vec<u8> {
     (0..3_000_017u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
@@ -80,6 +87,10 @@ impl Lab {
     }
 
     fn start_with(check_source: bool) -> Self {
+        Self::start_over(check_source, example_catalog())
+    }
+
+    fn start_over(check_source: bool, catalog: Catalog) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(KERNEL), kernel()).unwrap();
         std::fs::write(directory.path().join("initramfs-v1.13.0-amd64.xz"), b"an initramfs").unwrap();
@@ -94,6 +105,7 @@ impl Lab {
         let metrics = Arc::new(Metrics::default());
         let context = Context {
             inventory: Arc::new(ArcSwap::from_pointee(Inventory::new(machines))),
+            catalog: Arc::new(ArcSwap::from_pointee(catalog)),
             store: Arc::new(Store::new(directory.path().to_owned())),
             events: sink,
             policies: Arc::new(ArcSwap::from_pointee(PolicyBook::default())),
@@ -261,11 +273,6 @@ async fn routes_answer_as_matchbox_does() {
         ("/ipxe?mac=52%3a54%3A00:00:00:01&arch=i386", 200, ipxe),
         ("/ipxe?mac=5254.0000.0001", 200, ipxe),
         ("/ipxe?mac=525400000001&mac=52:54:00:00:00:02", 200, ipxe),
-        ("/ipxe?mac=52:54:00:00:00:99", 404, "404 page not found\n"),
-        ("/ipxe?mac=nonsense", 404, "404 page not found\n"),
-        ("/ipxe", 404, "404 page not found\n"),
-        ("/grub", 404, "404 page not found\n"),
-        ("/metadata?mac=52:54:00:00:00:99", 404, "404 page not found\n"),
         ("/generic?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
         ("/ignition?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
         ("/cloud?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
@@ -284,6 +291,76 @@ async fn routes_answer_as_matchbox_does() {
     let (_, _, grub) = lab.get("/grub?mac=52-54-00-00-00-01").await;
     let kernel = "linuxefi \"(http,127.0.0.1:8000)/assets/vmlinuz-v1.13.0-amd64\" initrd=initramfs.xz ";
     assert!(grub.starts_with("default=0\nfallback=1\ntimeout=1\nmenuentry ") && grub.contains(kernel), "{grub}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_matchbox_directory_strangers_get_nothing() {
+    let lab = Lab::start_over(true, Catalog::default());
+    for path in [
+        "/ipxe?mac=52:54:00:00:00:99",
+        "/ipxe?mac=nonsense",
+        "/ipxe",
+        "/grub",
+        "/metadata?mac=52:54:00:00:00:99",
+        "/generic",
+        "/ignition?os=installed",
+        "/cloud",
+    ] {
+        let (status, _, body) = lab.get(path).await;
+        assert_eq!((status, body.as_str()), (404, "404 page not found\n"), "{path}");
+    }
+}
+
+/// What Matchbox answers from the same directory, byte for byte but for the order of `/metadata`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_gets_from_a_matchbox_directory_what_matchbox_would_answer() {
+    let lab = Lab::start();
+    let talos = "#!ipxe\nkernel /assets/vmlinuz-v1.13.0-amd64 initrd=initramfs.xz slab_nomerge pti=on console=tty0 \
+                 printk.devkmsg=on talos.platform=metal \
+                 talos.config=http://10.0.0.1:8080/generic?uuid=${uuid}&mac=${mac:hexhyp}\n\
+                 initrd /assets/initramfs-v1.13.0-amd64.xz\nboot\n";
+    let install = "#!ipxe\nkernel /assets/flatcar/flatcar_production_pxe.vmlinuz initrd=main \
+                   flatcar.config.url=http://10.0.0.1:8080/ignition?uuid=${uuid}&mac=${mac:hexhyp} \
+                   flatcar.first_boot=yes\n\
+                   initrd --name main /assets/flatcar/flatcar_production_pxe_image.cpio.gz\nboot\n";
+    let grub = "default=0\nfallback=1\ntimeout=1\n\
+                menuentry \"CoreOS (EFI)\" {\necho \"Loading kernel\"\n\
+                linuxefi \"/assets/flatcar/flatcar_production_pxe.vmlinuz\" initrd=main \
+                flatcar.config.url=http://10.0.0.1:8080/ignition?uuid=${uuid}&mac=${mac:hexhyp} flatcar.first_boot=yes\n\
+                echo \"Loading initrd\"\n\
+                initrdefi  \"--name main /assets/flatcar/flatcar_production_pxe_image.cpio.gz\"\n}\n\
+                menuentry \"CoreOS (BIOS)\" {\necho \"Loading kernel\"\n\
+                linux \"/assets/flatcar/flatcar_production_pxe.vmlinuz\" initrd=main \
+                flatcar.config.url=http://10.0.0.1:8080/ignition?uuid=${uuid}&mac=${mac:hexhyp} flatcar.first_boot=yes\n\
+                echo \"Loading initrd\"\n\
+                initrd  \"--name main /assets/flatcar/flatcar_production_pxe_image.cpio.gz\"\n}\n";
+    let generic = "# The machine configuration of talos-1, row 3; asked for by 52:54:00:ab:cd:01.\n\
+                   version: v1alpha1\nmachine:\n  type: worker\n  network:\n    hostname: talos-1\n";
+    let metadata = "HOSTNAME=talos-1\nMAC=52:54:00:ab:cd:01\nRACK_POWER=true\nRACK_ROW=3\nREQUEST_QUERY_FOO=a b\n\
+                    REQUEST_QUERY_MAC=52:54:00:ab:cd:01\n\
+                    REQUEST_RAW_QUERY=mac=52-54-00-AB-CD-01&foo=a+b&evil=%0aMAC=x\n";
+    let missing = "404 page not found\n";
+    for (path, status, body) in [
+        ("/ipxe?uuid=&mac=52-54-00-ab-cd-01&domain=&hostname=&serial=&arch=x86%5F64", 200, talos),
+        ("/ipxe?mac=52-54-00-ab-cd-02", 200, install),
+        ("/ipxe", 200, install),
+        // A profile without a kernel.
+        ("/ipxe?os=installed", 404, missing),
+        ("/grub?mac=52-54-00-ab-cd-02", 200, grub),
+        ("/generic?uuid=&mac=52-54-00-ab-cd-01", 200, generic),
+        ("/generic", 404, missing),
+        ("/cloud?mac=52-54-00-ab-cd-01", 404, missing),
+        ("/metadata?mac=52-54-00-AB-CD-01&foo=a+b&evil=%0aMAC=x", 200, metadata),
+        ("/ignition?os=installed", 200, include_str!("../../examples/matchbox/ignition/flatcar.ign")),
+        // The fleet's machines are the fleet's.
+        ("/generic?mac=52:54:00:00:00:01", 404, missing),
+        ("/ignition?mac=52:54:00:00:00:01&os=installed", 404, missing),
+    ] {
+        let Some(got) = curl(&lab, &["-w", "%{http_code}", &lab.url(path)]).await else { return };
+        assert_eq!(got, format!("{body}{status}"), "{path}");
+    }
+    let (_, head, _) = lab.get("/ignition").await;
+    assert!(head.contains("application/json"), "{head}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

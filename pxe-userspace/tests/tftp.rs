@@ -119,6 +119,16 @@ impl Lab {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0, |value| value.parse().unwrap())
     }
+
+    /// Waits until the metric has this value.
+    async fn until(&self, name: &str, value: u64) {
+        let waiting = async {
+            while self.metric(name) != value {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(timeout(LIMIT, waiting).await.is_ok(), "{name} is {} instead of {value}", self.metric(name));
+    }
 }
 
 /// Runs a program, or says loudly that the test is skipped because it is not there.
@@ -389,15 +399,31 @@ async fn a_file_that_changes_under_way_ends_its_transfer() {
     assert_eq!(client.receive().await[4..], content(1000)[512..], "the old file to its end");
 }
 
-/// Every client has a socket of its own and checks every byte.
+#[tokio::test]
+async fn one_address_cannot_take_every_place() {
+    let lab = Lab::new(&[("ipxe.efi", 5000)]);
+    let mut greedy = Vec::new();
+    for _ in 0..100 {
+        let mut client = Client::new(Ipv4Addr::LOCALHOST, lab.server).await;
+        client.request("ipxe.efi", &[("timeout", 255)]).await;
+        greedy.push(client);
+    }
+    let mut client = Client::new(MACHINE, lab.server).await;
+    assert_eq!(client.fetch("ipxe.efi", 1468, 4).await, content(5000));
+    lab.until("tftp_refused_total{reason=\"busy\"}", 100 - 64).await;
+    lab.until("tftp_active_transfers", 64).await;
+}
+
+/// Every client has a socket and an address of its own and checks every byte.
 async fn storm(clients: usize, block_size: u16, window: u16, length: usize) {
     let lab = Lab::new(&[("ipxe.efi", length)]);
     let expected: Arc<[u8]> = content(length).into();
     let fetches: Vec<_> = (0..clients)
-        .map(|_| {
+        .map(|number| {
             let (server, expected) = (lab.server, Arc::clone(&expected));
             tokio::spawn(async move {
-                let mut client = Client::new(Ipv4Addr::LOCALHOST, server).await;
+                let [high, low] = (number as u16).to_be_bytes();
+                let mut client = Client::new(Ipv4Addr::new(127, 1, high, low), server).await;
                 client.fetch("ipxe.efi", block_size, window).await == *expected
             })
         })
@@ -406,13 +432,7 @@ async fn storm(clients: usize, block_size: u16, window: u16, length: usize) {
         assert!(timeout(LIMIT, fetch).await.expect("in time").unwrap(), "every byte as it was");
     }
     // The last acknowledgement may still be on its way.
-    timeout(LIMIT, async {
-        while lab.metric("tftp_transfers_total{result=\"done\"}") < clients as u64 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .expect("every transfer done");
+    lab.until("tftp_transfers_total{result=\"done\"}", clients as u64).await;
     assert_eq!(lab.metric("tftp_active_transfers"), 0);
 }
 

@@ -117,9 +117,13 @@ impl Apt {
         )?;
         let apt = Self { configuration };
         if !cache.join("apt/pkgcache.bin").exists() {
-            output(apt.command("apt-get").args(["--quiet", "update"]))?;
+            apt.update()?;
         }
         Ok(apt)
+    }
+
+    fn update(&self) -> anyhow::Result<()> {
+        output(self.command("apt-get").args(["--quiet", "update"])).map(drop)
     }
 
     fn command(&self, program: &str) -> Command {
@@ -131,12 +135,20 @@ impl Apt {
     fn unpack(&self, package: &str, architecture: &str, destination: &Path) -> anyhow::Result<()> {
         let parent = destination.parent().context("no parent directory")?;
         let scratch = TempDir::new_in(parent)?;
-        let wanted = format!("{}:{architecture}", self.newest(package, architecture)?);
-        output(self.command("apt-get").args(["--quiet", "download", &wanted]).current_dir(scratch.path()))?;
+        if self.download(package, architecture, scratch.path()).is_err() {
+            // The lists may be of last month, and what they name no longer there.
+            self.update()?;
+            self.download(package, architecture, scratch.path())?;
+        }
         let archive = fs::read_dir(scratch.path())?.next().context("nothing was downloaded")??.path();
         let unpacked = scratch.path().join("unpacked");
         output(Command::new("dpkg").arg("-x").args([&archive, &unpacked]))?;
         fs::rename(unpacked, destination).context("cannot keep what was unpacked")
+    }
+
+    fn download(&self, package: &str, architecture: &str, directory: &Path) -> anyhow::Result<()> {
+        let wanted = format!("{}:{architecture}", self.newest(package, architecture)?);
+        output(self.command("apt-get").args(["--quiet", "download", &wanted]).current_dir(directory)).map(drop)
     }
 
     /// A kernel's name holds its version; the package without one depends on the newest.

@@ -80,6 +80,10 @@ impl Summary {
     fn read(&mut self, line: &str) {
         if let Some(skip) = line.strip_prefix("SKIPPED ") {
             self.skips.push(skip.to_owned());
+        } else if let Some((name, reason)) =
+            line.strip_prefix("test ").and_then(|line| line.split_once(" ... ignored, "))
+        {
+            self.skips.push(format!("{name}: {reason}"));
         } else if let Some(name) = line.strip_prefix("test ").and_then(|line| line.strip_suffix("FAILED")) {
             self.failures.push(name.trim_end_matches([' ', '.']).to_owned());
         } else if let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|line| line.split_once(". ")) {
@@ -138,6 +142,7 @@ mod tests {
             "test dhcp::answers ... ok",
             "test firmware_boots   ... FAILED",
             "SKIPPED relay: not installed: dhcrelay (package isc-dhcp-relay)",
+            "test answers_in_15_us ... ignored, a measurement",
             "test result: FAILED. 5 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s",
             "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
         ] {
@@ -145,7 +150,8 @@ mod tests {
         }
         assert_eq!(
             summary.report(),
-            "skipped: relay: not installed: dhcrelay (package isc-dhcp-relay)\nfailed: firmware_boots\n\
+            "skipped: relay: not installed: dhcrelay (package isc-dhcp-relay)\nskipped: answers_in_15_us: a measurement\n\
+             failed: firmware_boots\n\
              8 passed, 1 failed, 2 skipped"
         );
     }

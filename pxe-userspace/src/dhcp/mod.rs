@@ -149,7 +149,7 @@ pub fn respond<M: Deref<Target = Machine>>(
     let client = client::classify(&query);
     let question = Question { query: &query, client: &client, arrival };
     let mut events = Events::default();
-    asked(&question, &machine, disposition, &mut events);
+    asked(&question, &machine, server.mode, disposition, &mut events);
     let verdict = match answer::answer(question, &machine, server, disposition) {
         Answer::Silence(reason) => Err(reason),
         Answer::Reply(reply) => encode::encode(&reply, &query, out).map(|length| {
@@ -171,8 +171,8 @@ pub fn respond<M: Deref<Target = Machine>>(
 }
 
 /// What the question says about the machine.
-fn asked(question: &Question<'_>, machine: &Machine, disposition: Disposition, events: &mut Events) {
-    let Question { query, client: Client { kind, architecture, .. }, .. } = *question;
+fn asked(question: &Question<'_>, machine: &Machine, mode: Mode, disposition: Disposition, events: &mut Events) {
+    let Question { query, client: Client { kind, architecture, .. }, arrival } = *question;
     match query.message() {
         MessageType::Discover => {
             events.push(EventKind::Discover { client: *kind, client_architecture: *architecture });
@@ -187,7 +187,10 @@ fn asked(question: &Question<'_>, machine: &Machine, disposition: Disposition, e
             }
         }
         MessageType::Request | MessageType::Inform => {
-            events.push(EventKind::Request { client: *kind, client_architecture: *architecture });
+            // On port 4011 it is our boot server that is asked.
+            let of_other_server = mode == Mode::Proxy && arrival.destination.port() != BOOT_SERVER_PORT;
+            let (client, client_architecture) = (*kind, *architecture);
+            events.push(EventKind::Request { client, client_architecture, of_other_server });
         }
         MessageType::Decline => {
             let address = query.requested_address().unwrap_or(query.ciaddr());

@@ -89,8 +89,9 @@ impl fmt::Display for EventKind {
                 }
                 write_boot_file(f, *boot_file)
             }
-            Self::Request { client, client_architecture } => {
-                write!(f, "{client} requests the address")?;
+            Self::Request { client, client_architecture, of_other_server } => {
+                let address = if *of_other_server { "another server's address" } else { "the address" };
+                write!(f, "{client} requests {address}")?;
                 write_architecture(f, *client_architecture)
             }
             Self::Ack { address, client, boot_file } => {

@@ -10,7 +10,7 @@
 //!
 //! [`Cycle`] keeps, across restarts of pxed, what was seen since the machine's firmware last asked:
 //!
-//! | seen since the firmware's DISCOVER | then an operating system gets its ACK | because |
+//! | seen since the firmware's DISCOVER | then an operating system gets its ACK, or beside another server asks that one for its address | because |
 //! |---|---|---|
 //! | told to boot from its disk | reached its disk | it did as told |
 //! | loaded nothing from us | reached its disk, if it was given its kernel in an earlier cycle | PXE was skipped or failed and the disk boots; without the earlier kernel it may be the old system of a machine that PXE failed for, and that is to be installed yet |
@@ -81,7 +81,7 @@ impl PolicyBook {
     pub(super) fn observe(&mut self, mac: MacAddr, cycle: Cycle, event: &EventKind) -> bool {
         match event {
             EventKind::Done { artifact: ArtifactKind::Initramfs, .. } => self.booted.insert(mac),
-            EventKind::Ack { client: ClientKind::Plain, .. } => match cycle {
+            _ if event.is_operating_system() => match cycle {
                 Cycle::SentToDisk => self.reached_disk.insert(mac),
                 Cycle::Firmware if self.booted.contains(&mac) => self.reached_disk.insert(mac),
                 Cycle::Netbooted => self.booted.insert(mac),

@@ -35,7 +35,7 @@ impl Millis {
 enum Kept {
     Discover { client: ClientKind, client_architecture: Option<u16> },
     Offer { address: Option<Ipv4Addr>, boot_file: Option<BootFileName> },
-    Request { client: ClientKind, client_architecture: Option<u16> },
+    Request { client: ClientKind, client_architecture: Option<u16>, of_other_server: bool },
     Ack { address: Option<Ipv4Addr>, client: ClientKind, boot_file: Option<BootFileName> },
     Nak { reason: StaticId },
     Decline { address: Ipv4Addr },
@@ -191,7 +191,9 @@ fn keep(kind: &EventKind, texts: &mut Texts) -> Kept {
     match kind {
         &EventKind::Discover { client, client_architecture } => Kept::Discover { client, client_architecture },
         EventKind::Offer { address, boot_file } => Kept::Offer { address: *address, boot_file: *boot_file },
-        &EventKind::Request { client, client_architecture } => Kept::Request { client, client_architecture },
+        &EventKind::Request { client, client_architecture, of_other_server } => {
+            Kept::Request { client, client_architecture, of_other_server }
+        }
         EventKind::Ack { address, client, boot_file } => {
             Kept::Ack { address: *address, client: *client, boot_file: *boot_file }
         }
@@ -225,7 +227,9 @@ fn recall(kept: Kept, texts: &Texts) -> EventKind {
     match kept {
         Kept::Discover { client, client_architecture } => EventKind::Discover { client, client_architecture },
         Kept::Offer { address, boot_file } => EventKind::Offer { address, boot_file },
-        Kept::Request { client, client_architecture } => EventKind::Request { client, client_architecture },
+        Kept::Request { client, client_architecture, of_other_server } => {
+            EventKind::Request { client, client_architecture, of_other_server }
+        }
         Kept::Ack { address, client, boot_file } => EventKind::Ack { address, client, boot_file },
         Kept::Nak { reason } => EventKind::Nak { reason: texts.get_static(reason) },
         Kept::Decline { address } => EventKind::Decline { address },

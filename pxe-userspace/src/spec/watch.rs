@@ -1,4 +1,4 @@
-//! Loads the spec again when it changes. What cannot be loaded is logged, and the last good inventory stays in force.
+//! Loads a spec again when it changes. What cannot be loaded is logged, and the last good inventory stays in force.
 
 use std::{
     collections::BTreeSet,
@@ -83,6 +83,20 @@ pub fn watch(
     shared: SharedInventory,
     on_change: impl Fn(&Inventory, &Inventory) + Send + 'static,
 ) -> Result<Watcher, WatchError> {
+    let reload = reload(loader, paths.clone(), shared, on_change);
+    watch_source(Source { paths, files: files::of_spec, reload })
+}
+
+/// What is watched, and what is done when it has changed.
+pub(super) struct Source<R> {
+    pub(super) paths: Vec<PathBuf>,
+    /// The files behind the paths; nothing when not all can be told.
+    pub(super) files: fn(&[PathBuf]) -> Option<Vec<PathBuf>>,
+    pub(super) reload: R,
+}
+
+/// Watches on a thread of its own, and reloads once at the beginning.
+pub(super) fn watch_source<R: FnMut() + Send + 'static>(source: Source<R>) -> Result<Watcher, WatchError> {
     let (wake, woken) = mpsc::channel();
     let changed = wake.clone();
     let notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -91,7 +105,7 @@ pub fn watch(
             let _ = changed.send(Wake::Changed);
         }
     })?;
-    let mut task = Task { loader, paths, shared, on_change, notifier, watched: BTreeSet::new(), last_seen: None };
+    let mut task = Task { source, notifier, watched: BTreeSet::new(), last_seen: None };
     task.watch_directories();
     // What happened before the directories were watched.
     let _ = wake.send(Wake::Changed);
@@ -99,18 +113,44 @@ pub fn watch(
     Ok(Watcher { wake, thread: Some(thread) })
 }
 
-struct Task<F> {
-    loader: Loader,
+/// Loads the cluster spec and puts it in force.
+fn reload(
+    mut loader: Loader,
     paths: Vec<PathBuf>,
     shared: SharedInventory,
-    on_change: F,
+    on_change: impl Fn(&Inventory, &Inventory),
+) -> impl FnMut() {
+    move || {
+        let begin = Instant::now();
+        match loader.load(&paths) {
+            Ok(Loaded { inventory, warnings }) => {
+                log_all(&warnings, |finding| tracing::warn!("{finding}"));
+                let new = Arc::new(inventory);
+                let old = shared.swap(Arc::clone(&new));
+                on_change(&old, &new);
+                tracing::info!(
+                    machines = new.machines().len(),
+                    duration_ms = begin.elapsed().as_millis(),
+                    "cluster spec loaded"
+                );
+            }
+            Err(SpecErrors { errors, warnings: _ }) => {
+                log_all(&errors, |finding| tracing::error!("{finding}"));
+                tracing::error!(errors = errors.len(), "cluster spec not loaded: the last good one stays in force");
+            }
+        }
+    }
+}
+
+struct Task<R> {
+    source: Source<R>,
     notifier: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
     /// The files as they were when they were last read.
     last_seen: Option<Vec<Stat>>,
 }
 
-impl<F: Fn(&Inventory, &Inventory)> Task<F> {
+impl<R: FnMut()> Task<R> {
     fn run(mut self, woken: &Receiver<Wake>) {
         while let Ok(first) = woken.recv() {
             match settle(first, woken) {
@@ -126,33 +166,17 @@ impl<F: Fn(&Inventory, &Inventory)> Task<F> {
 
     fn reload(&mut self) {
         // Looked at before the files are read: what is written meanwhile looks different next time.
-        let seen = stat_all(&self.paths);
+        let seen = (self.source.files)(&self.source.paths).and_then(stat_all);
         if seen.is_some() && seen == self.last_seen {
             return;
         }
         self.last_seen = seen;
-        let begin = Instant::now();
-        match self.loader.load(&self.paths) {
-            Ok(Loaded { inventory, warnings }) => {
-                log_all(&warnings, |finding| tracing::warn!("{finding}"));
-                let new = Arc::new(inventory);
-                let old = self.shared.swap(Arc::clone(&new));
-                (self.on_change)(&old, &new);
-                tracing::info!(
-                    machines = new.machines().len(),
-                    duration_ms = begin.elapsed().as_millis(),
-                    "cluster spec loaded"
-                );
-            }
-            Err(SpecErrors { errors, warnings: _ }) => {
-                log_all(&errors, |finding| tracing::error!("{finding}"));
-                tracing::error!(errors = errors.len(), "cluster spec not loaded: the last good one stays in force");
-            }
-        }
+        (self.source.reload)();
     }
 
     fn watch_directories(&mut self) {
-        let wanted: BTreeSet<PathBuf> = self.paths.iter().flat_map(|path| directories_of(path)).collect();
+        let wanted: BTreeSet<PathBuf> =
+            self.source.paths.iter().flat_map(|path| directories_of(path, self.source.files)).collect();
         for gone in self.watched.difference(&wanted) {
             let _ = self.notifier.unwatch(gone);
         }
@@ -174,7 +198,7 @@ impl<F: Fn(&Inventory, &Inventory)> Task<F> {
     }
 }
 
-fn log_all(findings: &[Finding], log: impl Fn(&Finding)) {
+pub(super) fn log_all(findings: &[Finding], log: impl Fn(&Finding)) {
     findings.iter().take(LOGGED).for_each(log);
     if let Some(more @ 1..) = findings.len().checked_sub(LOGGED) {
         tracing::warn!("and {more} more: `pxed validate` prints all");
@@ -209,9 +233,9 @@ struct Stat {
     changed: (i64, i64),
 }
 
-/// Every file of the spec. Nothing when a file cannot be looked at, or when it was changed so recently that it could
+/// How each file looks. Nothing when one cannot be looked at, or when it was changed so recently that it could
 /// change again without a later time: the kernel's clock for files has steps of some milliseconds.
-fn stat_all(paths: &[PathBuf]) -> Option<Vec<Stat>> {
+fn stat_all(files: Vec<PathBuf>) -> Option<Vec<Stat>> {
     use std::os::unix::fs::MetadataExt as _;
     const STEP: Duration = Duration::from_millis(100);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
@@ -222,21 +246,18 @@ fn stat_all(paths: &[PathBuf]) -> Option<Vec<Stat>> {
         let settled = now.checked_sub(since_epoch)? > STEP;
         settled.then(|| Stat { path, device: metadata.dev(), inode: metadata.ino(), length: metadata.len(), changed })
     };
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    let files = files::collect(paths, &mut errors, &mut warnings);
-    if errors.is_empty() { files.into_iter().map(stat).collect() } else { None }
+    files.into_iter().map(stat).collect()
 }
 
 /// The directories in which something happens when the path comes to mean something else: that of each link on the way
 /// (Kubernetes swaps `..data` beside the files of a ConfigMap volume), that of the file (editors put a new file in the
 /// place of the old), and the directory itself where the path is one, along with those of the links in it.
-fn directories_of(path: &Path) -> BTreeSet<PathBuf> {
+fn directories_of(path: &Path, files: fn(&[PathBuf]) -> Option<Vec<PathBuf>>) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
     follow(path, &mut directories);
     if path.is_dir() {
         directories.insert(path.to_owned());
-        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-        for file in files::collect(&[path.to_owned()], &mut errors, &mut warnings) {
+        for file in files(&[path.to_owned()]).unwrap_or_default() {
             if file.is_symlink() {
                 follow(&file, &mut directories);
             }
@@ -304,11 +325,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("lab.yaml");
         let changes = AtomicUsize::new(0);
+        let shared = SharedInventory::default();
+        let reload = reload(Loader::new(), vec![file.clone()], Arc::clone(&shared), |_, _| {
+            changes.fetch_add(1, Ordering::Relaxed);
+        });
         let mut task = Task {
-            loader: Loader::new(),
-            paths: vec![file.clone()],
-            shared: SharedInventory::default(),
-            on_change: |_: &Inventory, _: &Inventory| _ = changes.fetch_add(1, Ordering::Relaxed),
+            source: Source { paths: vec![file.clone()], files: files::of_spec, reload },
             notifier: notify::recommended_watcher(|_| {}).unwrap(),
             watched: BTreeSet::new(),
             last_seen: None,
@@ -318,7 +340,7 @@ mod tests {
         {
             std::fs::write(&file, text).unwrap();
             task.reload();
-            assert_eq!(task.shared.load().machines().len(), expected_machines, "{text}");
+            assert_eq!(shared.load().machines().len(), expected_machines, "{text}");
             assert_eq!(changes.load(Ordering::Relaxed), expected_changes, "{text}");
         }
     }
@@ -332,12 +354,12 @@ mod tests {
         std::os::unix::fs::symlink("releases/1", root.join("current")).unwrap();
         std::fs::create_dir(root.join("etc")).unwrap();
         std::os::unix::fs::symlink("../current/lab.yaml", root.join("etc/lab.yaml")).unwrap();
-        let watched = directories_of(&root.join("etc/lab.yaml"));
+        let watched = directories_of(&root.join("etc/lab.yaml"), files::of_spec);
         let expected = [root.join("etc"), root.clone(), root.join("releases/1")];
         assert_eq!(watched, BTreeSet::from(expected));
         // Around in a circle, as far as the kernel goes.
         std::os::unix::fs::symlink("b", root.join("a")).unwrap();
         std::os::unix::fs::symlink("a", root.join("b")).unwrap();
-        assert_eq!(directories_of(&root.join("a")), BTreeSet::from([root]));
+        assert_eq!(directories_of(&root.join("a"), files::of_spec), BTreeSet::from([root]));
     }
 }

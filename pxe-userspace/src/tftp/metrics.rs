@@ -47,7 +47,7 @@ pub enum RefusedReason {
     mode,
     /// Not a TFTP request.
     malformed,
-    /// As many transfers as are allowed run already, or requests come faster than they can be looked at.
+    /// As many transfers as are allowed run already, in all or of this client's address; or requests come faster than they can be looked at.
     busy,
 }
 

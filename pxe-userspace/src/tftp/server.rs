@@ -133,7 +133,7 @@ impl TftpServer {
     }
 }
 
-/// Hands every request to the worker of its client, so that a repeated one finds the transfer.
+/// Hands every request to the worker of its client's address, which thus knows all transfers of that address.
 async fn listen(listener: &UdpSocket, workers: &[mpsc::Sender<Message>], metrics: &Metrics) {
     let mut inbox = Inbox::new(REQUEST_LIMIT);
     loop {
@@ -165,7 +165,7 @@ async fn listen(listener: &UdpSocket, workers: &[mpsc::Sender<Message>], metrics
 
 fn worker_of(client: SocketAddrV4, workers: &[mpsc::Sender<Message>]) -> Option<&mpsc::Sender<Message>> {
     let mut hasher = DefaultHasher::new();
-    client.hash(&mut hasher);
+    client.ip().hash(&mut hasher);
     workers.get((hasher.finish() % workers.len().max(1) as u64) as usize)
 }
 

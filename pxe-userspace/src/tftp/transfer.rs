@@ -145,8 +145,7 @@ impl Transfer {
     /// The request that began the transfer came once more.
     #[must_use]
     pub fn on_repeated_request(&mut self, now: Instant) -> Repeated {
-        let unanswered = self.acknowledged == 0 && (self.offering || !self.terms.has_options());
-        if unanswered {
+        if self.is_unanswered() {
             // It may have crossed our answer, so this is no reason to trust the next round trip.
             self.wait.ambiguous = true;
             return Repeated::Again(self.repeat());
@@ -199,6 +198,11 @@ impl Transfer {
         if self.offering { Action::SendOptions } else { self.next_window() }
     }
 
+    /// Whether the client has not acknowledged anything: it may never have asked, and somebody else in its name.
+    fn is_unanswered(&self) -> bool {
+        self.acknowledged == 0 && (self.offering || !self.terms.has_options())
+    }
+
     fn everything_sent(&self) -> bool {
         !self.offering && self.sent == self.terms.blocks()
     }
@@ -206,7 +210,11 @@ impl Transfer {
     /// How long the client may go without a sign of life.
     fn patience(&self) -> Duration {
         let silence = if self.everything_sent() { SILENCE_AT_END } else { SILENCE };
-        silence.max(self.terms.timeout.unwrap_or_default() * 3)
+        match self.terms.timeout {
+            // A place is kept longer only for those who show that they are there.
+            Some(timeout) if !self.is_unanswered() => silence.max(timeout * 3),
+            _ => silence,
+        }
     }
 }
 

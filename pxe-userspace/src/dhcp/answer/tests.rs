@@ -387,10 +387,29 @@ fn an_exchange_is_four_events_in_order() {
     let (outcome, _) = asked(Message::new(REQUEST).firmware("PXEClient", 7).address(54, SERVER).address(50, ADDRESS));
     let events: Vec<_> = outcome.events.into_iter().collect();
     let ack = EventKind::Ack { address, client, boot_file };
-    assert_eq!(events, [EventKind::Request { client, client_architecture }, ack]);
+    assert_eq!(events, [EventKind::Request { client, client_architecture, of_other_server: false }, ack]);
     let (outcome, _) = asked(Message::new(REQUEST).address(54, OTHER));
     let ignored = EventKind::Ignored { reason: Reason::OtherServer.text() };
     assert_eq!(outcome.events.into_iter().last(), Some(ignored));
+}
+
+/// Beside another server no ACK of ours says that an operating system came up: its own REQUEST does.
+#[test]
+fn proxy_mode_reports_requests_for_the_other_servers_address() {
+    let message = || Message::new(REQUEST).address(54, OTHER).address(50, ADDRESS);
+    let cases = [
+        (message(), from_nowhere(), proxy(), true),
+        (message().firmware("PXEClient", 7), from_nowhere(), proxy(), true),
+        (message().firmware("PXEClient", 7), from(ADDRESS, 4011), proxy(), false),
+        (message(), from_nowhere(), server(), false),
+    ];
+    for (message, arrival, server, expected) in cases {
+        let (outcome, _) = ask(message, &arrival, &machine(), FromNetwork, &server);
+        let Some(EventKind::Request { of_other_server, .. }) = outcome.events.into_iter().next() else { panic!() };
+        assert_eq!(of_other_server, expected, "{arrival:?} {:?}", server.mode);
+    }
+    let (outcome, seen) = ask(message(), &from_nowhere(), &machine(), FromNetwork, &proxy());
+    assert!(seen.is_none() && outcome.events.into_iter().count() == 1, "heard, and not answered");
 }
 
 /// People script against this JSON.

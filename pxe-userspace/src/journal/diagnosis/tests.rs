@@ -61,7 +61,7 @@ fn what_stands_in_the_way_is_named() {
             "no loader asked for",
             firmware.to_vec(),
             60.0,
-            &["request for ipxe.efi by TFTP", "firewall", "UDP port 69", "10.255.0.1"],
+            &["request for ipxe-efi-x86_64.efi", "firewall", "UDP port 69", "10.255.0.1"],
         ),
         (
             "TFTP stalls",

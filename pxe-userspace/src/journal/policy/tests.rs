@@ -77,6 +77,35 @@ fn what_proves_that_a_machine_reached_its_disk() {
     }
 }
 
+/// The same beside another DHCP server, which gives the addresses: its ACKs are not seen.
+#[test]
+fn proxy_mode_concludes_as_server_mode_does() {
+    let boot = [
+        &proxied(Pxe)[..],
+        &load(Loader),
+        &proxied(Ipxe),
+        &load(Script),
+        &load(Kernel),
+        &load(Initramfs),
+        &proxied(Plain),
+    ]
+    .concat();
+    let skipped = [&boot[..], &proxied(Pxe), &proxied(Plain)].concat();
+    let told = [&proxied(Ipxe)[..], &load(Script), &[EventKind::SentToDisk], &proxied(Plain)].concat();
+    let foreign = [&proxied(Pxe)[..], &proxied(Plain)].concat();
+    for (name, events, expected) in [
+        ("netbooted", &boot, Network),
+        ("installed, PXE skipped at the next power-on", &skipped, Disk),
+        ("told to boot from disk, and it did", &told, Disk),
+        ("an old system, never netbooted", &foreign, Network),
+    ] {
+        for cut in 0..=events.len() {
+            let scenario = Scenario::new(BootPolicy::Auto).see(&events[..cut]).restart().see(&events[cut..]);
+            assert_eq!(scenario.sent_to(), expected, "{name}, restarted after {cut} events");
+        }
+    }
+}
+
 #[test]
 fn a_state_that_was_lost_proves_nothing() {
     let events = [&uefi_boot()[..], &[request(Plain), ack(Plain)]].concat();

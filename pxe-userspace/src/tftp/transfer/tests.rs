@@ -172,6 +172,20 @@ fn the_timeout_that_a_client_asks_for_holds() {
 }
 
 #[test]
+fn nobody_is_waited_for_longer_before_the_first_acknowledgement() {
+    let start = Instant::now();
+    for window in [None, Some(64)] {
+        let options = Options { timeout: Some(255), window_size: window, ..Options::default() };
+        let (mut transfer, _) = Transfer::new(start, terms(5000, options));
+        let mut now = start;
+        while transfer.on_timer(now) != Action::End(Outcome::Silent) {
+            now = transfer.deadline();
+        }
+        assert_eq!(now - start, SILENCE);
+    }
+}
+
+#[test]
 fn a_repeated_request_is_the_same_transfer_until_the_client_begins_anew() {
     let now = Instant::now();
     let (mut transfer, _) = Transfer::new(now, windowed(5000, 2));
