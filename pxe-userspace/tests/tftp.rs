@@ -53,6 +53,10 @@ fn content(length: usize) -> Vec<u8> {
 
 impl Lab {
     fn new(files: &[(&str, usize)]) -> Self {
+        Self::with_networks(files, vec![(Ipv4Addr::LOCALHOST, 8)])
+    }
+
+    fn with_networks(files: &[(&str, usize)], networks: Vec<(Ipv4Addr, u8)>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for &(name, length) in files {
             fs::write(directory.path().join(name), content(length)).unwrap();
@@ -78,7 +82,7 @@ impl Lab {
         let inventory = Arc::new(ArcSwap::from_pointee(Inventory::new(vec![Arc::new(machine)])));
         let (sink, events) = EventSink::channel(1000);
         let metrics = Arc::new(Metrics::default());
-        let server = TftpServer::bind(Ipv4Addr::LOCALHOST, 0).unwrap();
+        let server = TftpServer::bind(Ipv4Addr::LOCALHOST, 0, networks).unwrap();
         let address = server.address();
         let store = Arc::new(Store::new(directory.path().to_owned()));
         let context = Context::new(store, inventory, sink, Arc::clone(&metrics));
@@ -397,6 +401,28 @@ async fn a_file_that_changes_under_way_ends_its_transfer() {
     fs::rename(lab.path("new"), lab.path("replaced")).unwrap();
     client.acknowledge(1).await;
     assert_eq!(client.receive().await[4..], content(1000)[512..], "the old file to its end");
+}
+
+#[tokio::test]
+async fn strangers_from_elsewhere_get_no_answer() {
+    let lab = Lab::with_networks(&[("ipxe.efi", 5000)], vec![(Ipv4Addr::new(127, 3, 0, 1), 24)]);
+    let mut stranger = Client::new(Ipv4Addr::new(127, 3, 1, 1), lab.server).await;
+    let requests: [&[u8]; 4] = [
+        b"\0\x01ipxe.efi\0octet\0windowsize\x0064\0",
+        b"\0\x01nothing\0octet\0",
+        b"\0\x01ipxe.efi\0mail\0",
+        b"\0\x02ipxe.efi\0octet\0",
+    ];
+    for request in requests {
+        stranger.send(request).await;
+    }
+    lab.until("tftp_refused_total{reason=\"foreign\"}", 4).await;
+    // A machine is served wherever it is, and anybody next to us.
+    for address in [MACHINE, Ipv4Addr::new(127, 3, 0, 77)] {
+        let mut client = Client::new(address, lab.server).await;
+        assert_eq!(client.fetch("ipxe.efi", 1468, 4).await, content(5000));
+    }
+    assert!(timeout(Duration::from_millis(50), stranger.receive()).await.is_err());
 }
 
 #[tokio::test]

@@ -1,15 +1,11 @@
 //! The TFTP and HTTP servers on each of our addresses, started and stopped as the inventory names them; or, for a
 //! Matchbox directory alone, HTTP on every address.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::{http, inventory::Inventory, tftp};
+use crate::{dataplane::interface::Interface, http, inventory::Inventory, tftp};
 
 /// The port of TFTP (RFC 1350 §4).
 const TFTP_PORT: u16 = 69;
@@ -50,20 +46,24 @@ impl Listeners {
     ///
     /// Every address on which a port is not to be had. The others are served all the same.
     pub(super) fn apply(&mut self, inventory: &Inventory) -> Result<(), Vec<anyhow::Error>> {
-        let wanted: BTreeSet<_> = match self.scope {
-            Scope::Sites => inventory.machines().iter().map(|machine| machine.site.address).collect(),
-            Scope::HttpEverywhere => BTreeSet::from([Ipv4Addr::UNSPECIFIED]),
+        // TFTP wants to know the interface; without one, HTTP alone is served.
+        let wanted: BTreeMap<_, _> = match self.scope {
+            Scope::Sites => {
+                let sites = inventory.machines().iter().map(|machine| &machine.site);
+                sites.map(|site| (site.address, Some(&*site.interface))).collect()
+            }
+            Scope::HttpEverywhere => BTreeMap::from([(Ipv4Addr::UNSPECIFIED, None)]),
         };
-        let gone = self.running.iter().filter(|(address, running)| !wanted.contains(address) || running.has_ended());
+        let gone = self.running.iter().filter(|(address, running)| !wanted.contains_key(address) || running.has_ended());
         for address in gone.map(|(&address, _)| address).collect::<Vec<_>>() {
             if let Some(running) = self.running.remove(&address) {
                 running.stop();
             }
         }
         let mut errors = Vec::new();
-        for address in wanted {
+        for (address, interface) in wanted {
             if !self.running.contains_key(&address) {
-                match self.start(address) {
+                match self.start(address, interface) {
                     Ok(running) => drop(self.running.insert(address, running)),
                     Err(error) => errors.push(error),
                 }
@@ -72,10 +72,13 @@ impl Listeners {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    fn start(&self, address: Ipv4Addr) -> anyhow::Result<Running> {
-        let tftp = match self.scope {
-            Scope::Sites => Some(tftp::TftpServer::bind(address, TFTP_PORT)?),
-            Scope::HttpEverywhere => None,
+    fn start(&self, address: Ipv4Addr, interface: Option<&str>) -> anyhow::Result<Running> {
+        let tftp = match interface {
+            Some(interface) => {
+                let networks = Interface::read(interface)?.addresses;
+                Some(tftp::TftpServer::bind(address, TFTP_PORT, networks)?)
+            }
+            None => None,
         };
         let http = http::bind(address, self.http.http_port)?;
         let context = self.tftp.clone();
