@@ -262,24 +262,24 @@ async fn ignition(State(context): State<Arc<Context>>, Query(labels): Labelled) 
 
 /// `/generic`
 async fn generic(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Response {
-    rendered(&context, &labels, raw, "/generic", |profile| profile.generic.as_deref())
+    rendered(&context, &labels, raw.as_deref(), "/generic", |profile| profile.generic.as_deref())
 }
 
 /// `/cloud`
 async fn cloud(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Response {
-    rendered(&context, &labels, raw, "/cloud", |profile| profile.cloud.as_deref())
+    rendered(&context, &labels, raw.as_deref(), "/cloud", |profile| profile.cloud.as_deref())
 }
 
 fn rendered(
     context: &Context,
     labels: &[(String, String)],
-    raw_query: Option<String>,
+    raw_query: Option<&str>,
     path: &str,
     template: fn(&Profile) -> Option<&Template>,
 ) -> Response {
     let Some((labels, group)) = group_beside_fleet(context, labels, path) else { return nothing() };
     let Some(template) = template(&group.profile) else { return nothing() };
-    match template.render(&matchbox::variables(&group, &labels, raw_query.as_deref().unwrap_or_default())) {
+    match template.render(&matchbox::variables(&group, &labels, raw_query.unwrap_or_default())) {
         Ok(text) => matchbox_text(text),
         Err(variable) => {
             tracing::debug!(mac = labels.get("mac"), path, group = group.id, variable, "a template lacks a value");

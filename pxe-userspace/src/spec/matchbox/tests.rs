@@ -1,5 +1,7 @@
 use std::{fs, time::Duration};
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A data directory with one profile, `p`.
@@ -119,9 +121,9 @@ fn mistakes_are_all_told() {
         "profiles/broken.json:1:21: boot.kernel: is not a text",
         "profiles/broken.json:1:34: boot.initrd: is not a list of texts",
         "profiles/broken.json:1:47: boot.args: is not a list of texts",
-        "profiles/files.json:1:33: ignition_id: ignition/a.yaml is no *.ign or *.ignition, so it is Butane",
-        "profiles/files.json:1:57: generic_id: \"../x\" leads out of generic/",
-        "profiles/files.json:1:77: cloud_id: cloud/none: cannot be read",
+        "profiles/files.json:1:32: ignition_id: ignition/a.yaml is no *.ign or *.ignition, so it is Butane",
+        "profiles/files.json:1:56: generic_id: \"../x\" leads out of generic/",
+        "profiles/files.json:1:76: cloud_id: cloud/none: cannot be read",
     ];
     assert_eq!(errors.len(), expected.len(), "{errors:#?}");
     for (error, expected) in errors.iter().zip(expected) {
@@ -206,4 +208,48 @@ fn a_change_comes_into_force_and_a_mistake_does_not() {
     directory.write("groups/other.json", r#"{"profile": "g"}"#);
     fs::remove_file(directory.0.path().join("groups/default.json")).unwrap();
     wait_for("three");
+}
+
+/// JSON of sorts, with the words that mean something.
+fn json_of_sorts() -> impl Strategy<Value = String> {
+    const WORDS: &[&str] = &[
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\n",
+        "null",
+        "1",
+        "\"",
+        "\"id\":",
+        "\"boot\":",
+        "\"kernel\":",
+        "\"profile\":",
+        "\"selector\":",
+        "\"mac\":",
+        "\"metadata\":",
+        "\"p\"",
+        "\\u00",
+        "é",
+        "\u{feff}",
+        "\"generic_id\":",
+    ];
+    prop_oneof![
+        prop::collection::vec(prop::sample::select(WORDS), 0..30).prop_map(|words| words.concat()),
+        any::<String>(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_a_catalog_or_errors(group in json_of_sorts(), profile in json_of_sorts(), bytes in any::<Vec<u8>>()) {
+        let directory = Directory::new(&[("groups/a.json", &group), ("profiles/b.json", &profile)]);
+        directory.write("groups/bytes.json", bytes);
+        let (catalog, errors, _) = directory.load();
+        prop_assert_eq!(catalog.is_some(), errors.is_empty());
+    }
 }
