@@ -1,6 +1,9 @@
 //! Interfaces: the wrong one, one that goes away, one that comes back as another.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 use anyhow::ensure;
 use pxe_tests::{
@@ -10,9 +13,9 @@ use pxe_tests::{
 };
 
 use crate::{
-    bench::{Bench, Datapath, frames},
+    bench::{Bench, Datapath, frames, server_at},
     plug::Plug,
-    wire::{OFFER, Query},
+    wire::{Mac, OFFER, Query},
 };
 
 /// In what time an interface that is back is to be served: less than firmware's patience.
@@ -82,6 +85,46 @@ pub(crate) fn replaced(datapath: Datapath) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The address of the interface goes and comes back, as when somebody configures the network anew.
+pub(crate) fn address_lost(datapath: Datapath) -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let machine = Machine::number(1);
+    let mut pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
+    let plug = bench.plug()?;
+    plug.ask(&Query::discover(&machine)?)?;
+    for _ in 0..2 {
+        bench.server.ip(&["address", "delete", SERVER_ADDRESS, "dev", INTERFACE])?;
+        bench.server.ip(&["address", "add", SERVER_ADDRESS, "dev", INTERFACE])?;
+        is_served(&plug, &machine, "without its address in between")?;
+    }
+    ensure!(pxed.process.is_running()?, "pxed ended: {}", pxed.process.last_lines());
+    Ok(())
+}
+
+/// The interface gets another MAC: from then on it is the one that we answer from, and are reached at.
+pub(crate) fn another_mac(datapath: Datapath) -> anyhow::Result<()> {
+    const MAC: Mac = [0x02, 0, 0, 0, 0, 0x0a];
+    let bench = Bench::new()?;
+    let machine = Machine::number(1);
+    let _pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
+    let plug = bench.plug()?;
+    plug.ask(&Query::discover(&machine)?)?;
+    bench.server.ip(&["link", "set", INTERFACE, "address", "02:00:00:00:00:0a"])?;
+    suite::eventually("an answer to a unicast to the new MAC, from it", AGAIN, || {
+        let relay = Ipv4Addr::new(10, 99, 0, 2);
+        let question = Query {
+            ethernet_destination: MAC,
+            source: SocketAddrV4::new(relay, 67),
+            destination: server_at(67)?,
+            giaddr: relay,
+            ..Query::discover(&machine)?
+        };
+        plug.send(&question.frame())?;
+        let reply = plug.await_reply(question.xid, Duration::from_millis(200))?;
+        Ok(reply.is_some_and(|reply| reply.ethernet_source == MAC))
+    })
 }
 
 /// Asks as firmware does, again and again, until it is answered.

@@ -11,7 +11,7 @@ mod plug;
 mod relay;
 mod wire;
 
-use std::process::ExitCode;
+use std::{net::SocketAddrV4, process::ExitCode};
 
 use anyhow::{Context, ensure};
 use pxe_tests::{
@@ -50,6 +50,10 @@ fn main() -> ExitCode {
         suite::test("a_flood_of_strangers_takes_no_memory_socket", || flood::of_strangers(Socket)),
         suite::test("an_interface_that_goes_down_is_served_again_xdp", || disturbed::down_and_up(Xdp)),
         suite::test("an_interface_that_goes_down_is_served_again_socket", || disturbed::down_and_up(Socket)),
+        suite::test("an_address_that_comes_back_is_served_again_xdp", || disturbed::address_lost(Xdp)),
+        suite::test("an_address_that_comes_back_is_served_again_socket", || disturbed::address_lost(Socket)),
+        suite::test("a_new_mac_is_answered_from_xdp", || disturbed::another_mac(Xdp)),
+        suite::test("a_new_mac_is_answered_from_socket", || disturbed::another_mac(Socket)),
         suite::test("an_interface_that_is_replaced_is_served_again_xdp", || disturbed::replaced(Xdp)),
         suite::test("an_interface_that_is_replaced_is_served_again_socket", || disturbed::replaced(Socket)),
     ])
@@ -107,14 +111,14 @@ fn a_renewal_at_another_server(datapath: Datapath) -> anyhow::Result<()> {
         let ciaddr = machine.address.parse()?;
         Ok(Query {
             ciaddr,
-            source: std::net::SocketAddrV4::new(ciaddr, 68),
+            source: SocketAddrV4::new(ciaddr, 68),
             destination: server_at(67)?,
             ethernet_destination: SERVER_MAC,
             ..Query::discover(&machine)?.with(&[(53, &[REQUEST])])
         })
     };
     let elsewhere = |ethernet_destination| -> anyhow::Result<Vec<u8>> {
-        let destination = std::net::SocketAddrV4::new(OTHER_SERVER, 67);
+        let destination = SocketAddrV4::new(OTHER_SERVER, 67);
         Ok(Query { destination, ethernet_destination, ..renewal()? }.frame())
     };
     let before = pxed.metrics()?;
