@@ -23,13 +23,12 @@ use super::{
     head::Head,
     metrics::Route,
     range::{self, Selection, Validators},
-    routes::short_path,
 };
 use crate::{
     artifacts::{self, OpenArtifact, Refusal},
     journal::{
         EventKind,
-        event::{ArtifactKind, Transport},
+        event::{ArtifactKind, Transport, short_path},
     },
 };
 

@@ -22,7 +22,7 @@ use crate::{
     inventory::Machine,
     journal::{
         EventKind,
-        event::{ArtifactKind, Transport},
+        event::{ArtifactKind, Transport, short_path},
         policy::Disposition,
     },
     spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
@@ -60,11 +60,6 @@ impl Context {
     fn disposition(&self, machine: &Machine) -> Disposition {
         self.policies.load().disposition(machine)
     }
-}
-
-/// A path as events keep it: text, and not as long as a client likes.
-pub(super) fn short_path(path: &[u8]) -> Arc<str> {
-    String::from_utf8_lossy(path.get(..256).unwrap_or(path)).into()
 }
 
 /// The router of everything that is not a file.

@@ -34,7 +34,7 @@ use crate::{
     artifacts::{OpenArtifact, Refusal, is_optional, kind_of},
     journal::{
         EventKind,
-        event::{ArtifactKind, Transport},
+        event::{ArtifactKind, Transport, short_path},
     },
 };
 
@@ -233,7 +233,7 @@ impl Worker {
         if machine.is_none() {
             self.context.metrics.unknown_clients.inc();
         }
-        let path: Arc<str> = String::from_utf8_lossy(request.path).into();
+        let path = short_path(request.path);
         let kind = kind_of(request.path);
         let opened = if request.mode == Mode::Other { None } else { Some(self.context.store.open(request.path)) };
         let refusal = match opened {
