@@ -221,6 +221,9 @@ async fn curl_asks_for_heads_and_keeps_its_connection() {
     for line in ["HTTP/1.1 200 OK\r\n", "Content-Length: 3000017\r\n", "Accept-Ranges: bytes\r\n", "ETag: \""] {
         assert!(head.contains(line), "{line} in {head}");
     }
+    // A range is for GET alone.
+    let part = curl(&lab, &["-I", "-r", "0-9", &url]).await.unwrap();
+    assert!(part.contains("HTTP/1.1 200 OK\r\n") && part.contains("Content-Length: 3000017\r\n"), "{part}");
     let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     let (etag, modified) = (value("ETag: "), value("Last-Modified: "));
 

@@ -113,7 +113,7 @@ pub(super) async fn answer(connection: &mut Connection, head: &Head, path: &[u8]
     delivery.requested();
     let OpenArtifact { file, length, modified, inode } = artifact;
     let validators = Validators::new(inode, length, modified);
-    let selection = range::select(&head.headers, length, &validators);
+    let selection = range::select(&head.method, &head.headers, length, &validators);
     let Plan { status, first, end } = Plan::new(selection, length);
     metrics.answered(Route::Assets, status.as_u16());
 
