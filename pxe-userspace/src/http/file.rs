@@ -29,6 +29,7 @@ use crate::{
     journal::{
         EventKind,
         event::{ArtifactKind, Transport, short_path},
+        failure,
     },
 };
 
@@ -182,11 +183,9 @@ impl Plan {
 
 const fn explain(refusal: Refusal) -> (StatusCode, &'static str) {
     match refusal {
-        Refusal::NotFound => (StatusCode::NOT_FOUND, "no such file in the artifacts directory"),
-        Refusal::Outside => (StatusCode::FORBIDDEN, "the path leads out of the artifacts directory"),
-        Refusal::Unreadable => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "the file is there but pxed may not read it: see its permissions")
-        }
+        Refusal::NotFound => (StatusCode::NOT_FOUND, failure::NO_SUCH_FILE),
+        Refusal::Outside => (StatusCode::FORBIDDEN, failure::OUTSIDE),
+        Refusal::Unreadable => (StatusCode::INTERNAL_SERVER_ERROR, failure::UNREADABLE),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     journal::{
         EventKind,
         event::{ArtifactKind, Transport, short_path},
+        failure::{ASKED_FROM, WRONG_ARCHITECTURE},
         policy::Disposition,
     },
     spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
@@ -149,8 +150,7 @@ async fn ipxe(
     let disposition = context.disposition(&machine);
     let text = match disposition {
         Disposition::Network if matchbox::is_wrong_architecture(&labels, machine.architecture) => {
-            let reason = "the firmware's architecture is not the one in the cluster spec";
-            failed(&context, peer, machine.mac, "/ipxe", reason);
+            failed(&context, peer, machine.mac, "/ipxe", WRONG_ARCHITECTURE);
             return matchbox_text(script::wrong_architecture_script(&machine));
         }
         Disposition::Network => Some(matchbox::ipxe(&machine)),
@@ -289,7 +289,7 @@ fn refused(context: &Context, peer: Peer, machine: &Machine, path: &str) -> Opti
         return None;
     }
     let Machine { mac, address, .. } = machine;
-    let reason = format!("asked from {}, but only {address} gets what is for {mac}", peer.address);
+    let reason = format!("{ASKED_FROM} {}, but only {address} gets what is for {mac}", peer.address);
     tracing::debug!(%mac, peer = %peer.address, "boot HTTP refused a script to another address");
     context.metrics.refused(Refused::Source);
     failed(context, peer, *mac, path, &reason);

@@ -36,7 +36,7 @@ fn what_stands_in_the_way_is_named() {
     let ignored = EventKind::Ignored { reason: "its option 54 names another server" };
     let nak = EventKind::Nak { reason: "10.0.0.9 is not reserved for it" };
     let decline = EventKind::Decline { address: Ipv4Addr::new(10, 0, 0, 1) };
-    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 19] = [
+    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 23] = [
         (
             "nothing seen",
             vec![],
@@ -70,18 +70,37 @@ fn what_stands_in_the_way_is_named() {
             &["loading its loader ipxe-efi-x86_64.efi by TFTP", "MTU", "firewall"],
         ),
         (
-            "TFTP timed out",
-            [&firmware[..], &[requested(Loader), failed(Loader, "timed out: 5 tries")]].concat(),
+            "TFTP goes unanswered",
+            [&firmware[..], &[requested(Loader), failed(Loader, FELL_SILENT)]].concat(),
             5.0,
             &["It failed", "MTU"],
         ),
-        ("loader missing", [&firmware[..], &[failed(Loader, "no such file")]].concat(), 5.0, &["artifacts directory"]),
+        (
+            "loader missing",
+            [&firmware[..], &[failed(Loader, NO_SUCH_FILE)]].concat(),
+            5.0,
+            &["is not among the artifacts"],
+        ),
+        ("loader elsewhere", [&firmware[..], &[failed(Loader, OUTSIDE)]].concat(), 5.0, &["itself into the artifacts"]),
+        ("loader unreadable", [&firmware[..], &[failed(Loader, UNREADABLE)]].concat(), 5.0, &["permissions"]),
+        (
+            "HTTP goes unanswered",
+            with(&[failed(Kernel, &format!("{FELL_SILENT}: it read nothing for 60 s"))]),
+            5.0,
+            &["loss on the link"],
+        ),
+        (
+            "script for another architecture",
+            with(&[failed(Script, WRONG_ARCHITECTURE)]),
+            5.0,
+            &["lab.yaml line 12", "cpuArchitecture amd64"],
+        ),
         ("loader does not start", [&firmware[..], &load(Loader)].concat(), 60.0, &["Secure Boot", "driver"]),
         ("loader starts", [&firmware[..], &load(Loader)].concat(), 5.0, &["iPXE to start"]),
         ("no script asked for", to_ipxe.clone(), 60.0, &["boot script", "HTTP port"]),
         (
             "script refused",
-            with(&[failed(Script, "403: not the machine's own address")]),
+            with(&[failed(Script, &format!("{ASKED_FROM} 10.0.0.2, but only 10.0.0.1 gets it"))]),
             1.0,
             &["10.0.0.1 alone", "another address"],
         ),
