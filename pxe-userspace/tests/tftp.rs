@@ -339,6 +339,15 @@ async fn what_need_not_be_there_is_refused_at_once_and_is_no_failure() {
 }
 
 #[tokio::test]
+async fn the_journal_keeps_only_the_beginning_of_a_long_path() {
+    let mut lab = Lab::new(&[]);
+    let client = Client::new(MACHINE, lab.server).await;
+    client.send(&[b"\0\x01".as_slice(), &[0xff; 900], b"\0octet\0"].concat()).await;
+    let path = "\u{fffd}".repeat(85);
+    assert_eq!(lab.story().await, [format!("requested {path}"), format!("failed {path}: no such file")]);
+}
+
+#[tokio::test]
 async fn firmware_asks_for_the_length_first() {
     let mut lab = Lab::new(&[("ipxe.efi", 5000)]);
     let mut client = Client::new(MACHINE, lab.server).await;

@@ -26,7 +26,7 @@ use super::{
     metrics::Route,
     routes::{Delivery, Peer},
 };
-use crate::journal::{EventKind, event::Transport};
+use crate::journal::{EventKind, event::Transport, failure::FELL_SILENT};
 
 /// How long a connection may lie idle between requests.
 const IDLE: Duration = Duration::from_secs(60);
@@ -53,7 +53,7 @@ pub(super) enum Broken {
     #[error("the client closed the connection: {0}")]
     Closed(#[from] std::io::Error),
     /// The client read nothing for a minute.
-    #[error("the client read nothing for {} seconds", STALL.as_secs())]
+    #[error("{FELL_SILENT}: it read nothing for {} s", STALL.as_secs())]
     Stalled,
     /// The file is shorter than it was when the length was announced.
     #[error("the file was shortened while it was sent")]

@@ -23,13 +23,13 @@ use super::{
     head::Head,
     metrics::Route,
     range::{self, Selection, Validators},
-    routes::short_path,
 };
 use crate::{
     artifacts::{self, OpenArtifact, Refusal},
     journal::{
         EventKind,
-        event::{ArtifactKind, Transport},
+        event::{ArtifactKind, Transport, short_path},
+        failure,
     },
 };
 
@@ -114,7 +114,7 @@ pub(super) async fn answer(connection: &mut Connection, head: &Head, path: &[u8]
     delivery.requested();
     let OpenArtifact { file, length, modified, inode } = artifact;
     let validators = Validators::new(inode, length, modified);
-    let selection = range::select(&head.headers, length, &validators);
+    let selection = range::select(&head.method, &head.headers, length, &validators);
     let Plan { status, first, end } = Plan::new(selection, length);
     metrics.answered(Route::Assets, status.as_u16());
 
@@ -183,11 +183,9 @@ impl Plan {
 
 const fn explain(refusal: Refusal) -> (StatusCode, &'static str) {
     match refusal {
-        Refusal::NotFound => (StatusCode::NOT_FOUND, "no such file in the artifacts directory"),
-        Refusal::Outside => (StatusCode::FORBIDDEN, "the path leads out of the artifacts directory"),
-        Refusal::Unreadable => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "the file is there but pxed may not read it: see its permissions")
-        }
+        Refusal::NotFound => (StatusCode::NOT_FOUND, failure::NO_SUCH_FILE),
+        Refusal::Outside => (StatusCode::FORBIDDEN, failure::OUTSIDE),
+        Refusal::Unreadable => (StatusCode::INTERNAL_SERVER_ERROR, failure::UNREADABLE),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, Method, header};
 use jiff::{Timestamp, fmt::rfc2822};
 
 /// What names one state of a file to its readers.
@@ -47,7 +47,7 @@ pub enum Selection {
 /// What a GET or HEAD with these headers gets of a file of `length` bytes, in the order of RFC 9110 §13.2.2.
 /// Several ranges at once are answered with the whole file, as §14.2 allows.
 #[must_use]
-pub fn select(headers: &HeaderMap, length: u64, validators: &Validators) -> Selection {
+pub fn select(method: &Method, headers: &HeaderMap, length: u64, validators: &Validators) -> Selection {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let modified_since = |date: &str| parse_date(date).map(|date| whole_seconds(validators.modified) > date);
 
@@ -64,6 +64,10 @@ pub fn select(headers: &HeaderMap, length: u64, validators: &Validators) -> Sele
         }
     } else if text(header::IF_MODIFIED_SINCE).and_then(modified_since) == Some(false) {
         return Selection::NotModified;
+    }
+    // A range is defined for GET alone (RFC 9110 §14.2).
+    if method != Method::GET {
+        return Selection::Whole;
     }
     let ranges = headers.get_all(header::RANGE).iter().count();
     let Some(range) = text(header::RANGE).filter(|_| ranges == 1) else { return Selection::Whole };
@@ -156,8 +160,12 @@ mod tests {
     }
 
     fn selected(headers: &[(HeaderName, &str)]) -> Selection {
+        selected_by(&Method::GET, headers)
+    }
+
+    fn selected_by(method: &Method, headers: &[(HeaderName, &str)]) -> Selection {
         let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
-        select(&headers.collect(), 100, &validators())
+        select(method, &headers.collect(), 100, &validators())
     }
 
     #[test]
@@ -189,6 +197,15 @@ mod tests {
             assert_eq!(selected(&[(header::RANGE, range)]), expected, "{range}");
         }
         assert_eq!(part("bytes=0-", 0), Selection::Unsatisfiable);
+    }
+
+    #[test]
+    fn a_range_means_nothing_to_head() {
+        for range in ["bytes=10-19", "bytes=100-"] {
+            assert_eq!(selected_by(&Method::HEAD, &[(header::RANGE, range)]), Selection::Whole, "{range}");
+        }
+        let condition = (header::IF_NONE_MATCH, "*");
+        assert_eq!(selected_by(&Method::HEAD, &[condition, (header::RANGE, "bytes=1-1")]), Selection::NotModified);
     }
 
     #[test]

@@ -22,7 +22,8 @@ use crate::{
     inventory::Machine,
     journal::{
         EventKind,
-        event::{ArtifactKind, Transport},
+        event::{ArtifactKind, Transport, short_path},
+        failure::{ASKED_FROM, WRONG_ARCHITECTURE},
         policy::Disposition,
     },
     spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
@@ -60,11 +61,6 @@ impl Context {
     fn disposition(&self, machine: &Machine) -> Disposition {
         self.policies.load().disposition(machine)
     }
-}
-
-/// A path as events keep it: text, and not as long as a client likes.
-pub(super) fn short_path(path: &[u8]) -> Arc<str> {
-    String::from_utf8_lossy(path.get(..256).unwrap_or(path)).into()
 }
 
 /// The router of everything that is not a file.
@@ -154,8 +150,7 @@ async fn ipxe(
     let disposition = context.disposition(&machine);
     let text = match disposition {
         Disposition::Network if matchbox::is_wrong_architecture(&labels, machine.architecture) => {
-            let reason = "the firmware's architecture is not the one in the cluster spec";
-            failed(&context, peer, machine.mac, "/ipxe", reason);
+            failed(&context, peer, machine.mac, "/ipxe", WRONG_ARCHITECTURE);
             return matchbox_text(script::wrong_architecture_script(&machine));
         }
         Disposition::Network => Some(matchbox::ipxe(&machine)),
@@ -294,7 +289,7 @@ fn refused(context: &Context, peer: Peer, machine: &Machine, path: &str) -> Opti
         return None;
     }
     let Machine { mac, address, .. } = machine;
-    let reason = format!("asked from {}, but only {address} gets what is for {mac}", peer.address);
+    let reason = format!("{ASKED_FROM} {}, but only {address} gets what is for {mac}", peer.address);
     tracing::debug!(%mac, peer = %peer.address, "boot HTTP refused a script to another address");
     context.metrics.refused(Refused::Source);
     failed(context, peer, *mac, path, &reason);

@@ -12,9 +12,10 @@ use super::{
     MachineRecord, Stage,
     describe::architecture_name,
     event::{ArtifactKind, BootFileName, EventKind, Transport},
+    failure::{ASKED_FROM, FELL_SILENT, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE},
     policy::Disposition,
 };
-use crate::inventory::BootPolicy;
+use crate::inventory::{BootPolicy, Machine, Source};
 
 /// A machine's situation in plain words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -412,17 +413,24 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
             machine.site.interface
         ),
         EventKind::Failed { transport, path, reason, .. } => {
-            let reason = reason.to_lowercase();
-            let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
-            if says(&["403", "forbidden", "address"]) {
+            let says = |words| reason.starts_with(words);
+            if says(ASKED_FROM) {
                 format!(
                     "Its script and configuration are given to {} alone, and it asked from another address: another DHCP \
                      server gave it one, or a proxy or NAT stands between.",
                     machine.address
                 )
-            } else if says(&["not found", "no such", "404", "missing"]) {
+            } else if says(NO_SUCH_FILE) {
                 format!("{path} is not among the artifacts: put it into the artifacts directory; no restart is needed.")
-            } else if says(&["timed out", "timeout", "time-out", "no answer", "gave up", "retransmi"]) {
+            } else if says(OUTSIDE) {
+                format!("Put {path} itself into the artifacts directory: links that lead out of it are not followed.")
+            } else if says(UNREADABLE) {
+                format!(
+                    "pxed may not read {path}: check the permissions of the file and its directories, and the disk."
+                )
+            } else if says(WRONG_ARCHITECTURE) {
+                format!("{}: correct the spec, or the MAC if it is another machine's.", architecture_in_spec(machine))
+            } else if says(FELL_SILENT) {
                 stalled(*transport)
             } else {
                 "It tries again by itself at its next boot; if it fails again, look at its screen or serial console."
@@ -436,12 +444,9 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
 fn wrong_architecture(record: &MachineRecord, client_architecture: u16) -> String {
     let machine = &record.machine;
     format!(
-        "Its firmware is {} (type {client_architecture}), but {} line {} says cpuArchitecture {}: correct the spec, or the \
-         MAC if it is another machine's.",
+        "Its firmware is {} (type {client_architecture}), but {}: correct the spec, or the MAC if it is another machine's.",
         architecture_name(client_architecture),
-        machine.source.file.display(),
-        machine.source.line,
-        machine.architecture,
+        architecture_in_spec(machine),
     )
 }
 
@@ -455,6 +460,11 @@ fn foreign_relay(record: &MachineRecord, relay: Ipv4Addr) -> String {
         file = machine.source.file.display(),
         line = machine.source.line,
     )
+}
+
+fn architecture_in_spec(machine: &Machine) -> String {
+    let Source { file, line } = &machine.source;
+    format!("{} line {line} says cpuArchitecture {}", file.display(), machine.architecture)
 }
 
 fn why_disk(record: &MachineRecord) -> &'static str {

@@ -57,6 +57,17 @@ pub enum ArtifactKind {
     Other,
 }
 
+/// Bytes of a path that an event keeps.
+const PATH_LIMIT: usize = 256;
+
+/// A path that a machine asked for, as events keep it: text, and not as long as the machine likes.
+#[must_use]
+pub fn short_path(path: &[u8]) -> Arc<str> {
+    let text = String::from_utf8_lossy(path.get(..PATH_LIMIT).unwrap_or(path));
+    // What is not UTF-8 becomes longer.
+    text.get(..text.floor_char_boundary(PATH_LIMIT)).unwrap_or_default().into()
+}
+
 /// How a file travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

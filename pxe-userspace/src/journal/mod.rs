@@ -12,6 +12,7 @@ use crate::inventory::{BootPolicy, Machine};
 pub mod describe;
 pub mod diagnosis;
 pub mod event;
+pub mod failure;
 mod fleet;
 pub mod json;
 mod keeper;

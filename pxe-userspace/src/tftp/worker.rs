@@ -34,7 +34,8 @@ use crate::{
     artifacts::{OpenArtifact, Refusal, is_optional, kind_of},
     journal::{
         EventKind,
-        event::{ArtifactKind, Transport},
+        event::{ArtifactKind, Transport, short_path},
+        failure::{FELL_SILENT, NO_SUCH_FILE, OUTSIDE, UNREADABLE},
     },
 };
 
@@ -233,7 +234,7 @@ impl Worker {
         if machine.is_none() {
             self.context.metrics.unknown_clients.inc();
         }
-        let path: Arc<str> = String::from_utf8_lossy(request.path).into();
+        let path = short_path(request.path);
         let kind = kind_of(request.path);
         let opened = if request.mode == Mode::Other { None } else { Some(self.context.store.open(request.path)) };
         let refusal = match opened {
@@ -335,7 +336,7 @@ impl Worker {
                 Err(ReadError::Cold) => return self.warm(client, next, (end - next) as u16, run.offset()),
                 Err(ReadError::Shrunk) => return self.break_off(client, "the file shrank while it was sent").await,
                 Err(ReadError::Io(error)) => {
-                    return self.break_off(client, &format!("the file cannot be read: {error}")).await;
+                    return self.break_off(client, &format!("{UNREADABLE}: {error}")).await;
                 }
             }
             next += blocks as u64;
@@ -368,7 +369,7 @@ impl Worker {
                 let reason = format!("the client broke off with error {code}: {message}");
                 self.end(client, TransferResult::aborted, Some(&reason));
             }
-            Outcome::Silent => self.end(client, TransferResult::silent, Some("the client fell silent")),
+            Outcome::Silent => self.end(client, TransferResult::silent, Some(FELL_SILENT)),
             Outcome::LastUnacknowledged => {
                 let reason =
                     "the last block was sent but never acknowledged (some firmware does not; harmless if it goes on)";
@@ -416,11 +417,9 @@ struct Refused {
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let (reason, code, text) = match refusal {
-            Refusal::NotFound => (RefusedReason::not_found, ErrorCode::NotFound, "no such file"),
-            Refusal::Outside => {
-                (RefusedReason::outside, ErrorCode::AccessViolation, "the path leads out of the artifacts directory")
-            }
-            Refusal::Unreadable => (RefusedReason::unreadable, ErrorCode::AccessViolation, "the file cannot be read"),
+            Refusal::NotFound => (RefusedReason::not_found, ErrorCode::NotFound, NO_SUCH_FILE),
+            Refusal::Outside => (RefusedReason::outside, ErrorCode::AccessViolation, OUTSIDE),
+            Refusal::Unreadable => (RefusedReason::unreadable, ErrorCode::AccessViolation, UNREADABLE),
         };
         Self { reason, code, text }
     }

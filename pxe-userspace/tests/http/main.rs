@@ -25,6 +25,7 @@ use pxe_userspace::{
     journal::{
         BootEvent, EventKind, EventSink,
         event::{ArtifactKind, Transport},
+        failure::ASKED_FROM,
         policy::PolicyBook,
     },
     spec::matchbox::{self, Catalog},
@@ -223,6 +224,9 @@ async fn curl_asks_for_heads_and_keeps_its_connection() {
     for line in ["HTTP/1.1 200 OK\r\n", "Content-Length: 3000017\r\n", "Accept-Ranges: bytes\r\n", "ETag: \""] {
         assert!(head.contains(line), "{line} in {head}");
     }
+    // A range is for GET alone.
+    let part = curl(&lab, &["-I", "-r", "0-9", &url]).await.unwrap();
+    assert!(part.contains("HTTP/1.1 200 OK\r\n") && part.contains("Content-Length: 3000017\r\n"), "{part}");
     let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     let (etag, modified) = (value("ETag: "), value("Last-Modified: "));
 
@@ -281,7 +285,7 @@ async fn scripts_are_for_their_own_machine() {
         let (status, _, text) = lab.get_from(other, path).await;
         assert_eq!(status, 403, "{path}");
         assert_eq!(text, "asked from 127.0.0.12, but only 127.0.0.11 gets what is for 52:54:00:00:00:01\n");
-        assert!(matches!(lab.event().await, EventKind::Failed { .. }));
+        assert!(matches!(lab.event().await, EventKind::Failed { reason, .. } if reason.starts_with(ASKED_FROM)));
         assert_eq!(lab.metrics.refusals(Refused::Source), refusals as u64 + 1);
     }
     // Anybody may have what is nobody's own.

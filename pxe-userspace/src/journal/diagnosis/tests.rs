@@ -38,7 +38,7 @@ fn what_stands_in_the_way_is_named() {
     let decline = EventKind::Decline { address: Ipv4Addr::new(10, 0, 0, 1) };
     let foreign = EventKind::ForeignRelay { relay: Ipv4Addr::new(10, 9, 0, 1) };
     let moved = [discover(Pxe), foreign, offer(), request(Pxe), ack(Pxe)];
-    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 21] = [
+    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 25] = [
         (
             "nothing seen",
             vec![],
@@ -72,18 +72,37 @@ fn what_stands_in_the_way_is_named() {
             &["loading its loader ipxe-efi-x86_64.efi by TFTP", "MTU", "firewall"],
         ),
         (
-            "TFTP timed out",
-            [&firmware[..], &[requested(Loader), failed(Loader, "timed out: 5 tries")]].concat(),
+            "TFTP goes unanswered",
+            [&firmware[..], &[requested(Loader), failed(Loader, FELL_SILENT)]].concat(),
             5.0,
             &["It failed", "MTU"],
         ),
-        ("loader missing", [&firmware[..], &[failed(Loader, "no such file")]].concat(), 5.0, &["artifacts directory"]),
+        (
+            "loader missing",
+            [&firmware[..], &[failed(Loader, NO_SUCH_FILE)]].concat(),
+            5.0,
+            &["is not among the artifacts"],
+        ),
+        ("loader elsewhere", [&firmware[..], &[failed(Loader, OUTSIDE)]].concat(), 5.0, &["itself into the artifacts"]),
+        ("loader unreadable", [&firmware[..], &[failed(Loader, UNREADABLE)]].concat(), 5.0, &["permissions"]),
+        (
+            "HTTP goes unanswered",
+            with(&[failed(Kernel, &format!("{FELL_SILENT}: it read nothing for 60 s"))]),
+            5.0,
+            &["loss on the link"],
+        ),
+        (
+            "script for another architecture",
+            with(&[failed(Script, WRONG_ARCHITECTURE)]),
+            5.0,
+            &["lab.yaml line 12", "cpuArchitecture amd64"],
+        ),
         ("loader does not start", [&firmware[..], &load(Loader)].concat(), 60.0, &["Secure Boot", "driver"]),
         ("loader starts", [&firmware[..], &load(Loader)].concat(), 5.0, &["iPXE to start"]),
         ("no script asked for", to_ipxe.clone(), 60.0, &["boot script", "HTTP port"]),
         (
             "script refused",
-            with(&[failed(Script, "403: not the machine's own address")]),
+            with(&[failed(Script, &format!("{ASKED_FROM} 10.0.0.2, but only 10.0.0.1 gets it"))]),
             1.0,
             &["10.0.0.1 alone", "another address"],
         ),
@@ -152,7 +171,7 @@ fn a_machine_that_keeps_coming_back_to_the_network_is_told_of() {
     let mut fleet = Fleet::new(&State::new(), at(0.0), 1);
     timed(MAC, twice).iter().for_each(|event| _ = fleet.apply(event));
     for policy in [BootPolicy::Always, BootPolicy::Once, BootPolicy::Hold] {
-        let machine = crate::inventory::Machine { policy, ..machine(1) };
+        let machine = Machine { policy, ..machine(1) };
         let explained = text(&diagnose(&fleet.machine(&Arc::new(machine), 64), at(9.0)));
         assert!(!explained.contains(words), "{policy:?}: {explained}");
     }
