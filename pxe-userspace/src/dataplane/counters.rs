@@ -14,6 +14,8 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
+use pxe_common::{Counter, counter::COUNTERS};
+
 use super::Dataplane;
 use crate::dhcp::{Reason, Sent, wire::MessageType};
 
@@ -24,6 +26,7 @@ pub struct ReplyCounters {
     acks: AtomicU64,
     naks: AtomicU64,
     silences: [AtomicU64; Reason::ALL.len()],
+    refused: [AtomicU64; COUNTERS as usize],
 }
 
 impl ReplyCounters {
@@ -36,6 +39,17 @@ impl ReplyCounters {
             Err(reason) => &self.silences[reason.index()],
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl ReplyCounters {
+    /// Counts a frame that is not answered because of what is in front of its DHCP message, or of how often it comes.
+    /// Behind XDP there are none: the program has counted them.
+    pub fn refuse<T>(&self, reason: Counter) -> Option<T> {
+        if let Some(counter) = self.refused.get(reason as usize) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        None
     }
 }
 
@@ -62,7 +76,7 @@ impl fmt::Debug for DataplaneMetrics {
 
 impl Collector for DataplaneMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let ReplyCounters { offers, acks, naks, silences } = &*self.replies;
+        let ReplyCounters { offers, acks, naks, silences, refused } = &*self.replies;
         let mut metric = encoder.encode_descriptor("pxed_dhcp_replies", "DHCP replies", None, MetricType::Counter)?;
         for (message, count) in [("offer", offers), ("ack", acks), ("nak", naks)] {
             ConstCounter::new(count.load(Ordering::Relaxed)).encode(metric.encode_family(&[("message", message)])?)?;
@@ -74,6 +88,17 @@ impl Collector for DataplaneMetrics {
             MetricType::Counter,
         )?;
         for (reason, count) in Reason::ALL.iter().zip(silences) {
+            let labels = [("reason", reason.name())];
+            ConstCounter::new(count.load(Ordering::Relaxed)).encode(metric.encode_family(&labels)?)?;
+        }
+
+        let mut metric = encoder.encode_descriptor(
+            "pxed_socket_frames_refused",
+            "Frames that came past XDP, to the packet socket, and were not answered",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, count) in Counter::ALL.iter().zip(refused) {
             let labels = [("reason", reason.name())];
             ConstCounter::new(count.load(Ordering::Relaxed)).encode(metric.encode_family(&labels)?)?;
         }

@@ -192,7 +192,7 @@ impl Port {
         context: &Context,
         serve: impl FnOnce(&EventFd, &mut Responder) -> io::Result<()> + Send + 'static,
     ) -> Result<(), DataplaneError> {
-        let mut responder = Responder::new(&self.interface, Arc::clone(&self.servers), context);
+        let mut responder = Responder::new(&self.interface, Arc::clone(&self.servers), self.program.is_some(), context);
         let stop = Arc::clone(&self.stop);
         let label = name.to_owned();
         let worker = thread::Builder::new().name(name.to_owned()).spawn(move || {

@@ -4,14 +4,15 @@ use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use arc_swap::{ArcSwap, Cache};
 use pxe_common::{
-    MacAddr,
+    Counter, MacAddr,
     classify::{client_address, is_for_us},
     frame,
+    layout::{MachineState, Settings},
 };
 
 use super::{Context, counters::ReplyCounters, frame::Headers, interface::Interface};
@@ -58,13 +59,24 @@ pub struct Responder {
     policies: Cache<Arc<ArcSwap<PolicyBook>>, Arc<PolicyBook>>,
     events: EventSink,
     counters: Arc<ReplyCounters>,
+    gate: Option<Gate>,
+}
+
+/// What the XDP program does for frames that come through it, for those that come past it.
+struct Gate {
+    settings: Settings,
+    /// The token buckets of machines that have asked; never more than there are machines.
+    machines: HashMap<MacAddr, MachineState>,
+    begun: Instant,
 }
 
 impl Responder {
-    /// The packet logic of one worker on an interface.
+    /// The packet logic of one worker on an interface. Without XDP in front of it, it holds machines to their rate itself.
     #[must_use]
-    pub fn new(interface: &Interface, servers: Arc<ArcSwap<Servers>>, context: &Context) -> Self {
+    pub fn new(interface: &Interface, servers: Arc<ArcSwap<Servers>>, behind_xdp: bool, context: &Context) -> Self {
+        let gate = Gate { settings: context.settings, machines: HashMap::new(), begun: Instant::now() };
         Self {
+            gate: (!behind_xdp).then_some(gate),
             mac: interface.mac,
             servers: Cache::new(servers),
             inventory: Cache::new(Arc::clone(&context.inventory)),
@@ -76,17 +88,25 @@ impl Responder {
 
     /// Answers a frame into `reply`; the length of the frame written there, or none where silence is the answer.
     pub fn respond(&mut self, frame: &[u8], reply: &mut [u8]) -> Option<usize> {
-        let headers = frame::Headers::parse(frame).ok()?;
-        let mac = client_address(frame, &headers).ok()?;
+        let read = frame::Headers::parse(frame).and_then(|headers| Ok((client_address(frame, &headers)?, headers)));
+        let (mac, headers) = match read {
+            Ok(read) => read,
+            Err(reason) => return self.counters.refuse(reason),
+        };
         // A packet socket hears everybody, on a bridge or a router also what is for another host.
         let servers = self.servers.load();
         let reached_us = headers.ethernet_destination.is_group() || headers.ethernet_destination == self.mac;
         if !reached_us || !is_for_us(&headers, |address| servers.serves(address)) {
-            return None;
+            return self.counters.refuse(Counter::OtherServer);
         }
         // Neither is an error: strangers are heard as well, and a machine may just have left the spec.
         let machine = self.inventory.load().by_mac(mac)?;
         let server = servers.0.get(&machine.site.address)?;
+        if let Some(gate) = &mut self.gate
+            && !gate.admits(mac)
+        {
+            return self.counters.refuse(Counter::RateLimited);
+        }
         let disposition = self.policies.load().disposition(machine);
 
         let arrival = Arrival {
@@ -124,5 +144,15 @@ impl Responder {
             destination: sent.delivery.destination(),
         }
         .write(reply, sent.length)
+    }
+}
+
+impl Gate {
+    fn admits(&mut self, mac: MacAddr) -> bool {
+        let now_ns = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let state = self.machines.entry(mac).or_default();
+        let (after, admitted) = state.take(now_ns, &self.settings);
+        *state = after;
+        admitted
     }
 }
