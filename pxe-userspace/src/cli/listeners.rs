@@ -54,7 +54,8 @@ impl Listeners {
             }
             Scope::HttpEverywhere => BTreeMap::from([(Ipv4Addr::UNSPECIFIED, None)]),
         };
-        let gone = self.running.iter().filter(|(address, running)| !wanted.contains_key(address) || running.has_ended());
+        let gone =
+            self.running.iter().filter(|(address, running)| !wanted.contains_key(address) || running.has_ended());
         for address in gone.map(|(&address, _)| address).collect::<Vec<_>>() {
             if let Some(running) = self.running.remove(&address) {
                 running.stop();
