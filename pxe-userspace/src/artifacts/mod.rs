@@ -9,7 +9,7 @@ pub use names::{
     BIOS_LOADER, EFI_ARM64_LOADER, EFI_IA32_LOADER, EFI_X64_LOADER, PLAIN_SCHEMATIC, efi_loader, initramfs_path,
     is_optional, kernel_path, kind_of,
 };
-pub use store::{OpenArtifact, Refusal, Store, StoreError};
+pub use store::{OpenArtifact, READ_AHEAD, Refusal, Store, StoreError};
 
 #[cfg(test)]
 pub(crate) mod testing {

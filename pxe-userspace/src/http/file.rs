@@ -1,7 +1,6 @@
 //! A file of the store as an answer: from the page cache to the socket by sendfile(2).
 
 use std::{
-    fs::File,
     io,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -21,11 +20,11 @@ use super::{
     answer::AnswerHead,
     connection::{Broken, Connection, STALL},
     head::Head,
-    metrics::Route,
+    metrics::{Metrics, Route},
     range::{self, Selection, Validators},
 };
 use crate::{
-    artifacts::{self, OpenArtifact, Refusal},
+    artifacts::{self, OpenArtifact, READ_AHEAD, Refusal},
     journal::{
         EventKind,
         event::{ArtifactKind, Transport, short_path},
@@ -112,7 +111,7 @@ pub(super) async fn answer(connection: &mut Connection, head: &Head, path: &[u8]
         }
     };
     delivery.requested();
-    let OpenArtifact { file, length, modified, inode } = artifact;
+    let OpenArtifact { length, modified, inode, .. } = artifact;
     let validators = Validators::new(inode, length, modified);
     let selection = range::select(&head.method, &head.headers, length, &validators);
     let Plan { status, first, end } = Plan::new(selection, length);
@@ -148,7 +147,7 @@ pub(super) async fn answer(connection: &mut Connection, head: &Head, path: &[u8]
 
     let mut offset = first;
     let sent = match send_more(&connection.stream, &answer).await {
-        Ok(()) => send_file(&connection.stream, &file, &mut offset, end).await,
+        Ok(()) => send_file(&connection.stream, &Arc::new(artifact), &mut offset, end, &metrics).await,
         Err(broken) => Err(broken),
     };
     let bytes = offset - first;
@@ -218,12 +217,22 @@ async fn send_more(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Broken> {
 }
 
 /// Sends the file from `offset`, which it advances, up to and without `end`.
-async fn send_file(stream: &TcpStream, file: &File, offset: &mut u64, end: u64) -> Result<(), Broken> {
+async fn send_file(
+    stream: &TcpStream,
+    artifact: &Arc<OpenArtifact>,
+    offset: &mut u64,
+    end: u64,
+    metrics: &Metrics,
+) -> Result<(), Broken> {
     let mut calls = 0;
+    let mut warm = *offset;
     while *offset < end {
-        let count = usize::try_from((end - *offset).min(CHUNK)).unwrap_or(usize::MAX);
+        if *offset >= warm {
+            warm = warm_up(artifact, *offset, end, metrics).await;
+        }
+        let count = usize::try_from(warm - *offset).unwrap_or(usize::MAX);
         let mut position = *offset;
-        let send = || rustix::fs::sendfile(stream, file, Some(&mut position), count).map_err(io::Error::from);
+        let send = || rustix::fs::sendfile(stream, &artifact.file, Some(&mut position), count).map_err(io::Error::from);
         let sent = timeout(STALL, stream.async_io(Interest::WRITABLE, send)).await.map_err(|_| Broken::Stalled)??;
         if sent == 0 {
             return Err(Broken::Shortened);
@@ -236,6 +245,20 @@ async fn send_file(stream: &TcpStream, file: &File, offset: &mut u64, end: u64) 
         }
     }
     Ok(())
+}
+
+/// Up to where the file, from `offset` on, is in the page cache now. A thread that sendfile(2) makes wait for the disk
+/// serves nobody meanwhile, so another one waits.
+async fn warm_up(artifact: &Arc<OpenArtifact>, offset: u64, end: u64, metrics: &Metrics) -> u64 {
+    let chunk = offset..end.min(offset.saturating_add(CHUNK));
+    if artifact.is_cached(chunk.clone()) {
+        return chunk.end;
+    }
+    metrics.waited_for_disk();
+    let artifact = Arc::clone(artifact);
+    // It fails only when the runtime ends, and this task with it.
+    let _ = tokio::task::spawn_blocking(move || artifact.read_ahead(offset)).await;
+    chunk.end.min(offset.saturating_add(READ_AHEAD))
 }
 
 #[cfg(test)]

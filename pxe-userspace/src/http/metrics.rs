@@ -56,16 +56,18 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     refused: Family<RefusedLabels, Counter>,
     bytes: Counter,
+    disk_waits: Counter,
     connections: Gauge,
 }
 
 impl Metrics {
     /// Makes the counters known under names that begin with `http_`.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { requests, refused, bytes, connections } = self;
+        let Self { requests, refused, bytes, disk_waits, connections } = self;
         registry.register("http_requests", "Requests answered, by route and status", requests.clone());
         registry.register("http_refused", "Requests and connections refused, by reason", refused.clone());
         registry.register("http_sent_bytes", "Bytes of files and scripts sent", bytes.clone());
+        registry.register("http_disk_waits", "Times that a file had to be read from the disk", disk_waits.clone());
         registry.register("http_connections", "Open connections", connections.clone());
     }
 
@@ -81,12 +83,22 @@ impl Metrics {
         self.bytes.inc_by(bytes);
     }
 
+    pub(super) fn waited_for_disk(&self) {
+        self.disk_waits.inc();
+    }
+
     pub(super) fn opened(&self) {
         self.connections.inc();
     }
 
     pub(super) fn closed(&self) {
         self.connections.dec();
+    }
+
+    /// How often a file had to be read from the disk before it could be sent on.
+    #[must_use]
+    pub fn disk_waits(&self) -> u64 {
+        self.disk_waits.get()
     }
 
     /// How often something was refused for this reason.
