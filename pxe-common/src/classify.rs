@@ -53,10 +53,13 @@ pub fn classify<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Verdict 
 fn request<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Result<MacAddr, Counter> {
     let headers = Headers::parse(frame)?;
     let machine = client_address(frame, &headers)?;
-    let for_us = headers.destination.is_broadcast()
-        || headers.ethernet_destination.is_group()
-        || tables.serves(headers.destination);
-    if for_us { Ok(machine) } else { Err(Counter::OtherServer) }
+    if is_for_us(&headers, |address| tables.serves(address)) { Ok(machine) } else { Err(Counter::OtherServer) }
+}
+
+/// Whether a request is for everybody or for one of our addresses, and not for another server that this link leads to.
+#[inline(always)]
+pub fn is_for_us(headers: &Headers, serves: impl FnOnce(Ipv4Addr) -> bool) -> bool {
+    headers.destination.is_broadcast() || headers.ethernet_destination.is_group() || serves(headers.destination)
 }
 
 /// The client's hardware address (`chaddr`) in the BOOTREQUEST behind these headers.

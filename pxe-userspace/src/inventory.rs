@@ -47,7 +47,7 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootPolicy {
-    /// Until it has been seen to run from its own disk, so that an install loop cannot happen.
+    /// Until it has been seen to run from its own disk.
     #[default]
     Auto,
     /// At every power-on.

@@ -53,6 +53,10 @@ fn content(length: usize) -> Vec<u8> {
 
 impl Lab {
     fn new(files: &[(&str, usize)]) -> Self {
+        Self::with_networks(files, vec![(Ipv4Addr::LOCALHOST, 8)])
+    }
+
+    fn with_networks(files: &[(&str, usize)], networks: Vec<(Ipv4Addr, u8)>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for &(name, length) in files {
             fs::write(directory.path().join(name), content(length)).unwrap();
@@ -78,7 +82,7 @@ impl Lab {
         let inventory = Arc::new(ArcSwap::from_pointee(Inventory::new(vec![Arc::new(machine)])));
         let (sink, events) = EventSink::channel(1000);
         let metrics = Arc::new(Metrics::default());
-        let server = TftpServer::bind(Ipv4Addr::LOCALHOST, 0).unwrap();
+        let server = TftpServer::bind(Ipv4Addr::LOCALHOST, 0, networks).unwrap();
         let address = server.address();
         let store = Arc::new(Store::new(directory.path().to_owned()));
         let context = Context::new(store, inventory, sink, Arc::clone(&metrics));
@@ -118,6 +122,16 @@ impl Lab {
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until the metric has this value.
+    async fn until(&self, name: &str, value: u64) {
+        let waiting = async {
+            while self.metric(name) != value {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(timeout(LIMIT, waiting).await.is_ok(), "{name} is {} instead of {value}", self.metric(name));
     }
 }
 
@@ -389,15 +403,53 @@ async fn a_file_that_changes_under_way_ends_its_transfer() {
     assert_eq!(client.receive().await[4..], content(1000)[512..], "the old file to its end");
 }
 
-/// Every client has a socket of its own and checks every byte.
+#[tokio::test]
+async fn strangers_from_elsewhere_get_no_answer() {
+    let lab = Lab::with_networks(&[("ipxe.efi", 5000)], vec![(Ipv4Addr::new(127, 3, 0, 1), 24)]);
+    let mut stranger = Client::new(Ipv4Addr::new(127, 3, 1, 1), lab.server).await;
+    let requests: [&[u8]; 4] = [
+        b"\0\x01ipxe.efi\0octet\0windowsize\x0064\0",
+        b"\0\x01nothing\0octet\0",
+        b"\0\x01ipxe.efi\0mail\0",
+        b"\0\x02ipxe.efi\0octet\0",
+    ];
+    for request in requests {
+        stranger.send(request).await;
+    }
+    lab.until("tftp_refused_total{reason=\"foreign\"}", 4).await;
+    // A machine is served wherever it is, and anybody next to us.
+    for address in [MACHINE, Ipv4Addr::new(127, 3, 0, 77)] {
+        let mut client = Client::new(address, lab.server).await;
+        assert_eq!(client.fetch("ipxe.efi", 1468, 4).await, content(5000));
+    }
+    assert!(timeout(Duration::from_millis(50), stranger.receive()).await.is_err());
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_every_place() {
+    let lab = Lab::new(&[("ipxe.efi", 5000)]);
+    let mut greedy = Vec::new();
+    for _ in 0..100 {
+        let mut client = Client::new(Ipv4Addr::LOCALHOST, lab.server).await;
+        client.request("ipxe.efi", &[("timeout", 255)]).await;
+        greedy.push(client);
+    }
+    let mut client = Client::new(MACHINE, lab.server).await;
+    assert_eq!(client.fetch("ipxe.efi", 1468, 4).await, content(5000));
+    lab.until("tftp_refused_total{reason=\"busy\"}", 100 - 64).await;
+    lab.until("tftp_active_transfers", 64).await;
+}
+
+/// Every client has a socket and an address of its own and checks every byte.
 async fn storm(clients: usize, block_size: u16, window: u16, length: usize) {
     let lab = Lab::new(&[("ipxe.efi", length)]);
     let expected: Arc<[u8]> = content(length).into();
     let fetches: Vec<_> = (0..clients)
-        .map(|_| {
+        .map(|number| {
             let (server, expected) = (lab.server, Arc::clone(&expected));
             tokio::spawn(async move {
-                let mut client = Client::new(Ipv4Addr::LOCALHOST, server).await;
+                let [high, low] = (number as u16).to_be_bytes();
+                let mut client = Client::new(Ipv4Addr::new(127, 1, high, low), server).await;
                 client.fetch("ipxe.efi", block_size, window).await == *expected
             })
         })
@@ -406,13 +458,7 @@ async fn storm(clients: usize, block_size: u16, window: u16, length: usize) {
         assert!(timeout(LIMIT, fetch).await.expect("in time").unwrap(), "every byte as it was");
     }
     // The last acknowledgement may still be on its way.
-    timeout(LIMIT, async {
-        while lab.metric("tftp_transfers_total{result=\"done\"}") < clients as u64 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .expect("every transfer done");
+    lab.until("tftp_transfers_total{result=\"done\"}", clients as u64).await;
     assert_eq!(lab.metric("tftp_active_transfers"), 0);
 }
 

@@ -99,6 +99,7 @@ async fn the_shape_of_a_machine() {
         EventKind::Decline { address: [10, 0, 0, 9].into() },
         EventKind::Release,
         EventKind::Ignored { reason: "for another server" },
+        EventKind::ForeignRelay { relay: [10, 9, 0, 1].into() },
         failure,
         EventKind::WrongArchitecture { client_architecture: 11 },
         EventKind::SentToDisk,

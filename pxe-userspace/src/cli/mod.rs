@@ -10,6 +10,7 @@ pub mod options;
 pub mod rehearse;
 pub mod run;
 pub mod status;
+mod upkeep;
 pub mod validate;
 
 /// Network-boots a fleet of bare-metal machines from its cluster spec.

@@ -61,7 +61,12 @@ pub struct Args {
     /// Cluster spec: files, or directories of *.yaml, *.yml and *.json
     #[arg(long, env = "PXED_CLUSTER", value_name = "PATH", num_args = 1.., value_delimiter = ',')]
     cluster: Vec<PathBuf>,
-    /// Directory of loaders, kernels and initramfs images [default: /var/lib/pxed/artifacts]
+    /// Data directory of a Matchbox, whose groups and profiles are answered by HTTP for machines that no cluster names.
+    /// Without --cluster pxed is a Matchbox: HTTP alone, on every address of this host; another server does DHCP
+    #[arg(long, env = "PXED_MATCHBOX", value_name = "DIR")]
+    matchbox: Option<PathBuf>,
+    /// Directory of loaders, kernels and initramfs images [default: /var/lib/pxed/artifacts, or assets in the directory
+    /// of --matchbox]
     #[arg(long, env = "PXED_ARTIFACTS", value_name = "DIR")]
     artifacts: Option<PathBuf>,
     /// Directory of what a restart must not forget [default: /var/lib/pxed/state]
@@ -100,8 +105,10 @@ pub struct Args {
 /// The options in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Files and directories of the cluster spec; at least one.
+    /// Files and directories of the cluster spec; at least one where there is no `matchbox`.
     pub cluster: Vec<PathBuf>,
+    /// The data directory of a Matchbox.
+    pub matchbox: Option<PathBuf>,
     /// The artifacts directory.
     pub artifacts: PathBuf,
     /// The state directory.
@@ -141,6 +148,7 @@ impl Args {
     fn over(self, file: Self) -> anyhow::Result<Options> {
         let Self {
             cluster,
+            matchbox,
             artifacts,
             state,
             mode,
@@ -153,9 +161,12 @@ impl Args {
             log_format,
             config: _,
         } = self;
+        let matchbox = matchbox.or(file.matchbox);
+        let assets = || matchbox.as_ref().map(|directory| directory.join("assets"));
         let options = Options {
             cluster: if cluster.is_empty() { file.cluster } else { cluster },
-            artifacts: artifacts.or(file.artifacts).unwrap_or_else(|| "/var/lib/pxed/artifacts".into()),
+            artifacts: artifacts.or(file.artifacts).or_else(assets).unwrap_or_else(|| "/var/lib/pxed/artifacts".into()),
+            matchbox,
             state: state.or(file.state).unwrap_or_else(|| "/var/lib/pxed/state".into()),
             mode: mode.or(file.mode).unwrap_or(Mode::Server),
             unknown: unknown.or(file.unknown).unwrap_or(Unknown::Pass),
@@ -167,8 +178,8 @@ impl Args {
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
         };
         anyhow::ensure!(
-            !options.cluster.is_empty(),
-            "no cluster spec: name its files or directories with --cluster PATH"
+            !options.cluster.is_empty() || options.matchbox.is_some(),
+            "no cluster spec: name its files or directories with --cluster PATH, or Matchbox's with --matchbox DIR"
         );
         anyhow::ensure!(
             options.lease_seconds >= 60,
@@ -176,6 +187,10 @@ impl Args {
             options.lease_seconds
         );
         anyhow::ensure!(options.http_port != 0, "--http-port 0: machines must know the port; choose one");
+        anyhow::ensure!(
+            options.unknown != Unknown::Drop || options.datapath != Datapath::Socket,
+            "--unknown drop with --datapath socket: only XDP can drop packets"
+        );
         Ok(options)
     }
 }
@@ -216,11 +231,21 @@ mod tests {
     }
 
     #[test]
+    fn a_matchbox_directory_is_enough_and_brings_its_assets() {
+        let options = |words: &[&str]| line(words).over(Args::default()).unwrap();
+        let alone = options(&["--matchbox", "/m"]);
+        assert_eq!((alone.cluster.len(), alone.artifacts), (0, PathBuf::from("/m/assets")));
+        assert_eq!(options(&["--matchbox", "/m", "--artifacts", "/a"]).artifacts, PathBuf::from("/a"));
+        assert_eq!(options(&["--cluster", "a"]).artifacts, PathBuf::from("/var/lib/pxed/artifacts"));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused_with_a_reason() {
         let refused = |words: &[&str]| line(words).over(Args::default()).unwrap_err().to_string();
         assert!(refused(&[]).contains("--cluster"));
         assert!(refused(&["--cluster", "a", "--lease-seconds", "5"]).contains("60"));
         assert!(refused(&["--cluster", "a", "--http-port", "0"]).contains("port"));
+        assert!(refused(&["--cluster", "a", "--unknown", "drop", "--datapath", "socket"]).contains("XDP"));
         assert!(toml::from_str::<Args>("http_port = 1").unwrap_err().to_string().contains("unknown field"));
     }
 }

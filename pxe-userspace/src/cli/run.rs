@@ -1,36 +1,34 @@
 //! `pxed run`: everything put together.
 
 use std::{
+    collections::BTreeSet,
     num::NonZeroU32,
     process::ExitCode,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
-use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::registry::Registry;
 use pxe_common::layout::{Settings, UnknownMachines};
 use tokio::{
     net::TcpListener,
     runtime::Handle,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 pub use super::options::Args;
 use super::{
-    listeners::Listeners,
+    listeners::{Listeners, Scope},
     options::{self, LogFormat, Options},
+    upkeep::{Upkeep, missing},
 };
 use crate::{
     admin::{self, AdminContext},
-    artifacts::{self, Severity, Store},
+    artifacts::Store,
     dataplane::{
         self, Datapath, Dataplane,
         counters::{DataplaneMetrics, ReplyCounters},
@@ -39,11 +37,21 @@ use crate::{
     http,
     inventory::{Inventory, SharedInventory},
     journal::{self, EventSink, Journal, SharedPolicies},
-    spec, tftp,
+    spec::{
+        self,
+        matchbox::{self, Catalog, SharedCatalog},
+    },
+    tftp,
 };
 
 /// Events that the journal may lag behind: a fleet of 10,000 makes about 30 each.
 const EVENT_CAPACITY: usize = 1 << 18;
+
+/// How often interfaces and servers are looked after.
+const LOOK_AFTER_EVERY: Duration = Duration::from_secs(2);
+
+/// What runs when we end has this long.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A machine may send at once what its rate allows in this time.
 const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(4).unwrap();
@@ -58,29 +66,55 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     start_logging(options.log_format);
     raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(serve(options))?;
-    Ok(ExitCode::SUCCESS)
+    let result = runtime.block_on(serve(options));
+    // A read from a disk that hangs must not keep us from ending.
+    runtime.shutdown_timeout(FAREWELL);
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {
     let begun = Instant::now();
+    // From here on a signal ends or reloads us in order; before, it would end us at once.
+    let mut signals = Signals::listen()?;
     let mut loader = spec::Loader::new();
-    let loaded = loader.load(&options.cluster)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+    let inventory = SharedInventory::default();
+    if !options.cluster.is_empty() {
+        let loaded = loader.load(&options.cluster)?;
+        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        inventory.store(Arc::new(loaded.inventory));
     }
-    let inventory: SharedInventory = Arc::new(ArcSwap::from_pointee(loaded.inventory));
+    let catalog = SharedCatalog::default();
+    if let Some(directory) = &options.matchbox {
+        let loaded = matchbox::load(directory)?;
+        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        catalog.store(Arc::new(loaded.catalog));
+    }
+    let first = inventory.load_full();
     let store = Arc::new(Store::new(options.artifacts.clone()));
-    check(&inventory.load(), &store)?;
-
     let policies = SharedPolicies::default();
+
+    let mut problems = check(&first, &catalog.load(), &store);
+    let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &options.state);
+    let admin = TcpListener::bind(options.admin).await;
+    let (journal, admin) = match (journal, admin) {
+        (Ok(journal), Ok(admin)) if problems.is_empty() => (Arc::new(journal), admin),
+        (journal, admin) => {
+            problems.extend(journal.err().map(|error| error.to_string()));
+            let listener = options.admin;
+            problems.extend(admin.err().map(|error| {
+                format!("admin listener on {listener}: {error}: choose another address or port with --admin")
+            }));
+            return Err(cannot_start(&problems));
+        }
+    };
+
     let (events, receiver) = EventSink::channel(EVENT_CAPACITY);
-    let journal = Arc::new(Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &options.state)?);
     let replies = Arc::new(ReplyCounters::default());
     let (tftp_metrics, http_metrics) = (Arc::new(tftp::Metrics::default()), Arc::new(http::Metrics::default()));
-    let mut listeners = Listeners::new(
+    let listeners = Listeners::new(
         http::Context {
             inventory: Arc::clone(&inventory),
+            catalog: Arc::clone(&catalog),
             store: Arc::clone(&store),
             events: events.clone(),
             policies: Arc::clone(&policies),
@@ -88,9 +122,10 @@ async fn serve(options: Options) -> anyhow::Result<()> {
             check_source: options.mode == options::Mode::Server,
             http_port: options.http_port,
         },
-        tftp::Context::new(store, Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics)),
+        tftp::Context::new(Arc::clone(&store), Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics)),
+        if options.cluster.is_empty() { Scope::HttpEverywhere } else { Scope::Sites },
     );
-    let mut dataplane = Dataplane::new(dataplane::Context {
+    let dataplane = Arc::new(Mutex::new(Dataplane::new(dataplane::Context {
         datapath: datapath(&options),
         settings: settings(&options),
         mode: mode(options.mode),
@@ -100,17 +135,8 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         policies,
         events: events.clone(),
         counters: Arc::clone(&replies),
-    });
+    })));
 
-    // Everything is listened to before the first DISCOVER can be answered.
-    let admin = TcpListener::bind(options.admin)
-        .await
-        .with_context(|| format!("admin listener on {}: choose another address or port with --admin", options.admin))?;
-    let first = inventory.load_full();
-    listeners.apply(&first).map_err(all)?;
-    dataplane.apply(&Inventory::default(), &first).map_err(all)?;
-
-    let dataplane = Arc::new(Mutex::new(dataplane));
     let mut registry = Registry::default();
     let ours = registry.sub_registry_with_prefix("pxed");
     tftp_metrics.register(ours);
@@ -118,88 +144,147 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     journal.register(&events, &mut registry);
     registry.register_collector(Box::new(DataplaneMetrics::new(Arc::clone(&dataplane), replies)));
     let ready = Arc::new(AtomicBool::new(false));
-    let admin_context =
-        AdminContext { journal: Arc::clone(&journal), registry: Arc::new(registry), ready: Arc::clone(&ready) };
+    let upkeep = Arc::new(Upkeep::new(Arc::clone(&inventory), listeners, dataplane, Arc::clone(&ready)));
+    let problems = upkeep.reconcile();
+    if !problems.is_empty() {
+        return Err(cannot_start(&problems));
+    }
+
+    let admin_context = AdminContext { journal: Arc::clone(&journal), registry: Arc::new(registry), ready };
     let (stop, stopped) = watch::channel(());
     let admin = tokio::spawn(admin::serve(admin, admin_context, until(stopped.clone())));
     let journal = tokio::spawn(journal::run(journal, receiver, until(stopped)));
-
-    let listeners = Arc::new(Mutex::new(listeners));
-    let watcher = {
-        let (dataplane, listeners, runtime) = (Arc::clone(&dataplane), Arc::clone(&listeners), Handle::current());
-        spec::watch(loader, options.cluster.clone(), inventory, move |before, after| {
+    let mut watchers = Vec::new();
+    if !options.cluster.is_empty() {
+        let (upkeep, runtime) = (Arc::clone(&upkeep), Handle::current());
+        watchers.push(spec::watch(loader, options.cluster.clone(), inventory, move |_, after| {
             let _inside = runtime.enter();
-            let errors = lock(&listeners).apply(after).err().unwrap_or_default().into_iter();
-            let more = lock(&dataplane).apply(before, after).err().unwrap_or_default();
-            for error in errors.chain(more.into_iter().map(Into::into)) {
-                tracing::error!("after the reload: {error:#}");
-            }
-        })?
-    };
-
-    ready.store(true, Ordering::Relaxed);
+            upkeep.look_after();
+            // At start this would be fatal; now the other machines are being served.
+            let (errors, warnings) = missing(after, &store);
+            errors.iter().for_each(|missing| tracing::error!("{missing}"));
+            warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
+        })?);
+    }
+    if let Some(directory) = &options.matchbox {
+        watchers.push(matchbox::watch(directory.clone(), Arc::clone(&catalog))?);
+    }
     tracing::info!(
         machines = first.machines().len(),
+        matchbox_groups = catalog.load().groups().len(),
         startup_ms = begun.elapsed().as_millis(),
         admin = %options.admin,
         "ready"
     );
-    wait_for_the_end(|| watcher.reload_now()).await?;
+    drop(first);
 
-    // No new boots; those that run may end; what they did is written down.
-    drop(watcher);
-    lock(&dataplane).close();
-    let stopping = lock(&listeners).stop();
-    for http in stopping {
-        http.await.context("the HTTP server")?;
+    let mut look = tokio::time::interval(LOOK_AFTER_EVERY);
+    loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Asked::Reload => watchers.iter().for_each(spec::Watcher::reload_now),
+                Asked::End => break,
+            },
+            _ = look.tick() => {
+                let upkeep = Arc::clone(&upkeep);
+                tokio::task::spawn_blocking(move || upkeep.look_after()).await.context("looking after what serves")?;
+            }
+        }
+    }
+
+    tracing::info!("stopping");
+    // No new boots; those that run may end, unless we are asked again; what they did is written down.
+    drop(watchers);
+    let ending = async {
+        for http in upkeep.stop() {
+            http.await.context("the HTTP server")?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = ending => ended?,
+        () = signals.end() => tracing::info!("asked again: breaking off what still runs"),
     }
     drop(stop);
     admin.await.context("the admin listener")??;
     journal.await.context("the journal")?.context("the journal")
 }
 
-/// Refuses to start without what the machines will ask for.
-fn check(inventory: &Inventory, store: &Store) -> anyhow::Result<()> {
+/// What must be there before we start: interfaces, and what the machines will ask for. What a profile of a Matchbox asks for
+/// is warned of alone, since old profiles lie about in such directories.
+fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> Vec<String> {
     let interfaces = Dataplane::check(inventory).err().unwrap_or_default();
     let mut problems: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
+    let needed: BTreeSet<_> = catalog
+        .profiles()
+        .iter()
+        .flat_map(|profile| Some((&profile.id, profile.boot.as_ref()?)))
+        .flat_map(|(id, boot)| boot.assets().map(move |path| (path, id)))
+        .collect();
     match store.check() {
+        // All that profiles boot may lie on other servers.
+        Err(error) if inventory.machines().is_empty() && needed.is_empty() => tracing::debug!("{error}"),
         Err(error) => problems.push(error.to_string()),
         Ok(()) => {
-            for missing in artifacts::missing(inventory, store) {
-                match missing.severity {
-                    Severity::Error => problems.push(missing.to_string()),
-                    Severity::Warning => tracing::warn!("{missing}"),
+            let (errors, warnings) = missing(inventory, store);
+            problems.extend(errors.iter().map(ToString::to_string));
+            warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
+            for (path, profile) in needed {
+                if store.open(path.as_bytes()).is_err() {
+                    let file = store.root().join(path);
+                    tracing::warn!(
+                        "{} is missing or cannot be read: Matchbox profile {profile:?} boots it",
+                        file.display()
+                    );
                 }
             }
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(anyhow!("cannot start:\n  {}", problems.join("\n  "))) }
+    problems
 }
 
-async fn wait_for_the_end(reload: impl Fn()) -> anyhow::Result<()> {
-    let listen = |kind| signal(kind).context("listening to signals");
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hang_up = listen(SignalKind::hangup())?;
-    loop {
+fn cannot_start(problems: &[String]) -> anyhow::Error {
+    anyhow!("cannot start:\n  {}", problems.join("\n  "))
+}
+
+/// What a signal asks for.
+enum Asked {
+    Reload,
+    End,
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("listening to signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-            _ = hang_up.recv() => reload(),
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.hang_up.recv() => Asked::Reload,
         }
     }
-    tracing::info!("stopping");
-    Ok(())
+
+    async fn end(&mut self) {
+        while matches!(self.next().await, Asked::Reload) {}
+    }
 }
 
 async fn until(mut stopped: watch::Receiver<()>) {
     // The sender says nothing; it goes.
     while stopped.changed().await.is_ok() {}
-}
-
-fn all<E: Into<anyhow::Error>>(errors: Vec<E>) -> anyhow::Error {
-    let lines: Vec<_> = errors.into_iter().map(|error| format!("{:#}", error.into())).collect();
-    anyhow!("cannot start:\n  {}", lines.join("\n  "))
 }
 
 /// Another DHCP server on this host must see what XDP would take away from it, and in proxy mode the addresses are its
@@ -232,10 +317,6 @@ fn mode(mode: options::Mode) -> Mode {
         options::Mode::Server => Mode::Server,
         options::Mode::Proxy => Mode::Proxy,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Info and above, unless `RUST_LOG` says otherwise; to standard error.

@@ -12,13 +12,17 @@ use serde::Serialize;
 
 use crate::{
     inventory::{Inventory, Site},
-    spec::{self, Finding, Loaded, SpecErrors},
+    spec::{
+        self, Finding, Loaded, SpecErrors,
+        matchbox::{self, LoadedCatalog},
+    },
 };
 
 /// What `pxed validate` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The cluster spec: files, or directories of *.yaml, *.yml and *.json
+    /// The cluster spec: files, or directories of *.yaml, *.yml and *.json; or a data directory of Matchbox, known by its
+    /// groups and profiles
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Print one JSON document instead of text
@@ -33,7 +37,7 @@ pub struct Args {
 /// Standard output cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { paths, json } = args;
-    let report = Report::new(spec::load(&paths));
+    let report = Report::of(paths);
     let mut out = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -51,6 +55,16 @@ struct Report {
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
     sites: Vec<SiteReport>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    matchbox: Vec<MatchboxReport>,
+}
+
+/// What a data directory of Matchbox has.
+#[derive(Debug, Serialize)]
+struct MatchboxReport {
+    directory: PathBuf,
+    groups: usize,
+    profiles: usize,
 }
 
 /// The machines that one server address would serve.
@@ -63,17 +77,41 @@ struct SiteReport {
 }
 
 impl Report {
-    fn new(result: Result<Loaded, SpecErrors>) -> Self {
-        match result {
-            Ok(Loaded { inventory, warnings }) => {
-                Self { valid: true, errors: Vec::new(), warnings, sites: sites(&inventory) }
+    fn of(paths: Vec<PathBuf>) -> Self {
+        let (directories, clusters): (Vec<_>, Vec<_>) =
+            paths.into_iter().partition(|path| matchbox::is_directory(path));
+        let mut report =
+            Self { valid: true, errors: Vec::new(), warnings: Vec::new(), sites: Vec::new(), matchbox: Vec::new() };
+        if !clusters.is_empty() {
+            match spec::load(&clusters) {
+                Ok(Loaded { inventory, warnings }) => {
+                    report.warnings.extend(warnings);
+                    report.sites = sites(&inventory);
+                }
+                Err(errors) => report.invalid(errors),
             }
-            Err(SpecErrors { errors, warnings }) => Self { valid: false, errors, warnings, sites: Vec::new() },
         }
+        for directory in directories {
+            match matchbox::load(&directory) {
+                Ok(LoadedCatalog { catalog, warnings }) => {
+                    report.warnings.extend(warnings);
+                    let (groups, profiles) = (catalog.groups().len(), catalog.profiles().len());
+                    report.matchbox.push(MatchboxReport { directory, groups, profiles });
+                }
+                Err(errors) => report.invalid(errors),
+            }
+        }
+        report
+    }
+
+    fn invalid(&mut self, SpecErrors { errors, warnings }: SpecErrors) {
+        self.valid = false;
+        self.errors.extend(errors);
+        self.warnings.extend(warnings);
     }
 
     fn to_text(&self) -> String {
-        let Self { valid, errors, warnings, sites } = self;
+        let Self { valid, errors, warnings, sites, matchbox } = self;
         let mut text = String::new();
         for warning in warnings {
             text.push_str(&format!("warning: {warning}\n"));
@@ -84,6 +122,10 @@ impl Report {
         for SiteReport { interface, address, clusters, machines } in sites {
             let (clusters, machines) = (count(clusters.len(), "cluster"), count(*machines, "machine"));
             text.push_str(&format!("{clusters}, {machines} on {interface} ({address})\n"));
+        }
+        for MatchboxReport { directory, groups, profiles } in matchbox {
+            let (groups, profiles) = (count(*groups, "group"), count(*profiles, "profile"));
+            text.push_str(&format!("{groups}, {profiles} of Matchbox in {}\n", directory.display()));
         }
         if !valid {
             text.push_str(&format!("{}, {}\n", count(errors.len(), "error"), count(warnings.len(), "warning")));

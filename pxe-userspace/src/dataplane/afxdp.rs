@@ -33,6 +33,9 @@ const BATCH: usize = 64;
 /// The kernel sends at most 32 frames of a copy-mode socket for one system call.
 const KICKS: usize = BATCH / 32 + 1;
 
+/// Batches in a row after which the loop looks whether it is to stop.
+const TURNS_WITHOUT_A_LOOK: u64 = 64;
+
 /// The largest MTU whose frames fit into 2 KiB beside the kernel's head room.
 const SMALL_FRAME_MTU: u16 = 1700;
 
@@ -131,6 +134,7 @@ impl Queue {
         let mut incoming = HeapSlab::with_capacity(BATCH);
         let mut outgoing = HeapSlab::with_capacity(BATCH);
         let mut unkicked = false;
+        let mut turns = 0_u64;
         loop {
             self.completion.dequeue(&mut self.umem, usize::try_from(u32::MAX).unwrap_or(usize::MAX));
             let received = if outgoing.is_empty() {
@@ -177,7 +181,15 @@ impl Queue {
                 // there is nothing else to do.
                 self.owed -= unsafe { self.fill.enqueue(&mut self.umem, self.owed, false) }.unwrap_or(0);
             }
-            if received == 0 && !self.wait(stop, unkicked || !outgoing.is_empty())? {
+            turns += 1;
+            let timeout = match received {
+                // A flood must not keep `stop` from being seen.
+                1.. if turns.is_multiple_of(TURNS_WITHOUT_A_LOOK) => PollTimeout::ZERO,
+                1.. => continue,
+                0 if unkicked || !outgoing.is_empty() => PollTimeout::from(1_u8),
+                0 => PollTimeout::NONE,
+            };
+            if !self.wait(stop, timeout)? {
                 return Ok(());
             }
         }
@@ -199,8 +211,8 @@ impl Queue {
         false
     }
 
-    /// Sleeps until a frame arrives, or for a millisecond when something waits to be sent. Returns false to stop.
-    fn wait(&self, stop: BorrowedFd<'_>, pending: bool) -> io::Result<bool> {
+    /// Sleeps until a frame arrives or the time is over. Returns false to stop.
+    fn wait(&self, stop: BorrowedFd<'_>, timeout: PollTimeout) -> io::Result<bool> {
         if let Ok(statistics) = self.socket.statistics() {
             let overrun = statistics.rx_ring_full.saturating_add(statistics.rx_fill_ring_empty_descs);
             self.stats.overrun.store(overrun.saturating_add(statistics.rx_dropped), Ordering::Relaxed);
@@ -208,7 +220,6 @@ impl Queue {
         // SAFETY: the descriptor is the socket's own, which lives as long as `self`.
         let socket = unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) };
         let mut descriptors = [PollFd::new(socket, PollFlags::POLLIN), PollFd::new(stop, PollFlags::POLLIN)];
-        let timeout = if pending { PollTimeout::from(1_u8) } else { PollTimeout::NONE };
         match poll(&mut descriptors, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(!descriptors[1].any().unwrap_or(false)),
             Err(error) => Err(error.into()),

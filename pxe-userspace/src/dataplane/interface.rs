@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use nix::{
-    ifaddrs::getifaddrs,
+    ifaddrs::{InterfaceAddress, getifaddrs},
     net::if_::{InterfaceFlags, if_nametoindex},
 };
 use pxe_common::MacAddr;
@@ -106,7 +106,9 @@ impl Interface {
             running: false,
             queues: queues(name)?,
         };
-        for entry in entries.iter().filter(|entry| entry.interface_name == name) {
+        // An address with a label of its own (ip-address(8)) comes under `name:label`.
+        let is_ours = |entry: &&InterfaceAddress| entry.interface_name.split(':').next() == Some(name);
+        for entry in entries.iter().filter(is_ours) {
             interface.up |= entry.flags.contains(InterfaceFlags::IFF_UP);
             interface.running |= entry.flags.contains(InterfaceFlags::IFF_RUNNING);
             let Some(address) = entry.address else { continue };
@@ -125,6 +127,27 @@ impl Interface {
         Ok(interface)
     }
 
+    /// The prefix length of one of its addresses.
+    #[must_use]
+    pub fn prefix_length(&self, address: Ipv4Addr) -> Option<u8> {
+        self.addresses.iter().find(|(present, _)| *present == address).map(|&(_, prefix_length)| prefix_length)
+    }
+
+    /// Whether frames of several interfaces come together in it: there the driver's own XDP runs on its members, and
+    /// their frames never reach a socket that is bound to it.
+    #[must_use]
+    pub fn is_aggregate(&self) -> bool {
+        let device = std::path::Path::new("/sys/class/net").join(&self.name);
+        device.join("bonding").exists() || device.join("team").exists()
+    }
+
+    /// Whether the kernel now has another device under this name, or has set it up anew.
+    #[must_use]
+    pub fn is_replaced_by(&self, now: &Self) -> bool {
+        let of = |interface: &Self| (interface.index, interface.mac, interface.mtu, interface.queues);
+        of(self) != of(now)
+    }
+
     /// The prefix length of one of its addresses, which a server needs to be able to serve there.
     ///
     /// # Errors
@@ -134,14 +157,15 @@ impl Interface {
         if !self.up {
             return Err(InterfaceError::Down { name: self.name.clone() });
         }
-        match self.addresses.iter().find(|(present, _)| *present == address) {
-            Some(&(_, prefix_length)) => Ok(prefix_length),
-            None => {
-                let present: Vec<_> = self.addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
-                let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
-                Err(InterfaceError::NoAddress { name: self.name.clone(), address, present })
-            }
-        }
+        self.prefix_length(address).ok_or_else(|| self.lacks(address))
+    }
+
+    /// The error that says that it does not have an address.
+    #[must_use]
+    pub fn lacks(&self, address: Ipv4Addr) -> InterfaceError {
+        let present: Vec<_> = self.addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
+        let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
+        InterfaceError::NoAddress { name: self.name.clone(), address, present }
     }
 }
 

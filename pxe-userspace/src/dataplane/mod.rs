@@ -107,9 +107,11 @@ impl DataplaneError {
 pub struct Dataplane {
     context: Context,
     ports: BTreeMap<Arc<str>, Port>,
+    /// What the inventory wants, worked out once for each inventory.
+    wanted: (Arc<Inventory>, BTreeMap<Arc<str>, Wanted>),
 }
 
-/// What the inventory wants of one interface.
+/// What the inventory wants of one interface; both sorted.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wanted {
     addresses: Vec<Ipv4Addr>,
@@ -120,57 +122,51 @@ impl Dataplane {
     /// No interface yet.
     #[must_use]
     pub fn new(context: Context) -> Self {
-        Self { context, ports: BTreeMap::new() }
+        Self { context, ports: BTreeMap::new(), wanted: Default::default() }
     }
 
-    /// The MTU of every interface that the inventory names, by our address on it.
+    /// Every interface that the inventory names must be there, up, and have its addresses.
     ///
     /// # Errors
     ///
-    /// Every interface that is missing, down, or without its address.
-    pub fn check(inventory: &Inventory) -> Result<HashMap<Ipv4Addr, u16>, Vec<InterfaceError>> {
-        let (mut mtus, mut errors) = (HashMap::new(), Vec::new());
+    /// All that are not.
+    pub fn check(inventory: &Inventory) -> Result<(), Vec<InterfaceError>> {
+        let mut errors = Vec::new();
         for (name, wanted) in wanted(inventory) {
             match Interface::read(&name) {
                 Err(error) => errors.push(error),
                 Ok(interface) => {
-                    for address in wanted.addresses {
-                        match interface.serves(address) {
-                            Ok(_) => drop(mtus.insert(address, interface.mtu)),
-                            Err(error) => errors.push(error),
-                        }
-                    }
+                    errors.extend(wanted.addresses.into_iter().filter_map(|address| interface.serves(address).err()));
                 }
             }
         }
-        if errors.is_empty() { Ok(mtus) } else { Err(errors) }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Makes the ports what `after` wants, given that they are what `before` wanted: opens and closes ports, and tells
-    /// the programs of the others of the machines that came and went, touching no other entry.
+    /// Makes the ports what the inventory in force wants and the kernel's interfaces allow: opens, closes and reopens
+    /// ports, and tells their programs of machines that came and went. Where nothing has changed nothing is touched, so it
+    /// can be called at any time, and what failed is tried again.
     ///
     /// # Errors
     ///
-    /// Every interface that cannot be served. The others are, all the same.
-    pub fn apply(&mut self, before: &Inventory, after: &Inventory) -> Result<(), Vec<DataplaneError>> {
-        let mut errors = Vec::new();
-        let mut had = wanted(before);
-        let want = wanted(after);
-        self.ports.retain(|name, _| {
-            let keep = want.contains_key(name);
+    /// Everything that is not served as wanted. The rest is.
+    pub fn reconcile(&mut self) -> Result<(), Vec<DataplaneError>> {
+        let inventory = self.context.inventory.load_full();
+        if !Arc::ptr_eq(&inventory, &self.wanted.0) {
+            let wanted = wanted(&inventory);
+            self.wanted = (inventory, wanted);
+        }
+        let Self { context, ports, wanted: (_, wanted) } = self;
+        ports.retain(|name, _| {
+            let keep = wanted.contains_key(name);
             if !keep {
                 tracing::info!(interface = &**name, "no cluster is served here any more");
             }
             keep
         });
-        for (name, wanted) in want {
-            let result = match self.ports.get_mut(&name) {
-                Some(port) => self.context.change(port, &had.remove(&name).unwrap_or_default(), &wanted),
-                None => self.context.open(&name, &wanted).map(|port| {
-                    self.ports.insert(Arc::clone(&name), port);
-                }),
-            };
-            errors.extend(result.err());
+        let mut errors = Vec::new();
+        for (name, wanted) in &*wanted {
+            context.reconcile(ports, name, wanted, &mut errors);
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
@@ -187,15 +183,53 @@ impl Dataplane {
 }
 
 impl Context {
-    fn open(&self, name: &str, wanted: &Wanted) -> Result<Port, DataplaneError> {
-        let interface = Interface::read(name)?;
-        let servers = self.servers(&interface, &wanted.addresses)?;
-        if !interface.running {
-            tracing::warn!(interface = name, "no carrier: is the cable plugged in?");
+    fn reconcile(
+        &self,
+        ports: &mut BTreeMap<Arc<str>, Port>,
+        name: &Arc<str>,
+        wanted: &Wanted,
+        errors: &mut Vec<DataplaneError>,
+    ) {
+        let interface = match Interface::read(name) {
+            Ok(interface) => interface,
+            Err(error) => {
+                ports.remove(name);
+                errors.push(error.into());
+                return;
+            }
+        };
+        if let Some(port) = ports.get(name)
+            && (port.interface().is_replaced_by(&interface) || !port.is_alive())
+        {
+            tracing::warn!(interface = &**name, "the interface was set up anew, or a worker ended: starting again");
+            ports.remove(name);
         }
-        let port = Port::open(interface, &servers, &wanted.machines, self)?;
+        let (servers, lacking) = self.servers(&interface, &wanted.addresses);
+        errors.extend(lacking.into_iter().map(Into::into));
+        let result = match ports.get_mut(name) {
+            None => self.open(interface, &servers, wanted).map(|port| drop(ports.insert(Arc::clone(name), port))),
+            Some(port) => {
+                // One that fails does not keep the other from being done.
+                let same = port.servers().is(&servers);
+                let addressed = if same { Ok(()) } else { port.set_servers(servers) };
+                port.set_machines(&wanted.machines).and(addressed)
+            }
+        };
+        errors.extend(result.err());
+    }
+
+    fn open(
+        &self,
+        interface: Interface,
+        servers: &HashMap<Ipv4Addr, Server>,
+        wanted: &Wanted,
+    ) -> Result<Port, DataplaneError> {
+        if !interface.running {
+            tracing::warn!(interface = interface.name, "no carrier: is the cable plugged in?");
+        }
+        let port = Port::open(interface, servers, &wanted.machines, self)?;
         tracing::info!(
-            interface = name,
+            interface = port.interface().name,
             path = port.path().name(),
             queues = port.queues().len(),
             machines = wanted.machines.len(),
@@ -204,35 +238,27 @@ impl Context {
         Ok(port)
     }
 
-    fn change(&self, port: &mut Port, had: &Wanted, wanted: &Wanted) -> Result<(), DataplaneError> {
-        if had.addresses != wanted.addresses {
-            let interface = Interface::read(&port.interface().name)?;
-            port.set_servers(self.servers(&interface, &wanted.addresses)?)?;
-        }
-        let (added, removed) = difference(&had.machines, &wanted.machines);
-        port.change_machines(&added, &removed)
-    }
-
+    /// Who we are at each address that the interface has, and the addresses that it lacks.
     fn servers(
         &self,
         interface: &Interface,
         addresses: &[Ipv4Addr],
-    ) -> Result<HashMap<Ipv4Addr, Server>, DataplaneError> {
-        let server = |&address: &Ipv4Addr| {
-            let server = Server {
-                address,
-                prefix_length: interface.serves(address)?,
-                http_port: self.http_port,
-                lease_seconds: self.lease_seconds,
-                mode: self.mode,
-            };
-            Ok((address, server))
-        };
-        addresses.iter().map(server).collect()
+    ) -> (HashMap<Ipv4Addr, Server>, Vec<InterfaceError>) {
+        let (mut servers, mut lacking) = (HashMap::new(), Vec::new());
+        for &address in addresses {
+            match interface.prefix_length(address) {
+                None => lacking.push(interface.lacks(address)),
+                Some(prefix_length) => {
+                    let Self { http_port, lease_seconds, mode, .. } = *self;
+                    servers.insert(address, Server { address, prefix_length, http_port, lease_seconds, mode });
+                }
+            }
+        }
+        (servers, lacking)
     }
 }
 
-/// What each interface is wanted for; addresses and machines sorted.
+/// What each interface is wanted for.
 fn wanted(inventory: &Inventory) -> BTreeMap<Arc<str>, Wanted> {
     let mut interfaces = BTreeMap::<Arc<str>, Wanted>::new();
     for machine in inventory.machines() {
@@ -250,40 +276,4 @@ fn wanted(inventory: &Inventory) -> BTreeMap<Arc<str>, Wanted> {
         wanted.machines.sort_unstable();
     }
     interfaces
-}
-
-/// What is in `after` alone, and in `before` alone; both sorted.
-fn difference(before: &[MacAddr], after: &[MacAddr]) -> (Vec<MacAddr>, Vec<MacAddr>) {
-    let lacks = |list: &[MacAddr], mac: &&MacAddr| list.binary_search(mac).is_err();
-    let added = after.iter().filter(|mac| lacks(before, mac)).copied().collect();
-    let removed = before.iter().filter(|mac| lacks(after, mac)).copied().collect();
-    (added, removed)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn what_comes_and_goes_makes_the_one_the_other(
-            before: BTreeSet<u8>, after: BTreeSet<u8>,
-        ) {
-            let macs = |set: &BTreeSet<u8>| set.iter().map(|&n| MacAddr([2, 0, 0, 0, 0, n])).collect::<Vec<_>>();
-            let (before, after) = (macs(&before), macs(&after));
-            let (added, removed) = difference(&before, &after);
-            let mut changed: BTreeSet<_> = before.iter().copied().collect();
-            for mac in &removed {
-                prop_assert!(changed.remove(mac));
-            }
-            for mac in added {
-                prop_assert!(changed.insert(mac));
-            }
-            prop_assert_eq!(changed.into_iter().collect::<Vec<_>>(), after);
-        }
-    }
 }

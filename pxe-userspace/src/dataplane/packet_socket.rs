@@ -22,6 +22,9 @@ const FRAME_CAPACITY: usize = 9216;
 /// About 10,000 requests of a fleet that powers on at once.
 const RECEIVE_BUFFER_BYTES: usize = 32 << 20;
 
+/// Frames answered between two looks at whether to stop.
+const FRAMES_A_TURN: usize = 256;
+
 /// Offset of the EtherType, where a VLAN tag belongs.
 const TAG_OFFSET: usize = 12;
 
@@ -87,7 +90,9 @@ impl PacketSocket {
         let mut query = vec![0; FRAME_CAPACITY];
         let mut reply = vec![0; FRAME_CAPACITY];
         loop {
-            while let Some(length) = self.receive(&mut query) {
+            // No more than this at once, so that a flood does not keep `stop` from being seen.
+            for _ in 0..FRAMES_A_TURN {
+                let Some(length) = self.receive(&mut query) else { break };
                 if let Some(frame) = respond(&query[..length], &mut reply).and_then(|length| reply.get(..length)) {
                     // A full device queue or a link that is down loses the reply, as a network may; the client asks again.
                     let _ = send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);

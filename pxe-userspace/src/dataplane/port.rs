@@ -11,7 +11,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use pxe_common::{Counter, MacAddr, layout::QUEUES_CAPACITY};
+use pxe_common::{
+    Counter, MacAddr,
+    layout::{QUEUES_CAPACITY, UnknownMachines},
+};
 
 use super::{
     Context, Datapath, DataplaneError,
@@ -19,15 +22,16 @@ use super::{
     interface::Interface,
     packet_socket::PacketSocket,
     responder::{Responder, Servers},
-    xdp::{AttachMode, XdpError, XdpProgram},
+    xdp::{AttachMode, XdpProgram},
 };
 use crate::dhcp::Server;
 
 /// Frames of one queue's ring each way when the interface has only one: a burst of 10,000 machines fits.
 const RING_FRAMES: u32 = 16_384;
 
-/// However many queues there are, each keeps at least this many.
-const RING_FRAMES_MINIMUM: u32 = 2_048;
+/// However many queues there are, each keeps at least this many. With the most queues that we serve that is 256 MiB for
+/// an interface, and 64 MiB up to 64 queues.
+const RING_FRAMES_MINIMUM: u32 = 256;
 
 /// How frames of a port reach us, with the numbers that its kind has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,8 @@ pub struct Port {
     interface: Interface,
     path: Path,
     servers: Arc<ArcSwap<Servers>>,
+    /// The machines that the program knows, sorted. Without a program, those that it would.
+    machines: Vec<MacAddr>,
     // Dropped before the workers end, so that the kernel passes frames on while they do.
     program: Option<XdpProgram>,
     queues: Vec<Arc<QueueStats>>,
@@ -81,6 +87,7 @@ impl Port {
         let mut port = Self {
             path: Path::Socket,
             servers: Arc::new(ArcSwap::from_pointee(Servers::default())),
+            machines: Vec::new(),
             program: None,
             queues: Vec::new(),
             stop,
@@ -88,6 +95,7 @@ impl Port {
             interface,
         };
         let attempts: &[Path] = match context.datapath {
+            Datapath::Auto if port.interface.is_aggregate() => &[Path::Generic, Path::Socket],
             Datapath::Auto => &[Path::Driver, Path::Generic, Path::Socket],
             Datapath::Xdp => &[Path::Driver],
             Datapath::Generic => &[Path::Generic],
@@ -98,18 +106,21 @@ impl Port {
             match port.start(path, servers, machines, context) {
                 Ok(()) => {
                     port.path = path;
+                    if path == Path::Socket && context.settings.unknown() == UnknownMachines::Drop {
+                        tracing::warn!(
+                            interface = port.interface.name,
+                            "without XDP, unknown machines are not dropped"
+                        );
+                    }
                     return Ok(port);
-                }
-                // These a slower path would only hide.
-                Err(error @ DataplaneError::Xdp(XdpError::Permission { .. } | XdpError::Occupied { .. })) => {
-                    return Err(error);
                 }
                 Err(error) => {
                     port.halt();
                     if index + 1 < attempts.len() {
                         tracing::warn!(interface = port.interface.name, "{error}; trying the next slower datapath");
                     }
-                    failure = Some(error);
+                    // What kept the fastest path from working is what a person can mend.
+                    failure.get_or_insert(error);
                 }
             }
         }
@@ -130,6 +141,7 @@ impl Port {
             Path::Generic => AttachMode::Generic,
             Path::Socket => {
                 self.set_servers(servers.clone())?;
+                self.machines = machines.to_vec();
                 return self.start_socket(context);
             }
         };
@@ -138,6 +150,7 @@ impl Port {
         for &mac in machines {
             program.add_machine(mac)?;
         }
+        self.machines = machines.to_vec();
         // Some drivers set up their queues anew when a program is attached, which would unbind sockets.
         program.attach(mode)?;
         self.program = Some(program);
@@ -212,21 +225,45 @@ impl Port {
         Ok(())
     }
 
-    /// Makes machines known and unknown to the program, touching no entry but theirs.
+    /// Makes these machines, sorted, the ones that the program knows, touching no entry but those that differ.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses an entry.
-    pub fn change_machines(&mut self, added: &[MacAddr], removed: &[MacAddr]) -> Result<(), DataplaneError> {
+    /// When the kernel refuses an entry. What was not done then is done the next time.
+    pub fn set_machines(&mut self, machines: &[MacAddr]) -> Result<(), DataplaneError> {
+        let (added, removed) = difference(&self.machines, machines);
+        if added.is_empty() && removed.is_empty() {
+            return Ok(());
+        }
         if let Some(program) = &mut self.program {
-            for &mac in removed {
+            // Both are harmless when they are done twice.
+            for &mac in &removed {
                 program.remove_machine(mac)?;
             }
-            for &mac in added {
+            for &mac in &added {
                 program.add_machine(mac)?;
             }
         }
+        self.machines = machines.to_vec();
+        tracing::info!(
+            interface = self.interface.name,
+            added = added.len(),
+            removed = removed.len(),
+            "machines changed"
+        );
         Ok(())
+    }
+
+    /// What is served now.
+    #[must_use]
+    pub fn servers(&self) -> Arc<Servers> {
+        self.servers.load_full()
+    }
+
+    /// Whether every worker that was started still works.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.workers.iter().all(|worker| !worker.is_finished())
     }
 
     /// The interface as it was when the port was opened.
@@ -253,6 +290,7 @@ impl Port {
         &self.queues
     }
 
+    /// Stops what runs, so that the next attempt starts anew.
     fn halt(&mut self) {
         self.program = None;
         if self.stop.write(1).is_err() {
@@ -272,5 +310,54 @@ impl Port {
 impl Drop for Port {
     fn drop(&mut self) {
         self.halt();
+    }
+}
+
+/// What is in `after` alone, and in `before` alone; all sorted.
+fn difference(before: &[MacAddr], after: &[MacAddr]) -> (Vec<MacAddr>, Vec<MacAddr>) {
+    let (mut added, mut removed) = (Vec::new(), Vec::new());
+    let (mut old, mut new) = (before.iter().copied().peekable(), after.iter().copied().peekable());
+    loop {
+        match (old.peek().copied(), new.peek().copied()) {
+            (None, None) => return (added, removed),
+            (Some(gone), next) if next.is_none_or(|next| gone < next) => {
+                removed.push(gone);
+                old.next();
+            }
+            (next, Some(came)) if next.is_none_or(|next| came < next) => {
+                added.push(came);
+                new.next();
+            }
+            _ => {
+                old.next();
+                new.next();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_comes_and_goes_makes_the_one_the_other(before: BTreeSet<u8>, after: BTreeSet<u8>) {
+            let macs = |set: &BTreeSet<u8>| set.iter().map(|&n| MacAddr([2, 0, 0, 0, 0, n])).collect::<Vec<_>>();
+            let (before, after) = (macs(&before), macs(&after));
+            let (added, removed) = difference(&before, &after);
+            let mut changed: BTreeSet<_> = before.iter().copied().collect();
+            for mac in &removed {
+                prop_assert!(changed.remove(mac));
+            }
+            for mac in added {
+                prop_assert!(changed.insert(mac));
+            }
+            prop_assert_eq!(changed.into_iter().collect::<Vec<_>>(), after);
+        }
     }
 }

@@ -8,7 +8,11 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Cache};
-use pxe_common::{MacAddr, classify::client_address, frame};
+use pxe_common::{
+    MacAddr,
+    classify::{client_address, is_for_us},
+    frame,
+};
 
 use super::{Context, counters::ReplyCounters, frame::Headers, interface::Interface};
 use crate::{
@@ -26,6 +30,12 @@ impl Servers {
     #[must_use]
     pub fn new(servers: HashMap<Ipv4Addr, Server>) -> Self {
         Self(servers)
+    }
+
+    /// Whether these are the servers.
+    #[must_use]
+    pub fn is(&self, servers: &HashMap<Ipv4Addr, Server>) -> bool {
+        self.0 == *servers
     }
 
     /// Our addresses.
@@ -68,9 +78,15 @@ impl Responder {
     pub fn respond(&mut self, frame: &[u8], reply: &mut [u8]) -> Option<usize> {
         let headers = frame::Headers::parse(frame).ok()?;
         let mac = client_address(frame, &headers).ok()?;
-        // Neither is an error: a packet socket hears everybody, and a machine may just have left the spec.
+        // A packet socket hears everybody, on a bridge or a router also what is for another host.
+        let servers = self.servers.load();
+        let reached_us = headers.ethernet_destination.is_group() || headers.ethernet_destination == self.mac;
+        if !reached_us || !is_for_us(&headers, |address| servers.serves(address)) {
+            return None;
+        }
+        // Neither is an error: strangers are heard as well, and a machine may just have left the spec.
         let machine = self.inventory.load().by_mac(mac)?;
-        let server = self.servers.load().0.get(&machine.site.address)?;
+        let server = servers.0.get(&machine.site.address)?;
         let disposition = self.policies.load().disposition(machine);
 
         let arrival = Arrival {

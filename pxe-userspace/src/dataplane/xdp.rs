@@ -40,7 +40,8 @@ pub enum AttachMode {
 pub enum XdpError {
     /// No privilege.
     #[error(
-        "interface {interface}: no permission to {what}: run as root, or grant CAP_BPF, CAP_NET_ADMIN and CAP_NET_RAW"
+        "interface {interface}: no permission to {what}: run as root, or grant CAP_BPF, CAP_NET_ADMIN and \
+         CAP_NET_RAW; --datapath socket needs CAP_NET_RAW alone"
     )]
     Permission {
         /// The interface.
@@ -302,7 +303,8 @@ fn is_missing(error: &aya::maps::MapError) -> bool {
 fn explain(interface: &str, what: &'static str, error: &(dyn std::error::Error + 'static)) -> XdpError {
     let interface = interface.to_owned();
     match os_error(error) {
-        Some(libc::EPERM | libc::EACCES) => XdpError::Permission { interface, what },
+        // The verifier's own refusal is EACCES.
+        Some(libc::EPERM) => XdpError::Permission { interface, what },
         Some(libc::EBUSY | libc::EEXIST) => XdpError::Occupied { interface },
         _ => {
             let mut reason = error.to_string();

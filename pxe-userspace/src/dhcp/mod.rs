@@ -108,9 +108,9 @@ pub struct Sent {
     pub message: MessageType,
 }
 
-/// The events of one packet: at most four.
+/// The events of one packet: at most five.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Events([Option<EventKind>; 4]);
+pub struct Events([Option<EventKind>; 5]);
 
 impl Events {
     fn push(&mut self, event: EventKind) {
@@ -122,7 +122,7 @@ impl Events {
 
 impl IntoIterator for Events {
     type Item = EventKind;
-    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<EventKind>, 4>>;
+    type IntoIter = std::iter::Flatten<std::array::IntoIter<Option<EventKind>, 5>>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter().flatten()
@@ -149,7 +149,7 @@ pub fn respond<M: Deref<Target = Machine>>(
     let client = client::classify(&query);
     let question = Question { query: &query, client: &client, arrival };
     let mut events = Events::default();
-    asked(&question, &machine, disposition, &mut events);
+    asked(&question, &machine, server, disposition, &mut events);
     let verdict = match answer::answer(question, &machine, server, disposition) {
         Answer::Silence(reason) => Err(reason),
         Answer::Reply(reply) => encode::encode(&reply, &query, out).map(|length| {
@@ -171,8 +171,8 @@ pub fn respond<M: Deref<Target = Machine>>(
 }
 
 /// What the question says about the machine.
-fn asked(question: &Question<'_>, machine: &Machine, disposition: Disposition, events: &mut Events) {
-    let Question { query, client: Client { kind, architecture, .. }, .. } = *question;
+fn asked(question: &Question<'_>, machine: &Machine, server: &Server, disposition: Disposition, events: &mut Events) {
+    let Question { query, client: Client { kind, architecture, .. }, arrival } = *question;
     match query.message() {
         MessageType::Discover => {
             events.push(EventKind::Discover { client: *kind, client_architecture: *architecture });
@@ -182,12 +182,18 @@ fn asked(question: &Question<'_>, machine: &Machine, disposition: Disposition, e
             {
                 events.push(EventKind::WrongArchitecture { client_architecture });
             }
+            if let Some(relay) = foreign_relay(question.client, machine, server) {
+                events.push(EventKind::ForeignRelay { relay });
+            }
             if disposition == Disposition::Disk && is_sent_by_dhcp(question.client) {
                 events.push(EventKind::SentToDisk);
             }
         }
         MessageType::Request | MessageType::Inform => {
-            events.push(EventKind::Request { client: *kind, client_architecture: *architecture });
+            // On port 4011 it is our boot server that is asked.
+            let of_other_server = server.mode == Mode::Proxy && arrival.destination.port() != BOOT_SERVER_PORT;
+            let (client, client_architecture) = (*kind, *architecture);
+            events.push(EventKind::Request { client, client_architecture, of_other_server });
         }
         MessageType::Decline => {
             let address = query.requested_address().unwrap_or(query.ciaddr());
@@ -196,6 +202,16 @@ fn asked(question: &Question<'_>, machine: &Machine, disposition: Disposition, e
         MessageType::Release => events.push(EventKind::Release),
         MessageType::Offer | MessageType::Ack | MessageType::Nak | MessageType::Other(_) => {}
     }
+}
+
+/// The relay, where it is outside the network of the address that we offer: the machine may have moved to another rack.
+/// It is answered all the same, for a relay may speak from any of its addresses; one that names the link (RFC 3527) is
+/// believed, see [`Reason::WrongNetwork`].
+fn foreign_relay(client: &Client, machine: &Machine, server: &Server) -> Option<Ipv4Addr> {
+    let prefix_length = machine.prefix_length.unwrap_or(server.prefix_length);
+    let is_foreign = |&relay: &Ipv4Addr| !network::same(relay, machine.address, prefix_length);
+    let relay = client.relay.address.filter(is_foreign)?;
+    (server.mode == Mode::Server && client.relay.link_selection.is_none()).then_some(relay)
 }
 
 /// Whether the DHCP reply is what sends this client to its disk. iPXE learns it from its script.

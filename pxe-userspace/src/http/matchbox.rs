@@ -1,10 +1,13 @@
-//! What Matchbox answers on its routes, said about a machine of the cluster spec. Pure.
+//! What Matchbox answers on its routes, said about a machine of the cluster spec, or about a group and a profile of a
+//! Matchbox directory. Pure.
 //!
 //! Setups that point an existing DHCP server at Matchbox can point it here: same paths, same query, the
 //! same lines. Matchbox gives paths below its own root, so these are too, and iPXE takes them relative to
 //! wherever it got the script.
 
 use std::{fmt::Write as _, sync::Arc};
+
+use serde_json::{Map, Value};
 
 use crate::{
     artifacts,
@@ -13,6 +16,7 @@ use crate::{
         talos::{self, INITRD_NAME},
     },
     inventory::{Architecture, Inventory, Machine},
+    spec::matchbox::{Group, Labels, NetBoot, text_of},
 };
 
 /// `/boot.ipxe`: iPXE fills in what it knows about the machine and asks again.
@@ -107,4 +111,72 @@ pub fn metadata(machine: &Machine, labels: &[(String, String)], raw_query: &str)
     lines.retain(|line| !line.contains(char::is_control));
     lines.sort();
     lines.iter().fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// `/ipxe` for a profile: the text of its file, as it is written there.
+#[must_use]
+pub fn profile_ipxe(boot: &NetBoot) -> String {
+    let NetBoot { kernel, initrd, args } = boot;
+    let mut script = format!("#!ipxe\nkernel {kernel}");
+    for argument in args {
+        let _ = write!(script, " {argument}");
+    }
+    for initrd in initrd {
+        let _ = write!(script, "\ninitrd {initrd}");
+    }
+    script + "\nboot\n"
+}
+
+/// `/grub` for a profile.
+#[must_use]
+pub fn profile_grub(boot: &NetBoot) -> String {
+    let NetBoot { kernel, initrd, args } = boot;
+    let arguments = args.iter().fold(String::new(), |text, argument| text + " " + argument);
+    let images = initrd.iter().fold(String::new(), |text, image| text + " \"" + image + "\"");
+    let mut config = "default=0\nfallback=1\ntimeout=1\n".to_owned();
+    for (title, linux, initrd) in [("EFI", "linuxefi", "initrdefi"), ("BIOS", "linux", "initrd")] {
+        let _ = write!(
+            config,
+            "menuentry \"CoreOS ({title})\" {{\n\
+             echo \"Loading kernel\"\n\
+             {linux} \"{kernel}\"{arguments}\n\
+             echo \"Loading initrd\"\n\
+             {initrd} {images}\n\
+             }}\n"
+        );
+    }
+    config
+}
+
+/// What templates and `/metadata` may tell: the group's metadata, its selectors over them, and the request.
+#[must_use]
+pub fn variables(group: &Group, labels: &Labels, raw_query: &str) -> Value {
+    let mut variables = group.metadata.clone();
+    variables.extend(group.selector.iter().map(|(key, value)| (key.to_lowercase(), value.as_str().into())));
+    let query: Map<String, Value> = labels.iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    let request = Map::from_iter([("query".to_owned(), query.into()), ("raw_query".to_owned(), raw_query.into())]);
+    variables.insert("request".to_owned(), request.into());
+    variables.into()
+}
+
+/// `/metadata` for a group: a line `KEY=value` for each text, number and truth value, sorted; keys of objects within
+/// objects are joined by `_`. Of the request, what holds a line break is left out: it would begin a line that nobody
+/// but the client wrote.
+#[must_use]
+pub fn group_metadata(group: &Group, labels: &Labels, raw_query: &str) -> String {
+    let mut lines = Vec::new();
+    env_lines("", &variables(group, labels, raw_query), &mut lines);
+    lines.retain(|line| !(line.starts_with("REQUEST_") && line.contains(char::is_control)));
+    lines.sort();
+    lines.iter().fold(String::new(), |text, line| text + line + "\n")
+}
+
+fn env_lines(prefix: &str, value: &Value, lines: &mut Vec<String>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let name = format!("{prefix}{key}");
+        match text_of(value) {
+            Some(text) => lines.push(format!("{}={text}", name.to_uppercase())),
+            None => env_lines(&format!("{name}_"), value, lines),
+        }
+    }
 }

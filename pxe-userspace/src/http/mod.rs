@@ -21,6 +21,7 @@ use crate::{
     artifacts::Store,
     inventory::SharedInventory,
     journal::{EventSink, policy::PolicyBook},
+    spec::matchbox::SharedCatalog,
 };
 
 mod answer;
@@ -53,6 +54,8 @@ const GRACE: Duration = Duration::from_secs(10);
 pub struct Context {
     /// The fleet.
     pub inventory: SharedInventory,
+    /// The machines of a Matchbox directory, asked where the fleet does not have one.
+    pub catalog: SharedCatalog,
     /// The files below `/assets/`.
     pub store: Arc<Store>,
     /// Where boot events go.

@@ -25,6 +25,7 @@ use crate::{
         event::{ArtifactKind, Transport},
         policy::Disposition,
     },
+    spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
 };
 
 /// Who asks: put into each request by the connection.
@@ -75,16 +76,15 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         .route("/ipxe", get(ipxe))
         .route("/grub", get(grub))
         .route("/metadata", get(metadata))
-        // A machine of a cluster spec has none of these, and Matchbox says so in this way.
-        .route("/generic", get(not_found))
-        .route("/ignition", get(not_found))
-        .route("/cloud", get(not_found))
+        .route("/ignition", get(ignition))
+        .route("/generic", get(generic))
+        .route("/cloud", get(cloud))
         .route("/boot/{file}", get(own_script))
         .fallback(not_found)
         .with_state(context)
 }
 
-type Labels = Query<Vec<(String, String)>>;
+type Labelled = Query<Vec<(String, String)>>;
 
 async fn not_found() -> Response {
     nothing()
@@ -143,9 +143,11 @@ async fn own_script(
 async fn ipxe(
     State(context): State<Arc<Context>>,
     Extension(peer): Extension<Peer>,
-    Query(labels): Labels,
+    Query(labels): Labelled,
 ) -> Response {
-    let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else { return nothing() };
+    let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else {
+        return boot_of_profile(&context, &labels, "/ipxe", matchbox::profile_ipxe);
+    };
     if let Some(refused) = refused(&context, peer, &machine, "/ipxe") {
         return refused;
     }
@@ -170,9 +172,11 @@ async fn ipxe(
 async fn grub(
     State(context): State<Arc<Context>>,
     Extension(peer): Extension<Peer>,
-    Query(labels): Labels,
+    Query(labels): Labelled,
 ) -> Response {
-    let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else { return nothing() };
+    let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else {
+        return boot_of_profile(&context, &labels, "/grub", matchbox::profile_grub);
+    };
     if let Some(refused) = refused(&context, peer, &machine, "/grub") {
         return refused;
     }
@@ -191,16 +195,97 @@ async fn grub(
 async fn metadata(
     State(context): State<Arc<Context>>,
     Extension(peer): Extension<Peer>,
-    Query(labels): Labels,
+    Query(labels): Labelled,
     RawQuery(raw): RawQuery,
 ) -> Response {
-    let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else { return nothing() };
-    if let Some(refused) = refused(&context, peer, &machine, "/metadata") {
-        return refused;
-    }
-    let text = matchbox::metadata(&machine, &labels, raw.as_deref().unwrap_or_default());
+    let raw = raw.as_deref().unwrap_or_default();
+    let text = match matchbox::machine_of(&labels, &context.inventory.load()) {
+        Some(machine) => {
+            if let Some(refused) = refused(&context, peer, &machine, "/metadata") {
+                return refused;
+            }
+            matchbox::metadata(&machine, &labels, raw)
+        }
+        None => {
+            let labels = Labels::new(&labels);
+            let Some(group) = group(&context, &labels, "/metadata") else { return nothing() };
+            matchbox::group_metadata(&group, &labels, raw)
+        }
+    };
     // Matchbox's own spelling of the type.
     (Extension(Route::Matchbox), [(header::CONTENT_TYPE, "plain/text")], text).into_response()
+}
+
+/// The group that the labels select in the Matchbox directory. What is in it has no address of its own, so that it is
+/// given to whoever asks, as Matchbox does.
+fn group(context: &Context, labels: &Labels, path: &str) -> Option<Arc<Group>> {
+    let group = context.catalog.load().select(labels).map(Arc::clone)?;
+    tracing::debug!(mac = labels.get("mac"), path, group = group.id, profile = group.profile.id, "Matchbox group");
+    Some(group)
+}
+
+fn boot_of_profile(
+    context: &Context,
+    labels: &[(String, String)],
+    path: &str,
+    text: fn(&NetBoot) -> String,
+) -> Response {
+    let group = group(context, &Labels::new(labels), path);
+    match group.as_ref().and_then(|group| group.profile.boot.as_ref()) {
+        Some(boot) => matchbox_text(text(boot)),
+        None => nothing(),
+    }
+}
+
+/// The group for a machine that the cluster spec does not have; a machine of the cluster spec has none of these
+/// configurations.
+fn group_beside_fleet(context: &Context, labels: &[(String, String)], path: &str) -> Option<(Labels, Arc<Group>)> {
+    if matchbox::machine_of(labels, &context.inventory.load()).is_some() {
+        return None;
+    }
+    let labels = Labels::new(labels);
+    let group = group(context, &labels, path)?;
+    Some((labels, group))
+}
+
+/// `/ignition`
+async fn ignition(State(context): State<Arc<Context>>, Query(labels): Labelled) -> Response {
+    let group = group_beside_fleet(&context, &labels, "/ignition");
+    match group.and_then(|(_, group)| group.profile.ignition.clone()) {
+        Some(text) => {
+            let content_type = [(header::CONTENT_TYPE, "application/json")];
+            (Extension(Route::Matchbox), content_type, text.to_string()).into_response()
+        }
+        None => nothing(),
+    }
+}
+
+/// `/generic`
+async fn generic(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Response {
+    rendered(&context, &labels, raw.as_deref(), "/generic", |profile| profile.generic.as_deref())
+}
+
+/// `/cloud`
+async fn cloud(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Response {
+    rendered(&context, &labels, raw.as_deref(), "/cloud", |profile| profile.cloud.as_deref())
+}
+
+fn rendered(
+    context: &Context,
+    labels: &[(String, String)],
+    raw_query: Option<&str>,
+    path: &str,
+    template: fn(&Profile) -> Option<&Template>,
+) -> Response {
+    let Some((labels, group)) = group_beside_fleet(context, labels, path) else { return nothing() };
+    let Some(template) = template(&group.profile) else { return nothing() };
+    match template.render(&matchbox::variables(&group, &labels, raw_query.unwrap_or_default())) {
+        Ok(text) => matchbox_text(text),
+        Err(variable) => {
+            tracing::debug!(mac = labels.get("mac"), path, group = group.id, variable, "a template lacks a value");
+            nothing()
+        }
+    }
 }
 
 /// The refusal for a client that has another address than the machine, for a script may hold its secrets.

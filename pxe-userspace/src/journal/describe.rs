@@ -89,8 +89,9 @@ impl fmt::Display for EventKind {
                 }
                 write_boot_file(f, *boot_file)
             }
-            Self::Request { client, client_architecture } => {
-                write!(f, "{client} requests the address")?;
+            Self::Request { client, client_architecture, of_other_server } => {
+                let address = if *of_other_server { "another server's address" } else { "the address" };
+                write!(f, "{client} requests {address}")?;
                 write_architecture(f, *client_architecture)
             }
             Self::Ack { address, client, boot_file } => {
@@ -104,6 +105,9 @@ impl fmt::Display for EventKind {
             Self::Decline { address } => write!(f, "declined {address}: another host answers there"),
             Self::Release => f.write_str("gave its address back"),
             Self::Ignored { reason } => write!(f, "left unanswered: {reason}"),
+            Self::ForeignRelay { relay } => {
+                write!(f, "came through the relay {relay}, which is outside the network of its address")
+            }
             Self::Requested { artifact, transport, path } => {
                 write!(f, "asks for the {artifact} {} by {transport}", printable(path))
             }

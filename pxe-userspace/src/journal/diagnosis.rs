@@ -1,7 +1,10 @@
 //! How far a machine came, what it waits for, and what a person can do about it: a pure function of
 //! what is known of it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, SystemTime},
+};
 
 use serde::Serialize;
 
@@ -55,6 +58,9 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
     {
         diagnosis.advice.insert(0, wrong_architecture(record, architecture));
     }
+    if let Some(relay) = attempt.foreign_relay {
+        diagnosis.advice.insert(0, foreign_relay(record, relay));
+    }
     if record.boots_from == Disposition::Disk && !matches!(record.stage, Stage::SentToDisk | Stage::OnDisk) {
         diagnosis.advice.push(format!("At its next boot it is sent to its disk: {}.", why_disk(record)));
     }
@@ -73,6 +79,8 @@ struct Attempt {
     ignored: Option<&'static str>,
     /// Since the last ACK to anybody, unlike the rest: the script that says so is one step further.
     wrong_architecture: Option<u16>,
+    /// The same: with an address of another network, it is the first transfer that fails.
+    foreign_relay: Option<Ipv4Addr>,
 }
 
 impl Attempt {
@@ -84,6 +92,7 @@ impl Attempt {
                 EventKind::WrongArchitecture { client_architecture } => {
                     attempt.wrong_architecture.get_or_insert(client_architecture);
                 }
+                EventKind::ForeignRelay { relay } => _ = attempt.foreign_relay.get_or_insert(relay),
                 EventKind::Done { artifact: ArtifactKind::Kernel, .. } => break,
                 EventKind::Discover { .. } if stalled => {
                     attempt.discovers += 1;
@@ -330,10 +339,20 @@ fn booting(record: &MachineRecord, since: Duration) -> Diagnosis {
 }
 
 fn running(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let mut advice = Vec::new();
+    // Whether Talos is on its disk by now cannot be seen: see `policy`.
+    if record.boots > 1 && record.policy == BootPolicy::Auto && record.boots_from == Disposition::Network {
+        advice.push(format!(
+            "It was booted from the network {} times and will be at each power-on, as long as its firmware asks the network \
+             first. Once Talos is installed on its disk: put the disk first in its boot order, or set the annotation \
+             pxed.dev/boot-policy: once, or pxed hold {}.",
+            record.boots, record.machine.mac
+        ));
+    }
     Diagnosis {
         reached: format!("An operating system runs with {} since {}.", record.machine.address, human(since)),
         waits_for: "Nothing of pxed.".to_owned(),
-        advice: Vec::new(),
+        advice,
     }
 }
 
@@ -426,6 +445,18 @@ fn wrong_architecture(record: &MachineRecord, client_architecture: u16) -> Strin
     )
 }
 
+fn foreign_relay(record: &MachineRecord, relay: Ipv4Addr) -> String {
+    let machine = &record.machine;
+    format!(
+        "The relay {relay} forwards its requests and is outside the network of its address {address}: was it moved to \
+         another rack? Then correct its address, meta.subnet and meta.gateway ({file} line {line}); if it is in its \
+         place, let the relay name the link (RFC 3527).",
+        address = machine.address,
+        file = machine.source.file.display(),
+        line = machine.source.line,
+    )
+}
+
 fn why_disk(record: &MachineRecord) -> &'static str {
     match record.policy {
         BootPolicy::Hold => "it is held",
@@ -437,7 +468,7 @@ fn why_disk(record: &MachineRecord) -> &'static str {
 
 struct Site<'a> {
     interface: &'a str,
-    address: std::net::Ipv4Addr,
+    address: Ipv4Addr,
 }
 
 impl<'a> Site<'a> {

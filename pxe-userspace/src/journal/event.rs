@@ -116,6 +116,9 @@ pub enum EventKind {
         /// Option 93, where it came.
         #[serde(skip_serializing_if = "Option::is_none")]
         client_architecture: Option<u16>,
+        /// ProxyDHCP: the address is another server's, and its acknowledgement is not seen.
+        #[serde(skip_serializing_if = "is_false")]
+        of_other_server: bool,
     },
     /// DHCPACK went out.
     Ack {
@@ -144,6 +147,11 @@ pub enum EventKind {
     Ignored {
         /// Why, in words for a person.
         reason: &'static str,
+    },
+    /// A relay that is outside the network of the machine's address forwarded its DHCPDISCOVER.
+    ForeignRelay {
+        /// The relay's address (`giaddr`).
+        relay: Ipv4Addr,
     },
     /// A file was asked for.
     Requested {
@@ -188,6 +196,24 @@ pub enum EventKind {
     },
     /// The machine was told to boot from its own disk.
     SentToDisk,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl EventKind {
+    /// Whether it shows that an operating system runs: it has its address from us or, beside another server, asks that
+    /// one for it.
+    #[must_use]
+    pub fn is_operating_system(&self) -> bool {
+        matches!(
+            self,
+            Self::Ack { client: ClientKind::Plain, .. }
+                | Self::Request { client: ClientKind::Plain, of_other_server: true, .. }
+        )
+    }
 }
 
 /// Durations carry their unit in the name: `took_ms`.

@@ -6,7 +6,7 @@ use pxe_common::MacAddr;
 
 use super::{
     MachineRecord,
-    event::{BootEvent, ClientKind, EventKind},
+    event::BootEvent,
     policy::{Cycle, PolicyBook},
     record::{Logging, Record},
     stage::Stage,
@@ -80,9 +80,8 @@ impl Fleet {
             self.state_changed = true;
         }
         self.state_changed |= (record.cycle, record.boots) != (cycle, boots);
-        let operating_system = matches!(event.kind, EventKind::Ack { client: ClientKind::Plain, .. });
         // After a restart of pxed the stage is gone, but not what the machine had been seen to run.
-        if operating_system && stage == Stage::Waiting && self.book.reached_disk.contains(&event.mac) {
+        if event.kind.is_operating_system() && stage == Stage::Waiting && self.book.reached_disk.contains(&event.mac) {
             let runs_ours = record.cycle == Cycle::Netbooted;
             record.enter(if runs_ours { Stage::Running } else { Stage::OnDisk }, event.at);
         }

@@ -10,16 +10,38 @@
 //!
 //! [`Cycle`] keeps, across restarts of pxed, what was seen since the machine's firmware last asked:
 //!
-//! | seen since the firmware's DISCOVER | then an operating system gets its ACK | because |
+//! | seen since the firmware's DISCOVER | then an operating system gets its ACK, or beside another server asks that one for its address | because |
 //! |---|---|---|
 //! | told to boot from its disk | reached its disk | it did as told |
 //! | loaded nothing from us | reached its disk, if it was given its kernel in an earlier cycle | PXE was skipped or failed and the disk boots; without the earlier kernel it may be the old system of a machine that PXE failed for, and that is to be installed yet |
-//! | loaded iPXE or a script, no kernel | nothing | GRUB and others ask by DHCP as an operating system does, and the kernel may have come from another node that serves the same fleet |
-//! | asked for our kernel | it runs our kernel | Talos in maintenance mode asks right after its initramfs, renews every half lease, and asks anew when its link flaps or a lease ran out. An installation that ends in kexec looks just so: it counts at its next power cycle |
+//! | loaded iPXE or a script, from us or another, and no kernel of ours | nothing | GRUB and others ask by DHCP as an operating system does, and the kernel may have come from another node that serves the same fleet |
+//! | asked for our kernel | it runs our kernel | Talos in maintenance mode asks right after its initramfs, renews every half lease, and asks anew when its link flaps or a lease ran out. An installation that ends in kexec, or in a reboot from the disk without asking us, looks just so |
 //! | nothing (no firmware was seen at all) | nothing | pxed may have been down, or its state new |
 //!
 //! A machine whose disk comes first in its boot order never asks again and needs no decision: when its
 //! firmware does ask, its disk has failed to boot.
+//!
+//! # Why a machine whose firmware asks the network first stays with the network
+//!
+//! Such a machine goes from firmware through our kernel to Talos at every power-on, and its disk is never tried:
+//! nothing in its packets tells one that was installed from one that waits in maintenance mode, is being installed,
+//! or failed to. Every rule that would try its disk leaves some machine dark:
+//!
+//! | it would go to its disk when its firmware asks again and | but then these stay dark, or start what an earlier owner left there |
+//! |---|---|
+//! | an operating system ran on our kernel | every machine that loses power in maintenance mode |
+//! | also, its kernel arguments hold `talos.config` | one that loses power while it installs, that could not fetch its configuration, whose installation made no disk that boots |
+//! | also, it ran for so many minutes | the same, for an installation may wait for its image, and maintenance mode for a person, for days |
+//! | anything, but it comes back to the network when its disk does not boot | those with firmware that ends at a menu, a shell or "no bootable device" instead of trying the network again, as much of it does after its last boot entry |
+//!
+//! The last would be the rule to have, if the way back were sure. It is not in our hands: iPXE has no watchdog and cannot
+//! set the firmware's next boot, `sanboot` notices only a first sector without a signature and hangs in one without
+//! a boot loader, and on UEFI there is nothing but leaving to the next boot entry.
+//!
+//! Staying with the network is the smaller harm. Talos that is booted from other media and finds itself installed on a
+//! disk goes on with that installation instead of installing again (its documentation, "ISO"), so that such a machine
+//! comes up with its state and the spec's version at each power-on. Who wants its disk to boot puts it first in the boot order, sets `once`, or
+//! holds the machine; [`super::diagnose`] says so about each that keeps coming back.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -81,7 +103,7 @@ impl PolicyBook {
     pub(super) fn observe(&mut self, mac: MacAddr, cycle: Cycle, event: &EventKind) -> bool {
         match event {
             EventKind::Done { artifact: ArtifactKind::Initramfs, .. } => self.booted.insert(mac),
-            EventKind::Ack { client: ClientKind::Plain, .. } => match cycle {
+            _ if event.is_operating_system() => match cycle {
                 Cycle::SentToDisk => self.reached_disk.insert(mac),
                 Cycle::Firmware if self.booted.contains(&mac) => self.reached_disk.insert(mac),
                 Cycle::Netbooted => self.booted.insert(mac),
@@ -113,7 +135,7 @@ pub enum Cycle {
     Unknown,
     /// The firmware asked, and has loaded nothing.
     Firmware,
-    /// It asked for a loader or a script.
+    /// It asked for a loader or a script, or runs iPXE that another node gave it.
     Loading,
     /// It asked for our kernel or initramfs.
     Netbooted,
@@ -127,9 +149,10 @@ impl Cycle {
     pub fn after(self, event: &EventKind) -> Self {
         match event {
             EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot, .. } => Self::Firmware,
-            // iPXE from our loader goes on with the firmware's cycle; iPXE in the card's ROM begins one.
+            // iPXE that the firmware was given, by us or another node, goes on with the firmware's cycle; iPXE in the
+            // card's ROM begins one.
             EventKind::Discover { client: ClientKind::Ipxe, .. } => match self {
-                Self::Loading => Self::Loading,
+                Self::Firmware | Self::Loading => Self::Loading,
                 _ => Self::Firmware,
             },
             EventKind::Requested { artifact, .. } | EventKind::Done { artifact, .. } => match (artifact, self) {

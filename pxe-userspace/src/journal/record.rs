@@ -35,12 +35,13 @@ impl Millis {
 enum Kept {
     Discover { client: ClientKind, client_architecture: Option<u16> },
     Offer { address: Option<Ipv4Addr>, boot_file: Option<BootFileName> },
-    Request { client: ClientKind, client_architecture: Option<u16> },
+    Request { client: ClientKind, client_architecture: Option<u16>, of_other_server: bool },
     Ack { address: Option<Ipv4Addr>, client: ClientKind, boot_file: Option<BootFileName> },
     Nak { reason: StaticId },
     Decline { address: Ipv4Addr },
     Release,
     Ignored { reason: StaticId },
+    ForeignRelay { relay: Ipv4Addr },
     Requested { artifact: ArtifactKind, transport: Transport, path: TextId },
     Done { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, took_ms: u32 },
     Failed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, reason: TextId },
@@ -191,7 +192,9 @@ fn keep(kind: &EventKind, texts: &mut Texts) -> Kept {
     match kind {
         &EventKind::Discover { client, client_architecture } => Kept::Discover { client, client_architecture },
         EventKind::Offer { address, boot_file } => Kept::Offer { address: *address, boot_file: *boot_file },
-        &EventKind::Request { client, client_architecture } => Kept::Request { client, client_architecture },
+        &EventKind::Request { client, client_architecture, of_other_server } => {
+            Kept::Request { client, client_architecture, of_other_server }
+        }
         EventKind::Ack { address, client, boot_file } => {
             Kept::Ack { address: *address, client: *client, boot_file: *boot_file }
         }
@@ -199,6 +202,7 @@ fn keep(kind: &EventKind, texts: &mut Texts) -> Kept {
         &EventKind::Decline { address } => Kept::Decline { address },
         EventKind::Release => Kept::Release,
         EventKind::Ignored { reason } => Kept::Ignored { reason: texts.keep_static(reason) },
+        &EventKind::ForeignRelay { relay } => Kept::ForeignRelay { relay },
         EventKind::Requested { artifact, transport, path } => {
             Kept::Requested { artifact: *artifact, transport: *transport, path: texts.keep(path) }
         }
@@ -225,12 +229,15 @@ fn recall(kept: Kept, texts: &Texts) -> EventKind {
     match kept {
         Kept::Discover { client, client_architecture } => EventKind::Discover { client, client_architecture },
         Kept::Offer { address, boot_file } => EventKind::Offer { address, boot_file },
-        Kept::Request { client, client_architecture } => EventKind::Request { client, client_architecture },
+        Kept::Request { client, client_architecture, of_other_server } => {
+            EventKind::Request { client, client_architecture, of_other_server }
+        }
         Kept::Ack { address, client, boot_file } => EventKind::Ack { address, client, boot_file },
         Kept::Nak { reason } => EventKind::Nak { reason: texts.get_static(reason) },
         Kept::Decline { address } => EventKind::Decline { address },
         Kept::Release => EventKind::Release,
         Kept::Ignored { reason } => EventKind::Ignored { reason: texts.get_static(reason) },
+        Kept::ForeignRelay { relay } => EventKind::ForeignRelay { relay },
         Kept::Requested { artifact, transport, path } => {
             EventKind::Requested { artifact, transport, path: texts.get(path) }
         }
@@ -268,6 +275,7 @@ fn release(kept: Kept, texts: &mut Texts) {
         | Kept::Decline { .. }
         | Kept::Release
         | Kept::Ignored { .. }
+        | Kept::ForeignRelay { .. }
         | Kept::WrongArchitecture { .. }
         | Kept::SentToDisk => {}
     }

@@ -63,7 +63,15 @@ pub(crate) fn offer() -> EventKind {
 }
 
 pub(crate) fn request(client: ClientKind) -> EventKind {
-    EventKind::Request { client, client_architecture: (client != Plain).then_some(7) }
+    EventKind::Request { client, client_architecture: (client != Plain).then_some(7), of_other_server: false }
+}
+
+/// What ProxyDHCP sees of an address.
+pub(crate) fn proxied(client: ClientKind) -> Vec<EventKind> {
+    let offer = EventKind::Offer { address: None, boot_file: Some(LOADER) };
+    let client_architecture = (client != Plain).then_some(7);
+    let request = EventKind::Request { client, client_architecture, of_other_server: true };
+    [discover(client)].into_iter().chain((client != Plain).then_some(offer)).chain([request]).collect()
 }
 
 pub(crate) fn ack(client: ClientKind) -> EventKind {
@@ -143,13 +151,15 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
         (client.clone(), architecture.clone())
             .prop_map(|(client, client_architecture)| EventKind::Discover { client, client_architecture }),
         offered.clone().prop_map(|(address, boot_file)| EventKind::Offer { address, boot_file }),
-        (client.clone(), architecture)
-            .prop_map(|(client, client_architecture)| EventKind::Request { client, client_architecture }),
+        (client.clone(), architecture, any::<bool>()).prop_map(|(client, client_architecture, of_other_server)| {
+            EventKind::Request { client, client_architecture, of_other_server }
+        }),
         (offered, client).prop_map(|((address, boot_file), client)| EventKind::Ack { address, client, boot_file }),
         Just(EventKind::Nak { reason: "another address is reserved" }),
         address.prop_map(|address| EventKind::Decline { address }),
         Just(EventKind::Release),
         Just(EventKind::Ignored { reason: "for another server" }),
+        any::<u32>().prop_map(|relay| EventKind::ForeignRelay { relay: relay.into() }),
         file.clone().prop_map(|(artifact, transport, path)| EventKind::Requested { artifact, transport, path }),
         (file.clone(), any::<u64>(), any::<u64>()).prop_map(|((artifact, transport, path), bytes, took)| {
             EventKind::Done { artifact, transport, path, bytes, took: Duration::from_millis(took) }

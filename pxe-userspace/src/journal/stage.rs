@@ -110,8 +110,10 @@ impl Stage {
         match event {
             EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot, .. } => Self::Discovering,
             EventKind::Discover { client: ClientKind::Ipxe, .. } => Self::IpxeDiscovering,
-            EventKind::Request { client, .. } => self.after_request(*client),
             EventKind::Ack { client, .. } => self.after_ack(*client),
+            // Another server acknowledges, out of our sight.
+            EventKind::Request { client, of_other_server: true, .. } => self.after_ack(*client),
+            EventKind::Request { client, .. } => self.after_request(*client),
             EventKind::Requested { artifact, .. } => match artifact {
                 ArtifactKind::Loader => Self::LoadingLoader,
                 // The script is also what an operator reads with curl, from a machine that runs.
@@ -145,7 +147,8 @@ impl Stage {
             | EventKind::Offer { .. }
             | EventKind::Nak { .. }
             | EventKind::Release
-            | EventKind::Ignored { .. } => self,
+            | EventKind::Ignored { .. }
+            | EventKind::ForeignRelay { .. } => self,
         }
     }
 

@@ -47,14 +47,41 @@ pub(crate) fn collect(paths: &[PathBuf], errors: &mut Vec<Finding>, warnings: &m
 }
 
 fn directory(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    list(path, |file| {
+        let extension = file.extension().and_then(OsStr::to_str);
+        matches!(extension, Some("yaml" | "yml" | "json"))
+    })
+}
+
+/// The files behind the paths, as [`collect`] finds them; nothing when not all can be told.
+pub(crate) fn of_spec(paths: &[PathBuf]) -> Option<Vec<PathBuf>> {
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    let files = collect(paths, &mut errors, &mut warnings);
+    errors.is_empty().then_some(files)
+}
+
+/// Every file in the directories; one that is not there has none.
+pub(crate) fn all(directories: &[PathBuf]) -> Option<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for directory in directories {
+        match list(directory, |_| true) {
+            Ok(more) => files.extend(more),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(_) => return None,
+        }
+    }
+    Some(files)
+}
+
+/// The files of a directory that are wanted, sorted by name, without hidden ones.
+pub(crate) fn list(path: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
         let file = path.join(&name);
         let hidden = name.as_encoded_bytes().starts_with(b".");
-        let extension = file.extension().and_then(OsStr::to_str);
         // Follows links: the files of a Kubernetes ConfigMap volume are some.
-        if !hidden && matches!(extension, Some("yaml" | "yml" | "json")) && file.is_file() {
+        if !hidden && is_wanted(&file) && file.is_file() {
             files.push(file);
         }
     }

@@ -29,6 +29,7 @@ mod field;
 mod files;
 mod finding;
 mod loader;
+pub mod matchbox;
 mod read;
 mod read_role;
 mod resolve;

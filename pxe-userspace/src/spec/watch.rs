@@ -1,4 +1,4 @@
-//! Loads the spec again when it changes. What cannot be loaded is logged, and the last good inventory stays in force.
+//! Loads a spec again when it changes. What cannot be loaded is logged, and the last good inventory stays in force.
 
 use std::{
     collections::BTreeSet,
@@ -20,17 +20,19 @@ use crate::inventory::{Inventory, SharedInventory};
 const QUIET: Duration = Duration::from_millis(50);
 /// Something that never stops writing beside the spec cannot put a reload off for longer.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// A file that is being written in place can be valid long before it is whole, with its last machines missing. Machines
+/// leave only when the files have not changed for this long.
+const CONFIRM: Duration = Duration::from_secs(1);
+/// How often the files are looked at where the kernel does not tell of changes.
+const POLL: Duration = Duration::from_secs(2);
 /// How many findings of a failed reload are logged; `pxed validate` prints all.
 const LOGGED: usize = 20;
 
 /// Why a spec cannot be watched.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// The kernel gives no inotify instance.
-    #[error("cannot watch the cluster spec for changes: {0}; see fs.inotify.max_user_instances in sysctl")]
-    Notify(#[from] notify::Error),
     /// The kernel gives no thread.
-    #[error("cannot start the thread that watches the cluster spec: {0}")]
+    #[error("cannot start the thread that watches the spec: {0}")]
     Thread(#[from] std::io::Error),
 }
 
@@ -68,7 +70,8 @@ impl Drop for Watcher {
     }
 }
 
-/// Watches the files and directories on a thread of its own. Each time the spec changes and loads without errors,
+/// Watches the files and directories on a thread of its own; where inotify has no room left, as is usual on Kubernetes
+/// nodes, by looking at them every two seconds. Each time the spec changes and loads without errors,
 /// the inventory is stored in `shared`, then `on_change` is called with the one before and the one now in force.
 ///
 /// Pass the loader of the first load: what it has parsed is not parsed again. What changed between that load and this
@@ -76,68 +79,67 @@ impl Drop for Watcher {
 ///
 /// # Errors
 ///
-/// The kernel refuses an inotify instance or a thread. A single directory that cannot be watched is logged.
+/// The kernel refuses a thread.
 pub fn watch(
     loader: Loader,
     paths: Vec<PathBuf>,
     shared: SharedInventory,
     on_change: impl Fn(&Inventory, &Inventory) + Send + 'static,
 ) -> Result<Watcher, WatchError> {
-    let (wake, woken) = mpsc::channel();
-    let changed = wake.clone();
-    let notifier = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading the files is an event as well.
-        if !matches!(event, Ok(notify::Event { kind: EventKind::Access(_), .. })) {
-            let _ = changed.send(Wake::Changed);
-        }
-    })?;
-    let mut task = Task { loader, paths, shared, on_change, notifier, watched: BTreeSet::new(), last_seen: None };
-    task.watch_directories();
-    // What happened before the directories were watched.
-    let _ = wake.send(Wake::Changed);
-    let thread = thread::Builder::new().name("spec-watch".to_owned()).spawn(move || task.run(&woken))?;
-    Ok(Watcher { wake, thread: Some(thread) })
+    watch_source(cluster_spec(loader, paths, shared, on_change))
 }
 
-struct Task<F> {
-    loader: Loader,
+/// What is watched, and what is done when it has changed.
+pub(super) struct Source<R> {
+    pub(super) paths: Vec<PathBuf>,
+    /// The files behind the paths; nothing when not all can be told.
+    pub(super) files: fn(&[PathBuf]) -> Option<Vec<PathBuf>>,
+    /// Loads them again. It is told how to find out whether they have rested long enough to be believed whole.
+    pub(super) reload: R,
+}
+
+/// What came of loading a spec again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reloaded {
+    /// It is in force, or it was wrong and said so.
+    Done,
+    /// It is not to be believed before its files have rested.
+    PutOff,
+}
+
+/// Watches on a thread of its own, and reloads once at the beginning.
+pub(super) fn watch_source<R>(source: Source<R>) -> Result<Watcher, WatchError>
+where
+    R: FnMut(&dyn Fn() -> bool) -> Reloaded + Send + 'static,
+{
+    watch_with(notifier, source)
+}
+
+/// The cluster spec, loaded and put in force.
+fn cluster_spec(
+    mut loader: Loader,
     paths: Vec<PathBuf>,
     shared: SharedInventory,
-    on_change: F,
-    notifier: RecommendedWatcher,
-    watched: BTreeSet<PathBuf>,
-    /// The files as they were when they were last read.
-    last_seen: Option<Vec<Stat>>,
-}
-
-impl<F: Fn(&Inventory, &Inventory)> Task<F> {
-    fn run(mut self, woken: &Receiver<Wake>) {
-        while let Ok(first) = woken.recv() {
-            match settle(first, woken) {
-                Wake::Stop => return,
-                Wake::Reload => self.last_seen = None,
-                Wake::Changed => {}
-            }
-            self.reload();
-            // The spec may have moved behind its links.
-            self.watch_directories();
-        }
-    }
-
-    fn reload(&mut self) {
-        // Looked at before the files are read: what is written meanwhile looks different next time.
-        let seen = stat_all(&self.paths);
-        if seen.is_some() && seen == self.last_seen {
-            return;
-        }
-        self.last_seen = seen;
+    on_change: impl Fn(&Inventory, &Inventory),
+) -> Source<impl FnMut(&dyn Fn() -> bool) -> Reloaded> {
+    let all = paths.clone();
+    let reload = move |rested: &dyn Fn() -> bool| {
         let begin = Instant::now();
-        match self.loader.load(&self.paths) {
+        match loader.load(&all) {
             Ok(Loaded { inventory, warnings }) => {
                 log_all(&warnings, |finding| tracing::warn!("{finding}"));
+                let gone = count_gone(&shared.load(), &inventory);
+                if gone > 0 && !rested() {
+                    tracing::info!(
+                        machines = gone,
+                        "machines are gone from the cluster spec: waiting until its files rest for {} s",
+                        CONFIRM.as_secs()
+                    );
+                    return Reloaded::PutOff;
+                }
                 let new = Arc::new(inventory);
-                let old = self.shared.swap(Arc::clone(&new));
-                (self.on_change)(&old, &new);
+                let old = shared.swap(Arc::clone(&new));
+                on_change(&old, &new);
                 tracing::info!(
                     machines = new.machines().len(),
                     duration_ms = begin.elapsed().as_millis(),
@@ -149,32 +151,152 @@ impl<F: Fn(&Inventory, &Inventory)> Task<F> {
                 tracing::error!(errors = errors.len(), "cluster spec not loaded: the last good one stays in force");
             }
         }
+        Reloaded::Done
+    };
+    Source { paths, files: files::of_spec, reload }
+}
+
+fn notifier(changed: Sender<Wake>) -> notify::Result<RecommendedWatcher> {
+    notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading the files is an event as well.
+        if !matches!(event, Ok(notify::Event { kind: EventKind::Access(_), .. })) {
+            let _ = changed.send(Wake::Changed);
+        }
+    })
+}
+
+fn watch_with<R>(
+    notifier: impl FnOnce(Sender<Wake>) -> notify::Result<RecommendedWatcher>,
+    source: Source<R>,
+) -> Result<Watcher, WatchError>
+where
+    R: FnMut(&dyn Fn() -> bool) -> Reloaded + Send + 'static,
+{
+    let (wake, woken) = mpsc::channel();
+    let notifier = notifier(wake.clone()).inspect_err(|error| {
+        tracing::warn!(
+            %error,
+            "no inotify instance to be had: looking at the spec every {} s instead (the limit is \
+             fs.inotify.max_user_instances in sysctl)",
+            POLL.as_secs()
+        );
+    });
+    let mut task = Task::new(source, notifier.ok());
+    task.watch_directories();
+    // What happened before the directories were watched.
+    let _ = wake.send(Wake::Changed);
+    let thread = thread::Builder::new().name("spec-watch".to_owned()).spawn(move || task.run(&woken))?;
+    Ok(Watcher { wake, thread: Some(thread) })
+}
+
+struct Task<R> {
+    source: Source<R>,
+    notifier: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+    /// The kernel does not tell of every change.
+    polling: bool,
+    /// The files as they were when they were last read.
+    last_seen: Option<Look>,
+    /// How the files looked when what they say was put off, and since when they look so.
+    unconfirmed: Option<(Look, Instant)>,
+}
+
+impl<R: FnMut(&dyn Fn() -> bool) -> Reloaded> Task<R> {
+    fn new(source: Source<R>, notifier: Option<RecommendedWatcher>) -> Self {
+        Self { source, notifier, watched: BTreeSet::new(), polling: false, last_seen: None, unconfirmed: None }
+    }
+
+    fn run(mut self, woken: &Receiver<Wake>) {
+        loop {
+            let first = match self.look_again_in(Instant::now()) {
+                Some(patience) => woken.recv_timeout(patience),
+                None => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            let wake = match first {
+                Ok(first) => settle(first, woken),
+                Err(RecvTimeoutError::Timeout) => Wake::Changed,
+                Err(RecvTimeoutError::Disconnected) => Wake::Stop,
+            };
+            match wake {
+                Wake::Stop => return,
+                Wake::Reload => self.last_seen = None,
+                Wake::Changed => {}
+            }
+            self.reload(Instant::now());
+            // The spec may have moved behind its links.
+            self.watch_directories();
+        }
+    }
+
+    /// After how long the files are looked at without being told to.
+    fn look_again_in(&self, now: Instant) -> Option<Duration> {
+        match &self.unconfirmed {
+            Some((_, since)) => Some((*since + CONFIRM).saturating_duration_since(now)),
+            None => self.polling.then_some(POLL),
+        }
+    }
+
+    fn reload(&mut self, now: Instant) {
+        // Looked at before the files are read: what is written meanwhile looks different next time.
+        let Source { paths, files, reload } = &mut self.source;
+        let (look, settled) = look_at(paths, *files);
+        let since = self.unconfirmed.take().filter(|(before, _)| *before == look).map(|(_, since)| since);
+        match since {
+            Some(since) if now < since + CONFIRM => {
+                self.unconfirmed = Some((look, since));
+                return;
+            }
+            None if self.last_seen.as_ref() == Some(&look) => return,
+            _ => {}
+        }
+        self.last_seen = settled.then(|| look.clone());
+        // What was read at the beginning of the second may have been half a file, and what is read now counts only if
+        // nothing was written meanwhile.
+        let rested = || since.is_some() && look_at(paths, *files).0 == look;
+        if reload(&rested) == Reloaded::PutOff {
+            self.unconfirmed = Some((look, now));
+        }
     }
 
     fn watch_directories(&mut self) {
-        let wanted: BTreeSet<PathBuf> = self.paths.iter().flat_map(|path| directories_of(path)).collect();
+        let Some(notifier) = &mut self.notifier else {
+            self.polling = true;
+            return;
+        };
+        let wanted: BTreeSet<PathBuf> =
+            self.source.paths.iter().flat_map(|path| directories_of(path, self.source.files)).collect();
         for gone in self.watched.difference(&wanted) {
-            let _ = self.notifier.unwatch(gone);
+            let _ = notifier.unwatch(gone);
         }
         let mut watched = BTreeSet::new();
+        let mut blind = false;
         for directory in wanted {
             // Also those that are watched already: behind a link that moved, the same path is another directory.
-            match self.notifier.watch(&directory, RecursiveMode::NonRecursive) {
+            match notifier.watch(&directory, RecursiveMode::NonRecursive) {
                 Ok(()) => _ = watched.insert(directory),
                 Err(error) if self.watched.contains(&directory) => {
                     tracing::debug!(directory = %directory.display(), %error, "no longer watched");
                 }
                 Err(error) => {
                     let directory = directory.display();
-                    tracing::warn!(%directory, %error, "cannot be watched: send SIGHUP after changes there");
+                    if !self.polling {
+                        tracing::warn!(%directory, %error, "cannot be watched: looking every {} s", POLL.as_secs());
+                    }
+                    blind = true;
                 }
             }
         }
         self.watched = watched;
+        self.polling = blind;
     }
 }
 
-fn log_all(findings: &[Finding], log: impl Fn(&Finding)) {
+/// How many machines the new inventory lacks.
+fn count_gone(old: &Inventory, new: &Inventory) -> usize {
+    old.machines().iter().filter(|machine| new.by_mac(machine.mac).is_none()).count()
+}
+
+pub(super) fn log_all(findings: &[Finding], log: impl Fn(&Finding)) {
     findings.iter().take(LOGGED).for_each(log);
     if let Some(more @ 1..) = findings.len().checked_sub(LOGGED) {
         tracing::warn!("and {more} more: `pxed validate` prints all");
@@ -200,7 +322,7 @@ fn settle(first: Wake, woken: &Receiver<Wake>) -> Wake {
 }
 
 /// What tells that a file is another one than before, without reading it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Stat {
     path: PathBuf,
     device: u64,
@@ -209,34 +331,45 @@ struct Stat {
     changed: (i64, i64),
 }
 
-/// Every file of the spec. Nothing when a file cannot be looked at, or when it was changed so recently that it could
-/// change again without a later time: the kernel's clock for files has steps of some milliseconds.
-fn stat_all(paths: &[PathBuf]) -> Option<Vec<Stat>> {
+/// The files of the spec as they look from outside, or what kept them from being looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look(Vec<Result<Stat, String>>);
+
+/// Every file of the spec, and whether all have settled: one that was changed just now could change again without a
+/// later time, for the kernel's clock for files has steps of some milliseconds.
+fn look_at(paths: &[PathBuf], files: fn(&[PathBuf]) -> Option<Vec<PathBuf>>) -> (Look, bool) {
     use std::os::unix::fs::MetadataExt as _;
     const STEP: Duration = Duration::from_millis(100);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    let stat = |path: PathBuf| {
-        let metadata = std::fs::metadata(&path).ok()?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut settled = true;
+    let mut stat = |path: PathBuf| {
+        let metadata = std::fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let changed = (metadata.ctime(), metadata.ctime_nsec());
-        let since_epoch = Duration::new(u64::try_from(changed.0).ok()?, u32::try_from(changed.1).ok()?);
-        let settled = now.checked_sub(since_epoch)? > STEP;
-        settled.then(|| Stat { path, device: metadata.dev(), inode: metadata.ino(), length: metadata.len(), changed })
+        let age = match (u64::try_from(changed.0), u32::try_from(changed.1)) {
+            (Ok(seconds), Ok(nanos)) => now.checked_sub(Duration::new(seconds, nanos)),
+            _ => None,
+        };
+        settled &= age.is_some_and(|age| age > STEP);
+        Ok(Stat { path, device: metadata.dev(), inode: metadata.ino(), length: metadata.len(), changed })
     };
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    let files = files::collect(paths, &mut errors, &mut warnings);
-    if errors.is_empty() { files.into_iter().map(stat).collect() } else { None }
+    let look = match files(paths) {
+        Some(files) => files.into_iter().map(&mut stat).collect(),
+        None => vec![Err("not every file can be told".to_owned())],
+    };
+    // What could not be looked at is tried again each time.
+    settled &= look.iter().all(Result::is_ok);
+    (Look(look), settled)
 }
 
 /// The directories in which something happens when the path comes to mean something else: that of each link on the way
 /// (Kubernetes swaps `..data` beside the files of a ConfigMap volume), that of the file (editors put a new file in the
 /// place of the old), and the directory itself where the path is one, along with those of the links in it.
-fn directories_of(path: &Path) -> BTreeSet<PathBuf> {
+fn directories_of(path: &Path, files: fn(&[PathBuf]) -> Option<Vec<PathBuf>>) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
     follow(path, &mut directories);
     if path.is_dir() {
         directories.insert(path.to_owned());
-        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-        for file in files::collect(&[path.to_owned()], &mut errors, &mut warnings) {
+        for file in files(&[path.to_owned()]).unwrap_or_default() {
             if file.is_symlink() {
                 follow(&file, &mut directories);
             }
@@ -293,51 +426,4 @@ fn components(path: &Path) -> Vec<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    #[test]
-    fn a_mistake_leaves_the_last_good_inventory_in_force() {
-        let good = include_str!("../../../examples/lab.yaml");
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("lab.yaml");
-        let changes = AtomicUsize::new(0);
-        let mut task = Task {
-            loader: Loader::new(),
-            paths: vec![file.clone()],
-            shared: SharedInventory::default(),
-            on_change: |_: &Inventory, _: &Inventory| _ = changes.fetch_add(1, Ordering::Relaxed),
-            notifier: notify::recommended_watcher(|_| {}).unwrap(),
-            watched: BTreeSet::new(),
-            last_seen: None,
-        };
-        for (text, expected_machines, expected_changes) in
-            [(good, 4, 1), ("kind: [", 4, 1), ("", 4, 1), (&good.replace("10.0.0.12", "10.0.0.11"), 4, 1), (good, 4, 2)]
-        {
-            std::fs::write(&file, text).unwrap();
-            task.reload();
-            assert_eq!(task.shared.load().machines().len(), expected_machines, "{text}");
-            assert_eq!(changes.load(Ordering::Relaxed), expected_changes, "{text}");
-        }
-    }
-
-    #[test]
-    fn every_link_on_the_way_is_watched_where_it_stands() {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path().canonicalize().unwrap();
-        std::fs::create_dir_all(root.join("releases/1")).unwrap();
-        std::fs::write(root.join("releases/1/lab.yaml"), "").unwrap();
-        std::os::unix::fs::symlink("releases/1", root.join("current")).unwrap();
-        std::fs::create_dir(root.join("etc")).unwrap();
-        std::os::unix::fs::symlink("../current/lab.yaml", root.join("etc/lab.yaml")).unwrap();
-        let watched = directories_of(&root.join("etc/lab.yaml"));
-        let expected = [root.join("etc"), root.clone(), root.join("releases/1")];
-        assert_eq!(watched, BTreeSet::from(expected));
-        // Around in a circle, as far as the kernel goes.
-        std::os::unix::fs::symlink("b", root.join("a")).unwrap();
-        std::os::unix::fs::symlink("a", root.join("b")).unwrap();
-        assert_eq!(directories_of(&root.join("a")), BTreeSet::from([root]));
-    }
-}
+mod tests;

@@ -47,7 +47,9 @@ pub enum RefusedReason {
     mode,
     /// Not a TFTP request.
     malformed,
-    /// As many transfers as are allowed run already, or requests come faster than they can be looked at.
+    /// Neither a machine's address nor one in a network of ours.
+    foreign,
+    /// As many transfers as are allowed run already, in all or of this client's address; or requests come faster than they can be looked at.
     busy,
 }
 

@@ -8,6 +8,7 @@ mod files;
 pub mod metrics;
 pub mod options;
 pub mod packet;
+mod places;
 mod refusals;
 mod server;
 mod socket;

@@ -17,7 +17,12 @@ use super::{
     socket::{Inbox, bind},
     worker::{Message, Parts, Worker},
 };
-use crate::{artifacts::Store, inventory::SharedInventory, journal::EventSink};
+use crate::{
+    artifacts::Store,
+    dhcp::network,
+    inventory::{Inventory, SharedInventory},
+    journal::EventSink,
+};
 
 /// Transfers that run at once at one address, at most.
 pub const TRANSFERS_LIMIT: usize = 20_000;
@@ -55,6 +60,7 @@ impl Context {
 #[derive(Debug)]
 pub struct TftpServer {
     address: SocketAddrV4,
+    networks: Vec<(Ipv4Addr, u8)>,
     listener: std::net::UdpSocket,
     shares: Vec<Share>,
 }
@@ -89,10 +95,14 @@ impl TftpServer {
     /// Binds the listening socket to an address of ours, and for each worker a socket for its transfers. Replies thus leave
     /// from the address that the client spoke to. Port 69 is TFTP's; 0 lets the kernel choose.
     ///
+    /// Machines of the inventory are served wherever they are. Others are served within `networks`, each an address with the
+    /// bits of its mask, and get no answer elsewhere: a source address is easily forged, and answers are larger than
+    /// requests.
+    ///
     /// # Errors
     ///
     /// The address is not ours, the port is taken, or we may not bind it.
-    pub fn bind(address: Ipv4Addr, port: u16) -> Result<Self, BindError> {
+    pub fn bind(address: Ipv4Addr, port: u16, networks: Vec<(Ipv4Addr, u8)>) -> Result<Self, BindError> {
         let failed = |source| BindError { address: SocketAddrV4::new(address, port), source };
         let listener = bind(address, port).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
@@ -100,7 +110,7 @@ impl TftpServer {
         let workers = std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2).min(WORKERS_LIMIT);
         let share = || Ok(Share { socket: bind(address, 0)?, probe: bind(address, 0)? });
         let shares = (0..workers).map(|_| share()).collect::<Result<_, _>>().map_err(failed)?;
-        Ok(Self { address: SocketAddrV4::new(address, port), listener, shares })
+        Ok(Self { address: SocketAddrV4::new(address, port), networks, listener, shares })
     }
 
     /// Where it listens.
@@ -115,7 +125,7 @@ impl TftpServer {
     ///
     /// The sockets cannot be handed to the runtime, or a worker ended, which is a defect.
     pub async fn serve(self, context: Context) -> io::Result<()> {
-        let Self { address, listener, shares } = self;
+        let Self { address, networks, listener, shares } = self;
         let listener = UdpSocket::from_std(listener)?;
         let limit = TRANSFERS_LIMIT.div_ceil(shares.len().max(1));
         let mut tasks = JoinSet::new();
@@ -127,14 +137,20 @@ impl TftpServer {
             let parts = Parts { address: *address.ip(), socket, probe, limit, to_self };
             tasks.spawn(Worker::new(context.clone(), parts).run(messages));
         }
-        tasks.spawn(async move { listen(&listener, &workers, &context.metrics).await });
+        tasks.spawn(async move { listen(&listener, &networks, &workers, &context).await });
         let ended = tasks.join_next().await;
         Err(io::Error::other(format!("TFTP on {address}: a task ended: {ended:?}")))
     }
 }
 
-/// Hands every request to the worker of its client, so that a repeated one finds the transfer.
-async fn listen(listener: &UdpSocket, workers: &[mpsc::Sender<Message>], metrics: &Metrics) {
+/// Hands every request to the worker of its client's address, which thus knows all transfers of that address.
+async fn listen(
+    listener: &UdpSocket,
+    networks: &[(Ipv4Addr, u8)],
+    workers: &[mpsc::Sender<Message>],
+    context: &Context,
+) {
+    let Context { metrics, inventory, refusals, .. } = context;
     let mut inbox = Inbox::new(REQUEST_LIMIT);
     loop {
         match inbox.receive(listener) {
@@ -149,15 +165,20 @@ async fn listen(listener: &UdpSocket, workers: &[mpsc::Sender<Message>], metrics
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+        let fleet = inventory.load();
         for (client, datagram) in (0..inbox.len()).filter_map(|index| inbox.datagram(index)) {
             metrics.requests.inc();
             let Some(worker) = worker_of(client, workers) else { continue };
             if !can_answer(client) {
                 metrics.refuse(RefusedReason::malformed);
+            } else if !is_served(*client.ip(), &fleet, networks) {
+                metrics.refuse(RefusedReason::foreign);
+                refusals.log(client, None, "", "neither a machine of the cluster spec nor in a network of ours");
             } else if worker.try_send(Message::Request { client, datagram: datagram.into() }).is_err() {
                 metrics.refuse(RefusedReason::busy);
             }
         }
+        drop(fleet);
         // Under a flood the socket never runs dry: the workers on this thread want their turn.
         tokio::task::yield_now().await;
     }
@@ -165,8 +186,14 @@ async fn listen(listener: &UdpSocket, workers: &[mpsc::Sender<Message>], metrics
 
 fn worker_of(client: SocketAddrV4, workers: &[mpsc::Sender<Message>]) -> Option<&mpsc::Sender<Message>> {
     let mut hasher = DefaultHasher::new();
-    client.hash(&mut hasher);
+    client.ip().hash(&mut hasher);
     workers.get((hasher.finish() % workers.len().max(1) as u64) as usize)
+}
+
+/// Whether this address gets answers.
+fn is_served(client: Ipv4Addr, fleet: &Inventory, networks: &[(Ipv4Addr, u8)]) -> bool {
+    networks.iter().any(|&(ours, prefix_length)| network::same(client, ours, prefix_length))
+        || fleet.by_address(client).is_some()
 }
 
 /// Whether a datagram to this source reaches one host.

@@ -22,6 +22,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LEAST_WAIT: Duration = Duration::from_millis(200);
 /// The most that an acknowledgement is waited for before the window is sent again.
 const MOST_WAIT: Duration = Duration::from_secs(5);
+/// How often an answer is sent again to somebody who has not acknowledged anything: who asks in another's name must gain
+/// little. A client that waits still asks again itself, and is answered.
+const UNANSWERED_REPEATS: u32 = 3;
 /// How long a client may be silent. EDK2 repeats its packets after 4 s, PXE ROMs up to 16 s.
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long a client may be silent that has been sent everything: some never acknowledge the last block.
@@ -87,6 +90,8 @@ pub struct Transfer {
     acknowledged: u64,
     /// Every block up to this one was sent at least once since `acknowledged` last moved.
     sent: u64,
+    /// How often the timer has repeated the first answer.
+    unanswered_repeats: u32,
     wait: Wait,
 }
 
@@ -95,7 +100,8 @@ impl Transfer {
     #[must_use]
     pub fn new(now: Instant, terms: Terms) -> (Self, Action) {
         let wait = Wait::new(now, terms.timeout);
-        let mut transfer = Self { terms, offering: terms.has_options(), acknowledged: 0, sent: 0, wait };
+        let offering = terms.has_options();
+        let mut transfer = Self { terms, offering, acknowledged: 0, sent: 0, unanswered_repeats: 0, wait };
         let action = if transfer.offering { Action::SendOptions } else { transfer.next_window() };
         (transfer, action)
     }
@@ -109,7 +115,9 @@ impl Transfer {
     /// When [`on_timer`](Self::on_timer) wants to be called.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        self.wait.until.min(self.wait.progress + self.patience())
+        let end = self.wait.progress + self.patience();
+        let is_quiet = self.is_unanswered() && self.unanswered_repeats == UNANSWERED_REPEATS;
+        if is_quiet { end } else { self.wait.until.min(end) }
     }
 
     /// Bytes of the file that the client has for certain.
@@ -139,14 +147,14 @@ impl Transfer {
             return Action::End(if self.everything_sent() { Outcome::LastUnacknowledged } else { Outcome::Silent });
         }
         self.wait.back_off(now);
+        self.unanswered_repeats += u32::from(self.is_unanswered());
         self.repeat()
     }
 
     /// The request that began the transfer came once more.
     #[must_use]
     pub fn on_repeated_request(&mut self, now: Instant) -> Repeated {
-        let unanswered = self.acknowledged == 0 && (self.offering || !self.terms.has_options());
-        if unanswered {
+        if self.is_unanswered() {
             // It may have crossed our answer, so this is no reason to trust the next round trip.
             self.wait.ambiguous = true;
             return Repeated::Again(self.repeat());
@@ -199,6 +207,11 @@ impl Transfer {
         if self.offering { Action::SendOptions } else { self.next_window() }
     }
 
+    /// Whether the client has not acknowledged anything: it may never have asked, and somebody else in its name.
+    fn is_unanswered(&self) -> bool {
+        self.acknowledged == 0 && (self.offering || !self.terms.has_options())
+    }
+
     fn everything_sent(&self) -> bool {
         !self.offering && self.sent == self.terms.blocks()
     }
@@ -206,7 +219,11 @@ impl Transfer {
     /// How long the client may go without a sign of life.
     fn patience(&self) -> Duration {
         let silence = if self.everything_sent() { SILENCE_AT_END } else { SILENCE };
-        silence.max(self.terms.timeout.unwrap_or_default() * 3)
+        match self.terms.timeout {
+            // A place is kept longer only for those who show that they are there.
+            Some(timeout) if !self.is_unanswered() => silence.max(timeout * 3),
+            _ => silence,
+        }
     }
 }
 

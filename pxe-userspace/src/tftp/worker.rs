@@ -25,6 +25,7 @@ use super::{
     metrics::{RefusedReason, TransferResult},
     options::Terms,
     packet::{ErrorCode, HEADER_LENGTH, Mode, Packet, Request, error_packet},
+    places::Places,
     server::Context,
     socket::{Inbox, Outbox, path_mtu},
     transfer::{Action, Outcome, Repeated, Transfer},
@@ -90,8 +91,7 @@ pub(super) struct Worker {
     probe: std::net::UdpSocket,
     outbox: Outbox,
     transfers: HashMap<SocketAddrV4, Running>,
-    /// How many transfers may run.
-    limit: usize,
+    places: Places,
     /// For each transfer one entry, due at its deadline or before: a deadline that moved on is looked at when it is due.
     timers: BinaryHeap<Reverse<(Instant, SocketAddrV4, u64)>>,
     files: OpenFiles,
@@ -104,6 +104,7 @@ pub(super) struct Parts {
     pub(super) address: Ipv4Addr,
     pub(super) socket: UdpSocket,
     pub(super) probe: std::net::UdpSocket,
+    /// How many transfers may run.
     pub(super) limit: usize,
     pub(super) to_self: mpsc::Sender<Message>,
 }
@@ -118,7 +119,7 @@ impl Worker {
             probe,
             outbox: Outbox::new(),
             transfers: HashMap::new(),
-            limit,
+            places: Places::new(limit),
             timers: BinaryHeap::new(),
             files: OpenFiles::default(),
             serial: 0,
@@ -232,14 +233,14 @@ impl Worker {
         if machine.is_none() {
             self.context.metrics.unknown_clients.inc();
         }
-        if self.transfers.len() >= self.limit {
-            // Silence makes the client ask again, when there may be room.
-            return self.context.metrics.refuse(RefusedReason::busy);
-        }
         let path: Arc<str> = String::from_utf8_lossy(request.path).into();
         let kind = kind_of(request.path);
         let opened = if request.mode == Mode::Other { None } else { Some(self.context.store.open(request.path)) };
         let refusal = match opened {
+            Some(Ok(_)) if !self.places.take(*client.ip(), machine.is_some()) => {
+                // Silence makes the client ask again, when there may be room.
+                return self.context.metrics.refuse(RefusedReason::busy);
+            }
             Some(Ok(file)) => {
                 let terms = Terms::negotiate(request.options, file.length, self.mtu(client));
                 let (transfer, action) = Transfer::new(now, terms);
@@ -380,6 +381,7 @@ impl Worker {
     fn end(&mut self, client: SocketAddrV4, result: TransferResult, failure: Option<&str>) {
         let Some(running) = self.transfers.remove(&client) else { return };
         let Running { transfer, path, kind: artifact, machine, started, .. } = running;
+        self.places.give_back(*client.ip(), machine.is_some());
         let metrics = &self.context.metrics;
         metrics.active.dec();
         metrics.end(result);

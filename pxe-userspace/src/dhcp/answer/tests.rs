@@ -387,10 +387,62 @@ fn an_exchange_is_four_events_in_order() {
     let (outcome, _) = asked(Message::new(REQUEST).firmware("PXEClient", 7).address(54, SERVER).address(50, ADDRESS));
     let events: Vec<_> = outcome.events.into_iter().collect();
     let ack = EventKind::Ack { address, client, boot_file };
-    assert_eq!(events, [EventKind::Request { client, client_architecture }, ack]);
+    assert_eq!(events, [EventKind::Request { client, client_architecture, of_other_server: false }, ack]);
     let (outcome, _) = asked(Message::new(REQUEST).address(54, OTHER));
     let ignored = EventKind::Ignored { reason: Reason::OtherServer.text() };
     assert_eq!(outcome.events.into_iter().last(), Some(ignored));
+}
+
+/// Beside another server no ACK of ours says that an operating system came up: its own REQUEST does.
+#[test]
+fn proxy_mode_reports_requests_for_the_other_servers_address() {
+    let message = || Message::new(REQUEST).address(54, OTHER).address(50, ADDRESS);
+    let cases = [
+        (message(), from_nowhere(), proxy(), true),
+        (message().firmware("PXEClient", 7), from_nowhere(), proxy(), true),
+        (message().firmware("PXEClient", 7), from(ADDRESS, 4011), proxy(), false),
+        (message(), from_nowhere(), server(), false),
+    ];
+    for (message, arrival, server, expected) in cases {
+        let (outcome, _) = ask(message, &arrival, &machine(), FromNetwork, &server);
+        let Some(EventKind::Request { of_other_server, .. }) = outcome.events.into_iter().next() else { panic!() };
+        assert_eq!(of_other_server, expected, "{arrival:?} {:?}", server.mode);
+    }
+    let (outcome, seen) = ask(message(), &from_nowhere(), &machine(), FromNetwork, &proxy());
+    assert!(seen.is_none() && outcome.events.into_iter().count() == 1, "heard, and not answered");
+}
+
+/// Answered, and not without a word.
+#[test]
+fn a_relay_outside_the_machines_network_is_reported() {
+    let near = Ipv4Addr::new(10, 0, 0, 254);
+    let far = Ipv4Addr::new(10, 0, 1, 1);
+    let wide = Machine { prefix_length: Some(23), ..machine() };
+    let through = |relay| Message::new(DISCOVER).firmware("PXEClient", 7).giaddr(relay);
+    let named = through(far).option(82, &[5, 4, 10, 0, 0, 0]);
+    let cases = [
+        ("its own rack's", through(near), machine(), server(), None),
+        ("another rack's, by our own mask", through(far), machine(), server(), Some(far)),
+        ("within the mask of its own", through(far), wide, server(), None),
+        ("one that names the link", named, machine(), server(), None),
+        ("beside another server", through(far), machine(), proxy(), None),
+        ("no relay", Message::new(DISCOVER), machine(), server(), None),
+    ];
+    let foreign = |event: &EventKind| match event {
+        EventKind::ForeignRelay { relay } => Some(*relay),
+        _ => None,
+    };
+    for (name, message, machine, server, expected) in cases {
+        let (outcome, _) = ask(message, &from(far, 67), &machine, FromNetwork, &server);
+        let events: Vec<_> = outcome.events.into_iter().collect();
+        assert!(matches!(events.last(), Some(EventKind::Offer { .. })), "{name}: {events:?}");
+        assert_eq!(events.iter().find_map(foreign), expected, "{name}");
+    }
+    // All that one packet can tell is told.
+    let arm = Message::new(DISCOVER).firmware("PXEClient", 11).giaddr(far);
+    let (outcome, _) = ask(arm, &from(far, 67), &machine(), Disk, &server());
+    let events: Vec<_> = outcome.events.into_iter().collect();
+    assert!(matches!(events.last(), Some(EventKind::Offer { .. })) && events.len() == 5, "{events:?}");
 }
 
 /// People script against this JSON.

@@ -36,7 +36,9 @@ fn what_stands_in_the_way_is_named() {
     let ignored = EventKind::Ignored { reason: "its option 54 names another server" };
     let nak = EventKind::Nak { reason: "10.0.0.9 is not reserved for it" };
     let decline = EventKind::Decline { address: Ipv4Addr::new(10, 0, 0, 1) };
-    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 19] = [
+    let foreign = EventKind::ForeignRelay { relay: Ipv4Addr::new(10, 9, 0, 1) };
+    let moved = [discover(Pxe), foreign, offer(), request(Pxe), ack(Pxe)];
+    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 21] = [
         (
             "nothing seen",
             vec![],
@@ -61,7 +63,7 @@ fn what_stands_in_the_way_is_named() {
             "no loader asked for",
             firmware.to_vec(),
             60.0,
-            &["request for ipxe.efi by TFTP", "firewall", "UDP port 69", "10.255.0.1"],
+            &["request for ipxe-efi-x86_64.efi", "firewall", "UDP port 69", "10.255.0.1"],
         ),
         (
             "TFTP stalls",
@@ -115,6 +117,13 @@ fn what_stands_in_the_way_is_named() {
             200.0,
             &["pxed release 52:54:00:00:00:01", "boot order"],
         ),
+        ("moved to another rack", moved.to_vec(), 1.0, &["The relay 10.9.0.1", "10.0.0.1:", "lab.yaml line 12"]),
+        (
+            "moved, and its loader never came",
+            [&moved[..], &[requested(Loader), failed(Loader, "timed out: 5 tries")]].concat(),
+            1.0,
+            &["The relay 10.9.0.1"],
+        ),
         ("address in use", [&firmware[..], &[decline]].concat(), 1.0, &["arping -I eth1 10.0.0.1"]),
     ];
     for (name, events, later, expected) in cases {
@@ -131,6 +140,21 @@ fn a_healthy_boot_needs_no_advice() {
     for seen in 1..=boot.len() {
         let diagnosis = after(&boot[..seen], 1.0);
         assert!(diagnosis.advice.is_empty(), "after {:?}: {:?}", boot[seen - 1], diagnosis);
+    }
+}
+
+#[test]
+fn a_machine_that_keeps_coming_back_to_the_network_is_told_of() {
+    let words = "booted from the network 2 times";
+    let twice = [uefi_boot(), uefi_boot()].concat();
+    let explained = text(&after(&twice, 1.0));
+    assert!(explained.contains(words) && explained.contains("pxed hold 52:54:00:00:00:01"), "{explained}");
+    let mut fleet = Fleet::new(&State::new(), at(0.0), 1);
+    timed(MAC, twice).iter().for_each(|event| _ = fleet.apply(event));
+    for policy in [BootPolicy::Always, BootPolicy::Once, BootPolicy::Hold] {
+        let machine = crate::inventory::Machine { policy, ..machine(1) };
+        let explained = text(&diagnose(&fleet.machine(&Arc::new(machine), 64), at(9.0)));
+        assert!(!explained.contains(words), "{policy:?}: {explained}");
     }
 }
 

@@ -10,12 +10,13 @@ use crate::journal::{event::BootEvent, fleet::Fleet, samples::*, state::State};
 struct Scenario {
     fleet: Fleet,
     machine: Machine,
+    saved: State,
 }
 
 impl Scenario {
     fn new(policy: BootPolicy) -> Self {
         let fleet = Fleet::new(&State::new(), SystemTime::UNIX_EPOCH, 1);
-        Self { fleet, machine: Machine { policy, ..machine(1) } }
+        Self { fleet, machine: Machine { policy, ..machine(1) }, saved: State::new() }
     }
 
     fn see(mut self, events: &[EventKind]) -> Self {
@@ -27,11 +28,10 @@ impl Scenario {
 
     /// pxed ends, by whatever means, and starts again.
     fn restart(mut self) -> Self {
-        let state: State = match self.fleet.take_state() {
-            Some(machines) => machines.into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect(),
-            None => State::new(),
-        };
-        self.fleet = Fleet::new(&state, SystemTime::UNIX_EPOCH, 1);
+        if let Some(machines) = self.fleet.take_state() {
+            self.saved = machines.into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect();
+        }
+        self.fleet = Fleet::new(&self.saved, SystemTime::UNIX_EPOCH, 1);
         self
     }
 
@@ -52,7 +52,9 @@ fn what_proves_that_a_machine_reached_its_disk() {
     let grub = [&dora(Pxe)[..], &load(Loader), &dora(Plain)].concat();
     let rom_skipped = [&ipxe_boot()[..], &dora(Ipxe), &dora(Plain)].concat();
     let flapped = dora(Plain);
-    let cases: [(&str, &[&[EventKind]], Disposition); 12] = [
+    let elsewhere = [discover(Pxe), offer(), discover(Ipxe), offer()];
+    let cases: [(&str, &[&[EventKind]], Disposition); 13] = [
+        ("netbooted again, by another node of the same fleet", &[&netboot, &elsewhere, &flapped], Network),
         ("nothing was seen", &[empty], Network),
         ("it was netbooted: Talos in maintenance mode", &[&netboot], Network),
         ("it renews for hours", &[&netboot, &renewal, &renewal], Network),
@@ -73,6 +75,35 @@ fn what_proves_that_a_machine_reached_its_disk() {
         for cut in 0..=events.len() {
             let scenario = Scenario::new(BootPolicy::Auto).see(&events[..cut]).restart().see(&events[cut..]);
             assert_eq!(scenario.sent_to(), *expected, "{name}, restarted after {cut} events");
+        }
+    }
+}
+
+/// The same beside another DHCP server, which gives the addresses: its ACKs are not seen.
+#[test]
+fn proxy_mode_concludes_as_server_mode_does() {
+    let boot = [
+        &proxied(Pxe)[..],
+        &load(Loader),
+        &proxied(Ipxe),
+        &load(Script),
+        &load(Kernel),
+        &load(Initramfs),
+        &proxied(Plain),
+    ]
+    .concat();
+    let skipped = [&boot[..], &proxied(Pxe), &proxied(Plain)].concat();
+    let told = [&proxied(Ipxe)[..], &load(Script), &[EventKind::SentToDisk], &proxied(Plain)].concat();
+    let foreign = [&proxied(Pxe)[..], &proxied(Plain)].concat();
+    for (name, events, expected) in [
+        ("netbooted", &boot, Network),
+        ("installed, PXE skipped at the next power-on", &skipped, Disk),
+        ("told to boot from disk, and it did", &told, Disk),
+        ("an old system, never netbooted", &foreign, Network),
+    ] {
+        for cut in 0..=events.len() {
+            let scenario = Scenario::new(BootPolicy::Auto).see(&events[..cut]).restart().see(&events[cut..]);
+            assert_eq!(scenario.sent_to(), expected, "{name}, restarted after {cut} events");
         }
     }
 }
@@ -100,6 +131,36 @@ fn policies() {
         let scenario = Scenario::new(policy).see(&boot[..initramfs_done]).restart();
         assert_eq!(scenario.sent_to(), before, "{policy:?} before");
         assert_eq!(scenario.see(&boot[initramfs_done..]).restart().sent_to(), after, "{policy:?} after");
+    }
+}
+
+/// Firmware that asks the network first: by default no disk is tried that may be empty, `once` tries it, and a person
+/// brings back whom that was too early for. Each also with a restart of pxed after any event.
+#[test]
+fn firmware_that_asks_the_network_first() {
+    let boot = uefi_boot();
+    let to_disk = [&dora(Pxe)[..], &[EventKind::SentToDisk]].concat();
+    let on_disk = [&boot[..], &to_disk, &dora(Plain)].concat();
+    let died_early = [&boot[..], &to_disk].concat();
+    let cases = [
+        ("maintenance mode", BootPolicy::Auto, boot.clone(), Network),
+        ("power lost in maintenance mode", BootPolicy::Auto, [&boot[..], &dora(Pxe)].concat(), Network),
+        ("installed, rebooted, again and again", BootPolicy::Auto, [&boot[..], &boot, &boot].concat(), Network),
+        ("once, installed, and its disk boots", BootPolicy::Once, on_disk.clone(), Disk),
+        ("once, then auto: it is known to run from its disk", BootPolicy::Auto, on_disk, Disk),
+        ("once, and power lost before it was installed", BootPolicy::Once, died_early, Disk),
+    ];
+    for (name, policy, events, expected) in cases {
+        for cut in 0..=events.len() {
+            let mut scenario = Scenario::new(policy).see(&events[..cut]).restart().see(&events[cut..]).restart();
+            // A configuration in its arguments makes Talos install by itself, but does not prove that it has.
+            for kernel_args in ["", "talos.config=http://10.0.0.254/c"] {
+                scenario.machine.kernel_args = kernel_args.into();
+                assert_eq!(scenario.sent_to(), expected, "{name}, restarted after {cut} events");
+            }
+            scenario.fleet.release(MAC);
+            assert_eq!(scenario.restart().sent_to(), Network, "{name}, released");
+        }
     }
 }
 

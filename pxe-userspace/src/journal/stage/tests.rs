@@ -46,10 +46,13 @@ fn whole_boots() {
     let http_boot = [&dora(HttpBoot)[..], &load(Loader), &ipxe_boot()].concat();
     // Its offer came from another server; ours names the file (ProxyDHCP, port 4011).
     let proxy = [&[discover(Pxe), offer(), request(Pxe), ack(Pxe), ack(Pxe)][..], &load(Loader), &ipxe_boot()].concat();
+    let files = [&load(Script)[..], &load(Kernel), &load(Initramfs)].concat();
+    let proxy_alone = [&proxied(Pxe)[..], &load(Loader), &proxied(Ipxe), &files, &proxied(Plain)].concat();
     for (name, events, chained) in [
         ("UEFI PXE", uefi_pxe, true),
         ("UEFI HTTP boot", http_boot, true),
         ("ProxyDHCP", proxy, true),
+        ("ProxyDHCP, nothing but requests to the other server", proxy_alone, true),
         ("BIOS with iPXE in ROM", ipxe_boot(), false),
     ] {
         let expected = if chained { [&firmware[..], &IPXE_STAGES].concat() } else { IPXE_STAGES.to_vec() };

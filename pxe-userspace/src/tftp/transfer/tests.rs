@@ -107,15 +107,19 @@ fn a_question_for_the_length_is_no_failure() {
 
 #[test]
 fn what_is_lost_is_sent_again_more_and_more_slowly_until_the_client_is_given_up() {
-    let start = Instant::now();
-    let (mut transfer, _) = Transfer::new(start, plain(5000));
+    let asked = Instant::now();
+    let (mut transfer, _) = Transfer::new(asked, plain(5000));
+    // Repeated once, so that the acknowledgement says nothing about the round trip.
+    let start = asked + FIRST_WAIT;
+    assert_eq!(transfer.on_timer(start), blocks(1, 1));
+    assert_eq!(transfer.on_packet(start, &ack(1)), blocks(2, 1));
     let mut sent = Vec::new();
     let outcome = loop {
         let now = transfer.deadline();
         match transfer.on_timer(now) {
             Action::End(outcome) => break (outcome, now - start),
             action => {
-                assert_eq!(action, blocks(1, 1));
+                assert_eq!(action, blocks(2, 1));
                 sent.push((now - start).as_secs());
             }
         }
@@ -169,6 +173,39 @@ fn the_timeout_that_a_client_asks_for_holds() {
     now = transfer.deadline();
     assert_eq!(transfer.on_timer(now), Action::End(Outcome::Silent));
     assert_eq!(now - silent_since, 60 * SECOND);
+}
+
+#[test]
+fn who_never_answers_gets_little() {
+    let start = Instant::now();
+    for (terms, first) in [(plain(5000), blocks(1, 1)), (windowed(1 << 20, 64), Action::SendOptions)] {
+        let (mut transfer, action) = Transfer::new(start, terms);
+        let mut sent = vec![action];
+        let mut now = start;
+        loop {
+            now = transfer.deadline();
+            match transfer.on_timer(now) {
+                Action::End(outcome) => break assert_eq!((outcome, now - start), (Outcome::Silent, SILENCE)),
+                action => sent.push(action),
+            }
+        }
+        assert_eq!(sent, [(); 4].map(|()| first.clone()));
+        assert_eq!(transfer.on_repeated_request(now), Repeated::Again(first), "one answer for a request");
+    }
+}
+
+#[test]
+fn nobody_is_waited_for_longer_before_the_first_acknowledgement() {
+    let start = Instant::now();
+    for window in [None, Some(64)] {
+        let options = Options { timeout: Some(255), window_size: window, ..Options::default() };
+        let (mut transfer, _) = Transfer::new(start, terms(5000, options));
+        let mut now = start;
+        while transfer.on_timer(now) != Action::End(Outcome::Silent) {
+            now = transfer.deadline();
+        }
+        assert_eq!(now - start, SILENCE);
+    }
 }
 
 #[test]
@@ -287,7 +324,11 @@ fn simulate(terms: Terms, nervous: bool, mut fate: impl FnMut() -> Fate) -> (Opt
             // Silence: both sides repeat themselves.
             now = transfer.deadline();
             actions.push_back(transfer.on_timer(now));
-            if !client.received.is_empty() && !client.is_done() {
+            if client.received.is_empty() {
+                if let Repeated::Again(action) = transfer.on_repeated_request(now) {
+                    actions.push_back(action);
+                }
+            } else if !client.is_done() {
                 deliver(&mut up, client.received.len() as u16, fate());
             }
         }

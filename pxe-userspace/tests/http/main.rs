@@ -27,6 +27,7 @@ use pxe_userspace::{
         event::{ArtifactKind, Transport},
         policy::PolicyBook,
     },
+    spec::matchbox::{self, Catalog},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -34,6 +35,8 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
+
+mod matchbox_routes;
 
 const KERNEL: &str = "vmlinuz-v1.13.0-amd64";
 const NODE_1: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
@@ -69,6 +72,12 @@ struct Lab {
     served: tokio::task::JoinHandle<()>,
 }
 
+/// The Matchbox directory that users have as an example.
+fn example_catalog() -> Catalog {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/matchbox");
+    matchbox::load(&directory).unwrap().catalog
+}
+
 /// A kernel whose every byte tells where it is.
 fn kernel() -> Vec<u8> {
     (0..3_000_017u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
@@ -80,6 +89,10 @@ impl Lab {
     }
 
     fn start_with(check_source: bool) -> Self {
+        Self::start_over(check_source, example_catalog())
+    }
+
+    fn start_over(check_source: bool, catalog: Catalog) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(KERNEL), kernel()).unwrap();
         std::fs::write(directory.path().join("initramfs-v1.13.0-amd64.xz"), b"an initramfs").unwrap();
@@ -94,6 +107,7 @@ impl Lab {
         let metrics = Arc::new(Metrics::default());
         let context = Context {
             inventory: Arc::new(ArcSwap::from_pointee(Inventory::new(machines))),
+            catalog: Arc::new(ArcSwap::from_pointee(catalog)),
             store: Arc::new(Store::new(directory.path().to_owned())),
             events: sink,
             policies: Arc::new(ArcSwap::from_pointee(PolicyBook::default())),
@@ -241,49 +255,6 @@ async fn head_and_get_have_the_same_headers() {
         };
         assert_eq!(without_date(&String::from_utf8(head).unwrap()), without_date(&get), "{path}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn routes_answer_as_matchbox_does() {
-    let lab = Lab::start();
-    let boot = "#!ipxe\nchain ipxe?uuid=${uuid}&mac=${mac:hexhyp}&domain=${domain}&hostname=${hostname}\
-                &serial=${serial}&arch=${buildarch:uristring}\n";
-    let ipxe = "#!ipxe\nkernel /assets/vmlinuz-v1.13.0-amd64 initrd=initramfs.xz talos.platform=metal slab_nomerge pti=on \
-                console=tty0 consoleblank=0 printk.devkmsg=on init_on_alloc=1 nvme_core.io_timeout=4294967295 selinux=1 \
-                module.sig_enforce=1 proc_mem.force_override=never talos.config.inline=a+b/c= ${nothing} x\n\
-                initrd --name initramfs.xz /assets/initramfs-v1.13.0-amd64.xz\nboot\n";
-    for (path, status, body) in [
-        ("/", 200, "matchbox\n"),
-        ("/boot.ipxe", 200, boot),
-        ("/boot.ipxe.0", 200, boot),
-        ("/ipxe?uuid=&mac=52-54-00-00-00-01&domain=&hostname=&serial=&arch=x86%5F64", 200, ipxe),
-        ("/ipxe?mac=52:54:00:00:00:01", 200, ipxe),
-        ("/ipxe?mac=52%3a54%3A00:00:00:01&arch=i386", 200, ipxe),
-        ("/ipxe?mac=5254.0000.0001", 200, ipxe),
-        ("/ipxe?mac=525400000001&mac=52:54:00:00:00:02", 200, ipxe),
-        ("/ipxe?mac=52:54:00:00:00:99", 404, "404 page not found\n"),
-        ("/ipxe?mac=nonsense", 404, "404 page not found\n"),
-        ("/ipxe", 404, "404 page not found\n"),
-        ("/grub", 404, "404 page not found\n"),
-        ("/metadata?mac=52:54:00:00:00:99", 404, "404 page not found\n"),
-        ("/generic?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
-        ("/ignition?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
-        ("/cloud?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
-        ("/elsewhere", 404, "404 page not found\n"),
-        ("/assets/initramfs-v1.13.0-amd64.xz", 200, "an initramfs"),
-    ] {
-        let (got_status, _, got_body) = lab.get(path).await;
-        assert_eq!((got_status, got_body.as_str()), (status, body), "{path}");
-    }
-    let (_, head, metadata) = lab.get("/metadata?mac=52-54-00-00-00-01&foo=bar&evil=a%0aMAC=b").await;
-    assert!(head.contains("plain/text"), "{head}");
-    let expected = "ADDRESS=127.0.0.11\nARCHITECTURE=amd64\nCLUSTER=lab\nHOSTNAME=node-1\nMAC=52:54:00:00:00:01\n\
-                    REQUEST_QUERY_FOO=bar\nREQUEST_QUERY_MAC=52:54:00:00:00:01\n\
-                    REQUEST_RAW_QUERY=mac=52-54-00-00-00-01&foo=bar&evil=a%0aMAC=b\nVERSION=v1.13.0\n";
-    assert_eq!(metadata, expected);
-    let (_, _, grub) = lab.get("/grub?mac=52-54-00-00-00-01").await;
-    let kernel = "linuxefi \"(http,127.0.0.1:8000)/assets/vmlinuz-v1.13.0-amd64\" initrd=initramfs.xz ";
-    assert!(grub.starts_with("default=0\nfallback=1\ntimeout=1\nmenuentry ") && grub.contains(kernel), "{grub}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,189 @@
+//! Matchbox's templates, as far as `{{.name}}` goes.
+//!
+//! They are Go's `text/template`. What is filled in are the group's metadata and selectors and the request's query:
+//! `{{.name}}`, `{{.outer.inner}}`, `{{.request.query.mac}}`; `{{-` and `-}}` take the white space beside them away, and
+//! `{{/* … */}}` is a comment. Conditions, loops and functions are refused when the template is read.
+
+use serde_json::Value;
+
+use super::super::finding::Position;
+
+/// A template, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    /// The keys that lead to a value.
+    Variable(Vec<String>),
+}
+
+impl Template {
+    /// Understands a template.
+    pub(super) fn parse(text: &str) -> Result<Self, (Position, String)> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        let mut trims = false;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let at = || place(text, text.len() - after.len() - 2);
+            let (before, (action, following)) = (
+                if trims { before.trim_start() } else { before },
+                after.split_once("}}").ok_or_else(|| (at(), "{{ is never closed by }}".to_owned()))?,
+            );
+            // Go takes the dash for a trim only with white space behind it, for `{{-3}}` is a number.
+            let (action, trims_before) = match action.strip_prefix('-').filter(|rest| rest.starts_with(is_space)) {
+                Some(action) => (action, true),
+                None => (action, false),
+            };
+            let (action, trims_after) = match action.strip_suffix('-').filter(|rest| rest.ends_with(is_space)) {
+                Some(action) => (action, true),
+                None => (action, false),
+            };
+            parts.push(Part::Text(if trims_before { before.trim_end() } else { before }.to_owned()));
+            let action = action.trim();
+            if !(action.starts_with("/*") && action.ends_with("*/")) {
+                parts.push(Part::Variable(variable(action).ok_or_else(|| {
+                    let message = format!(
+                        "{{{{{action}}}}} is more than pxed understands of templates: only {{{{.name}}}} is filled in"
+                    );
+                    (at(), message)
+                })?));
+            }
+            rest = following;
+            trims = trims_after;
+        }
+        parts.push(Part::Text(if trims { rest.trim_start() } else { rest }.to_owned()));
+        parts.retain(|part| !matches!(part, Part::Text(text) if text.is_empty()));
+        Ok(Self(parts))
+    }
+
+    /// The template filled in.
+    ///
+    /// # Errors
+    ///
+    /// The first name that has no value, or has one that is no text, number or truth value.
+    pub fn render(&self, variables: &Value) -> Result<String, String> {
+        let mut text = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(part) => text += part,
+                Part::Variable(path) => {
+                    let value = path.iter().try_fold(variables, |value, key| value.get(key));
+                    text += &value.and_then(text_of).ok_or_else(|| format!(".{}", path.join(".")))?;
+                }
+            }
+        }
+        Ok(text)
+    }
+}
+
+const fn is_space(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\r' | '\n')
+}
+
+/// The path in `.outer.inner`.
+fn variable(action: &str) -> Option<Vec<String>> {
+    let keys = action.strip_prefix('.')?.split('.');
+    let is_name = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_');
+    keys.map(|key| is_name(key).then(|| key.to_owned())).collect()
+}
+
+fn place(text: &str, offset: usize) -> Position {
+    let before = text.get(..offset).unwrap_or_default();
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let line = before.matches('\n').count() + 1;
+    Position { line: u32::try_from(line).unwrap_or(u32::MAX), column: u32::try_from(column).unwrap_or(u32::MAX) }
+}
+
+/// A value as Go prints it: text as it is, truth values, and numbers, which are all floating point to Go's decoder.
+/// Nothing for null, lists and objects.
+#[must_use]
+pub fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(bool) => Some(bool.to_string()),
+        Value::Number(number) => number.as_f64().map(number_text),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// `%v` of a float64: the shortest digits that name it; below 1e-4 and from 1e21 with an exponent of a sign and two
+/// digits at least.
+fn number_text(number: f64) -> String {
+    if number == 0.0 || (1e-4..1e21).contains(&number.abs()) {
+        return number.to_string();
+    }
+    let text = format!("{number:e}");
+    match text.split_once('e') {
+        Some((digits, exponent)) => match exponent.strip_prefix('-') {
+            Some(exponent) => format!("{digits}e-{exponent:0>2}"),
+            None => format!("{digits}e+{exponent:0>2}"),
+        },
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn rendered(text: &str) -> Result<String, String> {
+        let variables = json!({
+            "name": "node1", "yes": true, "count": 3, "large": 1e21, "small": 0.000_012_5, "half": 0.5, "list": [1],
+            "none": null, "etcd": {"peer": "p"}, "request": {"query": {"mac": "52:54:00:00:00:01"}}
+        });
+        match Template::parse(text) {
+            Ok(template) => template.render(&variables),
+            Err((Position { line, column }, message)) => Err(format!("{line}:{column}: {message}")),
+        }
+    }
+
+    #[test]
+    fn names_are_filled_in() {
+        for (text, expected) in [
+            ("", ""),
+            ("no variable } {", "no variable } {"),
+            ("a {{.name}} b{{ .etcd.peer }}", "a node1 bp"),
+            ("{{.yes}} {{.count}} {{.large}} {{.small}} {{.half}}", "true 3 1e+21 1.25e-05 0.5"),
+            ("{{.request.query.mac}}", "52:54:00:00:00:01"),
+            ("a \n{{- .name -}}\n b", "anode1b"),
+            ("a {{/* why */}}b", "a b"),
+            ("a {{- /* why */ -}} b", "ab"),
+        ] {
+            assert_eq!(rendered(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said_with_its_place() {
+        for (text, expected) in [
+            ("{{.missing}}", ".missing"),
+            ("{{.name.more}}", ".name.more"),
+            ("{{.list}}", ".list"),
+            ("{{.none}}", ".none"),
+            ("a\n {{if .yes}}x{{end}}", "2:2: {{if .yes}} is more than pxed understands"),
+            ("{{.}}", "1:1: {{.}} is more than"),
+            ("{{.name | printf}}", "1:1: {{.name | printf}} is more than"),
+            ("é {{.name}", "1:3: {{ is never closed by }}"),
+        ] {
+            let error = rendered(text).unwrap_err();
+            assert!(error.starts_with(expected), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "[ -~\n{}é]{0,60}") {
+            let _ = rendered(&text);
+        }
+
+        #[test]
+        fn text_without_actions_is_its_own_rendering(text in "[ -z|~}\n]{0,60}") {
+            prop_assert_eq!(rendered(&text), Ok(text));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Matchbox's routes, for machines of the fleet and for those of a Matchbox directory.
+
+use pxe_userspace::spec::matchbox::Catalog;
+
+use crate::{Lab, curl};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn routes_answer_as_matchbox_does() {
+    let lab = Lab::start();
+    let boot = "#!ipxe\nchain ipxe?uuid=${uuid}&mac=${mac:hexhyp}&domain=${domain}&hostname=${hostname}\
+                &serial=${serial}&arch=${buildarch:uristring}\n";
+    let ipxe = "#!ipxe\nkernel /assets/vmlinuz-v1.13.0-amd64 initrd=initramfs.xz talos.platform=metal slab_nomerge pti=on \
+                console=tty0 consoleblank=0 printk.devkmsg=on init_on_alloc=1 nvme_core.io_timeout=4294967295 selinux=1 \
+                module.sig_enforce=1 proc_mem.force_override=never talos.config.inline=a+b/c= ${nothing} x\n\
+                initrd --name initramfs.xz /assets/initramfs-v1.13.0-amd64.xz\nboot\n";
+    for (path, status, body) in [
+        ("/", 200, "matchbox\n"),
+        ("/boot.ipxe", 200, boot),
+        ("/boot.ipxe.0", 200, boot),
+        ("/ipxe?uuid=&mac=52-54-00-00-00-01&domain=&hostname=&serial=&arch=x86%5F64", 200, ipxe),
+        ("/ipxe?mac=52:54:00:00:00:01", 200, ipxe),
+        ("/ipxe?mac=52%3a54%3A00:00:00:01&arch=i386", 200, ipxe),
+        ("/ipxe?mac=5254.0000.0001", 200, ipxe),
+        ("/ipxe?mac=525400000001&mac=52:54:00:00:00:02", 200, ipxe),
+        ("/generic?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
+        ("/ignition?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
+        ("/cloud?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
+        ("/elsewhere", 404, "404 page not found\n"),
+        ("/assets/initramfs-v1.13.0-amd64.xz", 200, "an initramfs"),
+    ] {
+        let (got_status, _, got_body) = lab.get(path).await;
+        assert_eq!((got_status, got_body.as_str()), (status, body), "{path}");
+    }
+    let (_, head, metadata) = lab.get("/metadata?mac=52-54-00-00-00-01&foo=bar&evil=a%0aMAC=b").await;
+    assert!(head.contains("plain/text"), "{head}");
+    let expected = "ADDRESS=127.0.0.11\nARCHITECTURE=amd64\nCLUSTER=lab\nHOSTNAME=node-1\nMAC=52:54:00:00:00:01\n\
+                    REQUEST_QUERY_FOO=bar\nREQUEST_QUERY_MAC=52:54:00:00:00:01\n\
+                    REQUEST_RAW_QUERY=mac=52-54-00-00-00-01&foo=bar&evil=a%0aMAC=b\nVERSION=v1.13.0\n";
+    assert_eq!(metadata, expected);
+    let (_, _, grub) = lab.get("/grub?mac=52-54-00-00-00-01").await;
+    let kernel = "linuxefi \"(http,127.0.0.1:8000)/assets/vmlinuz-v1.13.0-amd64\" initrd=initramfs.xz ";
+    assert!(grub.starts_with("default=0\nfallback=1\ntimeout=1\nmenuentry ") && grub.contains(kernel), "{grub}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_matchbox_directory_strangers_get_nothing() {
+    let lab = Lab::start_over(true, Catalog::default());
+    for path in [
+        "/ipxe?mac=52:54:00:00:00:99",
+        "/ipxe?mac=nonsense",
+        "/ipxe",
+        "/grub",
+        "/metadata?mac=52:54:00:00:00:99",
+        "/generic",
+        "/ignition?os=installed",
+        "/cloud",
+    ] {
+        let (status, _, body) = lab.get(path).await;
+        assert_eq!((status, body.as_str()), (404, "404 page not found\n"), "{path}");
+    }
+}
+
+/// What Matchbox answers from the same directory, byte for byte but for the order of `/metadata`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn curl_gets_from_a_matchbox_directory_what_matchbox_would_answer() {
+    let lab = Lab::start();
+    let talos = "#!ipxe\nkernel /assets/vmlinuz-v1.13.0-amd64 initrd=initramfs.xz slab_nomerge pti=on console=tty0 \
+                 printk.devkmsg=on talos.platform=metal \
+                 talos.config=http://10.0.0.1:8080/generic?uuid=${uuid}&mac=${mac:hexhyp}\n\
+                 initrd /assets/initramfs-v1.13.0-amd64.xz\nboot\n";
+    let install = "#!ipxe\nkernel /assets/flatcar/flatcar_production_pxe.vmlinuz initrd=main \
+                   flatcar.config.url=http://10.0.0.1:8080/ignition?uuid=${uuid}&mac=${mac:hexhyp} \
+                   flatcar.first_boot=yes\n\
+                   initrd --name main /assets/flatcar/flatcar_production_pxe_image.cpio.gz\nboot\n";
+    let grub = "default=0\nfallback=1\ntimeout=1\n\
+                menuentry \"CoreOS (EFI)\" {\necho \"Loading kernel\"\n\
+                linuxefi \"/assets/flatcar/flatcar_production_pxe.vmlinuz\" initrd=main \
+                flatcar.config.url=http://10.0.0.1:8080/ignition?uuid=${uuid}&mac=${mac:hexhyp} flatcar.first_boot=yes\n\
+                echo \"Loading initrd\"\n\
+                initrdefi  \"--name main /assets/flatcar/flatcar_production_pxe_image.cpio.gz\"\n}\n\
+                menuentry \"CoreOS (BIOS)\" {\necho \"Loading kernel\"\n\
+                linux \"/assets/flatcar/flatcar_production_pxe.vmlinuz\" initrd=main \
+                flatcar.config.url=http://10.0.0.1:8080/ignition?uuid=${uuid}&mac=${mac:hexhyp} flatcar.first_boot=yes\n\
+                echo \"Loading initrd\"\n\
+                initrd  \"--name main /assets/flatcar/flatcar_production_pxe_image.cpio.gz\"\n}\n";
+    let generic = "# The machine configuration of talos-1, row 3; asked for by 52:54:00:ab:cd:01.\n\
+                   version: v1alpha1\nmachine:\n  type: worker\n  network:\n    hostname: talos-1\n";
+    let metadata = "HOSTNAME=talos-1\nMAC=52:54:00:ab:cd:01\nRACK_POWER=true\nRACK_ROW=3\nREQUEST_QUERY_FOO=a b\n\
+                    REQUEST_QUERY_MAC=52:54:00:ab:cd:01\n\
+                    REQUEST_RAW_QUERY=mac=52-54-00-AB-CD-01&foo=a+b&evil=%0aMAC=x\n";
+    let missing = "404 page not found\n";
+    for (path, status, body) in [
+        ("/ipxe?uuid=&mac=52-54-00-ab-cd-01&domain=&hostname=&serial=&arch=x86%5F64", 200, talos),
+        ("/ipxe?mac=52-54-00-ab-cd-02", 200, install),
+        ("/ipxe", 200, install),
+        // A profile without a kernel.
+        ("/ipxe?os=installed", 404, missing),
+        ("/grub?mac=52-54-00-ab-cd-02", 200, grub),
+        ("/generic?uuid=&mac=52-54-00-ab-cd-01", 200, generic),
+        ("/generic", 404, missing),
+        ("/cloud?mac=52-54-00-ab-cd-01", 404, missing),
+        ("/metadata?mac=52-54-00-AB-CD-01&foo=a+b&evil=%0aMAC=x", 200, metadata),
+        ("/ignition?os=installed", 200, include_str!("../../../examples/matchbox/ignition/flatcar.ign")),
+        // The fleet's machines are the fleet's.
+        ("/generic?mac=52:54:00:00:00:01", 404, missing),
+        ("/ignition?mac=52:54:00:00:00:01&os=installed", 404, missing),
+    ] {
+        let Some(got) = curl(&lab, &["-w", "%{http_code}", &lab.url(path)]).await else { return };
+        assert_eq!(got, format!("{body}{status}"), "{path}");
+    }
+    let (_, head, _) = lab.get("/ignition").await;
+    assert!(head.contains("application/json"), "{head}");
+}

@@ -1,0 +1,98 @@
+//! pxed at one end of a cable, hand-made frames at the other.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use pxe_tests::{
+    Artifacts, Namespace, Pxed,
+    cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
+    pxed::Metrics,
+    topology::{INTERFACE, veth},
+};
+
+use crate::{plug::Plug, wire::Mac};
+
+/// The MAC of pxed's interface.
+pub(crate) const SERVER_MAC: Mac = [0x02, 0, 0, 0, 0, 0x01];
+/// Another server on the same network, and its MAC.
+pub(crate) const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 77);
+pub(crate) const OTHER_SERVER_MAC: Mac = [0x02, 0, 0, 0, 0, 0x77];
+
+/// `--datapath`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Datapath {
+    Xdp,
+    Generic,
+    Socket,
+}
+
+/// Two namespaces and the cable between them: `eth0` at both ends.
+pub(crate) struct Bench {
+    pub(crate) server: Namespace,
+    pub(crate) client: Namespace,
+    artifacts: Artifacts,
+}
+
+impl Bench {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let bench = Self {
+            server: Namespace::new("server")?,
+            client: Namespace::new("client")?,
+            artifacts: Artifacts::stand_ins(&[VERSION], 1000)?,
+        };
+        bench.plug_in(INTERFACE, SERVER_ADDRESS)?;
+        Ok(bench)
+    }
+
+    /// A cable between interfaces of this name, the server's with this address and [`SERVER_MAC`].
+    pub(crate) fn plug_in(&self, interface: &str, address: &str) -> anyhow::Result<()> {
+        veth(&self.server, interface, &self.client, interface)?;
+        let [a, b, c, d, e, f] = SERVER_MAC;
+        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        self.server.ip(&["link", "set", interface, "address", &mac])?;
+        self.server.ip(&["address", "add", address, "dev", interface]).map(drop)
+    }
+
+    /// Sets the MTU of both ends.
+    pub(crate) fn set_mtu(&self, bytes: u16) -> anyhow::Result<()> {
+        for end in [&self.client, &self.server] {
+            end.ip(&["link", "set", INTERFACE, "mtu", &bytes.to_string()])?;
+        }
+        Ok(())
+    }
+
+    /// pxed with these machines.
+    pub(crate) fn pxed(&self, datapath: Datapath, machines: &[Machine], extra: &[&str]) -> anyhow::Result<Pxed<'_>> {
+        self.pxed_with(datapath, &cluster::cluster(machines), extra)
+    }
+
+    /// pxed with this spec.
+    pub(crate) fn pxed_with(&self, datapath: Datapath, spec: &str, extra: &[&str]) -> anyhow::Result<Pxed<'_>> {
+        let datapath = match datapath {
+            Datapath::Xdp => "xdp",
+            Datapath::Generic => "generic",
+            Datapath::Socket => "socket",
+        };
+        let arguments = [&["--datapath", datapath], extra].concat();
+        Pxed::start(&self.server, spec, self.artifacts.path(), &arguments)
+    }
+
+    /// The client's end.
+    pub(crate) fn plug(&self) -> anyhow::Result<Plug> {
+        Plug::open(&self.client, INTERFACE)
+    }
+}
+
+/// The server's address with a port.
+pub(crate) fn server_at(port: u16) -> anyhow::Result<SocketAddrV4> {
+    Ok(SocketAddrV4::new(SERVER.parse()?, port))
+}
+
+/// Frames that the XDP program counted for this reason.
+pub(crate) fn frames(metrics: &Metrics, reason: &str) -> f64 {
+    metrics.sum("pxed_xdp_packets_total", &[&format!("reason=\"{reason}\"")])
+}
+
+/// DHCP packets that stayed unanswered for this reason.
+pub(crate) fn silences(metrics: &Metrics, reason: &str) -> f64 {
+    metrics.sum("pxed_dhcp_silences_total", &[&format!("reason=\"{reason}\"")])
+}

@@ -1,0 +1,141 @@
+//! Interfaces: the wrong one, one that goes away, one that comes back as another.
+
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
+
+use anyhow::ensure;
+use pxe_tests::{
+    cluster::{self, Machine, SERVER, SERVER_ADDRESS},
+    suite,
+    topology::INTERFACE,
+};
+
+use crate::{
+    bench::{Bench, Datapath, frames, server_at},
+    plug::Plug,
+    wire::{Mac, OFFER, Query},
+};
+
+/// In what time an interface that is back is to be served: less than firmware's patience.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// The second interface, with a cluster of its own.
+const SECOND: &str = "eth1";
+const SECOND_SERVER: &str = "10.98.0.1";
+
+pub(crate) fn wrong_interface(datapath: Datapath) -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    bench.plug_in(SECOND, "10.98.0.1/24")?;
+    let here = Machine::number(1);
+    let there = Machine { address: "10.98.0.102".to_owned(), ..Machine::number(2) };
+    let second = cluster::cluster_with_gateway(std::slice::from_ref(&there), "10.98.0.254")
+        .replace("name: lab", "name: second")
+        .replace(&format!("address: {SERVER}\n"), &format!("address: {SECOND_SERVER}\n"))
+        .replace(&format!("interface: {INTERFACE}"), &format!("interface: {SECOND}"));
+    let spec = format!("{}---\n{second}", cluster::cluster(std::slice::from_ref(&here)));
+    let pxed = bench.pxed_with(datapath, &spec, &["--machine-rate", "0"])?;
+    let plugs = [bench.plug()?, Plug::open(&bench.client, SECOND)?];
+
+    // At home both are answered; each in the other's place is not, neither there nor at home.
+    for (plug, stranger, native) in [(&plugs[0], &there, &here), (&plugs[1], &here, &there)] {
+        let before = frames(&pxed.metrics()?, "unknown_machine_passed");
+        let stray = Query::discover(stranger)?;
+        let replies = plug.replies_to(&[stray.frame()], &Query::discover(native)?)?;
+        ensure!(replies.is_empty(), "{} is not at home here and got {replies:?}", stranger.mac);
+        if datapath == Datapath::Xdp {
+            let counted = frames(&pxed.metrics()?, "unknown_machine_passed") - before;
+            ensure!(counted == 1.0, "{}: counted {counted} instead of 1", stranger.mac);
+        }
+    }
+    for plug in &plugs {
+        let more = plug.drain()?;
+        ensure!(more.is_empty(), "answered on the other interface: {more:?}");
+    }
+    Ok(())
+}
+
+pub(crate) fn down_and_up(datapath: Datapath) -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let machine = Machine::number(1);
+    let _pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
+    let plug = bench.plug()?;
+    plug.ask(&Query::discover(&machine)?)?;
+    for round in 0..3 {
+        bench.server.ip(&["link", "set", INTERFACE, "down"])?;
+        bench.server.ip(&["link", "set", INTERFACE, "up"])?;
+        is_served(&plug, &machine, &format!("round {round}"))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn replaced(datapath: Datapath) -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let machine = Machine::number(1);
+    let pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
+    bench.plug()?.ask(&Query::discover(&machine)?)?;
+    for round in 0..2 {
+        bench.server.ip(&["link", "delete", INTERFACE])?;
+        bench.plug_in(INTERFACE, SERVER_ADDRESS)?;
+        is_served(&bench.plug()?, &machine, &format!("round {round}\n{}", pxed.process.last_lines()))?;
+        if datapath == Datapath::Xdp {
+            let details = bench.server.ip(&["-details", "link", "show", "dev", INTERFACE])?;
+            ensure!(details.contains("prog/xdp"), "served, but not by XDP: {details}");
+        }
+    }
+    Ok(())
+}
+
+/// The address of the interface goes and comes back, as when somebody configures the network anew.
+pub(crate) fn address_lost(datapath: Datapath) -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let machine = Machine::number(1);
+    let mut pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
+    let plug = bench.plug()?;
+    plug.ask(&Query::discover(&machine)?)?;
+    for _ in 0..2 {
+        bench.server.ip(&["address", "delete", SERVER_ADDRESS, "dev", INTERFACE])?;
+        bench.server.ip(&["address", "add", SERVER_ADDRESS, "dev", INTERFACE])?;
+        is_served(&plug, &machine, "without its address in between")?;
+    }
+    ensure!(pxed.process.is_running()?, "pxed ended: {}", pxed.process.last_lines());
+    Ok(())
+}
+
+/// The interface gets another MAC: from then on it is the one that we answer from, and are reached at.
+pub(crate) fn another_mac(datapath: Datapath) -> anyhow::Result<()> {
+    const MAC: Mac = [0x02, 0, 0, 0, 0, 0x0a];
+    let bench = Bench::new()?;
+    let machine = Machine::number(1);
+    let _pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
+    let plug = bench.plug()?;
+    plug.ask(&Query::discover(&machine)?)?;
+    bench.server.ip(&["link", "set", INTERFACE, "address", "02:00:00:00:00:0a"])?;
+    suite::eventually("an answer to a unicast to the new MAC, from it", AGAIN, || {
+        let relay = Ipv4Addr::new(10, 99, 0, 2);
+        let question = Query {
+            ethernet_destination: MAC,
+            source: SocketAddrV4::new(relay, 67),
+            destination: server_at(67)?,
+            giaddr: relay,
+            ..Query::discover(&machine)?
+        };
+        plug.send(&question.frame())?;
+        let reply = plug.await_reply(question.xid, Duration::from_millis(200))?;
+        Ok(reply.is_some_and(|reply| reply.ethernet_source == MAC))
+    })
+}
+
+/// Asks as firmware does, again and again, until it is answered.
+fn is_served(plug: &Plug, machine: &Machine, when: &str) -> anyhow::Result<()> {
+    suite::eventually(&format!("an answer after the interface came back, {when}"), AGAIN, || {
+        let question = Query::discover(machine)?;
+        // While an interface of the pair is down, sending fails.
+        let reply = match plug.send(&question.frame()) {
+            Ok(()) => plug.await_reply(question.xid, Duration::from_millis(200))?,
+            Err(_) => None,
+        };
+        Ok(reply.is_some_and(|reply| reply.kind() == Some(OFFER)))
+    })
+}

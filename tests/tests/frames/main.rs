@@ -1,0 +1,140 @@
+//! Frames that no well-behaved client sends, and those that no other test's client can: VLAN tags, relays, lies.
+//!
+//! Each test runs against the real `pxed` on one end of a veth pair; the frames are made by hand at the other. "No
+//! answer" is never a matter of waiting: a good question follows, and its answer comes after all the others.
+
+mod bench;
+mod disturbed;
+mod flood;
+mod malformed;
+mod plug;
+mod relay;
+mod wire;
+
+use std::{net::SocketAddrV4, process::ExitCode};
+
+use anyhow::{Context, ensure};
+use pxe_tests::{
+    cluster::{Machine, SERVER},
+    suite,
+};
+
+use crate::{
+    bench::{Bench, Datapath, OTHER_SERVER, OTHER_SERVER_MAC, SERVER_MAC, server_at},
+    wire::{ACK, BROADCAST, OFFER, Query, REQUEST},
+};
+
+fn main() -> ExitCode {
+    use Datapath::{Socket, Xdp};
+    suite::main(vec![
+        suite::test("vlan_tags_come_back_xdp", || vlan_tags_come_back(Xdp)),
+        suite::test("vlan_tags_come_back_socket", || vlan_tags_come_back(Socket)),
+        suite::test("relayed_xdp", || relay::relayed(Xdp)),
+        suite::test("relayed_socket", || relay::relayed(Socket)),
+        suite::test("server_id_override_xdp", || relay::server_id_override(Xdp)),
+        suite::test("server_id_override_socket", || relay::server_id_override(Socket)),
+        suite::test("link_selection_xdp", || relay::link_selection(Xdp)),
+        suite::test("link_selection_socket", || relay::link_selection(Socket)),
+        suite::test("malformed_packets_are_counted_and_survived_xdp", || malformed::survived(Xdp)),
+        suite::test("malformed_packets_are_counted_and_survived_socket", || malformed::survived(Socket)),
+        suite::test("jumbo_frames_are_survived_xdp", || malformed::jumbo(Xdp)),
+        suite::test("jumbo_frames_are_survived_generic", || malformed::jumbo(Datapath::Generic)),
+        suite::test("jumbo_frames_are_survived_socket", || malformed::jumbo(Socket)),
+        suite::test("a_renewal_at_another_server_is_left_alone_xdp", || a_renewal_at_another_server(Xdp)),
+        suite::test("a_renewal_at_another_server_is_left_alone_socket", || a_renewal_at_another_server(Socket)),
+        suite::test("a_machine_on_the_wrong_interface_gets_nothing_xdp", || disturbed::wrong_interface(Xdp)),
+        suite::test("a_machine_on_the_wrong_interface_gets_nothing_socket", || disturbed::wrong_interface(Socket)),
+        suite::test("a_flood_of_one_machine_harms_no_other_xdp", || flood::of_one_machine(Xdp)),
+        suite::test("a_flood_of_one_machine_harms_no_other_socket", || flood::of_one_machine(Socket)),
+        suite::test("a_flood_of_strangers_takes_no_memory_xdp", || flood::of_strangers(Xdp)),
+        suite::test("a_flood_of_strangers_takes_no_memory_socket", || flood::of_strangers(Socket)),
+        suite::test("an_interface_that_goes_down_is_served_again_xdp", || disturbed::down_and_up(Xdp)),
+        suite::test("an_interface_that_goes_down_is_served_again_socket", || disturbed::down_and_up(Socket)),
+        suite::test("an_address_that_comes_back_is_served_again_xdp", || disturbed::address_lost(Xdp)),
+        suite::test("an_address_that_comes_back_is_served_again_socket", || disturbed::address_lost(Socket)),
+        suite::test("a_new_mac_is_answered_from_xdp", || disturbed::another_mac(Xdp)),
+        suite::test("a_new_mac_is_answered_from_socket", || disturbed::another_mac(Socket)),
+        suite::test("an_interface_that_is_replaced_is_served_again_xdp", || disturbed::replaced(Xdp)),
+        suite::test("an_interface_that_is_replaced_is_served_again_socket", || disturbed::replaced(Socket)),
+    ])
+}
+
+/// IEEE 802.1Q and 802.1ad: a reply has the tags of its question, priority and drop eligibility included, or the
+/// switch takes it to another network.
+fn vlan_tags_come_back(datapath: Datapath) -> anyhow::Result<()> {
+    let tags: [(&str, &[[u8; 4]]); 5] = [
+        ("untagged", &[]),
+        ("VLAN 7, priority 5", &[[0x81, 0x00, 0xa0, 0x07]]),
+        ("priority alone", &[[0x81, 0x00, 0xe0, 0x00]]),
+        ("VLAN 4094, drop eligible", &[[0x81, 0x00, 0x1f, 0xfe]]),
+        ("VLAN 7 in service VLAN 100", &[[0x88, 0xa8, 0x60, 0x64], [0x81, 0x00, 0xb0, 0x07]]),
+    ];
+    let bench = Bench::new()?;
+    let machine = Machine::number(1);
+    let _pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
+    let plug = bench.plug()?;
+    for (name, tags) in tags {
+        for broadcast in [false, true] {
+            let question =
+                Query { tags: tags.to_vec(), flags: if broadcast { 0x8000 } else { 0 }, ..Query::discover(&machine)? };
+            let offer = plug.ask(&question).with_context(|| name)?;
+            let is = |what: &str, holds: bool| {
+                ensure!(holds, "{name}, broadcast {broadcast}: {what} is wrong: {offer:?}");
+                Ok(())
+            };
+            is("a tag", offer.tags == tags)?;
+            is("the length", offer.length >= 60)?;
+            is("the Ethernet source", offer.ethernet_source == SERVER_MAC)?;
+            is(
+                "the Ethernet destination",
+                offer.ethernet_destination == if broadcast { BROADCAST } else { question.chaddr },
+            )?;
+            let to = if broadcast { "255.255.255.255:68".to_owned() } else { format!("{}:68", machine.address) };
+            is("the destination", offer.destination.to_string() == to)?;
+            is("the source", offer.source == server_at(67)?)?;
+            is("the kind", offer.kind() == Some(OFFER))?;
+            is("yiaddr", offer.yiaddr().to_string() == machine.address)?;
+            is("the flags", offer.flags() == question.flags)?;
+        }
+    }
+    Ok(())
+}
+
+/// RFC 2131 §4.3.6: a client renews by unicast at the server that gave it the lease. Such a frame passes here when we
+/// route it, bridge it, or a switch floods it.
+fn a_renewal_at_another_server(datapath: Datapath) -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let machine = Machine::number(1);
+    let pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
+    let plug = bench.plug()?;
+    let renewal = || -> anyhow::Result<Query> {
+        let ciaddr = machine.address.parse()?;
+        Ok(Query {
+            ciaddr,
+            source: SocketAddrV4::new(ciaddr, 68),
+            destination: server_at(67)?,
+            ethernet_destination: SERVER_MAC,
+            ..Query::discover(&machine)?.with(&[(53, &[REQUEST])])
+        })
+    };
+    let elsewhere = |ethernet_destination| -> anyhow::Result<Vec<u8>> {
+        let destination = SocketAddrV4::new(OTHER_SERVER, 67);
+        Ok(Query { destination, ethernet_destination, ..renewal()? }.frame())
+    };
+    let before = pxed.metrics()?;
+    let probe = Query::discover(&machine)?;
+    let replies = plug.replies_to(&[elsewhere(OTHER_SERVER_MAC)?, elsewhere(SERVER_MAC)?], &probe)?;
+    ensure!(replies.is_empty(), "another server's renewals were answered: {replies:?}");
+    if datapath == Datapath::Xdp {
+        let counted =
+            bench::frames(&pxed.metrics()?, "for_another_server") - bench::frames(&before, "for_another_server");
+        ensure!(counted == 2.0, "counted {counted} instead of both");
+    }
+
+    let ack = plug.ask(&renewal()?)?;
+    let from_us_to_it =
+        ack.source == server_at(67)? && ack.destination.to_string() == format!("{}:68", machine.address);
+    ensure!(ack.kind() == Some(ACK) && from_us_to_it, "our own renewal at {SERVER}: {ack:?}");
+    ensure!(ack.ethernet_destination == wire::mac(&machine.mac)?, "to the wrong host: {ack:?}");
+    Ok(())
+}
