@@ -12,6 +12,8 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -32,6 +34,10 @@ const BATCH: usize = 64;
 
 /// The kernel sends at most 32 frames of a copy-mode socket for one system call.
 const KICKS: usize = BATCH / 32 + 1;
+
+/// How long the loop lets frames gather after it has answered some, before it waits to be woken: what has come is answered
+/// at once, what comes within this time a little later.
+const NAP: Duration = Duration::from_micros(500);
 
 /// Batches in a row after which the loop looks whether it is to stop.
 const TURNS_WITHOUT_A_LOOK: u64 = 64;
@@ -135,6 +141,7 @@ impl Queue {
         let mut outgoing = HeapSlab::with_capacity(BATCH);
         let mut unkicked = false;
         let mut turns = 0_u64;
+        let mut napped = false;
         loop {
             self.completion.dequeue(&mut self.umem, usize::try_from(u32::MAX).unwrap_or(usize::MAX));
             let received = if outgoing.is_empty() {
@@ -182,6 +189,13 @@ impl Queue {
                 self.owed -= unsafe { self.fill.enqueue(&mut self.umem, self.owed, false) }.unwrap_or(0);
             }
             turns += 1;
+            if received == 0 && !unkicked && outgoing.is_empty() && !napped {
+                // More may follow soon, and being woken for each frame alone costs more than answering it.
+                napped = true;
+                thread::sleep(NAP);
+                continue;
+            }
+            napped = false;
             let timeout = match received {
                 // A flood must not keep `stop` from being seen.
                 1.. if turns.is_multiple_of(TURNS_WITHOUT_A_LOOK) => PollTimeout::ZERO,
