@@ -42,6 +42,9 @@ const NAP: Duration = Duration::from_micros(500);
 /// Batches in a row after which the loop looks whether it is to stop.
 const TURNS_WITHOUT_A_LOOK: u64 = 64;
 
+/// Frames that replies may occupy, beside those of the fill ring: what a card sends in a few milliseconds.
+const REPLY_FRAMES: u32 = 4_096;
+
 /// The largest MTU whose frames fit into 2 KiB beside the kernel's head room.
 const SMALL_FRAME_MTU: u16 = 1700;
 
@@ -91,9 +94,10 @@ impl Queue {
             move |error: &dyn std::fmt::Display| QueueError { queue, what, reason: error.to_string() }
         };
         let frame_size = if mtu <= SMALL_FRAME_MTU { FrameSize::TwoK } else { FrameSize::FourK };
-        let umem = UmemCfgBuilder { frame_size, frame_count: depth * 2, ..UmemCfgBuilder::default() }
-            .build()
-            .map_err(|error| failed("planning its memory")(&error))?;
+        let umem =
+            UmemCfgBuilder { frame_size, frame_count: depth + depth.min(REPLY_FRAMES), ..UmemCfgBuilder::default() }
+                .build()
+                .map_err(|error| failed("planning its memory")(&error))?;
         let mut umem = Umem::map(umem).map_err(|error| failed("mapping its memory")(&error))?;
         let rings = RingConfigBuilder { rx_count: depth, tx_count: depth, fill_count: depth, completion_count: depth }
             .build()

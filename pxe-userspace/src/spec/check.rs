@@ -45,7 +45,7 @@ pub(crate) fn machines(
     }
     check_gateways(&candidates, resolved);
     drop_shared_hostnames(&mut candidates, resolved);
-    resolved.machines = candidates.into_iter().map(|candidate| Arc::new(candidate.machine)).collect();
+    resolved.machines = candidates.into_iter().map(|candidate| candidate.machine).collect();
 }
 
 fn check_servers(servers: &[(&Placed, &Object, &Server)], resolved: &mut Resolved) {

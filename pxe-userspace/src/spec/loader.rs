@@ -11,6 +11,8 @@ use std::{
     thread,
 };
 
+use pxe_common::MacAddr;
+
 use super::{
     Loaded, SpecErrors,
     documents::Content,
@@ -20,13 +22,16 @@ use super::{
     resolve::{self, Placed, Resolved},
     split::{self, Piece},
 };
-use crate::inventory::{AddressHashBuilder, Inventory};
+use crate::inventory::{AddressHashBuilder, Inventory, Machine};
 
 /// Loads specs. Kept between loads, it makes a reload cost what changed.
 #[derive(Debug, Default)]
 pub struct Loader {
     /// By the hash and the length of a document's text.
     parsed: HashMap<Fingerprint, Arc<Content>>,
+    /// The machines of the last good load: those that did not change are kept, so that a reload takes no more memory
+    /// than what changed.
+    machines: HashMap<MacAddr, Arc<Machine>, AddressHashBuilder>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,10 +88,22 @@ impl Loader {
             }
         }
         if errors.is_empty() {
-            Ok(Loaded { inventory: Inventory::new(machines), warnings })
+            Ok(Loaded { inventory: Inventory::new(self.keep(machines)), warnings })
         } else {
             Err(SpecErrors { errors, warnings })
         }
+    }
+
+    fn keep(&mut self, machines: Vec<Machine>) -> Vec<Arc<Machine>> {
+        let kept: Vec<_> = machines
+            .into_iter()
+            .map(|machine| match self.machines.get(&machine.mac) {
+                Some(known) if **known == machine => Arc::clone(known),
+                _ => Arc::new(machine),
+            })
+            .collect();
+        self.machines = kept.iter().map(|machine| (machine.mac, Arc::clone(machine))).collect();
+        kept
     }
 
     fn documents(&mut self, texts: &[(Arc<Path>, String)]) -> Vec<Placed> {

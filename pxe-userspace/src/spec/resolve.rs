@@ -45,7 +45,7 @@ impl Placed {
 /// What came of the documents.
 #[derive(Debug, Default)]
 pub(crate) struct Resolved {
-    pub(crate) machines: Vec<Arc<Machine>>,
+    pub(crate) machines: Vec<Machine>,
     pub(crate) errors: Vec<Finding>,
     pub(crate) warnings: Vec<Finding>,
 }
