@@ -81,7 +81,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     if !options.cluster.is_empty() {
         let loaded = loader.load(&options.cluster)?;
         loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        inventory.store(Arc::new(loaded.inventory));
+        inventory.store(loaded.inventory);
     }
     let catalog = SharedCatalog::default();
     if let Some(directory) = &options.matchbox {

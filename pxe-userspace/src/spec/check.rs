@@ -10,12 +10,14 @@ use super::{
     documents::{Object, Server},
     resolve::{Candidate, Placed, Resolved},
 };
-use crate::inventory::AddressHashBuilder;
+use crate::inventory::{AddressHashBuilder, Inventory};
 
-/// Checks the machines against one another and against the servers, and keeps them.
+/// Checks the machines against one another and against the servers, and keeps them: those that are as they are `known`
+/// already without taking memory anew.
 pub(crate) fn machines(
     mut candidates: Vec<Candidate<'_>>,
     servers: &[(&Placed, &Object, &Server)],
+    known: &Inventory,
     resolved: &mut Resolved,
 ) {
     check_servers(servers, resolved);
@@ -45,7 +47,13 @@ pub(crate) fn machines(
     }
     check_gateways(&candidates, resolved);
     drop_shared_hostnames(&mut candidates, resolved);
-    resolved.machines = candidates.into_iter().map(|candidate| candidate.machine).collect();
+    let keep = |Candidate { machine, .. }: Candidate<'_>| match known.by_mac(machine.mac) {
+        Some(known) if **known == machine => Arc::clone(known),
+        _ => Arc::new(machine),
+    };
+    // Not `collect`, which would keep the candidates' memory for the pointers.
+    resolved.machines.reserve_exact(candidates.len());
+    resolved.machines.extend(candidates.into_iter().map(keep));
 }
 
 fn check_servers(servers: &[(&Placed, &Object, &Server)], resolved: &mut Resolved) {

@@ -5,8 +5,10 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     io::Read as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use super::finding::Finding;
@@ -51,6 +53,34 @@ fn directory(path: &Path) -> std::io::Result<Vec<PathBuf>> {
         let extension = file.extension().and_then(OsStr::to_str);
         matches!(extension, Some("yaml" | "yml" | "json"))
     })
+}
+
+/// What tells that a file is another one than before, without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl Stat {
+    /// How a file looks at `now`, and whether it has settled: one that was changed just now could change again without a
+    /// later time, for the kernel's clock for files has steps of some milliseconds.
+    pub(crate) fn of(path: &Path, now: SystemTime) -> std::io::Result<(Self, bool)> {
+        const STEP: Duration = Duration::from_millis(100);
+        let metadata = fs::metadata(path)?;
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let age = match (u64::try_from(changed.0), u32::try_from(changed.1)) {
+            (Ok(seconds), Ok(nanos)) => now.checked_sub(Duration::new(seconds, nanos)),
+            _ => None,
+        };
+        let (device, inode, length) = (metadata.dev(), metadata.ino(), metadata.len());
+        let stat = Self { path: path.to_owned(), device, inode, length, changed };
+        Ok((stat, age.is_some_and(|age| age > STEP)))
+    }
 }
 
 /// The files behind the paths, as [`collect`] finds them; nothing when not all can be told.

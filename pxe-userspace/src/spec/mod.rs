@@ -40,7 +40,7 @@ mod tree;
 mod values;
 mod watch;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 pub use self::{
     finding::{Finding, SpecErrors},
@@ -53,7 +53,7 @@ use crate::inventory::Inventory;
 #[derive(Debug)]
 pub struct Loaded {
     /// Its machines.
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
     /// What looks like a mistake, but can be served.
     pub warnings: Vec<Finding>,
 }

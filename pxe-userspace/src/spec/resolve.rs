@@ -16,7 +16,7 @@ use super::{
     },
     finding::{Finding, Note, Position},
 };
-use crate::inventory::{AddressHashBuilder, Machine, Role, Site, Source};
+use crate::inventory::{AddressHashBuilder, Inventory, Machine, Role, Site, Source};
 
 /// A document and where it stands.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Placed {
 /// What came of the documents.
 #[derive(Debug, Default)]
 pub(crate) struct Resolved {
-    pub(crate) machines: Vec<Machine>,
+    pub(crate) machines: Vec<Arc<Machine>>,
     pub(crate) errors: Vec<Finding>,
     pub(crate) warnings: Vec<Finding>,
 }
@@ -109,14 +109,15 @@ impl Origin<'_> {
 }
 
 /// Puts the documents together.
-pub(crate) fn resolve(documents: &[Placed]) -> Resolved {
-    let mut resolver = Resolver::new(documents);
+pub(crate) fn resolve(documents: &[Placed], known: &Inventory) -> Resolved {
+    // Most reloads change few machines: room for as many as there were spares growing step by step.
+    let mut resolver = Resolver::new(documents, known.machines().len());
     resolver.clusters();
     resolver.talos_machines();
     resolver.unused_roles();
     resolver.unused_annotations();
     let Resolver { candidates, mut resolved, servers, .. } = resolver;
-    check::machines(candidates, &servers, &mut resolved);
+    check::machines(candidates, &servers, known, &mut resolved);
     resolved.errors.sort();
     resolved.warnings.sort();
     resolved
@@ -156,17 +157,17 @@ struct Owner<'d> {
 }
 
 impl<'d> Resolver<'d> {
-    fn new(documents: &'d [Placed]) -> Self {
+    fn new(documents: &'d [Placed], expected: usize) -> Self {
         let mut new = Self {
             clusters: Vec::new(),
             roles: HashMap::new(),
             machines: Vec::new(),
             foreign: HashMap::new(),
             copies: HashMap::default(),
-            listed: HashMap::default(),
+            listed: HashMap::with_capacity_and_hasher(expected, AddressHashBuilder),
             sites: HashMap::new(),
             servers: Vec::new(),
-            candidates: Vec::new(),
+            candidates: Vec::with_capacity(expected),
             resolved: Resolved::default(),
         };
         let mut seen: HashMap<(&str, Key<'_>), (&Placed, &Object)> = HashMap::new();

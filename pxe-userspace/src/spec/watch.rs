@@ -13,7 +13,10 @@ use std::{
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use super::{Finding, Loaded, Loader, SpecErrors, files};
+use super::{
+    Finding, Loaded, Loader, SpecErrors,
+    files::{self, Stat},
+};
 use crate::inventory::{Inventory, SharedInventory};
 
 /// An editor writes a file in several steps; this long after the last one it is read.
@@ -137,11 +140,10 @@ fn cluster_spec(
                     );
                     return Reloaded::PutOff;
                 }
-                let new = Arc::new(inventory);
-                let old = shared.swap(Arc::clone(&new));
-                on_change(&old, &new);
+                let old = shared.swap(Arc::clone(&inventory));
+                on_change(&old, &inventory);
                 tracing::info!(
-                    machines = new.machines().len(),
+                    machines = inventory.machines().len(),
                     duration_ms = begin.elapsed().as_millis(),
                     "cluster spec loaded"
                 );
@@ -321,36 +323,18 @@ fn settle(first: Wake, woken: &Receiver<Wake>) -> Wake {
     }
 }
 
-/// What tells that a file is another one than before, without reading it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stat {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-    length: u64,
-    changed: (i64, i64),
-}
-
 /// The files of the spec as they look from outside, or what kept them from being looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Look(Vec<Result<Stat, String>>);
 
-/// Every file of the spec, and whether all have settled: one that was changed just now could change again without a
-/// later time, for the kernel's clock for files has steps of some milliseconds.
+/// Every file of the spec, and whether all have settled.
 fn look_at(paths: &[PathBuf], files: fn(&[PathBuf]) -> Option<Vec<PathBuf>>) -> (Look, bool) {
-    use std::os::unix::fs::MetadataExt as _;
-    const STEP: Duration = Duration::from_millis(100);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now();
     let mut settled = true;
     let mut stat = |path: PathBuf| {
-        let metadata = std::fs::metadata(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let changed = (metadata.ctime(), metadata.ctime_nsec());
-        let age = match (u64::try_from(changed.0), u32::try_from(changed.1)) {
-            (Ok(seconds), Ok(nanos)) => now.checked_sub(Duration::new(seconds, nanos)),
-            _ => None,
-        };
-        settled &= age.is_some_and(|age| age > STEP);
-        Ok(Stat { path, device: metadata.dev(), inode: metadata.ino(), length: metadata.len(), changed })
+        let (stat, file_settled) = Stat::of(&path, now).map_err(|error| format!("{}: {error}", path.display()))?;
+        settled &= file_settled;
+        Ok(stat)
     };
     let look = match files(paths) {
         Some(files) => files.into_iter().map(&mut stat).collect(),

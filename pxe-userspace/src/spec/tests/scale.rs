@@ -1,5 +1,6 @@
 //! A fleet of 100,000 machines. `cargo test --release -p pxe-userspace --lib spec::tests::scale -- --ignored --nocapture`
 
+use std::sync::Arc;
 use std::{
     fmt::Write as _,
     time::{Duration, Instant},
@@ -51,7 +52,7 @@ fn resident_kib() -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-fn load(loader: &mut Loader, files: &Files) -> (Inventory, Duration) {
+fn load(loader: &mut Loader, files: &Files) -> (Arc<Inventory>, Duration) {
     let begin = Instant::now();
     let loaded = loader.load(&[files.directory.path().to_owned()]).unwrap_or_else(|errors| panic!("{errors}"));
     (loaded.inventory, begin.elapsed())

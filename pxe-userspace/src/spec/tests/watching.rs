@@ -39,7 +39,7 @@ impl Watched {
     fn new(path: PathBuf) -> Self {
         let mut loader = Loader::new();
         let paths = vec![path];
-        let shared = Arc::new(ArcSwap::from_pointee(loader.load(&paths).unwrap().inventory));
+        let shared = Arc::new(ArcSwap::new(loader.load(&paths).unwrap().inventory));
         let (sender, versions) = mpsc::channel();
         let watcher = watch(loader, paths, Arc::clone(&shared), move |_, new| {
             let _ = sender.send(version(new));

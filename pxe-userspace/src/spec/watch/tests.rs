@@ -48,7 +48,7 @@ fn without_inotify_the_files_are_looked_at() {
     std::fs::write(&file, good).unwrap();
     let mut loader = Loader::new();
     let paths = vec![file.clone()];
-    let shared = Arc::new(arc_swap::ArcSwap::from_pointee(loader.load(&paths).unwrap().inventory));
+    let shared = Arc::new(arc_swap::ArcSwap::new(loader.load(&paths).unwrap().inventory));
     let (sender, changes) = mpsc::channel();
     let report = move |_: &Inventory, new: &Inventory| {
         let address = std::net::Ipv4Addr::new(10, 0, 0, 99);
