@@ -23,9 +23,8 @@ const BOOT: Duration = Duration::from_secs(150);
 /// Arguments for the kernel of a PC: a panic shows on the console and ends the guest.
 pub const PC_KERNEL_ARGS: &str = "console=ttyS0 quiet panic=-1";
 
-/// An x86 processor as QEMU emulates it faithfully. The CMPXCHG16B of QEMU 7.2 now and then leaves half of its operand
-/// in the flags, NT among them, and the guest's kernel panics at the next IRET. Without random numbers OVMF 2025.02
-/// sends no DHCP at all.
+/// An x86 processor without CMPXCHG16B: with it, guests in QEMU 7.2 panicked at random, twice right after one, with half of
+/// its operand in the flags; without it they do not. Without random numbers OVMF 2025.02 sends no DHCP at all.
 const PC_CPU: &str = "qemu64,+rdrand,-cx16";
 
 /// What firmware writes that has tried everything.
