@@ -198,10 +198,14 @@ impl Context {
                 return;
             }
         };
-        if let Some(port) = ports.get(name)
-            && (port.interface().is_replaced_by(&interface) || !port.is_alive())
-        {
-            tracing::warn!(interface = &**name, "the interface was set up anew, or a worker ended: starting again");
+        let why_anew = ports.get(name).and_then(|port| match port {
+            port if port.interface().is_replaced_by(&interface) => Some("the interface was set up anew"),
+            port if !port.is_alive() => Some("a worker ended"),
+            port if !port.has_room_for(wanted.machines.len()) => Some("the fleet has outgrown the map of its machines"),
+            _ => None,
+        });
+        if let Some(why) = why_anew {
+            tracing::warn!(interface = &**name, "{why}: starting again");
             ports.remove(name);
         }
         let (servers, lacking) = self.servers(&interface, &wanted.addresses);

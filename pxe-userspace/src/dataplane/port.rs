@@ -260,6 +260,12 @@ impl Port {
         self.servers.load_full()
     }
 
+    /// Whether the program's map has room for so many machines.
+    #[must_use]
+    pub fn has_room_for(&self, machines: usize) -> bool {
+        self.program.as_ref().is_none_or(|program| program.has_room_for(machines))
+    }
+
     /// Whether every worker that was started still works.
     #[must_use]
     pub fn is_alive(&self) -> bool {

@@ -75,6 +75,8 @@ pub enum XdpError {
 /// The maps that change while the program runs, and the program with its link.
 pub struct XdpProgram {
     interface: String,
+    /// Machines that its map has room for.
+    capacity: u32,
     machines: HashMap<MapData, MachineKey, MachineState>,
     servers: HashMap<MapData, [u8; 4], u8>,
     sockets: XskMap<MapData>,
@@ -104,11 +106,11 @@ impl XdpProgram {
     pub fn load(interface: &Interface, machines: usize) -> Result<Self, XdpError> {
         let what = "load the XDP program";
         // Twice the fleet leaves room to grow without loading anew.
-        let wanted = u32::try_from(machines.saturating_mul(2)).unwrap_or(u32::MAX);
+        let capacity = u32::try_from(machines.saturating_mul(2)).unwrap_or(u32::MAX).max(layout::MACHINES_CAPACITY);
         let log_level = log_level();
         let mut ebpf = EbpfLoader::new()
             .override_global(layout::LOG_LEVEL, &log_level, true)
-            .map_max_entries(layout::MACHINES, wanted.max(layout::MACHINES_CAPACITY))
+            .map_max_entries(layout::MACHINES, capacity)
             .load(OBJECT)
             .map_err(|error| explain(&interface.name, what, &error))?;
         let maps = maps(&mut ebpf).map_err(|error| explain(&interface.name, what, error.as_ref()))?;
@@ -117,7 +119,17 @@ impl XdpProgram {
             .and_then(|program| program.load().map_err(Into::into))
             .map_err(|error| explain(&interface.name, what, error.as_ref()))?;
         let remarks = if log_level == layout::LOG_SILENT { None } else { pass_remarks_on(&interface.name, &mut ebpf) };
-        Ok(Self { interface: interface.name.clone(), machines, servers, sockets, settings, counters, ebpf, remarks })
+        Ok(Self {
+            interface: interface.name.clone(),
+            capacity,
+            machines,
+            servers,
+            sockets,
+            settings,
+            counters,
+            ebpf,
+            remarks,
+        })
     }
 
     /// Attaches it. From here on frames pass through it; until [`set_socket`](Self::set_socket), all of them pass on.
@@ -155,6 +167,12 @@ impl XdpProgram {
     /// When the kernel refuses the map entry.
     pub fn set_settings(&mut self, settings: Settings) -> Result<(), XdpError> {
         self.settings.set(0, settings, 0).map_err(|error| explain(&self.interface, "write its settings", &error))
+    }
+
+    /// Whether its map has room for so many machines.
+    #[must_use]
+    pub fn has_room_for(&self, machines: usize) -> bool {
+        u32::try_from(machines).is_ok_and(|machines| machines <= self.capacity)
     }
 
     /// Makes a machine known. One that is known already stays as it is.
