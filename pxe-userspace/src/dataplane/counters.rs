@@ -40,9 +40,7 @@ impl ReplyCounters {
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
-}
 
-impl ReplyCounters {
     /// Counts a frame that is not answered because of what is in front of its DHCP message, or of how often it comes.
     /// Behind XDP there are none: the program has counted them.
     pub fn refuse<T>(&self, reason: Counter) -> Option<T> {

@@ -65,7 +65,7 @@ pub struct Responder {
 /// What the XDP program does for frames that come through it, for those that come past it.
 struct Gate {
     settings: Settings,
-    /// The token buckets of machines that have asked; never more than there are machines.
+    /// The token buckets of machines that have asked: of the spec's machines alone, so that strangers take no memory.
     machines: HashMap<MacAddr, MachineState>,
     begun: Instant,
 }
@@ -103,7 +103,7 @@ impl Responder {
         let machine = self.inventory.load().by_mac(mac)?;
         let server = servers.0.get(&machine.site.address)?;
         if let Some(gate) = &mut self.gate
-            && !gate.admits(mac)
+            && !gate.admits(mac, Instant::now())
         {
             return self.counters.refuse(Counter::RateLimited);
         }
@@ -148,8 +148,9 @@ impl Responder {
 }
 
 impl Gate {
-    fn admits(&mut self, mac: MacAddr) -> bool {
-        let now_ns = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    fn admits(&mut self, mac: MacAddr, now: Instant) -> bool {
+        let since_begun = now.saturating_duration_since(self.begun);
+        let now_ns = u64::try_from(since_begun.as_nanos()).unwrap_or(u64::MAX);
         let state = self.machines.entry(mac).or_default();
         let (after, admitted) = state.take(now_ns, &self.settings);
         *state = after;
