@@ -11,6 +11,7 @@ pub mod dhcp;
 pub mod http;
 pub mod inventory;
 pub mod journal;
+pub mod logging;
 pub mod rehearse;
 pub mod spec;
 pub mod tftp;

@@ -37,6 +37,7 @@ use crate::{
     http,
     inventory::{Inventory, SharedInventory},
     journal::{self, EventSink, Journal, SharedPolicies},
+    logging,
     spec::{
         self,
         matchbox::{self, Catalog, SharedCatalog},
@@ -322,7 +323,7 @@ fn mode(mode: options::Mode) -> Mode {
 /// Info and above, unless `RUST_LOG` says otherwise; to standard error.
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| logging::Stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),

@@ -41,7 +41,8 @@ pub(super) struct Fleet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Applied {
     pub(super) stage: Stage,
-    pub(super) logging: Logging,
+    /// The machine has come to another stage.
+    pub(super) moved: bool,
 }
 
 impl Fleet {
@@ -85,7 +86,12 @@ impl Fleet {
             let runs_ours = record.cycle == Cycle::Netbooted;
             record.enter(if runs_ours { Stage::Running } else { Stage::OnDisk }, event.at);
         }
-        Applied { stage: record.stage, logging: record.logging(event.at) }
+        Applied { stage: record.stage, moved: record.stage != stage }
+    }
+
+    /// Whether a line about this machine may be logged now.
+    pub(super) fn may_log(&mut self, mac: MacAddr, at: SystemTime) -> Logging {
+        self.records.get_mut(&mac).map_or(Logging::Line { suppressed: 0 }, |record| record.logging(at))
     }
 
     /// A person keeps a machine from booting over the network.

@@ -20,7 +20,7 @@ use super::{
     BootEvent, EventSink, MachineRecord, SharedPolicies, Stage, StateError,
     fleet::Fleet,
     json::FleetEvent,
-    log::Logger,
+    log::{self, Line, Logger},
     metrics,
     record::Logging,
     state::{State, StateDir},
@@ -184,13 +184,21 @@ impl Journal {
             };
             self.events.fetch_add(1, Ordering::Relaxed);
             let applied = fleet.apply(&event);
+            let level = log::level(&event.kind, applied.moved);
+            let logged = match log::is_wanted(level).then(|| fleet.may_log(event.mac, event.at)) {
+                Some(Logging::Line { suppressed }) => Some(suppressed),
+                Some(Logging::Suppressed) | None => None,
+            };
+            if !followed && logged.is_none() {
+                continue;
+            }
             let event = FleetEvent { machine: Arc::clone(machine), stage: applied.stage, event };
             if followed {
                 // Without a follower left, the event is nobody's.
                 let _ = self.feed.send(Arc::new(event.clone()));
             }
-            if let Logging::Line { suppressed } = applied.logging {
-                logger.log(event, suppressed);
+            if let Some(suppressed) = logged {
+                logger.log(Line { event, level, suppressed });
             }
         }
         logger.hand_over();

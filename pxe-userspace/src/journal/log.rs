@@ -11,19 +11,21 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::{
-    event::{ClientKind, EventKind},
-    json::FleetEvent,
-    stage::Stage,
-};
+use tracing::Level;
+
+use super::{event::EventKind, json::FleetEvent};
+use crate::logging;
 
 /// Batches of lines that wait to be written: a storm's burst.
 const CAPACITY: usize = 32;
 
+/// A line of the log.
 #[derive(Debug)]
-struct Line {
-    event: FleetEvent,
-    suppressed: u32,
+pub(super) struct Line {
+    pub(super) event: FleetEvent,
+    pub(super) level: Level,
+    /// Lines of this machine before this one that were left out.
+    pub(super) suppressed: u32,
 }
 
 /// The log's thread.
@@ -49,16 +51,9 @@ impl Logger {
         Ok(Self { sender, batch: Vec::new(), thread, dropped })
     }
 
-    /// Keeps a line for [`Self::hand_over`], unless nobody wants it.
-    pub(super) fn log(&mut self, event: FleetEvent, suppressed: u32) {
-        let wanted = match level(&event.event.kind, event.stage) {
-            tracing::Level::WARN => tracing::enabled!(tracing::Level::WARN),
-            tracing::Level::DEBUG => tracing::enabled!(tracing::Level::DEBUG),
-            _ => tracing::enabled!(tracing::Level::INFO),
-        };
-        if wanted || suppressed > 0 {
-            self.batch.push(Line { event, suppressed });
-        }
+    /// Keeps a line for [`Self::hand_over`].
+    pub(super) fn log(&mut self, line: Line) {
+        self.batch.push(line);
     }
 
     /// Hands over what was logged since the last time: the thread wakes up once for all of it. Never blocks.
@@ -83,39 +78,53 @@ impl Logger {
 }
 
 fn write(receiver: &Receiver<Vec<Line>>) {
-    for Line { event: FleetEvent { machine, stage, event }, suppressed } in receiver.iter().flatten() {
-        if suppressed > 0 {
-            let mac = machine.mac;
-            tracing::warn!(%mac, suppressed, "events of this machine were not logged: it repeats itself too fast");
-        }
-        // One macro a level: tracing fixes the level at the place of the call.
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    mac = %machine.mac,
-                    address = %machine.address,
-                    cluster = %machine.cluster,
-                    stage = stage.name(),
-                    "{}",
-                    event.kind
-                )
-            };
-        }
-        match level(&event.kind, stage) {
-            tracing::Level::WARN => line!(warn),
-            tracing::Level::DEBUG => line!(debug),
-            _ => line!(info),
-        }
+    for batch in receiver {
+        logging::gather(|| batch.into_iter().for_each(write_line));
     }
 }
 
-/// Failures warn; what a healthy fleet does all day long (renewals) is for debugging only.
-fn level(event: &EventKind, stage: Stage) -> tracing::Level {
-    let renewing = stage == Stage::Running || stage == Stage::OnDisk;
+fn write_line(Line { event: FleetEvent { machine, stage, event }, level, suppressed }: Line) {
+    if suppressed > 0 {
+        let mac = machine.mac;
+        tracing::warn!(%mac, suppressed, "events of this machine were not logged: it repeats itself too fast");
+    }
+    // One macro a level: tracing fixes the level at the place of the call.
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                mac = %machine.mac,
+                address = %machine.address,
+                cluster = %machine.cluster,
+                stage = stage.name(),
+                "{}",
+                event.kind
+            )
+        };
+    }
+    match level {
+        Level::WARN => line!(warn),
+        Level::DEBUG => line!(debug),
+        _ => line!(info),
+    }
+}
+
+/// Failures warn. A line for each stage that a machine comes to says how far it is; the steps in between are in the
+/// journal, and logging all of them costs more than answering does.
+pub(super) fn level(event: &EventKind, moved: bool) -> Level {
     match event {
-        event if event.is_failure() => tracing::Level::WARN,
-        EventKind::Request { client: ClientKind::Plain, .. } if renewing => tracing::Level::DEBUG,
-        EventKind::Ignored { .. } | EventKind::Failed { .. } => tracing::Level::DEBUG,
-        _ => tracing::Level::INFO,
+        event if event.is_failure() => Level::WARN,
+        EventKind::Ignored { .. } | EventKind::Failed { .. } => Level::DEBUG,
+        EventKind::ForeignRelay { .. } | EventKind::Release => Level::INFO,
+        _ if moved => Level::INFO,
+        _ => Level::DEBUG,
+    }
+}
+
+/// Whether anybody reads lines of this level.
+pub(super) fn is_wanted(level: Level) -> bool {
+    match level {
+        Level::WARN => tracing::enabled!(Level::WARN),
+        Level::DEBUG => tracing::enabled!(Level::DEBUG),
+        _ => tracing::enabled!(Level::INFO),
     }
 }

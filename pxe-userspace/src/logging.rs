@@ -1,0 +1,74 @@
+//! How log lines reach standard error: each by itself, or many with one system call.
+
+use std::{
+    cell::RefCell,
+    io::{self, Write as _},
+};
+
+/// Lines are handed over at the latest when this many bytes of them have gathered.
+const GATHERED_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    /// What this thread has gathered, while it gathers.
+    static GATHERED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Standard error, for a subscriber of `tracing`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stderr;
+
+/// Lets the lines that `work` logs on this thread gather, and writes them when it is done. For whoever logs many at once:
+/// a system call for each line costs more than the line.
+pub fn gather(work: impl FnOnce()) {
+    // As with any log: there is nowhere to say that it cannot be written.
+    let _ = io::stderr().write_all(&gathered(work));
+}
+
+/// What `work` logged and what was not written on the way.
+fn gathered(work: impl FnOnce()) -> Vec<u8> {
+    GATHERED.set(Some(Vec::new()));
+    work();
+    GATHERED.take().unwrap_or_default()
+}
+
+impl io::Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        GATHERED.with_borrow_mut(|gathered| match gathered {
+            Some(lines) => {
+                lines.extend_from_slice(bytes);
+                if lines.len() >= GATHERED_BYTES {
+                    io::stderr().write_all(lines)?;
+                    lines.clear();
+                }
+                Ok(bytes.len())
+            }
+            None => io::stderr().write(bytes),
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_one_thread_gather_and_those_of_others_do_not() {
+        let subscriber = tracing_subscriber::fmt().with_writer(|| Stderr).without_time().with_ansi(false).finish();
+        let dispatch = tracing::Dispatch::new(subscriber);
+        let log = |text: &str| tracing::dispatcher::with_default(&dispatch, || tracing::info!("{text}"));
+        let lines = gathered(|| {
+            log("one");
+            std::thread::scope(|scope| {
+                scope.spawn(|| log("elsewhere"));
+            });
+            log("two");
+        });
+        let lines = String::from_utf8(lines).unwrap();
+        let words: Vec<_> = lines.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+        assert_eq!(words, ["one", "two"]);
+    }
+}
