@@ -84,6 +84,15 @@ impl Namespace {
         output(Command::new("ip").args(["-n", &self.name]).args(arguments))
     }
 
+    /// The processes that run inside.
+    ///
+    /// # Errors
+    ///
+    /// What `ip` said.
+    pub fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        Ok(ip(&["netns", "pids", &self.name])?.lines().filter_map(|line| line.trim().parse().ok()).collect())
+    }
+
     /// Writes a file below `/proc/sys` as it is inside.
     ///
     /// # Errors

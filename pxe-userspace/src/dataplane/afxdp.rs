@@ -37,7 +37,7 @@ const KICKS: usize = BATCH / 32 + 1;
 
 /// How long the loop lets frames gather after it has answered some, before it waits to be woken: what has come is answered
 /// at once, what comes within this time a little later.
-const NAP: Duration = Duration::from_micros(500);
+const NAP: Duration = Duration::from_millis(1);
 
 /// Batches in a row after which the loop looks whether it is to stop.
 const TURNS_WITHOUT_A_LOOK: u64 = 64;

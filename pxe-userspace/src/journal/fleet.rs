@@ -13,7 +13,7 @@ use super::{
     state::{Override, Remembered, State},
     texts::Texts,
 };
-use crate::inventory::{BootPolicy, Inventory, Machine};
+use crate::inventory::{AddressHashBuilder, BootPolicy, Inventory, Machine};
 
 /// Events kept for a machine of a small fleet: two or three whole boots.
 const MAX_EVENTS: usize = 64;
@@ -25,7 +25,7 @@ const MIN_EVENTS: usize = 24;
 /// The records of all machines that were heard of.
 #[derive(Debug)]
 pub(super) struct Fleet {
-    records: HashMap<MacAddr, Record>,
+    records: HashMap<MacAddr, Record, AddressHashBuilder>,
     texts: Texts,
     book: PolicyBook,
     /// Since when machines are waited for.
@@ -48,7 +48,7 @@ pub(super) struct Applied {
 impl Fleet {
     /// A fleet as it was saved.
     pub(super) fn new(state: &State, started: SystemTime, machines: usize) -> Self {
-        let mut records = HashMap::new();
+        let mut records = HashMap::default();
         let mut book = PolicyBook::default();
         for (mac, remembered) in state {
             let Ok(mac) = mac.parse::<MacAddr>() else { continue };

@@ -1,0 +1,125 @@
+//! `cargo xtask bench`: pxed measured beside its peers, in the same run.
+
+use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use pxe_tests::{build, namespace::output, requires};
+
+use crate::privilege;
+
+mod cpu;
+mod dhcp;
+mod lab;
+mod peers;
+mod report;
+
+use report::Chapter;
+
+/// What `cargo xtask bench` takes.
+///
+/// Runs pxed and its peers by turns in network namespaces of its own and writes the medians with their ranges, the ratios and
+/// the goals. Peers that are not installed are fetched and unpacked below target/, not installed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The most telling figures only, in about three minutes; writes no file unless --out names one
+    #[arg(long)]
+    quick: bool,
+    /// What to measure [default: everything]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Section>,
+    /// How often each thing is measured [default: 3, or 1 with --quick]
+    #[arg(long)]
+    rounds: Option<u32>,
+    /// Where the report goes [default: BENCHMARKS.md, when everything is measured]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Section {
+    /// Exchanges a second, CPU, latency, one burst
+    Dhcp,
+}
+
+/// How thoroughly it is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// How often each thing is measured.
+    pub(crate) rounds: u32,
+    /// The most telling figures only.
+    pub(crate) quick: bool,
+}
+
+/// Runs it. The exit code says whether everything could be measured, not whether the goals were reached.
+///
+/// # Errors
+///
+/// When something that it needs is missing, or a server does not start.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args { quick, only, rounds, out } = args;
+    let binary = match std::env::var_os(build::BINARY) {
+        Some(path) => path.into(),
+        None => {
+            eprintln!("xtask: building pxed (release)");
+            build::build(true)?
+        }
+    };
+    privilege::become_root_with("it makes network namespaces and attaches XDP programs in them", &binary)?;
+    requires::tools(&["ip"])?;
+    let plan = Plan { rounds: rounds.unwrap_or(if quick { 1 } else { 3 }).max(1), quick };
+    let wanted = |section: &Section| only.is_empty() || only.contains(section);
+    let begun = Instant::now();
+    let mut chapters = Vec::new();
+    for section in Section::value_variants().iter().filter(|section| wanted(section)) {
+        eprintln!("xtask: measuring {section:?}, {} s after the start", begun.elapsed().as_secs());
+        let chapter = section.measure(&plan).with_context(|| format!("{section:?}"))?;
+        println!("{chapter}");
+        chapters.push(chapter);
+    }
+    let out = out.or_else(|| (!quick && only.is_empty()).then(|| build::workspace().join("BENCHMARKS.md")));
+    if let Some(path) = out {
+        let head = head(&plan, begun.elapsed().as_secs())?;
+        fs::write(&path, report::document(&head, &chapters)).with_context(|| path.display().to_string())?;
+        eprintln!("xtask: wrote {}", path.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Section {
+    fn measure(self, plan: &Plan) -> anyhow::Result<Chapter> {
+        match self {
+            Self::Dhcp => dhcp::measure(plan),
+        }
+    }
+}
+
+/// What the figures were measured on, and with what.
+fn head(plan: &Plan, seconds: u64) -> anyhow::Result<String> {
+    let text = |program: &str, arguments: &[&str]| {
+        output(std::process::Command::new(program).args(arguments)).map(|text| text.trim().to_owned())
+    };
+    let file = |path: &str, key: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).and_then(|line| line.split_once(':'));
+        line.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
+    };
+    let commit = text("git", &["-C", &build::workspace().display().to_string(), "describe", "--always", "--dirty"])
+        .unwrap_or_else(|_| "unknown".to_owned());
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Ok(format!(
+        "# Benchmarks\n\n\
+         Written by `cargo xtask bench`; not by hand. Server and client are two network namespaces joined by a veth pair, and share \
+         the machine's processors, so absolute figures say little about a network card: **read the ratios**. Figures are medians \
+         of the rounds, with their range in parentheses; servers take turns within a round. CPU is the server's own (user and \
+         system, every process) plus the softirq time of the whole machine, so that nothing hides in the kernel.\n\n\
+         | | |\n|---|---|\n| date | {} |\n| pxed | {commit} |\n| kernel | {} |\n| processor | {cores} × {} |\n| memory | {} |\n\
+         | rounds | {}{} |\n| took | {seconds} s |\n",
+        text("date", &["--utc", "+%Y-%m-%d %H:%M UTC"])?,
+        text("uname", &["-srm"])?,
+        file("/proc/cpuinfo", "model name"),
+        file("/proc/meminfo", "MemTotal"),
+        plan.rounds,
+        if plan.quick { ", quick" } else { "" },
+    ))
+}

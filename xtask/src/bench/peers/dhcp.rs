@@ -1,0 +1,169 @@
+//! DHCP servers: dnsmasq and Kea, each as its package is set up and as somebody would tune it for a storm.
+
+use std::{fmt::Write as _, fs, net::Ipv4Addr, path::Path, time::Duration};
+
+use anyhow::Context;
+use pxe_tests::{Namespace, Process};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::Unpacked;
+use crate::bench::lab::{INTERFACE, PREFIX_LENGTH, SERVER, machine};
+
+/// How long a start with 10,000 reservations may take.
+const START: Duration = Duration::from_secs(60);
+
+/// How a peer is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setup {
+    /// As Debian's package is: leases on the disk, every exchange logged.
+    Packaged,
+    /// No lease file, no log of exchanges. Whoever measures gives it large socket buffers, see [`SocketBuffers`].
+    Tuned,
+}
+
+/// A running server with its files.
+#[derive(Debug)]
+pub(crate) struct Running {
+    _process: Process,
+    _files: TempDir,
+}
+
+/// dnsmasq with a static reservation for each machine. `extra` are further options: TFTP, boot files.
+///
+/// # Errors
+///
+/// When it does not start.
+pub(crate) fn dnsmasq(
+    unpacked: &Unpacked,
+    namespace: &Namespace,
+    machines: u32,
+    setup: Setup,
+    extra: &[String],
+) -> anyhow::Result<Running> {
+    let files = TempDir::with_prefix("pxed-bench-")?;
+    let mut hosts = String::new();
+    for (mac, address) in (0..machines).map(machine) {
+        let _ = writeln!(hosts, "{mac},{address},1h");
+    }
+    let hosts_file = files.path().join("hosts");
+    fs::write(&hosts_file, hosts)?;
+    let network = Ipv4Addr::from_bits(SERVER.to_bits() & (u32::MAX << (32 - PREFIX_LENGTH)));
+    let mut command = unpacked.command(namespace, "dnsmasq")?;
+    command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--bind-interfaces", "--user=root"]);
+    command.args(["--pid-file=", "--dhcp-lease-max=200000", &format!("--interface={INTERFACE}")]);
+    command.arg(format!("--log-facility={}", files.path().join("log").display()));
+    command.arg(format!("--dhcp-range={network},static,255.255.0.0,1h"));
+    command.arg(format!("--dhcp-hostsfile={}", hosts_file.display())).args(extra);
+    match setup {
+        Setup::Packaged => command.arg(format!("--dhcp-leasefile={}", files.path().join("leases").display())),
+        Setup::Tuned => command.args(["--leasefile-ro", "--quiet-dhcp", "--no-ping"]),
+    };
+    let process = Process::spawn("dnsmasq", &mut command)?;
+    wait_for_log(&files.path().join("log"), "read ")?;
+    Ok(Running { _process: process, _files: files })
+}
+
+/// Kea with a static reservation for each machine, answering on as many threads.
+///
+/// # Errors
+///
+/// When it does not start.
+pub(crate) fn kea(
+    unpacked: &Unpacked,
+    namespace: &Namespace,
+    machines: u32,
+    setup: Setup,
+    threads: u32,
+    options: &serde_json::Value,
+) -> anyhow::Result<Running> {
+    let files = TempDir::with_prefix("pxed-bench-")?;
+    let reservations: Vec<_> =
+        (0..machines).map(machine).map(|(mac, address)| json!({"hw-address": mac, "ip-address": address})).collect();
+    let network = Ipv4Addr::from_bits(SERVER.to_bits() & (u32::MAX << (32 - PREFIX_LENGTH)));
+    let severity = if setup == Setup::Packaged { "INFO" } else { "WARN" };
+    let log = files.path().join("log");
+    let mut dhcp4 = json!({
+        "interfaces-config": {"interfaces": [INTERFACE], "dhcp-socket-type": "raw"},
+        "lease-database": {
+            "type": "memfile",
+            "persist": setup == Setup::Packaged,
+            "name": files.path().join("leases"),
+            "lfc-interval": 3600,
+        },
+        "valid-lifetime": 3600,
+        "host-reservation-identifiers": ["hw-address"],
+        "multi-threading": {"enable-multi-threading": threads > 1, "thread-pool-size": threads, "packet-queue-size": 16384},
+        "subnet4": [{
+            "id": 1,
+            "subnet": format!("{network}/{PREFIX_LENGTH}"),
+            "reservations-global": false,
+            "reservations-in-subnet": true,
+            "reservations-out-of-pool": true,
+            "pools": [],
+            "reservations": reservations,
+        }],
+        "loggers": [{"name": "kea-dhcp4", "severity": severity, "output_options": [{"output": &log}]}],
+    });
+    if let (Some(dhcp4), Some(options)) = (dhcp4.as_object_mut(), options.as_object()) {
+        dhcp4.extend(options.clone());
+    }
+    let configuration = files.path().join("kea.json");
+    fs::write(&configuration, json!({ "Dhcp4": dhcp4 }).to_string())?;
+    let mut command = unpacked.command(namespace, "kea-dhcp4")?;
+    command.arg("-c").arg(&configuration);
+    command.env("KEA_LOCKFILE_DIR", files.path()).env("KEA_PIDFILE_DIR", files.path());
+    let process = Process::spawn("kea-dhcp4", &mut command)?;
+    // What it says of its start is said at INFO alone: ask the kernel for its socket instead.
+    wait_until(|| {
+        let sockets = namespace.run("cat", &["/proc/net/packet", "/proc/net/udp"])?;
+        Ok(sockets.lines().any(|line| line.contains(":0043 ")))
+    })
+    .with_context(|| format!("kea-dhcp4: {}", process.last_lines()))?;
+    Ok(Running { _process: process, _files: files })
+}
+
+fn wait_for_log(file: &Path, pattern: &str) -> anyhow::Result<()> {
+    wait_until(|| Ok(fs::read_to_string(file).is_ok_and(|text| text.contains(pattern))))
+        .with_context(|| format!("{}: {}", file.display(), fs::read_to_string(file).unwrap_or_default()))
+}
+
+fn wait_until(holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    pxe_tests::suite::eventually("the start of a peer", START, holds)
+}
+
+/// The size of the buffers of sockets that ask for none, for as long as this lives. It is the whole machine's.
+#[derive(Debug)]
+pub(crate) struct SocketBuffers {
+    before: Vec<(&'static str, String)>,
+}
+
+impl SocketBuffers {
+    /// What an administrator sets for a storm: 16 MiB.
+    pub(crate) const TUNED: usize = 16 << 20;
+
+    /// Sets it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub(crate) fn set(bytes: usize) -> anyhow::Result<Self> {
+        let mut guard = Self { before: Vec::new() };
+        for path in ["rmem_max", "rmem_default", "wmem_max", "wmem_default"] {
+            let file = format!("/proc/sys/net/core/{path}");
+            guard.before.push((path, fs::read_to_string(&file).with_context(|| file.clone())?));
+            fs::write(&file, bytes.to_string()).with_context(|| file.clone())?;
+        }
+        Ok(guard)
+    }
+}
+
+impl Drop for SocketBuffers {
+    fn drop(&mut self) {
+        for (path, value) in self.before.drain(..) {
+            if let Err(error) = fs::write(format!("/proc/sys/net/core/{path}"), value.trim()) {
+                eprintln!("xtask: cannot set net.core.{path} back to {}: {error}", value.trim());
+            }
+        }
+    }
+}
