@@ -18,8 +18,10 @@ const START: Duration = Duration::from_secs(60);
 pub(crate) enum Setup {
     /// As Debian's package is: leases on the disk, every exchange logged.
     Packaged,
-    /// No lease file, no log of exchanges. Whoever measures gives it large socket buffers, see [`SocketBuffers`].
+    /// No lease file. Whoever measures gives it large socket buffers, see [`SocketBuffers`]. dnsmasq logs no exchange.
     Tuned,
+    /// The same, and Kea logs no exchange either.
+    Silent,
 }
 
 /// A running server with its files.
@@ -57,7 +59,7 @@ pub(crate) fn dnsmasq(
     command.arg(format!("--dhcp-hostsfile={}", hosts_file.display())).args(extra);
     match setup {
         Setup::Packaged => command.arg(format!("--dhcp-leasefile={}", files.path().join("leases").display())),
-        Setup::Tuned => command.args(["--leasefile-ro", "--quiet-dhcp", "--no-ping"]),
+        Setup::Tuned | Setup::Silent => command.args(["--leasefile-ro", "--quiet-dhcp", "--no-ping"]),
     };
     let process = Process::spawn("dnsmasq", &mut command)?;
     wait_for_log(&files.path().join("log"), "read ")?;
@@ -81,7 +83,7 @@ pub(crate) fn kea(
     let reservations: Vec<_> =
         (0..machines).map(machine).map(|(mac, address)| json!({"hw-address": mac, "ip-address": address})).collect();
     let network = Ipv4Addr::from_bits(SERVER.to_bits() & (u32::MAX << (32 - PREFIX_LENGTH)));
-    let severity = if setup == Setup::Packaged { "INFO" } else { "WARN" };
+    let severity = if setup == Setup::Silent { "WARN" } else { "INFO" };
     let log = files.path().join("log");
     let mut dhcp4 = json!({
         "interfaces-config": {"interfaces": [INTERFACE], "dhcp-socket-type": "raw"},
