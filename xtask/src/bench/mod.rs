@@ -12,7 +12,9 @@ mod cpu;
 mod dhcp;
 mod lab;
 mod peers;
+mod rehearse;
 mod report;
+mod storm;
 
 use report::Chapter;
 
@@ -40,6 +42,8 @@ pub(crate) struct Args {
 enum Section {
     /// Exchanges a second, CPU, latency, one burst
     Dhcp,
+    /// A fleet powered on at once, until all have their kernel
+    Storm,
 }
 
 /// How thoroughly it is measured.
@@ -90,6 +94,7 @@ impl Section {
     fn measure(self, plan: &Plan) -> anyhow::Result<Chapter> {
         match self {
             Self::Dhcp => dhcp::measure(plan),
+            Self::Storm => storm::measure(plan),
         }
     }
 }

@@ -18,6 +18,7 @@ use super::{
 };
 
 mod perfdhcp;
+mod rehearsed;
 
 use perfdhcp::Load;
 
@@ -29,6 +30,9 @@ const STEP: f64 = 1.2;
 const PERFDHCP_LIMIT: f64 = 24_000.0;
 /// How long each rate is kept.
 const SECONDS: u32 = 3;
+
+/// The load of a whole fleet comes from a few thousand machines: none of them is held to its rate, the check is made.
+const MACHINE_RATE: &str = "1000000";
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +85,12 @@ impl Server {
         match self {
             Self::Pxed { datapath } => {
                 let spec = lab::spec(machines);
-                let _pxed = Pxed::start(&pair.server, &spec, tools.artifacts.path(), &["--datapath", datapath])?;
+                let _pxed = Pxed::start(
+                    &pair.server,
+                    &spec,
+                    tools.artifacts.path(),
+                    &["--datapath", datapath, "--machine-rate", MACHINE_RATE],
+                )?;
                 work()
             }
             Self::Kea(setup) => {
@@ -154,6 +163,7 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
             chapter.goals = goals(&servers, &figures);
         }
     }
+    rehearsed::measure(plan, &tools, &mut chapter)?;
     Ok(chapter)
 }
 

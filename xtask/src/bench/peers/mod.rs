@@ -12,6 +12,8 @@ use anyhow::{Context, ensure};
 use pxe_tests::{Namespace, assets, namespace::output, requires};
 
 pub(crate) mod dhcp;
+pub(crate) mod nginx;
+pub(crate) mod tftp;
 
 /// The unpacked files of some packages and of what they need that is not installed.
 #[derive(Clone, Debug)]

@@ -1,0 +1,120 @@
+//! What perfdhcp cannot show: broadcasts straight from firmware, as many exchanges as the server bears, and one burst.
+
+use std::time::Duration;
+
+use pxe_tests::Namespace;
+
+use super::{Server, Setup, Tools};
+use crate::bench::{
+    Plan,
+    cpu::{self, Meter},
+    lab::Pair,
+    rehearse::{self, figure},
+    report::{Chapter, Goal, Samples, Table, ratio},
+};
+
+/// Exchanges under way at once: enough to keep any server busy, and few enough for every socket's buffer.
+const OUTSTANDING: &str = "256";
+/// The fleet.
+const MACHINES: u32 = 10_000;
+
+/// What several rounds measured of a server.
+#[derive(Clone, Debug, Default)]
+struct Figures {
+    rate: Samples,
+    total_us: Samples,
+    process_us: Samples,
+    p99_ms: Samples,
+    lost_percent: Samples,
+    answered: Samples,
+    last_ms: Samples,
+}
+
+/// Adds the tables and goals of both to the chapter.
+///
+/// # Errors
+///
+/// When a peer does not start.
+pub(super) fn measure(plan: &Plan, tools: &Tools, chapter: &mut Chapter) -> anyhow::Result<()> {
+    let servers = [
+        Server::Pxed { datapath: "xdp" },
+        Server::Pxed { datapath: "socket" },
+        Server::Kea(Setup::Tuned),
+        Server::Kea(Setup::Silent),
+        Server::Dnsmasq(Setup::Tuned),
+    ];
+    let mut figures = vec![Figures::default(); servers.len()];
+    for _ in 0..plan.rounds {
+        for (server, figures) in servers.iter().zip(&mut figures) {
+            let pair = Pair::new()?;
+            cpu::settle(Duration::from_secs(5));
+            // The burst comes first, while nobody has a lease.
+            server.with(tools, &pair, MACHINES, || figures.burst(&pair.client))?;
+            cpu::settle(Duration::from_secs(5));
+            server.with(tools, &pair, MACHINES, || figures.load(&pair))?;
+        }
+    }
+    let mut sustained = Table::new([
+        "server",
+        "exchanges/s",
+        "lost %",
+        "CPU µs per exchange",
+        "of it the server's processes",
+        "DISCOVER→OFFER p99 ms",
+    ]);
+    let mut burst = Table::new(["server", "answered of 10,000", "the last after ms"]);
+    for (server, figures) in servers.iter().zip(&figures) {
+        let Figures { rate, total_us, process_us, p99_ms, lost_percent, answered, last_ms } = figures;
+        let [rate, total, process, p99, lost] = [rate, total_us, process_us, p99_ms, lost_percent].map(Samples::show);
+        sustained.row([server.name(), rate, lost, total, process, p99]);
+        burst.row([server.name(), answered.show(), last_ms.show()]);
+    }
+    chapter.tables.push((
+        format!(
+            "As much as the server bears: `pxed rehearse` keeps {OUTSTANDING} exchanges of {MACHINES} machines under way, broadcast as firmware \
+             does, without a relay:"
+        ),
+        sustained,
+    ));
+    chapter.tables.push(("One burst of 10,000 DISCOVERs, none of them repeated within 4 s:".to_owned(), burst));
+    let [ours, _, kea, silent, _] = &figures[..] else { return Ok(()) };
+    let rate = |figures: &Figures| figures.rate.median();
+    chapter.goals.extend([
+        Goal::at_least("sustained exchanges/s by rehearse, pxed ÷ Kea tuned", 15.0, ratio(rate(ours), rate(kea))),
+        Goal::at_least("the same, pxed ÷ Kea tuned and silent", 15.0, ratio(rate(ours), rate(silent))),
+        Goal::at_most(
+            "one burst of 10,000 DISCOVERs: unanswered",
+            0.0,
+            "DISCOVERs",
+            ours.answered.median().map(|n| 10_000.0 - n),
+        ),
+        Goal::at_most("one burst of 10,000 DISCOVERs: the last OFFER after", 150.0, "ms", ours.last_ms.median()),
+    ]);
+    Ok(())
+}
+
+impl Figures {
+    fn burst(&mut self, client: &Namespace) -> anyhow::Result<()> {
+        // Shorter than the first repetition.
+        let arguments = ["--hurry", "--until", "offer", "--limit-seconds", "3"];
+        let summary = rehearse::boot(client, MACHINES, &arguments)?;
+        self.answered.push(figure(&summary, &["milestones", "offer", "count"]).unwrap_or(0.0));
+        let last = figure(&summary, &["milestones", "offer", "all_seconds"]);
+        last.into_iter().for_each(|seconds| self.last_ms.push(seconds * 1e3));
+        Ok(())
+    }
+
+    fn load(&mut self, pair: &Pair) -> anyhow::Result<()> {
+        let meter = Meter::start(&pair.server)?;
+        let report = rehearse::load(&pair.client, MACHINES, &["--outstanding", OUTSTANDING, "--seconds", "3"])?;
+        let used = meter.used()?;
+        let number = |path: &[&str]| figure(&report, path).unwrap_or(0.0);
+        let completed = number(&["completed"]);
+        self.rate.push(number(&["exchanges_per_second"]));
+        self.lost_percent.push(100.0 * (1.0 - completed / number(&["begun"]).max(1.0)));
+        self.total_us.push(used.total() * 1e6 / completed.max(1.0));
+        self.process_us.push(used.process * 1e6 / completed.max(1.0));
+        self.p99_ms.push(number(&["latencies", "offer", "p99_us"]) / 1e3);
+        Ok(())
+    }
+}

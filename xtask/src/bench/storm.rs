@@ -1,0 +1,236 @@
+//! A whole fleet powered on at once, through the complete chain, until every machine has its kernel.
+
+use std::{fs, net::SocketAddrV4, path::Path, time::Duration};
+
+use anyhow::Context;
+use pxe_tests::Pxed;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{
+    Plan,
+    cpu::{self, Meter},
+    lab::{self, Pair, SERVER, Sizes},
+    peers::{
+        Unpacked,
+        dhcp::{self, Setup, SocketBuffers},
+        nginx::Nginx,
+        tftp::TftpPeer,
+    },
+    rehearse::{self, figure},
+    report::{Chapter, Goal, Samples, Table, ratio},
+};
+
+/// A network boot program as firmware loads it, and images that are small enough for the cable not to be what is measured:
+/// a real kernel and initramfs are about 100 MB, which take everybody's network card as long.
+const SIZES: Sizes = Sizes { loader: 300 << 10, kernel: 512 << 10, initramfs: 512 << 10 };
+
+/// What has not booted by then has failed.
+const LIMIT_SECONDS: &str = "240";
+
+/// The port of boot HTTP, with everybody.
+const HTTP_PORT: u16 = 8000;
+
+/// Who boots the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    Pxed,
+    /// dnsmasq and nginx, as talos-operator sets up dnsmasq and Matchbox.
+    AsShipped,
+    /// Kea, the best TFTP server, nginx: each tuned.
+    BestTuned,
+}
+
+impl Set {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Pxed => "**pxed**",
+            Self::AsShipped => "dnsmasq + nginx, as talos-operator ships its set",
+            Self::BestTuned => "Kea + rs-tftpd + nginx, tuned",
+        }
+    }
+}
+
+struct Tools {
+    kea: Unpacked,
+    dnsmasq: Unpacked,
+    artifacts: TempDir,
+}
+
+/// What several rounds measured of a set.
+#[derive(Clone, Debug, Default)]
+struct Figures {
+    half: Samples,
+    most: Samples,
+    all: Samples,
+    failed: Samples,
+    again: Samples,
+    cpu: Samples,
+    client_cpu: Samples,
+}
+
+/// Measures everybody.
+///
+/// # Errors
+///
+/// When a peer cannot be had or does not start.
+pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
+    let tools = Tools {
+        kea: Unpacked::of(&["kea-dhcp4-server", "kea-admin"])?,
+        dnsmasq: Unpacked::of(&["dnsmasq-base"])?,
+        artifacts: lab::artifacts(SIZES)?,
+    };
+    lay_out_for_nginx(tools.artifacts.path())?;
+    let mut chapter = Chapter {
+        title: "Storm".to_owned(),
+        text: format!(
+            "`pxed rehearse` powers on every machine at the same instant: UEFI x64, PXE, DHCP with edk2's back-off (4, 8, 16, 32 s, then \
+             it gives up), a loader of {} KiB by TFTP in windows of 4 blocks as edk2 asks for them, iPXE's DHCP, script, kernel and \
+             initramfs of {} KiB each by HTTP. The firmware takes the first good offer (`--hurry`): the seconds that it otherwise \
+             waits for a better one are the same for everybody. Times are from power-on until a machine has kernel and initramfs. The \
+             simulator shares the two processors with the server, and takes a part of the time that is given as well.",
+            SIZES.loader >> 10,
+            SIZES.kernel >> 10
+        ),
+        ..Chapter::default()
+    };
+    let sizes: &[u32] = if plan.quick { &[1_000] } else { &[1_000, 10_000] };
+    for &machines in sizes {
+        let sets = [Set::Pxed, Set::BestTuned, Set::AsShipped];
+        let mut figures = [const { None::<Figures> }; 3].map(Option::unwrap_or_default);
+        for round in 0..plan.rounds {
+            for (set, figures) in sets.iter().zip(&mut figures) {
+                // It takes minutes, and its figures are not close.
+                if *set == Set::AsShipped && round > 0 && machines > 1_000 {
+                    continue;
+                }
+                figures.add(&storm(*set, &tools, machines, &[])?);
+            }
+        }
+        chapter.tables.push((format!("{machines} machines:"), table(&sets, &figures)));
+        let [ours, tuned, shipped] = &figures;
+        if machines == *sizes.last().unwrap_or(&0) {
+            let times = |other: &Figures| ratio(other.all.median(), ours.all.median());
+            chapter.goals.extend([
+                Goal::at_least(format!("{machines} machines, as the operator ships it ÷ pxed"), 10.0, times(shipped)),
+                Goal::at_least(format!("{machines} machines, the best tuned set ÷ pxed"), 2.0, times(tuned)),
+                Goal::at_most(format!("{machines} machines, failed with pxed"), 0.0, "machines", ours.failed.median()),
+            ]);
+            let mut lossy = Figures::default();
+            lossy.add(&storm(Set::Pxed, &tools, machines, &["--drop", "5"])?);
+            chapter.goals.push(Goal::at_most(
+                format!("{machines} machines with 5 % of the frames lost each way, failed with pxed"),
+                0.0,
+                "machines",
+                lossy.failed.median(),
+            ));
+            chapter.tables.push((
+                format!("{machines} machines, 5 % of DHCP and TFTP frames lost each way:"),
+                table(&[Set::Pxed], &[lossy]),
+            ));
+        }
+    }
+    Ok(chapter)
+}
+
+/// One storm: the summary of the simulator with the CPU seconds of the server.
+fn storm(set: Set, tools: &Tools, machines: u32, extra: &[&str]) -> anyhow::Result<(Value, cpu::Cpu)> {
+    let pair = Pair::new()?;
+    cpu::settle(Duration::from_secs(5));
+    let artifacts = tools.artifacts.path();
+    let run = || -> anyhow::Result<(Value, cpu::Cpu)> {
+        let meter = Meter::start(&pair.server)?;
+        let arguments = ["--hurry", "--until", "kernel", "--limit-seconds", LIMIT_SECONDS];
+        let summary = rehearse::boot(&pair.client, machines, &[&arguments[..], extra].concat())?;
+        Ok((summary, meter.used()?))
+    };
+    let loader = format!("/{}", lab::LOADER);
+    let script = format!("http://{SERVER}:{HTTP_PORT}/boot.ipxe");
+    match set {
+        Set::Pxed => {
+            let _pxed = Pxed::start(&pair.server, &lab::spec(machines), artifacts, &[])?;
+            run()
+        }
+        Set::AsShipped => {
+            let _nginx = Nginx::start(&pair.server, SocketAddrV4::new(SERVER, HTTP_PORT), artifacts)?;
+            let options = [
+                "--enable-tftp".to_owned(),
+                format!("--tftp-root={}", artifacts.display()),
+                "--dhcp-match=set:ipxe,175".to_owned(),
+                "--dhcp-match=set:efi,option:client-arch,7".to_owned(),
+                format!("--dhcp-boot=tag:ipxe,{script}"),
+                format!("--dhcp-boot=tag:efi,tag:!ipxe,{}", lab::LOADER),
+            ];
+            let _dnsmasq = dhcp::dnsmasq(&tools.dnsmasq, &pair.server, machines, Setup::Packaged, &options)?;
+            run()
+        }
+        Set::BestTuned => {
+            let _buffers = SocketBuffers::set(SocketBuffers::TUNED)?;
+            let _nginx = Nginx::start(&pair.server, SocketAddrV4::new(SERVER, HTTP_PORT), artifacts)?;
+            let _tftp = TftpPeer::RsTftpd.start(&pair.server, SERVER, artifacts)?;
+            let options = json!({
+                "next-server": SERVER,
+                "client-classes": [
+                    {"name": "ipxe", "test": "option[175].exists", "boot-file-name": script},
+                    {"name": "efi", "test": "option[93].hex == 0x0007 and not member('ipxe')", "boot-file-name": loader,
+                     "option-data": [{"name": "vendor-class-identifier", "data": "PXEClient", "always-send": true}]},
+                ],
+            });
+            let _kea = dhcp::kea(&tools.kea, &pair.server, machines, Setup::Silent, 1, &options)?;
+            run()
+        }
+    }
+}
+
+/// The scripts that Matchbox would make, as files.
+fn lay_out_for_nginx(directory: &Path) -> anyhow::Result<()> {
+    let chain =
+        "#!ipxe\nchain ipxe?uuid=${uuid}&mac=${mac:hexhyp}&domain=${domain}&hostname=${hostname}&serial=${serial}\n";
+    let script = format!(
+        "#!ipxe\nkernel /{} initrd=initramfs.xz talos.platform=metal slab_nomerge pti=on console=tty0\ninitrd --name initramfs.xz /{}\nboot\n",
+        lab::kernel(),
+        lab::initramfs()
+    );
+    fs::write(directory.join("boot.ipxe"), chain).context("boot.ipxe")?;
+    fs::write(directory.join("ipxe"), script).context("ipxe")
+}
+
+impl Figures {
+    fn add(&mut self, (summary, used): &(Value, cpu::Cpu)) {
+        let failed: f64 = summary["failed"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_f64()).sum();
+        self.failed.push(failed);
+        let again = summary["retransmissions"].as_object().into_iter().flatten();
+        self.again.push(again.filter_map(|(_, count)| count.as_f64()).sum());
+        for (samples, key) in
+            [(&mut self.half, "half_seconds"), (&mut self.most, "p99_seconds"), (&mut self.all, "all_seconds")]
+        {
+            // Of those that got there. When somebody did not, "all" is not before the limit.
+            let time = figure(summary, &["milestones", "kernel", key]);
+            let limit = figure(summary, &["took_seconds"]);
+            let time = if key == "all_seconds" && failed > 0.0 { limit } else { time };
+            time.into_iter().for_each(|time| samples.push(time));
+        }
+        self.cpu.push(used.total());
+        figure(summary, &["cpu_seconds"]).into_iter().for_each(|cpu| self.client_cpu.push(cpu));
+    }
+}
+
+fn table(sets: &[Set], figures: &[Figures]) -> Table {
+    let mut table = Table::new([
+        "servers",
+        "half have their kernel, s",
+        "99 %",
+        "all",
+        "failed",
+        "requests repeated",
+        "CPU s of the servers and softirq",
+        "of the simulator",
+    ]);
+    for (set, figures) in sets.iter().zip(figures) {
+        let Figures { half, most, all, failed, again, cpu, client_cpu } = figures;
+        let [half, most, all, failed, again, cpu, client_cpu] =
+            [half, most, all, failed, again, cpu, client_cpu].map(Samples::show);
+        table.row([set.name().to_owned(), half, most, all, failed, again, cpu, client_cpu]);
+    }
+    table
+}
