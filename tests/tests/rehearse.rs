@@ -1,9 +1,14 @@
-//! `pxed rehearse` against a responder that is not ours: dnsmasq and a plain web server.
+//! `pxed rehearse` against a responder that is not ours, dnsmasq and a plain web server, and fleets against pxed.
 
 use std::{fs, process::ExitCode, time::Duration};
 
 use anyhow::{Context, ensure};
-use pxe_tests::{Bridged, Process, build, requires, suite, topology::INTERFACE};
+use pxe_tests::{
+    Artifacts, Bridged, Process, Pxed, build,
+    cluster::{self, Machine, VERSION},
+    requires, suite,
+    topology::INTERFACE,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -53,6 +58,9 @@ fn main() -> ExitCode {
         suite::test("every_firmware_boots_from_dnsmasq", every_firmware_boots_from_dnsmasq),
         suite::test("what_does_not_boot_is_reported", what_does_not_boot_is_reported),
         suite::test("nobody_answers", nobody_answers),
+        suite::test("a_fleet_boots_over_a_bad_link", a_fleet_boots_over_a_bad_link),
+        suite::test("a_burst_is_answered_to_the_last", a_burst_is_answered_to_the_last),
+        suite::test("a_load_loses_nothing", a_load_loses_nothing),
     ])
 }
 
@@ -149,5 +157,69 @@ fn nobody_answers() -> anyhow::Result<()> {
     let bridged = Bridged::new("10.99.0.1/24", 1)?;
     let (success, machines) = rehearse(&bridged, &["--firmware", "ipxe", "--limit-seconds", "2"], "done")?;
     ensure!(!success && machines[0]["reason"] == "not done after 2 s", "{machines:?}");
+    Ok(())
+}
+
+/// As many as do not fit into a /24, so that no part of the way is short of anything.
+const FLEET: u16 = 300;
+
+/// `02:70:78:00:00:01` and so on, as `--machines` makes them, in 10.99.16.0/20.
+fn fleet() -> Vec<Machine> {
+    (1..=FLEET)
+        .map(|number| Machine {
+            mac: format!("02:70:78:00:{:02x}:{:02x}", number >> 8, number & 0xff),
+            address: format!("10.99.{}.{}", 16 + (number >> 8), number & 0xff),
+            ..Machine::number(1)
+        })
+        .collect()
+}
+
+/// Runs a fleet against pxed and returns what its JSON says of the whole.
+fn against_pxed(arguments: &[&str], kind: &str) -> anyhow::Result<(bool, Value)> {
+    let bridged = Bridged::new("10.99.0.1/16", 1)?;
+    let artifacts = Artifacts::stand_ins(&[VERSION], 50_000)?;
+    let spec = cluster::cluster_with_gateway(&fleet(), cluster::SERVER).replace("subnet: 24", "subnet: 16");
+    let _pxed = Pxed::start(&bridged.server, &spec, artifacts.path(), &["--machine-rate", "0"])?;
+    let arguments = [&["--machines", &FLEET.to_string()], arguments].concat();
+    let (success, mut found) = rehearse(&bridged, &arguments, kind)?;
+    ensure!(found.len() == 1, "{} of {kind}", found.len());
+    Ok((success, found.remove(0)))
+}
+
+fn a_fleet_boots_over_a_bad_link() -> anyhow::Result<()> {
+    let link = ["--drop", "5", "--duplicate", "2", "--reorder", "2", "--seed", "1"];
+    let way = ["--arrival", "poisson", "--over-seconds", "1", "--hurry", "--firmware", "bios,uefi-x64,http-x64,ipxe"];
+    let (success, summary) = against_pxed(&[&link[..], &way].concat(), "summary")?;
+    ensure!(success && summary["booted"] == FLEET, "{summary}");
+    for milestone in ["offer", "lease", "kernel", "booted"] {
+        ensure!(summary["milestones"][milestone]["count"] == FLEET, "{milestone}: {summary}");
+    }
+    let some = |value: &Value| value.as_u64().is_some_and(|count| count > 0);
+    for way in [0, 1] {
+        let losses = &summary["losses"][way];
+        ensure!(["dropped", "duplicated", "reordered"].iter().all(|kind| some(&losses[kind])), "{summary}");
+    }
+    ensure!(some(&summary["retransmissions"]["discover"]), "nothing had to be asked again: {summary}");
+    ensure!(some(&summary["retransmissions"]["tftp-acknowledgement"]), "no block had to come again: {summary}");
+    ensure!(summary["traffic"]["http"]["requests"].as_u64() >= Some(3 * u64::from(FLEET)), "{summary}");
+    Ok(())
+}
+
+fn a_burst_is_answered_to_the_last() -> anyhow::Result<()> {
+    let (success, summary) = against_pxed(&["--until", "offer"], "summary")?;
+    ensure!(success && summary["reached"] == FLEET && summary["booted"] == 0, "{summary}");
+    let dhcp = &summary["traffic"]["dhcp"];
+    ensure!(dhcp["sent_frames"] == FLEET && dhcp["received_frames"] == FLEET, "{summary}");
+    ensure!(summary["latencies"]["offer"]["count"] == FLEET, "{summary}");
+    Ok(())
+}
+
+fn a_load_loses_nothing() -> anyhow::Result<()> {
+    let load = ["--outstanding", "64", "--seconds", "1", "--firmware", "uefi-x64,bios,ipxe,plain"];
+    let (success, load) = against_pxed(&load, "load")?;
+    ensure!(success && load["completed"] == load["begun"], "{load}");
+    ensure!(load["completed"].as_u64() > Some(u64::from(FLEET)), "not every machine had its turn: {load}");
+    let (success, load) = against_pxed(&["--exchanges-per-second", "1000", "--seconds", "1"], "load")?;
+    ensure!(success && load["begun"] == 1000, "{load}");
     Ok(())
 }

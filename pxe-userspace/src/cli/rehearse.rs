@@ -14,13 +14,15 @@ use pxe_common::MacAddr;
 
 use crate::{
     inventory::{Architecture, Machine},
-    rehearse::{Firmware, Rehearsal, Seen, Summary, rehearse},
+    rehearse::{Arrival, Firmware, Losses, Milestone, Rehearsal, Seen, rehearse},
     spec,
 };
 
 mod board;
+mod load;
 
 use board::Board;
+use load::LoadArgs;
 
 /// What `pxed rehearse` takes.
 ///
@@ -49,15 +51,50 @@ pub struct Args {
     /// Take the first good offer; real firmware waits seconds for a better one
     #[arg(long)]
     hurry: bool,
-    /// What has not booted after this time has failed
+    /// When the machines are powered on
+    #[arg(long, value_enum, default_value = "at-once")]
+    arrival: Arrival,
+    /// How long it takes until all are on, unless they are at once
+    #[arg(long, default_value_t = 60.0, value_parser = seconds)]
+    over_seconds: f64,
+    /// How far they go
+    #[arg(long, value_enum, default_value = "booted")]
+    until: Milestone,
+    /// Percentage of the DHCP and TFTP packets that the simulated link loses, each way. ARP is spared, and so is HTTP,
+    /// which is TCP of this host's kernel; the same holds for the two options below
+    #[arg(long, default_value_t = 0.0, value_parser = percentage, value_name = "PERCENT")]
+    drop: f64,
+    /// Percentage of them that arrive twice
+    #[arg(long, default_value_t = 0.0, value_parser = percentage, value_name = "PERCENT")]
+    duplicate: f64,
+    /// Percentage of them that the next one overtakes
+    #[arg(long, default_value_t = 0.0, value_parser = percentage, value_name = "PERCENT")]
+    reorder: f64,
+    /// What chance follows from: the same seed gives the same arrivals, losses and transaction identifiers. The summary
+    /// names it [default: another one each time]
+    #[arg(long)]
+    seed: Option<u64>,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// What has not come as far as it is to go after this time has failed
     #[arg(long, default_value_t = 300)]
     limit_seconds: u64,
     /// How progress is shown
-    #[arg(long, value_enum, default_value = "auto", conflicts_with = "json")]
+    #[arg(long, value_enum, default_value = "auto")]
     progress: Progress,
-    /// One JSON object a line: each step, each machine when it is done, the summary last
+    /// One JSON object a line: each step, each machine when it is done, the summary last. With --progress done the
+    /// steps are left out, with --progress quiet, or by default beyond 40 machines, the machines too
     #[arg(long)]
     json: bool,
+}
+
+fn percentage(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|value| (0.0..=100.0).contains(value)).ok_or_else(|| "not between 0 and 100".to_owned())
+}
+
+/// A day is more than anybody waits, and all that a duration must hold.
+fn seconds(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|value| (0.0..=86400.0).contains(value)).ok_or_else(|| "not between 0 and 86400".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -84,29 +121,43 @@ const FEW: usize = 40;
 /// When the interface cannot be used or the arguments make no sense.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let machines = fleet(&args)?;
-    let limit = Duration::from_secs(args.limit_seconds);
-    let rehearsal = Rehearsal { interface: args.interface, machines, hurry: args.hurry, limit };
+    let seed = args.seed.unwrap_or_else(rand::random);
+    if let Some(load) = args.load.of(&args.interface, &machines, seed)? {
+        return load::run(&load, args.json);
+    }
     let is_terminal = std::io::stdout().is_terminal();
     let progress = match args.progress {
-        Progress::Auto if rehearsal.machines.len() == 1 => Progress::Steps,
-        Progress::Auto if rehearsal.machines.len() > FEW => Progress::Quiet,
+        Progress::Auto if machines.len() > FEW => Progress::Quiet,
+        Progress::Auto if machines.len() == 1 || args.json => Progress::Steps,
         Progress::Auto if is_terminal => Progress::Board,
         Progress::Auto => Progress::Done,
+        Progress::Board if args.json => Progress::Steps,
         chosen => chosen,
+    };
+    let rehearsal = Rehearsal {
+        interface: args.interface,
+        machines,
+        arrival: args.arrival,
+        over: Duration::from_secs_f64(args.over_seconds),
+        until: args.until,
+        losses: Losses { drop: args.drop, duplicate: args.duplicate, reorder: args.reorder },
+        seed,
+        hurry: args.hurry,
+        limit: Duration::from_secs(args.limit_seconds),
+        watched: matches!(progress, Progress::Steps | Progress::Board),
     };
     let mut board = (progress == Progress::Board).then(|| Board::new(&rehearsal.machines));
     let mut out = std::io::stdout();
     // A closed pipe must not end the rehearsal before its routes are taken back.
-    let reports = rehearse(&rehearsal, &mut |seen| {
-        let _ = match seen {
-            Seen::Step(note) if args.json => print_json(&mut out, "step", note),
-            Seen::Done(report) if args.json => print_json(&mut out, "done", report),
-            Seen::Step(note) if progress == Progress::Steps => writeln!(out, "{note}"),
-            Seen::Done(report) if progress == Progress::Done => writeln!(out, "{}", board::line(report)),
-            seen => board.as_mut().map_or(Ok(()), |board| board.show(&mut out, seen)),
+    let summary = rehearse(&rehearsal, &mut |seen| {
+        let _ = match (progress, seen) {
+            (Progress::Steps, Seen::Step(note)) if args.json => print_json(&mut out, "step", note),
+            (Progress::Steps, Seen::Step(note)) => writeln!(out, "{note}"),
+            (Progress::Steps | Progress::Done, Seen::Done(report)) if args.json => print_json(&mut out, "done", report),
+            (Progress::Done, Seen::Done(report)) => writeln!(out, "{}", board::line(report)),
+            (_, seen) => board.as_mut().map_or(Ok(()), |board| board.show(&mut out, seen)),
         };
     })?;
-    let summary = Summary::of(&reports);
     if args.json {
         print_json(&mut out, "summary", &summary)?;
     } else {

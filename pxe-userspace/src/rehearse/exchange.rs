@@ -13,6 +13,7 @@ use pxe_common::MacAddr;
 use super::{
     dhcp::{MessageType, Reply, Request, code},
     firmware::{Client, Purpose},
+    report::Again,
 };
 
 /// What a client came away with.
@@ -30,13 +31,19 @@ pub(super) struct Lease {
     pub(super) seconds: Option<u32>,
 }
 
-/// What the owner of an exchange is to do.
+/// What the owner of an exchange is to do. Texts are empty when nobody watches.
 #[derive(Debug)]
 pub(super) enum Event {
     /// Broadcast this.
     Broadcast(Request, String),
     /// Send this to the boot server's port 4011; the lease holds already.
     ToBootServer(Ipv4Addr, Request, String),
+    /// A good offer came, so long after the first DISCOVER.
+    Offered(Duration),
+    /// The REQUEST was acknowledged, so long after it was first sent.
+    Acknowledged(Duration),
+    /// What was sent was sent once more.
+    Again(Again),
     /// The address is ours from now on.
     Bound(Lease),
     /// Everything is known.
@@ -54,6 +61,15 @@ enum Phase {
     Over,
 }
 
+/// How an exchange is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    /// Take the first good offer, whatever the firmware would wait for.
+    pub(super) hurry: bool,
+    /// Somebody reads the texts.
+    pub(super) watched: bool,
+}
+
 /// A running exchange.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -61,10 +77,11 @@ pub(super) struct Exchange {
     mac: MacAddr,
     uuid: [u8; 16],
     xid: u32,
-    /// Take the first good offer, whatever the firmware would wait for.
-    hurry: bool,
+    manner: Manner,
     phase: Phase,
     started: Duration,
+    /// When the first message of this phase was sent.
+    asked: Duration,
     deadline: Duration,
     /// Messages sent in this phase, and altogether.
     attempt: usize,
@@ -85,16 +102,17 @@ impl Exchange {
         client: Client,
         (mac, uuid): (MacAddr, [u8; 16]),
         xid: u32,
-        hurry: bool,
+        manner: Manner,
     ) -> (Self, Vec<Event>) {
         let mut exchange = Self {
             client,
             mac,
             uuid,
             xid,
-            hurry,
+            manner,
             phase: Phase::Discovering,
             started: now,
+            asked: now,
             deadline: now,
             attempt: 0,
             sent: 0,
@@ -102,8 +120,8 @@ impl Exchange {
             offers: Vec::new(),
             complaint: None,
         };
-        let event = exchange.transmit(now);
-        (exchange, vec![event])
+        let events = exchange.transmit(now);
+        (exchange, events)
     }
 
     pub(super) const fn deadline(&self) -> Duration {
@@ -118,8 +136,31 @@ impl Exchange {
         }
     }
 
+    fn text(&self, text: impl FnOnce() -> String) -> String {
+        if self.manner.watched { text() } else { String::new() }
+    }
+
+    fn heard(&self, text: impl FnOnce() -> String) -> Event {
+        Event::Heard(self.text(text))
+    }
+
     /// Sends the message of the phase, once more or for the first time.
-    fn transmit(&mut self, now: Duration) -> Event {
+    fn transmit(&mut self, now: Duration) -> Vec<Event> {
+        let mut events = Vec::with_capacity(2);
+        if self.attempt == 0 {
+            self.asked = now;
+        } else {
+            events.push(Event::Again(match self.phase {
+                Phase::Discovering | Phase::Over => Again::Discover,
+                Phase::Requesting { .. } => Again::Request,
+                Phase::AskingBootServer { .. } => Again::BootServer,
+            }));
+        }
+        events.push(self.message(now));
+        events
+    }
+
+    fn message(&mut self, now: Duration) -> Event {
         let wait = self.waits().get(self.attempt).copied().unwrap_or_default();
         self.deadline = now + Duration::from_millis(wait);
         let (purpose, ciaddr) = match &self.phase {
@@ -144,15 +185,18 @@ impl Exchange {
         let name = self.client.name();
         match (&self.phase, purpose) {
             (Phase::AskingBootServer { server, .. }, _) => {
-                Event::ToBootServer(*server, request, format!("{name} REQUEST{again} to boot server {server}:4011"))
+                let text = self.text(|| format!("{name} REQUEST{again} to boot server {server}:4011"));
+                Event::ToBootServer(*server, request, text)
             }
             (_, Purpose::Select { server, address }) => {
-                Event::Broadcast(request, format!("{name} REQUEST{again} {address} from {server}"))
+                let text = self.text(|| format!("{name} REQUEST{again} {address} from {server}"));
+                Event::Broadcast(request, text)
             }
             _ => {
                 let architecture =
-                    self.client.architecture().map_or_else(String::new, |number| format!(", architecture {number}"));
-                Event::Broadcast(request, format!("{name} DISCOVER{again}{architecture}"))
+                    || self.client.architecture().map_or_else(String::new, |number| format!(", architecture {number}"));
+                let text = self.text(|| format!("{name} DISCOVER{again}{}", architecture()));
+                Event::Broadcast(request, text)
             }
         }
     }
@@ -168,7 +212,7 @@ impl Exchange {
             }
         }
         if self.attempt < self.waits().len() {
-            return vec![self.transmit(now)];
+            return self.transmit(now);
         }
         let tries = self.attempt;
         let reason = match &self.phase {
@@ -193,12 +237,12 @@ impl Exchange {
             (Phase::Requesting { server, .. }, Some(MessageType::Ack)) => {
                 // RFC 2131 §4.3.2: the server that was chosen acknowledges; others stay silent.
                 if reply.address(code::SERVER_ID).is_some_and(|address| address != *server) {
-                    return vec![Event::Heard(format!("ACK of a server that was not asked: {}", reply.describe()))];
+                    return vec![self.heard(|| format!("ACK of a server that was not asked: {}", reply.describe()))];
                 }
                 self.on_acknowledgement(now, reply)
             }
             (Phase::Requesting { .. }, Some(MessageType::Nak)) => {
-                let heard = Event::Heard(format!("NAK {}", reply.describe()));
+                let heard = self.heard(|| format!("NAK {}", reply.describe()));
                 self.refusals += 1;
                 if self.refusals > 2 {
                     self.phase = Phase::Over;
@@ -207,14 +251,14 @@ impl Exchange {
                 self.offers.clear();
                 self.enter(Phase::Discovering);
                 self.started = now;
-                vec![heard, self.transmit(now)]
+                std::iter::once(heard).chain(self.transmit(now)).collect()
             }
             (Phase::AskingBootServer { lease, .. }, Some(MessageType::Ack)) => {
                 let mut lease = lease.clone();
                 lease.boot_file = reply.boot_file();
                 lease.next_server = reply.next_server();
                 self.phase = Phase::Over;
-                vec![Event::Heard(format!("boot server ACK {}", reply.describe())), Event::Done(lease)]
+                vec![self.heard(|| format!("boot server ACK {}", reply.describe())), Event::Done(lease)]
             }
             _ => Vec::new(),
         }
@@ -228,21 +272,24 @@ impl Exchange {
     fn on_offer(&mut self, now: Duration, reply: &Reply) -> Vec<Event> {
         let is_proxy = reply.yiaddr.is_unspecified();
         let mut events =
-            vec![Event::Heard(format!("{}OFFER {}", if is_proxy { "proxy " } else { "" }, reply.describe()))];
+            vec![self.heard(|| format!("{}OFFER {}", if is_proxy { "proxy " } else { "" }, reply.describe()))];
         if let Some(complaint) = self.complaint_about(reply) {
-            events.push(Event::Heard(format!("offer ignored: {complaint}")));
+            events.push(self.heard(|| format!("offer ignored: {complaint}")));
             self.complaint = Some(format!("offers came, none that is good: {complaint}"));
             return events;
         }
         let duplicate = |known: &Reply| {
             known.address(code::SERVER_ID) == reply.address(code::SERVER_ID) && known.yiaddr == reply.yiaddr
         };
+        if self.offers.is_empty() && !is_proxy {
+            events.push(Event::Offered(now.saturating_sub(self.asked)));
+        }
         if self.offers.len() < MAX_OFFERS && !self.offers.iter().any(duplicate) {
             self.offers.push(reply.clone());
         }
         // iPXE has waited for the proxy alone.
         let is_complete = matches!(self.client, Client::Ipxe(_)) && self.proxy().is_some();
-        if self.hurry || self.client.timing().takes_first || is_complete {
+        if self.manner.hurry || self.client.timing().takes_first || is_complete {
             events.extend(self.choose(now));
         }
         events
@@ -287,12 +334,13 @@ impl Exchange {
         };
         let server = offer.address(code::SERVER_ID).unwrap_or(offer.siaddr);
         self.enter(Phase::Requesting { offer, server });
-        vec![self.transmit(now)]
+        self.transmit(now)
     }
 
     fn on_acknowledgement(&mut self, now: Duration, reply: &Reply) -> Vec<Event> {
         let Phase::Requesting { offer, server } = &self.phase else { return Vec::new() };
-        let mut events = vec![Event::Heard(format!("ACK {}", reply.describe()))];
+        let took = Event::Acknowledged(now.saturating_sub(self.asked));
+        let mut events = vec![self.heard(|| format!("ACK {}", reply.describe())), took];
         if reply.yiaddr != offer.yiaddr {
             let reason = format!("{server} offered {} and acknowledged {}", offer.yiaddr, reply.yiaddr);
             self.phase = Phase::Over;
@@ -322,7 +370,7 @@ impl Exchange {
             if !is_direct {
                 let server = proxy.address(code::SERVER_ID).unwrap_or(proxy.siaddr);
                 self.enter(Phase::AskingBootServer { server, lease });
-                events.push(self.transmit(now));
+                events.extend(self.transmit(now));
                 return events;
             }
             lease.boot_file = proxy.boot_file();

@@ -1,42 +1,116 @@
-//! Ethernet frames of simulated machines: UDP and ARP over IPv4, built and read with etherparse.
+//! Ethernet frames of simulated machines: UDP and ARP over IPv4.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use etherparse::{
-    ArpHardwareId, ArpOperation, ArpPacket, EtherType, NetSlice, PacketBuilder, SlicedPacket, TransportSlice,
-};
 use pxe_common::MacAddr;
+
+use super::dhcp;
 
 /// The lifetime that EDK2 and iPXE give their packets.
 const TTL: u8 = 64;
 
-/// A UDP datagram as a whole frame.
+const ETHERNET: usize = 14;
+const IPV4: usize = 20;
+const UDP: usize = 8;
+/// Of the frames that [`udp`] builds.
+pub(super) const UDP_PAYLOAD: usize = ETHERNET + IPV4 + UDP;
+const UDP_CHECKSUM: usize = ETHERNET + IPV4 + 6;
+
+const TYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const TYPE_ARP: [u8; 2] = [0x08, 0x06];
+const PROTOCOL_UDP: u8 = 17;
+
+/// A UDP datagram as a whole frame. The payload is less than 64 KiB, as every caller's is.
 pub(super) fn udp(link: (MacAddr, MacAddr), from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
-    let builder = PacketBuilder::ethernet2(link.0.0, link.1.0)
-        .ipv4(from.ip().octets(), to.ip().octets(), TTL)
-        .udp(from.port(), to.port());
-    let mut frame = Vec::with_capacity(builder.size(payload.len()));
-    // Fails only for a payload beyond 64 KiB, which no caller has; the frame would then be empty and unsent.
-    let _ = builder.write(&mut frame, payload);
+    let mut frame = Vec::with_capacity(UDP_PAYLOAD + payload.len());
+    frame.extend(link.1.0);
+    frame.extend(link.0.0);
+    frame.extend(TYPE_IPV4);
+    let length = (IPV4 + UDP + payload.len()) as u16;
+    // RFC 791 §3.1: version and header length, then no fragments.
+    frame.extend([0x45, 0]);
+    frame.extend(length.to_be_bytes());
+    frame.extend([0, 0, 0x40, 0, TTL, PROTOCOL_UDP, 0, 0]);
+    frame.extend(from.ip().octets());
+    frame.extend(to.ip().octets());
+    let checksum = fold(sum(&frame[ETHERNET..]));
+    frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&(!checksum).to_be_bytes());
+    frame.extend(from.port().to_be_bytes());
+    frame.extend(to.port().to_be_bytes());
+    frame.extend((length - IPV4 as u16).to_be_bytes());
+    frame.extend([0, 0]);
+    frame.extend(payload);
+    finish_udp(&mut frame);
     frame
+}
+
+/// Puts the UDP checksum right after the payload of a frame of [`udp`] was changed (RFC 768).
+pub(super) fn finish_udp(frame: &mut [u8]) {
+    frame[UDP_CHECKSUM..UDP_CHECKSUM + 2].fill(0);
+    let pseudo = u64::from(PROTOCOL_UDP) + (frame.len() - ETHERNET - IPV4) as u64;
+    // The addresses belong to the sum as the header and the payload do, and stand right before them.
+    let checksum = !fold(sum(&frame[ETHERNET + 12..]) + pseudo);
+    // Zero would mean that there is none.
+    let checksum = if checksum == 0 { u16::MAX } else { checksum };
+    frame[UDP_CHECKSUM..UDP_CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// The sum of the 16-bit words (RFC 1071), not folded yet. Four bytes at a time fold to the same.
+fn sum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut sum: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    sum += u64::from(u32::from_be_bytes(last));
+    sum
+}
+
+const fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
 }
 
 /// Asks who has an address (RFC 826). With `target` = `sender`, it announces one's own (RFC 5227 §2.3).
 pub(super) fn arp_request(hardware: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     let mut frame = Vec::with_capacity(42);
-    let packet = ArpPacket::new(
-        ArpHardwareId::ETHERNET,
-        EtherType::IPV4,
-        ArpOperation::REQUEST,
-        &hardware.0,
-        &sender.octets(),
-        &[0; 6],
-        &target.octets(),
-    );
-    if let Ok(packet) = packet {
-        let _ = PacketBuilder::ethernet2(hardware.0, MacAddr::BROADCAST.0).arp(packet).write(&mut frame);
-    }
+    frame.extend(MacAddr::BROADCAST.0);
+    frame.extend(hardware.0);
+    frame.extend(TYPE_ARP);
+    // Ethernet, IPv4, their lengths, request.
+    frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(hardware.0);
+    frame.extend(sender.octets());
+    frame.extend([0; 6]);
+    frame.extend(target.octets());
     frame
+}
+
+/// What a frame of the simulator carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Dhcp,
+    Tftp,
+    Arp,
+}
+
+impl Protocol {
+    /// Of a frame that this module has built.
+    pub(super) fn of(frame: &[u8]) -> Self {
+        match frame.get(12..14) {
+            Some([0x08, 0x06]) => Self::Arp,
+            _ => Self::of_port(frame.get(36..38).map_or(0, |port| u16::from_be_bytes([port[0], port[1]]))),
+        }
+    }
+
+    /// By the server's port.
+    pub(super) const fn of_port(port: u16) -> Self {
+        match port {
+            dhcp::SERVER_PORT | dhcp::PROXY_PORT => Self::Dhcp,
+            _ => Self::Tftp,
+        }
+    }
 }
 
 /// A frame that may concern a simulated machine.
@@ -50,24 +124,37 @@ pub(super) enum Received<'a> {
 
 /// Reads a frame; none where it is neither.
 pub(super) fn parse(frame: &[u8]) -> Option<Received<'_>> {
-    let packet = SlicedPacket::from_ethernet(frame).ok()?;
-    match packet.net.as_ref()? {
-        NetSlice::Ipv4(ip) => {
-            let Some(TransportSlice::Udp(udp)) = &packet.transport else { return None };
-            let source = MacAddr(frame.get(6..12)?.try_into().ok()?);
+    let (ethernet, rest) = frame.split_first_chunk::<ETHERNET>()?;
+    match [ethernet[12], ethernet[13]] {
+        TYPE_IPV4 => {
+            let header = rest.first_chunk::<IPV4>()?;
+            let header_length = usize::from(header[0] & 0x0f) * 4;
+            let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+            // No fragments: neither more to come nor an offset.
+            let is_whole = header[6] & 0x3f == 0 && header[7] == 0;
+            if header[0] >> 4 != 4 || header_length < IPV4 || header[9] != PROTOCOL_UDP || !is_whole {
+                return None;
+            }
+            let (udp, payload) = rest.get(header_length..length)?.split_first_chunk::<UDP>()?;
+            let length = usize::from(u16::from_be_bytes([udp[4], udp[5]])).checked_sub(UDP)?;
+            let socket = |address: [u8; 4], port: [u8; 2]| SocketAddrV4::new(address.into(), u16::from_be_bytes(port));
             Some(Received::Udp {
-                source,
-                from: SocketAddrV4::new(ip.header().source_addr(), udp.source_port()),
-                to: SocketAddrV4::new(ip.header().destination_addr(), udp.destination_port()),
-                payload: udp.payload(),
+                source: MacAddr(*ethernet[6..].first_chunk()?),
+                from: socket(*header[12..].first_chunk()?, [udp[0], udp[1]]),
+                to: socket(*header[16..].first_chunk()?, [udp[2], udp[3]]),
+                payload: payload.get(..length)?,
             })
         }
-        NetSlice::Arp(arp) if arp.operation() == ArpOperation::REPLY => {
-            let ipv4 = |bytes: &[u8]| <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from);
+        TYPE_ARP => {
+            let arp = rest.first_chunk::<28>()?;
+            if arp[..8] != [0, 1, 8, 0, 6, 4, 0, 2] {
+                return None;
+            }
+            let ipv4 = |at: usize| Some(Ipv4Addr::from(*arp.get(at..)?.first_chunk::<4>()?));
             Some(Received::ArpReply {
-                hardware: MacAddr(arp.sender_hw_addr().try_into().ok()?),
-                address: ipv4(arp.sender_protocol_addr())?,
-                asked_by: ipv4(arp.target_protocol_addr())?,
+                hardware: MacAddr(*arp[8..].first_chunk()?),
+                address: ipv4(14)?,
+                asked_by: ipv4(24)?,
             })
         }
         _ => None,
@@ -76,6 +163,8 @@ pub(super) fn parse(frame: &[u8]) -> Option<Received<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+
     use super::*;
 
     const A: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -87,13 +176,14 @@ mod tests {
         let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
         let frame = udp((A, B), from, to, b"hello");
         assert_eq!(parse(&frame), Some(Received::Udp { source: A, from, to, payload: b"hello" }));
+        assert_eq!(Protocol::of(&frame), Protocol::Dhcp);
     }
 
     #[test]
     fn a_question_is_not_an_answer() {
         let address = Ipv4Addr::new(10, 0, 0, 1);
         let mut frame = arp_request(A, Ipv4Addr::new(10, 0, 0, 9), address);
-        assert_eq!(frame.len(), 42);
+        assert_eq!((frame.len(), Protocol::of(&frame)), (42, Protocol::Arp));
         assert_eq!(parse(&frame), None);
         frame[21] = 2;
         let asked_by = Ipv4Addr::UNSPECIFIED;
@@ -102,6 +192,20 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn another_codec_finds_the_datagrams_good(payload in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+            let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 9), 1580);
+            let to = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 69);
+            let frame = udp((A, B), from, to, &payload);
+            let packet = SlicedPacket::from_ethernet(&frame).unwrap();
+            let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("no IPv4") };
+            let Some(TransportSlice::Udp(udp)) = &packet.transport else { panic!("no UDP") };
+            let header = ip.header().to_header();
+            assert_eq!(header.header_checksum, header.calc_header_checksum());
+            assert_eq!(udp.payload(), payload);
+            assert_eq!(udp.checksum(), udp.to_header().calc_checksum_ipv4(&header, &payload).unwrap());
+        }
+
         #[test]
         fn any_bytes_are_survived(frame in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             let _ = parse(&frame);

@@ -7,44 +7,46 @@
 use std::{
     io,
     net::Ipv4Addr,
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
 use nix::{
     ifaddrs::getifaddrs,
     net::if_::InterfaceFlags,
-    sys::socket::{LinkAddr, MsgFlags, bind, recv, send, setsockopt, sockopt},
+    sys::socket::{LinkAddr, MsgFlags, bind, send, setsockopt, sockopt},
 };
 use pxe_common::MacAddr;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
-use tokio::io::{Interest, unix::AsyncFd};
 
+mod batch;
 mod routes;
 
+use batch::set_packet_option;
+pub(super) use batch::{BATCH, Incoming, Outgoing};
 use routes::Routes;
 
 /// How many UDP ports are kept for TFTP. A machine takes the next for each request, as firmware does.
 const TFTP_PORTS: usize = 8;
 /// A burst of replies to thousands of machines must fit.
 const BUFFER_BYTES: usize = 32 * 1024 * 1024;
-/// Longer than any frame: between network namespaces, bursts arrive uncut, up to 64 KiB.
-const MAX_FRAME: usize = 66 * 1024;
 
 /// An interface, ready to carry simulated machines.
-#[derive(Debug)]
 pub(super) struct Link {
-    socket: AsyncFd<Socket>,
+    socket: Socket,
+    outgoing: Outgoing,
+    /// Frames that were lost because the interface had no room for them.
+    unsent: u64,
     routes: Routes,
     hardware: MacAddr,
-    ports: Vec<u16>,
+    ports: Arc<[u16]>,
     /// Bound, so that the kernel does not answer the machines' datagrams with ICMP errors.
     _sinks: Vec<Socket>,
-    buffer: Vec<u8>,
 }
 
 impl Link {
-    /// Opens the interface. Needs a Tokio runtime.
+    /// Opens the interface.
     pub(super) fn open(interface: &str) -> anyhow::Result<Self> {
         let (address, flags) = find(interface)?;
         let hardware = MacAddr(address.addr().unwrap_or_default());
@@ -74,20 +76,20 @@ impl Link {
                 format!("cannot switch {interface} to promiscuous mode: it takes root or the capability CAP_NET_ADMIN")
             })?;
         }
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe for the sake of types that do not own their descriptor; ours does"
-        )]
-        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
-        Ok(Self { socket, routes, hardware, ports, _sinks: sinks, buffer: vec![0; MAX_FRAME] })
+        let (outgoing, ports) = (Outgoing::new(), ports.into());
+        Ok(Self { socket, outgoing, unsent: 0, routes, hardware, ports, _sinks: sinks })
     }
 
     pub(super) const fn hardware(&self) -> MacAddr {
         self.hardware
     }
 
-    pub(super) fn ports(&self) -> &[u16] {
+    pub(super) const fn ports(&self) -> &Arc<[u16]> {
         &self.ports
+    }
+
+    pub(super) const fn unsent(&self) -> u64 {
+        self.unsent
     }
 
     /// Makes an address the kernel's, and its network reachable.
@@ -96,27 +98,45 @@ impl Link {
         self.routes.add_network(address, prefix_length)
     }
 
-    /// Sends a frame. One that the interface has no room for is lost, as on any wire.
-    pub(super) fn send(&self, frame: &[u8]) {
-        let _ = send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);
+    /// Puts a frame in line. One that the interface has no room for is lost, as on any wire.
+    pub(super) fn send(&mut self, frame: &[u8]) {
+        if self.outgoing.is_full() {
+            self.flush();
+        }
+        if self.outgoing.push(frame).is_none() && send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT).is_err()
+        {
+            self.unsent += 1;
+        }
     }
 
-    /// Waits for frames and hands over those that are there, a bounded number at a time.
-    pub(super) async fn receive(&mut self, mut handle: impl FnMut(&[u8])) -> io::Result<()> {
-        let mut ready = self.socket.readable().await?;
-        for _ in 0..256 {
-            match recv(ready.get_inner().as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => handle(&self.buffer[..length.min(MAX_FRAME)]),
-                Err(nix::Error::EAGAIN) => {
-                    ready.clear_ready();
-                    break;
-                }
-                // The interface went down; it may come back.
-                Err(nix::Error::EINTR | nix::Error::ENETDOWN) => {}
-                Err(error) => return Err(error.into()),
-            }
+    /// Puts a copy of the frame in line and returns it, to be made its own.
+    pub(super) fn send_like(&mut self, frame: &[u8]) -> Option<&mut [u8]> {
+        if self.outgoing.is_full() {
+            self.flush();
         }
-        Ok(())
+        self.outgoing.push(frame)
+    }
+
+    /// Sends what is in line.
+    pub(super) fn flush(&mut self) {
+        if !self.outgoing.is_empty() {
+            self.unsent += self.outgoing.flush(&self.socket) as u64;
+        }
+    }
+
+    /// Takes the frames that are there, a batch at most, and returns how many that is.
+    pub(super) fn receive(&self, incoming: &mut Incoming) -> io::Result<usize> {
+        match incoming.receive(&self.socket) {
+            // The interface went down; it may come back.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENETDOWN)) => Ok(0),
+            result => result,
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -139,6 +159,8 @@ fn packet_socket(address: &LinkAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
     socket.attach_filter(&wanted())?;
     socket.set_nonblocking(true)?;
+    // Of what the host sends, the kernel need not even make copies.
+    let _ = set_packet_option(&socket, libc::PACKET_IGNORE_OUTGOING);
     // Beyond the system's limit where we may; otherwise as far as it goes.
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES);
     let _ = setsockopt(&socket, sockopt::SndBufForce, &BUFFER_BYTES);
@@ -172,6 +194,8 @@ fn wanted() -> [SockFilter; 9] {
 fn sink(port: u16) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.attach_filter(&[SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0)])?;
+    // A window that its sender left uncut need not be cut here, only to be thrown away.
+    let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
     socket.bind(&std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
     Ok(socket)
 }

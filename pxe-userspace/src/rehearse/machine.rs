@@ -5,6 +5,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,10 +13,10 @@ use pxe_common::MacAddr;
 
 use super::{
     dhcp::{self, Reply},
-    exchange::{Event, Exchange, Lease},
+    exchange::{Event, Exchange, Lease, Manner},
     firmware::{Client, Firmware, Platform},
     frame,
-    report::{Bytes, Direction, MachineReport, Note, Outcome, Stage, StageTime},
+    report::{Again, Bytes, Direction, MachineReport, Milestone, Note, Outcome, Stage, StageTime, Step as Timed},
     script::{
         self, Image, Interpreter, Step,
         url::{Scheme, Url},
@@ -33,14 +34,15 @@ use neighbours::Neighbours;
 pub(super) struct Setup {
     pub(super) mac: MacAddr,
     pub(super) firmware: Firmware,
-    /// Take the first good offer instead of waiting for others as the firmware does.
-    pub(super) hurry: bool,
+    pub(super) manner: Manner,
+    /// Where the boot ends.
+    pub(super) until: Milestone,
     /// The transaction identifiers follow from it.
     pub(super) seed: u32,
     /// The hardware address of the interface that the simulator uses.
     pub(super) interface: MacAddr,
     /// UDP ports that the simulator keeps for TFTP, at least two.
-    pub(super) ports: Vec<u16>,
+    pub(super) ports: Arc<[u16]>,
 }
 
 /// What a machine wants done.
@@ -48,9 +50,16 @@ pub(super) struct Setup {
 pub(super) enum Output {
     Frame(Vec<u8>),
     /// This address is the machine's from now on.
-    Configure(Lease),
-    Http(HttpRequest),
+    Configure(Box<Lease>),
+    Http(Box<HttpRequest>),
+    /// For whoever watches.
     Note(Note),
+    /// A step was done in this time.
+    Took(Timed, Duration),
+    /// The boot has come this far, for the first time.
+    Reached(Milestone),
+    /// Something was sent once more.
+    Again(Again),
 }
 
 /// One HTTP request. The body is counted; its first `keep` bytes are kept.
@@ -97,6 +106,16 @@ impl Want {
             Self::LoaderSize | Self::Loader | Self::Image(_) => 0,
         }
     }
+
+    const fn step(self) -> Timed {
+        match self {
+            Self::LoaderSize | Self::Loader => Timed::Loader,
+            Self::Autoexec => Timed::Autoexec,
+            Self::BootFile | Self::Image(Image::Script) => Timed::Script,
+            Self::Image(Image::Kernel) => Timed::Kernel,
+            Self::Image(Image::Initramfs) => Timed::Initramfs,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -104,7 +123,7 @@ enum Activity {
     Off,
     Dhcp(Box<Exchange>),
     Tftp { transfer: Box<Transfer>, want: Want },
-    Http { url: Url, want: Want, redirects: u32, content_length: Option<u64> },
+    Http { want: Want, redirects: u32, content_length: Option<u64> },
     Sleep { until: Duration },
     Over,
 }
@@ -128,6 +147,9 @@ pub(super) struct Machine {
     loaders: u32,
     started: Duration,
     ended: Duration,
+    /// When the file that is on its way was asked for.
+    fetching: Duration,
+    milestone: Option<Milestone>,
     exchanges: u32,
     next_port: usize,
     kernel_arguments: Option<String>,
@@ -154,6 +176,8 @@ impl Machine {
             loaders: 0,
             started: Duration::ZERO,
             ended: Duration::ZERO,
+            fetching: Duration::ZERO,
+            milestone: None,
             exchanges: 0,
             next_port: 0,
             kernel_arguments: None,
@@ -170,8 +194,18 @@ impl Machine {
         self.lease.as_ref().map(|lease| lease.address)
     }
 
-    pub(super) fn take_outputs(&mut self) -> Vec<Output> {
-        std::mem::take(&mut self.outputs)
+    /// Puts what is to be done in place of an empty list.
+    pub(super) const fn swap_outputs(&mut self, outputs: &mut Vec<Output>) {
+        std::mem::swap(&mut self.outputs, outputs);
+    }
+
+    /// How long the datagrams are that the machine expects now. Several of them arrive uncut between network
+    /// namespaces.
+    pub(super) fn datagram_length(&self) -> Option<usize> {
+        match &self.activity {
+            Activity::Tftp { transfer, .. } => Some(transfer.datagram_length()),
+            _ => None,
+        }
     }
 
     /// When [`Self::on_timer`] wants to be called.
@@ -218,9 +252,26 @@ impl Machine {
         }
     }
 
-    fn note(&mut self, now: Duration, direction: Direction, text: impl Into<String>) {
-        let note = Note { at: now, mac: self.setup.mac, stage: self.stage, direction, text: text.into() };
-        self.outputs.push(Output::Note(note));
+    /// The text is made only when somebody watches.
+    fn note<T: Into<String>>(&mut self, now: Duration, direction: Direction, text: impl FnOnce(&Self) -> T) {
+        if self.setup.manner.watched {
+            let text = text(self).into();
+            self.outputs.push(Output::Note(Note { at: now, mac: self.setup.mac, stage: self.stage, direction, text }));
+        }
+    }
+
+    /// Takes down how far the boot has come. Returns whether it ends here.
+    fn reach(&mut self, now: Duration, milestone: Milestone) -> bool {
+        if self.milestone < Some(milestone) {
+            self.milestone = Some(milestone);
+            self.outputs.push(Output::Reached(milestone));
+        }
+        let is_over = milestone == self.setup.until && milestone != Milestone::Booted;
+        if is_over {
+            self.note(now, Direction::Said, |_| format!("REACHED: {milestone}"));
+            self.end(now, Outcome::Reached);
+        }
+        is_over
     }
 
     fn enter(&mut self, now: Duration, stage: Stage) {
@@ -246,7 +297,7 @@ impl Machine {
     }
 
     fn fail(&mut self, now: Duration, reason: String) {
-        self.note(now, Direction::Said, format!("FAILED: {reason}"));
+        self.note(now, Direction::Said, |_| format!("FAILED: {reason}"));
         self.end(now, Outcome::Failed { stage: self.stage, reason });
     }
 
@@ -259,7 +310,7 @@ impl Machine {
         // Any odd multiplier spreads the identifiers of neighbours and of one machine's exchanges.
         let xid = self.setup.seed.wrapping_mul(2_654_435_761).wrapping_add(self.exchanges.wrapping_mul(0x9e37_79b1));
         let identity = (self.setup.mac, uuid(self.setup.mac));
-        let (exchange, events) = Exchange::begin(now, client, identity, xid, self.setup.hurry);
+        let (exchange, events) = Exchange::begin(now, client, identity, xid, self.setup.manner);
         self.activity = Activity::Dhcp(Box::new(exchange));
         self.handle(now, events);
     }
@@ -268,28 +319,34 @@ impl Machine {
         for event in events {
             match event {
                 Event::Broadcast(request, text) => {
-                    self.note(now, Direction::Asked, text);
+                    self.note(now, Direction::Asked, |_| text);
                     let link = (self.setup.mac, MacAddr::BROADCAST);
                     let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, dhcp::CLIENT_PORT);
                     let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, dhcp::SERVER_PORT);
                     self.outputs.push(Output::Frame(frame::udp(link, from, to, &request.encode())));
                 }
                 Event::ToBootServer(server, request, text) => {
-                    self.note(now, Direction::Asked, text);
+                    self.note(now, Direction::Asked, |_| text);
                     let to = SocketAddrV4::new(server, dhcp::PROXY_PORT);
                     self.send(now, dhcp::PROXY_PORT, to, &request.encode());
                 }
-                Event::Heard(text) => self.note(now, Direction::Answered, text),
+                Event::Heard(text) => self.note(now, Direction::Answered, |_| text),
+                Event::Again(what) => self.outputs.push(Output::Again(what)),
+                Event::Offered(took) => {
+                    self.outputs.push(Output::Took(Timed::Offer, took));
+                    self.reach(now, Milestone::Offer);
+                }
+                Event::Acknowledged(took) => self.outputs.push(Output::Took(Timed::Acknowledgement, took)),
                 Event::Bound(lease) => {
                     let announcement = frame::arp_request(self.setup.interface, lease.address, lease.address);
                     self.lease = Some(lease.clone());
-                    self.outputs.push(Output::Configure(lease));
+                    self.outputs.push(Output::Configure(Box::new(lease)));
                     self.outputs.push(Output::Frame(announcement));
                 }
                 Event::Done(lease) => self.on_lease(now, lease),
                 Event::Failed(reason) if self.script_configures => {
                     self.script_configures = false;
-                    self.note(now, Direction::Said, reason.clone());
+                    self.note(now, Direction::Said, |_| reason.clone());
                     self.run_script(now, script::Answer::Failed(reason));
                 }
                 Event::Failed(reason) => self.fail(now, reason),
@@ -303,12 +360,17 @@ impl Machine {
     fn on_lease(&mut self, now: Duration, lease: Lease) {
         let boot_file = lease.boot_file.clone();
         let next_server = lease.next_server;
-        let seconds = lease.seconds.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
-        let text = format!("has {}/{}{seconds}", lease.address, lease.prefix_length);
+        self.note(now, Direction::Said, |_| {
+            let seconds = lease.seconds.map_or_else(String::new, |seconds| format!(" for {seconds} s"));
+            format!("has {}/{}{seconds}", lease.address, lease.prefix_length)
+        });
         self.lease = Some(lease);
-        self.note(now, Direction::Said, text);
+        if self.reach(now, Milestone::Lease) {
+            return;
+        }
         if self.client == Client::System {
-            self.note(now, Direction::Said, "BOOTED: the operating system runs");
+            self.reach(now, Milestone::Booted);
+            self.note(now, Direction::Said, |_| "BOOTED: the operating system runs");
             return self.end(now, Outcome::Booted);
         }
         if self.script_configures {
@@ -337,6 +399,7 @@ impl Machine {
     // Files
 
     fn fetch(&mut self, now: Duration, url: Url, want: Want) {
+        self.fetching = now;
         let is_firmware = matches!(want, Want::LoaderSize | Want::Loader);
         match url.scheme {
             Scheme::Tftp => {
@@ -347,12 +410,13 @@ impl Machine {
                 };
                 // EDK2 and iPXE leave the leading slash of a DHCP file name where it is; ours has been added.
                 let file = url.path.trim_start_matches('/');
-                self.note(now, Direction::Asked, format!("TFTP {}:{file}", url.host));
+                self.note(now, Direction::Asked, |_| format!("TFTP {}:{file}", url.host));
                 let ports = [self.port(), self.port()];
                 let (transfer, actions) = Transfer::begin(now, url.host, file, style, ports, want.keeps());
-                self.url = Some(url.clone());
+                let server = url.host;
+                self.url = Some(url);
                 self.activity = Activity::Tftp { transfer: Box::new(transfer), want };
-                self.act(now, want, url.host, actions);
+                self.act(now, want, server, actions);
             }
             Scheme::Http => self.request_http(now, url, want, 0, None),
         }
@@ -368,32 +432,34 @@ impl Machine {
     fn request_http(&mut self, now: Duration, url: Url, want: Want, redirects: u32, content_length: Option<u64>) {
         let is_firmware = matches!(want, Want::LoaderSize | Want::Loader);
         let head_only = want == Want::LoaderSize;
-        self.note(now, Direction::Asked, format!("{} {url}", if head_only { "HEAD" } else { "GET" }));
+        self.note(now, Direction::Asked, |_| format!("{} {url}", if head_only { "HEAD" } else { "GET" }));
         // EDK2 omits the port, iPXE the default one.
         let host_header =
             if is_firmware || url.port == 80 { url.host.to_string() } else { format!("{}:{}", url.host, url.port) };
-        self.outputs.push(Output::Http(HttpRequest {
+        self.outputs.push(Output::Http(Box::new(HttpRequest {
             head_only,
             host: SocketAddrV4::new(url.host, url.port),
             host_header,
             path: url.path.clone(),
             user_agent: if is_firmware { EDK_AGENT } else { IPXE_AGENT },
             keep: want.keeps(),
-        }));
-        self.url = Some(url.clone());
-        self.activity = Activity::Http { url, want, redirects, content_length };
+        })));
+        self.url = Some(url);
+        self.activity = Activity::Http { want, redirects, content_length };
     }
 
     /// The answer to the request that is under way.
     pub(super) fn on_http(&mut self, now: Duration, result: Result<HttpResponse, String>) {
-        let Activity::Http { url, want, redirects, content_length } = &self.activity else { return };
-        let (url, want, redirects, content_length) = (url.clone(), *want, *redirects, *content_length);
+        let Activity::Http { want, redirects, content_length } = self.activity else { return };
+        let Some(url) = self.url.clone() else { return };
         let response = match result {
             Ok(response) => response,
             Err(reason) => return self.on_file(now, want, Err(reason)),
         };
-        let length = response.content_length.map_or("no Content-Length".to_owned(), |length| Bytes(length).to_string());
-        self.note(now, Direction::Answered, format!("{} {length}", response.status));
+        self.note(now, Direction::Answered, |_| match response.content_length {
+            Some(length) => format!("{} {}", response.status, Bytes(length)),
+            None => format!("{} no Content-Length", response.status),
+        });
         match (response.status, &response.location) {
             (301 | 302 | 303 | 307 | 308, Some(location)) if redirects < 5 => match url.resolve(location) {
                 Ok(url) if url.scheme == Scheme::Http => {
@@ -422,11 +488,11 @@ impl Machine {
             match action {
                 Action::Send { from, to, bytes } => self.send(now, from, SocketAddrV4::new(server, to), &bytes),
                 Action::Done(received) => {
-                    self.note(now, Direction::Answered, format!("{} received", Bytes(received.bytes)));
+                    self.note(now, Direction::Answered, |_| format!("{} received", Bytes(received.bytes)));
                     self.on_file(now, want, Ok((received.bytes, received.kept)));
                 }
                 Action::Failed(reason) => {
-                    self.note(now, Direction::Answered, reason.clone());
+                    self.note(now, Direction::Answered, |_| reason.clone());
                     self.on_file(now, want, Err(reason));
                 }
             }
@@ -436,6 +502,10 @@ impl Machine {
     fn on_file(&mut self, now: Duration, want: Want, result: Result<(u64, Vec<u8>), String>) {
         if let (Ok((bytes, _)), Some(stage)) = (&result, self.stages.last_mut()) {
             stage.bytes += bytes;
+        }
+        // The file that iPXE looks for beside itself is missing as a rule: that takes its time too.
+        if result.is_ok() || want == Want::Autoexec {
+            self.outputs.push(Output::Took(want.step(), now.saturating_sub(self.fetching)));
         }
         match (want, result) {
             (Want::LoaderSize | Want::Loader | Want::BootFile, Err(reason)) => self.fail(now, reason),
@@ -454,7 +524,7 @@ impl Machine {
             }
             (Want::Image(_), Ok((_, body))) => self.run_script(now, script::Answer::Fetched(body)),
             (Want::Image(_), Err(reason)) => {
-                self.note(now, Direction::Said, reason.clone());
+                self.note(now, Direction::Said, |_| reason.clone());
                 self.run_script(now, script::Answer::Failed(reason));
             }
         }
@@ -462,6 +532,9 @@ impl Machine {
 
     /// The loader, taken to be iPXE, starts.
     fn start_loader(&mut self, now: Duration) {
+        if self.reach(now, Milestone::Loader) {
+            return;
+        }
         let is_efi = matches!(self.setup.firmware.platform(), Platform::Efi { .. });
         let autoexec = self.url.as_ref().and_then(|url| url.resolve("autoexec.ipxe").ok());
         match autoexec.filter(|_| is_efi) {
@@ -513,7 +586,7 @@ impl Machine {
                         self.handle(now, events);
                     }
                     Err(reason) => {
-                        self.note(now, Direction::Answered, format!("a DHCP message that is broken: {reason}"));
+                        self.note(now, Direction::Answered, |_| format!("a DHCP message that is broken: {reason}"));
                     }
                 }
             }
@@ -530,6 +603,7 @@ impl Machine {
     pub(super) fn on_timer(&mut self, now: Duration) {
         if let Some(lease) = &self.lease {
             for hop in self.neighbours.due(now) {
+                self.outputs.push(Output::Again(Again::Arp));
                 self.outputs.push(Output::Frame(frame::arp_request(self.setup.interface, lease.address, hop)));
             }
         }
@@ -540,7 +614,11 @@ impl Machine {
             }
             Activity::Tftp { transfer, want } => {
                 let (want, server) = (*want, transfer.server);
+                let again = if transfer.has_begun() { Again::TftpAcknowledgement } else { Again::TftpRequest };
                 let actions = transfer.on_timer(now);
+                if matches!(actions[..], [Action::Send { .. }]) {
+                    self.outputs.push(Output::Again(again));
+                }
                 self.act(now, want, server, actions);
             }
             Activity::Sleep { until } if *until <= now => self.run_script(now, script::Answer::Done),
@@ -557,7 +635,7 @@ fn next_hop(lease: &Lease, to: Ipv4Addr) -> Ipv4Addr {
 }
 
 /// SMBIOS' identifier of the machine: made from its MAC, and not the same for all.
-fn uuid(mac: MacAddr) -> [u8; 16] {
+pub(super) fn uuid(mac: MacAddr) -> [u8; 16] {
     let mut uuid = [0x50, 0x58, 0x45, 0x44, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, 0];
     uuid[10..].copy_from_slice(&mac.0);
     uuid

@@ -2,27 +2,28 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
-    net::Ipv4Addr,
-    sync::Arc,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    net::{Ipv4Addr, SocketAddrV4},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use pxe_common::MacAddr;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::{Semaphore, mpsc},
-};
 
 use super::{
+    arrival::Arrival,
     dhcp,
+    exchange::Manner,
     firmware::Firmware,
-    frame::{self, Received},
-    http::{self, Connection},
-    link::Link,
-    machine::{HttpResponse, Machine, Output, Setup},
-    report::{MachineReport, Note},
+    frame::{self, Protocol, Received},
+    http::{Client, Progress, Scratch},
+    link::{BATCH, Incoming, Link},
+    losses::{Losses, Lossy},
+    machine::{HttpRequest, HttpResponse, Machine, Output, Setup},
+    poll::{self, Poll, Ready},
+    report::{MachineReport, Milestone, Note},
+    summary::Summary,
+    tally::Tally,
 };
 
 /// What is rehearsed.
@@ -32,10 +33,22 @@ pub struct Rehearsal {
     pub interface: String,
     /// Who they are.
     pub machines: Vec<(MacAddr, Firmware)>,
+    /// When they are powered on.
+    pub arrival: Arrival,
+    /// How long it takes until all are, unless all are at once.
+    pub over: Duration,
+    /// How far they go.
+    pub until: Milestone,
+    /// How bad their link is for DHCP and TFTP. ARP and HTTP, which is the kernel's TCP, are spared.
+    pub losses: Losses,
+    /// What chance follows from: transaction identifiers, arrivals, losses.
+    pub seed: u64,
     /// Take the first good offer instead of waiting for others as the firmware does.
     pub hurry: bool,
-    /// What has not booted after this time has failed.
+    /// What is not there after this time has failed.
     pub limit: Duration,
+    /// Somebody looks at the steps, so they are worth being put into words.
+    pub watched: bool,
 }
 
 /// What a watcher sees.
@@ -49,134 +62,171 @@ pub enum Seen<'a> {
 
 /// So many downloads are open at once; the others wait for their turn, as connections do on a switch.
 const MAX_DOWNLOADS: usize = 16 * 1024;
+/// Batches of frames that are handled before anything else gets its turn.
+const BATCHES_A_TURN: usize = 8;
 
-/// Powers all machines on and returns what became of each, in their order.
+/// What the two directions of the link draw from the seed.
+const FROM_MACHINES: u64 = 2;
+const TO_MACHINES: u64 = 3;
+
+/// Powers all machines on and sums up what became of them.
 ///
 /// # Errors
 ///
 /// When the interface cannot be used. What goes wrong with a machine is in its report.
-pub fn rehearse(rehearsal: &Rehearsal, watch: &mut dyn FnMut(Seen<'_>)) -> anyhow::Result<Vec<MachineReport>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the threads that download")?;
-    let reports = runtime.block_on(async {
-        let link = Link::open(&rehearsal.interface)?;
-        Runner::new(rehearsal, link).run(watch).await
-    });
-    runtime.shutdown_background();
-    reports
+pub fn rehearse(rehearsal: &Rehearsal, watch: &mut dyn FnMut(Seen<'_>)) -> anyhow::Result<Summary> {
+    let link = Link::open(&rehearsal.interface)?;
+    let poll = Poll::new(&link).context("cannot wait for frames")?;
+    Runner::new(rehearsal, link, poll, watch).run()
 }
 
-/// The end of a download.
-struct Download {
+/// One datagram on its way to a machine.
+#[derive(Clone, Debug)]
+struct Datagram {
     index: usize,
-    result: Result<HttpResponse, String>,
-    connection: Option<Connection>,
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    payload: Vec<u8>,
 }
 
 struct Slot {
     machine: Machine,
     /// The earliest entry of the timers for this machine.
     scheduled: Option<Duration>,
-    connection: Option<Connection>,
+    http: Option<Client>,
+    is_downloading: bool,
     is_reported: bool,
 }
 
 struct Runner<'a> {
     rehearsal: &'a Rehearsal,
+    watch: &'a mut dyn FnMut(Seen<'_>),
     link: Link,
+    poll: Poll,
     began: Instant,
     slots: Vec<Slot>,
     by_mac: HashMap<MacAddr, usize>,
     by_address: HashMap<Ipv4Addr, usize>,
     timers: BinaryHeap<Reverse<(Duration, usize)>>,
-    downloads: (mpsc::UnboundedSender<Download>, mpsc::UnboundedReceiver<Download>),
-    turns: Arc<Semaphore>,
+    arrivals: VecDeque<(Duration, usize)>,
+    outward: Lossy<Vec<u8>>,
+    inward: Lossy<Datagram>,
+    /// Connections that may have more to read.
+    busy: VecDeque<usize>,
+    /// Machines that wait for their turn to download.
+    waiting: VecDeque<(usize, Box<HttpRequest>)>,
+    downloading: usize,
+    max_downloads: usize,
+    scratch: Scratch,
+    outputs: Vec<Output>,
+    tally: Tally,
     running: usize,
 }
 
 impl<'a> Runner<'a> {
-    fn new(rehearsal: &'a Rehearsal, link: Link) -> Self {
-        let seed: u32 = rand::random();
+    fn new(rehearsal: &'a Rehearsal, link: Link, poll: Poll, watch: &'a mut dyn FnMut(Seen<'_>)) -> Self {
+        let Rehearsal { machines, hurry, watched, until, losses, seed, .. } = rehearsal;
         let slots: Vec<Slot> = (0_u32..)
-            .zip(&rehearsal.machines)
+            .zip(machines)
             .map(|(index, &(mac, firmware))| {
                 let setup = Setup {
                     mac,
                     firmware,
-                    hurry: rehearsal.hurry,
-                    seed: seed.wrapping_add(index),
+                    manner: Manner { hurry: *hurry, watched: *watched },
+                    until: *until,
+                    seed: (*seed as u32).wrapping_add(index),
                     interface: link.hardware(),
-                    ports: link.ports().to_vec(),
+                    ports: link.ports().clone(),
                 };
-                Slot { machine: Machine::new(setup), scheduled: None, connection: None, is_reported: false }
+                let machine = Machine::new(setup);
+                Slot { machine, scheduled: None, http: None, is_downloading: false, is_reported: false }
             })
             .collect();
+        let arrivals = rehearsal.arrival.times(slots.len(), rehearsal.over, *seed);
         Self {
             rehearsal,
+            watch,
             link,
+            poll,
             began: Instant::now(),
             by_mac: slots.iter().enumerate().map(|(index, slot)| (slot.machine.mac(), index)).collect(),
-            by_address: HashMap::new(),
+            by_address: HashMap::with_capacity(slots.len()),
             running: slots.len(),
+            timers: BinaryHeap::with_capacity(slots.len()),
+            arrivals: arrivals.into_iter().zip(0..).collect(),
+            outward: Lossy::new(*losses, *seed, FROM_MACHINES),
+            inward: Lossy::new(*losses, *seed, TO_MACHINES),
+            busy: VecDeque::new(),
+            waiting: VecDeque::new(),
+            downloading: 0,
+            max_downloads: poll::allow_connections(slots.len().min(MAX_DOWNLOADS)),
             slots,
-            timers: BinaryHeap::new(),
-            downloads: mpsc::unbounded_channel(),
-            turns: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
+            scratch: Scratch::new(),
+            outputs: Vec::new(),
+            tally: Tally::new(),
         }
     }
 
-    async fn run(mut self, watch: &mut dyn FnMut(Seen<'_>)) -> anyhow::Result<Vec<MachineReport>> {
+    fn run(mut self) -> anyhow::Result<Summary> {
+        let mut incoming = Incoming::new();
+        let mut ready = Vec::new();
         self.began = Instant::now();
-        for index in 0..self.slots.len() {
-            self.with(index, watch, Machine::power_on);
-        }
-        let mut frames = Vec::new();
-        let mut terminated = signal(SignalKind::terminate())?;
-        let mut interrupted = signal(SignalKind::interrupt())?;
         while self.running > 0 {
+            self.power_on();
+            self.fire_timers();
+            self.release();
+            self.read_on();
+            self.link.flush();
             let now = self.began.elapsed();
             if now >= self.rehearsal.limit {
-                let reason = format!("not done after {} s", self.rehearsal.limit.as_secs());
-                self.give_up(&reason, watch);
+                self.give_up(&format!("not done after {} s", self.rehearsal.limit.as_secs()));
                 break;
             }
-            let next =
-                self.timers.peek().map_or(self.rehearsal.limit, |Reverse((at, _))| *at).min(self.rehearsal.limit);
-            tokio::select! {
-                received = self.link.receive(|frame| frames.push(frame.to_vec())) => {
-                    received.with_context(|| format!("cannot receive on {}", self.rehearsal.interface))?;
-                    for frame in frames.drain(..) {
-                        self.on_frame(&frame, watch);
+            let next = self.next().unwrap_or(self.rehearsal.limit).min(self.rehearsal.limit);
+            self.poll.wait(next.saturating_sub(now), &mut ready).context("cannot wait for frames")?;
+            for ready in ready.drain(..) {
+                match ready {
+                    Ready::Link => self.receive(&mut incoming)?,
+                    Ready::Connection(index) => self.advance(index),
+                    Ready::Signal => {
+                        let reason = self.poll.signal();
+                        self.give_up(reason);
                     }
                 }
-                Some(download) = self.downloads.1.recv() => {
-                    self.slots[download.index].connection = download.connection;
-                    self.with(download.index, watch, |machine, now| machine.on_http(now, download.result));
-                }
-                () = tokio::time::sleep_until((self.began + next).into()) => {}
-                _ = interrupted.recv() => {
-                    self.give_up("interrupted", watch);
-                    break;
-                }
-                _ = terminated.recv() => {
-                    self.give_up("terminated", watch);
-                    break;
-                }
             }
-            self.fire_timers(watch);
         }
-        Ok(self.slots.iter().filter_map(|slot| slot.machine.report()).collect())
+        self.tally.traffic.unsent_frames = self.link.unsent();
+        let losses = [self.outward.done, self.inward.done];
+        let reports = self.slots.iter().filter_map(|slot| slot.machine.report());
+        Ok(Summary::of(self.rehearsal, reports, self.tally, losses))
     }
 
-    fn give_up(&mut self, reason: &str, watch: &mut dyn FnMut(Seen<'_>)) {
+    /// When there is something to do without anything happening.
+    fn next(&self) -> Option<Duration> {
+        if !self.busy.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let arrival = self.arrivals.front().map(|(at, _)| *at);
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        [arrival, timer, self.outward.deadline(), self.inward.deadline()].into_iter().flatten().min()
+    }
+
+    /// Powers on the machines whose time has come: a batch, so that answers are heard meanwhile.
+    fn power_on(&mut self) {
+        let now = self.began.elapsed();
+        for _ in 0..BATCH {
+            let Some((_, index)) = self.arrivals.pop_front_if(|(at, _)| *at <= now) else { break };
+            self.with(index, Machine::power_on);
+        }
+    }
+
+    fn give_up(&mut self, reason: &str) {
         for index in 0..self.slots.len() {
-            self.with(index, watch, |machine, now| machine.give_up(now, reason));
+            self.with(index, |machine, now| machine.give_up(now, reason));
         }
     }
 
-    fn fire_timers(&mut self, watch: &mut dyn FnMut(Seen<'_>)) {
+    fn fire_timers(&mut self) {
         let now = self.began.elapsed();
         while let Some(&Reverse((at, index))) = self.timers.peek() {
             if at > now {
@@ -186,13 +236,34 @@ impl<'a> Runner<'a> {
             let slot = &mut self.slots[index];
             if slot.scheduled == Some(at) {
                 slot.scheduled = None;
-                self.with(index, watch, Machine::on_timer);
+                if let Some(reason) = slot.http.as_mut().and_then(|http| http.on_timer(now)) {
+                    self.downloaded(index, Err(reason));
+                } else {
+                    self.with(index, Machine::on_timer);
+                }
             }
         }
     }
 
+    // The link
+
+    fn receive(&mut self, incoming: &mut Incoming) -> anyhow::Result<()> {
+        for _ in 0..BATCHES_A_TURN {
+            let count = self.link.receive(incoming);
+            let count = count.with_context(|| format!("cannot receive on {}", self.rehearsal.interface))?;
+            for number in 0..count {
+                self.on_frame(incoming.frame(number));
+            }
+            self.link.flush();
+            if count < BATCH {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Finds the machine that a frame concerns.
-    fn on_frame(&mut self, frame: &[u8], watch: &mut dyn FnMut(Seen<'_>)) {
+    fn on_frame(&mut self, frame: &[u8]) {
         match frame::parse(frame) {
             Some(Received::Udp { from, to, payload, .. }) => {
                 let index = match to.port() {
@@ -204,73 +275,193 @@ impl<'a> Runner<'a> {
                     _ => self.by_address.get(to.ip()),
                 };
                 if let Some(&index) = index {
-                    self.with(index, watch, |machine, now| machine.on_udp(now, from, to, payload));
+                    let protocol = match to.port() {
+                        dhcp::CLIENT_PORT | dhcp::PROXY_PORT => Protocol::Dhcp,
+                        _ => Protocol::Tftp,
+                    };
+                    self.tally.traffic.received(protocol, frame.len());
+                    if self.inward.is_lossless() {
+                        self.with(index, |machine, now| machine.on_udp(now, from, to, payload));
+                    } else {
+                        self.on_lossy(index, from, to, payload);
+                    }
                 }
             }
             Some(Received::ArpReply { hardware, address, asked_by }) => {
                 if let Some(&index) = self.by_address.get(&asked_by) {
-                    self.with(index, watch, |machine, _| machine.on_arp(address, hardware));
+                    self.tally.traffic.received(Protocol::Arp, frame.len());
+                    self.with(index, |machine, _| machine.on_arp(address, hardware));
                 }
             }
             None => {}
         }
     }
 
+    /// Each datagram is lost by itself, though several may come uncut.
+    fn on_lossy(&mut self, index: usize, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) {
+        let length = self.slots[index].machine.datagram_length().unwrap_or(payload.len()).max(1);
+        for piece in payload.chunks(length) {
+            let datagram = Datagram { index, from, to, payload: piece.to_vec() };
+            let arrived: Vec<Datagram> = self.inward.pass(self.began.elapsed(), datagram).collect();
+            for datagram in arrived {
+                self.deliver(&datagram);
+            }
+        }
+    }
+
+    fn deliver(&mut self, datagram: &Datagram) {
+        let Datagram { index, from, to, payload } = datagram;
+        self.with(*index, |machine, now| machine.on_udp(now, *from, *to, payload));
+    }
+
+    /// What was held back for something to overtake it goes on.
+    fn release(&mut self) {
+        let now = self.began.elapsed();
+        if let Some(frame) = self.outward.release(now) {
+            self.link.send(&frame);
+        }
+        if let Some(datagram) = self.inward.release(now) {
+            self.deliver(&datagram);
+        }
+    }
+
+    fn send(&mut self, now: Duration, frame: Vec<u8>) {
+        let protocol = Protocol::of(&frame);
+        self.tally.traffic.sent(protocol, frame.len());
+        if self.outward.is_lossless() || protocol == Protocol::Arp {
+            self.link.send(&frame);
+        } else {
+            for frame in self.outward.pass(now, frame) {
+                self.link.send(&frame);
+            }
+        }
+    }
+
+    // HTTP
+
+    fn read_on(&mut self) {
+        for _ in 0..self.busy.len() {
+            let Some(index) = self.busy.pop_front() else { break };
+            self.advance(index);
+        }
+    }
+
+    fn download(&mut self, index: usize, request: Box<HttpRequest>) {
+        if self.downloading >= self.max_downloads {
+            self.waiting.push_back((index, request));
+            return;
+        }
+        let now = self.began.elapsed();
+        self.downloading += 1;
+        self.tally.traffic.http.requests += 1;
+        let slot = &mut self.slots[index];
+        slot.is_downloading = true;
+        let source = slot.machine.address().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let begun = slot.http.get_or_insert_with(|| Client::new(source)).begin(now, request);
+        let begun = begun.and_then(|fresh| {
+            let Some(stream) = fresh else { return Ok(false) };
+            self.tally.traffic.http.connections += 1;
+            self.poll.watch(index, stream).map_err(|error| format!("cannot wait for a connection: {error}"))?;
+            Ok(true)
+        });
+        match begun {
+            Ok(true) => {}
+            Ok(false) => self.busy.push_back(index),
+            Err(reason) => self.downloaded(index, Err(reason)),
+        }
+    }
+
+    fn advance(&mut self, index: usize) {
+        let now = self.began.elapsed();
+        let slot = &mut self.slots[index];
+        let Some(http) = slot.http.as_mut().filter(|_| slot.is_downloading) else { return };
+        let progress = http.advance(now, &mut self.scratch, |stream| {
+            self.tally.traffic.http.connections += 1;
+            // Without it, the request ends by its time limit.
+            let _ = self.poll.watch(index, stream);
+        });
+        match progress {
+            Progress::Waits => {}
+            Progress::HasMore => self.busy.push_back(index),
+            Progress::Over(result) => self.downloaded(index, result),
+        }
+    }
+
+    fn downloaded(&mut self, index: usize, result: Result<HttpResponse, String>) {
+        self.downloading -= 1;
+        self.slots[index].is_downloading = false;
+        if let Ok(response) = &result {
+            self.tally.traffic.http.received_bytes += response.bytes;
+        }
+        self.with(index, |machine, now| machine.on_http(now, result));
+        while self.downloading < self.max_downloads
+            && let Some((index, request)) = self.waiting.pop_front()
+        {
+            if !self.slots[index].is_reported {
+                self.download(index, request);
+            }
+        }
+    }
+
+    // Machines
+
     /// Lets a machine work and does what it wants done.
-    fn with(&mut self, index: usize, watch: &mut dyn FnMut(Seen<'_>), work: impl FnOnce(&mut Machine, Duration)) {
+    fn with(&mut self, index: usize, work: impl FnOnce(&mut Machine, Duration)) {
         let now = self.began.elapsed();
         work(&mut self.slots[index].machine, now);
-        for output in self.slots[index].machine.take_outputs() {
-            match output {
-                Output::Frame(frame) => self.link.send(&frame),
-                Output::Note(note) => watch(Seen::Step(&note)),
-                Output::Configure(lease) => {
-                    let mac = self.slots[index].machine.mac();
-                    let other = *self.by_address.entry(lease.address).or_insert(index);
-                    let problem = if other != index {
-                        let other = self.slots[other].machine.mac();
-                        Some(format!("{} was given to {other} as well as to {mac}", lease.address))
-                    } else {
-                        let result = self.link.configure(lease.address, lease.prefix_length);
-                        result.err().map(|error| format!("cannot use {} on this host: {error}", lease.address))
-                    };
-                    if let Some(problem) = problem {
-                        self.slots[index].machine.give_up(now, problem);
-                    }
-                }
-                Output::Http(request) => {
-                    let slot = &mut self.slots[index];
-                    let source = slot.machine.address().unwrap_or(Ipv4Addr::UNSPECIFIED);
-                    let (last, done, turns) =
-                        (slot.connection.take(), self.downloads.0.clone(), Arc::clone(&self.turns));
-                    tokio::spawn(async move {
-                        let _turn = turns.acquire().await;
-                        let (result, connection) = http::request(source, &request, last).await;
-                        let _ = done.send(Download { index, result, connection });
-                    });
-                }
+        // Doing it may make more of it: giving up leaves a last note.
+        let mut outputs = std::mem::take(&mut self.outputs);
+        loop {
+            self.slots[index].machine.swap_outputs(&mut outputs);
+            if outputs.is_empty() {
+                break;
+            }
+            for output in outputs.drain(..) {
+                self.put_out(index, now, output);
             }
         }
-        // Giving up leaves a last note.
-        for output in self.slots[index].machine.take_outputs() {
-            if let Output::Note(note) = output {
-                watch(Seen::Step(&note));
-            }
-        }
+        self.outputs = outputs;
         let slot = &mut self.slots[index];
         if !slot.is_reported
             && let Some(report) = slot.machine.report()
         {
             slot.is_reported = true;
-            slot.connection = None;
+            slot.http = None;
+            self.downloading -= usize::from(std::mem::take(&mut slot.is_downloading));
             self.running -= 1;
-            watch(Seen::Done(&report));
+            (self.watch)(Seen::Done(&report));
         }
-        if let Some(deadline) = slot.machine.deadline()
+        let deadlines = [slot.machine.deadline(), slot.http.as_ref().and_then(Client::deadline)];
+        if let Some(deadline) = deadlines.into_iter().flatten().min()
             && slot.scheduled.is_none_or(|scheduled| deadline < scheduled)
         {
             slot.scheduled = Some(deadline);
             self.timers.push(Reverse((deadline, index)));
+        }
+    }
+
+    fn put_out(&mut self, index: usize, now: Duration, output: Output) {
+        match output {
+            Output::Frame(frame) => self.send(now, frame),
+            Output::Note(note) => (self.watch)(Seen::Step(&note)),
+            Output::Took(step, time) => self.tally.took(step, time),
+            Output::Reached(milestone) => self.tally.reached(milestone, now),
+            Output::Again(what) => *self.tally.again.entry(what).or_default() += 1,
+            Output::Configure(lease) => {
+                let mac = self.slots[index].machine.mac();
+                let other = *self.by_address.entry(lease.address).or_insert(index);
+                let problem = if other != index {
+                    let other = self.slots[other].machine.mac();
+                    Some(format!("{} was given to {other} as well as to {mac}", lease.address))
+                } else {
+                    let result = self.link.configure(lease.address, lease.prefix_length);
+                    result.err().map(|error| format!("cannot use {} on this host: {error}", lease.address))
+                };
+                if let Some(problem) = problem {
+                    self.slots[index].machine.give_up(now, problem);
+                }
+            }
+            Output::Http(request) => self.download(index, request),
         }
     }
 }

@@ -112,6 +112,16 @@ impl Transfer {
         self.deadline
     }
 
+    /// Whether blocks are what is waited for.
+    pub(super) fn has_begun(&self) -> bool {
+        self.phase == Phase::Data
+    }
+
+    /// How long a datagram with a whole block is.
+    pub(super) const fn datagram_length(&self) -> usize {
+        4 + self.block_size
+    }
+
     /// The port that the transfer is at.
     pub(super) const fn local_port(&self) -> u16 {
         match self.phase {

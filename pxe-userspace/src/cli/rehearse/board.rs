@@ -53,6 +53,7 @@ pub(super) fn line(report: &MachineReport) -> String {
     let seconds = report.took.as_secs_f64();
     let outcome = match &report.outcome {
         Outcome::Booted => "booted".to_owned(),
+        Outcome::Reached => "came as far as asked".to_owned(),
         Outcome::Disk => "sent to its disk".to_owned(),
         Outcome::Failed { stage, reason } => format!("FAILED at {stage}: {reason}"),
     };

@@ -1,7 +1,7 @@
 //! The part of a machine in which iPXE runs a script.
 
 use super::{
-    Activity, Client, Direction, Duration, Image, Interpreter, Machine, Outcome, Stage, Step, Want, script, uuid,
+    Activity, Client, Direction, Duration, Image, Interpreter, Machine, Milestone, Outcome, Stage, Step, Want, script, uuid,
 };
 use crate::rehearse::{firmware::Platform, script::settings::Settings};
 
@@ -22,7 +22,7 @@ impl Machine {
         let Some(interpreter) = &mut self.script else { return };
         let step = interpreter.resume(answer);
         for line in interpreter.take_screen() {
-            self.note(now, Direction::Said, format!("screen: {line}"));
+            self.note(now, Direction::Said, |_| format!("screen: {line}"));
         }
         match step {
             Step::Fetch { url, what } => {
@@ -37,7 +37,7 @@ impl Machine {
                 self.fetch(now, url, Want::Image(what));
             }
             Step::Sleep(duration) => {
-                self.note(now, Direction::Said, format!("sleeps {} s", duration.as_secs()));
+                self.note(now, Direction::Said, |_| format!("sleeps {} s", duration.as_secs()));
                 self.activity = Activity::Sleep { until: now + duration };
             }
             Step::Configure => {
@@ -46,13 +46,16 @@ impl Machine {
                 self.begin_dhcp(now, Client::Ipxe(platform), Stage::IpxeDhcp);
             }
             Step::Boot { arguments } => {
-                self.note(now, Direction::Said, format!("starts the kernel: {arguments}"));
+                self.note(now, Direction::Said, |_| format!("starts the kernel: {arguments}"));
                 self.kernel_arguments = Some(arguments);
                 self.script = None;
+                if self.reach(now, Milestone::Kernel) {
+                    return;
+                }
                 self.begin_dhcp(now, Client::System, Stage::System);
             }
             Step::Exit | Step::Disk => {
-                self.note(now, Direction::Said, "DISK: the machine is sent to its own disk");
+                self.note(now, Direction::Said, |_| "DISK: the machine is sent to its own disk");
                 self.end(now, Outcome::Disk);
             }
             Step::Failed(reason) => self.fail(now, reason),

@@ -131,18 +131,39 @@ fn error_packet() -> Vec<u8> {
     b"\0\x05\0\x01File not found\0".to_vec()
 }
 
+fn setup(mac: MacAddr, firmware: Firmware, hurry: bool) -> Setup {
+    let manner = Manner { hurry, watched: true };
+    let ports = [1580, 1581, 1582, 1583].into();
+    Setup { mac, firmware, manner, until: Milestone::Booted, seed: 7, interface: INTERFACE, ports }
+}
+
+fn take_outputs(machine: &mut Machine) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    machine.swap_outputs(&mut outputs);
+    outputs
+}
+
 /// Runs a machine against the server until it is done; also what it wrote down.
 fn boot(firmware: Firmware, hurry: bool, server: &mut Server) -> (MachineReport, Vec<String>) {
-    let setup = Setup { mac: MAC, firmware, hurry, seed: 7, interface: INTERFACE, ports: vec![1580, 1581, 1582, 1583] };
+    let (report, outputs) = run(setup(MAC, firmware, hurry), server);
+    let notes = outputs.iter().filter_map(|output| match output {
+        Output::Note(note) => Some(note.to_string()),
+        _ => None,
+    });
+    (report, notes.collect())
+}
+
+/// Runs a machine against the server until it is done; also what it put out beside frames and requests.
+fn run(setup: Setup, server: &mut Server) -> (MachineReport, Vec<Output>) {
     let mut machine = Machine::new(setup);
     let mut now = Duration::ZERO;
-    let mut notes = Vec::new();
+    let mut told = Vec::new();
     machine.power_on(now);
     for _ in 0..10_000 {
-        let outputs = machine.take_outputs();
+        let outputs = take_outputs(&mut machine);
         if outputs.is_empty() {
             if let Some(report) = machine.report() {
-                return (report, notes);
+                return (report, told);
             }
             now = machine.deadline().expect("a machine that waits for nothing");
             machine.on_timer(now);
@@ -151,15 +172,15 @@ fn boot(firmware: Firmware, hurry: bool, server: &mut Server) -> (MachineReport,
         for output in outputs {
             now += Duration::from_micros(100);
             match output {
-                Output::Note(note) => notes.push(note.to_string()),
                 Output::Configure(lease) => assert_eq!(lease.address, ADDRESS),
                 Output::Http(request) => machine.on_http(now, Ok(server.http(&request))),
                 Output::Frame(_) if server.is_lost() => {}
                 Output::Frame(frame) => answer(&mut machine, now, server, &frame),
+                output => told.push(output),
             }
         }
     }
-    panic!("no end: {notes:#?}");
+    panic!("no end: {told:#?}");
 }
 
 fn answer(machine: &mut Machine, now: Duration, server: &mut Server, frame: &[u8]) {
@@ -284,12 +305,10 @@ fn what_firmware_does_not_take_fails_with_its_reason() {
 
 #[test]
 fn a_file_that_is_not_as_long_as_promised_is_noticed() {
-    let setup =
-        Setup { mac: MAC, firmware: Firmware::HttpX64, hurry: true, seed: 7, interface: INTERFACE, ports: vec![1, 2] };
-    let mut machine = Machine::new(setup);
+    let mut machine = Machine::new(setup(MAC, Firmware::HttpX64, true));
     machine.power_on(Duration::ZERO);
-    let url = Url::parse("http://10.0.0.1/ipxe.efi").unwrap();
-    machine.activity = Activity::Http { url, want: Want::Loader, redirects: 0, content_length: Some(10) };
+    machine.url = Some(Url::parse("http://10.0.0.1/ipxe.efi").unwrap());
+    machine.activity = Activity::Http { want: Want::Loader, redirects: 0, content_length: Some(10) };
     machine.on_http(Duration::ZERO, Ok(HttpResponse { status: 200, bytes: 9, ..HttpResponse::default() }));
     assert!(
         matches!(machine.outcome, Some(Outcome::Failed { ref reason, .. }) if reason.contains("10 bytes promised, 9"))
@@ -301,14 +320,12 @@ fn a_proxys_boot_server_is_asked_on_port_4011() {
     // The whole exchange of a real firmware between a DHCP server and a ProxyDHCP server, replayed.
     let datagrams = crate::rehearse::captures::datagrams("ovmf-x64-proxydhcp");
     let mac = MacAddr([0x52, 0x54, 0, 0x99, 0, 1]);
-    let setup =
-        Setup { mac, firmware: Firmware::UefiX64, hurry: false, seed: 1, interface: INTERFACE, ports: vec![1, 2] };
-    let mut machine = Machine::new(setup);
+    let mut machine = Machine::new(setup(mac, Firmware::UefiX64, false));
     let mut now = Duration::ZERO;
     machine.power_on(now);
     let mut sent = Vec::new();
     for datagram in &datagrams[..8] {
-        for output in machine.take_outputs() {
+        for output in take_outputs(&mut machine) {
             if let Output::Frame(frame) = output {
                 match frame::parse(&frame) {
                     Some(frame::Received::Udp { to, payload, .. }) => sent.push((to, payload.to_vec())),
@@ -316,7 +333,7 @@ fn a_proxys_boot_server_is_asked_on_port_4011() {
                 }
             }
         }
-        for output in machine.take_outputs() {
+        for output in take_outputs(&mut machine) {
             if let Output::Frame(frame) = output
                 && let Some(frame::Received::Udp { to, payload, .. }) = frame::parse(&frame)
             {
@@ -336,7 +353,44 @@ fn a_proxys_boot_server_is_asked_on_port_4011() {
     }
     let ports: Vec<_> = sent.iter().map(|(to, _)| to.to_string()).collect();
     assert_eq!(ports[..3], ["255.255.255.255:67", "255.255.255.255:67", "10.99.0.2:4011"]);
-    machine.take_outputs();
+    take_outputs(&mut machine);
     assert_eq!(machine.stage, Stage::Loader);
     assert_eq!(machine.url.as_ref().map(ToString::to_string).as_deref(), Some("tftp://10.99.0.2/snponly.efi"));
+}
+
+#[test]
+fn a_boot_ends_where_it_was_to_end() {
+    use Milestone::{Booted, Kernel, Lease, Loader, Offer};
+    for (until, last_stage) in
+        [(Offer, Stage::Dhcp), (Lease, Stage::Dhcp), (Loader, Stage::Loader), (Kernel, Stage::Initramfs)]
+    {
+        let setup = Setup { until, ..setup(MAC, Firmware::UefiX64, true) };
+        let (report, told) = run(setup, &mut Server::new(usual));
+        assert_eq!(report.outcome, Outcome::Reached, "{until}");
+        assert_eq!(report.stages.last().map(|time| time.stage), Some(last_stage), "{until}");
+        let reached: Vec<_> = told
+            .iter()
+            .filter_map(|output| match output {
+                Output::Reached(milestone) => Some(*milestone),
+                _ => None,
+            })
+            .collect();
+        let expected: Vec<_> = [Offer, Lease, Loader, Kernel, Booted].into_iter().filter(|known| *known <= until).collect();
+        assert_eq!(reached, expected, "each milestone once");
+    }
+}
+
+#[test]
+fn what_is_sent_again_and_how_long_steps_take_is_told() {
+    let setup = Setup { manner: Manner { hurry: true, watched: false }, ..setup(MAC, Firmware::UefiX64, true) };
+    let (_, told) = run(setup.clone(), &mut Server::new(usual));
+    assert!(!told.iter().any(|output| matches!(output, Output::Note(_) | Output::Again(_))), "{told:#?}");
+    let steps = told.iter().filter_map(|output| match output {
+        Output::Took(step, time) if !time.is_zero() => Some(*step),
+        _ => None,
+    });
+    let steps: std::collections::BTreeSet<_> = steps.collect();
+    assert_eq!(steps.into_iter().collect::<Vec<_>>(), Timed::ALL);
+    let (_, told) = run(setup, &mut Server { loses_every: 4, ..Server::new(usual) });
+    assert!(told.iter().any(|output| matches!(output, Output::Again(_))), "{told:#?}");
 }

@@ -1,0 +1,66 @@
+//! `pxed rehearse --exchanges-per-second` and `--outstanding`.
+
+use std::{io::Write as _, process::ExitCode, time::Duration};
+
+use anyhow::ensure;
+use pxe_common::MacAddr;
+
+use super::print_json;
+use crate::rehearse::{Firmware, Load, Pace, load};
+
+/// A sustained load of DHCP exchanges in place of boots.
+#[derive(Debug, clap::Args)]
+pub(super) struct LoadArgs {
+    /// Instead of booting, the machines take turns with DHCP exchanges, DISCOVER to ACK, and so many begin in a second,
+    /// whatever becomes of them. An answer later than a second is lost; nothing is asked again. Against pxed, mind its
+    /// --machine-rate
+    #[arg(long, value_name = "RATE", conflicts_with_all = LEFT_OUT)]
+    exchanges_per_second: Option<f64>,
+    /// The same, and so many are under way at any time, as fast as that goes
+    #[arg(long, value_name = "EXCHANGES", conflicts_with = "exchanges_per_second", conflicts_with_all = LEFT_OUT)]
+    outstanding: Option<usize>,
+    /// How long such exchanges are begun
+    #[arg(long, default_value_t = 10.0, value_parser = super::seconds)]
+    seconds: f64,
+}
+
+/// What says how machines boot.
+const LEFT_OUT: [&str; 7] = ["arrival", "over_seconds", "until", "drop", "duplicate", "reorder", "progress"];
+
+impl LoadArgs {
+    /// The load that is asked for, if one is.
+    pub(super) fn of(
+        &self,
+        interface: &str,
+        machines: &[(MacAddr, Firmware)],
+        seed: u64,
+    ) -> anyhow::Result<Option<Load>> {
+        let pace = match (self.exchanges_per_second, self.outstanding) {
+            (Some(rate), _) => {
+                ensure!(rate.is_finite() && rate > 0.0, "--exchanges-per-second {rate} is no rate");
+                Pace::PerSecond(rate)
+            }
+            (_, Some(exchanges)) => {
+                let most = machines.len();
+                ensure!(exchanges > 0, "no exchange is under way: --outstanding 0");
+                ensure!(exchanges <= most, "--outstanding {exchanges}: {most} machines have one exchange each");
+                Pace::Outstanding(exchanges)
+            }
+            _ => return Ok(None),
+        };
+        let duration = Duration::from_secs_f64(self.seconds);
+        Ok(Some(Load { interface: interface.to_owned(), machines: machines.to_vec(), pace, duration, seed }))
+    }
+}
+
+/// Runs it. The exit code says whether every exchange was completed.
+pub(super) fn run(asked: &Load, json: bool) -> anyhow::Result<ExitCode> {
+    let summary = load(asked)?;
+    let mut out = std::io::stdout();
+    if json {
+        print_json(&mut out, "load", &summary)?;
+    } else {
+        write!(out, "{summary}")?;
+    }
+    Ok(if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

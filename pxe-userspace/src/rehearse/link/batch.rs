@@ -1,0 +1,152 @@
+//! Frames in batches: one system call for up to 64 of them.
+//!
+//! At two million frames a second and more, the system call is what a frame costs.
+#![expect(unsafe_code, reason = "sendmmsg and recvmmsg take arrays of pointers; options of packet sockets are in no crate")]
+
+use std::{
+    io,
+    mem::{size_of, zeroed},
+    os::fd::AsRawFd,
+};
+
+/// Frames in one system call.
+pub(in crate::rehearse) const BATCH: usize = 64;
+/// Room for one outgoing frame. Firmware sends no longer ones.
+const OUTGOING_BYTES: usize = 1536;
+/// Longer than any frame: between network namespaces, bursts arrive uncut, up to 64 KiB.
+const INCOMING_BYTES: usize = 66 * 1024;
+
+/// Frames that wait to be sent.
+pub(in crate::rehearse) struct Outgoing {
+    bytes: Box<[u8]>,
+    lengths: [usize; BATCH],
+    count: usize,
+}
+
+impl Outgoing {
+    pub(in crate::rehearse) fn new() -> Self {
+        Self { bytes: vec![0; BATCH * OUTGOING_BYTES].into(), lengths: [0; BATCH], count: 0 }
+    }
+
+    pub(in crate::rehearse) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(in crate::rehearse) const fn is_full(&self) -> bool {
+        self.count == BATCH
+    }
+
+    /// Puts a copy of the frame into line and returns it. None when the line is full or the frame too long.
+    pub(in crate::rehearse) fn push(&mut self, frame: &[u8]) -> Option<&mut [u8]> {
+        if self.is_full() || frame.len() > OUTGOING_BYTES {
+            return None;
+        }
+        let start = self.count * OUTGOING_BYTES;
+        self.lengths[self.count] = frame.len();
+        self.count += 1;
+        let place = &mut self.bytes[start..start + frame.len()];
+        place.copy_from_slice(frame);
+        Some(place)
+    }
+
+    /// Sends what is in line and returns how many frames did not go: those that the interface has no room for are lost,
+    /// as on any wire.
+    pub(in crate::rehearse) fn flush(&mut self, socket: &impl AsRawFd) -> usize {
+        let count = std::mem::take(&mut self.count);
+        // SAFETY: both are plain data, for which all zeroes is a valid value.
+        let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { (zeroed(), zeroed()) };
+        let places = self.bytes.chunks_exact_mut(OUTGOING_BYTES).zip(self.lengths);
+        for ((vector, header), (place, length)) in vectors.iter_mut().zip(&mut headers).zip(places).take(count) {
+            *vector = libc::iovec { iov_base: place.as_mut_ptr().cast(), iov_len: length };
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        let (mut next, mut unsent) = (0, 0);
+        while next < count {
+            let left = &mut headers[next..count];
+            // SAFETY: every header points at a vector, and every vector at a place in `bytes`, that live through the call.
+            let result = unsafe {
+                libc::sendmmsg(socket.as_raw_fd(), left.as_mut_ptr(), left.len() as libc::c_uint, libc::MSG_DONTWAIT)
+            };
+            match usize::try_from(result) {
+                // The kernel stops at the frame that fails, and says why when that is the first.
+                Ok(done) => next += done,
+                Err(_) => {
+                    next += 1;
+                    unsent += 1;
+                }
+            }
+        }
+        unsent
+    }
+}
+
+/// Frames that have arrived.
+pub(in crate::rehearse) struct Incoming {
+    bytes: Box<[u8]>,
+    lengths: [usize; BATCH],
+}
+
+impl Incoming {
+    pub(in crate::rehearse) fn new() -> Self {
+        Self { bytes: vec![0; BATCH * INCOMING_BYTES].into(), lengths: [0; BATCH] }
+    }
+
+    /// Takes what is there, without waiting, and returns how many frames that is.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says, `WouldBlock` when nothing is there.
+    pub(in crate::rehearse) fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
+        // SAFETY: both are plain data, for which all zeroes is a valid value.
+        let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { (zeroed(), zeroed()) };
+        let places = self.bytes.chunks_exact_mut(INCOMING_BYTES);
+        for ((vector, header), place) in vectors.iter_mut().zip(&mut headers).zip(places) {
+            *vector = libc::iovec { iov_base: place.as_mut_ptr().cast(), iov_len: place.len() };
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        // SAFETY: every header points at a vector, and every vector at a place in `bytes`, that live through the call;
+        // no time limit is passed.
+        let result = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(result).map_err(|_| io::Error::last_os_error())?;
+        for (length, header) in self.lengths.iter_mut().zip(&headers).take(count) {
+            *length = (header.msg_len as usize).min(INCOMING_BYTES);
+        }
+        Ok(count)
+    }
+
+    /// The frame of this number, of those that [`Self::receive`] has counted.
+    pub(in crate::rehearse) fn frame(&self, number: usize) -> &[u8] {
+        let start = number * INCOMING_BYTES;
+        &self.bytes[start..start + self.lengths[number]]
+    }
+}
+
+/// Sets a flag of a packet socket.
+///
+/// # Errors
+///
+/// What the kernel says.
+pub(super) fn set_packet_option(socket: &impl AsRawFd, option: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the value is alive for the call and its length is its own.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            option,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

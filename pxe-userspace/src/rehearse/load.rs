@@ -1,0 +1,165 @@
+//! A sustained load: complete DHCP exchanges as fast as asked for, each as firmware makes it, directly and by broadcast.
+//!
+//! The machines take turns. Their frames are prebuilt and made their own in place, answers find their machine by its index
+//! in the transaction identifier, and nothing is allocated for a packet.
+
+use std::{
+    os::fd::AsFd as _,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, ppoll},
+    sys::time::TimeSpec,
+};
+use pxe_common::MacAddr;
+
+use super::{
+    firmware::Firmware,
+    frame::{self, Protocol, Received},
+    link::{BATCH, Incoming, Link},
+    poll::Signals,
+    tally,
+};
+
+mod answer;
+mod book;
+mod summary;
+mod template;
+
+use answer::Answer;
+use book::{Book, Send};
+pub use summary::LoadSummary;
+use summary::Meter;
+use template::Templates;
+
+/// What keeps the exchanges going.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// So many begin in a second, whatever becomes of them (an open loop).
+    PerSecond(f64),
+    /// So many are under way at any time (a closed loop).
+    Outstanding(usize),
+}
+
+/// The load.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// The interface that the simulated machines are on.
+    pub interface: String,
+    /// Who they are. Only their first client counts.
+    pub machines: Vec<(MacAddr, Firmware)>,
+    /// How fast.
+    pub pace: Pace,
+    /// How long exchanges are begun.
+    pub duration: Duration,
+    /// The transaction identifiers follow from it.
+    pub seed: u64,
+}
+
+/// An answer that takes longer is lost. Nothing is asked again.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Turns without waiting after which the loop looks for signals.
+const TURNS_WITHOUT_A_LOOK: u64 = 1024;
+
+/// Runs the load to its end, which a signal brings about early.
+///
+/// # Errors
+///
+/// When the interface cannot be used.
+pub fn load(load: &Load) -> anyhow::Result<LoadSummary> {
+    let mut link = Link::open(&load.interface)?;
+    let signals = Signals::new().context("cannot wait for signals")?;
+    let templates = Templates::of(&load.machines);
+    let mut book = Book::new(&load.machines, &templates, load.seed);
+    let mut incoming = Incoming::new();
+    let mut meter = Meter::default();
+    let cpu = tally::cpu();
+    let began = Instant::now();
+    let mut turns = 0_u64;
+    loop {
+        let now = began.elapsed();
+        book.expire(now, PATIENCE, &mut meter);
+        let is_over = now >= load.duration;
+        if is_over && book.under_way() == 0 {
+            break;
+        }
+        let due = if is_over { 0 } else { due(load, &book, &meter, now) };
+        for _ in 0..due.min(BATCH) {
+            let Some(send) = book.begin(now) else {
+                meter.not_begun += 1;
+                continue;
+            };
+            meter.begun += 1;
+            transmit(&mut link, &templates, &send, &mut meter);
+        }
+        link.flush();
+        let received = link.receive(&mut incoming);
+        let received = received.with_context(|| format!("cannot receive on {}", load.interface))?;
+        let now = began.elapsed();
+        for number in 0..received {
+            let frame = incoming.frame(number);
+            let Some(Received::Udp { to, payload, .. }) = frame::parse(frame) else { continue };
+            let Some(answer) = (to.port() == super::dhcp::CLIENT_PORT).then(|| Answer::read(payload)).flatten() else {
+                continue;
+            };
+            meter.traffic.received(Protocol::Dhcp, frame.len());
+            if let Some(send) = book.on_answer(now, &answer, &mut meter) {
+                transmit(&mut link, &templates, &send, &mut meter);
+            }
+        }
+        link.flush();
+        turns += 1;
+        let is_idle = received == 0 && due <= BATCH;
+        if is_idle {
+            wait(&link, &signals, next(load, &book, &meter).saturating_sub(began.elapsed()))?;
+        }
+        if (is_idle || turns.is_multiple_of(TURNS_WITHOUT_A_LOOK)) && signals.came().is_some() {
+            break;
+        }
+    }
+    meter.traffic.unsent_frames = link.unsent();
+    Ok(LoadSummary::of(load, &meter, began.elapsed().min(load.duration), tally::cpu().saturating_sub(cpu)))
+}
+
+fn transmit(link: &mut Link, templates: &Templates, send: &Send, meter: &mut Meter) {
+    let template = templates.get(send);
+    if let Some(place) = link.send_like(template.frame()) {
+        template.make_own(place, send);
+        meter.traffic.sent(Protocol::Dhcp, place.len());
+    }
+}
+
+/// How many exchanges are to begin now.
+fn due(load: &Load, book: &Book, meter: &Meter, now: Duration) -> usize {
+    match load.pace {
+        Pace::PerSecond(rate) => {
+            // Those that could not begin had their turn.
+            let due = (now.as_secs_f64() * rate) as u64 + 1;
+            due.saturating_sub(meter.begun + meter.not_begun) as usize
+        }
+        Pace::Outstanding(wanted) => wanted.min(book.machines()).saturating_sub(book.under_way()),
+    }
+}
+
+/// When there is something to do though nothing arrives.
+fn next(load: &Load, book: &Book, meter: &Meter) -> Duration {
+    let begin = match load.pace {
+        Pace::PerSecond(rate) => Duration::from_secs_f64((meter.begun + meter.not_begun) as f64 / rate),
+        Pace::Outstanding(_) => Duration::MAX,
+    };
+    // While exchanges are to begin, the end of that is something to do as well.
+    let begin = if begin < load.duration { begin } else { load.duration };
+    book.oldest().map_or(begin, |oldest| (oldest + PATIENCE).min(begin.max(oldest)))
+}
+
+fn wait(link: &Link, signals: &Signals, limit: Duration) -> anyhow::Result<()> {
+    let mut descriptors =
+        [PollFd::new(link.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    match ppoll(&mut descriptors, Some(TimeSpec::from_duration(limit.min(PATIENCE))), None) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error).context("cannot wait for frames"),
+    }
+}

@@ -1,0 +1,233 @@
+//! Which exchange is where: no I/O, no clock.
+
+use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
+
+use pxe_common::MacAddr;
+
+use super::{answer::Answer, summary::Meter, template::Templates};
+use crate::rehearse::{dhcp::MessageType, firmware::Firmware, report::Step};
+
+/// A request to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Send {
+    pub(super) mac: MacAddr,
+    pub(super) xid: u32,
+    pub(super) template: u8,
+    /// For a REQUEST: the server and the address that were chosen.
+    pub(super) selection: Option<(Ipv4Addr, Ipv4Addr)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Discovering,
+    Requesting { server: Ipv4Addr, address: Ipv4Addr },
+}
+
+/// One machine.
+#[derive(Clone, Debug)]
+struct Entry {
+    mac: MacAddr,
+    template: u8,
+    xid: u32,
+    phase: Phase,
+    /// When the last request was sent.
+    asked: Duration,
+}
+
+/// All machines and their exchanges.
+#[derive(Debug)]
+pub(super) struct Book {
+    entries: Vec<Entry>,
+    /// The low bits of a transaction identifier are the index of the machine.
+    mask: u32,
+    /// Whose turn it is.
+    next: usize,
+    /// The exchanges in the order in which they were begun: index, identifier, time.
+    begun: VecDeque<(u32, u32, Duration)>,
+    under_way: usize,
+}
+
+impl Book {
+    pub(super) fn new(machines: &[(MacAddr, Firmware)], templates: &Templates, seed: u64) -> Self {
+        let mask = (machines.len().next_power_of_two() - 1) as u32;
+        let entries: Vec<Entry> = (0_u32..)
+            .zip(machines)
+            .map(|(index, &(mac, firmware))| Entry {
+                mac,
+                template: templates.number(firmware).unwrap_or(0),
+                xid: (seed as u32 & !mask) | index,
+                phase: Phase::Idle,
+                asked: Duration::ZERO,
+            })
+            .collect();
+        let begun = VecDeque::with_capacity(entries.len() * 2);
+        Self { entries, mask, next: 0, begun, under_way: 0 }
+    }
+
+    pub(super) const fn machines(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) const fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// When the oldest exchange that may not be over was begun.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        self.begun.front().map(|(_, _, at)| *at)
+    }
+
+    /// Begins an exchange of the machine whose turn it is. None when its last one is not over.
+    pub(super) fn begin(&mut self, now: Duration) -> Option<Send> {
+        let index = self.next;
+        self.next = if index + 1 == self.entries.len() { 0 } else { index + 1 };
+        let entry = &mut self.entries[index];
+        if entry.phase != Phase::Idle {
+            return None;
+        }
+        entry.phase = Phase::Discovering;
+        // Another one for each exchange, so that late answers to the last are known as such.
+        entry.xid = entry.xid.wrapping_add(self.mask.wrapping_add(1));
+        entry.asked = now;
+        self.begun.push_back((index as u32, entry.xid, now));
+        self.under_way += 1;
+        Some(Send { mac: entry.mac, xid: entry.xid, template: entry.template, selection: None })
+    }
+
+    /// Takes in what a server says; perhaps there is something to say to it.
+    pub(super) fn on_answer(&mut self, now: Duration, answer: &Answer, meter: &mut Meter) -> Option<Send> {
+        let entry = self.entries.get_mut((answer.xid & self.mask) as usize);
+        let Some(entry) = entry.filter(|entry| entry.xid == answer.xid && entry.mac == answer.mac) else {
+            meter.strays += 1;
+            return None;
+        };
+        const OFFER: u8 = MessageType::Offer.number();
+        const ACK: u8 = MessageType::Ack.number();
+        let took = now.saturating_sub(entry.asked);
+        match (entry.phase, answer.kind) {
+            (Phase::Discovering, OFFER) if !answer.address.is_unspecified() && !answer.server.is_unspecified() => {
+                meter.took(Step::Offer, took);
+                entry.phase = Phase::Requesting { server: answer.server, address: answer.address };
+                entry.asked = now;
+                let selection = Some((answer.server, answer.address));
+                Some(Send { mac: entry.mac, xid: entry.xid, template: entry.template, selection })
+            }
+            (Phase::Requesting { server, address }, ACK) if answer.server == server && answer.address == address => {
+                meter.took(Step::Acknowledgement, took);
+                meter.completed += 1;
+                meter.last = now;
+                entry.phase = Phase::Idle;
+                self.under_way -= 1;
+                None
+            }
+            // A second offer, as of a second server, or of a server that was told twice.
+            (Phase::Requesting { .. }, OFFER) | (Phase::Idle, _) => {
+                meter.strays += 1;
+                None
+            }
+            // NAK, another address than the offered one, an answer that names no server …
+            _ => {
+                meter.refused += 1;
+                entry.phase = Phase::Idle;
+                self.under_way -= 1;
+                None
+            }
+        }
+    }
+
+    /// Gives up the exchanges that take longer than this.
+    pub(super) fn expire(&mut self, now: Duration, patience: Duration, meter: &mut Meter) {
+        while let Some(&(index, xid, at)) = self.begun.front() {
+            let entry = &mut self.entries[index as usize];
+            let is_over = entry.xid != xid || entry.phase == Phase::Idle;
+            if !is_over {
+                if at + patience > now {
+                    break;
+                }
+                match entry.phase {
+                    Phase::Requesting { .. } => meter.lost_requests += 1,
+                    _ => meter.lost_discovers += 1,
+                }
+                entry.phase = Phase::Idle;
+                self.under_way -= 1;
+            }
+            self.begun.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    fn book(machines: u8) -> Book {
+        let machines: Vec<_> = (0..machines).map(|n| (MacAddr([2, 0, 0, 0, 0, n]), Firmware::UefiX64)).collect();
+        Book::new(&machines, &Templates::of(&machines), 0x1234_5678)
+    }
+
+    fn answer(send: &Send, kind: u8) -> Answer {
+        let address = Ipv4Addr::new(10, 0, 1, send.mac.0[5]);
+        Answer { xid: send.xid, mac: send.mac, address, kind, server: SERVER }
+    }
+
+    #[test]
+    fn an_exchange_is_two_requests_and_two_answers() {
+        let (mut book, mut meter) = (book(3), Meter::default());
+        for round in 0..10 {
+            let now = Duration::from_millis(round);
+            let discover = book.begin(now).unwrap();
+            assert_eq!(discover.selection, None);
+            let request = book.on_answer(now, &answer(&discover, 2), &mut meter).unwrap();
+            assert_eq!((request.mac, request.xid), (discover.mac, discover.xid));
+            assert_eq!(request.selection, Some((SERVER, Ipv4Addr::new(10, 0, 1, discover.mac.0[5]))));
+            assert_eq!(book.on_answer(now, &answer(&discover, 5), &mut meter), None);
+            book.expire(now, PATIENCE, &mut meter);
+            assert_eq!((book.under_way(), book.oldest()), (0, None));
+        }
+        assert_eq!((meter.completed, meter.strays, meter.refused, meter.lost()), (10, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_machine_has_one_exchange_at_a_time_until_it_is_given_up() {
+        let (mut book, mut meter) = (book(2), Meter::default());
+        let first = book.begin(Duration::ZERO).unwrap();
+        let second = book.begin(Duration::ZERO).unwrap();
+        book.on_answer(Duration::ZERO, &answer(&second, 2), &mut meter);
+        assert_eq!(book.begin(Duration::ZERO), None);
+        book.expire(PATIENCE - Duration::from_nanos(1), PATIENCE, &mut meter);
+        assert_eq!((meter.lost(), book.under_way()), (0, 2));
+        book.expire(PATIENCE, PATIENCE, &mut meter);
+        assert_eq!((meter.lost_discovers, meter.lost_requests, book.under_way()), (1, 1, 0));
+        // What comes now is too late, also when the machine asks again already.
+        assert_eq!(book.on_answer(PATIENCE, &answer(&first, 2), &mut meter), None);
+        let again = [book.begin(PATIENCE), book.begin(PATIENCE)].into_iter().flatten().count();
+        assert_eq!(book.on_answer(PATIENCE, &answer(&first, 2), &mut meter), None);
+        assert_eq!((again, meter.strays, meter.refused), (2, 2, 0));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let good = Answer { xid: 0, mac: MacAddr([0; 6]), address: SERVER, kind: 5, server: SERVER };
+        for (case, bad) in [
+            ("NAK", Answer { kind: 6, ..good }),
+            ("another address", Answer { address: Ipv4Addr::new(10, 0, 9, 9), ..good }),
+            ("another server", Answer { server: Ipv4Addr::new(10, 0, 9, 9), ..good }),
+        ] {
+            let (mut book, mut meter) = (book(1), Meter::default());
+            let discover = book.begin(Duration::ZERO).unwrap();
+            book.on_answer(Duration::ZERO, &answer(&discover, 2), &mut meter).unwrap();
+            let bad = Answer { xid: discover.xid, mac: discover.mac, ..bad };
+            assert_eq!(book.on_answer(Duration::ZERO, &bad, &mut meter), None);
+            assert_eq!((meter.refused, meter.completed, book.under_way()), (1, 0, 0), "{case}");
+        }
+        let (mut book, mut meter) = (book(1), Meter::default());
+        let discover = book.begin(Duration::ZERO).unwrap();
+        let stranger = Answer { mac: MacAddr([9; 6]), ..answer(&discover, 2) };
+        assert_eq!(book.on_answer(Duration::ZERO, &stranger, &mut meter), None);
+        assert_eq!((meter.strays, book.under_way()), (1, 1));
+    }
+}

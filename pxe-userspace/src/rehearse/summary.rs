@@ -1,0 +1,287 @@
+//! A rehearsal in numbers.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    latency::Latencies,
+    losses::Done,
+    report::{Again, Bytes, MachineReport, Milestone, Outcome, Stage, Step, seconds},
+    runner::Rehearsal,
+    tally::{Tally, Traffic},
+};
+
+/// Over all machines.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// How many were powered on.
+    pub machines: usize,
+    /// How many run their operating system.
+    pub booted: usize,
+    /// How many came as far as was asked for, where that is not all the way.
+    pub reached: usize,
+    /// How many were sent to their disk.
+    pub disk: usize,
+    /// How many failed, by the stage that they failed in.
+    pub failed: BTreeMap<Stage, usize>,
+    /// Why, the most frequent first.
+    pub reasons: Vec<Reason>,
+    /// Until the first machine was done, half of those that got there, 99 %, and all.
+    pub done_after: Option<Quantiles>,
+    /// The same for each milestone, since the beginning of the rehearsal.
+    pub milestones: BTreeMap<Milestone, Quantiles>,
+    /// How long each stage took, over the machines that left it behind.
+    pub stages: BTreeMap<Stage, Quantiles>,
+    /// How long each step took, from the first time that it was asked for to the answer.
+    pub latencies: BTreeMap<Step, Latencies>,
+    /// What was sent once more.
+    pub retransmissions: BTreeMap<Again, u64>,
+    /// What was fetched altogether.
+    pub bytes: u64,
+    /// What passed, by protocol.
+    pub traffic: Traffic,
+    /// What the simulated link did on purpose, from the machines and to them.
+    pub losses: [Done; 2],
+    /// What all chance follows from.
+    pub seed: u64,
+    /// From the beginning to the end of the last machine.
+    #[serde(rename = "took_seconds", serialize_with = "seconds")]
+    pub took: Duration,
+    /// What the simulator itself has computed, in user and in kernel mode.
+    #[serde(rename = "cpu_seconds", serialize_with = "seconds")]
+    pub cpu: Duration,
+}
+
+/// Why machines failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// Where in their boot.
+    pub stage: Stage,
+    /// For a person.
+    pub reason: String,
+    /// How many.
+    pub machines: usize,
+}
+
+/// More reasons than this tell nobody anything; the others are counted by stage.
+const MAX_REASONS: usize = 20;
+
+/// Of a set of durations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Quantiles {
+    /// Of how many.
+    pub count: usize,
+    /// The shortest.
+    #[serde(rename = "first_seconds", serialize_with = "seconds")]
+    pub first: Duration,
+    /// The median.
+    #[serde(rename = "half_seconds", serialize_with = "seconds")]
+    pub half: Duration,
+    /// The 99th percentile.
+    #[serde(rename = "p99_seconds", serialize_with = "seconds")]
+    pub p99: Duration,
+    /// The longest.
+    #[serde(rename = "all_seconds", serialize_with = "seconds")]
+    pub all: Duration,
+}
+
+impl Quantiles {
+    /// Of these durations, by the nearest rank; none of nothing.
+    #[must_use]
+    pub fn of(mut durations: Vec<Duration>) -> Option<Self> {
+        durations.sort_unstable();
+        let rank = |percent: usize| durations.get((durations.len() * percent).div_ceil(100).saturating_sub(1)).copied();
+        Some(Self { count: durations.len(), first: *durations.first()?, half: rank(50)?, p99: rank(99)?, all: *durations.last()? })
+    }
+}
+
+impl Summary {
+    /// Sums up what became of the machines.
+    pub(super) fn of(
+        rehearsal: &Rehearsal,
+        reports: impl Iterator<Item = MachineReport>,
+        mut tally: Tally,
+        losses: [Done; 2],
+    ) -> Self {
+        let mut counts = BTreeMap::from([("booted", 0), ("reached", 0), ("disk", 0)]);
+        let mut failed: BTreeMap<Stage, usize> = BTreeMap::new();
+        let mut reasons: BTreeMap<(Stage, String), usize> = BTreeMap::new();
+        let mut stages: BTreeMap<Stage, Vec<Duration>> = BTreeMap::new();
+        let (mut done, mut bytes, mut took) = (Vec::new(), 0, Duration::ZERO);
+        for report in reports {
+            let began = report.stages.first().map_or(Duration::ZERO, |stage| stage.started);
+            let end = began + report.took;
+            took = took.max(end);
+            let mut count = |what| *counts.entry(what).or_default() += 1;
+            let failed_in = match report.outcome {
+                Outcome::Failed { stage, reason } => {
+                    *failed.entry(stage).or_default() += 1;
+                    *reasons.entry((stage, reason)).or_default() += 1;
+                    Some(stage)
+                }
+                Outcome::Booted => {
+                    count("booted");
+                    None
+                }
+                Outcome::Reached => {
+                    count("reached");
+                    None
+                }
+                Outcome::Disk => {
+                    count("disk");
+                    None
+                }
+            };
+            if failed_in.is_none() {
+                done.push(end);
+            }
+            bytes += report.stages.iter().map(|stage| stage.bytes).sum::<u64>();
+            for time in report.stages.iter().filter(|time| Some(time.stage) != failed_in) {
+                stages.entry(time.stage).or_default().push(time.took);
+            }
+        }
+        let reason = |((stage, reason), machines)| Reason { stage, reason, machines };
+        let mut reasons: Vec<Reason> = reasons.into_iter().map(reason).collect();
+        reasons.sort_by_key(|reason| std::cmp::Reverse(reason.machines));
+        reasons.truncate(MAX_REASONS);
+        let reached = tally.take_reached();
+        Self {
+            machines: rehearsal.machines.len(),
+            booted: counts["booted"],
+            reached: counts["reached"],
+            disk: counts["disk"],
+            failed,
+            reasons,
+            done_after: Quantiles::of(done),
+            milestones: reached.filter_map(|(milestone, at)| Some((milestone, Quantiles::of(at)?))).collect(),
+            stages: stages.into_iter().filter_map(|(stage, times)| Some((stage, Quantiles::of(times)?))).collect(),
+            latencies: tally.latencies(),
+            retransmissions: std::mem::take(&mut tally.again),
+            bytes,
+            traffic: tally.traffic,
+            losses,
+            seed: rehearsal.seed,
+            took,
+            cpu: tally.cpu(),
+        }
+    }
+
+    /// Whether no machine failed.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.failed.is_empty()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failures: usize = self.failed.values().sum();
+        write!(f, "{} machines: {} booted", self.machines, self.booted)?;
+        if self.reached > 0 {
+            write!(f, ", {} came as far as asked", self.reached)?;
+        }
+        if self.disk > 0 {
+            write!(f, ", {} sent to their disk", self.disk)?;
+        }
+        write!(f, ", {failures} failed")?;
+        for (stage, count) in &self.failed {
+            write!(f, " ({count} in {stage})")?;
+        }
+        writeln!(f, "; {}, {:.1} s", Bytes(self.bytes), self.took.as_secs_f64())?;
+        for Reason { stage, reason, machines } in &self.reasons {
+            writeln!(f, "  {machines} failed in {stage}: {reason}")?;
+        }
+        self.write_times(f)?;
+        self.write_latencies(f)?;
+        self.write_traffic(f)
+    }
+}
+
+impl Summary {
+    fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, times: &Quantiles| {
+            let [first, half, p99, all] =
+                [times.first, times.half, times.p99, times.all].map(|time| time.as_secs_f64());
+            writeln!(f, "  {name:<14} {first:9.3} {half:9.3} {p99:9.3} {all:9.3} {:8}", times.count)
+        };
+        let head = |f: &mut fmt::Formatter<'_>, title: &str| {
+            writeln!(f, "{title:<16} {:>9} {:>9} {:>9} {:>9} {:>8}", "first", "half", "99 %", "all", "machines")
+        };
+        if !self.stages.is_empty() {
+            head(f, "stage took, s")?;
+        }
+        for (stage, times) in &self.stages {
+            row(f, &stage.to_string(), times)?;
+        }
+        if self.done_after.is_some() || !self.milestones.is_empty() {
+            head(f, "came so far, s")?;
+        }
+        for (milestone, times) in &self.milestones {
+            row(f, &milestone.to_string(), times)?;
+        }
+        self.done_after.as_ref().map_or(Ok(()), |times| row(f, "done after", times))
+    }
+
+    fn write_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.latencies.is_empty() {
+            writeln!(f, "{:<16} {:>9} {:>9} {:>9} {:>9} {:>8}", "latency, ms", "p50", "p90", "p99", "max", "times")?;
+        }
+        for (step, times) in &self.latencies {
+            write_latency(f, step.name(), times)?;
+        }
+        Ok(())
+    }
+
+    fn write_traffic(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Traffic { dhcp, tftp, arp, http, unsent_frames } = &self.traffic;
+        for (name, frames) in [("dhcp", dhcp), ("tftp", tftp), ("arp", arp)] {
+            if frames.sent_frames > 0 {
+                let (sent, received) = (Bytes(frames.sent_bytes), Bytes(frames.received_bytes));
+                let (out, back) = (frames.sent_frames, frames.received_frames);
+                writeln!(f, "{name}: {out} frames sent ({sent}), {back} received ({received})")?;
+            }
+        }
+        if http.requests > 0 {
+            let received = Bytes(http.received_bytes);
+            writeln!(f, "http: {} requests over {} connections ({received})", http.requests, http.connections)?;
+        }
+        if *unsent_frames > 0 {
+            writeln!(f, "{unsent_frames} frames had no room on the interface")?;
+        }
+        let list = |values: &BTreeMap<Again, u64>| {
+            values.iter().map(|(kind, count)| format!("{count} {}", kind.name())).collect::<Vec<_>>().join(", ")
+        };
+        if !self.retransmissions.is_empty() {
+            writeln!(f, "sent once more: {}", list(&self.retransmissions))?;
+        }
+        for (way, Done { dropped, duplicated, reordered }) in ["from", "to"].iter().zip(&self.losses) {
+            if dropped + duplicated + reordered > 0 {
+                writeln!(f, "{way} the machines: {dropped} lost, {duplicated} doubled, {reordered} overtaken on purpose")?;
+            }
+        }
+        writeln!(f, "simulator: {:.2} s of CPU, seed {}", self.cpu.as_secs_f64(), self.seed)
+    }
+}
+
+/// One row, in milliseconds.
+pub(super) fn write_latency(f: &mut fmt::Formatter<'_>, name: &str, times: &Latencies) -> fmt::Result {
+    let [p50, p90, p99, max] = [times.p50, times.p90, times.p99, times.max].map(|time| time.as_secs_f64() * 1e3);
+    writeln!(f, "  {name:<14} {p50:9.3} {p90:9.3} {p99:9.3} {max:9.3} {:8}", times.count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_the_nearest_rank() {
+        let seconds = |range: std::ops::RangeInclusive<u64>| range.map(Duration::from_secs).collect::<Vec<_>>();
+        assert_eq!(Quantiles::of(vec![]), None);
+        let hundred = Quantiles::of(seconds(1..=100)).unwrap();
+        assert_eq!(hundred.count, 100);
+        assert_eq!([hundred.first, hundred.half, hundred.p99, hundred.all].map(|d| d.as_secs()), [1, 50, 99, 100]);
+        let one = Quantiles::of(seconds(7..=7)).unwrap();
+        assert_eq!([one.first, one.half, one.p99, one.all].map(|d| d.as_secs()), [7; 4]);
+    }
+}
