@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 
+mod limits;
 mod listeners;
 pub mod options;
 pub mod rehearse;

@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::registry::Registry;
 use pxe_common::layout::{Settings, UnknownMachines};
 use tokio::{
@@ -22,6 +21,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 pub use super::options::Args;
 use super::{
+    limits,
     listeners::{Listeners, Scope},
     options::{self, LogFormat, Options},
     upkeep::{Upkeep, missing},
@@ -65,7 +65,7 @@ const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = args.resolve()?;
     start_logging(options.log_format);
-    raise_descriptor_limit();
+    limits::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let result = runtime.block_on(serve(options));
     // A read from a disk that hangs must not keep us from ending.
@@ -150,6 +150,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     if !problems.is_empty() {
         return Err(cannot_start(&problems));
     }
+    limits::raise_neighbours(first.machines().len());
 
     let admin_context = AdminContext { journal: Arc::clone(&journal), registry: Arc::new(registry), ready };
     let (stop, stopped) = watch::channel(());
@@ -161,6 +162,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         watchers.push(spec::watch(loader, options.cluster.clone(), inventory, move |_, after| {
             let _inside = runtime.enter();
             upkeep.look_after();
+            limits::raise_neighbours(after.machines().len());
             // At start this would be fatal; now the other machines are being served.
             let (errors, warnings) = missing(after, &store);
             errors.iter().for_each(|missing| tracing::error!("{missing}"));
@@ -327,13 +329,5 @@ fn start_logging(format: LogFormat) {
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
-}
-
-/// A connection of every machine of a large fleet needs more descriptors than the usual soft limit.
-fn raise_descriptor_limit() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // What the limit is then is enough for a small fleet.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }

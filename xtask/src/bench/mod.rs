@@ -15,6 +15,7 @@ mod peers;
 mod rehearse;
 mod report;
 mod storm;
+mod sysctl;
 
 use report::Chapter;
 
@@ -73,6 +74,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     requires::tools(&["ip"])?;
     let plan = Plan { rounds: rounds.unwrap_or(if quick { 1 } else { 3 }).max(1), quick };
     let wanted = |section: &Section| only.is_empty() || only.contains(section);
+    let _neighbours = sysctl::Settings::many_neighbours()?;
     let begun = Instant::now();
     let mut chapters = Vec::new();
     for section in Section::value_variants().iter().filter(|section| wanted(section)) {

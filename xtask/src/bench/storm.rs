@@ -13,12 +13,13 @@ use super::{
     lab::{self, Pair, SERVER, Sizes},
     peers::{
         Unpacked,
-        dhcp::{self, Setup, SocketBuffers},
+        dhcp::{self, Setup},
         nginx::Nginx,
         tftp::TftpPeer,
     },
     rehearse::{self, figure},
     report::{Chapter, Goal, Samples, Table, ratio},
+    sysctl::Settings,
 };
 
 /// A network boot program as firmware loads it, and images that are small enough for the cable not to be what is measured:
@@ -165,7 +166,7 @@ fn storm(set: Set, tools: &Tools, machines: u32, extra: &[&str]) -> anyhow::Resu
             run()
         }
         Set::BestTuned => {
-            let _buffers = SocketBuffers::set(SocketBuffers::TUNED)?;
+            let _buffers = Settings::large_socket_buffers()?;
             let _nginx = Nginx::start(&pair.server, SocketAddrV4::new(SERVER, HTTP_PORT), artifacts)?;
             let _tftp = TftpPeer::RsTftpd.start(&pair.server, SERVER, artifacts)?;
             let options = json!({
@@ -197,10 +198,12 @@ fn lay_out_for_nginx(directory: &Path) -> anyhow::Result<()> {
 
 impl Figures {
     fn add(&mut self, (summary, used): &(Value, cpu::Cpu)) {
-        let failed: f64 = summary["failed"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_f64()).sum();
+        // The sum of nothing is a negative zero.
+        let failed: f64 =
+            0.0 + summary["failed"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_f64()).sum::<f64>();
         self.failed.push(failed);
         let again = summary["retransmissions"].as_object().into_iter().flatten();
-        self.again.push(again.filter_map(|(_, count)| count.as_f64()).sum());
+        self.again.push(0.0 + again.filter_map(|(_, count)| count.as_f64()).sum::<f64>());
         for (samples, key) in
             [(&mut self.half, "half_seconds"), (&mut self.most, "p99_seconds"), (&mut self.all, "all_seconds")]
         {

@@ -12,9 +12,10 @@ use super::{
     lab::{self, Pair, Sizes},
     peers::{
         Unpacked,
-        dhcp::{self, Setup, SocketBuffers},
+        dhcp::{self, Setup},
     },
     report::{Chapter, Goal, Samples, Table, ratio},
+    sysctl::Settings,
 };
 
 mod perfdhcp;
@@ -77,9 +78,9 @@ impl Server {
         // A large buffer is what an administrator gives a server that he expects a storm on. perfdhcp has one in any case:
         // what it loses would be charged to the server.
         let is_tuned = !matches!(self, Self::Kea(Setup::Packaged) | Self::Dnsmasq(Setup::Packaged));
-        let _buffers = is_tuned.then(|| SocketBuffers::set(SocketBuffers::TUNED)).transpose()?;
+        let _buffers = is_tuned.then(Settings::large_socket_buffers).transpose()?;
         let work = || {
-            let _buffers = (!is_tuned).then(|| SocketBuffers::set(SocketBuffers::TUNED)).transpose()?;
+            let _buffers = (!is_tuned).then(Settings::large_socket_buffers).transpose()?;
             work()
         };
         match self {

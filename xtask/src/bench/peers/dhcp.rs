@@ -133,39 +133,3 @@ fn wait_for_log(file: &Path, pattern: &str) -> anyhow::Result<()> {
 fn wait_until(holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     pxe_tests::suite::eventually("the start of a peer", START, holds)
 }
-
-/// The size of the buffers of sockets that ask for none, for as long as this lives. It is the whole machine's.
-#[derive(Debug)]
-pub(crate) struct SocketBuffers {
-    before: Vec<(&'static str, String)>,
-}
-
-impl SocketBuffers {
-    /// What an administrator sets for a storm: 16 MiB.
-    pub(crate) const TUNED: usize = 16 << 20;
-
-    /// Sets it.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses.
-    pub(crate) fn set(bytes: usize) -> anyhow::Result<Self> {
-        let mut guard = Self { before: Vec::new() };
-        for path in ["rmem_max", "rmem_default", "wmem_max", "wmem_default"] {
-            let file = format!("/proc/sys/net/core/{path}");
-            guard.before.push((path, fs::read_to_string(&file).with_context(|| file.clone())?));
-            fs::write(&file, bytes.to_string()).with_context(|| file.clone())?;
-        }
-        Ok(guard)
-    }
-}
-
-impl Drop for SocketBuffers {
-    fn drop(&mut self) {
-        for (path, value) in self.before.drain(..) {
-            if let Err(error) = fs::write(format!("/proc/sys/net/core/{path}"), value.trim()) {
-                eprintln!("xtask: cannot set net.core.{path} back to {}: {error}", value.trim());
-            }
-        }
-    }
-}
