@@ -12,6 +12,7 @@ pub mod http;
 pub mod inventory;
 pub mod journal;
 pub mod logging;
+pub mod memory;
 pub mod rehearse;
 pub mod spec;
 pub mod tftp;

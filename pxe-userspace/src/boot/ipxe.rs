@@ -37,6 +37,10 @@ pub fn arguments(arguments: &str) -> Arguments {
         let is_last = index + 1 == count;
         let is_terminator = matches!(word, "||" | "&&" | ";");
         let last_byte = word.len().saturating_sub(1);
+        if !is_terminator && !word.bytes().any(|byte| byte.is_ascii_control() || matches!(byte, b'#' | b'\\')) {
+            words.push_str(word);
+            continue;
+        }
         for (position, character) in word.char_indices() {
             let eaten = character.is_ascii_control()
                 || (position == 0 && (is_terminator || character == '#'))
@@ -63,7 +67,11 @@ pub fn arguments(arguments: &str) -> Arguments {
 /// `?`, so that a name in the spec can never become a command.
 #[must_use]
 pub fn screen_text(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_alphanumeric() || "._:/ -".contains(c) { c } else { '?' }).collect()
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '/' | ' ' | '-');
+    if text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if is_plain(c) { c } else { '?' }).collect()
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ const ATTEMPTS: u32 = 20;
 /// How long a prompt waits for somebody in front of the machine, in milliseconds.
 const PROMPT_MS: u32 = 60_000;
 
+/// Few scripts are longer, in bytes.
+const USUAL_LENGTH: usize = 3072;
+
 /// Where a machine's own script is.
 #[must_use]
 pub fn script_url(machine: &Machine, http_port: u16) -> String {
@@ -71,7 +74,9 @@ fn network_script(machine: &Machine, http_port: u16) -> String {
     let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine));
     let Machine { architecture, site, .. } = machine;
 
-    let mut script = format!(
+    let mut script = String::with_capacity(USUAL_LENGTH);
+    let _ = write!(
+        script,
         "#!ipxe\n\
          echo\n\
          echo pxed: {name} of cluster {cluster} boots Talos {version} for {architecture} from {}\n",
@@ -110,7 +115,9 @@ fn network_script(machine: &Machine, http_port: u16) -> String {
          goto wait\n",
         mac = machine.mac,
     );
-    script + &wrong_architecture(machine, &name) + &wait()
+    script += &wrong_architecture(machine, &name);
+    script += &wait();
+    script
 }
 
 /// The script for firmware that told its architecture, and it is not the one of the spec.

@@ -37,7 +37,7 @@ use crate::{
     http,
     inventory::{Inventory, SharedInventory},
     journal::{self, EventSink, Journal, SharedPolicies},
-    logging,
+    logging, memory,
     spec::{
         self,
         matchbox::{self, Catalog, SharedCatalog},
@@ -180,6 +180,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         "ready"
     );
     drop(first);
+    memory::give_back();
 
     let mut look = tokio::time::interval(LOOK_AFTER_EVERY);
     loop {

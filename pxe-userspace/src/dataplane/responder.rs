@@ -55,7 +55,8 @@ impl Servers {
 pub struct Responder {
     mac: MacAddr,
     servers: Cache<Arc<ArcSwap<Servers>>, Arc<Servers>>,
-    inventory: Cache<Arc<ArcSwap<Inventory>>, Arc<Inventory>>,
+    /// Not cached: a worker that no packet comes to would keep every machine of an inventory that is no longer in force.
+    inventory: Arc<ArcSwap<Inventory>>,
     policies: Cache<Arc<ArcSwap<PolicyBook>>, Arc<PolicyBook>>,
     events: EventSink,
     counters: Arc<ReplyCounters>,
@@ -79,7 +80,7 @@ impl Responder {
             gate: (!behind_xdp).then_some(gate),
             mac: interface.mac,
             servers: Cache::new(servers),
-            inventory: Cache::new(Arc::clone(&context.inventory)),
+            inventory: Arc::clone(&context.inventory),
             policies: Cache::new(Arc::clone(&context.policies)),
             events: context.events.clone(),
             counters: Arc::clone(&context.counters),
@@ -100,7 +101,8 @@ impl Responder {
             return self.counters.refuse(Counter::OtherServer);
         }
         // Neither is an error: strangers are heard as well, and a machine may just have left the spec.
-        let machine = self.inventory.load().by_mac(mac)?;
+        let inventory = self.inventory.load();
+        let machine = inventory.by_mac(mac)?;
         let server = servers.0.get(&machine.site.address)?;
         if let Some(gate) = &mut self.gate
             && !gate.admits(mac, Instant::now())

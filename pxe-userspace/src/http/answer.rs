@@ -6,6 +6,9 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::{head::Head, range::format_date};
 
+/// Few heads are longer, in bytes.
+const USUAL_LENGTH: usize = 512;
+
 /// A response head that is being written.
 pub(super) struct AnswerHead(String);
 
@@ -14,7 +17,9 @@ impl AnswerHead {
     pub(super) fn new(status: StatusCode, now: SystemTime) -> Self {
         let reason = status.canonical_reason().unwrap_or("Unknown");
         let date = format_date(now);
-        Self(format!("HTTP/1.1 {} {reason}\r\nServer: pxed\r\nDate: {date}\r\n", status.as_u16()))
+        let mut text = String::with_capacity(USUAL_LENGTH);
+        let _ = write!(text, "HTTP/1.1 {} {reason}\r\nServer: pxed\r\nDate: {date}\r\n", status.as_u16());
+        Self(text)
     }
 
     pub(super) fn header(&mut self, name: &str, value: impl std::fmt::Display) {

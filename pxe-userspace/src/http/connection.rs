@@ -1,6 +1,7 @@
 //! One connection: request after request, each answered before the next is read.
 
 use std::{
+    io::IoSlice,
     net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -10,6 +11,10 @@ use axum::{Router, body::Body};
 use bytes::BufMut as _;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, SendFlags},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -19,7 +24,7 @@ use tokio::{
 use tower::ServiceExt as _;
 
 use super::{
-    Context, Refused,
+    Context, Phase, Refused,
     answer::AnswerHead,
     file,
     head::{self, BODY_LIMIT, HEAD_LIMIT, Head, HeadError},
@@ -66,9 +71,11 @@ pub(super) struct Connection {
     pub(super) peer: IpAddr,
     pub(super) context: Arc<Context>,
     router: Router,
-    closing: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     /// What was read and not yet taken.
     buffer: Vec<u8>,
+    /// Nothing has been read yet.
+    is_new: bool,
 }
 
 impl Connection {
@@ -77,17 +84,20 @@ impl Connection {
         peer: IpAddr,
         context: Arc<Context>,
         router: Router,
-        closing: watch::Receiver<bool>,
+        phase: watch::Receiver<Phase>,
     ) -> Self {
-        Self { stream, peer, context, router, closing, buffer: Vec::new() }
+        Self { stream, peer, context, router, phase, buffer: Vec::new(), is_new: true }
     }
 
     /// Serves it to its end.
     pub(super) async fn run(mut self) {
-        // Heads and files are pushed out by their last write; waiting for more would only delay them.
-        let _ = self.stream.set_nodelay(true);
         self.context.metrics.opened();
-        if let Err(broken) = self.requests().await {
+        let mut phase = self.phase.clone();
+        let served = tokio::select! {
+            served = self.requests() => served,
+            _ = phase.wait_for(|&phase| phase == Phase::Over) => Ok(()),
+        };
+        if let Err(broken) = served {
             tracing::debug!(peer = %self.peer, %broken, "boot HTTP connection broke off");
             if matches!(broken, Broken::Stalled) {
                 self.context.metrics.refused(Refused::Timeout);
@@ -98,18 +108,18 @@ impl Connection {
 
     async fn requests(&mut self) -> Result<(), Broken> {
         loop {
-            let (head, length) = match self.read_head().await? {
+            let (mut head, length) = match self.read_head().await? {
                 Ok(Some(read)) => read,
                 Ok(None) => return Ok(()),
                 Err(error) => return self.refuse(error).await,
             };
             self.buffer.drain(..length);
             let Some(body) = self.read_body(&head).await? else { return Ok(()) };
-            let stay = head.keep_alive && !*self.closing.borrow();
+            let stay = head.keep_alive && *self.phase.borrow() == Phase::Serving;
             if let Some(path) = head.path.strip_prefix(b"/assets/") {
                 file::answer(self, &head, path, stay).await?;
             } else {
-                self.answer(&head, body, stay).await?;
+                self.answer(&mut head, body, stay).await?;
             }
             if !stay {
                 return self.linger().await;
@@ -129,10 +139,10 @@ impl Connection {
                 }
             }
             let began = !self.buffer.is_empty();
-            let mut closing = self.closing.clone();
+            let mut phase = self.phase.clone();
             let read = tokio::select! {
                 read = timeout_at(deadline, self.read_more(HEAD_LIMIT)) => read,
-                _ = closing.wait_for(|&closing| closing), if !began => return Ok(Ok(None)),
+                _ = phase.wait_for(|&phase| phase != Phase::Serving), if !began => return Ok(Ok(None)),
             };
             match read {
                 Ok(Ok(0)) => return Ok(Ok(None)),
@@ -179,11 +189,41 @@ impl Connection {
             self.buffer.reserve_exact(room.min(1024));
         }
         let room = room.min(self.buffer.capacity() - self.buffer.len());
+        // The request has mostly come before the connection is accepted, which tokio would learn by asking the kernel
+        // whether it may ask.
+        if std::mem::take(&mut self.is_new) {
+            let length = self.buffer.len();
+            self.buffer.resize(length + room, 0);
+            let read = rustix::net::recv(&self.stream, &mut self.buffer[length..], RecvFlags::empty());
+            self.buffer.truncate(length + read.map_or(0, |(count, _)| count));
+            match read {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                read => return Ok(read?.0),
+            }
+        }
         self.stream.read_buf(&mut (&mut self.buffer).limit(room)).await
     }
 
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+    pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<(), Broken> {
+        bytes = send_now(&self.stream, bytes, SendFlags::empty())?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
         timeout(STALL, self.stream.write_all(bytes)).await.map_err(|_| Broken::Stalled)?.map_err(Broken::Closed)
+    }
+
+    /// Writes both as one.
+    async fn write_both(&mut self, head: &[u8], body: &[u8]) -> Result<(), Broken> {
+        let sent = match rustix::io::writev(&self.stream, &[IoSlice::new(head), IoSlice::new(body)]) {
+            Ok(count) => count,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(error) => return Err(Broken::Closed(error.into())),
+        };
+        let in_body = sent.saturating_sub(head.len());
+        for rest in [head.get(sent..), body.get(in_body..)].into_iter().flatten().filter(|rest| !rest.is_empty()) {
+            self.write(rest).await?;
+        }
+        Ok(())
     }
 
     /// Answers what is not a request, and ends the connection.
@@ -219,7 +259,7 @@ impl Connection {
     }
 
     /// Lets the router answer.
-    async fn answer(&mut self, head: &Head, body: Vec<u8>, stay: bool) -> Result<(), Broken> {
+    async fn answer(&mut self, head: &mut Head, body: Vec<u8>, stay: bool) -> Result<(), Broken> {
         let began = Instant::now();
         let Some(request) = self.request(head, body) else {
             self.context.metrics.answered(Route::Other, 400);
@@ -239,12 +279,9 @@ impl Connection {
         let mut answer = AnswerHead::new(parts.status, SystemTime::now());
         answer.headers(&parts.headers);
         answer.header("Content-Length", body.len());
-        let mut bytes = answer.end(Some(head), stay);
+        let answer = answer.end(Some(head), stay);
         let is_head = head.method == Method::HEAD;
-        if !is_head {
-            bytes.extend_from_slice(&body);
-        }
-        let sent = self.write(&bytes).await;
+        let sent = self.write_both(&answer, if is_head { &[] } else { &body }).await;
         if sent.is_ok() && !is_head {
             self.context.metrics.sent(body.len() as u64);
         }
@@ -262,11 +299,11 @@ impl Connection {
         sent
     }
 
-    /// HEAD goes to the router as the GET that it asks about: the answer's headers are then the same.
-    fn request(&self, head: &Head, body: Vec<u8>) -> Option<Request<Body>> {
+    /// HEAD goes to the router as the GET that it asks about: the answer's headers are then the same. Takes the headers.
+    fn request(&self, head: &mut Head, body: Vec<u8>) -> Option<Request<Body>> {
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
         let mut request = Request::builder().method(method).uri(&head.target).body(Body::from(body)).ok()?;
-        *request.headers_mut() = head.headers.clone();
+        *request.headers_mut() = std::mem::take(&mut head.headers);
         request.extensions_mut().insert(Peer { address: self.peer, is_head: head.method == Method::HEAD });
         Some(request)
     }
@@ -274,7 +311,8 @@ impl Connection {
     async fn linger(&mut self) -> Result<(), Broken> {
         self.stream.shutdown().await?;
         let drain = async {
-            let mut scratch = [0; 4096];
+            // Not within the future, whose size every connection has.
+            let mut scratch = vec![0; 4096];
             let mut left = LINGER_BYTES;
             while left > 0 {
                 match self.stream.read(&mut scratch).await {
@@ -285,6 +323,15 @@ impl Connection {
         };
         let _ = timeout(LINGER, drain).await;
         Ok(())
+    }
+}
+
+/// Sends what the socket takes at once and returns the rest. An answer nearly always fits.
+pub(super) fn send_now<'a>(stream: &TcpStream, bytes: &'a [u8], flags: SendFlags) -> Result<&'a [u8], Broken> {
+    match rustix::net::send(stream, bytes, flags.union(SendFlags::NOSIGNAL)) {
+        Ok(count) => Ok(bytes.get(count..).unwrap_or_default()),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(bytes),
+        Err(error) => Err(Broken::Closed(error.into())),
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     Context, Refused,
     answer::AnswerHead,
-    connection::{Broken, Connection, STALL},
+    connection::{Broken, Connection, STALL, send_now},
     head::Head,
     metrics::{Metrics, Route},
     range::{self, Selection, Validators},
@@ -205,15 +205,17 @@ fn content_type(path: &[u8]) -> &'static str {
 
 /// Sends the head and tells the kernel that more follows, so that both leave in one segment.
 async fn send_more(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Broken> {
-    while !bytes.is_empty() {
-        let send = || {
-            let flags = SendFlags::MORE.union(SendFlags::NOSIGNAL);
-            rustix::net::send(stream, bytes, flags).map_err(io::Error::from)
-        };
-        let count = timeout(STALL, stream.async_io(Interest::WRITABLE, send)).await.map_err(|_| Broken::Stalled)??;
-        bytes = bytes.get(count..).unwrap_or_default();
+    loop {
+        bytes = send_now(stream, bytes, SendFlags::MORE)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let wait = stream.async_io(Interest::WRITABLE, || match send_now(stream, bytes, SendFlags::MORE) {
+            Ok(rest) if rest.len() == bytes.len() => Err(io::ErrorKind::WouldBlock.into()),
+            sent => Ok(sent),
+        });
+        bytes = timeout(STALL, wait).await.map_err(|_| Broken::Stalled)???;
     }
-    Ok(())
 }
 
 /// Sends the file from `offset`, which it advances, up to and without `end`.
@@ -225,6 +227,7 @@ async fn send_file(
     metrics: &Metrics,
 ) -> Result<(), Broken> {
     let mut calls = 0;
+    let mut is_first = true;
     let mut warm = *offset;
     while *offset < end {
         if *offset >= warm {
@@ -232,8 +235,17 @@ async fn send_file(
         }
         let count = usize::try_from(warm - *offset).unwrap_or(usize::MAX);
         let mut position = *offset;
-        let send = || rustix::fs::sendfile(stream, &artifact.file, Some(&mut position), count).map_err(io::Error::from);
-        let sent = timeout(STALL, stream.async_io(Interest::WRITABLE, send)).await.map_err(|_| Broken::Stalled)??;
+        let mut send =
+            || rustix::fs::sendfile(stream, &artifact.file, Some(&mut position), count).map_err(io::Error::from);
+        // Of a new connection tokio does not know yet that it can be written to.
+        let at_once = if is_first { send() } else { Err(io::ErrorKind::WouldBlock.into()) };
+        is_first = false;
+        let sent = match at_once {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                timeout(STALL, stream.async_io(Interest::WRITABLE, send)).await.map_err(|_| Broken::Stalled)??
+            }
+            sent => sent?,
+        };
         if sent == 0 {
             return Err(Broken::Shortened);
         }

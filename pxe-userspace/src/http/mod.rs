@@ -9,13 +9,18 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
+use axum::Router;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinSet,
+};
 
 use crate::{
     artifacts::Store,
@@ -35,9 +40,14 @@ mod routes;
 
 pub use metrics::{Metrics, Refused};
 
+use connection::Connection;
+
 /// Connections that the kernel completes before we accept them: a whole fleet that powers on at once. The
-/// kernel lowers it to `net.core.somaxconn`.
+/// kernel lowers it to `net.core.somaxconn` for each socket, so there are several.
 const BACKLOG: i32 = 16_384;
+
+/// The most listening sockets on one address, where the kernel's limit is an old one's 128.
+const MOST_LISTENERS: i32 = 8;
 
 /// The most connections served at once.
 const CONNECTION_LIMIT: usize = 32_768;
@@ -71,22 +81,30 @@ pub struct Context {
     pub http_port: u16,
 }
 
-/// A listening socket on an address, ready for [`serve`].
+/// The listening sockets on one address and port, ready for [`serve`]. There are several because the kernel bounds what waits
+/// in each, and drops the connections of a fleet that comes all at once beyond it.
+#[derive(Debug)]
+pub struct Bound(Vec<TcpListener>);
+
+impl Bound {
+    /// Where they listen.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.first().ok_or(io::ErrorKind::NotConnected)?.local_addr()
+    }
+}
+
+/// Listening sockets on an address, ready for [`serve`].
 ///
 /// # Errors
 ///
 /// The address is not ours, the port is taken, or too low for our privileges; the message names both.
-pub fn bind(address: Ipv4Addr, port: u16) -> io::Result<TcpListener> {
+pub fn bind(address: Ipv4Addr, port: u16) -> io::Result<Bound> {
     let wanted = SocketAddr::from((address, port));
-    let listen = || {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        // Connections of the process before us linger in TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        socket.bind(&wanted.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    };
-    listen().map_err(|error| {
+    listen(wanted).map(Bound).map_err(|error| {
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another --http-port",
             io::ErrorKind::AddrNotAvailable => "no interface has this address; give it to the interface first",
@@ -97,86 +115,161 @@ pub fn bind(address: Ipv4Addr, port: u16) -> io::Result<TcpListener> {
     })
 }
 
-/// Answers connections until `shutdown` is done, then lets running transfers end for a few seconds.
-pub async fn serve(listener: TcpListener, context: Arc<Context>, shutdown: impl Future<Output = ()>) {
-    let (close, closing) = watch::channel(false);
-    let router = routes::router(Arc::clone(&context));
-    let mut connections = Connections::default();
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            () = connections.ended(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let peer = peer.ip().to_canonical();
-                    if connections.admits(peer) {
-                        let connection = connection::Connection::new(
-                            stream, peer, Arc::clone(&context), router.clone(), closing.clone(),
-                        );
-                        connections.add(peer, connection.run());
-                    } else {
-                        context.metrics.refused(Refused::Connection);
-                    }
-                }
-                Err(error) => {
-                    // Mostly descriptors that ran out: they come back as connections end.
-                    tracing::debug!(%error, "boot HTTP could not accept a connection");
-                    context.metrics.refused(Refused::Connection);
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            },
-        }
-    }
-    drop(listener);
-    let _ = close.send(true);
-    let all_ended = async {
-        while !connections.is_empty() {
-            connections.ended().await;
-        }
+fn listen(wanted: SocketAddr) -> io::Result<Vec<TcpListener>> {
+    let bound = |address: SocketAddr, shared| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        // Connections of the process before us linger in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(shared)?;
+        socket.bind(&address.into())?;
+        io::Result::Ok(socket)
     };
-    if tokio::time::timeout(GRACE, all_ended).await.is_err() {
-        tracing::info!("boot HTTP breaks off the transfers that are still running");
+    // Sockets that share a port would share it with those of another process too: this one finds out.
+    let alone = bound(wanted, false)?;
+    let address = alone.local_addr()?.as_socket().unwrap_or(wanted);
+    let listen = |_| {
+        let socket = bound(address, true)?;
+        // Connections inherit it. Heads and files are pushed out by their last write; waiting for more would only delay them.
+        socket.set_tcp_nodelay(true)?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    (0..(BACKLOG / backlog_limit()).clamp(1, MOST_LISTENERS)).map(listen).collect()
+}
+
+/// What the kernel lowers the backlog of each socket to.
+fn backlog_limit() -> i32 {
+    const SINCE_LINUX_5_4: i32 = 4096;
+    let text = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    text.trim().parse().ok().filter(|&limit| limit > 0).unwrap_or(SINCE_LINUX_5_4)
+}
+
+/// Answers connections until `shutdown` is done, then lets running transfers end for a few seconds.
+pub async fn serve(bound: Bound, context: Arc<Context>, shutdown: impl Future<Output = ()>) {
+    let (phase, follow) = watch::channel(Phase::Serving);
+    let router = routes::router(Arc::clone(&context));
+    let connections = Arc::new(Connections::default());
+    let mut acceptors = JoinSet::new();
+    for listener in bound.0 {
+        let (context, router, phase) = (Arc::clone(&context), router.clone(), follow.clone());
+        acceptors.spawn(accept(listener, Arc::clone(&connections), context, router, phase));
     }
+    shutdown.await;
+    acceptors.shutdown().await;
+    let _ = phase.send(Phase::Closing);
+    if tokio::time::timeout(GRACE, connections.all_ended()).await.is_err() {
+        tracing::info!("boot HTTP breaks off the transfers that are still running");
+        let _ = phase.send(Phase::Over);
+    }
+}
+
+/// Accepts connections for ever.
+async fn accept(
+    listener: TcpListener,
+    connections: Arc<Connections>,
+    context: Arc<Context>,
+    router: Router,
+    phase: watch::Receiver<Phase>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let peer = peer.ip().to_canonical();
+                let Some(ticket) = connections.admit(peer) else {
+                    context.metrics.refused(Refused::Connection);
+                    continue;
+                };
+                let (context, router) = (Arc::clone(&context), router.clone());
+                let connection = Connection::new(stream, peer, context, router, phase.clone());
+                tokio::spawn(async move {
+                    connection.run().await;
+                    drop(ticket);
+                });
+            }
+            Err(error) => {
+                // Mostly descriptors that ran out: they come back as connections end.
+                tracing::debug!(%error, "boot HTTP could not accept a connection");
+                context.metrics.refused(Refused::Connection);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// What connections are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// End after the answer that is being given.
+    Closing,
+    /// Break off.
+    Over,
 }
 
 /// The connections being served, counted by address.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Connections {
-    tasks: JoinSet<()>,
-    peers: HashMap<tokio::task::Id, IpAddr>,
+    open: Mutex<Open>,
+    none_left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: usize,
     by_source: HashMap<IpAddr, usize>,
 }
 
+/// The right to be served, given back when it is dropped.
+#[derive(Debug)]
+struct Ticket {
+    connections: Arc<Connections>,
+    peer: IpAddr,
+}
+
 impl Connections {
-    fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admits(&self, peer: IpAddr) -> bool {
-        let of_source = self.by_source.get(&peer).copied().unwrap_or(0);
-        self.tasks.len() < CONNECTION_LIMIT && of_source < CONNECTION_LIMIT_PER_SOURCE
+    /// Nothing when there are too many already.
+    fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Ticket> {
+        let mut open = self.lock();
+        if open.total >= CONNECTION_LIMIT {
+            return None;
+        }
+        let of_source = open.by_source.entry(peer).or_default();
+        if *of_source >= CONNECTION_LIMIT_PER_SOURCE {
+            return None;
+        }
+        *of_source += 1;
+        open.total += 1;
+        Some(Ticket { connections: Arc::clone(self), peer })
     }
 
-    fn add(&mut self, peer: IpAddr, connection: impl Future<Output = ()> + Send + 'static) {
-        let id = self.tasks.spawn(connection).id();
-        self.peers.insert(id, peer);
-        *self.by_source.entry(peer).or_default() += 1;
+    /// Waits until none is left.
+    async fn all_ended(&self) {
+        loop {
+            let notified = self.none_left.notified();
+            if self.lock().total == 0 {
+                return;
+            }
+            notified.await;
+        }
     }
+}
 
-    /// Waits until one has ended.
-    async fn ended(&mut self) {
-        let id = match self.tasks.join_next_with_id().await {
-            Some(Ok((id, ()))) => id,
-            Some(Err(error)) => error.id(),
-            None => return,
-        };
-        let Some(peer) = self.peers.remove(&id) else { return };
-        if let Some(count) = self.by_source.get_mut(&peer) {
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut open = self.connections.lock();
+        open.total -= 1;
+        if let Some(count) = open.by_source.get_mut(&self.peer) {
             *count -= 1;
             if *count == 0 {
-                self.by_source.remove(&peer);
+                open.by_source.remove(&self.peer);
             }
+        }
+        if open.total == 0 {
+            self.connections.none_left.notify_one();
         }
     }
 }
@@ -188,32 +281,30 @@ mod tests {
     #[tokio::test]
     async fn one_address_cannot_take_every_connection() {
         let (greedy, other) = (IpAddr::from([10, 0, 0, 66]), IpAddr::from([10, 0, 0, 1]));
-        let (end, ended) = watch::channel(false);
-        let mut connections = Connections::default();
-        while connections.admits(greedy) {
-            let mut ended = ended.clone();
-            connections.add(greedy, async move {
-                let _ = ended.wait_for(|&ended| ended).await;
-            });
-        }
-        assert_eq!(connections.tasks.len(), CONNECTION_LIMIT_PER_SOURCE);
-        assert!(connections.admits(other));
-        end.send(true).unwrap();
-        connections.ended().await;
-        assert!(connections.admits(greedy));
-        while !connections.is_empty() {
-            connections.ended().await;
-        }
-        assert!(connections.peers.is_empty() && connections.by_source.is_empty());
+        let connections = Arc::new(Connections::default());
+        let mut tickets: Vec<_> = std::iter::from_fn(|| connections.admit(greedy)).collect();
+        assert_eq!(tickets.len(), CONNECTION_LIMIT_PER_SOURCE);
+        assert!(connections.admit(other).is_some());
+        tickets.pop();
+        tickets.extend(connections.admit(greedy));
+        assert_eq!(tickets.len(), CONNECTION_LIMIT_PER_SOURCE);
+        drop(tickets);
+        connections.all_ended().await;
+        assert!(connections.lock().by_source.is_empty());
     }
 
     /// A connection whose task panics must not count for ever.
     #[tokio::test]
     async fn a_connection_that_panics_is_forgotten() {
-        let mut connections = Connections::default();
-        connections.add(IpAddr::from([10, 0, 0, 1]), async { panic!("as a test") });
-        connections.ended().await;
-        assert!(connections.is_empty() && connections.by_source.is_empty());
+        let connections = Arc::new(Connections::default());
+        let ticket = connections.admit(IpAddr::from([10, 0, 0, 1]));
+        let panicking = tokio::spawn(async move {
+            let _ticket = ticket;
+            panic!("as a test");
+        });
+        connections.all_ended().await;
+        assert!(panicking.await.is_err());
+        assert_eq!(connections.lock().total, 0);
     }
 
     #[tokio::test]

@@ -92,7 +92,13 @@ impl Quantiles {
     pub fn of(mut durations: Vec<Duration>) -> Option<Self> {
         durations.sort_unstable();
         let rank = |percent: usize| durations.get((durations.len() * percent).div_ceil(100).saturating_sub(1)).copied();
-        Some(Self { count: durations.len(), first: *durations.first()?, half: rank(50)?, p99: rank(99)?, all: *durations.last()? })
+        Some(Self {
+            count: durations.len(),
+            first: *durations.first()?,
+            half: rank(50)?,
+            p99: rank(99)?,
+            all: *durations.last()?,
+        })
     }
 }
 
@@ -257,7 +263,10 @@ impl Summary {
         }
         for (way, Done { dropped, duplicated, reordered }) in ["from", "to"].iter().zip(&self.losses) {
             if dropped + duplicated + reordered > 0 {
-                writeln!(f, "{way} the machines: {dropped} lost, {duplicated} doubled, {reordered} overtaken on purpose")?;
+                writeln!(
+                    f,
+                    "{way} the machines: {dropped} lost, {duplicated} doubled, {reordered} overtaken on purpose"
+                )?;
             }
         }
         writeln!(f, "simulator: {:.2} s of CPU, seed {}", self.cpu.as_secs_f64(), self.seed)

@@ -17,7 +17,10 @@ use super::{
     Finding, Loaded, Loader, SpecErrors,
     files::{self, Stat},
 };
-use crate::inventory::{Inventory, SharedInventory};
+use crate::{
+    inventory::{Inventory, SharedInventory},
+    memory,
+};
 
 /// An editor writes a file in several steps; this long after the last one it is read.
 const QUIET: Duration = Duration::from_millis(50);
@@ -147,6 +150,8 @@ fn cluster_spec(
                     duration_ms = begin.elapsed().as_millis(),
                     "cluster spec loaded"
                 );
+                drop(old);
+                memory::give_back();
             }
             Err(SpecErrors { errors, warnings: _ }) => {
                 log_all(&errors, |finding| tracing::error!("{finding}"));

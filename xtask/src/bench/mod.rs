@@ -8,12 +8,16 @@ use pxe_tests::{build, namespace::output, requires};
 
 use crate::privilege;
 
+mod bystander;
 mod cpu;
 mod dhcp;
+mod http;
 mod lab;
+mod load;
 mod peers;
 mod rehearse;
 mod report;
+mod scale;
 mod storm;
 mod sysctl;
 
@@ -45,6 +49,12 @@ enum Section {
     Dhcp,
     /// A fleet powered on at once, until all have their kernel
     Storm,
+    /// A large file and small scripts, beside nginx
+    Http,
+    /// What the XDP program costs traffic that is not ours
+    Bystander,
+    /// 100,000 machines: start, memory, reload
+    Scale,
 }
 
 /// How thoroughly it is measured.
@@ -97,6 +107,9 @@ impl Section {
         match self {
             Self::Dhcp => dhcp::measure(plan),
             Self::Storm => storm::measure(plan),
+            Self::Http => http::measure(plan),
+            Self::Bystander => bystander::measure(plan),
+            Self::Scale => scale::measure(plan),
         }
     }
 }

@@ -1,0 +1,191 @@
+//! What the XDP program costs traffic that is not ours.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use aya::programs::XdpMode;
+use pxe_tests::{Process, Pxed, classifier, namespace::output};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    Plan,
+    lab::{self, INTERFACE, Pair, SERVER, Sizes},
+    peers::Unpacked,
+    report::{Chapter, Goal, Samples, Table, number, ratio},
+};
+
+mod pass;
+
+use pass::Pass;
+
+/// Machines in the program's map.
+const MACHINES: u32 = 100_000;
+
+/// Runs for each kind of frame.
+const REPEAT: u32 = 200_000;
+
+/// What is on the server's interface while TCP crosses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum On {
+    Nothing,
+    /// Nothing, and the sender cuts its segments itself, as it must before any XDP program on veth.
+    NothingCut,
+    Pass(XdpMode, bool),
+    Pxed(&'static str),
+}
+
+const MODES: [(&str, On); 7] = [
+    ("no program", On::Nothing),
+    ("no program, sender without segmentation offload", On::NothingCut),
+    ("empty program, driver", On::Pass(XdpMode::Driver, false)),
+    ("empty program for several buffers, driver", On::Pass(XdpMode::Driver, true)),
+    ("**pxed**, driver", On::Pxed("xdp")),
+    ("empty program, generic", On::Pass(XdpMode::Skb, false)),
+    ("**pxed**, generic", On::Pxed("generic")),
+];
+
+/// Measures it.
+///
+/// # Errors
+///
+/// When a program cannot be loaded or iperf3 cannot be had.
+pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
+    let (frames, slowest) = frames()?;
+    let figures = streams(plan)?;
+    let at = |wanted: On, towards_us: bool| {
+        let index = MODES.iter().position(|(_, on)| *on == wanted)?;
+        let [to, from] = figures.get(index)?;
+        if towards_us { to.median() } else { from.median() }
+    };
+    let (driver, generic) = (On::Pass(XdpMode::Driver, false), On::Pass(XdpMode::Skb, false));
+    let against = |ours, other, towards_us| ratio(at(ours, towards_us), at(other, towards_us));
+    let mut goals = vec![Goal::at_most(
+        "frame that is not ours, slowest kind, the kernel's test loop included",
+        30.0,
+        "ns",
+        slowest,
+    )];
+    for (towards_us, direction) in [(true, "towards us"), (false, "from us")] {
+        for (name, ours, empty) in [("driver", On::Pxed("xdp"), driver), ("generic", On::Pxed("generic"), generic)] {
+            let what = format!("TCP {direction}, {name}: pxed ÷ empty program");
+            goals.push(Goal::at_least(what, 0.98, against(ours, empty, towards_us)));
+        }
+    }
+    let mut table = Table::new(["on the server's interface", "Gbit/s towards us", "Gbit/s from us", "÷ no program"]);
+    for ((name, on), [to, from]) in MODES.iter().zip(&figures) {
+        let times =
+            [true, false].map(|towards_us| against(*on, On::Nothing, towards_us).map_or("–".to_owned(), number));
+        table.row([(*name).to_owned(), to.show(), from.show(), times.join(" / ")]);
+    }
+    Ok(Chapter {
+        title: "Bystander".to_owned(),
+        text: "Every frame of the interface passes through the XDP program. A veth device with any XDP program on it lets its peer no \
+               longer hand over segments larger than a frame, so that TCP towards us is cut into frames before it crosses: a cost of \
+               veth that network cards, which cut in hardware, do not have. What our program costs is the difference to an empty \
+               program that is attached in the same way."
+            .to_owned(),
+        tables: vec![
+            (format!("One frame, {MACHINES} machines known, BPF_PROG_TEST_RUN, best of 20 × {REPEAT}:"), frames),
+            ("One TCP stream (iperf3):".to_owned(), table),
+        ],
+        goals,
+    })
+}
+
+/// Nanoseconds a frame, and the most that one takes that is not ours.
+fn frames() -> anyhow::Result<(Table, Option<f64>)> {
+    let mut empty = Pass::load(false)?;
+    let runs: anyhow::Result<Vec<u64>> = (0..20).map(|_| empty.nanoseconds(REPEAT)).collect();
+    let empty = runs?.into_iter().min().unwrap_or_default();
+    let mut table = Table::new(["frame", "ns", "more than an empty program, ns"]);
+    table.row(["(empty program)".to_owned(), empty.to_string(), String::new()]);
+    let mut slowest = None;
+    for classifier::Measurement { name, nanoseconds } in classifier::measure(MACHINES, REPEAT)? {
+        table.row([name.to_owned(), nanoseconds.to_string(), nanoseconds.saturating_sub(empty).to_string()]);
+        if !name.contains("machine") {
+            slowest = slowest.max(Some(nanoseconds));
+        }
+    }
+    Ok((table, slowest.map(|nanoseconds| nanoseconds as f64)))
+}
+
+/// Gbit/s towards us and from us, for each of [`MODES`].
+fn streams(plan: &Plan) -> anyhow::Result<Vec<[Samples; 2]>> {
+    let iperf = Unpacked::of(&["iperf3"])?;
+    let pair = Pair::new()?;
+    let mut server = iperf.command(&pair.server, "iperf3")?;
+    server.args(["-s", "-B", &SERVER.to_string(), "--forceflush"]);
+    let server = Process::spawn("iperf3", &mut server)?;
+    server.wait_for_line("Server listening", Duration::from_secs(5))?;
+    let artifacts = lab::artifacts(Sizes { loader: 1, kernel: 1, initramfs: 1 })?;
+    let mut figures: Vec<[Samples; 2]> = MODES.iter().map(|_| Default::default()).collect();
+    for round in 0..plan.rounds {
+        for offset in 0..MODES.len() {
+            // Nobody is always first.
+            let index = (offset + round as usize) % MODES.len();
+            let _guard = Guard::put(&pair, MODES[index].1, &artifacts)?;
+            for (samples, reverse) in figures[index].iter_mut().zip([false, true]) {
+                samples.push(stream(&iperf, &pair, reverse)?);
+            }
+        }
+    }
+    Ok(figures)
+}
+
+/// What keeps the interface as it is to be.
+enum Guard<'p> {
+    Nothing,
+    Cut(&'p Pair),
+    Pass { _pass: Pass },
+    Pxed { _pxed: Pxed<'p> },
+}
+
+impl<'p> Guard<'p> {
+    fn put(pair: &'p Pair, on: On, artifacts: &TempDir) -> anyhow::Result<Self> {
+        Ok(match on {
+            On::Nothing => Self::Nothing,
+            On::NothingCut => {
+                segments(pair, "1")?;
+                Self::Cut(pair)
+            }
+            On::Pass(mode, fragments) => {
+                let mut pass = Pass::load(fragments)?;
+                pair.server.enter(|| pass.attach(INTERFACE, mode))??;
+                Self::Pass { _pass: pass }
+            }
+            On::Pxed(datapath) => {
+                let spec = lab::spec(1);
+                Self::Pxed { _pxed: Pxed::start(&pair.server, &spec, artifacts.path(), &["--datapath", datapath])? }
+            }
+        })
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if let Self::Cut(pair) = self
+            && let Err(error) = segments(pair, "65535")
+        {
+            eprintln!("xtask: {error:#}");
+        }
+    }
+}
+
+/// The most segments that the client hands over as one.
+fn segments(pair: &Pair, most: &str) -> anyhow::Result<()> {
+    pair.client.ip(&["link", "set", INTERFACE, "gso_max_segs", most]).map(drop)
+}
+
+/// One second of TCP, in Gbit/s as the receiver counts them.
+fn stream(iperf: &Unpacked, pair: &Pair, reverse: bool) -> anyhow::Result<f64> {
+    let mut client = iperf.command(&pair.client, "iperf3")?;
+    client.args(["-c", &SERVER.to_string(), "-t", "1", "-O", "0.2", "-l", "128K", "-J"]);
+    client.args(reverse.then_some("-R"));
+    let text = output(&mut client)?;
+    let report: Value = serde_json::from_str(&text).context("iperf3's report")?;
+    let bits = report.pointer("/end/sum_received/bits_per_second").and_then(Value::as_f64);
+    let bits = bits.with_context(|| format!("iperf3 does not say how much came: {text}"))?;
+    ensure!(bits > 0.0, "nothing came");
+    Ok(bits / 1e9)
+}

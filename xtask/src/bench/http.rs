@@ -1,0 +1,261 @@
+//! pxed's HTTP beside nginx: a kernel or an initramfs for many machines, and each machine's script.
+
+use std::{fs, net::SocketAddrV4, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use pxe_tests::Pxed;
+use tempfile::TempDir;
+
+use super::{
+    Plan,
+    cpu::{self, Cpu, Meter},
+    lab::{self, Pair, SERVER, Sizes},
+    load::http::{self, HttpLoad, HttpOutcome, Target},
+    peers::nginx::Nginx,
+    report::{Chapter, Goal, Samples, Table, number, ratio},
+};
+
+/// A large initramfs.
+const FILE_BYTES: usize = 300 << 20;
+const SCRIPT: &str = "script.ipxe";
+
+/// Machines, each of which asks for its script.
+const MACHINES: u32 = 10_000;
+
+/// How long the file is loaded for.
+const LOADING: Duration = Duration::from_secs(2);
+
+/// However slow a server is, scripts take no longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Both listen here, one at a time.
+const PORT: u16 = 8000;
+
+/// One kind of load.
+struct Kind {
+    name: &'static str,
+    connections: usize,
+    what: What,
+    quick: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum What {
+    File,
+    /// So many scripts for each machine, and on each connection.
+    Scripts {
+        each: usize,
+        per_connection: usize,
+    },
+}
+
+const ONE_BY_ONE: What = What::Scripts { each: 2, per_connection: 1 };
+
+const KINDS: &[Kind] = &[
+    Kind { name: "file, 1 client", connections: 1, what: What::File, quick: false },
+    Kind { name: "file, 16 clients", connections: 16, what: What::File, quick: false },
+    Kind { name: "file, 128 clients", connections: 128, what: What::File, quick: true },
+    Kind { name: "scripts, 64 connections at once", connections: 64, what: ONE_BY_ONE, quick: true },
+    Kind {
+        name: "scripts, 10,000 connections at once",
+        connections: 10_000,
+        what: What::Scripts { each: 1, per_connection: 1 },
+        quick: false,
+    },
+    Kind {
+        name: "scripts, 10 on a connection, 64 at once",
+        connections: 64,
+        what: What::Scripts { each: 10, per_connection: 10 },
+        quick: false,
+    },
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Server {
+    Pxed,
+    Nginx,
+}
+
+/// What is reported of one server under one kind of load.
+#[derive(Default)]
+struct Figures {
+    rate: Samples,
+    cpu: Samples,
+    total_cpu: Samples,
+    median_ms: Samples,
+    slowest_ms: Samples,
+    failed: Samples,
+}
+
+/// Measures both.
+///
+/// # Errors
+///
+/// When a server cannot be had or does not start, or pxed does not answer everything.
+pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
+    let bench = Bench::new()?;
+    let mut chapter = Chapter {
+        title: "HTTP".to_owned(),
+        text: format!(
+            "A file of {} MiB in the page cache, read by clients that discard it in the kernel; and the script of each of {MACHINES} \
+             machines, from its own address, against a file of the same length. nginx serves by sendfile, with tcp_nopush, a worker a \
+             processor, an open-file cache and no log; pxed writes its events. pxed gets its DHCP packets by `--datapath socket` \
+             here: any XDP program makes TCP dearer on veth, and on veth alone (see Bystander).",
+            FILE_BYTES >> 20
+        ),
+        ..Chapter::default()
+    };
+    for kind in KINDS.iter().filter(|kind| kind.quick || !plan.quick) {
+        let mut figures = [Figures::default(), Figures::default()];
+        for round in 0..plan.rounds {
+            // Whoever goes first finds the machine as the other left it.
+            let mut order = [Server::Pxed, Server::Nginx];
+            order.rotate_left(round as usize % 2);
+            for server in order {
+                let (outcome, cpu) = bench.measure(server, kind).with_context(|| kind.name)?;
+                figures[server as usize].push(kind.what, &outcome, cpu);
+            }
+        }
+        chapter.goals.extend(goals(kind, &figures));
+        chapter.tables.push((format!("{}:", kind.name), table(kind.what, &figures)));
+    }
+    Ok(chapter)
+}
+
+fn goals(kind: &Kind, [pxed, nginx]: &[Figures; 2]) -> Vec<Goal> {
+    let rate = ratio(pxed.rate.median(), nginx.rate.median());
+    let cpu = ratio(nginx.cpu.median(), pxed.cpu.median());
+    let total = ratio(nginx.total_cpu.median(), pxed.total_cpu.median());
+    match (kind.connections, kind.what) {
+        (128, What::File) | (64, What::Scripts { per_connection: 1, .. }) => vec![
+            Goal::at_least(format!("{}: rate, pxed ÷ nginx", kind.name), 1.0, rate),
+            Goal::at_least(format!("{}: CPU, nginx ÷ pxed", kind.name), 1.0, cpu),
+            Goal::at_least(format!("{}: CPU with softirq, nginx ÷ pxed", kind.name), 1.0, total),
+        ],
+        (10_000, _) => {
+            vec![Goal::at_most(format!("{}: failed with pxed", kind.name), 0.0, "requests", pxed.failed.median())]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn table(what: What, [pxed, nginx]: &[Figures; 2]) -> Table {
+    let mut table = Table::new(["", "**pxed**", "nginx", "pxed ÷ nginx"]);
+    let unit = if what == What::File { "GiB" } else { "1,000 requests" };
+    let mut row = |name: String, of: fn(&Figures) -> &Samples| {
+        let (ours, theirs) = (of(pxed), of(nginx));
+        let times = ratio(ours.median(), theirs.median()).map_or_else(|| "–".to_owned(), number);
+        table.row([name, ours.show(), theirs.show(), times]);
+    };
+    row(format!("{unit} a second"), |figures| &figures.rate);
+    row(format!("CPU s per {unit}, processes"), |figures| &figures.cpu);
+    row(format!("CPU s per {unit}, with softirq"), |figures| &figures.total_cpu);
+    if what != What::File {
+        row("median, ms".to_owned(), |figures| &figures.median_ms);
+        row("slowest, ms".to_owned(), |figures| &figures.slowest_ms);
+        row("failed".to_owned(), |figures| &figures.failed);
+    }
+    table
+}
+
+struct Bench {
+    pair: Pair,
+    spec: String,
+    files: TempDir,
+    listen: SocketAddrV4,
+}
+
+impl Bench {
+    fn new() -> anyhow::Result<Self> {
+        let pair = Pair::new()?;
+        pair.route_fleet()?;
+        let files = lab::artifacts(Sizes { loader: 1, kernel: 1, initramfs: FILE_BYTES })?;
+        let bench = Self { pair, spec: lab::spec(MACHINES), files, listen: SocketAddrV4::new(SERVER, PORT) };
+        bench.keep_script()?;
+        Ok(bench)
+    }
+
+    /// nginx serves what pxed said to the first machine.
+    fn keep_script(&self) -> anyhow::Result<()> {
+        let _pxed = self.pxed()?;
+        let url = format!("http://{}{}", self.listen, script(0));
+        let (_, source) = lab::machine(0);
+        let text = self.pair.client.run("curl", &["-sSf", "--interface", &source.to_string(), &url])?;
+        ensure!(text.starts_with("#!ipxe"), "{url} is no script: {text}");
+        fs::write(self.files.path().join(SCRIPT), text).context("cannot keep the script")
+    }
+
+    fn pxed(&self) -> anyhow::Result<Pxed<'_>> {
+        Pxed::start(&self.pair.server, &self.spec, self.files.path(), &["--datapath", "socket"])
+    }
+
+    fn measure(&self, server: Server, kind: &Kind) -> anyhow::Result<(HttpOutcome, Cpu)> {
+        let load = self.load(server, kind);
+        match server {
+            Server::Pxed => {
+                let pxed = self.pxed()?;
+                let (outcome, cpu) = self.under(&load)?;
+                let reason = outcome.first_failure.as_deref().unwrap_or_default();
+                let lines = || pxed.process.last_lines();
+                ensure!(outcome.failures == 0, "{} requests failed: {reason}\n{}", outcome.failures, lines());
+                Ok((outcome, cpu))
+            }
+            Server::Nginx => {
+                let _nginx = Nginx::start(&self.pair.server, self.listen, self.files.path())?;
+                self.under(&load)
+            }
+        }
+    }
+
+    fn load(&self, server: Server, kind: &Kind) -> HttpLoad {
+        let file = lab::initramfs();
+        let (path, requests, requests_per_connection, within): (Box<dyn Fn(u32) -> String>, _, _, _) =
+            match (kind.what, server) {
+                (What::File, Server::Pxed) => (Box::new(move |_| format!("/assets/{file}")), None, 1, LOADING),
+                (What::File, Server::Nginx) => (Box::new(move |_| format!("/{file}")), None, 1, LOADING),
+                (What::Scripts { each, per_connection }, server) => {
+                    let path: Box<dyn Fn(u32) -> String> = match server {
+                        Server::Pxed => Box::new(script),
+                        Server::Nginx => Box::new(|_| format!("/{SCRIPT}")),
+                    };
+                    (path, Some(MACHINES as usize * each), per_connection, PATIENCE)
+                }
+            };
+        let target = |number| Target { source: Some(lab::machine(number).1), path: path(number) };
+        HttpLoad {
+            server: self.listen,
+            connections: kind.connections,
+            targets: (0..MACHINES).map(target).collect(),
+            requests,
+            requests_per_connection,
+            within,
+        }
+    }
+
+    fn under(&self, load: &HttpLoad) -> anyhow::Result<(HttpOutcome, Cpu)> {
+        cpu::settle(Duration::from_secs(2));
+        let meter = Meter::start(&self.pair.server)?;
+        let outcome = self.pair.client.enter(|| http::run(load))??;
+        Ok((outcome, meter.used()?))
+    }
+}
+
+fn script(number: u32) -> String {
+    format!("/boot/{}.ipxe", lab::machine(number).0)
+}
+
+impl Figures {
+    fn push(&mut self, what: What, outcome: &HttpOutcome, cpu: Cpu) {
+        let (rate, units) = match what {
+            What::File => (outcome.gib_per_second(), outcome.gib()),
+            What::Scripts { .. } => (outcome.requests_per_second() / 1e3, outcome.requests as f64 / 1e3),
+        };
+        let milliseconds = |share| outcome.latency(share).as_secs_f64() * 1e3;
+        self.rate.push(rate);
+        self.cpu.push(cpu.process / units);
+        self.total_cpu.push(cpu.total() / units);
+        self.median_ms.push(milliseconds(0.5));
+        self.slowest_ms.push(milliseconds(1.0));
+        self.failed.push(outcome.failures as f64);
+    }
+}

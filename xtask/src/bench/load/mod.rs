@@ -1,0 +1,3 @@
+//! Clients that cost little, since they share the processors with the server.
+
+pub(crate) mod http;
