@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use aya::programs::XdpMode;
-use pxe_tests::{Process, Pxed, classifier, namespace::output};
+use pxe_tests::{Process, Pxed, classifier, namespace::output, requires};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -112,6 +112,7 @@ fn frames() -> anyhow::Result<(Table, Option<f64>)> {
 
 /// Gbit/s towards us and from us, for each of [`MODES`].
 fn streams(plan: &Plan) -> anyhow::Result<Vec<[Samples; 2]>> {
+    requires::tools(&["ethtool"])?;
     let iperf = Unpacked::of(&["iperf3"])?;
     let pair = Pair::new()?;
     let mut server = iperf.command(&pair.server, "iperf3")?;
@@ -146,7 +147,7 @@ impl<'p> Guard<'p> {
         Ok(match on {
             On::Nothing => Self::Nothing,
             On::NothingCut => {
-                segments(pair, "1")?;
+                offload(pair, "off")?;
                 Self::Cut(pair)
             }
             On::Pass(mode, fragments) => {
@@ -165,16 +166,16 @@ impl<'p> Guard<'p> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if let Self::Cut(pair) = self
-            && let Err(error) = segments(pair, "65535")
+            && let Err(error) = offload(pair, "on")
         {
             eprintln!("xtask: {error:#}");
         }
     }
 }
 
-/// The most segments that the client hands over as one.
-fn segments(pair: &Pair, most: &str) -> anyhow::Result<()> {
-    pair.client.ip(&["link", "set", INTERFACE, "gso_max_segs", most]).map(drop)
+/// Whether the client hands over segments larger than a frame.
+fn offload(pair: &Pair, state: &str) -> anyhow::Result<()> {
+    pair.client.run("ethtool", &["-K", INTERFACE, "tso", state, "gso", state]).map(drop)
 }
 
 /// One second of TCP, in Gbit/s as the receiver counts them.
