@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod ebpf;
 mod lab;
 mod privilege;
@@ -24,6 +25,8 @@ enum Command {
     Run(run::Args),
     /// Run every test: unit, property, integration, real firmware in QEMU
     Test(test::Args),
+    /// Measure pxed beside its peers
+    Bench(bench::Args),
     /// The XDP program: build the checked-in object, or check that it is what the source gives
     Ebpf(ebpf::Args),
     /// Wire up namespaces, a bridge and clients, and open a shell in them
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Test(args) => test::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Ebpf(args) => ebpf::run(args),
         Command::Lab(args) => lab::run(args),
     };
