@@ -4,6 +4,8 @@
 //! decided by [`transfer::Transfer`], which neither sends nor reads a clock.
 
 mod blocks;
+mod chunks;
+mod door;
 mod files;
 pub mod metrics;
 pub mod options;

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write as _,
     net::{Ipv4Addr, SocketAddrV4},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, ensure};
@@ -112,7 +113,7 @@ struct Sample {
 ///
 /// When the network cannot be made or pxed does not start.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let wire = Wire::new()?;
+    let wire = Wire::new(args)?;
     let cells = args.clients.iter().flat_map(|&clients| args.windows.iter().map(move |&window| (clients, window)));
     let servers: Vec<_> = Server::all()
         .filter(|server| args.servers.is_empty() || args.servers.iter().any(|name| name == server.name()))
@@ -213,10 +214,13 @@ struct Wire {
 }
 
 impl Wire {
-    fn new() -> anyhow::Result<Self> {
+    fn new(args: &Args) -> anyhow::Result<Self> {
         let files = Artifacts::stand_ins(&[cluster::VERSION], 1000)?;
         for File { name, length } in [LARGE, SMALL] {
-            fs::write(files.path().join(name), pattern(length))?;
+            let path = files.path().join(name);
+            fs::write(&path, pattern(length))?;
+            // What machines boot was not written this second.
+            fs::File::options().write(true).open(path)?.set_modified(SystemTime::now() - Duration::from_secs(3600))?;
         }
         // Peers give up their privileges.
         fs::set_permissions(files.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
@@ -226,6 +230,10 @@ impl Wire {
         client.ip(&["address", "add", "10.99.0.2/16", "dev", INTERFACE])?;
         // Every address of this network is the clients'.
         client.ip(&["route", "add", "local", "10.99.16.0/20", "dev", "lo"])?;
+        // Machines have asked for each other's MACs before they speak TFTP; here that many at once would lose packets.
+        let most = args.clients.iter().copied().max().unwrap_or_default();
+        neighbours(&server, addresses(most), &mac(&client)?)?;
+        neighbours(&client, [SERVER].into_iter(), &mac(&server)?)?;
         Ok(Self { server, client, files })
     }
 
@@ -272,6 +280,22 @@ impl Wire {
 fn addresses(clients: usize) -> impl Iterator<Item = Ipv4Addr> {
     let first = Ipv4Addr::new(10, 99, 16, 0).to_bits();
     (1..=clients.div_ceil(CLIENTS_AN_ADDRESS) as u32).map(move |number| Ipv4Addr::from_bits(first + number))
+}
+
+/// The MAC of a namespace's interface.
+fn mac(namespace: &Namespace) -> anyhow::Result<String> {
+    let text = namespace.ip(&["-o", "link", "show", "dev", INTERFACE])?;
+    let mac = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
+    Ok(mac.with_context(|| format!("no MAC in {text}"))?.to_owned())
+}
+
+/// Tells a namespace the MAC of these addresses.
+fn neighbours(namespace: &Namespace, of: impl Iterator<Item = Ipv4Addr>, mac: &str) -> anyhow::Result<()> {
+    let mut commands = tempfile::NamedTempFile::new()?;
+    for address in of {
+        writeln!(commands, "neighbour replace {address} lladdr {mac} dev {INTERFACE} nud permanent")?;
+    }
+    namespace.ip(&["-batch", commands.path().to_str().context("a path that is not UTF-8")?]).map(drop)
 }
 
 /// A cluster with a machine at each of the clients' addresses.

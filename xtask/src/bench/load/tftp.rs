@@ -128,7 +128,7 @@ pub(crate) fn run(load: &TftpLoad) -> anyhow::Result<TftpOutcome> {
         }
         if now >= next_sweep {
             next_sweep = now + SWEEP;
-            field.sweep(now)?;
+            field.sweep(now, &mut inbox)?;
         }
     }
     let Field { clients, mut outcome, .. } = field;
@@ -163,7 +163,7 @@ impl Field<'_> {
         self.running += 1;
         let address = self.load.addresses[index % self.load.addresses.len()];
         let client = Client::begin(self.load, address)?;
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, index as u64);
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, index as u64);
         self.epoll.add(client.socket(), event).context("cannot watch a client's socket")?;
         self.clients[index] = Some(client);
         Ok(())
@@ -175,10 +175,10 @@ impl Field<'_> {
         self.settle(index, now, progress)
     }
 
-    fn sweep(&mut self, now: Instant) -> anyhow::Result<()> {
+    fn sweep(&mut self, now: Instant, inbox: &mut Inbox) -> anyhow::Result<()> {
         for index in 0..self.clients.len() {
             let Some(client) = &mut self.clients[index] else { continue };
-            let progress = client.on_time(now, self.load);
+            let progress = client.on_time(now, self.load, inbox);
             self.outcome.timeouts += u64::from(matches!(progress, Progress::AskedAgain));
             self.settle(index, now, progress)?;
         }

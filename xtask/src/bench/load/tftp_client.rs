@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt,
+    ControlMessageOwned, MsgFlags, SockaddrIn, recv, recvmsg, setsockopt,
     sockopt::{RcvBuf, UdpGroSegment},
 };
 
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 10;
 /// The block size of RFC 1350.
 const DEFAULT_BLOCK_SIZE: u16 = 512;
+/// What is looked at of a datagram when it comes alone, in bytes: its header, and of its block where it belongs.
+const CHECKED: usize = 256;
 /// Opcodes.
 const DATA: u16 = 3;
 const ACK: u16 = 4;
@@ -151,9 +153,14 @@ impl Client {
     }
 
     /// Repeats what was said last when the server has been silent for too long.
-    pub(super) fn on_time(&mut self, now: Instant, load: &TftpLoad) -> Progress {
+    pub(super) fn on_time(&mut self, now: Instant, load: &TftpLoad, inbox: &mut Inbox) -> Progress {
         if now.saturating_duration_since(self.heard) < PATIENCE {
             return Progress::Running;
+        }
+        // What came while another was being taken has no event of its own.
+        match self.on_ready(now, inbox) {
+            Progress::Running if self.heard < now => {}
+            progress => return progress,
         }
         self.attempts += 1;
         if self.attempts > ATTEMPTS {
@@ -198,7 +205,9 @@ impl Client {
             return Ok((length, length));
         }
         if self.window == 1 {
-            let length = self.socket.recv(&mut inbox.buffer)?;
+            // Only what is checked is copied. The length is the datagram's all the same.
+            let start = &mut inbox.buffer[..CHECKED];
+            let length = recv(self.socket.as_raw_fd(), start, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC)?;
             return Ok((length, length));
         }
         let mut slices = [IoSliceMut::new(&mut inbox.buffer)];
