@@ -7,6 +7,7 @@ mod blocks;
 mod chunks;
 mod door;
 mod files;
+mod linger;
 pub mod metrics;
 pub mod options;
 pub mod packet;

@@ -3,7 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     num::NonZero,
     os::fd::AsFd as _,
     sync::Arc,
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     artifacts::Store,
+    dataplane::{direct::Direct, interface::Interface},
     dhcp::network,
     inventory::{Inventory, SharedInventory},
     journal::EventSink,
@@ -75,6 +76,7 @@ pub struct TftpServer {
 struct Share {
     socket: UdpSocket,
     probe: UdpSocket,
+    direct: Option<Direct>,
 }
 
 /// The sockets are not to be had.
@@ -113,9 +115,21 @@ impl TftpServer {
         let port = listener.local_addr().map_err(failed)?.port();
         // Half of the processors: the fewer the workers, the larger the batches, and DHCP and HTTP want their share.
         let workers = thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2).min(WORKERS_LIMIT);
-        let share = || Ok(Share { socket: bind(address, 0)?, probe: bind(address, 0)? });
+        let share = || Ok(Share { socket: bind(address, 0)?, probe: bind(address, 0)?, direct: None });
         let shares = (0..workers).map(|_| share()).collect::<Result<_, _>>().map_err(failed)?;
         Ok(Self { address: SocketAddrV4::new(address, port), networks, listener, shares })
+    }
+
+    /// Lets blocks that are acknowledged one by one go to neighbours on this interface past the host's IP stack, which
+    /// does about a third of the work of sending. Where that is not to be had, the stack serves.
+    #[must_use]
+    pub fn on_interface(mut self, interface: &Interface) -> Self {
+        for share in &mut self.shares {
+            share.direct = Direct::open(interface)
+                .inspect_err(|error| tracing::debug!(%error, interface = interface.name, "no packet socket for TFTP"))
+                .ok();
+        }
+        self
     }
 
     /// Where it listens.
@@ -137,18 +151,13 @@ impl TftpServer {
         // Dropped, they are told to end.
         let mut threads = Threads::default();
         let mut doors = Vec::new();
-        for Share { socket, probe } in shares {
+        for Share { socket, probe, direct } in shares {
             let (door, messages) = Door::new()?;
             let door = Arc::new(door);
             doors.push(Arc::clone(&door));
-            let parts = Parts {
-                address: *address.ip(),
-                socket,
-                probe,
-                limit,
-                door: Arc::clone(&door),
-                disk: Handle::current(),
-            };
+            let SocketAddr::V4(from) = socket.local_addr()? else { continue };
+            let (direct, disk) = (direct.map(|direct| (direct, from)), Handle::current());
+            let parts = Parts { address: *address.ip(), socket, probe, limit, door: Arc::clone(&door), disk, direct };
             let context = context.clone();
             threads.start(door, ended.clone(), move |_| Worker::new(context, parts).run(&messages))?;
         }

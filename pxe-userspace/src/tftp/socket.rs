@@ -18,8 +18,10 @@ use nix::{
     },
 };
 use socket2::{Domain, Protocol, Socket, Type};
+use pxe_common::MacAddr;
 
 use super::chunks::Chunk;
+use crate::dataplane::direct::{Direct, Prefix};
 
 /// Datagrams taken or given with one system call.
 pub(super) const BATCH: usize = 64;
@@ -101,6 +103,21 @@ impl Inbox {
     }
 }
 
+/// Where a send goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Destination {
+    /// The client.
+    pub(super) client: SocketAddrV4,
+    /// Its hardware address, where single datagrams to it may go past the IP stack.
+    pub(super) mac: Option<MacAddr>,
+}
+
+impl From<SocketAddrV4> for Destination {
+    fn from(client: SocketAddrV4) -> Self {
+        Self { client, mac: None }
+    }
+}
+
 /// Datagrams that wait to be sent.
 pub(super) struct Outbox {
     buffer: Vec<u8>,
@@ -111,10 +128,14 @@ pub(super) struct Outbox {
     errors: u64,
     /// The kernel cuts sends into datagrams. Given up when the card turns out not to be able to.
     segmentation: bool,
+    /// The way past the IP stack, and where from. Given up when it turns out not to lead anywhere.
+    direct: Option<(Direct, SocketAddrV4)>,
 }
 
 /// A send: one datagram, or several to the same client.
 struct Outgoing {
+    /// Of a datagram that goes past the IP stack: what stands in front of it.
+    prefix: Option<Prefix>,
     to: SocketAddrV4,
     /// Where its bytes are: a chunk that others send too, or the outbox's own buffer.
     chunk: Option<Arc<Chunk>>,
@@ -131,8 +152,10 @@ impl Outgoing {
 }
 
 impl Outbox {
-    pub(super) fn new() -> Self {
+    /// `direct`: a way past the IP stack to neighbours, and where it sends from.
+    pub(super) fn new(direct: Option<(Direct, SocketAddrV4)>) -> Self {
         Self {
+            direct,
             buffer: vec![0; OUTBOX_CAPACITY],
             used: 0,
             queue: Vec::with_capacity(BATCH),
@@ -157,30 +180,37 @@ impl Outbox {
         self.buffer.get_mut(self.used..self.used + length).unwrap_or_default()
     }
 
+    /// The hardware address of a client that is a neighbour, if there is a way past the IP stack.
+    pub(super) fn neighbour(&self, socket: &UdpSocket, client: SocketAddrV4) -> Option<MacAddr> {
+        self.direct.as_ref()?.0.neighbour(socket, client)
+    }
+
     /// Queues the first `length` bytes of the space, as datagrams of `segment` bytes, of which the last may be shorter.
-    pub(super) fn push(&mut self, to: SocketAddrV4, length: usize, segment: usize) {
+    pub(super) fn push(&mut self, to: Destination, length: usize, segment: usize) {
         let range = self.used..self.used + length;
         self.used = range.end;
         self.queue_up(to, None, range, segment);
     }
 
     /// Queues a part of a chunk, likewise.
-    pub(super) fn push_chunk(&mut self, to: SocketAddrV4, chunk: Arc<Chunk>, range: Range<usize>, segment: usize) {
+    pub(super) fn push_chunk(&mut self, to: Destination, chunk: Arc<Chunk>, range: Range<usize>, segment: usize) {
         self.queue_up(to, Some(chunk), range, segment);
     }
 
-    fn queue_up(&mut self, to: SocketAddrV4, chunk: Option<Arc<Chunk>>, range: Range<usize>, segment: usize) {
+    fn queue_up(&mut self, to: Destination, chunk: Option<Arc<Chunk>>, range: Range<usize>, segment: usize) {
+        let Destination { client: to, mac } = to;
+        let prefix = None;
         if range.len() <= segment {
-            self.queue.push(Outgoing { to, chunk, range, segment: None });
+            let direct = self.direct.as_ref().zip(mac);
+            let prefix = direct.and_then(|((direct, from), mac)| direct.prefix(*from, to, mac, range.len()));
+            self.queue.push(Outgoing { prefix, to, chunk, range, segment: None });
         } else if let (true, Ok(segment)) = (self.segmentation, u16::try_from(segment)) {
-            self.queue.push(Outgoing { to, chunk, range, segment: Some(segment) });
+            self.queue.push(Outgoing { prefix, to, chunk, range, segment: Some(segment) });
         } else {
             let end = range.end;
-            let one = |start: usize| Outgoing {
-                to,
-                chunk: chunk.clone(),
-                range: start..end.min(start + segment),
-                segment: None,
+            let one = |start: usize| {
+                let range = start..end.min(start + segment);
+                Outgoing { prefix, to, chunk: chunk.clone(), range, segment: None }
             };
             self.queue.extend(range.step_by(segment.max(1)).map(one));
         }
@@ -189,14 +219,28 @@ impl Outbox {
     /// Sends everything, waiting where the socket's buffer is full. What finds no room for long is given up.
     pub(super) fn flush(&mut self, socket: &UdpSocket) {
         while self.sent < self.queue.len() {
-            match self.send_some(socket) {
+            let direct = self.direct.as_ref().filter(|_| self.queue[self.sent].prefix.is_some());
+            let sent = match direct {
+                Some((direct, _)) => self.send_frames(direct),
+                None => self.send_some(socket),
+            };
+            match sent {
                 Ok(sent) => self.sent += sent,
                 Err(Errno::EAGAIN) => {
-                    let mut writable = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+                    let waiting_for = direct.map_or(socket.as_fd(), |(direct, _)| direct.as_fd());
+                    let mut writable = [PollFd::new(waiting_for, PollFlags::POLLOUT)];
                     // An error here comes back from the next send.
                     if poll(&mut writable, PollTimeout::from(ROOM_WAIT)) == Ok(0) {
                         self.errors += (self.queue.len() - self.sent) as u64;
                         break;
+                    }
+                }
+                // The stack may know better. A full queue passes; anything else is about the interface.
+                Err(error) if direct.is_some() => {
+                    self.queue[self.sent].prefix = None;
+                    if error != Errno::ENOBUFS {
+                        tracing::debug!(%error, "TFTP: frames cannot be sent; using the IP stack");
+                        self.direct = None;
                     }
                 }
                 Err(error) => self.send_failed(socket, error),
@@ -216,7 +260,9 @@ impl Outbox {
     fn send_some(&self, socket: &UdpSocket) -> Result<usize, Errno> {
         let waiting = &self.queue[self.sent..];
         let segment = waiting.first().and_then(|first| first.segment);
-        let alike = waiting.iter().take(BATCH).take_while(|outgoing| outgoing.segment == segment);
+        let through_stack = |outgoing: &&Outgoing| outgoing.prefix.is_none() || self.direct.is_none();
+        let alike = waiting.iter().take(BATCH).take_while(through_stack);
+        let alike = alike.take_while(|outgoing| outgoing.segment == segment);
         let (addresses, slices): (Vec<_>, Vec<_>) = alike
             .map(|outgoing| (Some(SockaddrIn::from(outgoing.to)), [IoSlice::new(outgoing.bytes(&self.buffer))]))
             .unzip();
@@ -225,6 +271,20 @@ impl Outbox {
         let control: Vec<_> = segment.iter().map(ControlMessage::UdpGsoSegments).collect();
         let fd = socket.as_raw_fd();
         Ok(sendmmsg(fd, &mut headers, &slices, &addresses, &control, MsgFlags::MSG_DONTWAIT)?.count())
+    }
+
+    /// Hands the interface as many datagrams as go past the IP stack, and says how many it took.
+    fn send_frames(&self, direct: &Direct) -> Result<usize, Errno> {
+        let frames = self.queue[self.sent..].iter().take(BATCH).map_while(|outgoing| {
+            let prefix = outgoing.prefix.as_ref()?;
+            Some([IoSlice::new(prefix), IoSlice::new(outgoing.bytes(&self.buffer))])
+        });
+        let frames: Vec<_> = frames.collect();
+        // The socket is bound to the interface, and the frames say the rest.
+        let addresses: Vec<Option<SockaddrIn>> = vec![None; frames.len()];
+        let mut headers = MultiHeaders::preallocate(frames.len(), None);
+        let (fd, flags) = (direct.as_fd().as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+        Ok(sendmmsg(fd, &mut headers, &frames, &addresses, [], flags)?.count())
     }
 
     /// The kernel refused the first of the waiting sends. Where it was to be cut, that may be the reason: its datagrams go
@@ -274,10 +334,10 @@ mod tests {
 
     fn send(blocks: usize, segment: usize, segmentation: bool) -> Vec<Vec<u8>> {
         let (sender, receiver, to) = pair();
-        let mut outbox = Outbox { segmentation, ..Outbox::new() };
+        let mut outbox = Outbox { segmentation, ..Outbox::new(None) };
         let length = blocks * segment - 3;
         outbox.space(length).iter_mut().enumerate().for_each(|(at, byte)| *byte = (at / segment) as u8);
-        outbox.push(to, length, segment);
+        outbox.push(to.into(), length, segment);
         outbox.flush(&sender);
         assert_eq!(outbox.take_errors(), 0);
         let mut inbox = Inbox::new(2048);
@@ -307,11 +367,11 @@ mod tests {
     #[test]
     fn what_cannot_be_sent_is_counted_and_stops_nothing() {
         let (sender, receiver, to) = pair();
-        let mut outbox = Outbox::new();
+        let mut outbox = Outbox::new(None);
         outbox.space(1);
         // A socket bound to 127.0.0.1 has no way to the world.
-        outbox.push(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9), 1, 1);
-        outbox.push(to, 1, 1);
+        outbox.push(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9).into(), 1, 1);
+        outbox.push(to.into(), 1, 1);
         outbox.flush(&sender);
         assert_eq!(outbox.take_errors(), 1);
         wait(&receiver);

@@ -11,6 +11,7 @@ use std::{
     ops::Range,
     os::fd::AsFd as _,
     sync::{Arc, mpsc},
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -23,16 +24,18 @@ use super::{
     chunks::{Chunk, Chunks, Cursor},
     door::Door,
     files::OpenFiles,
+    linger::Linger,
     metrics::{RefusedReason, TransferResult},
     options::Terms,
     packet::{ErrorCode, HEADER_LENGTH, Mode, Packet, Request, error_packet},
     places::Places,
     server::Context,
-    socket::{Inbox, Outbox, path_mtu},
+    socket::{Destination, Inbox, Outbox, path_mtu},
     transfer::{Action, Outcome, Repeated, Transfer},
 };
 use crate::{
     artifacts::{OpenArtifact, Refusal, is_optional, kind_of},
+    dataplane::direct::Direct,
     journal::{
         EventKind,
         event::{ArtifactKind, Transport, short_path},
@@ -68,12 +71,24 @@ pub(super) enum Message {
     },
 }
 
+/// How single blocks go to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    /// To be found out.
+    Unknown,
+    /// As the host's IP stack sees fit.
+    Stack,
+    /// To this neighbour, past the IP stack.
+    Direct(MacAddr),
+}
+
 /// A running transfer and what belongs to it.
 struct Running {
     transfer: Transfer,
     file: Arc<OpenArtifact>,
     /// Its place in the chunks that are kept of the file, if any are.
     cursor: Option<Cursor>,
+    route: Route,
     /// The request that began it, as it came.
     request: Box<[u8]>,
     path: Arc<str>,
@@ -116,17 +131,19 @@ pub(super) struct Parts {
     pub(super) door: Arc<Door>,
     /// Whose threads wait for the disk.
     pub(super) disk: Handle,
+    /// A way past the IP stack, and the socket's own address.
+    pub(super) direct: Option<(Direct, SocketAddrV4)>,
 }
 
 impl Worker {
     pub(super) fn new(context: Context, parts: Parts) -> Self {
-        let Parts { address, socket, probe, limit, door, disk } = parts;
+        let Parts { address, socket, probe, limit, door, disk, direct } = parts;
         Self {
             context,
             address,
             socket,
             probe,
-            outbox: Outbox::new(),
+            outbox: Outbox::new(direct),
             transfers: HashMap::new(),
             places: Places::new(limit),
             timers: BinaryHeap::new(),
@@ -141,6 +158,7 @@ impl Worker {
     /// Serves until the door is closed.
     pub(super) fn run(mut self, messages: &mpsc::Receiver<Message>) {
         let mut inbox = Inbox::new(REPLY_LIMIT);
+        let mut linger = Linger::default();
         let mut next_tick = Instant::now();
         while self.door.is_open() {
             let received = self.receive(&mut inbox);
@@ -158,7 +176,12 @@ impl Worker {
                 self.on_tick(now);
             }
             self.flush();
-            if !received && !told {
+            if received || told {
+                linger.worked();
+            } else if linger.again(now) {
+                // Whoever shares the processor may be who is waited for.
+                thread::yield_now();
+            } else {
                 self.wait();
             }
         }
@@ -216,6 +239,8 @@ impl Worker {
                 continue;
             };
             let action = running.transfer.on_timer(now);
+            // What was lost may have gone astray: the stack asks for the neighbour anew.
+            running.route = Route::Stack;
             if matches!(action, Action::SendOptions | Action::SendBlocks { .. }) {
                 self.context.metrics.timeouts.inc();
             }
@@ -276,6 +301,8 @@ impl Worker {
                 self.serial += 1;
                 let serial = self.serial;
                 self.timers.push(Reverse((transfer.deadline(), client, serial)));
+                // Of windows, each a send of many datagrams, the stack's share is small.
+                let route = if terms.window == 1 { Route::Unknown } else { Route::Stack };
                 let cursor = Cursor::new(&file, &terms, SystemTime::now());
                 let (request, file) = (datagram.into(), self.files.share(file));
                 let path = Arc::clone(&path);
@@ -284,7 +311,7 @@ impl Worker {
                     EventKind::Requested { artifact: kind, transport: Transport::Tftp, path: Arc::clone(&path) },
                 );
                 let running =
-                    Running { transfer, file, cursor, request, path, kind, machine, started: now, serial, cold: None };
+                    Running { transfer, file, cursor, route, request, path, kind, machine, started: now, serial, cold: None };
                 self.transfers.insert(client, running);
                 self.context.metrics.active.inc();
                 return self.perform(client, action);
@@ -337,7 +364,7 @@ impl Worker {
         }
         if let Some(space) = self.outbox.space(packet.len()).get_mut(..packet.len()) {
             space.copy_from_slice(packet);
-            self.outbox.push(client, packet.len(), packet.len());
+            self.outbox.push(client.into(), packet.len(), packet.len());
         }
     }
 
@@ -378,9 +405,14 @@ impl Worker {
         patience: Patience,
     ) -> Result<usize, ReadError> {
         let datagram = HEADER_LENGTH + usize::from(terms.block_size);
-        let cursor = self.transfers.get_mut(&client).and_then(|running| running.cursor.as_mut());
+        let Some(running) = self.transfers.get_mut(&client) else { return Ok((blocks.end - blocks.start) as usize) };
+        if running.route == Route::Unknown {
+            running.route = self.outbox.neighbour(&self.probe, client).map_or(Route::Stack, Route::Direct);
+        }
+        let mac = if let Route::Direct(mac) = running.route { Some(mac) } else { None };
+        let to = Destination { client, mac };
         let mut count = Outbox::segments(datagram).min((blocks.end - blocks.start) as usize);
-        if let Some(cursor) = cursor {
+        if let Some(cursor) = &mut running.cursor {
             let piece = cursor.piece(terms, blocks.start, blocks.end);
             let mut chunk = cursor.find(&self.chunks, terms, &piece);
             if chunk.is_none() && piece.begins_chunk() {
@@ -391,7 +423,7 @@ impl Worker {
             }
             if let Some(chunk) = chunk {
                 let range = piece.range(&chunk, datagram);
-                self.outbox.push_chunk(client, chunk, range, datagram);
+                self.outbox.push_chunk(to, chunk, range, datagram);
                 return Ok(piece.count);
             }
             count = piece.count;
@@ -401,7 +433,7 @@ impl Worker {
             self.flush();
         }
         run.read(&file.file, self.outbox.space(run.length()), patience)?;
-        self.outbox.push(client, run.length(), datagram);
+        self.outbox.push(to, run.length(), datagram);
         Ok(count)
     }
 
