@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -28,6 +28,8 @@ use tokio::{net::UdpSocket, sync::mpsc, task::JoinHandle, time::timeout};
 
 const MACHINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 7]);
+/// Files that a test writes to while they are sent.
+const CHANGING: [&str; 3] = ["shrinks", "grows", "replaced"];
 /// No test waits longer for anything.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -60,6 +62,11 @@ impl Lab {
         let directory = tempfile::tempdir().unwrap();
         for &(name, length) in files {
             fs::write(directory.path().join(name), content(length)).unwrap();
+            // Files that were just written are read anew for each transfer; those that change in a test are.
+            if !CHANGING.contains(&name) {
+                let file = fs::File::options().write(true).open(directory.path().join(name)).unwrap();
+                file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+            }
         }
         let machine = Machine {
             mac: MAC,
@@ -479,4 +486,22 @@ async fn a_thousand_clients_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_clients_at_once_with_windows() {
     storm(1000, 1468, 16, 200_000).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_kept_in_memory_is_sent_whole_and_noticed_when_it_changes() {
+    let mut lab = Lab::new(&[("kernel", 300_001)]);
+    let old = fs::metadata(lab.path("kernel")).unwrap().modified().unwrap();
+    for (block_size, window) in [(512, 1), (1468, 5), (1468, 64), (8192, 3), (512, 64)] {
+        let mut client = Client::new(MACHINE, lab.server).await;
+        assert!(client.fetch("kernel", block_size, window).await == content(300_001), "{block_size} {window}");
+        assert_eq!(lab.story().await.len(), 2);
+    }
+    let mut other = content(300_001);
+    other.reverse();
+    fs::write(lab.path("kernel"), &other).unwrap();
+    let file = fs::File::options().write(true).open(lab.path("kernel")).unwrap();
+    file.set_modified(old + Duration::from_secs(1)).unwrap();
+    let mut client = Client::new(MACHINE, lab.server).await;
+    assert!(client.fetch("kernel", 1468, 64).await == other, "the new content, of the same length");
 }

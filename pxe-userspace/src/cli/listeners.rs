@@ -76,8 +76,9 @@ impl Listeners {
     fn start(&self, address: Ipv4Addr, interface: Option<&str>) -> anyhow::Result<Running> {
         let tftp = match interface {
             Some(interface) => {
-                let networks = Interface::read(interface)?.addresses;
-                Some(tftp::TftpServer::bind(address, TFTP_PORT, networks)?)
+                let interface = Interface::read(interface)?;
+                let server = tftp::TftpServer::bind(address, TFTP_PORT, interface.addresses.clone())?;
+                Some(server.on_interface(&interface))
             }
             None => None,
         };

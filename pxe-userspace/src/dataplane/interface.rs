@@ -1,6 +1,6 @@
 //! What the kernel says about a network interface, and what must be true before we serve on it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 
 use nix::{
     ifaddrs::{InterfaceAddress, getifaddrs},
@@ -183,9 +183,28 @@ fn queues(name: &str) -> Result<u32, InterfaceError> {
     Ok(count.map_err(|error| system_error(name, "counting receive queues", error))?.max(1))
 }
 
+/// The hardware address of a neighbour on an interface, if the kernel knows it (arp(7), SIOCGARP).
+///
+/// # Errors
+///
+/// When the kernel refuses to tell, or the name is none of an interface.
+pub(super) fn neighbour(socket: &UdpSocket, name: &str, address: Ipv4Addr) -> std::io::Result<Option<MacAddr>> {
+    match sys::neighbour(socket, name, address) {
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        found => found,
+    }
+}
+
 #[expect(unsafe_code, reason = "these facts are to be had by ioctl alone, and no crate here wraps them")]
 mod sys {
-    use std::{ffi::CString, io, os::fd::AsRawFd as _};
+    use std::{
+        ffi::CString,
+        io,
+        net::{Ipv4Addr, UdpSocket},
+        os::fd::AsRawFd as _,
+    };
+
+    use pxe_common::MacAddr;
 
     /// The MTU of an interface in the caller's network namespace (netdevice(7), SIOCGIFMTU).
     pub(super) fn mtu(name: &str) -> io::Result<u16> {
@@ -222,6 +241,32 @@ mod sys {
         Ok(channels.rx_count.saturating_add(channels.combined_count))
     }
 
+    /// `ENXIO`: there is no entry.
+    pub(super) fn neighbour(socket: &UdpSocket, name: &str, address: Ipv4Addr) -> io::Result<Option<MacAddr>> {
+        // SAFETY: `arpreq` is plain data of the kernel's ABI, for which all zeroes is a valid value.
+        let mut request: libc::arpreq = unsafe { std::mem::zeroed() };
+        request.arp_pa.sa_family = libc::AF_INET as libc::sa_family_t;
+        // `struct sockaddr_in`: two bytes of port, then the address.
+        for (slot, byte) in request.arp_pa.sa_data[2..6].iter_mut().zip(address.octets()) {
+            *slot = byte.cast_signed();
+        }
+        let length = request.arp_dev.len() - 1;
+        for (slot, &byte) in request.arp_dev[..length].iter_mut().zip(name.as_bytes()) {
+            *slot = byte.cast_signed();
+        }
+        // SAFETY: the descriptor is open, and SIOCGARP writes only within the `arpreq`.
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGARP as _, std::ptr::from_mut(&mut request)) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut mac = MacAddr::default();
+        for (slot, byte) in mac.0.iter_mut().zip(request.arp_ha.sa_data) {
+            *slot = byte.cast_unsigned();
+        }
+        // Without this flag the kernel is still asking.
+        Ok((request.arp_flags & libc::ATF_COM != 0).then_some(mac))
+    }
+
     fn request(name: &str) -> io::Result<libc::ifreq> {
         let name = CString::new(name)?;
         // SAFETY: `ifreq` is plain data of the kernel's ABI, for which all zeroes is a valid value.
@@ -237,7 +282,7 @@ mod sys {
     }
 
     fn ioctl(number: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
-        let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         // SAFETY: the descriptor is open; both requests used here write only within the `ifreq`, or within the
         // `Channels` that it points to, which the caller keeps alive.
         let result = unsafe { libc::ioctl(socket.as_raw_fd(), number as _, std::ptr::from_mut(request)) };

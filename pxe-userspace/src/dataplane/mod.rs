@@ -21,6 +21,7 @@ use crate::{
 
 pub mod afxdp;
 pub mod counters;
+pub mod direct;
 pub mod frame;
 pub mod interface;
 pub mod packet_socket;

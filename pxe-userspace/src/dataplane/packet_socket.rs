@@ -22,6 +22,9 @@ const FRAME_CAPACITY: usize = 9216;
 /// About 10,000 requests of a fleet that powers on at once.
 const RECEIVE_BUFFER_BYTES: usize = 32 << 20;
 
+/// As much as a UDP socket of ours may have under way.
+const SEND_BUFFER_BYTES: usize = 32 << 20;
+
 /// Frames answered between two looks at whether to stop.
 const FRAMES_A_TURN: usize = 256;
 
@@ -40,16 +43,7 @@ impl PacketSocket {
     ///
     /// When the kernel refuses, for one for want of `CAP_NET_RAW`.
     pub fn open(interface_index: u32) -> io::Result<Self> {
-        // Protocol 0 receives nothing until the filter is in place and `bind` names one.
-        // SAFETY: no pointers are passed.
-        let socket =
-            unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
-        if socket < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just given us this descriptor.
-        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-
+        let socket = open()?;
         let filter = filter();
         let program =
             libc::sock_fprog { len: u16::try_from(filter.len()).unwrap_or(0), filter: filter.as_ptr().cast_mut() };
@@ -60,20 +54,8 @@ impl PacketSocket {
             setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES)?;
         }
 
-        // SAFETY: `sockaddr_ll` is plain data, for which all zeroes is a valid value.
-        let mut address: libc::sockaddr_ll = unsafe { zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
-        address.sll_ifindex = i32::try_from(interface_index).map_err(io::Error::other)?;
-        // SAFETY: the address is alive for the call and its length is its own.
-        let result = unsafe {
-            libc::bind(
-                socket.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-            )
-        };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(Self { socket }) }
+        bind(&socket, interface_index, libc::ETH_P_ALL as u16)?;
+        Ok(Self { socket })
     }
 
     /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer, and returns how
@@ -138,6 +120,46 @@ impl PacketSocket {
             }
         }
     }
+}
+
+/// A packet socket that receives nothing and sends frames on an interface, each behind a `struct virtio_net_hdr`
+/// (linux/virtio_net.h) that leaves its checksum to the kernel.
+///
+/// # Errors
+///
+/// As [`PacketSocket::open`].
+pub(super) fn for_sending(interface_index: u32) -> io::Result<OwnedFd> {
+    let socket = open()?;
+    set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1_i32)?;
+    if setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER_BYTES).is_err() {
+        setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER_BYTES)?;
+    }
+    bind(&socket, interface_index, 0)?;
+    Ok(socket)
+}
+
+/// A packet socket of protocol 0, which receives nothing until `bind` names another.
+fn open() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(socket) })
+}
+
+fn bind(socket: &OwnedFd, interface_index: u32, protocol: u16) -> io::Result<()> {
+    // SAFETY: `sockaddr_ll` is plain data, for which all zeroes is a valid value.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = i32::try_from(interface_index).map_err(io::Error::other)?;
+    // SAFETY: the address is alive for the call and its length is its own.
+    let result = unsafe {
+        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of::<libc::sockaddr_ll>() as libc::socklen_t)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The VLAN tag (TPID and TCI) that the kernel took out of the frame.

@@ -14,7 +14,20 @@ pub(super) struct OpenFiles {
     open: HashMap<Identity, Weak<OpenArtifact>>,
 }
 
-type Identity = (u64, u64, SystemTime);
+/// What tells a file from others, and from what it was before it was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    pub(super) inode: u64,
+    pub(super) length: u64,
+    pub(super) modified: SystemTime,
+}
+
+impl Identity {
+    /// Of a file as it was when it was opened.
+    pub(super) fn of(file: &OpenArtifact) -> Self {
+        Self { inode: file.inode, length: file.length, modified: file.modified }
+    }
+}
 
 /// Files that nobody sends any more are forgotten when so many are known.
 const FORGET_AT: usize = 64;
@@ -23,7 +36,7 @@ impl OpenFiles {
     /// The file as others have it open already, else this one. Each request opens its path anew, so that a file that was
     /// replaced is served in its new form at once.
     pub(super) fn share(&mut self, file: OpenArtifact) -> Arc<OpenArtifact> {
-        let identity = (file.inode, file.length, file.modified);
+        let identity = Identity::of(&file);
         if let Some(shared) = self.open.get(&identity).and_then(Weak::upgrade) {
             return shared;
         }

@@ -4,7 +4,10 @@
 //! decided by [`transfer::Transfer`], which neither sends nor reads a clock.
 
 mod blocks;
+mod chunks;
+mod door;
 mod files;
+mod linger;
 pub mod metrics;
 pub mod options;
 pub mod packet;

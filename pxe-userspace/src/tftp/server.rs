@@ -3,15 +3,22 @@
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     num::NonZero,
+    os::fd::AsFd as _,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
-use tokio::{net::UdpSocket, sync::mpsc, task::JoinSet};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
+    door::Door,
     metrics::{Metrics, RefusedReason},
     refusals::RefusalLog,
     socket::{Inbox, bind},
@@ -19,6 +26,7 @@ use super::{
 };
 use crate::{
     artifacts::Store,
+    dataplane::{direct::Direct, interface::Interface},
     dhcp::network,
     inventory::{Inventory, SharedInventory},
     journal::EventSink,
@@ -29,8 +37,6 @@ pub const TRANSFERS_LIMIT: usize = 20_000;
 /// Workers at one address, at most. Measured on a veth pair, a gigabyte in windows of 64 costs one of them about a second of
 /// processor time, in single blocks of 1468 bytes about six.
 const WORKERS_LIMIT: usize = 4;
-/// Requests that may wait for their worker.
-const WAITING_LIMIT: usize = 16_384;
 /// The longest request that is read whole, in bytes; RFC 2347 allows 512.
 const REQUEST_LIMIT: usize = 1024;
 
@@ -61,15 +67,16 @@ impl Context {
 pub struct TftpServer {
     address: SocketAddrV4,
     networks: Vec<(Ipv4Addr, u8)>,
-    listener: std::net::UdpSocket,
+    listener: UdpSocket,
     shares: Vec<Share>,
 }
 
 /// The sockets of one worker.
 #[derive(Debug)]
 struct Share {
-    socket: std::net::UdpSocket,
-    probe: std::net::UdpSocket,
+    socket: UdpSocket,
+    probe: UdpSocket,
+    direct: Option<Direct>,
 }
 
 /// The sockets are not to be had.
@@ -107,10 +114,22 @@ impl TftpServer {
         let listener = bind(address, port).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
         // Half of the processors: the fewer the workers, the larger the batches, and DHCP and HTTP want their share.
-        let workers = std::thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2).min(WORKERS_LIMIT);
-        let share = || Ok(Share { socket: bind(address, 0)?, probe: bind(address, 0)? });
+        let workers = thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2).min(WORKERS_LIMIT);
+        let share = || Ok(Share { socket: bind(address, 0)?, probe: bind(address, 0)?, direct: None });
         let shares = (0..workers).map(|_| share()).collect::<Result<_, _>>().map_err(failed)?;
         Ok(Self { address: SocketAddrV4::new(address, port), networks, listener, shares })
+    }
+
+    /// Lets blocks that are acknowledged one by one go to neighbours on this interface past the host's IP stack, which
+    /// does about a third of the work of sending. Where that is not to be had, the stack serves.
+    #[must_use]
+    pub fn on_interface(mut self, interface: &Interface) -> Self {
+        for share in &mut self.shares {
+            share.direct = Direct::open(interface)
+                .inspect_err(|error| tracing::debug!(%error, interface = interface.name, "no packet socket for TFTP"))
+                .ok();
+        }
+        self
     }
 
     /// Where it listens.
@@ -119,50 +138,99 @@ impl TftpServer {
         self.address
     }
 
-    /// Serves until the future is dropped.
+    /// Serves until the future is dropped. To be called within a runtime, whose threads for blocking work wait for the disk;
+    /// the server has threads of its own.
     ///
     /// # Errors
     ///
-    /// The sockets cannot be handed to the runtime, or a worker ended, which is a defect.
+    /// A thread cannot be started, or ended, which is a defect.
     pub async fn serve(self, context: Context) -> io::Result<()> {
         let Self { address, networks, listener, shares } = self;
-        let listener = UdpSocket::from_std(listener)?;
         let limit = TRANSFERS_LIMIT.div_ceil(shares.len().max(1));
-        let mut tasks = JoinSet::new();
-        let mut workers = Vec::new();
-        for Share { socket, probe } in shares {
-            let (to_self, messages) = mpsc::channel(WAITING_LIMIT);
-            let socket = UdpSocket::from_std(socket)?;
-            workers.push(to_self.clone());
-            let parts = Parts { address: *address.ip(), socket, probe, limit, to_self };
-            tasks.spawn(Worker::new(context.clone(), parts).run(messages));
+        let (ended, mut end) = mpsc::channel(1);
+        // Dropped, they are told to end.
+        let mut threads = Threads::default();
+        let mut doors = Vec::new();
+        for Share { socket, probe, direct } in shares {
+            let (door, messages) = Door::new()?;
+            let door = Arc::new(door);
+            doors.push(Arc::clone(&door));
+            let SocketAddr::V4(from) = socket.local_addr()? else { continue };
+            let (direct, disk) = (direct.map(|direct| (direct, from)), Handle::current());
+            let parts = Parts { address: *address.ip(), socket, probe, limit, door: Arc::clone(&door), disk, direct };
+            let context = context.clone();
+            threads.start(door, ended.clone(), move |_| Worker::new(context, parts).run(&messages))?;
         }
-        tasks.spawn(async move { listen(&listener, &networks, &workers, &context).await });
-        let ended = tasks.join_next().await;
-        Err(io::Error::other(format!("TFTP on {address}: a task ended: {ended:?}")))
+        let (door, _) = Door::new()?;
+        threads.start(Arc::new(door), ended, move |door| listen(&listener, &networks, &doors, &context, door))?;
+        // Its sender is gone when a thread has ended, however.
+        let _ = end.recv().await;
+        Err(io::Error::other(format!("TFTP on {address}: a thread ended")))
+    }
+}
+
+/// The threads of a server.
+#[derive(Default)]
+struct Threads {
+    doors: Vec<Arc<Door>>,
+}
+
+/// Sends something when it is dropped, also by a panic.
+struct AtEnd(mpsc::Sender<()>);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        // Full or gone: somebody else has told.
+        let _ = self.0.try_send(());
+    }
+}
+
+impl Threads {
+    fn start(
+        &mut self,
+        door: Arc<Door>,
+        ended: mpsc::Sender<()>,
+        work: impl FnOnce(&Door) + Send + 'static,
+    ) -> io::Result<()> {
+        self.doors.push(Arc::clone(&door));
+        let work = move || {
+            let _at_end = AtEnd(ended);
+            work(&door);
+        };
+        thread::Builder::new().name("pxed-tftp".to_owned()).spawn(work).map(drop)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Not waited for: one may be reading from a disk that hangs.
+        self.doors.iter().for_each(|door| door.close());
     }
 }
 
 /// Hands every request to the worker of its client's address, which thus knows all transfers of that address.
-async fn listen(
+fn listen(
     listener: &UdpSocket,
     networks: &[(Ipv4Addr, u8)],
-    workers: &[mpsc::Sender<Message>],
+    workers: &[Arc<Door>],
     context: &Context,
+    own_door: &Door,
 ) {
     let Context { metrics, inventory, refusals, .. } = context;
     let mut inbox = Inbox::new(REQUEST_LIMIT);
-    loop {
+    while own_door.is_open() {
         match inbox.receive(listener) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(Errno::EAGAIN) => {
+                let mut sources =
+                    [listener.as_fd(), own_door.as_fd()].map(|source| PollFd::new(source, PollFlags::POLLIN));
                 // An error here comes back from the next receive.
-                let _ = listener.readable().await;
+                let _ = poll(&mut sources, PollTimeout::NONE);
                 continue;
             }
             Err(error) => {
                 tracing::warn!(%error, "TFTP requests cannot be received; trying again");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                thread::sleep(Duration::from_millis(100));
             }
         }
         let fleet = inventory.load();
@@ -174,17 +242,16 @@ async fn listen(
             } else if !is_served(*client.ip(), &fleet, networks) {
                 metrics.refuse(RefusedReason::foreign);
                 refusals.log(client, None, "", "neither a machine of the cluster spec nor in a network of ours");
-            } else if worker.try_send(Message::Request { client, datagram: datagram.into() }).is_err() {
+            } else if !worker.leave(Message::Request { client, datagram: datagram.into() }) {
                 metrics.refuse(RefusedReason::busy);
             }
         }
         drop(fleet);
-        // Under a flood the socket never runs dry: the workers on this thread want their turn.
-        tokio::task::yield_now().await;
+        workers.iter().for_each(|worker| worker.ring());
     }
 }
 
-fn worker_of(client: SocketAddrV4, workers: &[mpsc::Sender<Message>]) -> Option<&mpsc::Sender<Message>> {
+fn worker_of(client: SocketAddrV4, workers: &[Arc<Door>]) -> Option<&Arc<Door>> {
     let mut hasher = DefaultHasher::new();
     client.ip().hash(&mut hasher);
     workers.get((hasher.finish() % workers.len().max(1) as u64) as usize)

@@ -7,31 +7,35 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
-    net::{Ipv4Addr, SocketAddrV4},
-    sync::Arc,
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    ops::Range,
+    os::fd::AsFd as _,
+    sync::{Arc, mpsc},
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pxe_common::MacAddr;
-use tokio::{
-    net::UdpSocket,
-    sync::mpsc,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::runtime::Handle;
 
 use super::{
     blocks::{Patience, ReadError, Run},
+    chunks::{Chunk, Chunks, Cursor},
+    door::Door,
     files::OpenFiles,
+    linger::Linger,
     metrics::{RefusedReason, TransferResult},
     options::Terms,
     packet::{ErrorCode, HEADER_LENGTH, Mode, Packet, Request, error_packet},
     places::Places,
     server::Context,
-    socket::{Inbox, Outbox, path_mtu},
+    socket::{Destination, Inbox, Outbox, path_mtu},
     transfer::{Action, Outcome, Repeated, Transfer},
 };
 use crate::{
     artifacts::{OpenArtifact, Refusal, is_optional, kind_of},
+    dataplane::direct::Direct,
     journal::{
         EventKind,
         event::{ArtifactKind, Transport, short_path},
@@ -67,10 +71,24 @@ pub(super) enum Message {
     },
 }
 
+/// How single blocks go to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    /// To be found out.
+    Unknown,
+    /// As the host's IP stack sees fit.
+    Stack,
+    /// To this neighbour, past the IP stack.
+    Direct(MacAddr),
+}
+
 /// A running transfer and what belongs to it.
 struct Running {
     transfer: Transfer,
     file: Arc<OpenArtifact>,
+    /// Its place in the chunks that are kept of the file, if any are.
+    cursor: Option<Cursor>,
+    route: Route,
     /// The request that began it, as it came.
     request: Box<[u8]>,
     path: Arc<str>,
@@ -89,80 +107,112 @@ pub(super) struct Worker {
     address: Ipv4Addr,
     socket: UdpSocket,
     /// Connected to one client after another, to ask the kernel for the path's MTU.
-    probe: std::net::UdpSocket,
+    probe: UdpSocket,
     outbox: Outbox,
     transfers: HashMap<SocketAddrV4, Running>,
     places: Places,
     /// For each transfer one entry, due at its deadline or before: a deadline that moved on is looked at when it is due.
     timers: BinaryHeap<Reverse<(Instant, SocketAddrV4, u64)>>,
     files: OpenFiles,
+    chunks: Chunks,
     serial: u64,
-    to_self: mpsc::Sender<Message>,
+    door: Arc<Door>,
+    disk: Handle,
 }
 
 /// What a worker needs of its own.
 pub(super) struct Parts {
     pub(super) address: Ipv4Addr,
     pub(super) socket: UdpSocket,
-    pub(super) probe: std::net::UdpSocket,
+    pub(super) probe: UdpSocket,
     /// How many transfers may run.
     pub(super) limit: usize,
-    pub(super) to_self: mpsc::Sender<Message>,
+    /// Where it is told things.
+    pub(super) door: Arc<Door>,
+    /// Whose threads wait for the disk.
+    pub(super) disk: Handle,
+    /// A way past the IP stack, and the socket's own address.
+    pub(super) direct: Option<(Direct, SocketAddrV4)>,
 }
 
 impl Worker {
     pub(super) fn new(context: Context, parts: Parts) -> Self {
-        let Parts { address, socket, probe, limit, to_self } = parts;
+        let Parts { address, socket, probe, limit, door, disk, direct } = parts;
         Self {
             context,
             address,
             socket,
             probe,
-            outbox: Outbox::new(),
+            outbox: Outbox::new(direct),
             transfers: HashMap::new(),
             places: Places::new(limit),
             timers: BinaryHeap::new(),
             files: OpenFiles::default(),
+            chunks: Chunks::default(),
             serial: 0,
-            to_self,
+            door,
+            disk,
         }
     }
 
-    /// Serves until the future is dropped.
-    pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+    /// Serves until the door is closed.
+    pub(super) fn run(mut self, messages: &mpsc::Receiver<Message>) {
         let mut inbox = Inbox::new(REPLY_LIMIT);
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = self.socket.readable() => self.receive(&mut inbox).await,
-                message = messages.recv() => match message {
-                    Some(message) => {
-                        self.on_message(message).await;
-                        while let Some(message) = messages.try_recv().ok().filter(|_| self.outbox.has_room(0)) {
-                            self.on_message(message).await;
-                        }
-                    }
-                    None => return,
-                },
-                _ = tick.tick(), if !self.timers.is_empty() => self.on_tick(Instant::now()).await,
+        let mut linger = Linger::default();
+        let mut next_tick = Instant::now();
+        while self.door.is_open() {
+            let received = self.receive(&mut inbox);
+            let mut told = false;
+            // The next ones when there is room for what they call for.
+            while self.outbox.has_room(0)
+                && let Ok(message) = messages.try_recv()
+            {
+                told = true;
+                self.on_message(message);
             }
-            self.flush().await;
+            let now = Instant::now();
+            if now >= next_tick {
+                next_tick = now + TICK;
+                self.on_tick(now);
+            }
+            self.flush();
+            if received || told {
+                linger.worked();
+            } else if linger.again(now) {
+                // Whoever shares the processor may be who is waited for.
+                thread::yield_now();
+            } else {
+                self.wait();
+            }
         }
     }
 
-    async fn flush(&mut self) {
-        self.outbox.flush(&self.socket).await;
+    /// Sleeps until a datagram or a message comes, or a timer may be due.
+    fn wait(&self) {
+        let timeout =
+            if self.timers.is_empty() { PollTimeout::NONE } else { PollTimeout::from(TICK.as_millis() as u16) };
+        let mut sources =
+            [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(self.door.as_fd(), PollFlags::POLLIN)];
+        // An error here comes back from the next receive.
+        let _ = poll(&mut sources, timeout);
+        if sources[1].any().unwrap_or(false) {
+            self.door.has_woken();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.outbox.flush(&self.socket);
         let errors = self.outbox.take_errors();
         if errors > 0 {
             self.context.metrics.send_errors.inc_by(errors);
         }
     }
 
-    async fn receive(&mut self, inbox: &mut Inbox) {
-        for _ in 0..BATCHES_A_TURN {
+    /// Answers what has come, for a while. Says whether anything had.
+    fn receive(&mut self, inbox: &mut Inbox) -> bool {
+        for turn in 0..BATCHES_A_TURN {
             if inbox.receive(&self.socket).is_err() {
-                return;
+                return turn > 0;
             }
             let now = Instant::now();
             for index in 0..inbox.len() {
@@ -172,13 +222,14 @@ impl Worker {
                     continue;
                 };
                 let action = running.transfer.on_packet(now, datagram);
-                self.perform(client, action).await;
+                self.perform(client, action);
             }
-            self.flush().await;
+            self.flush();
         }
+        true
     }
 
-    async fn on_tick(&mut self, now: Instant) {
+    fn on_tick(&mut self, now: Instant) {
         while let Some(&Reverse((due, client, serial))) = self.timers.peek() {
             if due > now {
                 return;
@@ -188,48 +239,50 @@ impl Worker {
                 continue;
             };
             let action = running.transfer.on_timer(now);
+            // What was lost may have gone astray: the stack asks for the neighbour anew.
+            running.route = Route::Stack;
             if matches!(action, Action::SendOptions | Action::SendBlocks { .. }) {
                 self.context.metrics.timeouts.inc();
             }
             self.timers.push(Reverse((running.transfer.deadline(), client, serial)));
-            self.perform(client, action).await;
+            self.perform(client, action);
         }
     }
 
-    async fn on_message(&mut self, message: Message) {
+    fn on_message(&mut self, message: Message) {
         match message {
-            Message::Request { client, datagram } => self.on_request(client, datagram).await,
+            Message::Request { client, datagram } => self.on_request(client, datagram),
             Message::Warmed { client, serial } => {
                 let running = self.transfers.get_mut(&client).filter(|running| running.serial == serial);
                 if let Some((first, count)) = running.and_then(|running| running.cold.take()) {
-                    self.send_blocks(client, first, count, Patience::Disk).await;
+                    self.send_blocks(client, first, count, Patience::Disk);
                 }
             }
         }
     }
 
-    async fn on_request(&mut self, client: SocketAddrV4, datagram: Box<[u8]>) {
+    fn on_request(&mut self, client: SocketAddrV4, datagram: Box<[u8]>) {
         let now = Instant::now();
         if let Some(running) = self.transfers.get_mut(&client) {
             let repeated =
                 if running.request == datagram { running.transfer.on_repeated_request(now) } else { Repeated::Anew };
             match repeated {
-                Repeated::Again(action) => return self.perform(client, action).await,
+                Repeated::Again(action) => return self.perform(client, action),
                 Repeated::Anew => self.end(client, TransferResult::restarted, Some("the client began anew")),
             }
         }
         match Packet::parse(&datagram) {
-            Ok(Packet::Read(request)) => self.on_read(now, client, &request, &datagram).await,
+            Ok(Packet::Read(request)) => self.on_read(now, client, &request, &datagram),
             Ok(Packet::Write { path }) => {
                 tracing::debug!(%client, path = %path.escape_ascii(), "TFTP write refused: the server is read-only");
-                self.refuse(client, RefusedReason::write, ErrorCode::AccessViolation, "this server is read-only").await;
+                self.refuse(client, RefusedReason::write, ErrorCode::AccessViolation, "this server is read-only");
             }
             // Never answered: an error about an error could go on for ever.
             Ok(Packet::Ack(_) | Packet::Error { .. }) | Err(_) => self.context.metrics.refuse(RefusedReason::malformed),
         }
     }
 
-    async fn on_read(&mut self, now: Instant, client: SocketAddrV4, request: &Request<'_>, datagram: &[u8]) {
+    fn on_read(&mut self, now: Instant, client: SocketAddrV4, request: &Request<'_>, datagram: &[u8]) {
         let machine = self.context.inventory.load().by_address(*client.ip()).map(|machine| machine.mac);
         if machine.is_none() {
             self.context.metrics.unknown_clients.inc();
@@ -248,17 +301,31 @@ impl Worker {
                 self.serial += 1;
                 let serial = self.serial;
                 self.timers.push(Reverse((transfer.deadline(), client, serial)));
+                // Of windows, each a send of many datagrams, the stack's share is small.
+                let route = if terms.window == 1 { Route::Unknown } else { Route::Stack };
+                let cursor = Cursor::new(&file, &terms, SystemTime::now());
                 let (request, file) = (datagram.into(), self.files.share(file));
                 let path = Arc::clone(&path);
                 self.event(
                     machine,
                     EventKind::Requested { artifact: kind, transport: Transport::Tftp, path: Arc::clone(&path) },
                 );
-                let running =
-                    Running { transfer, file, request, path, kind, machine, started: now, serial, cold: None };
+                let running = Running {
+                    transfer,
+                    file,
+                    cursor,
+                    route,
+                    request,
+                    path,
+                    kind,
+                    machine,
+                    started: now,
+                    serial,
+                    cold: None,
+                };
                 self.transfers.insert(client, running);
                 self.context.metrics.active.inc();
-                return self.perform(client, action).await;
+                return self.perform(client, action);
             }
             None => Refused {
                 reason: RefusedReason::mode,
@@ -277,88 +344,125 @@ impl Worker {
             let (transport, reason) = (Transport::Tftp, text.into());
             self.event(machine, EventKind::Failed { artifact: kind, transport, path, bytes: 0, reason });
         }
-        self.refuse(client, reason, code, text).await;
+        self.refuse(client, reason, code, text);
     }
 
     fn mtu(&self, client: SocketAddrV4) -> u16 {
         path_mtu(&self.probe, client).unwrap_or(USUAL_MTU)
     }
 
-    async fn refuse(&mut self, client: SocketAddrV4, reason: RefusedReason, code: ErrorCode, text: &str) {
+    fn refuse(&mut self, client: SocketAddrV4, reason: RefusedReason, code: ErrorCode, text: &str) {
         self.context.metrics.refuse(reason);
-        self.send(client, &error_packet(code, text)).await;
+        self.send(client, &error_packet(code, text));
     }
 
-    async fn perform(&mut self, client: SocketAddrV4, action: Action) {
+    fn perform(&mut self, client: SocketAddrV4, action: Action) {
         match action {
             Action::Wait => {}
             Action::SendOptions => {
                 let Some(running) = self.transfers.get(&client) else { return };
                 let packet = running.transfer.terms().option_acknowledgement();
-                self.send(client, &packet).await;
+                self.send(client, &packet);
             }
-            Action::SendBlocks { first, count } => self.send_blocks(client, first, count, Patience::CacheOnly).await,
+            Action::SendBlocks { first, count } => self.send_blocks(client, first, count, Patience::CacheOnly),
             Action::End(outcome) => self.conclude(client, &outcome),
         }
     }
 
-    async fn send(&mut self, client: SocketAddrV4, packet: &[u8]) {
+    fn send(&mut self, client: SocketAddrV4, packet: &[u8]) {
         if !self.outbox.has_room(packet.len()) {
-            self.flush().await;
+            self.flush();
         }
         if let Some(space) = self.outbox.space(packet.len()).get_mut(..packet.len()) {
             space.copy_from_slice(packet);
-            self.outbox.push(client, packet.len(), packet.len());
+            self.outbox.push(client.into(), packet.len(), packet.len());
         }
     }
 
-    async fn send_blocks(&mut self, client: SocketAddrV4, first: u64, count: u16, patience: Patience) {
+    fn send_blocks(&mut self, client: SocketAddrV4, first: u64, count: u16, patience: Patience) {
         let Some(running) = self.transfers.get_mut(&client) else { return };
         if running.cold.is_some() {
             // What waits for the disk will be sent; whatever was asked since, the timer repeats.
             return;
         }
         let (terms, file) = (*running.transfer.terms(), Arc::clone(&running.file));
-        let datagram = HEADER_LENGTH + usize::from(terms.block_size);
         let end = first + u64::from(count);
         if end > terms.blocks() && !file.is_unchanged() {
-            return self.break_off(client, "the file changed while it was sent").await;
+            return self.break_off(client, "the file changed while it was sent");
         }
         let mut next = first;
         while next < end {
-            let blocks = Outbox::segments(datagram).min((end - next) as usize);
-            let run = Run::new(&terms, next, blocks);
-            if !self.outbox.has_room(run.length()) {
-                self.flush().await;
+            if !self.outbox.has_room(0) {
+                self.flush();
             }
-            match run.read(&file.file, self.outbox.space(run.length()), patience) {
-                Ok(()) => self.outbox.push(client, run.length(), datagram),
-                Err(ReadError::Cold) => return self.warm(client, next, (end - next) as u16, run.offset()),
-                Err(ReadError::Shrunk) => return self.break_off(client, "the file shrank while it was sent").await,
-                Err(ReadError::Io(error)) => {
-                    return self.break_off(client, &format!("{UNREADABLE}: {error}")).await;
+            match self.queue_blocks(client, &terms, &file, next..end, patience) {
+                Ok(queued) => next += queued as u64,
+                Err(ReadError::Cold) => {
+                    return self.warm(client, next, (end - next) as u16, Run::new(&terms, next, 1).offset());
                 }
+                Err(ReadError::Shrunk) => return self.break_off(client, "the file shrank while it was sent"),
+                Err(ReadError::Io(error)) => return self.break_off(client, &format!("{UNREADABLE}: {error}")),
             }
-            next += blocks as u64;
         }
+    }
+
+    /// Queues as many of these blocks as go into one send, and says how many.
+    fn queue_blocks(
+        &mut self,
+        client: SocketAddrV4,
+        terms: &Terms,
+        file: &OpenArtifact,
+        blocks: Range<u64>,
+        patience: Patience,
+    ) -> Result<usize, ReadError> {
+        let datagram = HEADER_LENGTH + usize::from(terms.block_size);
+        let Some(running) = self.transfers.get_mut(&client) else { return Ok((blocks.end - blocks.start) as usize) };
+        if running.route == Route::Unknown {
+            running.route = self.outbox.neighbour(&self.probe, client).map_or(Route::Stack, Route::Direct);
+        }
+        let mac = if let Route::Direct(mac) = running.route { Some(mac) } else { None };
+        let to = Destination { client, mac };
+        let mut count = Outbox::segments(datagram).min((blocks.end - blocks.start) as usize);
+        if let Some(cursor) = &mut running.cursor {
+            let piece = cursor.piece(terms, blocks.start, blocks.end);
+            let mut chunk = cursor.find(&self.chunks, terms, &piece);
+            if chunk.is_none() && piece.begins_chunk() {
+                let run = Run::new(terms, piece.chunk_start, piece.chunk_blocks);
+                let mut bytes = vec![0; run.length()];
+                run.read(&file.file, &mut bytes, patience)?;
+                chunk = Some(self.chunks.keep(cursor.key(terms, &piece), Chunk(bytes)));
+            }
+            if let Some(chunk) = chunk {
+                let range = piece.range(&chunk, datagram);
+                self.outbox.push_chunk(to, chunk, range, datagram);
+                return Ok(piece.count);
+            }
+            count = piece.count;
+        }
+        let run = Run::new(terms, blocks.start, count);
+        if !self.outbox.has_room(run.length()) {
+            self.flush();
+        }
+        run.read(&file.file, self.outbox.space(run.length()), patience)?;
+        self.outbox.push(to, run.length(), datagram);
+        Ok(count)
     }
 
     /// Has somebody else wait for the disk.
     fn warm(&mut self, client: SocketAddrV4, first: u64, count: u16, offset: u64) {
         let Some(running) = self.transfers.get_mut(&client) else { return };
         running.cold = Some((first, count));
-        let (file, serial, to_self) = (Arc::clone(&running.file), running.serial, self.to_self.clone());
-        tokio::task::spawn_blocking(move || {
+        let (file, serial, door) = (Arc::clone(&running.file), running.serial, Arc::clone(&self.door));
+        self.disk.spawn_blocking(move || {
             file.read_ahead(offset);
-            // The worker is gone when the server ends.
-            let _ = to_self.blocking_send(Message::Warmed { client, serial });
+            door.tell(Message::Warmed { client, serial });
         });
     }
 
     /// Tells the client that its transfer is over, and why.
-    async fn break_off(&mut self, client: SocketAddrV4, reason: &str) {
+    fn break_off(&mut self, client: SocketAddrV4, reason: &str) {
         self.end(client, TransferResult::file_error, Some(reason));
-        self.send(client, &error_packet(ErrorCode::Undefined, reason)).await;
+        self.send(client, &error_packet(ErrorCode::Undefined, reason));
     }
 
     fn conclude(&mut self, client: SocketAddrV4, outcome: &Outcome) {

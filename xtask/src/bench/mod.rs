@@ -20,6 +20,7 @@ mod report;
 mod scale;
 mod storm;
 mod sysctl;
+mod tftp;
 
 use report::Chapter;
 
@@ -47,6 +48,8 @@ pub(crate) struct Args {
 enum Section {
     /// Exchanges a second, CPU, latency, one burst
     Dhcp,
+    /// Throughput by clients and windows, beside four servers
+    Tftp,
     /// A fleet powered on at once, until all have their kernel
     Storm,
     /// A large file and small scripts, beside nginx
@@ -106,6 +109,7 @@ impl Section {
     fn measure(self, plan: &Plan) -> anyhow::Result<Chapter> {
         match self {
             Self::Dhcp => dhcp::measure(plan),
+            Self::Tftp => tftp::measure(plan),
             Self::Storm => storm::measure(plan),
             Self::Http => http::measure(plan),
             Self::Bystander => bystander::measure(plan),

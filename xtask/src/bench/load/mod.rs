@@ -1,3 +1,5 @@
 //! Clients that cost little, since they share the processors with the server.
 
 pub(crate) mod http;
+pub(crate) mod tftp;
+mod tftp_client;
