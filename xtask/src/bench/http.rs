@@ -1,9 +1,13 @@
 //! pxed's HTTP beside nginx: a kernel or an initramfs for many machines, and each machine's script.
 
-use std::{fs, net::SocketAddrV4, time::Duration};
+use std::{
+    fs,
+    net::{SocketAddrV4, TcpListener},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
-use pxe_tests::Pxed;
+use pxe_tests::{Pxed, suite};
 use tempfile::TempDir;
 
 use super::{
@@ -191,6 +195,10 @@ impl Bench {
 
     fn measure(&self, server: Server, kind: &Kind) -> anyhow::Result<(HttpOutcome, Cpu)> {
         let load = self.load(server, kind);
+        // Workers of the one before, with thousands of connections to close, hold its port for a while after it was ended.
+        suite::eventually("the server before has given up its port", PATIENCE, || {
+            Ok(self.pair.server.enter(|| TcpListener::bind(self.listen))?.is_ok())
+        })?;
         match server {
             Server::Pxed => {
                 let pxed = self.pxed()?;

@@ -46,7 +46,7 @@ impl FromIterator<f64> for Samples {
 pub(crate) fn number(value: f64) -> String {
     let magnitude = value.abs();
     if magnitude >= 1_000.0 {
-        let digits = format!("{:.0}", magnitude);
+        let digits = format!("{magnitude:.0}");
         let mut text = String::new();
         for (index, digit) in digits.chars().enumerate() {
             if index > 0 && (digits.len() - index).is_multiple_of(3) {
