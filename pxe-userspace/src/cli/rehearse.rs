@@ -94,7 +94,10 @@ fn percentage(text: &str) -> Result<f64, String> {
 
 /// A day is more than anybody waits, and all that a duration must hold.
 fn seconds(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|value| (0.0..=86400.0).contains(value)).ok_or_else(|| "not between 0 and 86400".to_owned())
+    text.parse()
+        .ok()
+        .filter(|value| (0.0..=86400.0).contains(value))
+        .ok_or_else(|| "not between 0 and 86400".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

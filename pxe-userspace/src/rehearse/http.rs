@@ -223,8 +223,8 @@ impl Client {
 
 /// A connection on its way.
 fn open(source: Ipv4Addr, host: SocketAddrV4) -> Result<TcpStream, String> {
-    let socket =
-        Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP)).map_err(|error| format!("no socket: {error}"))?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
+        .map_err(|error| format!("no socket: {error}"))?;
     // Without this, the kernel looks for a port that is free for all destinations.
     let _ = setsockopt(&socket, sockopt::IpBindAddressNoPort, &true);
     let bound = socket.bind(&SocketAddrV4::new(source, 0).into());

@@ -99,7 +99,8 @@ mod tests {
 
     fn passed(losses: Losses, seed: u64) -> (Vec<u32>, Done) {
         let mut link = Lossy::new(losses, seed, 2);
-        let mut arrived: Vec<u32> = (0..10_000).flat_map(|n| link.pass(Duration::ZERO, n).collect::<Vec<_>>()).collect();
+        let mut arrived: Vec<u32> =
+            (0..10_000).flat_map(|n| link.pass(Duration::ZERO, n).collect::<Vec<_>>()).collect();
         assert_eq!(link.release(Duration::ZERO), None);
         arrived.extend(link.release(MAX_HELD));
         assert_eq!(link.deadline(), None);

@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn a_body_ends_where_its_framing_says_however_it_is_cut() {
         let length = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nA: b\r\n\r\n";
+        let chunked =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nA: b\r\n\r\n";
         let close = "HTTP/1.1 200 OK\r\n\r\nhello";
         let old = "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello";
         let closes = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: Close\r\n\r\nhello";
@@ -264,7 +265,8 @@ mod tests {
     fn a_head_alone_has_no_body() {
         let (response, reusable) = read("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 7, true, 0).unwrap();
         assert_eq!((response.content_length, response.bytes, reusable), (Some(5), 0, true));
-        let (response, _) = read("HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", 99, false, 0).unwrap();
+        let (response, _) =
+            read("HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", 99, false, 0).unwrap();
         assert_eq!((response.status, response.location.as_deref()), (302, Some("/x")));
     }
 

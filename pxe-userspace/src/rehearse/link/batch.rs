@@ -1,7 +1,10 @@
 //! Frames in batches: one system call for up to 64 of them.
 //!
 //! At two million frames a second and more, the system call is what a frame costs.
-#![expect(unsafe_code, reason = "sendmmsg and recvmmsg take arrays of pointers; options of packet sockets are in no crate")]
+#![expect(
+    unsafe_code,
+    reason = "sendmmsg and recvmmsg take arrays of pointers; options of packet sockets are in no crate"
+)]
 
 use std::{
     io,
@@ -54,7 +57,8 @@ impl Outgoing {
     pub(in crate::rehearse) fn flush(&mut self, socket: &impl AsRawFd) -> usize {
         let count = std::mem::take(&mut self.count);
         // SAFETY: both are plain data, for which all zeroes is a valid value.
-        let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { (zeroed(), zeroed()) };
+        let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
+            unsafe { (zeroed(), zeroed()) };
         let places = self.bytes.chunks_exact_mut(OUTGOING_BYTES).zip(self.lengths);
         for ((vector, header), (place, length)) in vectors.iter_mut().zip(&mut headers).zip(places).take(count) {
             *vector = libc::iovec { iov_base: place.as_mut_ptr().cast(), iov_len: length };
@@ -99,7 +103,8 @@ impl Incoming {
     /// What the kernel says, `WouldBlock` when nothing is there.
     pub(in crate::rehearse) fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
         // SAFETY: both are plain data, for which all zeroes is a valid value.
-        let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { (zeroed(), zeroed()) };
+        let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
+            unsafe { (zeroed(), zeroed()) };
         let places = self.bytes.chunks_exact_mut(INCOMING_BYTES);
         for ((vector, header), place) in vectors.iter_mut().zip(&mut headers).zip(places) {
             *vector = libc::iovec { iov_base: place.as_mut_ptr().cast(), iov_len: place.len() };

@@ -127,7 +127,10 @@ impl fmt::Display for LoadSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { machines, begun, completed, exchanges_per_second, .. } = self;
         let percent = self.lost() as f64 * 100.0 / (*begun).max(1) as f64;
-        writeln!(f, "{exchanges_per_second:.0} exchanges/s: {completed} of {begun} completed, {percent:.2} % lost, by {machines} machines")?;
+        writeln!(
+            f,
+            "{exchanges_per_second:.0} exchanges/s: {completed} of {begun} completed, {percent:.2} % lost, by {machines} machines"
+        )?;
         for (count, what) in [
             (self.lost_discovers, "DISCOVERs without an OFFER within a second"),
             (self.lost_requests, "REQUESTs without an ACK within it"),

@@ -1,7 +1,8 @@
 //! The part of a machine in which iPXE runs a script.
 
 use super::{
-    Activity, Client, Direction, Duration, Image, Interpreter, Machine, Milestone, Outcome, Stage, Step, Want, script, uuid,
+    Activity, Client, Direction, Duration, Image, Interpreter, Machine, Milestone, Outcome, Stage, Step, Want, script,
+    uuid,
 };
 use crate::rehearse::{firmware::Platform, script::settings::Settings};
 

@@ -375,7 +375,8 @@ fn a_boot_ends_where_it_was_to_end() {
                 _ => None,
             })
             .collect();
-        let expected: Vec<_> = [Offer, Lease, Loader, Kernel, Booted].into_iter().filter(|known| *known <= until).collect();
+        let expected: Vec<_> =
+            [Offer, Lease, Loader, Kernel, Booted].into_iter().filter(|known| *known <= until).collect();
         assert_eq!(reached, expected, "each milestone once");
     }
 }
