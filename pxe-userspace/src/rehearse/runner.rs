@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
     net::{Ipv4Addr, SocketAddrV4},
     time::{Duration, Instant},
 };
@@ -89,6 +90,26 @@ struct Datagram {
     payload: Vec<u8>,
 }
 
+/// Spreads addresses, which the server under test chooses and not an enemy, for a table that is asked for each packet.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0.rotate_left(8) ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.0 = (self.0.rotate_left(8) ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 struct Slot {
     machine: Machine,
     /// The earliest entry of the timers for this machine.
@@ -106,7 +127,7 @@ struct Runner<'a> {
     began: Instant,
     slots: Vec<Slot>,
     by_mac: HashMap<MacAddr, usize>,
-    by_address: HashMap<Ipv4Addr, usize>,
+    by_address: HashMap<Ipv4Addr, usize, BuildHasherDefault<Spread>>,
     timers: BinaryHeap<Reverse<(Duration, usize)>>,
     arrivals: VecDeque<(Duration, usize)>,
     outward: Lossy<Vec<u8>>,
@@ -150,7 +171,7 @@ impl<'a> Runner<'a> {
             poll,
             began: Instant::now(),
             by_mac: slots.iter().enumerate().map(|(index, slot)| (slot.machine.mac(), index)).collect(),
-            by_address: HashMap::with_capacity(slots.len()),
+            by_address: HashMap::with_capacity_and_hasher(slots.len(), BuildHasherDefault::default()),
             running: slots.len(),
             timers: BinaryHeap::with_capacity(slots.len()),
             arrivals: arrivals.into_iter().zip(0..).collect(),

@@ -121,9 +121,9 @@ impl Summary {
             took = took.max(end);
             let mut count = |what| *counts.entry(what).or_default() += 1;
             let failed_in = match report.outcome {
-                Outcome::Failed { stage, reason } => {
+                Outcome::Failed { stage, ref reason } => {
                     *failed.entry(stage).or_default() += 1;
-                    *reasons.entry((stage, reason)).or_default() += 1;
+                    *reasons.entry((stage, anybodys(reason, &report))).or_default() += 1;
                     Some(stage)
                 }
                 Outcome::Booted => {
@@ -178,6 +178,13 @@ impl Summary {
     pub fn is_success(&self) -> bool {
         self.failed.is_empty()
     }
+}
+
+/// A reason without what names the machine, so that the same reasons can be counted.
+fn anybodys(reason: &str, report: &MachineReport) -> String {
+    let mac = report.mac.to_string();
+    let reason = reason.replace(&mac, "MAC").replace(&mac.replace(':', "-"), "MAC");
+    report.address.map_or(reason.clone(), |address| reason.replace(&address.to_string(), "ADDRESS"))
 }
 
 impl fmt::Display for Summary {
@@ -292,5 +299,22 @@ mod tests {
         assert_eq!([hundred.first, hundred.half, hundred.p99, hundred.all].map(|d| d.as_secs()), [1, 50, 99, 100]);
         let one = Quantiles::of(seconds(7..=7)).unwrap();
         assert_eq!([one.first, one.half, one.p99, one.all].map(|d| d.as_secs()), [7; 4]);
+    }
+
+    #[test]
+    fn the_same_reason_of_several_machines_is_one() {
+        let report = |n: u8, address: Option<std::net::Ipv4Addr>| MachineReport {
+            mac: pxe_common::MacAddr([2, 0, 0, 0, 0, n]),
+            firmware: crate::rehearse::Firmware::UefiX64,
+            address,
+            outcome: Outcome::Booted,
+            took: Duration::ZERO,
+            stages: Vec::new(),
+            kernel_arguments: None,
+        };
+        let one = report(1, Some([10, 0, 0, 1].into()));
+        assert_eq!(anybodys("http://10.0.0.9/02-00-00-00-00-01.ipxe: 404", &one), "http://10.0.0.9/MAC.ipxe: 404");
+        assert_eq!(anybodys("10.0.0.1 was given to 02:00:00:00:00:01", &one), "ADDRESS was given to MAC");
+        assert_eq!(anybodys("nobody answered", &report(2, None)), "nobody answered");
     }
 }

@@ -1,6 +1,6 @@
 //! The simulator's own TFTP client (RFC 1350, 2347, 2348, 2349, 7440): one file, no I/O, no clock.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, ops::Deref, rc::Rc, time::Duration};
 
 /// Whose manners the transfer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +17,39 @@ pub(super) enum Style {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Send these bytes from `from` to the server's `to`.
-    Send { from: u16, to: u16, bytes: Vec<u8> },
+    Send { from: u16, to: u16, bytes: Bytes },
     /// The file is here.
     Done(Received),
     /// It is not, and will not be.
     Failed(String),
 }
+
+/// A packet. Most of them are acknowledgements, which need no memory of their own; what is kept to be sent again is
+/// shared, not copied.
+#[derive(Clone, Debug)]
+pub(super) enum Bytes {
+    Acknowledgement([u8; 4]),
+    Other(Rc<[u8]>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Acknowledgement(bytes) => bytes,
+            Self::Other(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Bytes {}
 
 /// A file that has arrived.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,7 +89,7 @@ pub(super) struct Transfer {
     keep: usize,
     received: Received,
     /// What was sent last, to send again.
-    pending: (u16, Vec<u8>),
+    pending: (u16, Bytes),
     retries: u32,
     deadline: Duration,
     finished: bool,
@@ -98,7 +125,7 @@ impl Transfer {
             size: None,
             keep,
             received: Received::default(),
-            pending: (SERVER, Vec::new()),
+            pending: (SERVER, Bytes::Acknowledgement([0; 4])),
             retries: 0,
             deadline: now,
             finished: false,
@@ -147,10 +174,10 @@ impl Transfer {
         }
         self.peer = None;
         self.retries = 0;
-        self.send(now, SERVER, bytes)
+        self.send(now, SERVER, Bytes::Other(bytes.into()))
     }
 
-    fn send(&mut self, now: Duration, to: u16, bytes: Vec<u8>) -> Action {
+    fn send(&mut self, now: Duration, to: u16, bytes: Bytes) -> Action {
         self.deadline = now + self.patience();
         self.pending = (to, bytes.clone());
         Action::Send { from: self.local_port(), to, bytes }
@@ -167,7 +194,7 @@ impl Transfer {
     fn acknowledge(&mut self, now: Duration, to: u16) -> Action {
         self.unacknowledged = 0;
         let [high, low] = (self.last as u16).to_be_bytes();
-        self.send(now, to, vec![0, 4, high, low])
+        self.send(now, to, Bytes::Acknowledgement([0, 4, high, low]))
     }
 
     fn fail(&mut self, reason: String) -> Vec<Action> {
@@ -322,8 +349,8 @@ impl Transfer {
     }
 }
 
-fn error(number: u8, text: &str) -> Vec<u8> {
-    [&[0, 5, 0, number], text.as_bytes(), &[0]].concat()
+fn error(number: u8, text: &str) -> Bytes {
+    Bytes::Other([&[0, 5, 0, number], text.as_bytes(), &[0]].concat().into())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ fn sent(actions: &[Action]) -> Vec<&[u8]> {
     let mut sent = Vec::new();
     for action in actions {
         if let Action::Send { bytes, .. } = action {
-            sent.push(bytes.as_slice());
+            sent.push(&**bytes);
         }
     }
     sent
@@ -38,7 +38,8 @@ fn replay(capture: &str, file: &str, style: Style) {
         if ports.contains(&datagram.from.port()) {
             assert!(!expected.is_empty(), "{capture}, frame {}: nothing was sent", datagram.number);
             let ours = expected.remove(0);
-            let real = (datagram.from.port(), datagram.to.port(), datagram.payload.clone());
+            let bytes = Bytes::Other(datagram.payload.as_slice().into());
+            let real = (datagram.from.port(), datagram.to.port(), bytes);
             assert_eq!(
                 ours,
                 Action::Send { from: real.0, to: real.1, bytes: real.2 },
