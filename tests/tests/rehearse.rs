@@ -180,7 +180,8 @@ fn against_pxed(arguments: &[&str], kind: &str) -> anyhow::Result<(bool, Value)>
     let artifacts = Artifacts::stand_ins(&[VERSION], 50_000)?;
     let spec = cluster::cluster_with_gateway(&fleet(), cluster::SERVER).replace("subnet: 24", "subnet: 16");
     let _pxed = Pxed::start(&bridged.server, &spec, artifacts.path(), &["--machine-rate", "0"])?;
-    let arguments = [&["--machines", &FLEET.to_string()], arguments].concat();
+    let machines = FLEET.to_string();
+    let arguments = [&["--machines", &machines], arguments].concat();
     let (success, mut found) = rehearse(&bridged, &arguments, kind)?;
     ensure!(found.len() == 1, "{} of {kind}", found.len());
     Ok((success, found.remove(0)))

@@ -251,7 +251,7 @@ impl Worker {
 
     fn on_message(&mut self, message: Message) {
         match message {
-            Message::Request { client, datagram } => self.on_request(client, datagram),
+            Message::Request { client, datagram } => self.on_request(client, &datagram),
             Message::Warmed { client, serial } => {
                 let running = self.transfers.get_mut(&client).filter(|running| running.serial == serial);
                 if let Some((first, count)) = running.and_then(|running| running.cold.take()) {
@@ -261,18 +261,18 @@ impl Worker {
         }
     }
 
-    fn on_request(&mut self, client: SocketAddrV4, datagram: Box<[u8]>) {
+    fn on_request(&mut self, client: SocketAddrV4, datagram: &[u8]) {
         let now = Instant::now();
         if let Some(running) = self.transfers.get_mut(&client) {
             let repeated =
-                if running.request == datagram { running.transfer.on_repeated_request(now) } else { Repeated::Anew };
+                if *running.request == *datagram { running.transfer.on_repeated_request(now) } else { Repeated::Anew };
             match repeated {
                 Repeated::Again(action) => return self.perform(client, action),
                 Repeated::Anew => self.end(client, TransferResult::restarted, Some("the client began anew")),
             }
         }
-        match Packet::parse(&datagram) {
-            Ok(Packet::Read(request)) => self.on_read(now, client, &request, &datagram),
+        match Packet::parse(datagram) {
+            Ok(Packet::Read(request)) => self.on_read(now, client, &request, datagram),
             Ok(Packet::Write { path }) => {
                 tracing::debug!(%client, path = %path.escape_ascii(), "TFTP write refused: the server is read-only");
                 self.refuse(client, RefusedReason::write, ErrorCode::AccessViolation, "this server is read-only");

@@ -10,6 +10,8 @@ use std::{
     io,
     mem::{size_of, zeroed},
     os::fd::AsRawFd,
+    thread,
+    time::Duration,
 };
 
 /// Frames in one system call.
@@ -18,6 +20,14 @@ pub(in crate::rehearse) const BATCH: usize = 64;
 const OUTGOING_BYTES: usize = 1536;
 /// Longer than any frame: between network namespaces, bursts arrive uncut, up to 64 KiB.
 const INCOMING_BYTES: usize = 66 * 1024;
+
+/// How long, and how many times for one batch, a full queue is waited for.
+const WAIT: Duration = Duration::from_micros(50);
+const MAX_WAITS: u32 = 40;
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN))
+}
 
 /// Frames that wait to be sent.
 pub(in crate::rehearse) struct Outgoing {
@@ -65,7 +75,7 @@ impl Outgoing {
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
         }
-        let (mut next, mut unsent) = (0, 0);
+        let (mut next, mut unsent, mut waits) = (0, 0, 0);
         while next < count {
             let left = &mut headers[next..count];
             // SAFETY: every header points at a vector, and every vector at a place in `bytes`, that live through the call.
@@ -75,6 +85,12 @@ impl Outgoing {
             match usize::try_from(result) {
                 // The kernel stops at the frame that fails, and says why when that is the first.
                 Ok(done) => next += done,
+                // A virtual link has a short queue, which the other side empties soon. What a network card would have
+                // kept in its own must not look like a loss.
+                Err(_) if waits < MAX_WAITS && is_full(&io::Error::last_os_error()) => {
+                    waits += 1;
+                    thread::sleep(WAIT);
+                }
                 Err(_) => {
                     next += 1;
                     unsent += 1;

@@ -71,7 +71,7 @@ mod tests {
         for datagram in captures::datagrams("ovmf-x64-pxe").iter().filter(|datagram| datagram.from.port() == 67) {
             let (ours, whole) = (Answer::read(&datagram.payload).unwrap(), Reply::decode(&datagram.payload).unwrap());
             assert_eq!((ours.xid, ours.mac, ours.address), (whole.xid, whole.chaddr, whole.yiaddr));
-            assert_eq!(Some(ours.kind), whole.message_type().map(|kind| kind.number()));
+            assert_eq!(Some(ours.kind), whole.message_type().map(crate::rehearse::dhcp::MessageType::number));
             assert_eq!(Some(ours.server), whole.address(code::SERVER_ID));
             checked += 1;
         }

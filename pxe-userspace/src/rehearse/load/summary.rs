@@ -37,6 +37,7 @@ impl Meter {
         }
     }
 
+    #[cfg(test)]
     pub(super) const fn lost(&self) -> u64 {
         self.lost_discovers + self.lost_requests
     }

@@ -100,7 +100,7 @@ mod tests {
         assert_eq!((outcome.begun, outcome.completed), (10, 8));
         assert!((outcome.lost() - 0.2).abs() < 1e-9);
         assert_eq!(outcome.offers_within(0.0).map(|ms| (ms * 10.0).round()), Some(5.0));
-        assert_eq!(outcome.offers_within(1.0).map(|ms| ms.round()), Some(2.0));
+        assert_eq!(outcome.offers_within(1.0).map(f64::round), Some(2.0));
         assert_eq!(read("nothing"), None);
     }
 }

@@ -135,7 +135,7 @@ pub(crate) fn run(load: &TftpLoad) -> anyhow::Result<TftpOutcome> {
     outcome.seconds = start.elapsed().as_secs_f64();
     for client in clients.into_iter().flatten() {
         outcome.cut += 1;
-        outcome.bytes += client.received();
+        outcome.bytes += client.received_bytes();
         outcome.window = outcome.window.max(client.window());
         client.break_off();
     }
@@ -195,7 +195,7 @@ impl Field<'_> {
         // Closing the socket takes it out of the epoll.
         let Some(client) = self.clients[index].take() else { return Ok(()) };
         self.running -= 1;
-        self.outcome.bytes += client.received();
+        self.outcome.bytes += client.received_bytes();
         self.outcome.window = self.outcome.window.max(client.window());
         match failure {
             None => {

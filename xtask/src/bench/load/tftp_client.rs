@@ -107,7 +107,7 @@ impl Client {
     }
 
     /// Bytes of the file received so far.
-    pub(super) fn received(&self) -> u64 {
+    pub(super) fn received_bytes(&self) -> u64 {
         self.bytes
     }
 
@@ -168,9 +168,9 @@ impl Client {
         }
         self.heard = now;
         if self.connected {
-            self.acknowledge()
+            self.acknowledge();
         } else {
-            self.request(load)
+            self.request(load);
         }
         Progress::AskedAgain
     }
