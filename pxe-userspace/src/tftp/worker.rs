@@ -239,10 +239,10 @@ impl Worker {
                 continue;
             };
             let action = running.transfer.on_timer(now);
-            // What was lost may have gone astray: the stack asks for the neighbour anew.
-            running.route = Route::Stack;
             if matches!(action, Action::SendOptions | Action::SendBlocks { .. }) {
                 self.context.metrics.timeouts.inc();
+                // What was lost may have gone astray: the stack asks for the neighbour anew.
+                running.route = Route::Stack;
             }
             self.timers.push(Reverse((running.transfer.deadline(), client, serial)));
             self.perform(client, action);

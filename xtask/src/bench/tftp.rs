@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use pxe_common::MacAddr;
 use pxe_tests::{
     Artifacts, Namespace, Pxed,
     assets::Architecture,
@@ -188,6 +189,8 @@ struct Wire {
     server: Namespace,
     client: Namespace,
     files: Artifacts,
+    /// Of the client's interface and of the server's.
+    macs: (MacAddr, MacAddr),
 }
 
 impl Wire {
@@ -209,9 +212,10 @@ impl Wire {
         // Every address of this network is the clients'.
         client.ip(&["route", "add", "local", "10.99.16.0/20", "dev", "lo"])?;
         // Machines have asked for each other's MACs before they speak TFTP; here that many at once would lose packets.
-        neighbours(&server, addresses(clients), &mac(&client)?)?;
-        neighbours(&client, [SERVER].into_iter(), &mac(&server)?)?;
-        Ok(Self { server, client, files })
+        let macs = (mac(&client)?, mac(&server)?);
+        neighbours(&server, addresses(clients), macs.0)?;
+        neighbours(&client, [SERVER].into_iter(), macs.1)?;
+        Ok(Self { server, client, files, macs })
     }
 
     /// Runs one cell against every server that suits it, taking turns.
@@ -257,8 +261,15 @@ impl Wire {
     }
 
     fn sample(&self, cell: &Cell) -> anyhow::Result<(TftpOutcome, Cpu)> {
+        let load_ = self.load(cell);
+        let meter = Meter::start(&self.server)?;
+        let outcome = self.client.enter(|| load(&load_))??;
+        Ok((outcome, meter.used()?))
+    }
+
+    fn load(&self, cell: &Cell) -> TftpLoad {
         let &Cell { clients, window, file: File { name, length }, limit } = cell;
-        let load_ = TftpLoad {
+        TftpLoad {
             server: SocketAddrV4::new(SERVER, 69),
             file: name.to_owned(),
             length: length as u64,
@@ -268,10 +279,8 @@ impl Wire {
             window,
             transfers: clients as u64 * if clients > 100 { 1 } else { 1000 },
             limit,
-        };
-        let meter = Meter::start(&self.server)?;
-        let outcome = self.client.enter(|| load(&load_))??;
-        Ok((outcome, meter.used()?))
+            macs: self.macs,
+        }
     }
 }
 
@@ -281,14 +290,14 @@ fn addresses(clients: usize) -> impl Iterator<Item = Ipv4Addr> {
 }
 
 /// The MAC of a namespace's interface.
-fn mac(namespace: &Namespace) -> anyhow::Result<String> {
+fn mac(namespace: &Namespace) -> anyhow::Result<MacAddr> {
     let text = namespace.ip(&["-o", "link", "show", "dev", INTERFACE])?;
     let mac = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
-    Ok(mac.with_context(|| format!("no MAC in {text}"))?.to_owned())
+    mac.and_then(|mac| mac.parse().ok()).with_context(|| format!("no MAC in {text}"))
 }
 
 /// Tells a namespace the MAC of these addresses.
-fn neighbours(namespace: &Namespace, of: impl Iterator<Item = Ipv4Addr>, mac: &str) -> anyhow::Result<()> {
+fn neighbours(namespace: &Namespace, of: impl Iterator<Item = Ipv4Addr>, mac: MacAddr) -> anyhow::Result<()> {
     let mut commands = tempfile::NamedTempFile::new()?;
     for address in of {
         writeln!(commands, "neighbour replace {address} lladdr {mac} dev {INTERFACE} nud permanent")?;
@@ -310,4 +319,33 @@ fn spec(addresses: impl Iterator<Item = Ipv4Addr>) -> String {
         })
         .collect();
     cluster::cluster_with_gateway(&machines, GATEWAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use pxe_tests::requires::Skip;
+
+    use super::*;
+
+    fn load_a_little(window: u16) -> anyhow::Result<TftpOutcome> {
+        let cell = Cell { clients: 3, window, file: SMALL, limit: Duration::from_secs(30) };
+        let wire = Wire::new(cell.clients)?;
+        let _pxed = Pxed::start(&wire.server, &spec(addresses(cell.clients)), wire.files.path(), &[])?;
+        let load_ = TftpLoad { transfers: 6, ..wire.load(&cell) };
+        wire.client.enter(|| load(&load_))?
+    }
+
+    #[test]
+    fn the_load_takes_whole_files_and_loses_nothing() {
+        for window in [1, 8, 64] {
+            match load_a_little(window) {
+                Err(error) if error.is::<Skip>() => eprintln!("SKIPPED: {error}"),
+                outcome => {
+                    let TftpOutcome { bytes, finished, failed, timeouts, window: granted, .. } = outcome.unwrap();
+                    assert_eq!((bytes, finished, failed, timeouts), (6 << 20, 6, 0, 0), "window {window}");
+                    assert_eq!(granted, window);
+                }
+            }
+        }
+    }
 }

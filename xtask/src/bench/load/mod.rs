@@ -2,4 +2,5 @@
 
 pub(crate) mod http;
 pub(crate) mod tftp;
+mod tftp_ack;
 mod tftp_client;

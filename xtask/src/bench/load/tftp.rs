@@ -14,8 +14,12 @@ use nix::sys::{
     epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
     resource::{Resource, getrlimit, setrlimit},
 };
+use pxe_common::MacAddr;
 
-use super::tftp_client::{Client, Inbox, Progress};
+use super::{
+    tftp_ack::Acknowledger,
+    tftp_client::{Client, Inbox, Progress},
+};
 
 /// How often silent clients are looked for.
 const SWEEP: Duration = Duration::from_millis(100);
@@ -43,6 +47,8 @@ pub(crate) struct TftpLoad {
     pub(crate) transfers: u64,
     /// What has not ended by then is cut.
     pub(crate) limit: Duration,
+    /// The MACs of the client's interface and of the server: acknowledgements go past the client's IP stack.
+    pub(crate) macs: (MacAddr, MacAddr),
 }
 
 /// What came of it.
@@ -103,7 +109,7 @@ pub(crate) fn run(load: &TftpLoad) -> anyhow::Result<TftpOutcome> {
         running: 0,
         outcome: TftpOutcome::default(),
     };
-    let mut inbox = Inbox::new();
+    let mut inbox = Inbox::new(Acknowledger::open(load.macs.0, load.macs.1)?);
     let start = Instant::now();
     let end = start + load.limit;
     for _ in 0..load.clients {
@@ -123,12 +129,14 @@ pub(crate) fn run(load: &TftpLoad) -> anyhow::Result<TftpOutcome> {
         for event in &events[..ready] {
             field.on_ready(event.data() as usize, now, &mut inbox)?;
         }
+        inbox.flush();
         if now >= end {
             break;
         }
         if now >= next_sweep {
             next_sweep = now + SWEEP;
             field.sweep(now, &mut inbox)?;
+            inbox.flush();
         }
     }
     let Field { clients, mut outcome, .. } = field;

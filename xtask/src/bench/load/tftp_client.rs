@@ -13,7 +13,7 @@ use nix::sys::socket::{
     sockopt::{RcvBuf, UdpGroSegment},
 };
 
-use super::tftp::TftpLoad;
+use super::{tftp::TftpLoad, tftp_ack::Acknowledger};
 
 /// How long a client waits before it asks again: what firmware waits at the least.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -31,15 +31,21 @@ const OACK: u16 = 6;
 /// Room for a window of datagrams that came apart, in bytes of kernel memory.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// Where datagrams are received, one socket after the other.
+/// Where datagrams are received, one socket after the other, and the short way for what is said to them.
 pub(super) struct Inbox {
+    acknowledger: Acknowledger,
     buffer: Vec<u8>,
     control: Vec<u8>,
 }
 
 impl Inbox {
-    pub(super) fn new() -> Self {
-        Self { buffer: vec![0; 1 << 16], control: nix::cmsg_space!(i32) }
+    pub(super) fn new(acknowledger: Acknowledger) -> Self {
+        Self { acknowledger, buffer: vec![0; 1 << 16], control: nix::cmsg_space!(i32) }
+    }
+
+    /// Sends what waits to be sent.
+    pub(super) fn flush(&mut self) {
+        self.acknowledger.flush();
     }
 }
 
@@ -55,6 +61,8 @@ pub(super) enum Progress {
 /// One client with one transfer.
 pub(super) struct Client {
     socket: UdpSocket,
+    /// Ours.
+    address: SocketAddrV4,
     server: SocketAddrV4,
     /// The port of the server's transfer is known.
     connected: bool,
@@ -84,6 +92,7 @@ impl Client {
         }
         let now = Instant::now();
         let mut client = Self {
+            address: SocketAddrV4::new(address, socket.local_addr()?.port()),
             socket,
             server: load.server,
             connected: false,
@@ -139,8 +148,9 @@ impl Client {
             self.heard = now;
             self.attempts = 0;
             let acknowledged = self.acknowledged;
-            for datagram in inbox.buffer[..length].chunks(segment.max(1)) {
-                match self.on_datagram(datagram) {
+            let Inbox { buffer, acknowledger, .. } = &mut *inbox;
+            for datagram in buffer[..length].chunks(segment.max(1)) {
+                match self.on_datagram(datagram, acknowledger) {
                     Progress::Running => {}
                     progress => return progress,
                 }
@@ -168,7 +178,8 @@ impl Client {
         }
         self.heard = now;
         if self.connected {
-            self.acknowledge();
+            // By the stack: a frame may have gone astray. What is lost again is repeated again.
+            let _ = self.socket.send(&self.acknowledgement());
         } else {
             self.request(load);
         }
@@ -185,11 +196,14 @@ impl Client {
         let _ = self.socket.send_to(packet.as_bytes(), self.server);
     }
 
-    fn acknowledge(&mut self) {
-        let [high, low] = (self.received as u16).to_be_bytes();
-        let [opcode_high, opcode_low] = ACK.to_be_bytes();
-        let _ = self.socket.send(&[opcode_high, opcode_low, high, low]);
+    fn acknowledge(&mut self, acknowledger: &mut Acknowledger) {
+        acknowledger.send(self.address, self.server, self.acknowledgement());
         self.acknowledged = self.received;
+    }
+
+    fn acknowledgement(&self) -> [u8; 4] {
+        let ([opcode_high, opcode_low], [high, low]) = (ACK.to_be_bytes(), (self.received as u16).to_be_bytes());
+        [opcode_high, opcode_low, high, low]
     }
 
     /// Receives one datagram, or several that came as one; returns their length and that of each but the last.
@@ -200,6 +214,7 @@ impl Client {
                 && from.ip() == self.server.ip()
             {
                 self.socket.connect(from)?;
+                self.server = from;
                 self.connected = true;
             }
             return Ok((length, length));
@@ -221,20 +236,20 @@ impl Client {
         Ok((message.bytes, segment.unwrap_or(message.bytes)))
     }
 
-    fn on_datagram(&mut self, datagram: &[u8]) -> Progress {
+    fn on_datagram(&mut self, datagram: &[u8], acknowledger: &mut Acknowledger) -> Progress {
         let [opcode_high, opcode_low, high, low, rest @ ..] = datagram else {
             return Progress::Failed(format!("a datagram of {} bytes", datagram.len()));
         };
         match u16::from_be_bytes([*opcode_high, *opcode_low]) {
-            DATA => self.on_block(u16::from_be_bytes([*high, *low]), rest),
-            OACK if self.received == 0 => self.on_options(&datagram[2..]),
+            DATA => self.on_block(u16::from_be_bytes([*high, *low]), rest, acknowledger),
+            OACK if self.received == 0 => self.on_options(&datagram[2..], acknowledger),
             OACK => Progress::Running,
             ERROR => Progress::Failed(format!("error {low}: {}", rest.escape_ascii())),
             opcode => Progress::Failed(format!("opcode {opcode}")),
         }
     }
 
-    fn on_options(&mut self, text: &[u8]) -> Progress {
+    fn on_options(&mut self, text: &[u8], acknowledger: &mut Acknowledger) -> Progress {
         let mut words = text.split(|&byte| byte == 0);
         while let (Some(name), Some(value)) = (words.next(), words.next()) {
             let value = std::str::from_utf8(value).ok().and_then(|value| value.parse::<u64>().ok());
@@ -247,18 +262,18 @@ impl Client {
                 _ => {}
             }
         }
-        self.acknowledge();
+        self.acknowledge(acknowledger);
         Progress::Running
     }
 
-    fn on_block(&mut self, number: u16, block: &[u8]) -> Progress {
+    fn on_block(&mut self, number: u16, block: &[u8], acknowledger: &mut Acknowledger) -> Progress {
         let next = self.received + 1;
         if number != next as u16 {
             // RFC 7440 §4: tell where to go on, once; what is under way is in vain. What lies behind is a repetition.
             let ahead = number.wrapping_sub(next as u16) < 0x8000;
             if ahead && !self.gap_told && self.window > 1 {
                 self.gap_told = true;
-                self.acknowledge();
+                self.acknowledge(acknowledger);
             }
             return Progress::Running;
         }
@@ -272,7 +287,7 @@ impl Client {
         self.bytes += block.len() as u64;
         let last = block.len() < self.block_size.into();
         if last || self.received - self.acknowledged >= self.window.into() {
-            self.acknowledge();
+            self.acknowledge(acknowledger);
         }
         match last {
             true if self.bytes == self.length => Progress::Done,
