@@ -1,10 +1,60 @@
-//! The head of a response, as bytes.
+//! Answers: a text as a plain value, and the head of a response as bytes.
 
-use std::{fmt::Write as _, time::SystemTime};
+use std::{borrow::Cow, fmt::Write as _, sync::Arc, time::SystemTime};
 
+use axum::{
+    Extension,
+    response::{IntoResponse, Response},
+};
 use http::{HeaderMap, StatusCode, header};
+use pxe_common::MacAddr;
 
-use super::{head::Head, range::format_date};
+use super::{head::Head, metrics::Route, range::format_date};
+use crate::journal::event::ArtifactKind;
+
+/// An answer of one text.
+#[derive(Debug)]
+pub(super) struct Text {
+    pub(super) status: StatusCode,
+    pub(super) content_type: &'static str,
+    pub(super) text: Cow<'static, str>,
+    pub(super) route: Route,
+    /// For an answer whose arrival is an event.
+    pub(super) delivery: Option<Delivery>,
+}
+
+/// What is said of an answer when it has arrived.
+#[derive(Clone, Debug)]
+pub(super) struct Delivery {
+    pub(super) mac: MacAddr,
+    pub(super) artifact: ArtifactKind,
+    pub(super) path: Arc<str>,
+}
+
+impl Text {
+    /// 200, plain text.
+    pub(super) fn new(route: Route, text: impl Into<Cow<'static, str>>) -> Self {
+        let content_type = "text/plain; charset=utf-8";
+        Self { status: StatusCode::OK, content_type, text: text.into(), route, delivery: None }
+    }
+
+    /// 404, in Matchbox's words.
+    pub(super) fn not_found() -> Self {
+        Self { status: StatusCode::NOT_FOUND, ..Self::new(Route::Other, "404 page not found\n") }
+    }
+}
+
+/// The route and the delivery come as extensions.
+impl IntoResponse for Text {
+    fn into_response(self) -> Response {
+        let content_type = [(header::CONTENT_TYPE, self.content_type)];
+        let mut response = (self.status, content_type, Extension(self.route), self.text).into_response();
+        if let Some(delivery) = self.delivery {
+            response.extensions_mut().insert(delivery);
+        }
+        response
+    }
+}
 
 /// Few heads are longer, in bytes.
 const USUAL_LENGTH: usize = 512;

@@ -1,6 +1,7 @@
 //! One connection: request after request, each answered before the next is read.
 
 use std::{
+    borrow::Cow,
     io::IoSlice,
     net::IpAddr,
     sync::Arc,
@@ -8,8 +9,8 @@ use std::{
 };
 
 use axum::{Router, body::Body};
-use bytes::BufMut as _;
-use http::{Method, Request, Response, StatusCode};
+use bytes::{BufMut as _, Bytes};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use rustix::{
     io::Errno,
@@ -25,11 +26,11 @@ use tower::ServiceExt as _;
 
 use super::{
     Context, Phase, Refused,
-    answer::AnswerHead,
+    answer::{AnswerHead, Delivery, Text},
     file,
     head::{self, BODY_LIMIT, HEAD_LIMIT, Head, HeadError},
     metrics::Route,
-    routes::{Delivery, Peer},
+    routes::{self, Peer},
 };
 use crate::journal::{EventKind, event::Transport, failure::FELL_SILENT};
 
@@ -63,6 +64,14 @@ pub(super) enum Broken {
     /// The file is shorter than it was when the length was announced.
     #[error("the file was shortened while it was sent")]
     Shortened,
+}
+
+/// An answer that is ready to be sent.
+struct Ready {
+    /// Without its length and its end.
+    head: AnswerHead,
+    body: Bytes,
+    delivery: Option<Delivery>,
 }
 
 /// A connection being served.
@@ -258,35 +267,31 @@ impl Connection {
         self.write(&bytes).await
     }
 
-    /// Lets the router answer.
+    /// Answers what is not a file.
     async fn answer(&mut self, head: &mut Head, body: Vec<u8>, stay: bool) -> Result<(), Broken> {
         let began = Instant::now();
-        let Some(request) = self.request(head, body) else {
-            self.context.metrics.answered(Route::Other, 400);
-            return self.write_text(Some(head), StatusCode::BAD_REQUEST, "not a path", stay).await;
+        let peer = Peer { address: self.peer, is_head: head.method == Method::HEAD };
+        let ready = match head.path.strip_prefix(b"/boot/") {
+            Some(file) if matches!(head.method, Method::GET | Method::HEAD) => {
+                Ok(self.ready(routes::own_script(&self.context, peer, file)))
+            }
+            Some(_) => Err((Route::Script, StatusCode::METHOD_NOT_ALLOWED, "scripts can be read only")),
+            None => self.routed(head, body, peer).await,
         };
-        let Ok(response) = self.router.clone().oneshot(request).await;
-        let (parts, body) = response.into_parts();
-        let body = match Limited::new(body, ANSWER_LIMIT).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) => {
-                tracing::warn!(%error, target = head.target, "boot HTTP could not collect an answer");
-                return self.write_text(Some(head), StatusCode::INTERNAL_SERVER_ERROR, "see pxed's log", stay).await;
+        let Ready { head: mut answer, body, delivery } = match ready {
+            Ok(ready) => ready,
+            Err((route, status, reason)) => {
+                self.context.metrics.answered(route, status.as_u16());
+                return self.write_text(Some(head), status, reason, stay).await;
             }
         };
-        let route = parts.extensions.get::<Route>().copied().unwrap_or(Route::Other);
-        self.context.metrics.answered(route, parts.status.as_u16());
-        let mut answer = AnswerHead::new(parts.status, SystemTime::now());
-        answer.headers(&parts.headers);
         answer.header("Content-Length", body.len());
         let answer = answer.end(Some(head), stay);
-        let is_head = head.method == Method::HEAD;
-        let sent = self.write_both(&answer, if is_head { &[] } else { &body }).await;
-        if sent.is_ok() && !is_head {
+        let sent = self.write_both(&answer, if peer.is_head { &[] } else { &body }).await;
+        if sent.is_ok() && !peer.is_head {
             self.context.metrics.sent(body.len() as u64);
         }
-        if let (Some(delivery), false) = (parts.extensions.get::<Delivery>(), is_head) {
-            let Delivery { mac, artifact, path } = delivery.clone();
+        if let Some(Delivery { mac, artifact, path }) = delivery {
             let (transport, length) = (Transport::Http, body.len() as u64);
             let kind = match &sent {
                 Ok(()) => EventKind::Done { artifact, transport, path, bytes: length, took: began.elapsed() },
@@ -299,13 +304,42 @@ impl Connection {
         sent
     }
 
-    /// HEAD goes to the router as the GET that it asks about: the answer's headers are then the same. Takes the headers.
-    fn request(&self, head: &mut Head, body: Vec<u8>) -> Option<Request<Body>> {
-        let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
-        let mut request = Request::builder().method(method).uri(&head.target).body(Body::from(body)).ok()?;
-        *request.headers_mut() = std::mem::take(&mut head.headers);
-        request.extensions_mut().insert(Peer { address: self.peer, is_head: head.method == Method::HEAD });
-        Some(request)
+    /// A text as it is sent.
+    fn ready(&self, Text { status, content_type, text, route, delivery }: Text) -> Ready {
+        self.context.metrics.answered(route, status.as_u16());
+        let mut head = AnswerHead::new(status, SystemTime::now());
+        head.header("Content-Type", content_type);
+        let body = match text {
+            Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+            Cow::Owned(text) => Bytes::from(text),
+        };
+        Ready { head, body, delivery }
+    }
+
+    /// What the router answers.
+    async fn routed(
+        &self,
+        head: &mut Head,
+        body: Vec<u8>,
+        peer: Peer,
+    ) -> Result<Ready, (Route, StatusCode, &'static str)> {
+        let Some(request) = request(head, body, peer) else {
+            return Err((Route::Other, StatusCode::BAD_REQUEST, "not a path"));
+        };
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        let (parts, body) = response.into_parts();
+        let route = parts.extensions.get::<Route>().copied().unwrap_or(Route::Other);
+        let body = match Limited::new(body, ANSWER_LIMIT).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => {
+                tracing::warn!(%error, target = head.target, "boot HTTP could not collect an answer");
+                return Err((route, StatusCode::INTERNAL_SERVER_ERROR, "see pxed's log"));
+            }
+        };
+        self.context.metrics.answered(route, parts.status.as_u16());
+        let mut answer = AnswerHead::new(parts.status, SystemTime::now());
+        answer.headers(&parts.headers);
+        Ok(Ready { head: answer, body, delivery: parts.extensions.get::<Delivery>().cloned() })
     }
 
     async fn linger(&mut self) -> Result<(), Broken> {
@@ -335,5 +369,11 @@ pub(super) fn send_now<'a>(stream: &TcpStream, bytes: &'a [u8], flags: SendFlags
     }
 }
 
-/// What the router gives.
-pub(super) type Answer = Response<Body>;
+/// HEAD goes to the router as the GET that it asks about: the answer's headers are then the same. Takes the headers.
+fn request(head: &mut Head, body: Vec<u8>, peer: Peer) -> Option<Request<Body>> {
+    let method = if peer.is_head { Method::GET } else { head.method.clone() };
+    let mut request = Request::builder().method(method).uri(&head.target).body(Body::from(body)).ok()?;
+    *request.headers_mut() = std::mem::take(&mut head.headers);
+    request.extensions_mut().insert(peer);
+    Some(request)
+}

@@ -95,6 +95,10 @@ impl Metrics {
         self.connections.dec();
     }
 
+    pub(super) fn open_connections(&self) -> i64 {
+        self.connections.get()
+    }
+
     /// How often a file had to be read from the disk before it could be sent on.
     #[must_use]
     pub fn disk_waits(&self) -> u64 {

@@ -1,19 +1,19 @@
-//! What is not a file: each machine's script, and Matchbox's routes.
+//! What is not a file: each machine's script, and Matchbox's routes by an axum router.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::SystemTime};
 
 use axum::{
     Extension, Router,
-    extract::{Path, Query, RawQuery, State},
-    response::{IntoResponse as _, Response},
+    extract::{Query, RawQuery, State},
     routing::get,
 };
-use http::{StatusCode, header};
+use http::StatusCode;
 use pxe_common::MacAddr;
 
 use super::{
     Context, Refused,
-    connection::{Answer, Connection},
+    answer::{Delivery, Text},
+    connection::Connection,
     matchbox,
     metrics::Route,
 };
@@ -29,20 +29,12 @@ use crate::{
     spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
 };
 
-/// Who asks: put into each request by the connection.
+/// Who asks: put into each request to the router by the connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
     pub(super) address: IpAddr,
     /// HEAD is about an answer, it is not a step of a boot.
     pub(super) is_head: bool,
-}
-
-/// Put into an answer whose arrival is an event.
-#[derive(Clone, Debug)]
-pub(super) struct Delivery {
-    pub(super) mac: MacAddr,
-    pub(super) artifact: ArtifactKind,
-    pub(super) path: Arc<str>,
 }
 
 impl Connection {
@@ -63,7 +55,7 @@ impl Context {
     }
 }
 
-/// The router of everything that is not a file.
+/// The router of everything that is neither a file nor a machine's own script.
 pub(super) fn router(context: Arc<Context>) -> Router {
     Router::new()
         .route("/", get(async || matchbox_text("matchbox\n")))
@@ -75,31 +67,22 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         .route("/ignition", get(ignition))
         .route("/generic", get(generic))
         .route("/cloud", get(cloud))
-        .route("/boot/{file}", get(own_script))
         .fallback(not_found)
         .with_state(context)
 }
 
 type Labelled = Query<Vec<(String, String)>>;
 
-async fn not_found() -> Response {
-    nothing()
+async fn not_found() -> Text {
+    Text::not_found()
 }
 
-fn nothing() -> Response {
-    (StatusCode::NOT_FOUND, text_type(), "404 page not found\n").into_response()
-}
-
-const fn text_type() -> [(header::HeaderName, &'static str); 1] {
-    [(header::CONTENT_TYPE, "text/plain; charset=utf-8")]
-}
-
-fn matchbox_text(text: impl Into<String>) -> Answer {
-    (Extension(Route::Matchbox), text_type(), text.into()).into_response()
+fn matchbox_text(text: impl Into<Cow<'static, str>>) -> Text {
+    Text::new(Route::Matchbox, text)
 }
 
 /// The script that makes any iPXE ask again with what it knows about itself.
-async fn bootstrap(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>) -> Response {
+async fn bootstrap(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>) -> Text {
     let response = matchbox_text(matchbox::BOOTSTRAP);
     match context.machine_at(peer.address) {
         Some(machine) => delivered(&context, peer, machine.mac, "/boot.ipxe", response),
@@ -107,40 +90,27 @@ async fn bootstrap(State(context): State<Arc<Context>>, Extension(peer): Extensi
     }
 }
 
-/// `/boot/{mac}.ipxe`
-async fn own_script(
-    State(context): State<Arc<Context>>,
-    Extension(peer): Extension<Peer>,
-    Path(file): Path<String>,
-) -> Response {
-    let mac = file.strip_suffix(".ipxe").and_then(|mac| mac.parse().ok());
+/// `/boot/{mac}.ipxe`, which every machine asks for: `file` is what follows `/boot/`. Not by the router, which takes longer
+/// than to write the script.
+pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
+    let mac = str::from_utf8(file).ok().and_then(|file| file.strip_suffix(".ipxe")?.parse().ok());
     let Some(machine) = mac.and_then(|mac| context.inventory.load().by_mac(mac).map(Arc::clone)) else {
-        return nothing();
+        return Text::not_found();
     };
-    let path = format!("/boot/{file}");
-    if let Some(refused) = refused(&context, peer, &machine, &path) {
+    let path = format!("/boot/{}", file.escape_ascii());
+    if let Some(refused) = refused(context, peer, &machine, &path) {
         return refused;
     }
     let disposition = context.disposition(&machine);
+    disposed(context, peer, &machine, disposition);
     match script(&machine, context.http_port, disposition) {
-        Some(text) => {
-            let response = (Extension(Route::Script), text_type(), text).into_response();
-            disposed(&context, peer, &machine, disposition);
-            delivered(&context, peer, machine.mac, &path, response)
-        }
-        None => {
-            disposed(&context, peer, &machine, disposition);
-            nothing()
-        }
+        Some(text) => delivered(context, peer, machine.mac, &path, Text::new(Route::Script, text)),
+        None => Text::not_found(),
     }
 }
 
 /// `/ipxe?mac=…`
-async fn ipxe(
-    State(context): State<Arc<Context>>,
-    Extension(peer): Extension<Peer>,
-    Query(labels): Labelled,
-) -> Response {
+async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>, Query(labels): Labelled) -> Text {
     let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else {
         return boot_of_profile(&context, &labels, "/ipxe", matchbox::profile_ipxe);
     };
@@ -159,16 +129,12 @@ async fn ipxe(
     disposed(&context, peer, &machine, disposition);
     match text {
         Some(text) => delivered(&context, peer, machine.mac, "/ipxe", matchbox_text(text)),
-        None => nothing(),
+        None => Text::not_found(),
     }
 }
 
 /// `/grub?mac=…`: for a machine that is to boot from its disk nothing matches, and GRUB goes on.
-async fn grub(
-    State(context): State<Arc<Context>>,
-    Extension(peer): Extension<Peer>,
-    Query(labels): Labelled,
-) -> Response {
+async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>, Query(labels): Labelled) -> Text {
     let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else {
         return boot_of_profile(&context, &labels, "/grub", matchbox::profile_grub);
     };
@@ -182,7 +148,7 @@ async fn grub(
             let response = matchbox_text(matchbox::grub(&machine, context.http_port));
             delivered(&context, peer, machine.mac, "/grub", response)
         }
-        Disposition::Disk => nothing(),
+        Disposition::Disk => Text::not_found(),
     }
 }
 
@@ -192,7 +158,7 @@ async fn metadata(
     Extension(peer): Extension<Peer>,
     Query(labels): Labelled,
     RawQuery(raw): RawQuery,
-) -> Response {
+) -> Text {
     let raw = raw.as_deref().unwrap_or_default();
     let text = match matchbox::machine_of(&labels, &context.inventory.load()) {
         Some(machine) => {
@@ -203,12 +169,12 @@ async fn metadata(
         }
         None => {
             let labels = Labels::new(&labels);
-            let Some(group) = group(&context, &labels, "/metadata") else { return nothing() };
+            let Some(group) = group(&context, &labels, "/metadata") else { return Text::not_found() };
             matchbox::group_metadata(&group, &labels, raw)
         }
     };
     // Matchbox's own spelling of the type.
-    (Extension(Route::Matchbox), [(header::CONTENT_TYPE, "plain/text")], text).into_response()
+    Text { content_type: "plain/text", ..matchbox_text(text) }
 }
 
 /// The group that the labels select in the Matchbox directory. What is in it has no address of its own, so that it is
@@ -219,16 +185,11 @@ fn group(context: &Context, labels: &Labels, path: &str) -> Option<Arc<Group>> {
     Some(group)
 }
 
-fn boot_of_profile(
-    context: &Context,
-    labels: &[(String, String)],
-    path: &str,
-    text: fn(&NetBoot) -> String,
-) -> Response {
+fn boot_of_profile(context: &Context, labels: &[(String, String)], path: &str, text: fn(&NetBoot) -> String) -> Text {
     let group = group(context, &Labels::new(labels), path);
     match group.as_ref().and_then(|group| group.profile.boot.as_ref()) {
         Some(boot) => matchbox_text(text(boot)),
-        None => nothing(),
+        None => Text::not_found(),
     }
 }
 
@@ -244,24 +205,21 @@ fn group_beside_fleet(context: &Context, labels: &[(String, String)], path: &str
 }
 
 /// `/ignition`
-async fn ignition(State(context): State<Arc<Context>>, Query(labels): Labelled) -> Response {
+async fn ignition(State(context): State<Arc<Context>>, Query(labels): Labelled) -> Text {
     let group = group_beside_fleet(&context, &labels, "/ignition");
     match group.and_then(|(_, group)| group.profile.ignition.clone()) {
-        Some(text) => {
-            let content_type = [(header::CONTENT_TYPE, "application/json")];
-            (Extension(Route::Matchbox), content_type, text.to_string()).into_response()
-        }
-        None => nothing(),
+        Some(text) => Text { content_type: "application/json", ..matchbox_text(text.to_string()) },
+        None => Text::not_found(),
     }
 }
 
 /// `/generic`
-async fn generic(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Response {
+async fn generic(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Text {
     rendered(&context, &labels, raw.as_deref(), "/generic", |profile| profile.generic.as_deref())
 }
 
 /// `/cloud`
-async fn cloud(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Response {
+async fn cloud(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Text {
     rendered(&context, &labels, raw.as_deref(), "/cloud", |profile| profile.cloud.as_deref())
 }
 
@@ -271,20 +229,20 @@ fn rendered(
     raw_query: Option<&str>,
     path: &str,
     template: fn(&Profile) -> Option<&Template>,
-) -> Response {
-    let Some((labels, group)) = group_beside_fleet(context, labels, path) else { return nothing() };
-    let Some(template) = template(&group.profile) else { return nothing() };
+) -> Text {
+    let Some((labels, group)) = group_beside_fleet(context, labels, path) else { return Text::not_found() };
+    let Some(template) = template(&group.profile) else { return Text::not_found() };
     match template.render(&matchbox::variables(&group, &labels, raw_query.unwrap_or_default())) {
         Ok(text) => matchbox_text(text),
         Err(variable) => {
             tracing::debug!(mac = labels.get("mac"), path, group = group.id, variable, "a template lacks a value");
-            nothing()
+            Text::not_found()
         }
     }
 }
 
 /// The refusal for a client that has another address than the machine, for a script may hold its secrets.
-fn refused(context: &Context, peer: Peer, machine: &Machine, path: &str) -> Option<Response> {
+fn refused(context: &Context, peer: Peer, machine: &Machine, path: &str) -> Option<Text> {
     if !context.check_source || peer.address == machine.address {
         return None;
     }
@@ -294,7 +252,7 @@ fn refused(context: &Context, peer: Peer, machine: &Machine, path: &str) -> Opti
     context.metrics.refused(Refused::Source);
     failed(context, peer, *mac, path, &reason);
     let route = if path.starts_with("/boot/") { Route::Script } else { Route::Matchbox };
-    Some((StatusCode::FORBIDDEN, Extension(route), text_type(), format!("{reason}\n")).into_response())
+    Some(Text { status: StatusCode::FORBIDDEN, ..Text::new(route, format!("{reason}\n")) })
 }
 
 fn failed(context: &Context, peer: Peer, mac: MacAddr, path: &str, reason: &str) {
@@ -312,12 +270,12 @@ fn disposed(context: &Context, peer: Peer, machine: &Machine, disposition: Dispo
 }
 
 /// Announces that the machine asked for this answer, and has the connection announce its arrival.
-fn delivered(context: &Context, peer: Peer, mac: MacAddr, path: &str, mut response: Response) -> Response {
-    if !peer.is_head {
-        let (artifact, path) = (ArtifactKind::Script, short_path(path.as_bytes()));
-        let kind = EventKind::Requested { artifact, transport: Transport::Http, path: Arc::clone(&path) };
-        context.events.send(mac, SystemTime::now(), kind);
-        response.extensions_mut().insert(Delivery { mac, artifact, path });
+fn delivered(context: &Context, peer: Peer, mac: MacAddr, path: &str, text: Text) -> Text {
+    if peer.is_head {
+        return text;
     }
-    response
+    let (artifact, path) = (ArtifactKind::Script, short_path(path.as_bytes()));
+    let kind = EventKind::Requested { artifact, transport: Transport::Http, path: Arc::clone(&path) };
+    context.events.send(mac, SystemTime::now(), kind);
+    Text { delivery: Some(Delivery { mac, artifact, path }), ..text }
 }
