@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use aya::programs::XdpMode;
 use pxe_tests::{Pxed, suite};
 use tempfile::TempDir;
 
@@ -15,6 +16,7 @@ use super::{
     cpu::{self, Cpu, Meter},
     lab::{self, Pair, SERVER, Sizes},
     load::http::{self, HttpLoad, HttpOutcome, Target},
+    pass::Pass,
     peers::nginx::Nginx,
     report::{Chapter, Goal, Samples, Table, number, ratio},
 };
@@ -78,10 +80,15 @@ const KINDS: &[Kind] = &[
 enum Server {
     /// As it runs by default, with an XDP program on the interface.
     Pxed,
-    /// Without one.
+    /// With an empty XDP program on the interface.
+    NginxXdp,
+    /// Without a program.
     PxedSocket,
     Nginx,
 }
+
+/// They take turns, and are compared in pairs.
+const SERVERS: [Server; 4] = [Server::Pxed, Server::NginxXdp, Server::PxedSocket, Server::Nginx];
 
 /// What is reported of one server under one kind of load.
 #[derive(Default)]
@@ -107,17 +114,17 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
             "A file of {} MiB in the page cache, read by clients that discard it in the kernel; and the script of each of {MACHINES} \
              machines, from its own address, against a file of the same length. nginx serves by sendfile, with tcp_nopush, a worker a \
              processor, an open-file cache and no log; pxed writes its events. Any XDP program, \
-             an empty one too, makes TCP dearer on veth (see Bystander): so pxed is measured as it runs by default and, without a program \
-             on the interface, with `--datapath socket`. The goals are held against both.",
+             an empty one too, makes TCP dearer on veth (see Bystander). So pxed as it runs by default is compared to nginx beside an \
+             empty program on the interface (*XDP*), and pxed with `--datapath socket`, which attaches none, to nginx alone.",
             FILE_BYTES >> 20
         ),
         ..Chapter::default()
     };
     for kind in KINDS.iter().filter(|kind| kind.quick || !plan.quick) {
-        let mut figures = [const { None::<Figures> }; 3].map(Option::unwrap_or_default);
+        let mut figures = SERVERS.map(|_| Figures::default());
         for round in 0..plan.rounds {
             // Whoever goes first finds the machine as the other left it.
-            let mut order = [Server::Pxed, Server::PxedSocket, Server::Nginx];
+            let mut order = SERVERS;
             let length = order.len();
             order.rotate_left(round as usize % length);
             for server in order {
@@ -131,21 +138,27 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     Ok(chapter)
 }
 
-fn goals(kind: &Kind, [pxed, socket, nginx]: &[Figures; 3]) -> Vec<Goal> {
+/// The pairs that are compared: without XDP on either side, and with it.
+fn pairs(figures: &[Figures; 4]) -> [(&'static str, &Figures, &Figures); 2] {
+    let [pxed, nginx_xdp, socket, nginx] = figures;
+    [("XDP", pxed, nginx_xdp), ("no XDP", socket, nginx)]
+}
+
+fn goals(kind: &Kind, figures: &[Figures; 4]) -> Vec<Goal> {
     let mut goals = Vec::new();
-    for (ours, name) in [(pxed, "pxed"), (socket, "pxed without XDP")] {
+    for (how, pxed, nginx) in pairs(figures) {
+        let name = format!("{}, {how}", kind.name);
         match (kind.connections, kind.what) {
             (128, What::File) | (64, What::Scripts { per_connection: 1, .. }) => {
-                let rate = ratio(ours.rate.median(), nginx.rate.median());
-                let cpu = ratio(nginx.cpu.median(), ours.cpu.median());
-                let total = ratio(nginx.total_cpu.median(), ours.total_cpu.median());
-                goals.push(Goal::at_least(format!("{}: rate, {name} ÷ nginx", kind.name), 1.0, rate));
-                goals.push(Goal::at_least(format!("{}: CPU, nginx ÷ {name}", kind.name), 1.0, cpu));
-                goals.push(Goal::at_least(format!("{}: CPU with softirq, nginx ÷ {name}", kind.name), 1.0, total));
+                let rate = ratio(pxed.rate.median(), nginx.rate.median());
+                let cpu = ratio(nginx.cpu.median(), pxed.cpu.median());
+                let total = ratio(nginx.total_cpu.median(), pxed.total_cpu.median());
+                goals.push(Goal::at_least(format!("{name}: rate, pxed ÷ nginx"), 1.0, rate));
+                goals.push(Goal::at_least(format!("{name}: CPU, nginx ÷ pxed"), 1.0, cpu));
+                goals.push(Goal::at_least(format!("{name}: CPU with softirq, nginx ÷ pxed"), 1.0, total));
             }
             (10_000, _) => {
-                let failed = ours.failed.median();
-                goals.push(Goal::at_most(format!("{}: failed with {name}", kind.name), 0.0, "requests", failed));
+                goals.push(Goal::at_most(format!("{name}: failed with pxed"), 0.0, "requests", pxed.failed.median()));
             }
             _ => {}
         }
@@ -153,15 +166,18 @@ fn goals(kind: &Kind, [pxed, socket, nginx]: &[Figures; 3]) -> Vec<Goal> {
     goals
 }
 
-fn table(what: What, [pxed, socket, nginx]: &[Figures; 3]) -> Table {
-    let mut table =
-        Table::new(["", "**pxed**", "**pxed** without XDP", "nginx", "pxed ÷ nginx", "without XDP ÷ nginx"]);
+fn table(what: What, figures: &[Figures; 4]) -> Table {
+    let columns = ["", "**pxed**, XDP", "nginx, XDP", "÷", "**pxed**, no XDP", "nginx, no XDP", "÷"];
+    let mut table = Table::new(columns);
     let unit = if what == What::File { "GiB" } else { "1,000 requests" };
     let mut row = |name: String, of: fn(&Figures) -> &Samples| {
-        let theirs = of(nginx);
-        let times = |ours: &Samples| ratio(ours.median(), theirs.median()).map_or_else(|| "–".to_owned(), number);
-        let (ours, bare) = (of(pxed), of(socket));
-        table.row([name, ours.show(), bare.show(), theirs.show(), times(ours), times(bare)]);
+        let [with, without] = pairs(figures).map(|(_, pxed, nginx)| {
+            let (ours, theirs) = (of(pxed), of(nginx));
+            let times = ratio(ours.median(), theirs.median()).map_or_else(|| "–".to_owned(), number);
+            [ours.show(), theirs.show(), times]
+        });
+        let ([ours, theirs, times], [bare, their_bare, bare_times]) = (with, without);
+        table.row([name, ours, theirs, times, bare, their_bare, bare_times]);
     };
     row(format!("{unit} a second"), |figures| &figures.rate);
     row(format!("CPU s per {unit}, processes"), |figures| &figures.cpu);
@@ -220,11 +236,21 @@ impl Bench {
                 ensure!(outcome.failures == 0, "{} requests failed: {reason}\n{}", outcome.failures, lines());
                 Ok((outcome, cpu))
             }
-            Server::Nginx => {
+            Server::NginxXdp | Server::Nginx => {
+                let _pass = match server {
+                    Server::NginxXdp => Some(self.empty_program()?),
+                    _ => None,
+                };
                 let _nginx = Nginx::start(&self.pair.server, self.listen, self.files.path())?;
                 self.under(&load)
             }
         }
+    }
+
+    fn empty_program(&self) -> anyhow::Result<Pass> {
+        let mut pass = Pass::load(false)?;
+        self.pair.server.enter(|| pass.attach(lab::INTERFACE, XdpMode::Driver))??;
+        Ok(pass)
     }
 
     fn load(&self, server: Server, kind: &Kind) -> HttpLoad {
@@ -234,11 +260,13 @@ impl Bench {
                 (What::File, Server::Pxed | Server::PxedSocket) => {
                     (Box::new(move |_| format!("/assets/{file}")), None, 1, LOADING)
                 }
-                (What::File, Server::Nginx) => (Box::new(move |_| format!("/{file}")), None, 1, LOADING),
+                (What::File, Server::NginxXdp | Server::Nginx) => {
+                    (Box::new(move |_| format!("/{file}")), None, 1, LOADING)
+                }
                 (What::Scripts { each, per_connection }, server) => {
                     let path: Box<dyn Fn(u32) -> String> = match server {
                         Server::Pxed | Server::PxedSocket => Box::new(script),
-                        Server::Nginx => Box::new(|_| format!("/{SCRIPT}")),
+                        Server::NginxXdp | Server::Nginx => Box::new(|_| format!("/{SCRIPT}")),
                     };
                     (path, Some(MACHINES as usize * each), per_connection, PATIENCE)
                 }

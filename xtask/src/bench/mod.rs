@@ -14,6 +14,7 @@ mod dhcp;
 mod http;
 mod lab;
 mod load;
+mod pass;
 mod peers;
 mod rehearse;
 mod report;

@@ -11,13 +11,10 @@ use tempfile::TempDir;
 use super::{
     Plan,
     lab::{self, INTERFACE, Pair, SERVER, Sizes},
+    pass::Pass,
     peers::Unpacked,
     report::{Chapter, Goal, Samples, Table, number, ratio},
 };
-
-mod pass;
-
-use pass::Pass;
 
 /// Machines in the program's map.
 const MACHINES: u32 = 100_000;
