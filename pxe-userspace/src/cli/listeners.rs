@@ -93,10 +93,13 @@ impl Listeners {
         });
         let (stop_http, stopped) = oneshot::channel();
         let context = Arc::clone(&self.http);
-        let http = tokio::spawn(http::serve(http, context, async {
+        let http = tokio::spawn(async move {
             // Told to stop, or the sender is gone: both mean the end.
-            let _ = stopped.await;
-        }));
+            let stopped = async { drop(stopped.await) };
+            if let Err(error) = http::serve(http, context, stopped).await {
+                tracing::error!(%address, "boot HTTP ends: {error}");
+            }
+        });
         Ok(Running { tftp, http, stop_http })
     }
 

@@ -100,7 +100,6 @@ impl Connection {
 
     /// Serves it to its end.
     pub(super) async fn run(mut self) {
-        self.context.metrics.opened();
         let mut phase = self.phase.clone();
         let served = tokio::select! {
             served = self.requests() => served,
@@ -112,7 +111,6 @@ impl Connection {
                 self.context.metrics.refused(Refused::Timeout);
             }
         }
-        self.context.metrics.closed();
     }
 
     async fn requests(&mut self) -> Result<(), Broken> {

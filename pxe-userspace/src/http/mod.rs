@@ -2,14 +2,17 @@
 //!
 //! The connection loop is our own, so that a file goes from the page cache to the socket without passing
 //! through the process, and so that every answer has the `Content-Length` without which iPXE waits for ever.
+//! Each worker is a thread with a loop of its own, so that a connection never waits for another thread to be woken.
 //! What a head means ([`head`]), what part of a file is sent ([`range`]) and what a script says
 //! ([`crate::boot::script`]) are pure functions.
 
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    num::NonZero,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -17,8 +20,9 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    net::TcpListener,
-    sync::{Notify, watch},
+    net,
+    runtime::{Builder, Runtime},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 
@@ -48,6 +52,9 @@ const BACKLOG: i32 = 16_384;
 
 /// The most listening sockets on one address, where the kernel's limit is an old one's 128.
 const MOST_LISTENERS: i32 = 8;
+
+/// Workers at one address, at most. One sends some 25 Gbit/s on loopback-like links.
+const WORKERS_LIMIT: usize = 4;
 
 /// The most connections served at once.
 const CONNECTION_LIMIT: usize = 32_768;
@@ -132,7 +139,7 @@ fn listen(wanted: SocketAddr) -> io::Result<Vec<TcpListener>> {
         // Connections inherit it. Heads and files are pushed out by their last write; waiting for more would only delay them.
         socket.set_tcp_nodelay(true)?;
         socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
+        Ok(socket.into())
     };
     (0..(BACKLOG / backlog_limit()).clamp(1, MOST_LISTENERS)).map(listen).collect()
 }
@@ -145,52 +152,99 @@ fn backlog_limit() -> i32 {
 }
 
 /// Answers connections until `shutdown` is done, then lets running transfers end for a few seconds.
-pub async fn serve(bound: Bound, context: Arc<Context>, shutdown: impl Future<Output = ()>) {
+///
+/// # Errors
+///
+/// When a worker cannot be started, or has ended.
+pub async fn serve(bound: Bound, context: Arc<Context>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let (phase, follow) = watch::channel(Phase::Serving);
     let router = routes::router(Arc::clone(&context));
-    let connections = Arc::new(Connections::default());
-    let mut acceptors = JoinSet::new();
-    for listener in bound.0 {
-        let (context, router, phase) = (Arc::clone(&context), router.clone(), follow.clone());
-        acceptors.spawn(accept(listener, Arc::clone(&connections), context, router, phase));
+    let connections = Arc::new(Connections { metrics: Arc::clone(&context.metrics), ..Connections::default() });
+    let (running, mut ended) = mpsc::channel::<()>(1);
+    for _ in 0..thread::available_parallelism().map_or(1, NonZero::get).min(WORKERS_LIMIT) {
+        let listeners = bound.0.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>()?;
+        let worker = Worker {
+            connections: Arc::clone(&connections),
+            context: Arc::clone(&context),
+            router: router.clone(),
+            phase: follow.clone(),
+        };
+        let (runtime, running) = (Builder::new_current_thread().enable_all().build()?, running.clone());
+        thread::Builder::new().name("pxed-http".to_owned()).spawn(move || {
+            // Dropped last, also by a panic.
+            let _running = running;
+            worker.run(runtime, listeners);
+        })?;
     }
-    shutdown.await;
-    acceptors.shutdown().await;
+    // Workers have their own; connections that come when they have ended are refused by the kernel.
+    drop((bound, running));
+    tokio::select! {
+        () = shutdown => {}
+        // A worker ends before only when it panics.
+        _ = ended.recv() => return Err(io::Error::other("every worker has ended")),
+    }
     let _ = phase.send(Phase::Closing);
     if tokio::time::timeout(GRACE, connections.all_ended()).await.is_err() {
         tracing::info!("boot HTTP breaks off the transfers that are still running");
-        let _ = phase.send(Phase::Over);
     }
+    let _ = phase.send(Phase::Over);
+    let _ = ended.recv().await;
+    Ok(())
 }
 
-/// Accepts connections for ever.
-async fn accept(
-    listener: TcpListener,
+/// What one thread serves from.
+#[derive(Clone)]
+struct Worker {
     connections: Arc<Connections>,
     context: Arc<Context>,
     router: Router,
     phase: watch::Receiver<Phase>,
-) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let peer = peer.ip().to_canonical();
-                let Some(ticket) = connections.admit(peer) else {
-                    context.metrics.refused(Refused::Connection);
-                    continue;
-                };
-                let (context, router) = (Arc::clone(&context), router.clone());
-                let connection = Connection::new(stream, peer, context, router, phase.clone());
-                tokio::spawn(async move {
-                    connection.run().await;
-                    drop(ticket);
-                });
+}
+
+impl Worker {
+    /// Serves until everything is over. Every worker accepts from the same sockets: whoever is idle comes first.
+    fn run(self, runtime: Runtime, listeners: Vec<TcpListener>) {
+        let mut phase = self.phase.clone();
+        runtime.block_on(async {
+            let mut acceptors = JoinSet::new();
+            for listener in listeners {
+                match net::TcpListener::from_std(listener) {
+                    Ok(listener) => drop(acceptors.spawn(self.clone().accept(listener))),
+                    Err(error) => tracing::error!(%error, "boot HTTP cannot wait for connections"),
+                }
             }
-            Err(error) => {
-                // Mostly descriptors that ran out: they come back as connections end.
-                tracing::debug!(%error, "boot HTTP could not accept a connection");
-                context.metrics.refused(Refused::Connection);
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            let _ = phase.wait_for(|&phase| phase != Phase::Serving).await;
+            acceptors.shutdown().await;
+            let _ = phase.wait_for(|&phase| phase == Phase::Over).await;
+        });
+        // A read from a disk that hangs must not keep the thread.
+        runtime.shutdown_background();
+    }
+
+    /// Accepts connections for ever.
+    async fn accept(self, listener: net::TcpListener) {
+        let Self { connections, context, router, phase } = self;
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let peer = peer.ip().to_canonical();
+                    let Some(ticket) = connections.admit(peer) else {
+                        context.metrics.refused(Refused::Connection);
+                        continue;
+                    };
+                    let (context, router) = (Arc::clone(&context), router.clone());
+                    let connection = Connection::new(stream, peer, context, router, phase.clone());
+                    tokio::spawn(async move {
+                        connection.run().await;
+                        drop(ticket);
+                    });
+                }
+                Err(error) => {
+                    // Mostly descriptors that ran out: they come back as connections end.
+                    tracing::debug!(%error, "boot HTTP could not accept a connection");
+                    context.metrics.refused(Refused::Connection);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
             }
         }
     }
@@ -211,6 +265,7 @@ enum Phase {
 struct Connections {
     open: Mutex<Open>,
     none_left: Notify,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -243,6 +298,7 @@ impl Connections {
         }
         *of_source += 1;
         open.total += 1;
+        self.metrics.opened();
         Some(Ticket { connections: Arc::clone(self), peer })
     }
 
@@ -262,6 +318,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
         open.total -= 1;
+        self.connections.metrics.closed();
         if let Some(count) = open.by_source.get_mut(&self.peer) {
             *count -= 1;
             if *count == 0 {

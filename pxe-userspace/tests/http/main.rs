@@ -71,7 +71,7 @@ struct Lab {
     metrics: Arc<Metrics>,
     events: mpsc::Receiver<BootEvent>,
     stop: Option<oneshot::Sender<()>>,
-    served: tokio::task::JoinHandle<()>,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
 /// The Matchbox directory that users have as an example.
@@ -512,7 +512,7 @@ async fn stopping_lets_transfers_end_and_closes_idle_connections() {
     rest.clear();
     timeout(Duration::from_secs(20), busy.read_to_end(&mut rest)).await.expect("no end came").unwrap();
     assert!(rest.len() > 64 << 20, "the transfer was broken off after {} bytes", rest.len());
-    timeout(Duration::from_secs(20), &mut lab.served).await.expect("the server goes on").unwrap();
+    timeout(Duration::from_secs(20), &mut lab.served).await.expect("the server goes on").unwrap().unwrap();
     assert!(TcpStream::connect(lab.address).await.is_err());
 }
 
