@@ -1,9 +1,15 @@
 //! The life of the XDP program, and what is said when it cannot live.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
+use pxe_common::MacAddr;
 use pxe_tests::{
     Artifacts, Bridged, Namespace, Process, Pxed,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
@@ -19,6 +25,7 @@ fn main() -> ExitCode {
         suite::test("a_broken_spec_leaves_the_last_good_one_in_force", a_broken_spec_leaves_the_last_good_one_in_force),
         suite::test("an_interface_that_cannot_be_served_is_named", an_interface_that_cannot_be_served_is_named),
         suite::test("every_datapath_serves", every_datapath_serves),
+        suite::test("a_repeated_question_is_answered_twice", a_repeated_question_is_answered_twice),
         suite::test("a_stream_of_exchanges_loses_nothing", a_stream_of_exchanges_loses_nothing),
     ])
 }
@@ -117,6 +124,59 @@ fn every_datapath_serves() -> anyhow::Result<()> {
         drop(pxed);
     }
     Ok(())
+}
+
+/// Whoever repeats a question has lost it or its answer, and gets two answers.
+fn a_repeated_question_is_answered_twice() -> anyhow::Result<()> {
+    let network = Bridged::new(SERVER_ADDRESS, 1)?;
+    let (machine, other) = (Machine::number(1), Machine::number(2));
+    let client = &network.clients[0];
+    client.ip(&["address", "add", "10.99.0.250/24", "dev", "eth0"])?;
+    client.ip(&["route", "add", "255.255.255.255", "dev", "eth0"])?;
+    let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
+    let spec = cluster::cluster(&[machine.clone(), other.clone()]);
+    for datapath in ["xdp", "generic", "socket"] {
+        let _pxed = Pxed::start(&network.server, &spec, artifacts.path(), &["--datapath", datapath])?;
+        let socket = client.enter(|| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68))?;
+            socket.set_broadcast(true)?;
+            socket.set_read_timeout(Some(SOON))?;
+            io::Result::Ok(socket)
+        })??;
+        // The other's question comes last: what is answered before its answer has all been answered.
+        let asked = [(&machine, 1), (&machine, 1), (&machine, 2), (&other, 1)];
+        for (machine, xid) in asked {
+            let bytes = discover(machine.mac.parse()?, xid);
+            socket.send_to(&bytes, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67))?;
+        }
+        let mut answered = Vec::new();
+        let mut buffer = [0; 1500];
+        while answered.last() != Some(&(other.mac.parse()?, 1)) {
+            let length = socket.recv(&mut buffer).with_context(|| format!("--datapath {datapath}: {answered:?}"))?;
+            let [_, _, _, _, a, b, c, d, ..] = buffer[..length] else { continue };
+            let mac = MacAddr(*buffer[28..].first_chunk().context("a short answer")?);
+            answered.push((mac, u32::from_be_bytes([a, b, c, d])));
+        }
+        let mac: MacAddr = machine.mac.parse()?;
+        let wanted = [(mac, 1), (mac, 1), (mac, 1), (mac, 2), (other.mac.parse()?, 1)];
+        ensure!(answered == wanted, "--datapath {datapath}: {answered:?}");
+    }
+    Ok(())
+}
+
+/// A DHCPDISCOVER of UEFI firmware that wants its answer broadcast (RFC 2131 §2, RFC 4578 §2).
+fn discover(mac: MacAddr, xid: u32) -> Vec<u8> {
+    let mut bytes = vec![1, 1, 6, 0];
+    bytes.extend(xid.to_be_bytes());
+    bytes.extend([0, 0, 0x80, 0]);
+    bytes.resize(28, 0);
+    bytes.extend(mac.0);
+    bytes.resize(236, 0);
+    bytes.extend([99, 130, 83, 99, 53, 1, 1, 93, 2, 0, 7, 60, 32]);
+    bytes.extend(b"PXEClient:Arch:00007:UNDI:003016");
+    bytes.push(255);
+    bytes.resize(300, 0);
+    bytes
 }
 
 /// perfdhcp plays 200 clients at a rate that any machine keeps up with; every exchange must complete.

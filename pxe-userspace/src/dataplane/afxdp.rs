@@ -22,18 +22,23 @@ use nix::{
     sys::socket::{MsgFlags, send},
 };
 use xdp::{
-    CompletionRing, RingConfigBuilder, RxRing, Umem, WakableFillRing, WakableTxRing,
+    CompletionRing, Packet, RingConfigBuilder, RxRing, Umem, WakableFillRing, WakableTxRing,
     nic::NicIndex,
     slab::{HeapSlab, Slab as _},
     socket::{XdpSocket, XdpSocketBuilder},
     umem::{FrameSize, UmemCfgBuilder},
 };
 
+use super::frame::Reply;
+
 /// Packets taken from the ring before their replies are sent.
 const BATCH: usize = 64;
 
+/// Replies to them, each of which may be sent twice.
+const REPLIES: usize = 2 * BATCH;
+
 /// The kernel sends at most 32 frames of a copy-mode socket for one system call.
-const KICKS: usize = BATCH / 32 + 1;
+const KICKS: usize = REPLIES / 32 + 1;
 
 /// How long the loop lets frames gather after it has answered some, before it waits to be woken: what has come is answered
 /// at once, what comes within this time a little later.
@@ -130,8 +135,8 @@ impl Queue {
         Arc::clone(&self.stats)
     }
 
-    /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer, and returns how
-    /// many bytes of a reply it has written there.
+    /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer, and returns what
+    /// it has written there.
     ///
     /// # Errors
     ///
@@ -139,10 +144,10 @@ impl Queue {
     pub fn serve(
         &mut self,
         stop: BorrowedFd<'_>,
-        mut respond: impl FnMut(&[u8], &mut [u8]) -> Option<usize>,
+        mut respond: impl FnMut(&[u8], &mut [u8]) -> Option<Reply>,
     ) -> io::Result<()> {
         let mut incoming = HeapSlab::with_capacity(BATCH);
-        let mut outgoing = HeapSlab::with_capacity(BATCH);
+        let mut outgoing = HeapSlab::with_capacity(REPLIES);
         let mut unkicked = false;
         let mut turns = 0_u64;
         let mut napped = false;
@@ -155,23 +160,17 @@ impl Queue {
                 0
             };
             while let Some(query) = incoming.pop_back() {
-                // SAFETY: the packet goes to the transmit ring or back to the free list, both of this `Queue`.
-                match unsafe { self.umem.alloc() } {
-                    Some(mut reply) => {
-                        // A fresh frame is empty: open it to its capacity, then cut it to what was written.
-                        let room = reply.capacity();
-                        let opened = i32::try_from(room).is_ok_and(|room| reply.adjust_tail(room).is_ok());
-                        let written = if opened { respond(&query, &mut reply) } else { None };
-                        let cut = written.and_then(|length| i32::try_from(room.checked_sub(length)?).ok());
-                        match cut {
-                            Some(cut) if reply.adjust_tail(-cut).is_ok() => {
-                                if let Some(refused) = outgoing.push_front(reply) {
-                                    self.umem.free_packet(refused);
-                                }
+                match self.frame() {
+                    Some(mut reply) => match respond(&query, &mut reply) {
+                        Some(Reply { length, twice }) => {
+                            let copy = twice.then(|| self.copy(&reply, length)).flatten();
+                            self.send_later(&mut outgoing, reply, length);
+                            if let Some(copy) = copy {
+                                self.send_later(&mut outgoing, copy, length);
                             }
-                            _ => self.umem.free_packet(reply),
                         }
-                    }
+                        None => self.umem.free_packet(reply),
+                    },
                     None => {
                         self.stats.unsent.fetch_add(1, Ordering::Relaxed);
                     }
@@ -210,6 +209,40 @@ impl Queue {
             if !self.wait(stop, timeout)? {
                 return Ok(());
             }
+        }
+    }
+
+    /// A free frame, open to its capacity.
+    fn frame(&mut self) -> Option<Packet> {
+        // SAFETY: the packet goes to the transmit ring or back to the free list, both of this `Queue`.
+        let mut packet = unsafe { self.umem.alloc() }?;
+        let opened = i32::try_from(packet.capacity()).is_ok_and(|room| packet.adjust_tail(room).is_ok());
+        if opened {
+            Some(packet)
+        } else {
+            self.umem.free_packet(packet);
+            None
+        }
+    }
+
+    /// Another frame that begins with the same bytes. Without a free one there is no second answer.
+    fn copy(&mut self, packet: &Packet, length: usize) -> Option<Packet> {
+        let mut copy = self.frame()?;
+        if let (Some(room), Some(bytes)) = (copy.get_mut(..length), packet.get(..length)) {
+            room.copy_from_slice(bytes);
+            return Some(copy);
+        }
+        self.umem.free_packet(copy);
+        None
+    }
+
+    /// Cuts the frame to the bytes written and puts it where the loop sends from, or frees it.
+    fn send_later(&mut self, outgoing: &mut HeapSlab, mut packet: Packet, length: usize) {
+        let cut = packet.len().checked_sub(length).and_then(|cut| i32::try_from(cut).ok());
+        let is_cut = cut.is_some_and(|cut| packet.adjust_tail(-cut).is_ok());
+        let refused = if is_cut { outgoing.push_front(packet) } else { Some(packet) };
+        if let Some(refused) = refused {
+            self.umem.free_packet(refused);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Ethernet, VLAN, IPv4 and UDP headers around a reply.
+//! A reply as a frame: Ethernet, VLAN, IPv4 and UDP headers around it, and how often it is sent.
 
 use std::net::SocketAddrV4;
 
@@ -10,6 +10,16 @@ const ETHERNET: usize = 14;
 const VLAN_TAG: usize = 4;
 const IPV4: usize = 20;
 const UDP: usize = 8;
+
+/// A frame that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Bytes written.
+    pub length: usize,
+    /// Whether it is to be sent twice, since the client asks again: frames get lost on the way, and firmware asks four times
+    /// only. A client takes the first answer and ignores the other.
+    pub twice: bool,
+}
 
 /// Where a reply goes, below its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

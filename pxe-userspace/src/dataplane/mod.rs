@@ -26,6 +26,7 @@ pub mod frame;
 pub mod interface;
 pub mod packet_socket;
 pub mod port;
+pub mod repeats;
 pub mod responder;
 pub mod xdp;
 

@@ -16,6 +16,8 @@ use nix::{
     sys::socket::{MsgFlags, send, setsockopt, sockopt},
 };
 
+use super::frame::Reply;
+
 /// Room for one frame: an MTU of 9,000 bytes, its headers and two VLAN tags.
 const FRAME_CAPACITY: usize = 9216;
 
@@ -58,8 +60,8 @@ impl PacketSocket {
         Ok(Self { socket })
     }
 
-    /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer, and returns how
-    /// many bytes of a reply it has written there.
+    /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer, and returns what
+    /// it has written there.
     ///
     /// # Errors
     ///
@@ -67,7 +69,7 @@ impl PacketSocket {
     pub fn serve(
         &mut self,
         stop: BorrowedFd<'_>,
-        mut respond: impl FnMut(&[u8], &mut [u8]) -> Option<usize>,
+        mut respond: impl FnMut(&[u8], &mut [u8]) -> Option<Reply>,
     ) -> io::Result<()> {
         let mut query = vec![0; FRAME_CAPACITY];
         let mut reply = vec![0; FRAME_CAPACITY];
@@ -75,7 +77,9 @@ impl PacketSocket {
             // No more than this at once, so that a flood does not keep `stop` from being seen.
             for _ in 0..FRAMES_A_TURN {
                 let Some(length) = self.receive(&mut query) else { break };
-                if let Some(frame) = respond(&query[..length], &mut reply).and_then(|length| reply.get(..length)) {
+                let Some(Reply { length, twice }) = respond(&query[..length], &mut reply) else { continue };
+                let Some(frame) = reply.get(..length) else { continue };
+                for _ in 0..=u8::from(twice) {
                     // A full device queue or a link that is down loses the reply, as a network may; the client asks again.
                     let _ = send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);
                 }

@@ -15,7 +15,13 @@ use pxe_common::{
     layout::{MachineState, Settings},
 };
 
-use super::{Context, counters::ReplyCounters, frame::Headers, interface::Interface};
+use super::{
+    Context,
+    counters::ReplyCounters,
+    frame::{Headers, Reply},
+    interface::Interface,
+    repeats::Repeats,
+};
 use crate::{
     dhcp::{self, Arrival, Delivery, Server},
     inventory::Inventory,
@@ -61,6 +67,7 @@ pub struct Responder {
     events: EventSink,
     counters: Arc<ReplyCounters>,
     gate: Option<Gate>,
+    repeats: Repeats,
 }
 
 /// What the XDP program does for frames that come through it, for those that come past it.
@@ -78,6 +85,7 @@ impl Responder {
         let gate = Gate { settings: context.settings, machines: HashMap::new(), begun: Instant::now() };
         Self {
             gate: (!behind_xdp).then_some(gate),
+            repeats: Repeats::default(),
             mac: interface.mac,
             servers: Cache::new(servers),
             inventory: Arc::clone(&context.inventory),
@@ -87,8 +95,8 @@ impl Responder {
         }
     }
 
-    /// Answers a frame into `reply`; the length of the frame written there, or none where silence is the answer.
-    pub fn respond(&mut self, frame: &[u8], reply: &mut [u8]) -> Option<usize> {
+    /// Answers a frame into `reply`; what was written there, or none where silence is the answer.
+    pub fn respond(&mut self, frame: &[u8], reply: &mut [u8]) -> Option<Reply> {
         let read = frame::Headers::parse(frame).and_then(|headers| Ok((client_address(frame, &headers)?, headers)));
         let (mac, headers) = match read {
             Ok(read) => read,
@@ -138,14 +146,16 @@ impl Responder {
             let ([a, b], [c, d]) = (tag.protocol.to_be_bytes(), tag.control.to_be_bytes());
             *bytes = [a, b, c, d];
         }
-        Headers {
+        let xid = u32::from_be_bytes(*payload.get(4..)?.first_chunk()?);
+        let twice = self.repeats.asked_again(mac, xid, headers.source, sent.message);
+        let headers = Headers {
             ethernet_source: self.mac,
             ethernet_destination,
             tags: tag_bytes.get(..tags.len())?,
             source: sent.source,
             destination: sent.delivery.destination(),
-        }
-        .write(reply, sent.length)
+        };
+        Some(Reply { length: headers.write(reply, sent.length)?, twice })
     }
 }
 
