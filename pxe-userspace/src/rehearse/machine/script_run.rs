@@ -1,10 +1,13 @@
 //! The part of a machine in which iPXE runs a script.
 
-use super::{
-    Activity, Client, Direction, Duration, Image, Interpreter, Machine, Milestone, Outcome, Stage, Step, Want, script,
-    uuid,
+use std::time::Duration;
+
+use super::{Activity, Machine, files::Want, uuid};
+use crate::rehearse::{
+    firmware::{Client, Platform},
+    report::{Direction, Milestone, Outcome, Stage},
+    script::{self, Image, Interpreter, Step, settings::Settings},
 };
-use crate::rehearse::{firmware::Platform, script::settings::Settings};
 
 impl Machine {
     /// The script at the URL that was fetched last begins.

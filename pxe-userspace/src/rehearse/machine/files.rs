@@ -1,0 +1,108 @@
+//! Which files a machine fetches, and what it does with each.
+
+use std::time::Duration;
+
+use super::{Machine, Output};
+use crate::rehearse::{
+    firmware::{Client, Platform},
+    report::{Direction, Milestone, Stage, Step as Timed},
+    script::{
+        self, Image, Interpreter,
+        url::{Scheme, Url},
+    },
+};
+
+/// Why a file is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// UEFI HTTP boot asks for the size first.
+    LoaderSize,
+    Loader,
+    /// iPXE looks for a script beside its own binary.
+    Autoexec,
+    /// What DHCP named to iPXE: a script, as a rule.
+    BootFile,
+    /// What a script asks for.
+    Image(Image),
+}
+
+impl Want {
+    /// How many bytes of the file somebody will read.
+    pub(super) const fn keeps(self) -> usize {
+        match self {
+            Self::Autoexec | Self::BootFile | Self::Image(Image::Script) => script::MAX_SCRIPT,
+            Self::LoaderSize | Self::Loader | Self::Image(_) => 0,
+        }
+    }
+
+    const fn step(self) -> Timed {
+        match self {
+            Self::LoaderSize | Self::Loader => Timed::Loader,
+            Self::Autoexec => Timed::Autoexec,
+            Self::BootFile | Self::Image(Image::Script) => Timed::Script,
+            Self::Image(Image::Kernel) => Timed::Kernel,
+            Self::Image(Image::Initramfs) => Timed::Initramfs,
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn fetch(&mut self, now: Duration, url: Url, want: Want) {
+        self.fetching = now;
+        match url.scheme {
+            Scheme::Tftp => self.request_tftp(now, url, want),
+            Scheme::Http => self.request_http(now, url, want, 0, None),
+        }
+    }
+
+    pub(super) fn on_file(&mut self, now: Duration, want: Want, result: Result<(u64, Vec<u8>), String>) {
+        if let (Ok((bytes, _)), Some(stage)) = (&result, self.stages.last_mut()) {
+            stage.bytes += bytes;
+        }
+        // The file that iPXE looks for beside itself is missing as a rule: that takes its time too.
+        if result.is_ok() || want == Want::Autoexec {
+            self.outputs.push(Output::Took(want.step(), now.saturating_sub(self.fetching)));
+        }
+        match (want, result) {
+            (Want::LoaderSize | Want::Loader | Want::BootFile, Err(reason)) => self.fail(now, reason),
+            (Want::LoaderSize | Want::Loader, Ok(_)) => self.start_loader(now),
+            (Want::Autoexec, Ok((_, text))) if Interpreter::is_script(&text) => self.begin_script(now, &text),
+            (Want::Autoexec, _) => self.begin_ipxe(now),
+            (Want::BootFile, Ok((_, text))) if Interpreter::is_script(&text) => self.begin_script(now, &text),
+            (Want::BootFile, Ok(_)) => {
+                // iPXE was sent to another loader, which is usual for a ROM and an endless loop otherwise.
+                self.loaders += 1;
+                if self.loaders > 2 {
+                    let reason = "iPXE is given a loader again and again: the server does not recognise it (option 77)";
+                    return self.fail(now, reason.to_owned());
+                }
+                self.begin_ipxe(now);
+            }
+            (Want::Image(_), Ok((_, body))) => self.run_script(now, script::Answer::Fetched(body)),
+            (Want::Image(_), Err(reason)) => {
+                self.note(now, Direction::Said, |_| reason.clone());
+                self.run_script(now, script::Answer::Failed(reason));
+            }
+        }
+    }
+
+    /// The loader, taken to be iPXE, starts.
+    fn start_loader(&mut self, now: Duration) {
+        if self.reach(now, Milestone::Loader) {
+            return;
+        }
+        let is_efi = matches!(self.setup.firmware.platform(), Platform::Efi { .. });
+        let autoexec = self.url.as_ref().and_then(|url| url.resolve("autoexec.ipxe").ok());
+        match autoexec.filter(|_| is_efi) {
+            Some(url) => {
+                self.enter(now, Stage::Script);
+                self.fetch(now, url, Want::Autoexec);
+            }
+            None => self.begin_ipxe(now),
+        }
+    }
+
+    fn begin_ipxe(&mut self, now: Duration) {
+        self.begin_dhcp(now, Client::Ipxe(self.setup.firmware.platform()), Stage::IpxeDhcp);
+    }
+}
