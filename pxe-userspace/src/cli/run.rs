@@ -136,6 +136,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         policies,
         events: events.clone(),
         counters: Arc::clone(&replies),
+        repeats: Arc::default(),
     })));
 
     let mut registry = Registry::default();

@@ -33,6 +33,7 @@ pub mod xdp;
 use counters::ReplyCounters;
 use interface::{Interface, InterfaceError};
 use port::Port;
+use repeats::Repeats;
 
 /// How frames are to reach us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub struct Context {
     pub events: EventSink,
     /// What is counted about replies.
     pub counters: Arc<ReplyCounters>,
+    /// What was asked last.
+    pub repeats: Arc<Repeats>,
 }
 
 /// Why an interface is not served.

@@ -1,6 +1,10 @@
 //! Which questions were asked before: a client that asks again has lost its question or our answer.
 
-use std::{hash::BuildHasher as _, net::Ipv4Addr};
+use std::{
+    hash::BuildHasher as _,
+    net::Ipv4Addr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use pxe_common::MacAddr;
 
@@ -10,25 +14,26 @@ use crate::{dhcp::wire::MessageType, inventory::AddressHashBuilder};
 const PLACES: usize = 65_536;
 
 /// The last question of many machines, each in the place that its address falls on, so that the memory is bounded and a
-/// machine is forgotten when another takes its place.
+/// machine is forgotten when another takes its place. All workers share one, since a question may come to another receive queue
+/// when it is repeated.
 #[derive(Debug)]
-pub struct Repeats(Vec<u64>);
+pub struct Repeats(Box<[AtomicU64]>);
 
 impl Default for Repeats {
-    /// None has asked. What is never written takes no memory.
+    /// None has asked.
     fn default() -> Self {
-        Self(vec![0; PLACES])
+        Self((0..PLACES).map(|_| AtomicU64::new(0)).collect())
     }
 }
 
 impl Repeats {
     /// Whether this is what the machine has asked last: by the transaction number, which a client keeps while it repeats itself
     /// (RFC 2131 §4.1), the sender, which is another one where two relays forward the same question, and the kind of answer.
-    pub fn asked_again(&mut self, mac: MacAddr, xid: u32, sender: Ipv4Addr, answer: MessageType) -> bool {
+    pub fn asked_again(&self, mac: MacAddr, xid: u32, sender: Ipv4Addr, answer: MessageType) -> bool {
         let machine = AddressHashBuilder.hash_one(mac);
         let question = AddressHashBuilder.hash_one((machine, xid, u32::from(sender), u32::from(u8::from(answer))));
-        let place = usize::try_from(machine % PLACES as u64).ok().and_then(|place| self.0.get_mut(place));
-        place.is_some_and(|place| std::mem::replace(place, question) == question)
+        let place = usize::try_from(machine % PLACES as u64).ok().and_then(|place| self.0.get(place));
+        place.is_some_and(|place| place.swap(question, Ordering::Relaxed) == question)
     }
 }
 
@@ -43,7 +48,7 @@ mod tests {
 
     #[test]
     fn only_the_same_question_of_the_same_machine_is_a_repetition() {
-        let mut repeats = Repeats::default();
+        let repeats = Repeats::default();
         for (mac, xid, sender, answer, again) in [
             (MACHINE, 7, FIRMWARE, MessageType::Offer, false),
             (OTHER, 7, FIRMWARE, MessageType::Offer, false),
@@ -61,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_fleet_finds_its_places() {
-        let mut repeats = Repeats::default();
+        let repeats = Repeats::default();
         let fleet = || {
             (0..10_000_u32).map(|number| {
                 let [_, _, c, d] = number.to_be_bytes();

@@ -67,7 +67,7 @@ pub struct Responder {
     events: EventSink,
     counters: Arc<ReplyCounters>,
     gate: Option<Gate>,
-    repeats: Repeats,
+    repeats: Arc<Repeats>,
 }
 
 /// What the XDP program does for frames that come through it, for those that come past it.
@@ -85,7 +85,7 @@ impl Responder {
         let gate = Gate { settings: context.settings, machines: HashMap::new(), begun: Instant::now() };
         Self {
             gate: (!behind_xdp).then_some(gate),
-            repeats: Repeats::default(),
+            repeats: Arc::clone(&context.repeats),
             mac: interface.mac,
             servers: Cache::new(servers),
             inventory: Arc::clone(&context.inventory),
