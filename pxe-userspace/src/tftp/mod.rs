@@ -15,6 +15,7 @@ mod places;
 mod refusals;
 mod server;
 mod socket;
+mod timers;
 pub mod transfer;
 mod worker;
 

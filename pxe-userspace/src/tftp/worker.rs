@@ -5,8 +5,7 @@
 //! out, with one system call, and a transfer costs an entry in a table instead of a socket.
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     ops::Range,
     os::fd::AsFd as _,
@@ -31,6 +30,7 @@ use super::{
     places::Places,
     server::Context,
     socket::{Destination, Inbox, Outbox, path_mtu},
+    timers::{Due, Timers},
     transfer::{Action, Outcome, Repeated, Transfer},
 };
 use crate::{
@@ -97,6 +97,7 @@ struct Running {
     started: Instant,
     /// Tells it from earlier transfers of the same client.
     serial: u64,
+    due: Due,
     /// The blocks that wait for the disk.
     cold: Option<(u64, u16)>,
 }
@@ -111,8 +112,7 @@ pub(super) struct Worker {
     outbox: Outbox,
     transfers: HashMap<SocketAddrV4, Running>,
     places: Places,
-    /// For each transfer one entry, due at its deadline or before: a deadline that moved on is looked at when it is due.
-    timers: BinaryHeap<Reverse<(Instant, SocketAddrV4, u64)>>,
+    timers: Timers,
     files: OpenFiles,
     chunks: Chunks,
     serial: u64,
@@ -146,7 +146,7 @@ impl Worker {
             outbox: Outbox::new(direct),
             transfers: HashMap::new(),
             places: Places::new(limit),
-            timers: BinaryHeap::new(),
+            timers: Timers::default(),
             files: OpenFiles::default(),
             chunks: Chunks::default(),
             serial: 0,
@@ -222,6 +222,7 @@ impl Worker {
                     continue;
                 };
                 let action = running.transfer.on_packet(now, datagram);
+                self.timers.set(&mut running.due, running.transfer.deadline(), client, running.serial);
                 self.perform(client, action);
             }
             self.flush();
@@ -230,21 +231,17 @@ impl Worker {
     }
 
     fn on_tick(&mut self, now: Instant) {
-        while let Some(&Reverse((due, client, serial))) = self.timers.peek() {
-            if due > now {
-                return;
-            }
-            self.timers.pop();
-            let Some(running) = self.transfers.get_mut(&client).filter(|running| running.serial == serial) else {
-                continue;
-            };
+        while let Some((client, serial, due)) = self.timers.next(now) {
+            let is_in_force = |running: &&mut Running| running.serial == serial && running.due == due;
+            let Some(running) = self.transfers.get_mut(&client).filter(is_in_force) else { continue };
             let action = running.transfer.on_timer(now);
             if matches!(action, Action::SendOptions | Action::SendBlocks { .. }) {
                 self.context.metrics.timeouts.inc();
                 // What was lost may have gone astray: the stack asks for the neighbour anew.
                 running.route = Route::Stack;
             }
-            self.timers.push(Reverse((running.transfer.deadline(), client, serial)));
+            running.due = Due::default();
+            self.timers.set(&mut running.due, running.transfer.deadline(), client, serial);
             self.perform(client, action);
         }
     }
@@ -300,7 +297,8 @@ impl Worker {
                 let (transfer, action) = Transfer::new(now, terms);
                 self.serial += 1;
                 let serial = self.serial;
-                self.timers.push(Reverse((transfer.deadline(), client, serial)));
+                let mut due = Due::default();
+                self.timers.set(&mut due, transfer.deadline(), client, serial);
                 // Of windows, each a send of many datagrams, the stack's share is small.
                 let route = if terms.window == 1 { Route::Unknown } else { Route::Stack };
                 let cursor = Cursor::new(&file, &terms, SystemTime::now());
@@ -321,6 +319,7 @@ impl Worker {
                     machine,
                     started: now,
                     serial,
+                    due,
                     cold: None,
                 };
                 self.transfers.insert(client, running);
