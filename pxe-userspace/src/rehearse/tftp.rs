@@ -173,11 +173,11 @@ impl Transfer {
             bytes.push(0);
         }
         self.peer = None;
-        self.retries = 0;
         self.send(now, SERVER, Bytes::Other(bytes.into()))
     }
 
     fn send(&mut self, now: Duration, to: u16, bytes: Bytes) -> Action {
+        self.retries = 0;
         self.deadline = now + self.patience();
         self.pending = (to, bytes.clone());
         Action::Send { from: self.local_port(), to, bytes }
@@ -308,14 +308,15 @@ impl Transfer {
             Phase::Data => {}
         }
         if number != (self.last + 1) as u16 {
-            // RFC 7440 §4: a block out of order is answered with the last one in order, once. A block that
-            // was here already is not, or both sides repeat everything (RFC 1123 §4.2.3.1).
+            // EDK2 and iPXE answer every block that they do not expect with the last one that they have. Others do so once where
+            // one is missing (RFC 7440 §4), and not for one that they have already (RFC 1123 §4.2.3.1).
             let is_ahead = number.wrapping_sub(self.last as u16) < 0x8000 && number != self.last as u16;
-            if is_ahead && !self.gap_told {
-                self.gap_told = true;
-                return vec![self.acknowledge(now, from)];
-            }
-            return Vec::new();
+            let answers = match self.style {
+                Style::Edk | Style::Ipxe => true,
+                Style::BootAgent => is_ahead && !self.gap_told,
+            };
+            self.gap_told |= is_ahead;
+            return if answers { vec![self.acknowledge(now, from)] } else { Vec::new() };
         }
         if data.len() > self.block_size {
             let reason = format!("block {number} holds {} bytes, {} were agreed", data.len(), self.block_size);
