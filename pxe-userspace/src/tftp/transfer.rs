@@ -29,6 +29,11 @@ const UNANSWERED_REPEATS: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long a client may be silent that has been sent everything: some never acknowledge the last block.
 const SILENCE_AT_END: Duration = Duration::from_secs(10);
+/// How long a client is borne with that gives signs of life and gets no further.
+const NO_PROGRESS: Duration = Duration::from_secs(120);
+/// An acknowledgement that is repeated so long after we have sent something comes from the client's own timer: what we sent was
+/// lost. Sooner, it only tells that something came twice or that a block is missing.
+const REPEATED_AFTER: Duration = Duration::from_secs(1);
 /// A request repeated sooner than this after a sign of life was delayed or doubled by the network; later, the client has
 /// begun anew (PXE ROMs use the same port after every reset).
 const RESTART_AFTER: Duration = Duration::from_secs(2);
@@ -115,7 +120,7 @@ impl Transfer {
     /// When [`on_timer`](Self::on_timer) wants to be called.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        let end = self.wait.progress + self.patience();
+        let end = self.end();
         let is_quiet = self.is_unanswered() && self.unanswered_repeats == UNANSWERED_REPEATS;
         if is_quiet { end } else { self.wait.until.min(end) }
     }
@@ -143,7 +148,7 @@ impl Transfer {
         if now < self.deadline() {
             return Action::Wait;
         }
-        if now >= self.wait.progress + self.patience() {
+        if now >= self.end() {
             return Action::End(if self.everything_sent() { Outcome::LastUnacknowledged } else { Outcome::Silent });
         }
         self.wait.back_off(now);
@@ -176,9 +181,16 @@ impl Transfer {
         }
         let in_flight = self.sent - self.acknowledged;
         let newly = u64::from(block.wrapping_sub(self.acknowledged as u16));
-        // A repeated acknowledgement is never answered: its data is under way, and firmware that acknowledges every block
+        // A repeated acknowledgement is not answered: its data is under way, and firmware that acknowledges every block
         // it did not expect (EDK2) would from then on get and acknowledge everything twice (the Sorcerer's Apprentice,
-        // RFC 1123 §4.2.3.1). Where it means that the first block of a window was lost, the timer helps.
+        // RFC 1123 §4.2.3.1). Where it means that the first block of a window was lost, the timer helps, or the client's own.
+        if newly == 0 && in_flight > 0 {
+            self.wait.heard = now;
+            if now >= self.wait.sent() + REPEATED_AFTER {
+                self.wait.sent_again(now);
+                return self.next_window();
+            }
+        }
         if newly == 0 || newly > in_flight {
             return Action::Wait;
         }
@@ -216,6 +228,11 @@ impl Transfer {
         !self.offering && self.sent == self.terms.blocks()
     }
 
+    /// When the transfer is given up.
+    fn end(&self) -> Instant {
+        (self.wait.heard + self.patience()).min(self.wait.progress + NO_PROGRESS.max(self.patience()))
+    }
+
     /// How long the client may go without a sign of life.
     fn patience(&self) -> Duration {
         let silence = if self.everything_sent() { SILENCE_AT_END } else { SILENCE };
@@ -237,6 +254,8 @@ struct Wait {
     until: Instant,
     /// When the client last moved the transfer forward.
     progress: Instant,
+    /// When the client last gave a sign of life.
+    heard: Instant,
     /// The wait in force.
     current: Duration,
     /// Smoothed round trip and its variation, once one was seen.
@@ -250,7 +269,7 @@ struct Wait {
 impl Wait {
     fn new(now: Instant, fixed: Option<Duration>) -> Self {
         let current = fixed.unwrap_or(FIRST_WAIT);
-        Self { until: now + current, progress: now, current, round_trip: None, ambiguous: false, fixed }
+        Self { until: now + current, progress: now, heard: now, current, round_trip: None, ambiguous: false, fixed }
     }
 
     /// An acknowledgement came, of all that was in flight or of a part.
@@ -265,11 +284,22 @@ impl Wait {
             });
         }
         self.ambiguous = !whole;
-        self.progress = now;
+        (self.progress, self.heard) = (now, now);
         self.current = self.fixed.unwrap_or_else(|| match self.round_trip {
             Some((smoothed, variation)) => (smoothed + variation * 4).clamp(LEAST_WAIT, MOST_WAIT),
             None => FIRST_WAIT,
         });
+        self.until = now + self.current;
+    }
+
+    /// When something was sent last.
+    fn sent(&self) -> Instant {
+        self.until.checked_sub(self.current).unwrap_or(self.progress)
+    }
+
+    /// The same was sent again for another reason than the timer.
+    fn sent_again(&mut self, now: Instant) {
+        self.ambiguous = true;
         self.until = now + self.current;
     }
 

@@ -50,6 +50,33 @@ fn options_are_acknowledged_first_and_again_when_nothing_comes() {
 }
 
 #[test]
+fn an_acknowledgement_that_the_clients_timer_repeats_is_answered() {
+    let start = Instant::now();
+    let (mut transfer, _) = Transfer::new(start, windowed(10_000, 4));
+    assert_eq!(transfer.on_packet(start, &ack(0)), blocks(1, 4));
+    assert_eq!(transfer.on_timer(start + SECOND), blocks(1, 4));
+    let at_once = start + SECOND + Duration::from_millis(1);
+    assert_eq!(transfer.on_packet(at_once, &ack(0)), Action::Wait, "it came twice, or lacks a block");
+    assert_eq!(transfer.on_packet(start + 2 * SECOND, &ack(0)), blocks(1, 4), "before the timer, which has backed off");
+    assert_eq!(transfer.on_packet(start + 2 * SECOND, &ack(0)), Action::Wait);
+    // Whoever is heard of is waited for.
+    let mut now = start;
+    for _ in 0..20 {
+        now += 3 * SECOND;
+        let _ = transfer.on_packet(now, &ack(0));
+        assert!(!matches!(transfer.on_timer(now), Action::End(_)), "after {:?}", now - start);
+    }
+    assert_eq!(transfer.on_packet(now, &ack(4)), blocks(5, 4));
+    // And not for ever.
+    while transfer.on_timer(now) != Action::End(Outcome::Silent) {
+        let _ = transfer.on_packet(now, &ack(4));
+        now += SECOND;
+        assert!(now < start + 200 * SECOND);
+    }
+    assert!(now >= start + 180 * SECOND, "{:?}", now - start);
+}
+
+#[test]
 fn a_repeated_acknowledgement_gets_no_data() {
     let now = Instant::now();
     for window in [1, 8] {
