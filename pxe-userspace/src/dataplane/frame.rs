@@ -16,8 +16,7 @@ const UDP: usize = 8;
 pub struct Reply {
     /// Bytes written.
     pub length: usize,
-    /// Whether it is to be sent twice, since the client asks again: frames get lost on the way, and firmware asks four times
-    /// only. A client takes the first answer and ignores the other.
+    /// Whether it is to be sent twice, since frames get lost. A client takes the first answer and ignores the other.
     pub twice: bool,
 }
 

@@ -147,7 +147,7 @@ impl Responder {
             *bytes = [a, b, c, d];
         }
         let xid = u32::from_be_bytes(*payload.get(4..)?.first_chunk()?);
-        let twice = self.repeats.asked_again(mac, xid, headers.source, sent.message);
+        let twice = self.repeats.wants_two(mac, xid, headers.source, sent.message);
         let headers = Headers {
             ethernet_source: self.mac,
             ethernet_destination,
