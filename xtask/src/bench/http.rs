@@ -248,7 +248,7 @@ impl Bench {
     }
 
     fn empty_program(&self) -> anyhow::Result<Pass> {
-        let mut pass = Pass::load(false)?;
+        let mut pass = Pass::load()?;
         self.pair.server.enter(|| pass.attach(lab::INTERFACE, XdpMode::Driver))??;
         Ok(pass)
     }

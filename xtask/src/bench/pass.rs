@@ -19,13 +19,13 @@ const INSTRUCTIONS: [u8; 16] = [0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 
 pub(super) struct Pass(Ebpf);
 
 impl Pass {
-    /// Loads it, as one that takes frames in several buffers or only whole ones.
+    /// Loads it.
     ///
     /// # Errors
     ///
     /// Without root.
-    pub(super) fn load(fragments: bool) -> anyhow::Result<Self> {
-        let object = object(if fragments { "xdp.frags" } else { "xdp" })?;
+    pub(super) fn load() -> anyhow::Result<Self> {
+        let object = object()?;
         let mut ebpf = Ebpf::load(&object).context("the empty program")?;
         program(&mut ebpf)?.load().context("the empty program")?;
         Ok(Self(ebpf))
@@ -56,9 +56,9 @@ fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
     Ok(ebpf.program_mut(NAME).context("the empty program is not in its object")?.try_into()?)
 }
 
-fn object(section: &str) -> anyhow::Result<Vec<u8>> {
+fn object() -> anyhow::Result<Vec<u8>> {
     let mut object = Object::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
-    let code = object.add_section(Vec::new(), section.as_bytes().to_vec(), SectionKind::Text);
+    let code = object.add_section(Vec::new(), b"xdp".to_vec(), SectionKind::Text);
     let value = object.append_section_data(code, &INSTRUCTIONS, 8);
     object.add_symbol(Symbol {
         name: NAME.as_bytes().to_vec(),

@@ -95,14 +95,14 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
         ),
         ..Chapter::default()
     };
-    let sizes: &[u32] = if plan.quick { &[10_000] } else { &[1_000, 10_000] };
+    let sizes: &[u32] = if plan.quick { &[1_000] } else { &[1_000, 10_000] };
     for &machines in sizes {
         let sets = [Set::Pxed, Set::BestTuned, Set::AsShipped];
         let mut figures = [const { None::<Figures> }; 3].map(Option::unwrap_or_default);
         for round in 0..plan.rounds {
             for (set, figures) in sets.iter().zip(&mut figures) {
                 // It takes minutes, and its figures are not close.
-                if *set == Set::AsShipped && (round > 0 || plan.quick) && machines > 1_000 {
+                if *set == Set::AsShipped && (round > 0 || plan.quick) {
                     continue;
                 }
                 figures.add(&storm(*set, &tools, machines, &[])?);
@@ -112,13 +112,19 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
         let [ours, tuned, shipped] = &figures;
         if machines == *sizes.last().unwrap_or(&0) {
             let times = |other: &Figures| ratio(other.all.median(), ours.all.median());
+            // Not with --quick.
+            let shipped = times(shipped).map(|times| {
+                Goal::at_least(format!("{machines} machines, as the operator ships it ÷ pxed"), 10.0, Some(times))
+            });
+            chapter.goals.extend(shipped);
             chapter.goals.extend([
-                Goal::at_least(format!("{machines} machines, as the operator ships it ÷ pxed"), 10.0, times(shipped)),
                 Goal::at_least(format!("{machines} machines, the best tuned set ÷ pxed"), 2.0, times(tuned)),
                 Goal::at_most(format!("{machines} machines, failed with pxed"), 0.0, "machines", ours.failed.median()),
             ]);
             let mut lossy = Figures::default();
-            lossy.add(&storm(Set::Pxed, &tools, machines, &["--drop", "5"])?);
+            for _ in 0..plan.rounds {
+                lossy.add(&storm(Set::Pxed, &tools, machines, &["--drop", "5"])?);
+            }
             chapter.goals.push(Goal::at_most(
                 format!("{machines} machines with 5 % of the frames lost each way, failed with pxed"),
                 0.0,

@@ -169,14 +169,14 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
 }
 
 fn servers(plan: &Plan) -> Vec<Server> {
-    let tuned = [
-        Server::Pxed { datapath: "xdp" },
-        Server::Kea(Setup::Tuned),
+    let telling = [Server::Pxed { datapath: "xdp" }, Server::Kea(Setup::Tuned), Server::Dnsmasq(Setup::Tuned)];
+    let rest = [
+        Server::Pxed { datapath: "socket" },
         Server::Kea(Setup::Silent),
-        Server::Dnsmasq(Setup::Tuned),
+        Server::Kea(Setup::Packaged),
+        Server::Dnsmasq(Setup::Packaged),
     ];
-    let rest = [Server::Pxed { datapath: "socket" }, Server::Kea(Setup::Packaged), Server::Dnsmasq(Setup::Packaged)];
-    if plan.quick { tuned.into() } else { tuned.into_iter().chain(rest).collect() }
+    if plan.quick { telling.into() } else { telling.into_iter().chain(rest).collect() }
 }
 
 impl Figures {
@@ -243,13 +243,11 @@ fn goals(servers: &[Server], figures: &[Figures]) -> Vec<Goal> {
         |wanted: Server| servers.iter().zip(figures).find(|(server, _)| **server == wanted).map(|(_, figures)| figures);
     let cost = |server| of(server).and_then(|figures| figures.total_us.median());
     let ours = cost(Server::Pxed { datapath: "xdp" });
-    vec![
-        Goal::at_least("CPU per exchange, Kea tuned ÷ pxed", 12.0, ratio(cost(Server::Kea(Setup::Tuned)), ours)),
-        Goal::at_least("the same, Kea tuned and silent ÷ pxed", 12.0, ratio(cost(Server::Kea(Setup::Silent)), ours)),
-        Goal::at_least(
-            "CPU per exchange, dnsmasq tuned ÷ pxed",
-            100.0,
-            ratio(cost(Server::Dnsmasq(Setup::Tuned)), ours),
-        ),
-    ]
+    let goals = [
+        ("CPU per exchange, Kea tuned ÷ pxed", 12.0, Server::Kea(Setup::Tuned)),
+        ("the same, Kea tuned and silent ÷ pxed", 12.0, Server::Kea(Setup::Silent)),
+        ("CPU per exchange, dnsmasq tuned ÷ pxed", 100.0, Server::Dnsmasq(Setup::Tuned)),
+    ];
+    let goals = goals.into_iter().filter(|(.., server)| servers.contains(server));
+    goals.map(|(name, wanted, server)| Goal::at_least(name, wanted, ratio(cost(server), ours))).collect()
 }
