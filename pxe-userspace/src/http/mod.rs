@@ -17,14 +17,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net,
-    runtime::{Builder, Runtime},
-    sync::{Notify, mpsc, watch},
-    task::JoinSet,
-};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     artifacts::Store,
@@ -41,10 +35,11 @@ pub mod matchbox;
 mod metrics;
 pub mod range;
 mod routes;
+mod worker;
 
 pub use metrics::{Metrics, Refused};
 
-use connection::Connection;
+use worker::Worker;
 
 /// Connections that the kernel completes before we accept them: a whole fleet that powers on at once. The
 /// kernel lowers it to `net.core.somaxconn` for each socket, so there are several.
@@ -159,22 +154,22 @@ fn backlog_limit() -> i32 {
 pub async fn serve(bound: Bound, context: Arc<Context>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let (phase, follow) = watch::channel(Phase::Serving);
     let router = routes::router(Arc::clone(&context));
-    let connections = Arc::new(Connections { metrics: Arc::clone(&context.metrics), ..Connections::default() });
+    let count = thread::available_parallelism().map_or(1, NonZero::get).min(WORKERS_LIMIT);
+    let connections = Arc::new(Connections::new(count, Arc::clone(&context.metrics)));
+    let (doors, rooms): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+    let doors: Arc<[_]> = doors.into();
     let (running, mut ended) = mpsc::channel::<()>(1);
-    for _ in 0..thread::available_parallelism().map_or(1, NonZero::get).min(WORKERS_LIMIT) {
+    for (number, room) in rooms.into_iter().enumerate() {
         let listeners = bound.0.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>()?;
         let worker = Worker {
+            number,
+            doors: Arc::clone(&doors),
             connections: Arc::clone(&connections),
             context: Arc::clone(&context),
             router: router.clone(),
             phase: follow.clone(),
         };
-        let (runtime, running) = (Builder::new_current_thread().enable_all().build()?, running.clone());
-        thread::Builder::new().name("pxed-http".to_owned()).spawn(move || {
-            // Dropped last, also by a panic.
-            let _running = running;
-            worker.run(runtime, listeners);
-        })?;
+        worker.start(listeners, room, running.clone())?;
     }
     // Workers have their own; connections that come when they have ended are refused by the kernel.
     drop((bound, running));
@@ -192,64 +187,6 @@ pub async fn serve(bound: Bound, context: Arc<Context>, shutdown: impl Future<Ou
     Ok(())
 }
 
-/// What one thread serves from.
-#[derive(Clone)]
-struct Worker {
-    connections: Arc<Connections>,
-    context: Arc<Context>,
-    router: Router,
-    phase: watch::Receiver<Phase>,
-}
-
-impl Worker {
-    /// Serves until everything is over. Every worker accepts from the same sockets: whoever is idle comes first.
-    fn run(self, runtime: Runtime, listeners: Vec<TcpListener>) {
-        let mut phase = self.phase.clone();
-        runtime.block_on(async {
-            let mut acceptors = JoinSet::new();
-            for listener in listeners {
-                match net::TcpListener::from_std(listener) {
-                    Ok(listener) => drop(acceptors.spawn(self.clone().accept(listener))),
-                    Err(error) => tracing::error!(%error, "boot HTTP cannot wait for connections"),
-                }
-            }
-            let _ = phase.wait_for(|&phase| phase != Phase::Serving).await;
-            acceptors.shutdown().await;
-            let _ = phase.wait_for(|&phase| phase == Phase::Over).await;
-        });
-        // A read from a disk that hangs must not keep the thread.
-        runtime.shutdown_background();
-    }
-
-    /// Accepts connections for ever.
-    async fn accept(self, listener: net::TcpListener) {
-        let Self { connections, context, router, phase } = self;
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let peer = peer.ip().to_canonical();
-                    let Some(ticket) = connections.admit(peer) else {
-                        context.metrics.refused(Refused::Connection);
-                        continue;
-                    };
-                    let (context, router) = (Arc::clone(&context), router.clone());
-                    let connection = Connection::new(stream, peer, context, router, phase.clone());
-                    tokio::spawn(async move {
-                        connection.run().await;
-                        drop(ticket);
-                    });
-                }
-                Err(error) => {
-                    // Mostly descriptors that ran out: they come back as connections end.
-                    tracing::debug!(%error, "boot HTTP could not accept a connection");
-                    context.metrics.refused(Refused::Connection);
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
-    }
-}
-
 /// What connections are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -260,18 +197,19 @@ enum Phase {
     Over,
 }
 
-/// The connections being served, counted by address.
-#[derive(Debug, Default)]
+/// The connections being served, counted by address and by worker.
+#[derive(Debug)]
 struct Connections {
     open: Mutex<Open>,
     none_left: Notify,
     metrics: Arc<Metrics>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
     total: usize,
     by_source: HashMap<IpAddr, usize>,
+    by_worker: Vec<usize>,
 }
 
 /// The right to be served, given back when it is dropped.
@@ -279,6 +217,7 @@ struct Open {
 struct Ticket {
     connections: Arc<Connections>,
     peer: IpAddr,
+    worker: usize,
 }
 
 impl Connections {
@@ -286,8 +225,14 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing when there are too many already.
-    fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Ticket> {
+    fn new(workers: usize, metrics: Arc<Metrics>) -> Self {
+        let open = Open { total: 0, by_source: HashMap::new(), by_worker: vec![0; workers] };
+        Self { open: Mutex::new(open), none_left: Notify::new(), metrics }
+    }
+
+    /// The right to be served, by the worker that has accepted the connection or by one with clearly less to do. Nothing when
+    /// there are too many already.
+    fn admit(self: &Arc<Self>, peer: IpAddr, accepted_by: usize) -> Option<Ticket> {
         let mut open = self.lock();
         if open.total >= CONNECTION_LIMIT {
             return None;
@@ -298,8 +243,12 @@ impl Connections {
         }
         *of_source += 1;
         open.total += 1;
+        let worker = fitting(&open.by_worker, accepted_by);
+        if let Some(count) = open.by_worker.get_mut(worker) {
+            *count += 1;
+        }
         self.metrics.opened();
-        Some(Ticket { connections: Arc::clone(self), peer })
+        Some(Ticket { connections: Arc::clone(self), peer, worker })
     }
 
     /// Waits until none is left.
@@ -314,10 +263,24 @@ impl Connections {
     }
 }
 
+/// Who is to serve a connection, by how many each has: who has accepted it, unless another has fewer by more than a third.
+/// Handing over costs a wake-up; but a few transfers that fill the link must not all be one worker's.
+fn fitting(by_worker: &[usize], accepted_by: usize) -> usize {
+    let own = by_worker.get(accepted_by).copied().unwrap_or_default();
+    let least = by_worker.iter().enumerate().min_by_key(|(_, count)| **count);
+    match least {
+        Some((number, &count)) if count + own / 3 < own => number,
+        _ => accepted_by,
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut open = self.connections.lock();
         open.total -= 1;
+        if let Some(count) = open.by_worker.get_mut(self.worker) {
+            *count -= 1;
+        }
         self.connections.metrics.closed();
         if let Some(count) = open.by_source.get_mut(&self.peer) {
             *count -= 1;
@@ -335,15 +298,45 @@ impl Drop for Ticket {
 mod tests {
     use super::*;
 
+    fn connections() -> Arc<Connections> {
+        Arc::new(Connections::new(2, Arc::default()))
+    }
+
+    #[test]
+    fn work_goes_to_whoever_has_accepted_it_unless_another_has_less() {
+        for (by_worker, accepted_by, wanted) in [
+            (&[0, 0][..], 1, 1),
+            (&[1, 0], 0, 1),
+            (&[1, 1], 0, 0),
+            (&[2, 1], 1, 1),
+            (&[64, 43], 0, 0),
+            (&[64, 42], 0, 1),
+            (&[9, 9, 3, 4], 0, 2),
+            (&[], 0, 0),
+        ] {
+            assert_eq!(fitting(by_worker, accepted_by), wanted, "{by_worker:?} {accepted_by}");
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_are_counted_where_they_are_served() {
+        let connections = connections();
+        let peer = IpAddr::from([10, 0, 0, 1]);
+        let tickets: Vec<_> = (0..10).filter_map(|_| connections.admit(peer, 0)).collect();
+        assert_eq!(connections.lock().by_worker, [6, 4]);
+        drop(tickets);
+        assert_eq!(connections.lock().by_worker, [0, 0]);
+    }
+
     #[tokio::test]
     async fn one_address_cannot_take_every_connection() {
         let (greedy, other) = (IpAddr::from([10, 0, 0, 66]), IpAddr::from([10, 0, 0, 1]));
-        let connections = Arc::new(Connections::default());
-        let mut tickets: Vec<_> = std::iter::from_fn(|| connections.admit(greedy)).collect();
+        let connections = connections();
+        let mut tickets: Vec<_> = std::iter::from_fn(|| connections.admit(greedy, 0)).collect();
         assert_eq!(tickets.len(), CONNECTION_LIMIT_PER_SOURCE);
-        assert!(connections.admit(other).is_some());
+        assert!(connections.admit(other, 0).is_some());
         tickets.pop();
-        tickets.extend(connections.admit(greedy));
+        tickets.extend(connections.admit(greedy, 0));
         assert_eq!(tickets.len(), CONNECTION_LIMIT_PER_SOURCE);
         drop(tickets);
         connections.all_ended().await;
@@ -353,8 +346,8 @@ mod tests {
     /// A connection whose task panics must not count for ever.
     #[tokio::test]
     async fn a_connection_that_panics_is_forgotten() {
-        let connections = Arc::new(Connections::default());
-        let ticket = connections.admit(IpAddr::from([10, 0, 0, 1]));
+        let connections = connections();
+        let ticket = connections.admit(IpAddr::from([10, 0, 0, 1]), 0);
         let panicking = tokio::spawn(async move {
             let _ticket = ticket;
             panic!("as a test");

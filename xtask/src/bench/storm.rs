@@ -112,15 +112,23 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
         let [ours, tuned, shipped] = &figures;
         if machines == *sizes.last().unwrap_or(&0) {
             let times = |other: &Figures| ratio(other.all.median(), ours.all.median());
-            // Not with --quick.
-            let shipped = times(shipped).map(|times| {
-                Goal::at_least(format!("{machines} machines, as the operator ships it ÷ pxed"), 10.0, Some(times))
-            });
-            chapter.goals.extend(shipped);
-            chapter.goals.extend([
-                Goal::at_least(format!("{machines} machines, the best tuned set ÷ pxed"), 2.0, times(tuned)),
-                Goal::at_most(format!("{machines} machines, failed with pxed"), 0.0, "machines", ours.failed.median()),
-            ]);
+            if !plan.quick {
+                chapter.goals.extend([
+                    Goal::at_least(
+                        format!("{machines} machines, as the operator ships it ÷ pxed"),
+                        10.0,
+                        times(shipped),
+                    ),
+                    Goal::at_least(format!("{machines} machines, the best tuned set ÷ pxed"), 2.0, times(tuned)),
+                ]);
+            }
+            let failed = ours.failed.median();
+            chapter.goals.push(Goal::at_most(
+                format!("{machines} machines, failed with pxed"),
+                0.0,
+                "machines",
+                failed,
+            ));
             let mut lossy = Figures::default();
             for _ in 0..plan.rounds {
                 lossy.add(&storm(Set::Pxed, &tools, machines, &["--drop", "5"])?);

@@ -1,0 +1,122 @@
+//! A thread with a loop of its own, and the connections that it serves.
+
+use std::{io, net, sync::Arc, thread, time::Duration};
+
+use axum::Router;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, Runtime},
+    sync::{
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        watch,
+    },
+    task::JoinSet,
+};
+
+use super::{Connections, Context, Phase, Refused, Ticket, connection::Connection};
+
+/// A connection that another worker has accepted. As many may wait as are admitted.
+pub(super) type Handed = (net::TcpStream, Ticket);
+
+/// What one thread serves from.
+#[derive(Clone)]
+pub(super) struct Worker {
+    pub(super) number: usize,
+    /// The ways in to every worker.
+    pub(super) doors: Arc<[UnboundedSender<Handed>]>,
+    pub(super) connections: Arc<Connections>,
+    pub(super) context: Arc<Context>,
+    pub(super) router: Router,
+    pub(super) phase: watch::Receiver<Phase>,
+}
+
+impl Worker {
+    /// Starts the thread, which serves until everything is over and keeps `running` until then. Every worker accepts from the
+    /// same sockets: whoever is idle comes first.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no thread for it.
+    pub(super) fn start(
+        self,
+        listeners: Vec<net::TcpListener>,
+        handed: UnboundedReceiver<Handed>,
+        running: mpsc::Sender<()>,
+    ) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let work = move || {
+            // Dropped last, also by a panic.
+            let _running = running;
+            self.run(runtime, listeners, handed);
+        };
+        thread::Builder::new().name("pxed-http".to_owned()).spawn(work).map(drop)
+    }
+
+    fn run(self, runtime: Runtime, listeners: Vec<net::TcpListener>, handed: UnboundedReceiver<Handed>) {
+        let mut phase = self.phase.clone();
+        runtime.block_on(async {
+            let mut acceptors = JoinSet::new();
+            for listener in listeners {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => drop(acceptors.spawn(self.clone().accept(listener))),
+                    Err(error) => tracing::error!(%error, "boot HTTP cannot wait for connections"),
+                }
+            }
+            acceptors.spawn(self.take_over(handed));
+            let _ = phase.wait_for(|&phase| phase != Phase::Serving).await;
+            acceptors.shutdown().await;
+            let _ = phase.wait_for(|&phase| phase == Phase::Over).await;
+        });
+        // A read from a disk that hangs must not keep the thread.
+        runtime.shutdown_background();
+    }
+
+    /// Accepts connections for ever.
+    async fn accept(self, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let Some(ticket) = self.connections.admit(peer.ip().to_canonical(), self.number) else {
+                        self.context.metrics.refused(Refused::Connection);
+                        continue;
+                    };
+                    match self.doors.get(ticket.worker).filter(|_| ticket.worker != self.number) {
+                        Some(door) => {
+                            // An error means that the connection is broken, or that everything ends.
+                            let _ = stream.into_std().map(|stream| door.send((stream, ticket)));
+                        }
+                        None => self.serve(stream, ticket),
+                    }
+                }
+                Err(error) => {
+                    // Mostly descriptors that ran out: they come back as connections end.
+                    tracing::debug!(%error, "boot HTTP could not accept a connection");
+                    self.context.metrics.refused(Refused::Connection);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    /// Serves what others have accepted.
+    async fn take_over(self, mut handed: UnboundedReceiver<Handed>) {
+        while let Some((stream, ticket)) = handed.recv().await {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => self.serve(stream, ticket),
+                Err(error) => {
+                    tracing::debug!(%error, "boot HTTP cannot wait for a connection");
+                    self.context.metrics.refused(Refused::Connection);
+                }
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, ticket: Ticket) {
+        let (context, router) = (Arc::clone(&self.context), self.router.clone());
+        let connection = Connection::new(stream, ticket.peer, context, router, self.phase.clone());
+        tokio::spawn(async move {
+            connection.run().await;
+            drop(ticket);
+        });
+    }
+}
