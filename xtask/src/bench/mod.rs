@@ -89,6 +89,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let plan = Plan { rounds: rounds.unwrap_or(if quick { 1 } else { 3 }).max(1), quick };
     let wanted = |section: &Section| only.is_empty() || only.contains(section);
     let _neighbours = sysctl::Settings::many_neighbours()?;
+    let out = out.or_else(|| (!quick && only.is_empty()).then(|| build::workspace().join("BENCHMARKS.md")));
     let begun = Instant::now();
     let mut chapters = Vec::new();
     for section in Section::value_variants().iter().filter(|section| wanted(section)) {
@@ -96,12 +97,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let chapter = section.measure(&plan).with_context(|| format!("{section:?}"))?;
         println!("{chapter}");
         chapters.push(chapter);
-    }
-    let out = out.or_else(|| (!quick && only.is_empty()).then(|| build::workspace().join("BENCHMARKS.md")));
-    if let Some(path) = out {
-        let head = head(&plan, begun.elapsed().as_secs())?;
-        fs::write(&path, report::document(&head, &chapters)).with_context(|| path.display().to_string())?;
-        eprintln!("xtask: wrote {}", path.display());
+        // What was measured is not lost with what comes after it.
+        if let Some(path) = &out {
+            let head = head(&plan, begun.elapsed().as_secs())?;
+            fs::write(path, report::document(&head, &chapters)).with_context(|| path.display().to_string())?;
+            eprintln!("xtask: wrote {}", path.display());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -139,12 +140,14 @@ fn head(plan: &Plan, seconds: u64) -> anyhow::Result<String> {
          of the rounds, with their range in parentheses; servers take turns within a round. CPU is the server's own (user and \
          system, every process) plus the softirq time of the whole machine, so that nothing hides in the kernel.\n\n\
          | | |\n|---|---|\n| date | {} |\n| pxed | {commit} |\n| kernel | {} |\n| processor | {cores} × {} |\n| memory | {} |\n\
-         | rounds | {}{} |\n| took | {seconds} s |\n",
+         | rounds | {}{} |\n| took | {seconds} s |\n| peers | {} |\n| command | `{}` |\n",
         text("date", &["--utc", "+%Y-%m-%d %H:%M UTC"])?,
         text("uname", &["-srm"])?,
         file("/proc/cpuinfo", "model name"),
         file("/proc/meminfo", "MemTotal"),
         plan.rounds,
         if plan.quick { ", quick" } else { "" },
+        peers::versions()?,
+        ["cargo xtask".to_owned()].into_iter().chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" "),
     ))
 }

@@ -15,6 +15,9 @@ pub(crate) mod dhcp;
 pub(crate) mod nginx;
 pub(crate) mod tftp;
 
+/// Beside the unpacked files: the names of the packages' files, a line each, which have their versions.
+const CONTENTS: &str = "packages.txt";
+
 /// The unpacked files of some packages and of what they need that is not installed.
 #[derive(Clone, Debug)]
 pub(crate) struct Unpacked {
@@ -31,7 +34,7 @@ impl Unpacked {
         requires::tools(&["apt-get", "dpkg"])?;
         let parent = assets::cache().join("peers");
         let root = parent.join(packages.join("+"));
-        if !root.exists() {
+        if !root.join(CONTENTS).exists() {
             fs::create_dir_all(&parent)?;
             let scratch = tempfile::TempDir::new_in(&parent)?;
             let unpacked = scratch.path().join("root");
@@ -39,11 +42,17 @@ impl Unpacked {
             eprintln!("xtask: fetching {}", packages.join(", "));
             download(packages, scratch.path())
                 .with_context(|| format!("cannot fetch {} (apt-get update?)", packages.join(", ")))?;
+            let mut names = String::new();
             for file in fs::read_dir(scratch.path())? {
-                let file = file?.path();
-                if file.extension().is_some_and(|extension| extension == "deb") {
-                    output(Command::new("dpkg").arg("-x").args([&file, &unpacked]))?;
+                let file = file?;
+                if let Some(name) = file.file_name().to_str().filter(|name| name.ends_with(".deb")) {
+                    output(Command::new("dpkg").arg("-x").args([&file.path(), &unpacked]))?;
+                    names += &format!("{name}\n");
                 }
+            }
+            fs::write(unpacked.join(CONTENTS), names)?;
+            if root.exists() {
+                fs::remove_dir_all(&root)?;
             }
             fs::rename(unpacked, &root)?;
         }
@@ -82,6 +91,34 @@ impl Unpacked {
     }
 }
 
+/// The versions of the peers that were fetched, as one line.
+///
+/// # Errors
+///
+/// When their folder cannot be read.
+pub(crate) fn versions() -> anyhow::Result<String> {
+    let mut versions = BTreeSet::from([format!("rs-tftpd {}", tftp::RS_TFTPD)]);
+    for folder in fs::read_dir(assets::cache().join("peers"))? {
+        let folder = folder?;
+        let wanted = folder.file_name().to_string_lossy().into_owned();
+        let contents = fs::read_to_string(folder.path().join(CONTENTS)).unwrap_or_default();
+        let packages = contents.lines().filter_map(package);
+        versions.extend(
+            packages
+                .filter(|(name, _)| wanted.split('+').any(|wanted| wanted == *name))
+                .map(|(name, version)| format!("{name} {version}")),
+        );
+    }
+    Ok(versions.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// Name and version in `name_version_architecture.deb`, where apt escapes the colon of an epoch.
+fn package(file: &str) -> Option<(&str, String)> {
+    let (name, rest) = file.split_once('_')?;
+    let (version, _) = rest.split_once('_')?;
+    Some((name, version.replace("%3a", ":")))
+}
+
 /// Downloads the packages and what apt would install with them.
 fn download(packages: &[&str], directory: &Path) -> anyhow::Result<()> {
     let mut simulate = Command::new("apt-get");
@@ -104,6 +141,13 @@ fn installed_by(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_package_tells_its_version() {
+        let read = package("kea-admin_1%3a2.2.0-6_amd64.deb");
+        assert_eq!(read, Some(("kea-admin", "1:2.2.0-6".to_owned())));
+        assert_eq!(package("readme.txt"), None);
+    }
 
     #[test]
     fn what_apt_would_install_is_read() {

@@ -18,7 +18,7 @@ use super::Unpacked;
 /// How long a server may take to open its port.
 const START: Duration = Duration::from_secs(10);
 /// The version of the crate `tftpd` that is measured.
-const RS_TFTPD: &str = "1.0.0";
+pub(super) const RS_TFTPD: &str = "1.0.0";
 
 /// A TFTP server of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
