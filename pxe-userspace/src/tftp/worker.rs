@@ -7,7 +7,6 @@
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
-    ops::Range,
     os::fd::AsFd as _,
     sync::{Arc, mpsc},
     thread,
@@ -19,29 +18,30 @@ use pxe_common::MacAddr;
 use tokio::runtime::Handle;
 
 use super::{
-    blocks::{Patience, ReadError, Run},
-    chunks::{Chunk, Chunks, Cursor},
+    blocks::Patience,
+    chunks::{Chunks, Cursor},
     door::Door,
     files::OpenFiles,
     linger::Linger,
-    metrics::{RefusedReason, TransferResult},
-    options::Terms,
-    packet::{ErrorCode, HEADER_LENGTH, Mode, Packet, Request, error_packet},
+    metrics::TransferResult,
     places::Places,
     server::Context,
-    socket::{Destination, Inbox, Outbox, path_mtu},
+    socket::{Inbox, Outbox},
     timers::{Due, Timers},
-    transfer::{Action, Outcome, Repeated, Transfer},
+    transfer::{Action, Outcome, Transfer},
 };
 use crate::{
-    artifacts::{OpenArtifact, Refusal, is_optional, kind_of},
+    artifacts::OpenArtifact,
     dataplane::direct::Direct,
     journal::{
         EventKind,
-        event::{ArtifactKind, Transport, short_path},
-        failure::{FELL_SILENT, NO_SUCH_FILE, OUTSIDE, UNREADABLE},
+        event::{ArtifactKind, Transport},
+        failure::FELL_SILENT,
     },
 };
+
+mod requests;
+mod sending;
 
 /// The longest acknowledgement or error that is read whole, in bytes.
 const REPLY_LIMIT: usize = 256;
@@ -49,8 +49,6 @@ const REPLY_LIMIT: usize = 256;
 const TICK: Duration = Duration::from_millis(50);
 /// Batches taken from the socket before timers and new requests have their turn.
 const BATCHES_A_TURN: usize = 16;
-/// Ethernet's, where the kernel does not tell.
-const USUAL_MTU: u16 = 1500;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -258,212 +256,6 @@ impl Worker {
         }
     }
 
-    fn on_request(&mut self, client: SocketAddrV4, datagram: &[u8]) {
-        let now = Instant::now();
-        if let Some(running) = self.transfers.get_mut(&client) {
-            let repeated =
-                if *running.request == *datagram { running.transfer.on_repeated_request(now) } else { Repeated::Anew };
-            match repeated {
-                Repeated::Again(action) => return self.perform(client, action),
-                Repeated::Anew => self.end(client, TransferResult::restarted, Some("the client began anew")),
-            }
-        }
-        match Packet::parse(datagram) {
-            Ok(Packet::Read(request)) => self.on_read(now, client, &request, datagram),
-            Ok(Packet::Write { path }) => {
-                tracing::debug!(%client, path = %path.escape_ascii(), "TFTP write refused: the server is read-only");
-                self.refuse(client, RefusedReason::write, ErrorCode::AccessViolation, "this server is read-only");
-            }
-            // Never answered: an error about an error could go on for ever.
-            Ok(Packet::Ack(_) | Packet::Error { .. }) | Err(_) => self.context.metrics.refuse(RefusedReason::malformed),
-        }
-    }
-
-    fn on_read(&mut self, now: Instant, client: SocketAddrV4, request: &Request<'_>, datagram: &[u8]) {
-        let machine = self.context.inventory.load().by_address(*client.ip()).map(|machine| machine.mac);
-        if machine.is_none() {
-            self.context.metrics.unknown_clients.inc();
-        }
-        let path = short_path(request.path);
-        let kind = kind_of(request.path);
-        let opened = if request.mode == Mode::Other { None } else { Some(self.context.store.open(request.path)) };
-        let refusal = match opened {
-            Some(Ok(_)) if !self.places.take(*client.ip(), machine.is_some()) => {
-                // Silence makes the client ask again, when there may be room.
-                return self.context.metrics.refuse(RefusedReason::busy);
-            }
-            Some(Ok(file)) => {
-                let terms = Terms::negotiate(request.options, file.length, self.mtu(client));
-                let (transfer, action) = Transfer::new(now, terms);
-                self.serial += 1;
-                let serial = self.serial;
-                let mut due = Due::default();
-                self.timers.set(&mut due, transfer.deadline(), client, serial);
-                // Of windows, each a send of many datagrams, the stack's share is small.
-                let route = if terms.window == 1 { Route::Unknown } else { Route::Stack };
-                let cursor = Cursor::new(&file, &terms, SystemTime::now());
-                let (request, file) = (datagram.into(), self.files.share(file));
-                let path = Arc::clone(&path);
-                self.event(
-                    machine,
-                    EventKind::Requested { artifact: kind, transport: Transport::Tftp, path: Arc::clone(&path) },
-                );
-                let running = Running {
-                    transfer,
-                    file,
-                    cursor,
-                    route,
-                    request,
-                    path,
-                    kind,
-                    machine,
-                    started: now,
-                    serial,
-                    due,
-                    cold: None,
-                };
-                self.transfers.insert(client, running);
-                self.context.metrics.active.inc();
-                return self.perform(client, action);
-            }
-            None => Refused {
-                reason: RefusedReason::mode,
-                code: ErrorCode::IllegalOperation,
-                text: "only mode octet is served",
-            },
-            Some(Err(refusal)) => refusal.into(),
-        };
-        let Refused { reason, code, text } = refusal;
-        // Nobody expects these to be there: no reason to worry about the machine, nor a line that holds back another.
-        if !(reason == RefusedReason::not_found && is_optional(request.path)) {
-            self.context.refusals.log(client, machine, &path, text);
-            let requested =
-                EventKind::Requested { artifact: kind, transport: Transport::Tftp, path: Arc::clone(&path) };
-            self.event(machine, requested);
-            let (transport, reason) = (Transport::Tftp, text.into());
-            self.event(machine, EventKind::Failed { artifact: kind, transport, path, bytes: 0, reason });
-        }
-        self.refuse(client, reason, code, text);
-    }
-
-    fn mtu(&self, client: SocketAddrV4) -> u16 {
-        path_mtu(&self.probe, client).unwrap_or(USUAL_MTU)
-    }
-
-    fn refuse(&mut self, client: SocketAddrV4, reason: RefusedReason, code: ErrorCode, text: &str) {
-        self.context.metrics.refuse(reason);
-        self.send(client, &error_packet(code, text));
-    }
-
-    fn perform(&mut self, client: SocketAddrV4, action: Action) {
-        match action {
-            Action::Wait => {}
-            Action::SendOptions => {
-                let Some(running) = self.transfers.get(&client) else { return };
-                let packet = running.transfer.terms().option_acknowledgement();
-                self.send(client, &packet);
-            }
-            Action::SendBlocks { first, count } => self.send_blocks(client, first, count, Patience::CacheOnly),
-            Action::End(outcome) => self.conclude(client, &outcome),
-        }
-    }
-
-    fn send(&mut self, client: SocketAddrV4, packet: &[u8]) {
-        if !self.outbox.has_room(packet.len()) {
-            self.flush();
-        }
-        if let Some(space) = self.outbox.space(packet.len()).get_mut(..packet.len()) {
-            space.copy_from_slice(packet);
-            self.outbox.push(client.into(), packet.len(), packet.len());
-        }
-    }
-
-    fn send_blocks(&mut self, client: SocketAddrV4, first: u64, count: u16, patience: Patience) {
-        let Some(running) = self.transfers.get_mut(&client) else { return };
-        if running.cold.is_some() {
-            // What waits for the disk will be sent; whatever was asked since, the timer repeats.
-            return;
-        }
-        let (terms, file) = (*running.transfer.terms(), Arc::clone(&running.file));
-        let end = first + u64::from(count);
-        if end > terms.blocks() && !file.is_unchanged() {
-            return self.break_off(client, "the file changed while it was sent");
-        }
-        let mut next = first;
-        while next < end {
-            if !self.outbox.has_room(0) {
-                self.flush();
-            }
-            match self.queue_blocks(client, &terms, &file, next..end, patience) {
-                Ok(queued) => next += queued as u64,
-                Err(ReadError::Cold) => {
-                    return self.warm(client, next, (end - next) as u16, Run::new(&terms, next, 1).offset());
-                }
-                Err(ReadError::Shrunk) => return self.break_off(client, "the file shrank while it was sent"),
-                Err(ReadError::Io(error)) => return self.break_off(client, &format!("{UNREADABLE}: {error}")),
-            }
-        }
-    }
-
-    /// Queues as many of these blocks as go into one send, and says how many.
-    fn queue_blocks(
-        &mut self,
-        client: SocketAddrV4,
-        terms: &Terms,
-        file: &OpenArtifact,
-        blocks: Range<u64>,
-        patience: Patience,
-    ) -> Result<usize, ReadError> {
-        let datagram = HEADER_LENGTH + usize::from(terms.block_size);
-        let Some(running) = self.transfers.get_mut(&client) else { return Ok((blocks.end - blocks.start) as usize) };
-        if running.route == Route::Unknown {
-            running.route = self.outbox.neighbour(&self.probe, client).map_or(Route::Stack, Route::Direct);
-        }
-        let mac = if let Route::Direct(mac) = running.route { Some(mac) } else { None };
-        let to = Destination { client, mac };
-        let mut count = Outbox::segments(datagram).min((blocks.end - blocks.start) as usize);
-        if let Some(cursor) = &mut running.cursor {
-            let piece = cursor.piece(terms, blocks.start, blocks.end);
-            let mut chunk = cursor.find(&self.chunks, terms, &piece);
-            if chunk.is_none() && piece.begins_chunk() {
-                let run = Run::new(terms, piece.chunk_start, piece.chunk_blocks);
-                let mut bytes = vec![0; run.length()];
-                run.read(&file.file, &mut bytes, patience)?;
-                chunk = Some(self.chunks.keep(cursor.key(terms, &piece), Chunk(bytes)));
-            }
-            if let Some(chunk) = chunk {
-                let range = piece.range(&chunk, datagram);
-                self.outbox.push_chunk(to, chunk, range, datagram);
-                return Ok(piece.count);
-            }
-            count = piece.count;
-        }
-        let run = Run::new(terms, blocks.start, count);
-        if !self.outbox.has_room(run.length()) {
-            self.flush();
-        }
-        run.read(&file.file, self.outbox.space(run.length()), patience)?;
-        self.outbox.push(to, run.length(), datagram);
-        Ok(count)
-    }
-
-    /// Has somebody else wait for the disk.
-    fn warm(&mut self, client: SocketAddrV4, first: u64, count: u16, offset: u64) {
-        let Some(running) = self.transfers.get_mut(&client) else { return };
-        running.cold = Some((first, count));
-        let (file, serial, door) = (Arc::clone(&running.file), running.serial, Arc::clone(&self.door));
-        self.disk.spawn_blocking(move || {
-            file.read_ahead(offset);
-            door.tell(Message::Warmed { client, serial });
-        });
-    }
-
-    /// Tells the client that its transfer is over, and why.
-    fn break_off(&mut self, client: SocketAddrV4, reason: &str) {
-        self.end(client, TransferResult::file_error, Some(reason));
-        self.send(client, &error_packet(ErrorCode::Undefined, reason));
-    }
-
     fn conclude(&mut self, client: SocketAddrV4, outcome: &Outcome) {
         match outcome {
             Outcome::Done => self.end(client, TransferResult::done, None),
@@ -507,23 +299,5 @@ impl Worker {
         if let Some(mac) = machine {
             self.context.events.send(mac, SystemTime::now(), kind);
         }
-    }
-}
-
-/// How a refusal is told.
-struct Refused {
-    reason: RefusedReason,
-    code: ErrorCode,
-    text: &'static str,
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        let (reason, code, text) = match refusal {
-            Refusal::NotFound => (RefusedReason::not_found, ErrorCode::NotFound, NO_SUCH_FILE),
-            Refusal::Outside => (RefusedReason::outside, ErrorCode::AccessViolation, OUTSIDE),
-            Refusal::Unreadable => (RefusedReason::unreadable, ErrorCode::AccessViolation, UNREADABLE),
-        };
-        Self { reason, code, text }
     }
 }

@@ -90,6 +90,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let wanted = |section: &Section| only.is_empty() || only.contains(section);
     let _neighbours = sysctl::Settings::many_neighbours()?;
     let out = out.or_else(|| (!quick && only.is_empty()).then(|| build::workspace().join("BENCHMARKS.md")));
+    // Before the report itself changes what is there.
+    let commit = commit();
     let begun = Instant::now();
     let mut chapters = Vec::new();
     for section in Section::value_variants().iter().filter(|section| wanted(section)) {
@@ -99,7 +101,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         chapters.push(chapter);
         // What was measured is not lost with what comes after it.
         if let Some(path) = &out {
-            let head = head(&plan, begun.elapsed().as_secs())?;
+            let head = head(&plan, &commit, begun.elapsed().as_secs())?;
             fs::write(path, report::document(&head, &chapters)).with_context(|| path.display().to_string())?;
             eprintln!("xtask: wrote {}", path.display());
         }
@@ -120,8 +122,16 @@ impl Section {
     }
 }
 
+/// What is checked out, as git describes it.
+fn commit() -> String {
+    let directory = build::workspace().display().to_string();
+    let mut git = std::process::Command::new("git");
+    git.args(["-C", &directory, "describe", "--always", "--dirty"]);
+    output(&mut git).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
 /// What the figures were measured on, and with what.
-fn head(plan: &Plan, seconds: u64) -> anyhow::Result<String> {
+fn head(plan: &Plan, commit: &str, seconds: u64) -> anyhow::Result<String> {
     let text = |program: &str, arguments: &[&str]| {
         output(std::process::Command::new(program).args(arguments)).map(|text| text.trim().to_owned())
     };
@@ -130,8 +140,6 @@ fn head(plan: &Plan, seconds: u64) -> anyhow::Result<String> {
         let line = text.lines().find(|line| line.starts_with(key)).and_then(|line| line.split_once(':'));
         line.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
     };
-    let commit = text("git", &["-C", &build::workspace().display().to_string(), "describe", "--always", "--dirty"])
-        .unwrap_or_else(|_| "unknown".to_owned());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(format!(
         "# Benchmarks\n\n\

@@ -112,6 +112,11 @@ impl Goal {
         Self { what: what.into(), wanted: format!("{}×", number(wanted)), reached, met }
     }
 
+    /// A goal of time that is met in any case, since the other never came there.
+    pub(crate) fn beyond(self, why: &str) -> Self {
+        Self { reached: format!("{}; {why}", self.reached), met: true, ..self }
+    }
+
     /// A value with a unit that has to be at most so large.
     pub(crate) fn at_most(what: impl Into<String>, wanted: f64, unit: &str, reached: Option<f64>) -> Self {
         let met = reached.is_some_and(|reached| reached <= wanted);

@@ -18,7 +18,7 @@ use super::{
         tftp::TftpPeer,
     },
     rehearse::{self, figure},
-    report::{Chapter, Goal, Samples, Table, ratio},
+    report::{Chapter, Goal, Samples, Table, number, ratio},
     sysctl::Settings,
 };
 
@@ -113,13 +113,20 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
         if machines == *sizes.last().unwrap_or(&0) {
             let times = |other: &Figures| ratio(other.all.median(), ours.all.median());
             if !plan.quick {
+                let sooner = |name: &str, wanted, other: &Figures| {
+                    let goal = Goal::at_least(format!("{machines} machines, {name} ÷ pxed"), wanted, times(other));
+                    let failed = |figures: &Figures| figures.failed.median().unwrap_or_default();
+                    // The time is of those that came so far.
+                    match failed(other) {
+                        theirs if theirs > 0.0 && failed(ours) == 0.0 => {
+                            goal.beyond(&format!("{} of theirs never had it", number(theirs)))
+                        }
+                        _ => goal,
+                    }
+                };
                 chapter.goals.extend([
-                    Goal::at_least(
-                        format!("{machines} machines, as the operator ships it ÷ pxed"),
-                        10.0,
-                        times(shipped),
-                    ),
-                    Goal::at_least(format!("{machines} machines, the best tuned set ÷ pxed"), 2.0, times(tuned)),
+                    sooner("as the operator ships it", 10.0, shipped),
+                    sooner("the best tuned set", 2.0, tuned),
                 ]);
             }
             let failed = ours.failed.median();

@@ -136,14 +136,21 @@ struct Figures {
 }
 
 impl Figures {
-    fn add(&mut self, TftpOutcome { bytes, timeouts, failed, .. }: &TftpOutcome, rate: f64, p99: f64, used: Cpu) {
+    fn add(
+        &mut self,
+        TftpOutcome { bytes, timeouts, failed, .. }: &TftpOutcome,
+        rate: f64,
+        p99: Option<f64>,
+        used: Cpu,
+    ) {
         let gigabytes = (*bytes as f64 / 1e9).max(1e-9);
         self.rate.push(rate);
         self.total.push(used.total() / gigabytes);
         self.process.push(used.process / gigabytes);
         self.timeouts.push(*timeouts as f64);
         self.failed.push(*failed as f64);
-        self.p99.push(p99);
+        // None where no transfer came to its end in time.
+        p99.into_iter().for_each(|p99| self.p99.push(p99));
     }
 
     fn row(&self, window: u16, server: Server) -> [String; 8] {
@@ -233,7 +240,7 @@ impl Wire {
                 if let Some(failure) = &outcome.first_failure {
                     eprintln!("xtask: {}: {failure}", server.name());
                 }
-                let p99 = outcome.quantile(0.99).unwrap_or_default().as_secs_f64();
+                let p99 = outcome.quantile(0.99).map(|time| time.as_secs_f64());
                 figures.add(&outcome, outcome.megabytes_per_second(), p99, used);
             }
         }
