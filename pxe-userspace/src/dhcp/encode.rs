@@ -74,7 +74,9 @@ fn write(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8], fill_sname: bool)
         + relay_information.map_or(0, encoded_length)
         + if boot.name.is_empty() { 0 } else { encoded_length(boot.name.as_bytes()) }
         + 1;
-    let end = out.len().checked_sub(reserved).filter(|&end| end > field::OPTIONS).ok_or(Reason::NoRoom)?;
+    // The message type is the first option of the field that every client reads, whatever a relay wants back.
+    let room = field::OPTIONS + encoded_length(&[0]);
+    let end = out.len().checked_sub(reserved).filter(|&end| end >= room).ok_or(Reason::NoRoom)?;
     let mut writer = Writer {
         main: field::OPTIONS..end,
         file: if boot.name.is_empty() { field::FILE } else { 0..0 },

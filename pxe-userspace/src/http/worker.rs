@@ -7,7 +7,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{Builder, Runtime},
     sync::{
-        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        mpsc::{self, UnboundedReceiver, UnboundedSender, error::SendError},
         watch,
     },
     task::JoinSet,
@@ -82,8 +82,12 @@ impl Worker {
                     };
                     match self.doors.get(ticket.worker).filter(|_| ticket.worker != self.number) {
                         Some(door) => {
-                            // An error means that the connection is broken, or that everything ends.
-                            let _ = stream.into_std().map(|stream| door.send((stream, ticket)));
+                            // An error means that the connection is broken.
+                            let Ok(stream) = stream.into_std() else { continue };
+                            if let Err(SendError(handed)) = door.send((stream, ticket)) {
+                                // It has ended, which it does only by a panic.
+                                self.take(handed);
+                            }
                         }
                         None => self.serve(stream, ticket),
                     }
@@ -100,13 +104,17 @@ impl Worker {
 
     /// Serves what others have accepted.
     async fn take_over(self, mut handed: UnboundedReceiver<Handed>) {
-        while let Some((stream, ticket)) = handed.recv().await {
-            match TcpStream::from_std(stream) {
-                Ok(stream) => self.serve(stream, ticket),
-                Err(error) => {
-                    tracing::debug!(%error, "boot HTTP cannot wait for a connection");
-                    self.context.metrics.refused(Refused::Connection);
-                }
+        while let Some(handed) = handed.recv().await {
+            self.take(handed);
+        }
+    }
+
+    fn take(&self, (stream, ticket): Handed) {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => self.serve(stream, ticket),
+            Err(error) => {
+                tracing::debug!(%error, "boot HTTP cannot wait for a connection");
+                self.context.metrics.refused(Refused::Connection);
             }
         }
     }

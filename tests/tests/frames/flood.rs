@@ -24,24 +24,26 @@ pub(crate) fn of_one_machine(datapath: Datapath) -> anyhow::Result<()> {
     let plug = bench.plug()?;
 
     let begin = Instant::now();
-    let mut answered = 0_u32;
+    let mut received = 0;
     let question = Query::discover(flooding)?;
     let frame = question.frame();
     for (other, _) in others.iter().zip(0..FLOOD / A_TURN) {
         let flood: Vec<_> = std::iter::repeat_n(frame.clone(), A_TURN as usize).collect();
         let probe = Query::discover(other)?;
         let replies = plug.replies_to(&flood, &probe).with_context(|| format!("{} during the flood", other.mac))?;
-        answered += u32::try_from(
-            replies.iter().filter(|reply| reply.chaddr() == mac(&flooding.mac).unwrap_or_default()).count(),
-        )?;
+        received += replies.iter().filter(|reply| reply.chaddr() == mac(&flooding.mac).unwrap_or_default()).count();
     }
     let seconds = begin.elapsed().as_secs_f64();
     ensure!(pxed.process.is_running()?, "pxed ended: {}", pxed.process.last_lines());
     if datapath == Datapath::Xdp {
-        let limited = frames(&pxed.metrics()?, "rate_limited");
+        let metrics = pxed.metrics()?;
+        let limited = frames(&metrics, "rate_limited");
+        let answered = f64::from(FLOOD) - limited;
         let allowed = BURST + RATE * seconds + 1.0;
-        ensure!(f64::from(answered) <= allowed, "{answered} answers in {seconds} s; {allowed} are allowed");
-        ensure!(limited == f64::from(FLOOD - answered), "{limited} limited, {answered} answered of {FLOOD}");
+        ensure!(answered <= allowed, "{answered} answers in {seconds} s; {allowed} are allowed");
+        // A question that is repeated gets two answers.
+        let received = received as f64;
+        ensure!((answered..=2.0 * answered).contains(&received), "{received} replies to {answered} of {FLOOD}");
     }
     let text = pxed.process.output();
     ensure!(text.lines().count() < 10_000, "{} lines were logged for one machine", text.lines().count());

@@ -36,6 +36,22 @@ fn fields_are_copied_and_cleared_as_the_rfc_says() {
 }
 
 #[test]
+fn the_message_type_comes_first_however_much_a_relay_wants_back() {
+    let mut without_room = 0;
+    for length in 200..=255 {
+        let message = Message::new(DISCOVER).giaddr(RELAY).option(82, &[7; 60]).option(82, &vec![7; length]);
+        match asked(message) {
+            Ok(seen) => assert_eq!(seen.bytes[field::OPTIONS..][..3], [53, 1, 2], "{length}"),
+            Err(reason) => {
+                assert_eq!(reason, Reason::NoRoom, "{length}");
+                without_room += 1;
+            }
+        }
+    }
+    assert!((1..50).contains(&without_room), "{without_room}");
+}
+
+#[test]
 fn identifiers_come_back_as_they_came() {
     let id: Vec<u8> = (0..=254).collect();
     let seen = asked(Message::new(DISCOVER).option(57, &[5, 220]).option(61, &id).option(97, &[9; 40])).unwrap();
