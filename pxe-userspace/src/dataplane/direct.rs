@@ -13,6 +13,7 @@ use std::{
 use pxe_common::MacAddr;
 
 use super::{
+    frame::{ETHERNET, IPV4, UDP, folded, sum},
     interface::{self, Interface},
     packet_socket,
 };
@@ -21,9 +22,6 @@ use super::{
 pub type Prefix = [u8; VNET + ETHERNET + IPV4 + UDP];
 
 const VNET: usize = 10;
-const ETHERNET: usize = 14;
-const IPV4: usize = 20;
-const UDP: usize = 8;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
 const NEEDS_CHECKSUM: u8 = 1;
 /// Where in the UDP header its checksum is.
@@ -75,13 +73,13 @@ impl Direct {
         ip[2..4].copy_from_slice(&ip_length.to_be_bytes());
         ip[12..16].copy_from_slice(&from.ip().octets());
         ip[16..20].copy_from_slice(&to.ip().octets());
-        let checksum = !folded(sum(ip));
+        let checksum = folded(sum(0, ip));
         ip[10..12].copy_from_slice(&checksum.to_be_bytes());
         udp[..2].copy_from_slice(&from.port().to_be_bytes());
         udp[2..4].copy_from_slice(&to.port().to_be_bytes());
         udp[4..6].copy_from_slice(&udp_length.to_be_bytes());
         // The checksum's beginning, the pseudo header of RFC 768; the kernel adds the rest.
-        let pseudo = folded(sum(&ip[12..20]) + 17 + u32::from(udp_length));
+        let pseudo = !folded(sum(17 + u64::from(udp_length), &ip[12..20]));
         udp[6..8].copy_from_slice(&pseudo.to_be_bytes());
         Some(prefix)
     }
@@ -91,17 +89,6 @@ impl AsFd for Direct {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-fn sum(bytes: &[u8]) -> u32 {
-    bytes.as_chunks::<2>().0.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum()
-}
-
-fn folded(mut sum: u32) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
 }
 
 #[cfg(test)]
@@ -121,9 +108,8 @@ mod tests {
         assert_eq!(prefix[..VNET], *[&[1, 0, 0, 0, 0, 0][..], &34u16.to_ne_bytes(), &6u16.to_ne_bytes()].concat());
         // As the kernel completes it: the sum from the UDP header on, the pseudo header's in its place.
         let mut frame = [&prefix[VNET..], payload].concat();
-        let mut rest = frame[34..].to_vec();
-        rest.push(0);
-        frame[40..42].copy_from_slice(&(!folded(sum(&rest))).to_be_bytes());
+        let checksum = folded(sum(0, &frame[34..]));
+        frame[40..42].copy_from_slice(&checksum.to_be_bytes());
         let packet = etherparse::PacketHeaders::from_ethernet_slice(&frame).unwrap();
         let Some(etherparse::NetHeaders::Ipv4(ip, _)) = packet.net else { panic!("IPv4") };
         let Some(etherparse::TransportHeader::Udp(udp)) = packet.transport else { panic!("UDP") };

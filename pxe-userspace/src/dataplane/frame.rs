@@ -6,10 +6,10 @@ use pxe_common::MacAddr;
 
 /// Frames below this many bytes, without the check sequence, are padded (IEEE 802.3 §3.2.8).
 const MINIMUM_FRAME: usize = 60;
-const ETHERNET: usize = 14;
+pub(super) const ETHERNET: usize = 14;
 const VLAN_TAG: usize = 4;
-const IPV4: usize = 20;
-const UDP: usize = 8;
+pub(super) const IPV4: usize = 20;
+pub(super) const UDP: usize = 8;
 
 /// A frame that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,14 +91,14 @@ impl Headers<'_> {
 }
 
 /// Adds 16-bit big-endian words, the last padded with zero (RFC 1071).
-fn sum(start: u64, bytes: &[u8]) -> u64 {
+pub(super) fn sum(start: u64, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<2>();
     let total: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
     start + total + rest.first().map_or(0, |&byte| u64::from(byte) << 8)
 }
 
 /// The ones' complement of a sum folded to 16 bits.
-fn folded(mut sum: u64) -> u16 {
+pub(super) fn folded(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
