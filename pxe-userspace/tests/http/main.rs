@@ -491,6 +491,27 @@ async fn the_disk_is_waited_for_elsewhere_and_only_when_needed() {
     assert_eq!(lab.metrics.disk_waits(), waits, "it is in the page cache now");
 }
 
+/// Whoever of the workers wakes first finds all of them waiting, and hands the others' share over.
+#[tokio::test]
+async fn a_burst_of_connections_is_shared_and_all_are_answered() {
+    let lab = Lab::start();
+    // On this runtime the server begins only when the test first waits.
+    let connect = |_| {
+        let mut stream = std::net::TcpStream::connect(lab.address).unwrap();
+        std::io::Write::write_all(&mut stream, b"GET /assets/empty HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.set_nonblocking(true).unwrap();
+        TcpStream::from_std(stream).unwrap()
+    };
+    // All stay open, so that each counts.
+    let mut streams: Vec<_> = (0..64).map(connect).collect();
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let mut answer = [0; 15];
+        let read = timeout(Duration::from_secs(20), stream.read_exact(&mut answer)).await;
+        read.unwrap_or_else(|_| panic!("connection {number} is not answered")).unwrap();
+        assert_eq!(answer, *b"HTTP/1.1 200 OK", "connection {number}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_lets_transfers_end_and_closes_idle_connections() {
     let mut lab = Lab::start();
