@@ -3,6 +3,7 @@
 use core::net::Ipv4Addr;
 
 use crate::{
+    bootp::{BOOTREQUEST, ETHERNET, field},
     bytes::Bytes,
     counter::Counter,
     frame::Headers,
@@ -69,16 +70,10 @@ pub fn is_for_us(headers: &Headers, serves: impl FnOnce(Ipv4Addr) -> bool) -> bo
 /// The counter that says why this is no BOOTREQUEST of an Ethernet client.
 #[inline(always)]
 pub fn client_address<B: Bytes + ?Sized>(frame: &B, headers: &Headers) -> Result<MacAddr, Counter> {
-    /// op, htype, hlen, hops, xid, secs, flags, four addresses, chaddr, sname, file (RFC 2131 §2).
-    const FIXED_FIELDS: usize = 236;
-    const BOOTREQUEST: u8 = 1;
-    const ETHERNET: u8 = 1;
-    const CHADDR: usize = 28;
-
-    if headers.payload.end - headers.payload.start < FIXED_FIELDS {
+    if headers.payload.end - headers.payload.start < field::FILE.end {
         return Err(Counter::TruncatedBootp);
     }
-    let fields: [u8; CHADDR + 6] = frame.read(headers.payload.start).ok_or(Counter::TruncatedBootp)?;
+    let fields: [u8; field::CHADDR.start + 6] = frame.read(headers.payload.start).ok_or(Counter::TruncatedBootp)?;
     let [op, htype, hlen, ..] = fields;
     if op != BOOTREQUEST {
         return Err(Counter::NotRequest);

@@ -2,12 +2,13 @@
 
 use core::{net::Ipv4Addr, ops::Range};
 
-use crate::{bytes::Bytes, counter::Counter, mac::MacAddr};
+use crate::{
+    bootp::{BOOT_SERVER_PORT, SERVER_PORT},
+    bytes::Bytes,
+    counter::Counter,
+    mac::MacAddr,
+};
 
-/// The UDP port of DHCP and BOOTP servers (RFC 2131 §4.1).
-pub const SERVER_PORT: u16 = 67;
-/// The UDP port of PXE boot servers (PXE 2.1 §2.2.3).
-pub const BOOT_SERVER_PORT: u16 = 4011;
 /// The length of an Ethernet header without VLAN tags.
 pub const ETHERNET_LENGTH: usize = 14;
 /// The length of one VLAN tag.

@@ -8,6 +8,7 @@
 #[cfg(any(test, feature = "testing"))]
 extern crate std;
 
+pub mod bootp;
 pub mod bytes;
 pub mod classify;
 pub mod counter;

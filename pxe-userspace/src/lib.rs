@@ -1,18 +1,20 @@
 //! pxed: one process that network-boots a fleet from its cluster spec.
 //!
-//! Data flows one way: cluster spec → [`inventory`] → [`dataplane`], [`tftp`], [`http`] → [`journal`].
+//! Data flows one way: cluster spec → [`model::inventory`] → [`dataplane`], [`tftp`], [`http`] → [`journal`].
 
 pub mod admin;
 pub mod artifacts;
 pub mod boot;
 pub mod cli;
+pub mod cluster_spec;
+pub mod daemon;
 pub mod dataplane;
 pub mod dhcp;
 pub mod http;
-pub mod inventory;
 pub mod journal;
 pub mod logging;
 pub mod memory;
+pub mod model;
+pub mod net;
 pub mod rehearse;
-pub mod spec;
 pub mod tftp;

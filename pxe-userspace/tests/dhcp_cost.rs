@@ -8,8 +8,7 @@ use std::hint::black_box;
 
 use pxe_userspace::{
     dhcp::{Mode, encode::MAXIMUM_LENGTH, respond},
-    inventory::Architecture,
-    journal::policy::Disposition,
+    model::{architecture::Architecture, policy::Disposition},
 };
 
 use rustix::time::{ClockId, clock_gettime};

@@ -9,8 +9,7 @@ use std::{env, fmt::Write as _, fs, path::Path};
 
 use pxe_userspace::{
     dhcp::{Mode, client::classify, decode::decode, encode::MAXIMUM_LENGTH, respond},
-    inventory::Architecture,
-    journal::policy::Disposition,
+    model::{architecture::Architecture, policy::Disposition},
 };
 
 use common::{captures, client_packets, describe, hex, machine, server};

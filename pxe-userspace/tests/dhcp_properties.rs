@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::v4::{self, Decodable as _, Decoder, DhcpOption, OptionCode};
 use proptest::{collection::vec, prelude::*, sample::Index};
+use pxe_common::bootp::field;
 use pxe_userspace::{
     dhcp::{
         Arrival, Mode, Sent, Server,
@@ -16,10 +17,9 @@ use pxe_userspace::{
         delivery::Delivery,
         encode::MAXIMUM_LENGTH,
         respond,
-        wire::{MessageType, code, field},
+        wire::{MessageType, code},
     },
-    inventory::{Architecture, Machine},
-    journal::policy::Disposition,
+    model::{architecture::Architecture, inventory::Machine, policy::Disposition},
 };
 
 use common::{captures, client_packets, machine, server};

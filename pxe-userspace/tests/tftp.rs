@@ -20,8 +20,12 @@ use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
 use pxe_userspace::{
     artifacts::Store,
-    inventory::{Architecture, BootPolicy, DiskRoute, Inventory, Machine, Role, Site, Source},
-    journal::{BootEvent, EventKind, EventSink},
+    model::{
+        architecture::Architecture,
+        event::{BootEvent, EventKind, EventSink},
+        inventory::{Inventory, Machine, Role, Site, Source},
+        policy::{BootPolicy, DiskRoute},
+    },
     tftp::{Context, Metrics, TftpServer},
 };
 use tokio::{net::UdpSocket, sync::mpsc, task::JoinHandle, time::timeout};

@@ -9,7 +9,13 @@ use std::{
 };
 
 use super::{tests::start_with, *};
-use crate::journal::{BootEvent, EventSink, SharedPolicies, samples::*};
+use crate::{
+    journal::samples::*,
+    model::{
+        event::{BootEvent, EventSink},
+        policy::SharedPolicies,
+    },
+};
 
 fn resident_megabytes() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();

@@ -11,8 +11,14 @@ use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
 use super::*;
-use crate::inventory::SharedInventory;
-use crate::journal::{self, EventKind, EventSink, SharedPolicies, samples::*};
+use crate::{
+    journal::{self, samples::*},
+    model::{
+        event::{EventKind, EventSink},
+        inventory::SharedInventory,
+        policy::SharedPolicies,
+    },
+};
 
 /// A journal and its admin listener on a loopback port.
 pub(crate) struct Server {
@@ -170,7 +176,7 @@ async fn refusals_are_json_that_says_why() {
         let error: Value = serde_json::from_str(&body).unwrap();
         assert!(error["error"].as_str().unwrap().contains(words), "{method} {path}: {body}");
     }
-    assert_eq!(server.journal.machine(MAC).unwrap().policy, crate::inventory::BootPolicy::Auto);
+    assert_eq!(server.journal.machine(MAC).unwrap().policy, crate::model::policy::BootPolicy::Auto);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,11 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    names::{BIOS_LOADER, efi_loader, initramfs_path, kernel_path, schematic_of},
-    store::{Refusal, Store},
+use super::store::{Refusal, Store};
+use crate::model::{
+    architecture::Architecture,
+    artifact_names::{initramfs_path, kernel_path, schematic_of},
+    inventory::{Inventory, Machine},
+    loader::LoaderFile,
 };
-use crate::inventory::{Architecture, Inventory, Machine};
 
 /// Whether the fleet can boot without a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +99,8 @@ impl Needed {
         match self {
             Self::Kernel => kernel_path(machine),
             Self::Initramfs => initramfs_path(machine),
-            Self::EfiLoader => efi_loader(machine.architecture).to_owned(),
-            Self::BiosLoader => BIOS_LOADER.to_owned(),
+            Self::EfiLoader => LoaderFile::efi_for(machine.architecture).name().to_owned(),
+            Self::BiosLoader => LoaderFile::Undionly.name().to_owned(),
         }
     }
 
@@ -184,7 +186,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::artifacts::testing::machine;
+    use crate::model::testing::machine;
 
     fn names(missing: &[Missing]) -> Vec<(String, Severity, Problem)> {
         let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();

@@ -18,8 +18,7 @@ use rustix::{
     io::{Errno, ReadWriteFlags, preadv2},
 };
 
-use super::names;
-use crate::boot::loader::BOOT_FROM_DISK;
+use crate::model::{artifact_names, loader::BOOT_FROM_DISK};
 
 /// A file of the store, opened for reading.
 #[derive(Debug)]
@@ -98,7 +97,7 @@ impl Store {
     /// [`Store::check`] says whether it is there now.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        let store = Self { root, directory: OnceLock::new(), stand_ins: names::stand_ins };
+        let store = Self { root, directory: OnceLock::new(), stand_ins: artifact_names::stand_ins };
         // What keeps it from opening is told by `check`, and at each open.
         let _ = store.directory();
         store

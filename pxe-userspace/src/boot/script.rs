@@ -9,10 +9,11 @@ use super::{
     ipxe::{self, screen_text},
     talos::{self, INITRD_NAME},
 };
-use crate::{
-    artifacts,
-    inventory::{Architecture, DiskRoute, Machine},
-    journal::policy::Disposition,
+use crate::model::{
+    architecture::Architecture,
+    artifact_names,
+    inventory::Machine,
+    policy::{DiskRoute, Disposition},
 };
 
 /// How often a machine tries to load its kernel before it gives up and restarts. With the pauses, which grow
@@ -69,8 +70,8 @@ fn network_script(machine: &Machine, http_port: u16) -> String {
     let name = name_of(machine);
     let version = screen_text(&machine.version);
     let cluster = screen_text(&machine.cluster);
-    let kernel = asset_url(machine, http_port, &artifacts::kernel_path(machine));
-    let initramfs = asset_url(machine, http_port, &artifacts::initramfs_path(machine));
+    let kernel = asset_url(machine, http_port, &artifact_names::kernel_path(machine));
+    let initramfs = asset_url(machine, http_port, &artifact_names::initramfs_path(machine));
     let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine));
     let Machine { architecture, site, .. } = machine;
 

@@ -1,6 +1,6 @@
 //! The kernel arguments that Talos needs, by version and architecture.
 
-use crate::inventory::{Architecture, Machine};
+use crate::model::{architecture::Architecture, inventory::Machine};
 
 /// The name under which the initramfs is handed over: the EFI stub of the kernel looks for the file that
 /// `initrd=` names, so the script gives the download this very name.

@@ -5,13 +5,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 
-mod limits;
-mod listeners;
 pub mod options;
 pub mod rehearse;
 pub mod run;
 pub mod status;
-mod upkeep;
 pub mod validate;
 
 /// Network-boots a fleet of bare-metal machines from its cluster spec.

@@ -13,9 +13,9 @@ use clap::ValueEnum;
 use pxe_common::MacAddr;
 
 use crate::{
-    inventory::{Architecture, Machine},
+    cluster_spec,
+    model::{architecture::Architecture, inventory::Machine},
     rehearse::{Arrival, Firmware, Losses, Milestone, Rehearsal, Seen, rehearse},
-    spec,
 };
 
 mod board;
@@ -178,7 +178,7 @@ fn print_json(out: &mut impl std::io::Write, kind: &str, value: &impl serde::Ser
 /// The machines that the arguments ask for.
 fn fleet(args: &Args) -> anyhow::Result<Vec<(MacAddr, Firmware)>> {
     if !args.cluster.is_empty() {
-        let inventory = spec::load(&args.cluster)?.inventory;
+        let inventory = cluster_spec::load(&args.cluster)?.inventory;
         ensure!(!inventory.machines().is_empty(), "the cluster spec names no machine that boots from the network");
         let turns = |index: usize| args.firmware.get(index % args.firmware.len().max(1)).copied();
         let machines = inventory.machines().iter().enumerate();

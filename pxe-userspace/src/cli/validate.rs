@@ -11,11 +11,11 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    inventory::{Inventory, Site},
-    spec::{
+    cluster_spec::{
         self, Finding, Loaded, SpecErrors,
         matchbox::{self, LoadedCatalog},
     },
+    model::inventory::{Inventory, Site},
 };
 
 /// What `pxed validate` takes.
@@ -83,7 +83,7 @@ impl Report {
         let mut report =
             Self { valid: true, errors: Vec::new(), warnings: Vec::new(), sites: Vec::new(), matchbox: Vec::new() };
         if !clusters.is_empty() {
-            match spec::load(&clusters) {
+            match cluster_spec::load(&clusters) {
                 Ok(Loaded { inventory, warnings }) => {
                     report.warnings.extend(warnings);
                     report.sites = sites(&inventory);

@@ -29,7 +29,7 @@ use xdp::{
     umem::{FrameSize, UmemCfgBuilder},
 };
 
-use super::frame::Reply;
+use crate::net::frame::Reply;
 
 /// Packets taken from the ring before their replies are sent.
 const BATCH: usize = 64;

@@ -15,25 +15,24 @@ use pxe_common::{MacAddr, layout::Settings};
 
 use crate::{
     dhcp::{Mode, Server},
-    inventory::{Inventory, SharedInventory},
-    journal::{EventSink, policy::PolicyBook},
+    model::{
+        event::EventSink,
+        inventory::{Inventory, SharedInventory},
+        policy::PolicyBook,
+    },
+    net::interface::{Interface, InterfaceError},
 };
 
 pub mod afxdp;
 pub mod counters;
-pub mod direct;
-pub mod frame;
-pub mod interface;
-pub mod packet_socket;
+pub mod duplicate_answers;
 pub mod port;
-pub mod repeats;
 pub mod responder;
 pub mod xdp;
 
 use counters::ReplyCounters;
-use interface::{Interface, InterfaceError};
+use duplicate_answers::DuplicateAnswers;
 use port::Port;
-use repeats::Repeats;
 
 /// How frames are to reach us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +69,7 @@ pub struct Context {
     /// What is counted about replies.
     pub counters: Arc<ReplyCounters>,
     /// What was asked last.
-    pub repeats: Arc<Repeats>,
+    pub duplicate_answers: Arc<DuplicateAnswers>,
 }
 
 /// Why an interface is not served.

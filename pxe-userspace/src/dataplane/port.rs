@@ -19,12 +19,13 @@ use pxe_common::{
 use super::{
     Context, Datapath, DataplaneError,
     afxdp::{Queue, QueueStats},
-    interface::Interface,
-    packet_socket::PacketSocket,
     responder::{Responder, Servers},
     xdp::{AttachMode, XdpProgram},
 };
-use crate::dhcp::Server;
+use crate::{
+    dhcp::Server,
+    net::{interface::Interface, packet_socket::PacketSocket},
+};
 
 /// Frames of one queue's ring each way when the interface has only one: a burst of 10,000 machines fits.
 const RING_FRAMES: u32 = 16_384;

@@ -15,17 +15,14 @@ use pxe_common::{
     layout::{MachineState, Settings},
 };
 
-use super::{
-    Context,
-    counters::ReplyCounters,
-    frame::{Headers, Reply},
-    interface::Interface,
-    repeats::Repeats,
-};
+use super::{Context, counters::ReplyCounters, duplicate_answers::DuplicateAnswers};
 use crate::{
     dhcp::{self, Arrival, Delivery, Server},
-    inventory::Inventory,
-    journal::{EventSink, policy::PolicyBook},
+    model::{event::EventSink, inventory::Inventory, policy::PolicyBook},
+    net::{
+        frame::{Headers, Reply},
+        interface::Interface,
+    },
 };
 
 /// Who we are on one interface, by our addresses there.
@@ -67,7 +64,7 @@ pub struct Responder {
     events: EventSink,
     counters: Arc<ReplyCounters>,
     gate: Option<Gate>,
-    repeats: Arc<Repeats>,
+    duplicate_answers: Arc<DuplicateAnswers>,
 }
 
 /// What the XDP program does for frames that come through it, for those that come past it.
@@ -85,7 +82,7 @@ impl Responder {
         let gate = Gate { settings: context.settings, machines: HashMap::new(), begun: Instant::now() };
         Self {
             gate: (!behind_xdp).then_some(gate),
-            repeats: Arc::clone(&context.repeats),
+            duplicate_answers: Arc::clone(&context.duplicate_answers),
             mac: interface.mac,
             servers: Cache::new(servers),
             inventory: Arc::clone(&context.inventory),
@@ -147,7 +144,7 @@ impl Responder {
             *bytes = [a, b, c, d];
         }
         let xid = u32::from_be_bytes(*payload.get(4..)?.first_chunk()?);
-        let twice = self.repeats.wants_two(mac, xid, headers.source, sent.message);
+        let twice = self.duplicate_answers.wants_two(mac, xid, headers.source, sent.message);
         let headers = Headers {
             ethernet_source: self.mac,
             ethernet_destination,

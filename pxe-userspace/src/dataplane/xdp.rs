@@ -18,7 +18,7 @@ use pxe_common::{
 
 use tokio::task::AbortHandle;
 
-use super::interface::Interface;
+use crate::net::interface::Interface;
 
 /// The program, compiled from `pxe-ebpf` by `cargo xtask ebpf build`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../pxe-ebpf/pxed.bpf.o"));

@@ -4,21 +4,20 @@
 use std::{fmt::Write as _, net::Ipv4Addr};
 
 use pxe_common::MacAddr;
+use pxe_common::bootp::{BOOT_SERVER_PORT, BROADCAST_FLAG};
 
 use super::{
-    Arrival, Mode, Server,
-    client::Client,
-    decode::Query,
-    network,
-    reason::Reason,
-    relay::is_host,
-    text::Text,
-    wire::{BOOT_SERVER_PORT, BROADCAST_FLAG, MessageType},
+    Arrival, Mode, Server, client::Client, decode::Query, reason::Reason, relay::is_host, text::Text, wire::MessageType,
 };
 use crate::{
-    boot::loader::{self, BOOT_FROM_DISK, LoaderFile},
-    inventory::Machine,
-    journal::{event::ClientKind, policy::Disposition},
+    model::{
+        architecture::ClientArchitecture,
+        event::ClientKind,
+        inventory::Machine,
+        loader::{BOOT_FROM_DISK, LoaderFile},
+        policy::Disposition,
+    },
+    net::prefix,
 };
 
 /// What a client said and how it arrived.
@@ -283,7 +282,7 @@ impl<'m> Deciding<'_, 'm> {
     /// nobody but the administrator knows which network the machine is on.
     fn is_on_wrong_network(&self) -> bool {
         match (self.question.client.relay.link_selection, self.machine.prefix_length) {
-            (Some(link), Some(prefix_length)) => !network::same(link, self.machine.address, prefix_length),
+            (Some(link), Some(prefix_length)) => !prefix::same(link, self.machine.address, prefix_length),
             _ => false,
         }
     }
@@ -294,8 +293,8 @@ impl<'m> Deciding<'_, 'm> {
         // Ourselves, or the relay, where the machine can reach it without a router.
         let on_link = |&address: &Ipv4Addr| {
             address != machine.address
-                && network::same(address, machine.address, prefix_length)
-                && !network::is_edge(address, prefix_length)
+                && prefix::same(address, machine.address, prefix_length)
+                && !prefix::is_edge(address, prefix_length)
         };
         let candidates = [Some(self.server.address), self.question.client.relay.link()];
         let router = machine.gateway.or_else(|| candidates.into_iter().flatten().find(on_link));
@@ -332,7 +331,7 @@ fn boot(file: BootFile, client: &Client, server: &Server, mac: MacAddr) -> Boot 
         ClientKind::Ipxe => proxy.then_some("PXEClient"),
         ClientKind::Plain => None,
     };
-    let bios = client.architecture.is_none_or(loader::is_bios);
+    let bios = client.architecture.is_none_or(|number| ClientArchitecture::of(number).is_bios());
     let vendor_options = match client.kind {
         ClientKind::Pxe if client.raspberry_pi => VendorOptions::RaspberryPi,
         // In ProxyDHCP, some UEFI firmware drops offers that forbid discovery; without option 43 all of

@@ -5,10 +5,11 @@ use super::{
     relay::Relay,
     wire::code,
 };
-use crate::{
-    boot::loader::{self, LoaderFile, RASPBERRY_PI},
+use crate::model::{
+    architecture::{ClientArchitecture, RASPBERRY_PI},
+    event::ClientKind,
     inventory::Machine,
-    journal::event::ClientKind,
+    loader::LoaderFile,
 };
 
 /// iPXE's feature "HTTP protocol" within option 175.
@@ -57,7 +58,7 @@ pub fn classify(query: &Query<'_>) -> Client {
     } else {
         // Firmware without a vendor class that we know still says what it is by option 93.
         match architecture {
-            Some(number) if loader::fetches_by_http(number) => ClientKind::HttpBoot,
+            Some(number) if ClientArchitecture::of(number).by_http => ClientKind::HttpBoot,
             Some(_) => ClientKind::Pxe,
             None => ClientKind::Plain,
         }
@@ -79,7 +80,7 @@ impl Client {
     pub fn loader(&self, machine: &Machine) -> Option<LoaderFile> {
         match self.architecture {
             _ if self.raspberry_pi => Some(LoaderFile::EfiArm64),
-            Some(number) => loader::loader_for(number),
+            Some(number) => ClientArchitecture::of(number).loader,
             None => Some(LoaderFile::for_machine(machine.architecture)),
         }
     }
@@ -98,7 +99,10 @@ impl Client {
 fn architecture(query: &Query<'_>, class: &[u8], by_http: bool) -> Option<u16> {
     let list = query.option(code::ARCHITECTURES).unwrap_or_default();
     let mut numbers = list.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-    let fits = |&number: &u16| loader::fetches_by_http(number) == by_http && loader::loader_for(number).is_some();
+    let fits = |&number: &u16| {
+        let ClientArchitecture { loader, by_http: fetches, .. } = ClientArchitecture::of(number);
+        fetches == by_http && loader.is_some()
+    };
     let first = numbers.clone().next();
     numbers.find(fits).or(first).or_else(|| architecture_in_class(class))
 }

@@ -15,10 +15,11 @@
 use std::{net::Ipv4Addr, ops::Range};
 
 use pxe_common::MacAddr;
+use pxe_common::bootp::{BROADCAST_FLAG, MAGIC_COOKIE, field};
 
 use super::{
     reason::Reason,
-    wire::{BROADCAST_FLAG, MAGIC_COOKIE, MessageType, code, field},
+    wire::{MessageType, code},
 };
 
 /// The options that are read; any other is skipped.

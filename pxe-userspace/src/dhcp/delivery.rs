@@ -3,12 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pxe_common::MacAddr;
+use pxe_common::bootp::{BOOT_SERVER_PORT, CLIENT_PORT, SERVER_PORT};
 
-use super::{
-    Arrival,
-    decode::Query,
-    wire::{BOOT_SERVER_PORT, CLIENT_PORT, MessageType, SERVER_PORT},
-};
+use super::{Arrival, decode::Query, wire::MessageType};
 
 /// Where a reply goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,11 +16,12 @@ use std::{fmt::Write as _, ops::Range};
 use super::{
     answer::{Boot, Network, Reply, VendorOptions},
     decode::Query,
-    network,
     reason::Reason,
     text::Text,
-    wire::{IP_UDP_HEADERS, MAGIC_COOKIE, MINIMUM_LENGTH, code, field},
+    wire::{IP_UDP_HEADERS, MINIMUM_LENGTH, code},
 };
+use crate::net::prefix;
+use pxe_common::bootp::{MAGIC_COOKIE, field};
 
 /// The longest message that one Ethernet frame carries.
 pub const MAXIMUM_LENGTH: usize = 1500 - IP_UDP_HEADERS;
@@ -144,7 +145,7 @@ fn write_boot(boot: &Boot, server_name: &[u8], writer: &mut Writer<'_>) {
 /// The mask always, since an address means nothing without it; the others where the client wants them.
 fn write_network(network: &Network<'_>, query: &Query<'_>, writer: &mut Writer<'_>) {
     let Network { lease_seconds, prefix_length, router, machine } = *network;
-    writer.put(code::SUBNET_MASK, &network::mask(prefix_length).octets());
+    writer.put(code::SUBNET_MASK, &prefix::mask(prefix_length).octets());
     let mut wanted = |code, value: &[u8]| {
         if query.wants(code) {
             writer.put(code, value);
@@ -166,7 +167,7 @@ fn write_network(network: &Network<'_>, query: &Query<'_>, writer: &mut Writer<'
         wanted(code::RENEWAL_SECONDS, &(lease / 2).to_be_bytes());
         wanted(code::REBINDING_SECONDS, &(lease - lease / 8).to_be_bytes());
     }
-    if let Some(broadcast) = network::broadcast(machine.address, prefix_length) {
+    if let Some(broadcast) = prefix::broadcast(machine.address, prefix_length) {
         wanted(code::BROADCAST, &broadcast.octets());
     }
     if let Some(hostname) = &machine.hostname {

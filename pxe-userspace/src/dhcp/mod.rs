@@ -21,7 +21,6 @@ pub mod client;
 pub mod decode;
 pub mod delivery;
 pub mod encode;
-pub mod network;
 pub mod reason;
 pub mod relay;
 #[cfg(test)]
@@ -35,20 +34,21 @@ use std::{
 };
 
 use pxe_common::MacAddr;
+use pxe_common::bootp::{BOOT_SERVER_PORT, SERVER_PORT};
 
 use self::{
     answer::{Answer, BootFile, Question, Reply},
     client::Client,
-    wire::{BOOT_SERVER_PORT, MessageType, SERVER_PORT},
+    wire::MessageType,
 };
 pub use self::{delivery::Delivery, reason::Reason};
 use crate::{
-    inventory::Machine,
-    journal::{
-        EventKind,
-        event::{BootFileName, ClientKind},
+    model::{
+        event::{BootFileName, ClientKind, EventKind},
+        inventory::Machine,
         policy::Disposition,
     },
+    net::prefix,
 };
 
 /// Whether addresses are given.
@@ -209,7 +209,7 @@ fn asked(question: &Question<'_>, machine: &Machine, server: &Server, dispositio
 /// believed, see [`Reason::WrongNetwork`].
 fn foreign_relay(client: &Client, machine: &Machine, server: &Server) -> Option<Ipv4Addr> {
     let prefix_length = machine.prefix_length.unwrap_or(server.prefix_length);
-    let is_foreign = |&relay: &Ipv4Addr| !network::same(relay, machine.address, prefix_length);
+    let is_foreign = |&relay: &Ipv4Addr| !prefix::same(relay, machine.address, prefix_length);
     let relay = client.relay.address.filter(is_foreign)?;
     (server.mode == Mode::Server && client.relay.link_selection.is_none()).then_some(relay)
 }
@@ -241,8 +241,8 @@ fn answered(reply: &Reply<'_>, client: ClientKind, events: &mut Events) {
 fn reply_source(arrival: &Arrival, server: &Server) -> SocketAddrV4 {
     let spoken_to = *arrival.destination.ip();
     let to_all = !relay::is_host(spoken_to)
-        || network::same(spoken_to, server.address, server.prefix_length)
-            && network::is_edge(spoken_to, server.prefix_length);
+        || prefix::same(spoken_to, server.address, server.prefix_length)
+            && prefix::is_edge(spoken_to, server.prefix_length);
     let port = if arrival.destination.port() == BOOT_SERVER_PORT { BOOT_SERVER_PORT } else { SERVER_PORT };
     SocketAddrV4::new(if to_all { server.address } else { spoken_to }, port)
 }

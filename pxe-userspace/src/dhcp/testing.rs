@@ -9,17 +9,13 @@ use std::{
 };
 
 use pxe_common::MacAddr;
+use pxe_common::bootp::{MAGIC_COOKIE, field};
 
-use super::{
-    Arrival, Mode, Outcome, Server,
-    decode::Options,
-    encode::MAXIMUM_LENGTH,
-    respond,
-    wire::{MAGIC_COOKIE, code, field},
-};
-use crate::{
-    inventory::{Architecture, BootPolicy, DiskRoute, Machine, Role, Site, Source},
-    journal::policy::Disposition,
+use super::{Arrival, Mode, Outcome, Server, decode::Options, encode::MAXIMUM_LENGTH, respond, wire::code};
+use crate::model::{
+    architecture::Architecture,
+    inventory::{Machine, Role, Site, Source},
+    policy::{BootPolicy, DiskRoute, Disposition},
 };
 
 pub(super) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0xab, 0xcd, 0xef]);

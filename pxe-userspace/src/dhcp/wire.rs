@@ -1,55 +1,10 @@
 //! Numbers of the wire: header fields, option codes, message types.
 
-/// Byte ranges of the BOOTP header (RFC 2131 §2).
-pub mod field {
-    use std::ops::Range;
-
-    /// 1 from a client, 2 from a server.
-    pub const OP: usize = 0;
-    /// The hardware type: 1 is Ethernet.
-    pub const HTYPE: usize = 1;
-    /// The hardware address length.
-    pub const HLEN: usize = 2;
-    /// The transaction.
-    pub const XID: Range<usize> = 4..8;
-    /// The broadcast flag and fifteen reserved bits.
-    pub const FLAGS: Range<usize> = 10..12;
-    /// The client's address, where it has one and can answer ARP for it.
-    pub const CIADDR: Range<usize> = 12..16;
-    /// The address given to the client.
-    pub const YIADDR: Range<usize> = 16..20;
-    /// The server to fetch the boot file from.
-    pub const SIADDR: Range<usize> = 20..24;
-    /// The relay agent.
-    pub const GIADDR: Range<usize> = 24..28;
-    /// The client's hardware address, padded to sixteen bytes.
-    pub const CHADDR: Range<usize> = 28..44;
-    /// The boot server's name, or options (RFC 2132 §9.3).
-    pub const SNAME: Range<usize> = 44..108;
-    /// The boot file's name, or options.
-    pub const FILE: Range<usize> = 108..236;
-    /// Says that options follow.
-    pub const COOKIE: Range<usize> = 236..240;
-    /// Where the options begin.
-    pub const OPTIONS: usize = 240;
-}
-
-/// What [`field::COOKIE`] holds (RFC 2131 §3).
-pub const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
-/// The broadcast bit of [`field::FLAGS`].
-pub const BROADCAST_FLAG: u16 = 0x8000;
 /// Replies are padded to this (RFC 1542 §2.1): older clients and relays drop shorter ones.
 pub const MINIMUM_LENGTH: usize = 300;
 /// IPv4 and UDP headers: what option 57 counts beyond the DHCP message (RFC 2132 §9.10 takes its
 /// minimum, 576, from the IP datagram that every host accepts).
 pub const IP_UDP_HEADERS: usize = 28;
-
-/// UDP port of servers and relay agents.
-pub const SERVER_PORT: u16 = 67;
-/// UDP port of clients.
-pub const CLIENT_PORT: u16 = 68;
-/// UDP port of PXE boot servers (ProxyDHCP's second question).
-pub const BOOT_SERVER_PORT: u16 = 4011;
 
 /// Option codes (RFC 2132 unless said otherwise).
 pub mod code {

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 use pxe_common::MacAddr;
 
 use super::{head::Head, metrics::Route, range::format_date};
-use crate::journal::event::ArtifactKind;
+use crate::model::event::ArtifactKind;
 
 /// An answer of one text.
 #[derive(Debug)]

@@ -32,7 +32,10 @@ use super::{
     metrics::Route,
     routes::{self, Peer},
 };
-use crate::journal::{EventKind, event::Transport, failure::FELL_SILENT};
+use crate::model::{
+    event::{EventKind, Transport},
+    failure::FELL_SILENT,
+};
 
 /// How long a connection may lie idle between requests.
 const IDLE: Duration = Duration::from_secs(60);

@@ -24,10 +24,10 @@ use super::{
     range::{self, Selection, Validators},
 };
 use crate::{
-    artifacts::{self, OpenArtifact, READ_AHEAD, Refusal},
-    journal::{
-        EventKind,
-        event::{ArtifactKind, Transport, short_path},
+    artifacts::{OpenArtifact, READ_AHEAD, Refusal},
+    model::{
+        artifact_names,
+        event::{ArtifactKind, EventKind, Transport, short_path},
         failure,
     },
 };
@@ -94,11 +94,11 @@ pub(super) async fn answer(connection: &mut Connection, head: &Head, path: &[u8]
     let is_head = head.method == Method::HEAD;
     let mac = if is_head { None } else { connection.machine().map(|machine| machine.mac) };
     let context = Arc::clone(&connection.context);
-    let delivery = Delivery { context, mac, artifact: artifacts::kind_of(path), path: short_path(&head.path) };
+    let delivery = Delivery { context, mac, artifact: artifact_names::kind_of(path), path: short_path(&head.path) };
 
     let artifact = match connection.context.store.open(path) {
         Ok(artifact) => artifact,
-        Err(Refusal::NotFound) if artifacts::is_optional(path) => {
+        Err(Refusal::NotFound) if artifact_names::is_optional(path) => {
             let (status, reason) = explain(Refusal::NotFound);
             metrics.answered(Route::Assets, status.as_u16());
             return connection.write_text(Some(head), status, reason, stay).await;

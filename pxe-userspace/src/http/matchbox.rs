@@ -10,13 +10,16 @@ use std::{fmt::Write as _, sync::Arc};
 use serde_json::{Map, Value};
 
 use crate::{
-    artifacts,
     boot::{
         ipxe,
         talos::{self, INITRD_NAME},
     },
-    inventory::{Architecture, Inventory, Machine},
-    spec::matchbox::{Group, Labels, NetBoot, text_of},
+    cluster_spec::matchbox::{Group, Labels, NetBoot, text_of},
+    model::{
+        architecture::Architecture,
+        artifact_names,
+        inventory::{Inventory, Machine},
+    },
 };
 
 /// `/boot.ipxe`: iPXE fills in what it knows about the machine and asks again.
@@ -50,7 +53,7 @@ fn label<'a>(labels: &'a [(String, String)], name: &str) -> Option<&'a str> {
 #[must_use]
 pub fn ipxe(machine: &Machine) -> String {
     let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine));
-    let (kernel, initramfs) = (artifacts::kernel_path(machine), artifacts::initramfs_path(machine));
+    let (kernel, initramfs) = (artifact_names::kernel_path(machine), artifact_names::initramfs_path(machine));
     format!(
         "#!ipxe\n\
          {settings}kernel /assets/{kernel} {words}\n\
@@ -64,7 +67,7 @@ pub fn ipxe(machine: &Machine) -> String {
 #[must_use]
 pub fn grub(machine: &Machine, http_port: u16) -> String {
     let root = format!("(http,{}:{http_port})/assets", machine.site.address);
-    let (kernel, initramfs) = (artifacts::kernel_path(machine), artifacts::initramfs_path(machine));
+    let (kernel, initramfs) = (artifact_names::kernel_path(machine), artifact_names::initramfs_path(machine));
     let line = talos::kernel_arguments(machine);
     let arguments: Vec<String> = line.split_ascii_whitespace().map(grub_word).collect();
     let arguments = arguments.join(" ");

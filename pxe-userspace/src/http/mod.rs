@@ -22,9 +22,8 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::{
     artifacts::Store,
-    inventory::SharedInventory,
-    journal::{EventSink, policy::PolicyBook},
-    spec::matchbox::SharedCatalog,
+    cluster_spec::matchbox::SharedCatalog,
+    model::{event::EventSink, inventory::SharedInventory, policy::PolicyBook},
 };
 
 mod answer;

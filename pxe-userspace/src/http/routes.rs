@@ -19,14 +19,13 @@ use super::{
 };
 use crate::{
     boot::script::{self, script},
-    inventory::Machine,
-    journal::{
-        EventKind,
-        event::{ArtifactKind, Transport, short_path},
+    cluster_spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
+    model::{
+        event::{ArtifactKind, EventKind, Transport, short_path},
         failure::{ASKED_FROM, WRONG_ARCHITECTURE},
+        inventory::Machine,
         policy::Disposition,
     },
-    spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
 };
 
 /// Who asks: put into each request to the router by the connection.

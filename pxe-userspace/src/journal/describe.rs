@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::event::{ArtifactKind, BootFileName, ClientKind, EventKind, Transport};
+use crate::model::{
+    architecture::ClientArchitecture,
+    event::{ArtifactKind, BootFileName, ClientKind, EventKind, Transport},
+};
 
 impl fmt::Display for ClientKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,29 +39,6 @@ impl fmt::Display for Transport {
     }
 }
 
-/// What a processor architecture type of option 93 means (IANA, "Processor Architecture Types").
-#[must_use]
-pub fn architecture_name(client_architecture: u16) -> &'static str {
-    match client_architecture {
-        0 => "x86 BIOS",
-        6 => "32-bit x86 UEFI",
-        7 | 9 => "x86-64 UEFI",
-        10 => "32-bit ARM UEFI",
-        11 => "ARM64 UEFI",
-        15 => "32-bit x86 UEFI, HTTP boot",
-        16 => "x86-64 UEFI, HTTP boot",
-        17 => "EBC, HTTP boot",
-        18 => "32-bit ARM UEFI, HTTP boot",
-        19 => "ARM64 UEFI, HTTP boot",
-        20 => "x86 BIOS, HTTP boot",
-        21 | 23 => "32-bit ARM U-Boot",
-        22 | 24 => "ARM64 U-Boot",
-        25..=30 => "RISC-V",
-        41 => "Raspberry Pi",
-        _ => "unknown architecture",
-    }
-}
-
 /// A number of bytes as a person reads it, in decimal units.
 #[must_use]
 pub fn human_bytes(bytes: u64) -> String {
@@ -70,7 +50,7 @@ pub fn human_bytes(bytes: u64) -> String {
     }
 }
 
-/// Texts that a machine chose may hold anything: control characters must not reach a terminal.
+/// Interner that a machine chose may hold anything: control characters must not reach a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
@@ -120,7 +100,7 @@ impl fmt::Display for EventKind {
                 if *bytes > 0 { write!(f, " (after {})", human_bytes(*bytes)) } else { Ok(()) }
             }
             Self::WrongArchitecture { client_architecture } => {
-                let name = architecture_name(*client_architecture);
+                let name = ClientArchitecture::of(*client_architecture).name;
                 write!(f, "its firmware is {name} ({client_architecture}), the spec says otherwise")
             }
             Self::SentToDisk => f.write_str("sent to its own disk"),
@@ -130,7 +110,7 @@ impl fmt::Display for EventKind {
 
 fn write_architecture(f: &mut fmt::Formatter<'_>, client_architecture: Option<u16>) -> fmt::Result {
     match client_architecture {
-        Some(architecture) => write!(f, " ({})", architecture_name(architecture)),
+        Some(architecture) => write!(f, " ({})", ClientArchitecture::of(architecture).name),
         None => Ok(()),
     }
 }

@@ -8,14 +8,14 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    MachineRecord, Stage,
-    describe::architecture_name,
+use super::{MachineRecord, Stage};
+use crate::model::{
+    architecture::ClientArchitecture,
     event::{ArtifactKind, BootFileName, EventKind, Transport},
     failure::{ASKED_FROM, FELL_SILENT, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE},
-    policy::Disposition,
+    inventory::{Machine, Source},
+    policy::{BootPolicy, Disposition},
 };
-use crate::inventory::{BootPolicy, Machine, Source};
 
 /// A machine's situation in plain words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -445,7 +445,7 @@ fn wrong_architecture(record: &MachineRecord, client_architecture: u16) -> Strin
     let machine = &record.machine;
     format!(
         "Its firmware is {} (type {client_architecture}), but {}: correct the spec, or the MAC if it is another machine's.",
-        architecture_name(client_architecture),
+        ClientArchitecture::of(client_architecture).name,
         architecture_in_spec(machine),
     )
 }

@@ -6,14 +6,17 @@ use pxe_common::MacAddr;
 
 use super::{
     MachineRecord,
-    event::BootEvent,
-    policy::{Cycle, PolicyBook},
+    interner::Interner,
+    policy::{self, Cycle},
     record::{Logging, Record},
     stage::Stage,
     state::{Override, Remembered, State},
-    texts::Texts,
 };
-use crate::inventory::{AddressHashBuilder, BootPolicy, Inventory, Machine};
+use crate::model::{
+    event::BootEvent,
+    inventory::{AddressHashBuilder, Inventory, Machine},
+    policy::{BootPolicy, PolicyBook},
+};
 
 /// Events kept for a machine of a small fleet: two or three whole boots.
 const MAX_EVENTS: usize = 64;
@@ -26,7 +29,7 @@ const MIN_EVENTS: usize = 24;
 #[derive(Debug)]
 pub(super) struct Fleet {
     records: HashMap<MacAddr, Record, AddressHashBuilder>,
-    texts: Texts,
+    texts: Interner,
     book: PolicyBook,
     /// Since when machines are waited for.
     started: SystemTime,
@@ -67,7 +70,7 @@ impl Fleet {
             }
         }
         let limit = events_per_machine(machines);
-        Self { records, texts: Texts::default(), book, started, limit, book_changed: false, state_changed: false }
+        Self { records, texts: Interner::default(), book, started, limit, book_changed: false, state_changed: false }
     }
 
     /// Takes in an event of a machine of the inventory.
@@ -76,7 +79,7 @@ impl Fleet {
         let record = self.records.entry(event.mac).or_insert_with(|| Record::new(started, Cycle::Unknown, 0));
         let (cycle, boots, stage) = (record.cycle, record.boots, record.stage);
         record.apply(event, self.limit, &mut self.texts);
-        if self.book.observe(event.mac, cycle, &event.kind) {
+        if policy::observe(&mut self.book, event.mac, cycle, &event.kind) {
             self.book_changed = true;
             self.state_changed = true;
         }
@@ -96,7 +99,7 @@ impl Fleet {
 
     /// A person keeps a machine from booting over the network.
     pub(super) fn hold(&mut self, mac: MacAddr) {
-        self.book.hold(mac);
+        policy::hold(&mut self.book, mac);
         self.book_changed = true;
         self.state_changed = true;
     }
@@ -104,7 +107,7 @@ impl Fleet {
     /// A person lets a machine boot from the network again. What runs on it now says nothing about its
     /// disk any more: the next renewal of an installed system would undo the release.
     pub(super) fn release(&mut self, mac: MacAddr) {
-        self.book.release(mac);
+        policy::release(&mut self.book, mac);
         if let Some(record) = self.records.get_mut(&mac) {
             record.cycle = Cycle::Unknown;
         }

@@ -4,14 +4,13 @@ use std::{sync::Arc, time::SystemTime};
 
 use serde::{Serialize, Serializer};
 
-use super::{
-    MachineRecord,
-    diagnosis::Diagnosis,
+use super::{MachineRecord, diagnosis::Diagnosis, stage::Stage};
+use crate::model::{
+    architecture::Architecture,
     event::{BootEvent, EventKind},
-    policy::Disposition,
-    stage::Stage,
+    inventory::{Machine, Role},
+    policy::{BootPolicy, Disposition},
 };
-use crate::inventory::{Architecture, BootPolicy, Machine, Role};
 
 /// A time as the API writes it: RFC 3339 in UTC, with milliseconds.
 #[must_use]

@@ -13,8 +13,8 @@ use std::{
 
 use tracing::Level;
 
-use super::{event::EventKind, json::FleetEvent};
-use crate::logging;
+use super::json::FleetEvent;
+use crate::{logging, model::event::EventKind};
 
 /// Batches of lines that wait to be written: a storm's burst.
 const CAPACITY: usize = 32;

@@ -15,7 +15,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{event::EventSink, keeper::Journal};
+use super::service::Journal;
+use crate::model::event::EventSink;
 
 /// Adds the metrics of the journal, and of the sink that feeds it, to a registry.
 pub(super) fn register(journal: Arc<Journal>, sink: &EventSink, registry: &mut Registry) {

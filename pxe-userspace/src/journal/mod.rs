@@ -3,33 +3,33 @@
 //! DHCP, TFTP and HTTP hand [`BootEvent`]s to an [`EventSink`], which never blocks. [`run`] takes them
 //! from the other end: it keeps each machine's [`Stage`] and last events, concludes what the
 //! [`policy`] has to know, saves that, and passes the events on to the log and to whoever follows
-//! them. Everything that it decides is a function of values; only `keeper` and `log` do I/O.
+//! them. Everything that it decides is a function of values; only `service` and `log` do I/O.
 
 use std::{sync::Arc, time::SystemTime};
 
-use crate::inventory::{BootPolicy, Machine};
+use crate::model::{
+    event::BootEvent,
+    inventory::Machine,
+    policy::{BootPolicy, Disposition},
+};
 
 pub mod describe;
 pub mod diagnosis;
-pub mod event;
-pub mod failure;
 mod fleet;
+mod interner;
 pub mod json;
-mod keeper;
 mod log;
 mod metrics;
 pub mod policy;
 mod record;
 #[cfg(test)]
 pub(crate) mod samples;
+mod service;
 pub mod stage;
 mod state;
-mod texts;
 
 pub use diagnosis::{Diagnosis, diagnose};
-pub use event::{BootEvent, EventKind, EventSink};
-pub use keeper::{Journal, run};
-pub use policy::SharedPolicies;
+pub use service::{Journal, run};
 pub use stage::Stage;
 pub use state::StateError;
 
@@ -41,7 +41,7 @@ pub struct MachineRecord {
     /// The policy in force: a person's, else the spec's.
     pub policy: BootPolicy,
     /// Where it is sent when it asks to boot.
-    pub boots_from: policy::Disposition,
+    pub boots_from: Disposition,
     /// How far it has come.
     pub stage: Stage,
     /// Since when.

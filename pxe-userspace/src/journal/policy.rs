@@ -43,87 +43,38 @@
 //! comes up with its state and the spec's version at each power-on. Who wants its disk to boot puts it first in the boot order, sets `once`, or
 //! holds the machine; [`super::diagnose`] says so about each that keeps coming back.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
-
-use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
 use serde::{Deserialize, Serialize};
 
-use super::event::{ArtifactKind, ClientKind, EventKind};
-use crate::inventory::{BootPolicy, Machine};
+use crate::model::{
+    event::{ArtifactKind, ClientKind, EventKind},
+    policy::{BootPolicy, PolicyBook},
+};
 
-/// Where a machine that asks to boot is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Disposition {
-    /// It gets its loader, script, kernel.
-    Network,
-    /// It gets its address, and is told to boot from its own disk.
-    Disk,
+/// Draws the conclusions from an event of a machine that was in this cycle before it. Returns `true` if the book changed.
+pub(super) fn observe(book: &mut PolicyBook, mac: MacAddr, cycle: Cycle, event: &EventKind) -> bool {
+    match event {
+        EventKind::Done { artifact: ArtifactKind::Initramfs, .. } => book.booted.insert(mac),
+        _ if event.is_operating_system() => match cycle {
+            Cycle::SentToDisk => book.reached_disk.insert(mac),
+            Cycle::Firmware if book.booted.contains(&mac) => book.reached_disk.insert(mac),
+            Cycle::Netbooted => book.booted.insert(mac),
+            Cycle::Unknown | Cycle::Firmware | Cycle::Loading => false,
+        },
+        _ => false,
+    }
 }
 
-/// The book in force. Readers load it for each packet or request; the journal stores the next one.
-pub type SharedPolicies = Arc<ArcSwap<PolicyBook>>;
-
-/// What a restart must not forget, as an immutable snapshot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PolicyBook {
-    /// Policies set by a person; they win over the spec.
-    pub overrides: HashMap<MacAddr, BootPolicy>,
-    /// Machines that were given their kernel since they were last released.
-    pub booted: HashSet<MacAddr>,
-    /// Machines that were seen to run from their own disk since they were last released.
-    pub reached_disk: HashSet<MacAddr>,
+/// Keeps the machine from booting over the network, as a person asked.
+pub(super) fn hold(book: &mut PolicyBook, mac: MacAddr) {
+    book.overrides.insert(mac, BootPolicy::Hold);
 }
 
-impl PolicyBook {
-    /// The policy of this machine: a person's, else the spec's.
-    #[must_use]
-    pub fn policy(&self, machine: &Machine) -> BootPolicy {
-        self.overrides.get(&machine.mac).copied().unwrap_or(machine.policy)
-    }
-
-    /// Where this machine is sent now.
-    #[must_use]
-    pub fn disposition(&self, machine: &Machine) -> Disposition {
-        let to_disk = match self.policy(machine) {
-            BootPolicy::Always => false,
-            BootPolicy::Auto => self.reached_disk.contains(&machine.mac),
-            BootPolicy::Once => self.booted.contains(&machine.mac),
-            BootPolicy::Hold => true,
-        };
-        if to_disk { Disposition::Disk } else { Disposition::Network }
-    }
-
-    /// Draws the conclusions from an event of a machine that was in this cycle before it. Returns
-    /// whether the book changed.
-    pub(super) fn observe(&mut self, mac: MacAddr, cycle: Cycle, event: &EventKind) -> bool {
-        match event {
-            EventKind::Done { artifact: ArtifactKind::Initramfs, .. } => self.booted.insert(mac),
-            _ if event.is_operating_system() => match cycle {
-                Cycle::SentToDisk => self.reached_disk.insert(mac),
-                Cycle::Firmware if self.booted.contains(&mac) => self.reached_disk.insert(mac),
-                Cycle::Netbooted => self.booted.insert(mac),
-                Cycle::Unknown | Cycle::Firmware | Cycle::Loading => false,
-            },
-            _ => false,
-        }
-    }
-
-    /// A person keeps the machine from booting over the network.
-    pub(super) fn hold(&mut self, mac: MacAddr) {
-        self.overrides.insert(mac, BootPolicy::Hold);
-    }
-
-    /// A person lets the machine boot as its spec says, and as if it had never booted.
-    pub(super) fn release(&mut self, mac: MacAddr) {
-        self.overrides.remove(&mac);
-        self.booted.remove(&mac);
-        self.reached_disk.remove(&mac);
-    }
+/// Lets the machine boot as its spec says, as if it had never booted.
+pub(super) fn release(book: &mut PolicyBook, mac: MacAddr) {
+    book.overrides.remove(&mac);
+    book.booted.remove(&mac);
+    book.reached_disk.remove(&mac);
 }
 
 /// What was seen of a machine since its firmware last asked for an address.

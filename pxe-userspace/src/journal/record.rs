@@ -8,11 +8,11 @@ use std::{
 };
 
 use super::{
-    event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport},
+    interner::{Interner, StaticId, TextId},
     policy::Cycle,
     stage::Stage,
-    texts::{StaticId, TextId, Texts},
 };
+use crate::model::event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport};
 use pxe_common::MacAddr;
 
 /// Milliseconds since the epoch, in two halves: a `u64` would round every event up by four bytes.
@@ -98,7 +98,7 @@ impl Record {
     }
 
     /// Takes the event in: stage, count of boots, last error, and the last `limit` events.
-    pub(super) fn apply(&mut self, event: &BootEvent, limit: usize, texts: &mut Texts) {
+    pub(super) fn apply(&mut self, event: &BootEvent, limit: usize, texts: &mut Interner) {
         let stage = self.stage.after(&event.kind);
         if stage != self.stage {
             if stage == Stage::Booting {
@@ -128,7 +128,7 @@ impl Record {
     }
 
     /// Drops the oldest events beyond `limit`.
-    pub(super) fn trim(&mut self, limit: usize, texts: &mut Texts) {
+    pub(super) fn trim(&mut self, limit: usize, texts: &mut Interner) {
         while self.events.len() > limit
             && let Some((_, kept)) = self.events.pop_front()
         {
@@ -137,7 +137,7 @@ impl Record {
     }
 
     /// Forgets everything that names texts, before the record itself is dropped.
-    pub(super) fn clear(&mut self, texts: &mut Texts) {
+    pub(super) fn clear(&mut self, texts: &mut Interner) {
         self.trim(0, texts);
         self.events.shrink_to_fit();
         if let Some((_, text)) = self.last_error.take() {
@@ -151,12 +151,12 @@ impl Record {
     }
 
     /// What went wrong last, and when.
-    pub(super) fn last_error(&self, texts: &Texts) -> Option<(SystemTime, Arc<str>)> {
+    pub(super) fn last_error(&self, texts: &Interner) -> Option<(SystemTime, Arc<str>)> {
         self.last_error.map(|(at, text)| (at.time(), texts.get(text)))
     }
 
     /// The last `count` events, oldest first.
-    pub(super) fn events(&self, mac: MacAddr, count: usize, texts: &Texts) -> Vec<BootEvent> {
+    pub(super) fn events(&self, mac: MacAddr, count: usize, texts: &Interner) -> Vec<BootEvent> {
         let skipped = self.events.len().saturating_sub(count);
         let events = self.events.iter().skip(skipped);
         events.map(|&(at, kept)| BootEvent { mac, at: at.time(), kind: recall(kept, texts) }).collect()
@@ -188,7 +188,7 @@ fn saturate(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-fn keep(kind: &EventKind, texts: &mut Texts) -> Kept {
+fn keep(kind: &EventKind, texts: &mut Interner) -> Kept {
     match kind {
         &EventKind::Discover { client, client_architecture } => Kept::Discover { client, client_architecture },
         EventKind::Offer { address, boot_file } => Kept::Offer { address: *address, boot_file: *boot_file },
@@ -225,7 +225,7 @@ fn keep(kind: &EventKind, texts: &mut Texts) -> Kept {
     }
 }
 
-fn recall(kept: Kept, texts: &Texts) -> EventKind {
+fn recall(kept: Kept, texts: &Interner) -> EventKind {
     match kept {
         Kept::Discover { client, client_architecture } => EventKind::Discover { client, client_architecture },
         Kept::Offer { address, boot_file } => EventKind::Offer { address, boot_file },
@@ -260,7 +260,7 @@ fn recall(kept: Kept, texts: &Texts) -> EventKind {
     }
 }
 
-fn release(kept: Kept, texts: &mut Texts) {
+fn release(kept: Kept, texts: &mut Interner) {
     match kept {
         Kept::Requested { path: text, .. } | Kept::Done { path: text, .. } => texts.release(text),
         Kept::Failed { path, reason, .. } => {

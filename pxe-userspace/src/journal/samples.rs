@@ -9,9 +9,13 @@ use std::{
 
 use pxe_common::MacAddr;
 
-use super::event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport};
-use crate::boot::loader::LoaderFile;
-use crate::inventory::{Architecture, BootPolicy, DiskRoute, Inventory, Machine, Role, SharedInventory, Site, Source};
+use crate::model::{
+    architecture::Architecture,
+    event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport},
+    inventory::{Inventory, Machine, Role, SharedInventory, Site, Source},
+    loader::LoaderFile,
+    policy::{BootPolicy, DiskRoute},
+};
 
 pub(crate) use ArtifactKind::{Initramfs, Kernel, Loader, Script};
 pub(crate) use ClientKind::{HttpBoot, Ipxe, Plain, Pxe};

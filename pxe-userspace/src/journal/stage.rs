@@ -19,8 +19,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
-use super::event::{ArtifactKind, ClientKind, EventKind};
-use crate::artifacts::is_optional;
+use crate::model::{
+    artifact_names::is_optional,
+    event::{ArtifactKind, ClientKind, EventKind},
+};
 
 /// How far a machine has come. The order is that of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -1,7 +1,7 @@
 //! Files laid out as they are sent, kept for all who ask for the same.
 //!
 //! A storm is the same loader ten thousand times. So a file is cut into chunks, each as long as one send may be, with the
-//! headers in their places: read once, and from then on a window is a system call that sends memory. What a file is can be
+//! headers in their admission: read once, and from then on a window is a system call that sends memory. What a file is can be
 //! told by its identity; one that was written to a moment ago is not kept, for its next change might look the same.
 
 use std::{

@@ -3,18 +3,18 @@
 //! A listening socket divides clients among workers; a worker has one socket for all its transfers. What a transfer does is
 //! decided by [`transfer::Transfer`], which neither sends nor reads a clock.
 
+mod admission;
 mod blocks;
 mod chunks;
-mod door;
 mod files;
-mod linger;
+mod mailbox;
 pub mod metrics;
 pub mod options;
 pub mod packet;
-mod places;
 mod refusals;
 mod server;
 mod socket;
+mod spin;
 mod timers;
 pub mod transfer;
 mod worker;

@@ -18,7 +18,7 @@ use nix::{
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
-    door::Door,
+    mailbox::Mailbox,
     metrics::{Metrics, RefusedReason},
     refusals::RefusalLog,
     socket::{Inbox, bind},
@@ -26,10 +26,11 @@ use super::{
 };
 use crate::{
     artifacts::Store,
-    dataplane::{direct::Direct, interface::Interface},
-    dhcp::network,
-    inventory::{Inventory, SharedInventory},
-    journal::EventSink,
+    model::{
+        event::EventSink,
+        inventory::{Inventory, SharedInventory},
+    },
+    net::{interface::Interface, prefix, raw_udp::RawUdp},
 };
 
 /// Transfers that run at once at one address, at most.
@@ -76,7 +77,7 @@ pub struct TftpServer {
 struct Share {
     socket: UdpSocket,
     probe: UdpSocket,
-    direct: Option<Direct>,
+    direct: Option<RawUdp>,
 }
 
 /// The sockets are not to be had.
@@ -125,7 +126,7 @@ impl TftpServer {
     #[must_use]
     pub fn on_interface(mut self, interface: &Interface) -> Self {
         for share in &mut self.shares {
-            share.direct = Direct::open(interface)
+            share.direct = RawUdp::open(interface)
                 .inspect_err(|error| tracing::debug!(%error, interface = interface.name, "no packet socket for TFTP"))
                 .ok();
         }
@@ -152,17 +153,19 @@ impl TftpServer {
         let mut threads = Threads::default();
         let mut doors = Vec::new();
         for Share { socket, probe, direct } in shares {
-            let (door, messages) = Door::new()?;
-            let door = Arc::new(door);
-            doors.push(Arc::clone(&door));
+            let (mailbox, messages) = Mailbox::new()?;
+            let mailbox = Arc::new(mailbox);
+            doors.push(Arc::clone(&mailbox));
             let SocketAddr::V4(from) = socket.local_addr()? else { continue };
             let (direct, disk) = (direct.map(|direct| (direct, from)), Handle::current());
-            let parts = Parts { address: *address.ip(), socket, probe, limit, door: Arc::clone(&door), disk, direct };
+            let parts =
+                Parts { address: *address.ip(), socket, probe, limit, mailbox: Arc::clone(&mailbox), disk, direct };
             let context = context.clone();
-            threads.start(door, ended.clone(), move |_| Worker::new(context, parts).run(&messages))?;
+            threads.start(mailbox, ended.clone(), move |_| Worker::new(context, parts).run(&messages))?;
         }
-        let (door, _) = Door::new()?;
-        threads.start(Arc::new(door), ended, move |door| listen(&listener, &networks, &doors, &context, door))?;
+        let (mailbox, _) = Mailbox::new()?;
+        threads
+            .start(Arc::new(mailbox), ended, move |mailbox| listen(&listener, &networks, &doors, &context, mailbox))?;
         // Its sender is gone when a thread has ended, however.
         let _ = end.recv().await;
         Err(io::Error::other(format!("TFTP on {address}: a thread ended")))
@@ -172,7 +175,7 @@ impl TftpServer {
 /// The threads of a server.
 #[derive(Default)]
 struct Threads {
-    doors: Vec<Arc<Door>>,
+    doors: Vec<Arc<Mailbox>>,
 }
 
 /// Sends something when it is dropped, also by a panic.
@@ -188,14 +191,14 @@ impl Drop for AtEnd {
 impl Threads {
     fn start(
         &mut self,
-        door: Arc<Door>,
+        mailbox: Arc<Mailbox>,
         ended: mpsc::Sender<()>,
-        work: impl FnOnce(&Door) + Send + 'static,
+        work: impl FnOnce(&Mailbox) + Send + 'static,
     ) -> io::Result<()> {
-        self.doors.push(Arc::clone(&door));
+        self.doors.push(Arc::clone(&mailbox));
         let work = move || {
             let _at_end = AtEnd(ended);
-            work(&door);
+            work(&mailbox);
         };
         thread::Builder::new().name("pxed-tftp".to_owned()).spawn(work).map(drop)
     }
@@ -204,7 +207,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         // Not waited for: one may be reading from a disk that hangs.
-        self.doors.iter().for_each(|door| door.close());
+        self.doors.iter().for_each(|mailbox| mailbox.close());
     }
 }
 
@@ -212,9 +215,9 @@ impl Drop for Threads {
 fn listen(
     listener: &UdpSocket,
     networks: &[(Ipv4Addr, u8)],
-    workers: &[Arc<Door>],
+    workers: &[Arc<Mailbox>],
     context: &Context,
-    own_door: &Door,
+    own_door: &Mailbox,
 ) {
     let Context { metrics, inventory, refusals, .. } = context;
     let mut inbox = Inbox::new(REQUEST_LIMIT);
@@ -251,7 +254,7 @@ fn listen(
     }
 }
 
-fn worker_of(client: SocketAddrV4, workers: &[Arc<Door>]) -> Option<&Arc<Door>> {
+fn worker_of(client: SocketAddrV4, workers: &[Arc<Mailbox>]) -> Option<&Arc<Mailbox>> {
     let mut hasher = DefaultHasher::new();
     client.ip().hash(&mut hasher);
     workers.get((hasher.finish() % workers.len().max(1) as u64) as usize)
@@ -259,7 +262,7 @@ fn worker_of(client: SocketAddrV4, workers: &[Arc<Door>]) -> Option<&Arc<Door>> 
 
 /// Whether this address gets answers.
 fn is_served(client: Ipv4Addr, fleet: &Inventory, networks: &[(Ipv4Addr, u8)]) -> bool {
-    networks.iter().any(|&(ours, prefix_length)| network::same(client, ours, prefix_length))
+    networks.iter().any(|&(ours, prefix_length)| prefix::same(client, ours, prefix_length))
         || fleet.by_address(client).is_some()
 }
 

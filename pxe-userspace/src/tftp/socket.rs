@@ -21,7 +21,7 @@ use pxe_common::MacAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::chunks::Chunk;
-use crate::dataplane::direct::{Direct, Prefix};
+use crate::net::raw_udp::{Prefix, RawUdp};
 
 /// Datagrams taken or given with one system call.
 pub(super) const BATCH: usize = 64;
@@ -129,7 +129,7 @@ pub(super) struct Outbox {
     /// The kernel cuts sends into datagrams. Given up when the card turns out not to be able to.
     segmentation: bool,
     /// The way past the IP stack, and where from. Given up when it turns out not to lead anywhere.
-    direct: Option<(Direct, SocketAddrV4)>,
+    direct: Option<(RawUdp, SocketAddrV4)>,
 }
 
 /// A send: one datagram, or several to the same client.
@@ -153,7 +153,7 @@ impl Outgoing {
 
 impl Outbox {
     /// `direct`: a way past the IP stack to neighbours, and where it sends from.
-    pub(super) fn new(direct: Option<(Direct, SocketAddrV4)>) -> Self {
+    pub(super) fn new(direct: Option<(RawUdp, SocketAddrV4)>) -> Self {
         Self {
             direct,
             buffer: vec![0; OUTBOX_CAPACITY],
@@ -274,7 +274,7 @@ impl Outbox {
     }
 
     /// Hands the interface as many datagrams as go past the IP stack, and says how many it took.
-    fn send_frames(&self, direct: &Direct) -> Result<usize, Errno> {
+    fn send_frames(&self, direct: &RawUdp) -> Result<usize, Errno> {
         let frames = self.queue[self.sent..].iter().take(BATCH).map_while(|outgoing| {
             let prefix = outgoing.prefix.as_ref()?;
             Some([IoSlice::new(prefix), IoSlice::new(outgoing.bytes(&self.buffer))])

@@ -18,26 +18,25 @@ use pxe_common::MacAddr;
 use tokio::runtime::Handle;
 
 use super::{
+    admission::Admission,
     blocks::Patience,
     chunks::{Chunks, Cursor},
-    door::Door,
     files::OpenFiles,
-    linger::Linger,
+    mailbox::Mailbox,
     metrics::TransferResult,
-    places::Places,
     server::Context,
     socket::{Inbox, Outbox},
+    spin::Spin,
     timers::{Due, Timers},
     transfer::{Action, Outcome, Transfer},
 };
 use crate::{
     artifacts::OpenArtifact,
-    dataplane::direct::Direct,
-    journal::{
-        EventKind,
-        event::{ArtifactKind, Transport},
+    model::{
+        event::{ArtifactKind, EventKind, Transport},
         failure::FELL_SILENT,
     },
+    net::raw_udp::RawUdp,
 };
 
 mod requests;
@@ -109,12 +108,12 @@ pub(super) struct Worker {
     probe: UdpSocket,
     outbox: Outbox,
     transfers: HashMap<SocketAddrV4, Running>,
-    places: Places,
+    admission: Admission,
     timers: Timers,
     files: OpenFiles,
     chunks: Chunks,
     serial: u64,
-    door: Arc<Door>,
+    mailbox: Arc<Mailbox>,
     disk: Handle,
 }
 
@@ -126,16 +125,16 @@ pub(super) struct Parts {
     /// How many transfers may run.
     pub(super) limit: usize,
     /// Where it is told things.
-    pub(super) door: Arc<Door>,
+    pub(super) mailbox: Arc<Mailbox>,
     /// Whose threads wait for the disk.
     pub(super) disk: Handle,
     /// A way past the IP stack, and the socket's own address.
-    pub(super) direct: Option<(Direct, SocketAddrV4)>,
+    pub(super) direct: Option<(RawUdp, SocketAddrV4)>,
 }
 
 impl Worker {
     pub(super) fn new(context: Context, parts: Parts) -> Self {
-        let Parts { address, socket, probe, limit, door, disk, direct } = parts;
+        let Parts { address, socket, probe, limit, mailbox, disk, direct } = parts;
         Self {
             context,
             address,
@@ -143,22 +142,22 @@ impl Worker {
             probe,
             outbox: Outbox::new(direct),
             transfers: HashMap::new(),
-            places: Places::new(limit),
+            admission: Admission::new(limit),
             timers: Timers::default(),
             files: OpenFiles::default(),
             chunks: Chunks::default(),
             serial: 0,
-            door,
+            mailbox,
             disk,
         }
     }
 
-    /// Serves until the door is closed.
+    /// Serves until the mailbox is closed.
     pub(super) fn run(mut self, messages: &mpsc::Receiver<Message>) {
         let mut inbox = Inbox::new(REPLY_LIMIT);
-        let mut linger = Linger::default();
+        let mut spin = Spin::default();
         let mut next_tick = Instant::now();
-        while self.door.is_open() {
+        while self.mailbox.is_open() {
             let received = self.receive(&mut inbox);
             let mut told = false;
             // The next ones when there is room for what they call for.
@@ -175,8 +174,8 @@ impl Worker {
             }
             self.flush();
             if received || told {
-                linger.worked();
-            } else if linger.again(now) {
+                spin.worked();
+            } else if spin.again(now) {
                 // Whoever shares the processor may be who is waited for.
                 thread::yield_now();
             } else {
@@ -190,11 +189,11 @@ impl Worker {
         let timeout =
             if self.timers.is_empty() { PollTimeout::NONE } else { PollTimeout::from(TICK.as_millis() as u16) };
         let mut sources =
-            [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(self.door.as_fd(), PollFlags::POLLIN)];
+            [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(self.mailbox.as_fd(), PollFlags::POLLIN)];
         // An error here comes back from the next receive.
         let _ = poll(&mut sources, timeout);
         if sources[1].any().unwrap_or(false) {
-            self.door.has_woken();
+            self.mailbox.has_woken();
         }
     }
 
@@ -277,7 +276,7 @@ impl Worker {
     fn end(&mut self, client: SocketAddrV4, result: TransferResult, failure: Option<&str>) {
         let Some(running) = self.transfers.remove(&client) else { return };
         let Running { transfer, path, kind: artifact, machine, started, .. } = running;
-        self.places.give_back(*client.ip(), machine.is_some());
+        self.admission.give_back(*client.ip(), machine.is_some());
         let metrics = &self.context.metrics;
         metrics.active.dec();
         metrics.end(result);

@@ -10,14 +10,18 @@ use std::{
     sync::Arc,
 };
 
-use pxe_common::MacAddr;
+use pxe_common::{MacAddr, bootp::field};
 use pxe_userspace::{
     dhcp::{
         Arrival, Mode, Server,
         decode::Options,
-        wire::{MessageType, code, field},
+        wire::{MessageType, code},
     },
-    inventory::{Architecture, BootPolicy, DiskRoute, Machine, Role, Site, Source},
+    model::{
+        architecture::Architecture,
+        inventory::{Machine, Role, Site, Source},
+        policy::{BootPolicy, DiskRoute},
+    },
 };
 
 /// The directory of the captures and their goldens.

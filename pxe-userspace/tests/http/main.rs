@@ -20,15 +20,15 @@ use proptest::{
 use pxe_common::MacAddr;
 use pxe_userspace::{
     artifacts::Store,
+    cluster_spec::matchbox::{self, Catalog},
     http::{Context, Metrics, Refused, bind, serve},
-    inventory::{Architecture, BootPolicy, DiskRoute, Inventory, Machine, Role, Site, Source},
-    journal::{
-        BootEvent, EventKind, EventSink,
-        event::{ArtifactKind, Transport},
+    model::{
+        architecture::Architecture,
+        event::{ArtifactKind, BootEvent, EventKind, EventSink, Transport},
         failure::ASKED_FROM,
-        policy::PolicyBook,
+        inventory::{Inventory, Machine, Role, Site, Source},
+        policy::{BootPolicy, DiskRoute, PolicyBook},
     },
-    spec::matchbox::{self, Catalog},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

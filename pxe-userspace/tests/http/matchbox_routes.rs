@@ -1,6 +1,6 @@
 //! Matchbox's routes, for machines of the fleet and for those of a Matchbox directory.
 
-use pxe_userspace::spec::matchbox::Catalog;
+use pxe_userspace::cluster_spec::matchbox::Catalog;
 
 use crate::{Lab, curl};
 

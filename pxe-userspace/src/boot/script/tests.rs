@@ -3,7 +3,10 @@ use std::{net::Ipv4Addr, path::Path, sync::Arc};
 use pxe_common::MacAddr;
 
 use super::*;
-use crate::inventory::{BootPolicy, DiskRoute, Role, Site, Source};
+use crate::model::{
+    inventory::{Role, Site, Source},
+    policy::{BootPolicy, DiskRoute},
+};
 
 fn machine(architecture: Architecture, version: &str) -> Machine {
     Machine {

@@ -8,12 +8,15 @@ use crate::{
             ADDRESS, DECLINE, DISCOVER, INFORM, MAC, Message, OTHER, RELAY, RELEASE, REQUEST, SERVER, Seen, ask, from,
             from_nowhere, machine, proxy, server,
         },
-        wire::{code, field},
+        wire::code,
     },
-    inventory::Architecture,
-    journal::event::{BootFileName, EventKind},
+    model::{
+        architecture::Architecture,
+        event::{BootFileName, EventKind},
+    },
 };
 use Disposition::{Disk, Network as FromNetwork};
+use pxe_common::bootp::field;
 
 fn asked(message: Message) -> (Outcome, Option<Seen>) {
     ask(message, &from_nowhere(), &machine(), FromNetwork, &server())

@@ -1,9 +1,11 @@
 use super::*;
-use crate::dhcp::{
-    decode::decode,
-    testing::{DISCOVER, Message, OTHER, RELAY, machine},
+use crate::{
+    dhcp::{
+        decode::decode,
+        testing::{DISCOVER, Message, OTHER, RELAY, machine},
+    },
+    model::architecture::Architecture,
 };
-use crate::inventory::Architecture;
 
 fn classified(message: Message) -> Client {
     let packet = message.bytes();

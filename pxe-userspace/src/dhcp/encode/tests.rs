@@ -1,8 +1,10 @@
 //! Sizes, spilling and order.
 
 use super::*;
-use crate::dhcp::testing::{DISCOVER, Message, RELAY, Seen, ask, from_nowhere, machine, server};
-use crate::journal::policy::Disposition;
+use crate::{
+    dhcp::testing::{DISCOVER, Message, RELAY, Seen, ask, from_nowhere, machine, server},
+    model::policy::Disposition,
+};
 
 fn asked(message: Message) -> Result<Seen, Reason> {
     let (outcome, seen) = ask(message, &from_nowhere(), &machine(), Disposition::Network, &server());

@@ -1,11 +1,9 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use super::*;
-use crate::journal::{
-    event::{BootEvent, ClientKind},
-    fleet::Fleet,
-    samples::*,
-    state::State,
+use crate::{
+    journal::{fleet::Fleet, samples::*, state::State},
+    model::event::{BootEvent, ClientKind},
 };
 
 /// The diagnosis after these events, a tenth of a second apart, `later` seconds after the last.

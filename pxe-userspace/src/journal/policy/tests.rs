@@ -4,7 +4,11 @@ use Disposition::{Disk, Network};
 use pxe_common::MacAddr;
 
 use super::*;
-use crate::journal::{event::BootEvent, fleet::Fleet, samples::*, state::State};
+use crate::{
+    journal::{fleet::Fleet, samples::*, state::State},
+    model::event::BootEvent,
+    model::{inventory::Machine, policy::Disposition},
+};
 
 /// A machine and the journal's memory of it.
 struct Scenario {

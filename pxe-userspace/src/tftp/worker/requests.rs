@@ -8,10 +8,10 @@ use std::{
 
 use super::{Route, Running, Worker};
 use crate::{
-    artifacts::{Refusal, is_optional, kind_of},
-    journal::{
-        EventKind,
-        event::{Transport, short_path},
+    artifacts::Refusal,
+    model::{
+        artifact_names::{is_optional, kind_of},
+        event::{EventKind, Transport, short_path},
         failure::{NO_SUCH_FILE, OUTSIDE, UNREADABLE},
     },
     tftp::{
@@ -59,7 +59,7 @@ impl Worker {
         let kind = kind_of(request.path);
         let opened = if request.mode == Mode::Other { None } else { Some(self.context.store.open(request.path)) };
         let refusal = match opened {
-            Some(Ok(_)) if !self.places.take(*client.ip(), machine.is_some()) => {
+            Some(Ok(_)) if !self.admission.take(*client.ip(), machine.is_some()) => {
                 // Silence makes the client ask again, when there may be room.
                 return self.context.metrics.refuse(RefusedReason::busy);
             }

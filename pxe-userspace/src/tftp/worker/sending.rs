@@ -5,7 +5,7 @@ use std::{net::SocketAddrV4, ops::Range, sync::Arc};
 use super::{Message, Route, Worker};
 use crate::{
     artifacts::OpenArtifact,
-    journal::failure::UNREADABLE,
+    model::failure::UNREADABLE,
     tftp::{
         blocks::{Patience, ReadError, Run},
         chunks::Chunk,
@@ -114,10 +114,10 @@ impl Worker {
     fn warm(&mut self, client: SocketAddrV4, first: u64, count: u16, offset: u64) {
         let Some(running) = self.transfers.get_mut(&client) else { return };
         running.cold = Some((first, count));
-        let (file, serial, door) = (Arc::clone(&running.file), running.serial, Arc::clone(&self.door));
+        let (file, serial, mailbox) = (Arc::clone(&running.file), running.serial, Arc::clone(&self.mailbox));
         self.disk.spawn_blocking(move || {
             file.read_ahead(offset);
-            door.tell(Message::Warmed { client, serial });
+            mailbox.tell(Message::Warmed { client, serial });
         });
     }
 

@@ -1,0 +1,131 @@
+//! What must hold across all machines, whichever document they come from.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use super::{
+    documents::{Object, Server},
+    resolve::{Candidate, Placed, Resolved},
+};
+use crate::model::inventory::{AddressHashBuilder, Inventory};
+
+/// Checks the machines against one another and against the servers, and keeps them: those that are as they are `known`
+/// already without taking memory anew.
+pub(crate) fn machines(
+    mut candidates: Vec<Candidate<'_>>,
+    servers: &[(&Placed, &Object, &Server)],
+    known: &Inventory,
+    resolved: &mut Resolved,
+) {
+    check_servers(servers, resolved);
+    let ours: HashSet<Ipv4Addr> = servers.iter().map(|(_, _, server)| server.address.value).collect();
+    let mut by_mac = HashMap::with_capacity_and_hasher(candidates.len(), AddressHashBuilder);
+    let mut by_address = HashMap::with_capacity_and_hasher(candidates.len(), AddressHashBuilder);
+    for (index, Candidate { machine, origin }) in candidates.iter().enumerate() {
+        if let Some(first) = by_mac.insert(machine.mac, index).and_then(|first: usize| candidates.get(first)) {
+            let first = first.origin.document.place(first.origin.mac_at());
+            let message = format!("{} belongs to the machine in {first} already: each has its own", machine.mac);
+            resolved.errors.push(origin.document.finding(origin.mac_at(), origin.mac_field(), message));
+        }
+        let mut address_error = |message| {
+            resolved.errors.push(origin.document.finding(origin.address_at(), origin.address_field(), message));
+        };
+        let address = machine.address;
+        if let Some(first) = by_address.insert(address, index).and_then(|first: usize| candidates.get(first)) {
+            let first = first.origin.document.place(first.origin.address_at());
+            address_error(format!("{address} belongs to the machine in {first} already: each has its own"));
+        }
+        if ours.contains(&address) {
+            address_error(format!("{address} is the address of a pxeServerSpec: give the machine one of its own"));
+        }
+        if let Some(why) = machine.prefix_length.and_then(|length| no_host(address, length)) {
+            address_error(why);
+        }
+    }
+    check_gateways(&candidates, resolved);
+    drop_shared_hostnames(&mut candidates, resolved);
+    let keep = |Candidate { machine, .. }: Candidate<'_>| match known.by_mac(machine.mac) {
+        Some(known) if **known == machine => Arc::clone(known),
+        _ => Arc::new(machine),
+    };
+    // Not `collect`, which would keep the candidates' memory for the pointers.
+    resolved.machines.reserve_exact(candidates.len());
+    resolved.machines.extend(candidates.into_iter().map(keep));
+}
+
+fn check_servers(servers: &[(&Placed, &Object, &Server)], resolved: &mut Resolved) {
+    let mut by_address: HashMap<Ipv4Addr, &Server> = HashMap::new();
+    for (document, object, server) in servers {
+        let first = by_address.entry(server.address.value).or_insert(server);
+        if first.interface != server.interface {
+            let field = format!("{}spec.pxeServerSpec.address", object.prefix);
+            let message = format!(
+                "is also that of interface {}: an address belongs to one interface, unless both are in one network",
+                first.interface
+            );
+            resolved.warnings.push(document.finding(server.address.at, field, message));
+        }
+    }
+}
+
+/// Why an address cannot be that of a host in its network. RFC 3021 lets both addresses of a /31 be hosts.
+fn no_host(address: Ipv4Addr, prefix_length: u8) -> Option<String> {
+    let host_bits = u32::MAX.checked_shr(u32::from(prefix_length)).filter(|_| prefix_length < 31)?;
+    let host = address.to_bits() & host_bits;
+    let why = if host == 0 {
+        "names the network itself"
+    } else if host == host_bits {
+        "is the broadcast address"
+    } else {
+        return None;
+    };
+    Some(format!("{address} {why} in a network of {prefix_length} bits (machineSpec.meta.subnet): give it another"))
+}
+
+/// Warns once for each `meta` whose gateway the machine cannot reach.
+fn check_gateways(candidates: &[Candidate<'_>], resolved: &mut Resolved) {
+    let mut warned = HashSet::new();
+    for Candidate { machine, origin } in candidates {
+        let Some(gateway) = origin.machine_spec.gateway else { continue };
+        let Some(length) = machine.prefix_length else { continue };
+        let host_bits = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+        let outside = (gateway.value.to_bits() ^ machine.address.to_bits()) & !host_bits != 0;
+        if outside && warned.insert((Arc::as_ptr(&origin.document.content), gateway.at)) {
+            let message =
+                format!("{} is not in the network {}/{length} of the machine", gateway.value, machine.address);
+            let field = format!("{}.gateway", origin.meta_field());
+            resolved.warnings.push(origin.document.finding(gateway.at, field, message));
+        }
+    }
+}
+
+/// `machineSpec.meta` is one for all machines of a role, its host name as well. Several machines with the same name
+/// are worse than machines without one, so that none of them gets it.
+fn drop_shared_hostnames(candidates: &mut [Candidate<'_>], resolved: &mut Resolved) {
+    let mut users: HashMap<_, usize> = HashMap::new();
+    for Candidate { machine, .. } in candidates.iter() {
+        if let Some(hostname) = &machine.hostname {
+            *users.entry((Arc::clone(&machine.cluster), Arc::clone(hostname))).or_default() += 1;
+        }
+    }
+    users.retain(|_, users| *users > 1);
+    let mut warned = HashSet::new();
+    for Candidate { machine, origin } in candidates {
+        let Some(hostname) = machine.hostname.take() else { continue };
+        let key = (Arc::clone(&machine.cluster), hostname);
+        let Some(users) = users.get(&key) else {
+            machine.hostname = Some(key.1);
+            continue;
+        };
+        if warned.insert(key)
+            && let Some(hostname) = &origin.machine_spec.hostname
+        {
+            let message = format!("{:?} would be the name of {users} machines: DHCP gives it to none", hostname.value);
+            let field = format!("{}.hostname", origin.meta_field());
+            resolved.warnings.push(origin.document.finding(hostname.at, field, message));
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The resources of talos-operator (`talos.alperen.cloud/v1alpha1`) as far as booting needs them: typed, each value
+//! with its place, not yet put together. Nothing here knows of another document.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use pxe_common::MacAddr;
+
+use super::finding::{Notes, Position};
+use crate::model::{
+    architecture::Architecture,
+    inventory::Role,
+    policy::{BootPolicy, DiskRoute},
+};
+
+/// A value and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Located<T> {
+    pub(crate) value: T,
+    pub(crate) at: Position,
+}
+
+/// What one document of a file says. It stays valid as long as the text of the document does, wherever it moves.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    pub(crate) resources: Vec<Resource>,
+    pub(crate) notes: Notes,
+}
+
+impl Content {
+    pub(crate) fn has_cluster(&self) -> bool {
+        self.resources.iter().any(|resource| matches!(resource, Resource::Cluster(_)))
+    }
+}
+
+/// One resource.
+#[derive(Debug)]
+pub(crate) enum Resource {
+    Cluster(Cluster),
+    Role(RoleResource),
+    Machine(MachineResource),
+    Foreign(Foreign),
+}
+
+/// What every resource has.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) at: Position,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: Arc<str>,
+    /// What precedes `spec` in a field path: nothing, or `items[3].` in a List.
+    pub(crate) prefix: Arc<str>,
+    pub(crate) annotations: Annotations,
+}
+
+/// What annotations set.
+#[derive(Debug, Default)]
+pub(crate) struct Annotations {
+    /// `pxed.dev/boot-policy`.
+    pub(crate) policy: Annotated<BootPolicy>,
+    /// `pxed.dev/disk-route`.
+    pub(crate) disk_route: Annotated<DiskRoute>,
+}
+
+/// What one annotation says, of all machines of the resource and of single ones.
+#[derive(Debug)]
+pub(crate) struct Annotated<T> {
+    /// `pxed.dev/boot-policy`.
+    pub(crate) all: Option<T>,
+    /// `pxed.dev/boot-policy.52-54-00-12-34-56`.
+    pub(crate) by_mac: Vec<Located<(MacAddr, T)>>,
+}
+
+impl<T> Default for Annotated<T> {
+    fn default() -> Self {
+        Self { all: None, by_mac: Vec::new() }
+    }
+}
+
+impl<T: Copy> Annotated<T> {
+    /// What it says of this machine alone.
+    pub(crate) fn one(&self, mac: MacAddr) -> Option<T> {
+        self.by_mac.iter().find(|one| one.value.0 == mac).map(|one| one.value.1)
+    }
+}
+
+/// `TalosCluster`.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) object: Object,
+    /// Nothing where there is none; a server whose fields are wrong is noted and absent.
+    pub(crate) server: Option<Server>,
+    pub(crate) has_server: bool,
+    pub(crate) control_plane: RoleSource,
+    pub(crate) worker: RoleSource,
+}
+
+impl Cluster {
+    pub(crate) fn role(&self, role: Role) -> &RoleSource {
+        match role {
+            Role::ControlPlane => &self.control_plane,
+            Role::Worker => &self.worker,
+        }
+    }
+}
+
+/// `pxeServerSpec`.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) address: Located<Ipv4Addr>,
+    pub(crate) interface: Arc<str>,
+}
+
+/// Where a cluster says what its role is.
+#[derive(Debug)]
+pub(crate) enum RoleSource {
+    Absent,
+    Inline(RoleSpec),
+    Reference(Located<Arc<str>>),
+}
+
+/// `TalosControlPlane` or `TalosWorker` as a resource of its own.
+#[derive(Debug)]
+pub(crate) struct RoleResource {
+    pub(crate) object: Object,
+    pub(crate) role: Role,
+    pub(crate) spec: RoleSpec,
+}
+
+/// The spec of a role: only what has a `pxeClientSpec` is in it, and nothing unless its mode is metal.
+#[derive(Debug, Default)]
+pub(crate) struct RoleSpec {
+    pub(crate) version: Option<Arc<str>>,
+    pub(crate) machines: Vec<Declared>,
+    pub(crate) machine_spec: MachineSpec,
+}
+
+/// `machineSpec`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MachineSpec {
+    pub(crate) schematic: Option<Arc<str>>,
+    pub(crate) hostname: Option<Located<Arc<str>>>,
+    pub(crate) prefix_length: Option<u8>,
+    pub(crate) gateway: Option<Located<Ipv4Addr>>,
+    pub(crate) dns_servers: Arc<[Ipv4Addr]>,
+}
+
+/// An entry of `machines[]` that has a `pxeClientSpec`, or what a `TalosMachine` says of itself. What could not be
+/// read is absent and noted; the rest still takes part in the search for duplicates.
+#[derive(Debug)]
+pub(crate) struct Declared {
+    pub(crate) at: Position,
+    /// Its place in `machines[]`.
+    pub(crate) index: u32,
+    pub(crate) mac: Option<Located<MacAddr>>,
+    pub(crate) address: Option<Located<AddressSource>>,
+    pub(crate) architecture: Architecture,
+    pub(crate) version: Option<Arc<str>>,
+    /// The machine's own `image`, which takes the role's place whether or not it names a schematic.
+    pub(crate) image: Option<Image>,
+    pub(crate) kernel_args: Arc<str>,
+}
+
+/// What an `image` means for booting.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub(crate) schematic: Option<Arc<str>>,
+}
+
+/// `address` or `machineRef`.
+#[derive(Clone, Debug)]
+pub(crate) enum AddressSource {
+    Address(Ipv4Addr),
+    Reference(Box<MachineRef>),
+}
+
+/// `machineRef`: the address stands in another Kubernetes object.
+#[derive(Clone, Debug)]
+pub(crate) struct MachineRef {
+    pub(crate) kind: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: String,
+    /// Without the leading dot.
+    pub(crate) field_path: String,
+}
+
+/// `TalosMachine` with a `pxeClientSpec`, or one that lends its address.
+#[derive(Debug)]
+pub(crate) struct MachineResource {
+    pub(crate) object: Object,
+    pub(crate) role: Role,
+    /// The namespace and name in `controlPlaneRef` or `workerRef`.
+    pub(crate) owner: Located<(Arc<str>, Arc<str>)>,
+    pub(crate) declared: Declared,
+    pub(crate) machine_spec: MachineSpec,
+}
+
+/// Any other object: only its IPv4 addresses matter, because a `machineRef` may point at one.
+#[derive(Debug)]
+pub(crate) struct Foreign {
+    pub(crate) kind: String,
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: String,
+    /// Field path and address.
+    pub(crate) addresses: Vec<(String, Ipv4Addr)>,
+}

@@ -1,0 +1,368 @@
+//! One document's text becomes typed resources, every mistake noted on the way.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use super::{
+    documents::{
+        Annotated, Annotations, Cluster, Content, Foreign, Located, MachineResource, Object, Resource, RoleResource,
+        RoleSource, Server,
+    },
+    field::Field,
+    finding::{Notes, Position},
+    read_role::{self, Interner},
+    tree::{self, Kind, Node, push_key},
+    values,
+};
+use crate::model::inventory::Role;
+
+const GROUP: &str = "talos.alperen.cloud";
+const API_VERSION: &str = "talos.alperen.cloud/v1alpha1";
+/// The operator's other kinds, which say nothing about booting.
+const OTHER_KINDS: [&str; 4] =
+    ["TalosClusterAddon", "TalosClusterAddonRelease", "TalosEtcdBackup", "TalosEtcdBackupSchedule"];
+/// On a resource, for all of its machines; or with `.` and the MAC address, separated by hyphens, for one of them.
+const POLICY_ANNOTATION: &str = "pxed.dev/boot-policy";
+const DISK_ROUTE_ANNOTATION: &str = "pxed.dev/disk-route";
+
+/// Reads one document.
+pub(crate) fn read(text: &str) -> Content {
+    let mut reader = Reader::default();
+    match tree::parse(text) {
+        Ok(documents) => {
+            for document in &documents {
+                reader.document(document);
+            }
+        }
+        Err(error) => reader.notes.error(error.at, String::new(), error.message),
+    }
+    let Reader { mut resources, notes, interner: _ } = reader;
+    resources.shrink_to_fit();
+    Content { resources, notes }
+}
+
+#[derive(Default)]
+struct Reader {
+    resources: Vec<Resource>,
+    notes: Notes,
+    interner: Interner,
+}
+
+/// A reference to another resource.
+struct Reference {
+    /// Where it names one.
+    namespace: Option<Arc<str>>,
+    name: Located<Arc<str>>,
+}
+
+/// What a resource says that it is.
+enum Species {
+    Cluster,
+    Role(Role),
+    Machine,
+    List,
+    Other(String),
+}
+
+impl Reader {
+    fn document(&mut self, document: &tree::Document<'_>) {
+        let root = Field::root(&document.root);
+        if matches!(document.root.kind(), Kind::Null) {
+            return;
+        }
+        if !root.is_mapping() {
+            root.warn(&mut self.notes, "is no Kubernetes resource and is skipped");
+            return;
+        }
+        let species = self.species(&root);
+        if !matches!(species, Some(Species::Other(_))) {
+            for duplicate in &document.duplicates {
+                let message = format!("is given twice, first in line {}: keep one", duplicate.first.line);
+                self.notes.error(duplicate.at, duplicate.field.clone(), message);
+            }
+        }
+        match species {
+            Some(Species::List) => self.list(&root),
+            Some(species) => self.resource(&root, species),
+            None => {}
+        }
+    }
+
+    /// `kubectl get -o yaml` wraps what it prints.
+    fn list(&mut self, list: &Field<'_>) {
+        let Some(items) = list.child("items") else { return };
+        let Some(items) = items.items(&mut self.notes) else { return };
+        for item in items {
+            if !item.is_mapping() {
+                item.warn(&mut self.notes, "is no Kubernetes resource and is skipped");
+                continue;
+            }
+            match self.species(&item) {
+                Some(Species::List) => item.warn(&mut self.notes, "is a list in a list and is skipped"),
+                Some(species) => self.resource(&item, species),
+                None => {}
+            }
+        }
+    }
+
+    fn species(&mut self, root: &Field<'_>) -> Option<Species> {
+        let Some(kind) = root.child_text(&mut self.notes, "kind") else {
+            root.warn(&mut self.notes, "has no kind, so it is no Kubernetes resource and is skipped");
+            return None;
+        };
+        let known = match kind {
+            "TalosCluster" => Species::Cluster,
+            "TalosControlPlane" => Species::Role(Role::ControlPlane),
+            "TalosWorker" => Species::Role(Role::Worker),
+            "TalosMachine" => Species::Machine,
+            "List" | "TalosClusterList" | "TalosControlPlaneList" | "TalosWorkerList" | "TalosMachineList" => {
+                return Some(Species::List);
+            }
+            other => Species::Other(other.to_owned()),
+        };
+        let Some(api_version) = root.child_text(&mut self.notes, "apiVersion") else {
+            if !matches!(known, Species::Other(_)) {
+                root.missing(&mut self.notes, "apiVersion", &format!("write {API_VERSION}"));
+            }
+            return Some(known);
+        };
+        // Cluster API has kinds of the same names in other groups.
+        if api_version.split_once('/').is_none_or(|(group, _)| group != GROUP) {
+            return Some(Species::Other(kind.to_owned()));
+        }
+        if api_version != API_VERSION {
+            let message = format!("{api_version} is read as if it were {API_VERSION}, the version that is known here");
+            root.child("apiVersion").unwrap_or(*root).warn(&mut self.notes, message);
+        }
+        if matches!(known, Species::Other(_)) && !OTHER_KINDS.contains(&kind) {
+            let message = format!(
+                "{kind:?} is no kind of {GROUP} that is known here and is skipped: those with machines are \
+                 TalosCluster, TalosControlPlane, TalosWorker and TalosMachine"
+            );
+            root.child("kind").unwrap_or(*root).warn(&mut self.notes, message);
+        }
+        Some(known)
+    }
+
+    fn resource(&mut self, root: &Field<'_>, species: Species) {
+        match species {
+            Species::Cluster => self.cluster(root),
+            Species::Role(role) => self.role(root, role),
+            Species::Machine => self.machine(root),
+            Species::Other(kind) => self.foreign(root, kind),
+            Species::List => {}
+        }
+    }
+
+    fn object(&mut self, root: &Field<'_>) -> Option<Object> {
+        let metadata = root.required(&mut self.notes, "metadata", "write metadata with a name")?;
+        metadata.entries(&mut self.notes)?;
+        let name = metadata.required(&mut self.notes, "name", "every resource has a name")?.text(&mut self.notes)?;
+        let name = self.interner.intern(name);
+        let namespace = metadata.child_text(&mut self.notes, "namespace").unwrap_or("default");
+        let namespace = self.interner.intern(namespace);
+        let mut prefix = root.path();
+        if !prefix.is_empty() {
+            prefix.push('.');
+        }
+        let annotations = self.annotations(&metadata);
+        Some(Object { at: root.at, namespace, name, prefix: self.interner.intern(&prefix), annotations })
+    }
+
+    fn annotations(&mut self, metadata: &Field<'_>) -> Annotations {
+        let mut annotations = Annotations::default();
+        let Some(field) = metadata.child("annotations") else { return annotations };
+        for entry in field.entries(&mut self.notes).unwrap_or_default() {
+            let Some(annotation) = field.child(&entry.key) else { continue };
+            if let Some(rest) = entry.key.strip_prefix(POLICY_ANNOTATION) {
+                let into = &mut annotations.policy;
+                self.annotation(&annotation, rest, entry.key_at, values::boot_policy, into);
+            } else if let Some(rest) = entry.key.strip_prefix(DISK_ROUTE_ANNOTATION) {
+                let into = &mut annotations.disk_route;
+                self.annotation(&annotation, rest, entry.key_at, values::disk_route, into);
+            }
+        }
+        annotations
+    }
+
+    /// Reads one annotation of ours; `rest` is what follows its name: nothing, or a dot and a MAC address.
+    fn annotation<T>(
+        &mut self,
+        annotation: &Field<'_>,
+        rest: &str,
+        at: Position,
+        parse: fn(&str) -> Result<T, String>,
+        into: &mut Annotated<T>,
+    ) {
+        let mac = match rest.strip_prefix('.') {
+            None if rest.is_empty() => None,
+            None => return,
+            Some(mac) => Some(mac),
+        };
+        let Some(text) = annotation.text(&mut self.notes) else { return };
+        match (parse(text), mac.map(values::mac)) {
+            (Ok(value), None) => into.all = Some(value),
+            (Ok(value), Some(Ok(mac))) => into.by_mac.push(Located { value: (mac, value), at }),
+            (Err(message), _) | (_, Some(Err(message))) => annotation.error(&mut self.notes, message),
+        }
+    }
+
+    fn cluster(&mut self, root: &Field<'_>) {
+        let Some(object) = self.object(root) else { return };
+        let mut cluster = Cluster {
+            object,
+            server: None,
+            has_server: false,
+            control_plane: RoleSource::Absent,
+            worker: RoleSource::Absent,
+        };
+        if let Some(spec) = root.child("spec")
+            && spec.entries(&mut self.notes).is_some()
+        {
+            cluster.control_plane = self.role_source(&spec, Role::ControlPlane, "controlPlane", "controlPlaneRef");
+            cluster.worker = self.role_source(&spec, Role::Worker, "worker", "workerRef");
+            if let Some(server) = spec.child("pxeServerSpec") {
+                cluster.has_server = true;
+                cluster.server = self.server(&server);
+            }
+        }
+        self.resources.push(Resource::Cluster(cluster));
+    }
+
+    fn role_source(&mut self, spec: &Field<'_>, role: Role, inline: &str, reference: &str) -> RoleSource {
+        match (spec.child(inline), spec.child(reference)) {
+            (Some(_), Some(reference_field)) => {
+                let message = format!("stands beside {inline}: keep one of the two");
+                reference_field.error(&mut self.notes, message);
+                RoleSource::Absent
+            }
+            (Some(inline), None) => {
+                RoleSource::Inline(read_role::role_spec(&inline, role, &mut self.notes, &mut self.interner))
+            }
+            (None, Some(reference)) => match self.reference(&reference) {
+                Some(Reference { namespace: _, name }) => RoleSource::Reference(name),
+                None => RoleSource::Absent,
+            },
+            (None, None) => RoleSource::Absent,
+        }
+    }
+
+    fn reference(&mut self, reference: &Field<'_>) -> Option<Reference> {
+        reference.entries(&mut self.notes)?;
+        let name_field = reference.required(&mut self.notes, "name", "write the name of the resource")?;
+        let name = name_field.text(&mut self.notes)?;
+        let namespace = reference.child_text(&mut self.notes, "namespace").filter(|namespace| !namespace.is_empty());
+        let namespace = namespace.map(|namespace| self.interner.intern(namespace));
+        let name = Located { value: self.interner.intern(name), at: name_field.at };
+        Some(Reference { namespace, name })
+    }
+
+    fn server(&mut self, field: &Field<'_>) -> Option<Server> {
+        let notes = &mut self.notes;
+        field.entries(notes)?;
+        field.warn_unknown_keys(notes, &["address", "interface"]);
+        let address_field = field.required(notes, "address", "write the address of this server on the interface");
+        let address = address_field.and_then(|address| {
+            let value = read_role::checked(&address, notes, values::host_address)?;
+            Some(Located { value, at: address.at })
+        });
+        let interface_field =
+            field.required(notes, "interface", "write the interface of the boot network, such as eth1");
+        let interface = interface_field.and_then(|interface| {
+            let text = interface.text(notes)?;
+            let name = values::interface(text).map_err(|message| interface.error(notes, message)).ok()?;
+            Some(self.interner.intern(name))
+        });
+        Some(Server { address: address?, interface: interface? })
+    }
+
+    fn role(&mut self, root: &Field<'_>, role: Role) {
+        let Some(object) = self.object(root) else { return };
+        let Some(spec) = root.required(&mut self.notes, "spec", "write version, mode and metalSpec") else { return };
+        let spec = read_role::role_spec(&spec, role, &mut self.notes, &mut self.interner);
+        self.resources.push(Resource::Role(RoleResource { object, role, spec }));
+    }
+
+    fn machine(&mut self, root: &Field<'_>) {
+        let Some(object) = self.object(root) else { return };
+        let Some(spec) = root.child("spec") else { return };
+        if spec.entries(&mut self.notes).is_none() || spec.child("pxeClientSpec").is_none() {
+            self.foreign(root, "TalosMachine".to_owned());
+            return;
+        }
+        let owner = match (spec.child("controlPlaneRef"), spec.child("workerRef")) {
+            (Some(_), Some(reference)) => {
+                reference.error(&mut self.notes, "stands beside controlPlaneRef: keep one of the two");
+                None
+            }
+            (Some(reference), None) => self.reference(&reference).map(|owner| (Role::ControlPlane, owner)),
+            (None, Some(reference)) => self.reference(&reference).map(|owner| (Role::Worker, owner)),
+            (None, None) => {
+                let advice = "write it, or workerRef, so that the machine belongs to a cluster";
+                spec.missing(&mut self.notes, "controlPlaneRef", advice);
+                None
+            }
+        };
+        let (declared, machine_spec) = read_role::talos_machine(&spec, &mut self.notes, &mut self.interner);
+        let Some((role, Reference { namespace, name })) = owner else { return };
+        let namespace = namespace.unwrap_or_else(|| Arc::clone(&object.namespace));
+        let owner = Located { value: (namespace, name.value), at: name.at };
+        self.resources.push(Resource::Machine(MachineResource { object, role, owner, declared, machine_spec }));
+    }
+
+    /// Another object, of which only the addresses are kept.
+    fn foreign(&mut self, root: &Field<'_>, kind: String) {
+        let Some(metadata) = root.node.get("metadata") else { return };
+        let text = |key| match metadata.value.get(key).map(|entry| entry.value.kind()) {
+            Some(Kind::Text(text)) => Some(text),
+            _ => None,
+        };
+        let Some(name) = text("name") else { return };
+        let namespace = self.interner.intern(text("namespace").unwrap_or("default"));
+        let mut scan = AddressScan { visits: 10_000, addresses: Vec::new() };
+        scan.visit(root.node, &mut String::new());
+        let addresses = scan.addresses;
+        if !addresses.is_empty() {
+            self.resources.push(Resource::Foreign(Foreign { kind, namespace, name: name.to_owned(), addresses }));
+        }
+    }
+}
+
+/// Finds the IPv4 addresses of a tree. The number of visits is bounded: with aliases, a small text can stand for
+/// a tree of any size.
+struct AddressScan {
+    visits: usize,
+    addresses: Vec<(String, Ipv4Addr)>,
+}
+
+impl AddressScan {
+    fn visit(&mut self, node: &Node<'_>, path: &mut String) {
+        const KEPT: usize = 256;
+        let Some(visits) = self.visits.checked_sub(1) else { return };
+        self.visits = visits;
+        let length = path.len();
+        match node.kind() {
+            Kind::Null => {}
+            Kind::Text(text) => {
+                if let Ok(address) = text.parse()
+                    && self.addresses.len() < KEPT
+                {
+                    self.addresses.push((path.clone(), address));
+                }
+            }
+            Kind::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    path.push_str(&format!("[{index}]"));
+                    self.visit(item, path);
+                    path.truncate(length);
+                }
+            }
+            Kind::Map(entries) => {
+                for entry in entries {
+                    push_key(path, &entry.key);
+                    self.visit(&entry.value, path);
+                    path.truncate(length);
+                }
+            }
+        }
+    }
+}

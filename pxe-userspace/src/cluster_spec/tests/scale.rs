@@ -1,0 +1,103 @@
+//! A fleet of 100,000 machines. `cargo test --release -p pxe-userspace --lib spec::tests::scale -- --ignored --nocapture`
+
+use std::sync::Arc;
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+
+use super::{super::Loader, Files};
+use crate::model::inventory::{self, Inventory};
+
+const CLUSTERS: u32 = 100;
+const MACHINES: u32 = 1000;
+
+fn cluster(cluster: u32, version: &str) -> String {
+    let mut text = format!(
+        "---
+apiVersion: talos.alperen.cloud/v1alpha1
+kind: TalosCluster
+metadata:
+  name: rack-{cluster}
+spec:
+  pxeServerSpec:
+    address: 10.255.0.1
+    interface: eth1
+  worker:
+    version: {version}
+    mode: metal
+    kubeVersion: v1.35.0
+    metalSpec:
+      machines:
+"
+    );
+    for machine in 0..MACHINES {
+        let [_, a, b, c] = (0x0001_0000 + cluster * MACHINES + machine).to_be_bytes();
+        writeln!(
+            text,
+            "      - address: 10.{a}.{b}.{c}
+        pxeClientSpec:
+          macAddress: \"52:54:00:{a:02x}:{b:02x}:{c:02x}\"
+          cpuArchitecture: amd64
+          kernelCmdlineArgs: \"console=ttyS0 talos.config=http://10.255.0.1/config?mac=${{mac}}&n={machine}\""
+        )
+        .unwrap();
+    }
+    text
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn load(loader: &mut Loader, files: &Files) -> (Arc<Inventory>, Duration) {
+    let begin = Instant::now();
+    let loaded = loader.load(&[files.directory.path().to_owned()]).unwrap_or_else(|errors| panic!("{errors}"));
+    (loaded.inventory, begin.elapsed())
+}
+
+#[test]
+#[ignore = "measures: run it alone, in release"]
+fn a_hundred_thousand_machines() {
+    for one_file in [true, false] {
+        let files = Files::new(&[]);
+        let write = |changed: &str| {
+            let texts = (0..CLUSTERS).map(|n| cluster(n, if n == 50 { changed } else { "v1.13.0" }));
+            if one_file {
+                files.write("fleet.yaml", texts.collect::<String>());
+            } else {
+                texts.enumerate().for_each(|(n, text)| files.write(&format!("{n:03}.yaml"), text));
+            }
+        };
+        write("v1.13.0");
+        let before = resident_kib();
+        let mut loader = Loader::new();
+        let (old, first) = load(&mut loader, &files);
+        let resident = resident_kib();
+        assert_eq!(old.machines().len(), (CLUSTERS * MACHINES) as usize);
+        let (_, same) = load(&mut loader, &files);
+        write("v1.13.1");
+        let (new, changed) = load(&mut loader, &files);
+        let begin = Instant::now();
+        let diff = inventory::diff(&old, &new);
+        let compared = begin.elapsed();
+        assert_eq!(diff.changed.len(), MACHINES as usize);
+
+        let begin = Instant::now();
+        let mut found = 0;
+        for machine in new.machines() {
+            found += usize::from(old.by_mac(machine.mac).is_some());
+        }
+        let lookup = begin.elapsed() / (CLUSTERS * MACHINES);
+        assert_eq!(found, new.machines().len());
+
+        let form = if one_file { "one file" } else { "100 files" };
+        println!(
+            "{form}: first load {first:?}, resident {before} -> {resident} KiB (then {} with two inventories), unchanged \
+             {same:?}, one cluster changed {changed:?}, diff {compared:?}, by_mac {lookup:?}",
+            resident_kib()
+        );
+    }
+}

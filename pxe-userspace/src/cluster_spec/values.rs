@@ -1,0 +1,181 @@
+//! The single values of a spec, from text: pure functions whose error is the sentence that a person reads.
+
+use std::net::Ipv4Addr;
+
+use pxe_common::MacAddr;
+
+use crate::model::{
+    architecture::Architecture,
+    policy::{BootPolicy, DiskRoute},
+};
+
+/// The kernel's command line has 2048 bytes on x86 and ARM64, the last a NUL (`COMMAND_LINE_SIZE`). Talos' own
+/// arguments take up to some 250 of them.
+const KERNEL_ARGS_WARNING: usize = 1800;
+
+pub(crate) fn mac(text: &str) -> Result<MacAddr, String> {
+    let mac: MacAddr = text.trim().parse().map_err(|_| {
+        format!("{text:?} is no MAC address: write twelve hexadecimal digits, such as 52:54:00:12:34:56")
+    })?;
+    if mac.is_zero() {
+        return Err(format!("{mac} is the zero address, which no network card has: write the card's own"));
+    }
+    if mac.is_group() {
+        return Err(format!("{mac} is a multicast or broadcast address: write that of one network card"));
+    }
+    Ok(mac)
+}
+
+/// An address that one host can have.
+pub(crate) fn host_address(text: &str) -> Result<Ipv4Addr, String> {
+    let address = ipv4(text)?;
+    let why = match address.octets() {
+        [0, ..] => "means no host",
+        [127, ..] => "is a loopback address",
+        [224..=239, ..] => "is a multicast address",
+        [240..=255, ..] => "is a broadcast or reserved address",
+        _ => return Ok(address),
+    };
+    Err(format!("{address} {why}: write the address of one host"))
+}
+
+pub(crate) fn ipv4(text: &str) -> Result<Ipv4Addr, String> {
+    text.trim().parse().map_err(|_| match text.split_once('/') {
+        Some((address, _)) if address.parse::<Ipv4Addr>().is_ok() => {
+            format!("{text:?} has a prefix length: write {address} alone, and the length in machineSpec.meta.subnet")
+        }
+        _ => format!("{text:?} is no IPv4 address: write four numbers from 0 to 255, such as 10.0.0.11"),
+    })
+}
+
+pub(crate) fn architecture(text: &str) -> Result<Architecture, String> {
+    match text {
+        "amd64" => Ok(Architecture::Amd64),
+        "arm64" => Ok(Architecture::Arm64),
+        _ => Err(match text.to_ascii_lowercase().as_str() {
+            "x86_64" | "x86-64" | "x64" | "amd64" => format!("is {text:?}: write amd64"),
+            "aarch64" | "armv8" | "arm64" => format!("is {text:?}: write arm64"),
+            _ => format!("is {text:?}: write amd64 or arm64"),
+        }),
+    }
+}
+
+/// `^v\d+\.\d+\.\d+(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`, as the operator's schema has it.
+pub(crate) fn version(text: &str) -> Result<&str, String> {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_identifier =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let (core, suffix) = match text.split_once('-') {
+        Some((core, suffix)) => (core, Some(suffix)),
+        None => (text, None),
+    };
+    let valid =
+        core.strip_prefix('v').is_some_and(|core| core.split('.').count() == 3 && core.split('.').all(is_number))
+            && suffix.is_none_or(|suffix| suffix.split('.').all(is_identifier));
+    if valid { Ok(text) } else { Err(format!("{text:?} is no Talos version: write it like v1.13.0")) }
+}
+
+/// `IFNAMSIZ` leaves 15 bytes; `dev_valid_name()` of Linux says which.
+pub(crate) fn interface(text: &str) -> Result<&str, String> {
+    let valid = matches!(text.len(), 1..=15)
+        && !matches!(text, "." | "..")
+        && !text
+            .bytes()
+            .any(|byte| matches!(byte, b'/' | b':') || byte.is_ascii_whitespace() || byte.is_ascii_control());
+    if valid {
+        Ok(text)
+    } else {
+        Err(format!("{text:?} is no Linux interface name: write one of those that `ip link` shows"))
+    }
+}
+
+/// RFC 1123 §2.1, which DHCP's option 12 follows (RFC 2132 §3.14).
+pub(crate) fn hostname(text: &str) -> Result<&str, String> {
+    let is_label = |label: &str| {
+        matches!(label.len(), 1..=63)
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if text.len() <= 253 && text.split('.').all(is_label) {
+        Ok(text)
+    } else {
+        Err(format!("{text:?} is no host name: write letters, digits and hyphens, at most 63 between dots"))
+    }
+}
+
+/// Bits in the network mask; 0 says nothing, as in the operator's schema.
+pub(crate) fn prefix_length(text: &str) -> Result<Option<u8>, String> {
+    match text.trim().parse() {
+        Ok(0) => Ok(None),
+        Ok(length @ 1..=32) => Ok(Some(length)),
+        _ => Err(format!("{text:?} is no prefix length: write the number of bits in the mask, such as 24")),
+    }
+}
+
+pub(crate) fn boot_policy(text: &str) -> Result<BootPolicy, String> {
+    match text {
+        "auto" => Ok(BootPolicy::Auto),
+        "always" => Ok(BootPolicy::Always),
+        "once" => Ok(BootPolicy::Once),
+        "hold" => Ok(BootPolicy::Hold),
+        _ => Err(format!("{text:?} is no boot policy: write auto, always, once or hold")),
+    }
+}
+
+pub(crate) fn disk_route(text: &str) -> Result<DiskRoute, String> {
+    match text {
+        "auto" => Ok(DiskRoute::Auto),
+        "exit" => Ok(DiskRoute::Exit),
+        "sanboot" => Ok(DiskRoute::Sanboot),
+        "not-found" => Ok(DiskRoute::NotFound),
+        _ => Err(format!("{text:?} is no way to the disk: write auto, exit, sanboot or not-found")),
+    }
+}
+
+/// Whether the kernel arguments can be passed on byte for byte.
+///
+/// # Errors
+///
+/// They have a control character, a line break included, which would end or change the line of a boot script.
+pub(crate) fn check_kernel_args(text: &str) -> Result<Option<String>, String> {
+    if let Some(control) = text.chars().find(|char| char.is_control()) {
+        return Err(match control {
+            '\n' | '\r' => {
+                "has a line break: write it in one line, or as a folded block that begins with `>-`".to_owned()
+            }
+            '\t' => "has a tab: separate arguments with spaces".to_owned(),
+            _ => format!("has the control character U+{:04X}: remove it", u32::from(control)),
+        });
+    }
+    let length = text.len();
+    Ok((length > KERNEL_ARGS_WARNING).then(|| {
+        format!(
+            "is {length} bytes long: with Talos' own arguments it comes near the 2048 bytes that the kernel reads, and \
+             it cuts off the rest without a word; serve what is long by URL (talos.config=http://…)"
+        )
+    }))
+}
+
+/// The Image Factory schematic of an installer image: `factory…/<installer>/<schematic>:<version>`.
+///
+/// # Errors
+///
+/// It looks like an image of the factory, yet its schematic is not 64 hexadecimal digits.
+pub(crate) fn schematic(image: &str) -> Result<Option<&str>, String> {
+    let name = image.split_once('@').map_or(image, |(name, _digest)| name);
+    let Some((rest, last)) = name.rsplit_once('/') else { return Ok(None) };
+    let id = last.split_once(':').map_or(last, |(id, _tag)| id);
+    let (host, repository) = rest.split_once('/').unwrap_or((rest, ""));
+    let of_installer = repository.rsplit('/').next().is_some_and(|segment| segment.contains("installer"));
+    if !of_installer {
+        return Ok(None);
+    }
+    if id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return Ok(Some(id));
+    }
+    if host.starts_with("factory.") {
+        return Err(format!("{image:?} names no schematic: the part after the installer is 64 hexadecimal digits"));
+    }
+    Ok(None)
+}

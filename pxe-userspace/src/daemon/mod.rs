@@ -1,0 +1,268 @@
+//! `pxed run` at work: [`Daemon`] assembles the parts, keeps them in step with the inventory, and stops them.
+
+mod limits;
+mod listeners;
+mod preflight;
+mod signals;
+mod upkeep;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, anyhow};
+use prometheus_client::registry::Registry;
+use pxe_common::layout::Settings;
+use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinHandle};
+
+use self::{
+    listeners::{Listeners, Scope},
+    preflight::missing_artifacts,
+    signals::{Asked, Signals},
+    upkeep::Upkeep,
+};
+use crate::{
+    admin::{self, AdminContext},
+    artifacts::Store,
+    cluster_spec::{
+        self,
+        matchbox::{self, SharedCatalog},
+    },
+    dataplane::{
+        self, Datapath, Dataplane,
+        counters::{DataplaneMetrics, ReplyCounters},
+    },
+    dhcp::Mode,
+    http,
+    journal::{self, Journal},
+    memory,
+    model::{event::EventSink, inventory::SharedInventory, policy::SharedPolicies},
+    tftp,
+};
+
+/// Events that the journal may lag behind: a fleet of 10,000 makes about 30 each.
+const EVENT_CAPACITY: usize = 1 << 18;
+
+/// How often interfaces and servers are looked after.
+const LOOK_AFTER_EVERY: Duration = Duration::from_secs(2);
+
+/// What still runs when the daemon ends has this long.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What a daemon is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Files and directories of the cluster spec; at least one if there is no `matchbox`.
+    pub cluster: Vec<PathBuf>,
+    /// The data directory of a Matchbox.
+    pub matchbox: Option<PathBuf>,
+    /// The artifacts directory.
+    pub artifacts: PathBuf,
+    /// The state directory.
+    pub state: PathBuf,
+    /// Server or proxy.
+    pub mode: Mode,
+    /// How frames reach us.
+    pub datapath: Datapath,
+    /// What the XDP program does with unknown machines, and the rate that it holds each machine to.
+    pub settings: Settings,
+    /// The port of boot HTTP.
+    pub http_port: u16,
+    /// The admin listener.
+    pub admin: SocketAddr,
+    /// The lease time in seconds.
+    pub lease_seconds: u32,
+}
+
+/// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM asks it to stop; SIGHUP reads the spec again.
+///
+/// # Errors
+///
+/// What keeps it from serving: every problem of the spec, the artifacts or the interfaces at once.
+pub fn run(config: &Config) -> anyhow::Result<()> {
+    limits::raise_descriptors();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let result = runtime.block_on(async {
+        // From here on a signal ends or reloads us in order; before, it would end us at once.
+        let mut signals = Signals::listen()?;
+        let daemon = Daemon::start(config).await?;
+        daemon.look_after(&mut signals).await?;
+        daemon.stop(&mut signals).await
+    });
+    // A read from a disk that hangs must not keep us from ending.
+    runtime.shutdown_timeout(FAREWELL);
+    result
+}
+
+/// Everything that runs.
+struct Daemon {
+    upkeep: Arc<Upkeep>,
+    /// Follow the spec and the Matchbox directory.
+    watchers: Vec<cluster_spec::Watcher>,
+    admin: JoinHandle<std::io::Result<()>>,
+    journal: JoinHandle<std::io::Result<()>>,
+    /// Its end stops the admin listener and the journal.
+    running: watch::Sender<()>,
+}
+
+impl Daemon {
+    /// Reads the spec, puts the parts together and starts to serve.
+    async fn start(config: &Config) -> anyhow::Result<Self> {
+        let begun = Instant::now();
+        let mut loader = cluster_spec::Loader::new();
+        let inventory = SharedInventory::default();
+        if !config.cluster.is_empty() {
+            let loaded = loader.load(&config.cluster)?;
+            loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            inventory.store(loaded.inventory);
+        }
+        let catalog = SharedCatalog::default();
+        if let Some(directory) = &config.matchbox {
+            let loaded = matchbox::load(directory)?;
+            loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            catalog.store(Arc::new(loaded.catalog));
+        }
+        let first = inventory.load_full();
+        let store = Arc::new(Store::new(config.artifacts.clone()));
+        let policies = SharedPolicies::default();
+
+        let mut problems = preflight::check(&first, &catalog.load(), &store);
+        let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state);
+        let admin = TcpListener::bind(config.admin).await;
+        let (journal, admin) = match (journal, admin) {
+            (Ok(journal), Ok(admin)) if problems.is_empty() => (Arc::new(journal), admin),
+            (journal, admin) => {
+                problems.extend(journal.err().map(|error| error.to_string()));
+                let listener = config.admin;
+                problems.extend(admin.err().map(|error| {
+                    format!("admin listener on {listener}: {error}: choose another address or port with --admin")
+                }));
+                return Err(cannot_start(&problems));
+            }
+        };
+
+        let (events, receiver) = EventSink::channel(EVENT_CAPACITY);
+        let replies = Arc::new(ReplyCounters::default());
+        let (tftp_metrics, http_metrics) = (Arc::new(tftp::Metrics::default()), Arc::new(http::Metrics::default()));
+        let listeners = Listeners::new(
+            http::Context {
+                inventory: Arc::clone(&inventory),
+                catalog: Arc::clone(&catalog),
+                store: Arc::clone(&store),
+                events: events.clone(),
+                policies: Arc::clone(&policies),
+                metrics: Arc::clone(&http_metrics),
+                check_source: config.mode == Mode::Server,
+                http_port: config.http_port,
+            },
+            tftp::Context::new(Arc::clone(&store), Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics)),
+            if config.cluster.is_empty() { Scope::HttpEverywhere } else { Scope::Sites },
+        );
+        let dataplane = Arc::new(Mutex::new(Dataplane::new(dataplane::Context {
+            datapath: config.datapath,
+            settings: config.settings,
+            mode: config.mode,
+            http_port: config.http_port,
+            lease_seconds: config.lease_seconds,
+            inventory: Arc::clone(&inventory),
+            policies,
+            events: events.clone(),
+            counters: Arc::clone(&replies),
+            duplicate_answers: Arc::default(),
+        })));
+
+        let mut registry = Registry::default();
+        let ours = registry.sub_registry_with_prefix("pxed");
+        tftp_metrics.register(ours);
+        http_metrics.register(ours);
+        journal.register(&events, &mut registry);
+        registry.register_collector(Box::new(DataplaneMetrics::new(Arc::clone(&dataplane), replies)));
+        let ready = Arc::new(AtomicBool::new(false));
+        let upkeep = Arc::new(Upkeep::new(Arc::clone(&inventory), listeners, dataplane, Arc::clone(&ready)));
+        let problems = upkeep.reconcile();
+        if !problems.is_empty() {
+            return Err(cannot_start(&problems));
+        }
+        limits::raise_neighbours(first.machines().len());
+
+        let context = AdminContext { journal: Arc::clone(&journal), registry: Arc::new(registry), ready };
+        let (running, stopped) = watch::channel(());
+        let admin = tokio::spawn(admin::serve(admin, context, until_gone(stopped.clone())));
+        let journal = tokio::spawn(journal::run(journal, receiver, until_gone(stopped)));
+        let mut watchers = Vec::new();
+        if !config.cluster.is_empty() {
+            let (upkeep, runtime) = (Arc::clone(&upkeep), Handle::current());
+            watchers.push(cluster_spec::watch(loader, config.cluster.clone(), inventory, move |_, after| {
+                let _inside = runtime.enter();
+                upkeep.look_after();
+                limits::raise_neighbours(after.machines().len());
+                // At start this would be fatal; now the other machines are being served.
+                let (errors, warnings) = missing_artifacts(after, &store);
+                errors.iter().for_each(|missing| tracing::error!("{missing}"));
+                warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
+            })?);
+        }
+        if let Some(directory) = &config.matchbox {
+            watchers.push(matchbox::watch(directory.clone(), Arc::clone(&catalog))?);
+        }
+        tracing::info!(
+            machines = first.machines().len(),
+            matchbox_groups = catalog.load().groups().len(),
+            startup_ms = begun.elapsed().as_millis(),
+            admin = %config.admin,
+            "ready"
+        );
+        drop(first);
+        memory::give_back();
+        Ok(Self { upkeep, watchers, admin, journal, running })
+    }
+
+    /// Looks after interfaces and servers every few seconds, and reloads when asked, until a signal asks to end.
+    async fn look_after(&self, signals: &mut Signals) -> anyhow::Result<()> {
+        let mut look = tokio::time::interval(LOOK_AFTER_EVERY);
+        loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Asked::Reload => self.watchers.iter().for_each(cluster_spec::Watcher::reload_now),
+                    Asked::End => return Ok(()),
+                },
+                _ = look.tick() => {
+                    let upkeep = Arc::clone(&self.upkeep);
+                    tokio::task::spawn_blocking(move || upkeep.look_after()).await.context("looking after what serves")?;
+                }
+            }
+        }
+    }
+
+    /// Ends: no new boots; those that run may finish, unless a signal asks again; what they did is written down.
+    async fn stop(self, signals: &mut Signals) -> anyhow::Result<()> {
+        let Self { upkeep, watchers, admin, journal, running } = self;
+        tracing::info!("stopping");
+        drop(watchers);
+        let ending = async {
+            for http in upkeep.stop() {
+                http.await.context("the HTTP server")?;
+            }
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            ended = ending => ended?,
+            () = signals.end() => tracing::info!("asked again: breaking off what still runs"),
+        }
+        drop(running);
+        admin.await.context("the admin listener")??;
+        journal.await.context("the journal")?.context("the journal")
+    }
+}
+
+fn cannot_start(problems: &[String]) -> anyhow::Error {
+    anyhow!("cannot start:\n  {}", problems.join("\n  "))
+}
+
+/// Waits until the sender is gone; it never sends.
+async fn until_gone(mut sender: watch::Receiver<()>) {
+    while sender.changed().await.is_ok() {}
+}

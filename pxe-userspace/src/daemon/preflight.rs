@@ -1,0 +1,48 @@
+//! What must be there before pxed starts.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    artifacts::{self, Missing, Severity, Store},
+    cluster_spec::matchbox::Catalog,
+    dataplane::Dataplane,
+    model::inventory::Inventory,
+};
+
+/// Returns every problem that keeps pxed from starting: interfaces, and files that the machines will ask for. A missing
+/// file of a Matchbox profile is only warned of, since such directories often hold unused profiles.
+pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> Vec<String> {
+    let interfaces = Dataplane::check(inventory).err().unwrap_or_default();
+    let mut problems: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
+    let needed: BTreeSet<_> = catalog
+        .profiles()
+        .iter()
+        .flat_map(|profile| Some((&profile.id, profile.boot.as_ref()?)))
+        .flat_map(|(id, boot)| boot.assets().map(move |path| (path, id)))
+        .collect();
+    match store.check() {
+        // All that profiles boot may lie on other servers.
+        Err(error) if inventory.machines().is_empty() && needed.is_empty() => tracing::debug!("{error}"),
+        Err(error) => problems.push(error.to_string()),
+        Ok(()) => {
+            let (errors, warnings) = missing_artifacts(inventory, store);
+            problems.extend(errors.iter().map(ToString::to_string));
+            warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
+            for (path, profile) in needed {
+                if store.open(path.as_bytes()).is_err() {
+                    let file = store.root().join(path);
+                    tracing::warn!(
+                        "{} is missing or cannot be read: Matchbox profile {profile:?} boots it",
+                        file.display()
+                    );
+                }
+            }
+        }
+    }
+    problems
+}
+
+/// Returns the files that the inventory needs and the store lacks: errors, and warnings.
+pub(super) fn missing_artifacts(inventory: &Inventory, store: &Store) -> (Vec<Missing>, Vec<Missing>) {
+    artifacts::missing(inventory, store).into_iter().partition(|missing| missing.severity == Severity::Error)
+}

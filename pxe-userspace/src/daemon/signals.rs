@@ -1,0 +1,49 @@
+//! SIGINT, SIGTERM and SIGHUP as what they ask for.
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What a signal asks for.
+pub(super) enum Asked {
+    /// SIGHUP.
+    Reload,
+    /// SIGINT or SIGTERM.
+    End,
+}
+
+/// The signals that reach us, listened to from when this is made.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses a handler.
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("listening to signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for the next signal.
+    pub(super) async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.hang_up.recv() => Asked::Reload,
+        }
+    }
+
+    /// Waits for the next signal that asks to end.
+    pub(super) async fn end(&mut self) {
+        while matches!(self.next().await, Asked::Reload) {}
+    }
+}

@@ -1,0 +1,343 @@
+//! The journal itself: it takes events in, keeps what follows from them, and lets others read it.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use prometheus_client::registry::Registry;
+use pxe_common::MacAddr;
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::{Instant, MissedTickBehavior},
+};
+
+use super::{
+    MachineRecord, Stage, StateError,
+    fleet::Fleet,
+    json::FleetEvent,
+    log::{self, Line, Logger},
+    metrics,
+    record::Logging,
+    state::{State, StateDir},
+};
+use crate::model::{
+    event::{BootEvent, EventSink},
+    inventory::{Inventory, Machine, SharedInventory},
+    policy::SharedPolicies,
+};
+
+/// How often events are looked for. A receiver that waited for them would have to be woken by the packet path, with a
+/// system call for nearly every event.
+const TAKE_EVERY: Duration = Duration::from_millis(5);
+/// How often a changed policy book is published: a copy for each event would be quadratic in a storm.
+const PUBLISH_EVERY: Duration = Duration::from_millis(50);
+/// How often a changed state is written.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// Events taken in at once, while readers wait.
+const BATCH: usize = 1_024;
+/// Events that a follower may lag behind before it loses some.
+const FEED_CAPACITY: usize = 4_096;
+
+/// What every machine did, and what follows from it.
+#[derive(Debug)]
+pub struct Journal {
+    inventory: SharedInventory,
+    policies: SharedPolicies,
+    fleet: Mutex<Fleet>,
+    /// The inventory that the records follow.
+    followed: Mutex<Arc<Inventory>>,
+    /// Held while saving, so that an older state never replaces a newer one.
+    state_dir: Mutex<StateDir>,
+    feed: broadcast::Sender<Arc<FleetEvent>>,
+    events: AtomicU64,
+    unknown: AtomicU64,
+    not_saved: AtomicU64,
+    log_dropped: Arc<AtomicU64>,
+}
+
+/// What the journal has counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
+    pub(super) events: u64,
+    pub(super) unknown: u64,
+    pub(super) not_saved: u64,
+    pub(super) log_dropped: u64,
+}
+
+impl Journal {
+    /// The journal over a state directory, with what was saved there; publishes the policies from it.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be used, or what it holds cannot be understood.
+    pub fn new(inventory: SharedInventory, policies: SharedPolicies, state_dir: &Path) -> Result<Self, StateError> {
+        let state_dir = StateDir::open(state_dir)?;
+        let followed = inventory.load_full();
+        let fleet = Fleet::new(&state_dir.load()?, SystemTime::now(), followed.machines().len());
+        policies.store(Arc::new(fleet.book().clone()));
+        Ok(Self {
+            inventory,
+            policies,
+            fleet: Mutex::new(fleet),
+            followed: Mutex::new(followed),
+            state_dir: Mutex::new(state_dir),
+            feed: broadcast::Sender::new(FEED_CAPACITY),
+            events: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
+            not_saved: AtomicU64::new(0),
+            log_dropped: Arc::default(),
+        })
+    }
+
+    /// Adds the metrics of the journal, and of the sink that feeds it, to a registry.
+    pub fn register(self: &Arc<Self>, sink: &EventSink, registry: &mut Registry) {
+        metrics::register(Arc::clone(self), sink, registry);
+    }
+
+    /// The inventory in force.
+    #[must_use]
+    pub fn inventory(&self) -> Arc<Inventory> {
+        self.inventory.load_full()
+    }
+
+    /// Everything known of a machine; `None` when it is not in the inventory.
+    #[must_use]
+    pub fn machine(&self, mac: MacAddr) -> Option<MachineRecord> {
+        let inventory = self.inventory.load();
+        let machine = inventory.by_mac(mac)?;
+        Some(self.fleet().machine(machine, usize::MAX))
+    }
+
+    /// Everything known of these machines, each with its last `events` events. The journal waits
+    /// meanwhile: ask for a large fleet in parts.
+    #[must_use]
+    pub fn machines(&self, machines: &[Arc<Machine>], events: usize, only: Option<Stage>) -> Vec<MachineRecord> {
+        let fleet = self.fleet();
+        let wanted = machines.iter().filter(|machine| only.is_none_or(|stage| fleet.stage(machine.mac) == stage));
+        wanted.map(|machine| fleet.machine(machine, events)).collect()
+    }
+
+    /// How many machines of the inventory are at each stage.
+    #[must_use]
+    pub fn stages(&self) -> Vec<(Stage, u64)> {
+        let inventory = self.inventory();
+        let mut counts = [0; Stage::ALL.len()];
+        for machines in inventory.machines().chunks(BATCH) {
+            let fleet = self.fleet();
+            for machine in machines {
+                counts[fleet.stage(machine.mac) as usize] += 1;
+            }
+        }
+        Stage::ALL.into_iter().zip(counts).collect()
+    }
+
+    /// Follows the events from now on. Whoever lags by thousands of events loses the oldest.
+    #[must_use]
+    pub fn follow(&self) -> broadcast::Receiver<Arc<FleetEvent>> {
+        self.feed.subscribe()
+    }
+
+    /// Keeps a machine from booting over the network, in force and saved when this returns; `None` when
+    /// it is not in the inventory. Waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// When the state cannot be saved; the hold is in force until pxed ends.
+    pub fn hold(&self, mac: MacAddr) -> Result<Option<MachineRecord>, StateError> {
+        self.decide(mac, |fleet| fleet.hold(mac))
+    }
+
+    /// Lets a machine boot over the network again, also one that was installed; in force and saved when
+    /// this returns, `None` when it is not in the inventory. Waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// When the state cannot be saved; the release is in force until pxed ends.
+    pub fn release(&self, mac: MacAddr) -> Result<Option<MachineRecord>, StateError> {
+        self.decide(mac, |fleet| fleet.release(mac))
+    }
+
+    fn decide(&self, mac: MacAddr, decision: impl FnOnce(&mut Fleet)) -> Result<Option<MachineRecord>, StateError> {
+        let inventory = self.inventory.load();
+        let Some(machine) = inventory.by_mac(mac) else { return Ok(None) };
+        let record = {
+            let mut fleet = self.fleet();
+            decision(&mut fleet);
+            self.publish_from(&mut fleet);
+            fleet.machine(machine, usize::MAX)
+        };
+        self.save()?;
+        Ok(Some(record))
+    }
+
+    /// Takes events in.
+    fn absorb(&self, events: impl Iterator<Item = BootEvent>, logger: &mut Logger) {
+        let inventory = self.inventory.load();
+        let followed = self.feed.receiver_count() > 0;
+        let mut fleet = self.fleet();
+        self.follow_inventory(&inventory, &mut fleet);
+        for event in events {
+            let Some(machine) = inventory.by_mac(event.mac) else {
+                self.unknown.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            self.events.fetch_add(1, Ordering::Relaxed);
+            let applied = fleet.apply(&event);
+            let level = log::level(&event.kind, applied.moved);
+            let logged = match log::is_wanted(level).then(|| fleet.may_log(event.mac, event.at)) {
+                Some(Logging::Line { suppressed }) => Some(suppressed),
+                Some(Logging::Suppressed) | None => None,
+            };
+            if !followed && logged.is_none() {
+                continue;
+            }
+            let event = FleetEvent { machine: Arc::clone(machine), stage: applied.stage, event };
+            if followed {
+                // Without a follower left, the event is nobody's.
+                let _ = self.feed.send(Arc::new(event.clone()));
+            }
+            if let Some(suppressed) = logged {
+                logger.log(Line { event, level, suppressed });
+            }
+        }
+        logger.hand_over();
+    }
+
+    /// After a reload, forgets what machines did that are gone.
+    fn follow_inventory(&self, inventory: &Arc<Inventory>, fleet: &mut Fleet) {
+        let mut followed = lock(&self.followed);
+        if !Arc::ptr_eq(&followed, inventory) {
+            fleet.follow(inventory);
+            *followed = Arc::clone(inventory);
+        }
+    }
+
+    fn publish_from(&self, fleet: &mut Fleet) {
+        if let Some(book) = fleet.take_book() {
+            self.policies.store(Arc::new(book));
+        }
+    }
+
+    /// Writes the state, where it changed.
+    fn save(&self) -> Result<(), StateError> {
+        let state_dir = lock(&self.state_dir);
+        let Some(machines) = self.fleet().take_state() else { return Ok(()) };
+        let state: State = machines.into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect();
+        state_dir.save(&state).inspect_err(|_| {
+            self.not_saved.fetch_add(1, Ordering::Relaxed);
+            self.fleet().state_not_saved();
+        })
+    }
+
+    fn save_or_warn(&self) {
+        if let Err(error) = self.save() {
+            tracing::error!("{error}");
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            events: self.events.load(Ordering::Relaxed),
+            unknown: self.unknown.load(Ordering::Relaxed),
+            not_saved: self.not_saved.load(Ordering::Relaxed),
+            log_dropped: self.log_dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        lock(&self.fleet)
+    }
+}
+
+/// The data behind our locks is changed in single steps, and stays whole when a reader panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Moves what waits into an empty batch, up to its size. Returns whether more may come.
+fn take_batch(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEvent>) -> bool {
+    while batch.len() < BATCH {
+        match receiver.try_recv() {
+            Ok(event) => batch.push(event),
+            Err(mpsc::error::TryRecvError::Empty) => return true,
+            Err(mpsc::error::TryRecvError::Disconnected) => return false,
+        }
+    }
+    true
+}
+
+/// Takes in events until every sink is gone or `shutdown` is ready; then takes in what waits still, and
+/// saves.
+///
+/// # Errors
+///
+/// When the log's thread cannot be started.
+pub async fn run(
+    journal: Arc<Journal>,
+    mut receiver: mpsc::Receiver<BootEvent>,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let mut logger = Logger::start(Arc::clone(&journal.log_dropped))?;
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut take = tokio::time::interval(TAKE_EVERY);
+    take.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut publish = tokio::time::interval(PUBLISH_EVERY);
+    publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut save_after = Instant::now();
+    let mut saving: Option<tokio::task::JoinHandle<()>> = None;
+    let mut changed = false;
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            _ = take.tick() => {
+                let open = loop {
+                    let open = take_batch(&mut receiver, &mut batch);
+                    if batch.is_empty() {
+                        break open;
+                    }
+                    journal.absorb(batch.drain(..), &mut logger);
+                    // Readers and the rest of this loop get their turn in a storm.
+                    tokio::task::yield_now().await;
+                };
+                if !open {
+                    break;
+                }
+                changed = journal.fleet().is_changed();
+            }
+            _ = publish.tick(), if changed => {
+                journal.publish_from(&mut journal.fleet());
+                let idle = saving.as_ref().is_none_or(tokio::task::JoinHandle::is_finished);
+                if idle && Instant::now() >= save_after {
+                    save_after = Instant::now() + SAVE_EVERY;
+                    let journal = Arc::clone(&journal);
+                    saving = Some(tokio::task::spawn_blocking(move || journal.save_or_warn()));
+                }
+                // A save that fails leaves the state changed.
+                let unsaved = saving.as_ref().is_some_and(|saving| !saving.is_finished());
+                changed = unsaved || journal.fleet().is_changed();
+            }
+            () = &mut shutdown => break,
+        }
+    }
+    receiver.close();
+    while receiver.recv_many(&mut batch, BATCH).await > 0 {
+        journal.absorb(batch.drain(..), &mut logger);
+    }
+    journal.publish_from(&mut journal.fleet());
+    let finish = move || {
+        journal.save_or_warn();
+        logger.finish();
+    };
+    if let Err(error) = tokio::task::spawn_blocking(finish).await {
+        tracing::error!("the journal could not be saved: {error}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+use std::{fs, sync::mpsc as std_mpsc};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    journal::samples::*,
+    model::{
+        event::{EventKind, EventSink},
+        policy::PolicyBook,
+    },
+};
+
+fn open(directory: &TempDir, machines: u32) -> (Arc<Journal>, SharedPolicies) {
+    let policies = SharedPolicies::default();
+    let journal = Journal::new(inventory(machines), Arc::clone(&policies), directory.path()).unwrap();
+    (Arc::new(journal), policies)
+}
+
+/// Hands the events over and lets the journal take them all in, as at an orderly end of pxed.
+async fn absorb(journal: &Arc<Journal>, events: Vec<BootEvent>) {
+    let (sink, receiver) = EventSink::channel(100_000);
+    for BootEvent { mac, at, kind } in events {
+        sink.send(mac, at, kind);
+    }
+    assert_eq!(sink.dropped(), 0);
+    drop(sink);
+    run(Arc::clone(journal), receiver, std::future::pending()).await.unwrap();
+}
+
+fn installed() -> Vec<BootEvent> {
+    timed(MAC, [&uefi_boot()[..], &dora(Pxe), &dora(Plain)].concat())
+}
+
+#[tokio::test]
+async fn what_was_concluded_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, policies) = open(&directory, 2);
+    absorb(&journal, installed()).await;
+    journal.hold(machine(2).mac).unwrap().unwrap();
+    let expected = PolicyBook {
+        overrides: [(machine(2).mac, crate::model::policy::BootPolicy::Hold)].into(),
+        booted: [MAC].into(),
+        reached_disk: [MAC].into(),
+    };
+    assert_eq!(**policies.load(), expected);
+    drop(journal);
+    let (_journal, policies) = open(&directory, 2);
+    assert_eq!(**policies.load(), expected);
+}
+
+#[tokio::test]
+async fn a_hold_is_on_disk_when_it_is_confirmed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, policies) = open(&directory, 1);
+    assert!(journal.hold(MAC).unwrap().is_some());
+    // What a SIGKILL at this instant leaves.
+    let saved = fs::read_to_string(directory.path().join("machines.json")).unwrap();
+    assert_eq!(saved, "{\"format\":1,\"machines\":{\"52:54:00:00:00:01\":{\"override\":\"hold\"}}}\n");
+    assert!(journal.release(MAC).unwrap().is_some());
+    let saved = fs::read_to_string(directory.path().join("machines.json")).unwrap();
+    assert_eq!(saved, "{\"format\":1,\"machines\":{}}\n");
+    assert_eq!(**policies.load(), PolicyBook::default());
+    assert!(journal.hold(machine(9).mac).unwrap().is_none(), "not in the spec");
+}
+
+#[tokio::test]
+async fn changes_are_published_and_saved_while_it_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, policies) = open(&directory, 1);
+    let (sink, receiver) = EventSink::channel(100);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let task = tokio::spawn(run(Arc::clone(&journal), receiver, async { stopped.await.unwrap() }));
+    sink.send(MAC, at(0.0), EventKind::SentToDisk);
+    sink.send(MAC, at(1.0), ack(Plain));
+    let both = async {
+        while !policies.load().reached_disk.contains(&MAC) || !directory.path().join("machines.json").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("published and saved");
+    stop.send(()).unwrap();
+    task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn machines_that_are_not_in_the_spec_leave_no_trace() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, policies) = open(&directory, 1);
+    let stranger = machine(7).mac;
+    absorb(&journal, timed(stranger, uefi_boot())).await;
+    assert!(journal.machine(stranger).is_none());
+    assert_eq!(journal.counts().unknown, uefi_boot().len() as u64);
+    assert_eq!(**policies.load(), PolicyBook::default());
+}
+
+#[tokio::test]
+async fn a_reload_that_drops_a_machine_forgets_its_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let shared = inventory(2);
+    let journal = Journal::new(Arc::clone(&shared), SharedPolicies::default(), directory.path()).unwrap();
+    let journal = Arc::new(journal);
+    absorb(&journal, installed()).await;
+    let without = Inventory::new(vec![Arc::new(machine(2))]);
+    let with = shared.swap(Arc::new(without));
+    absorb(&journal, timed(machine(2).mac, dora(Pxe))).await;
+    shared.store(with);
+    let back = journal.machine(MAC).unwrap();
+    assert!(back.events.is_empty());
+    assert_eq!(back.boots, 1);
+}
+
+#[tokio::test]
+async fn a_follower_that_reads_nothing_holds_nobody_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = open(&directory, 1);
+    let mut follower = journal.follow();
+    let many = (0..20_000).map(|_| discover(Pxe));
+    absorb(&journal, timed(MAC, many)).await;
+    let lagged = follower.recv().await.unwrap_err();
+    assert!(matches!(lagged, broadcast::error::RecvError::Lagged(missed) if missed > 10_000));
+}
+
+/// A log that nobody reads: writing to it does not return until it is let go.
+struct Stuck(Mutex<std_mpsc::Receiver<()>>);
+
+impl std::io::Write for &Stuck {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // An error means that it was let go.
+        let _ = lock(&self.0).recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_nobody_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = open(&directory, 2_000);
+    let (let_go, gone) = std_mpsc::channel();
+    let stuck: &'static Stuck = Box::leak(Box::new(Stuck(Mutex::new(gone))));
+    let subscriber = tracing_subscriber::fmt().with_writer(move || stuck).finish();
+    let _default = tracing::subscriber::set_default(subscriber);
+    let (sink, receiver) = EventSink::channel(100_000);
+    let mut follower = journal.follow();
+    let task = tokio::spawn(run(Arc::clone(&journal), receiver, std::future::pending()));
+    let mut sent = 0;
+    for number in 1..=2_000 {
+        for event in timed(machine(number).mac, uefi_boot()) {
+            sink.send(event.mac, event.at, event.kind);
+            sent += 1;
+        }
+    }
+    while journal.counts().events < sent {
+        // Lagging is fine here; that something came is what is waited for.
+        let _ = follower.recv().await;
+    }
+    assert_eq!(journal.machine(machine(2_000).mac).unwrap().stage, Stage::Running);
+    assert!(journal.counts().log_dropped > 0, "what could not be logged is counted");
+    drop((let_go, sink));
+    task.await.unwrap().unwrap();
+}

@@ -1,0 +1,332 @@
+//! The fleet as the program uses it: validated, immutable, looked up by MAC and by address.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hasher},
+    net::Ipv4Addr,
+    path::Path,
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use pxe_common::MacAddr;
+use serde::Serialize;
+
+use super::{
+    architecture::Architecture,
+    policy::{BootPolicy, DiskRoute},
+};
+
+/// What a machine is to its Kubernetes cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// From a `TalosControlPlane`.
+    ControlPlane,
+    /// From a `TalosWorker`.
+    Worker,
+}
+
+/// Where pxed answers: `pxeServerSpec` of a `TalosCluster`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site {
+    /// The Linux network interface.
+    pub interface: Arc<str>,
+    /// Our own address on it.
+    pub address: Ipv4Addr,
+}
+
+/// Where in the spec something was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The file.
+    pub file: Arc<Path>,
+    /// The line, counted from 1.
+    pub line: u32,
+}
+
+/// One machine that is ours to boot. It exists only validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// `pxeClientSpec.macAddress`: never zero, never a group address, unique in the inventory.
+    pub mac: MacAddr,
+    /// The reserved address, unique in the inventory.
+    pub address: Ipv4Addr,
+    /// The name of its `TalosCluster`.
+    pub cluster: Arc<str>,
+    /// What it is to the cluster.
+    pub role: Role,
+    /// `pxeClientSpec.cpuArchitecture`.
+    pub architecture: Architecture,
+    /// The Talos version with its `v`: the machine's own, else its role's.
+    pub version: Arc<str>,
+    /// The Image Factory schematic, where `image` names one.
+    pub schematic: Option<Arc<str>>,
+    /// `pxeClientSpec.kernelCmdlineArgs`, byte for byte.
+    pub kernel_args: Arc<str>,
+    /// `machineSpec.meta.hostname`.
+    pub hostname: Option<Arc<str>>,
+    /// `machineSpec.meta.subnet`: bits in the network mask; without it, the interface's.
+    pub prefix_length: Option<u8>,
+    /// `machineSpec.meta.gateway`.
+    pub gateway: Option<Ipv4Addr>,
+    /// `machineSpec.meta.dnsServers`.
+    pub dns_servers: Arc<[Ipv4Addr]>,
+    /// Whether it boots from the network, as the spec says; the API may override it.
+    pub policy: BootPolicy,
+    /// Which way it goes to its disk when it does not boot from the network.
+    pub disk_route: DiskRoute,
+    /// Where it is served.
+    pub site: Arc<Site>,
+    /// Where the spec names it.
+    pub source: Source,
+}
+
+impl Machine {
+    /// Whether both are served in the same way. Where the spec names them does not matter: a line
+    /// added at the top of a file moves every machine below it.
+    #[must_use]
+    pub fn is_served_like(&self, other: &Self) -> bool {
+        let Self {
+            mac,
+            address,
+            cluster,
+            role,
+            architecture,
+            version,
+            schematic,
+            kernel_args,
+            hostname,
+            prefix_length,
+            gateway,
+            dns_servers,
+            policy,
+            disk_route,
+            site,
+            source: _,
+        } = self;
+        *mac == other.mac
+            && *address == other.address
+            && *cluster == other.cluster
+            && *role == other.role
+            && *architecture == other.architecture
+            && *version == other.version
+            && *schematic == other.schematic
+            && *kernel_args == other.kernel_args
+            && *hostname == other.hostname
+            && *prefix_length == other.prefix_length
+            && *gateway == other.gateway
+            && *dns_servers == other.dns_servers
+            && *policy == other.policy
+            && *disk_route == other.disk_route
+            && *site == other.site
+    }
+}
+
+/// The inventory in force. Readers load it for each packet or request; a reload stores the next one.
+pub type SharedInventory = Arc<ArcSwap<Inventory>>;
+
+/// Hashes hardware and network addresses by one multiplication, folded, as wyhash does. An address
+/// is looked up for each packet, and the keys of the tables come from the spec alone, so nobody
+/// from outside can choose them to collide.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            self.write_u64(rest.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)));
+        }
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(u64::from(word));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // The low half is well mixed in its high bits, the high half in its low ones.
+        let product = u128::from(self.0 ^ word ^ 0xe703_7ed1_a0b4_28db) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = (product as u64) ^ (product >> 64) as u64;
+    }
+
+    /// The length of an array, which is the same for all keys of a table.
+    fn write_usize(&mut self, _length: usize) {}
+}
+
+/// Makes an [`AddressHasher`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AddressHashBuilder;
+
+impl BuildHasher for AddressHashBuilder {
+    type Hasher = AddressHasher;
+
+    fn build_hasher(&self) -> AddressHasher {
+        AddressHasher::default()
+    }
+}
+
+/// Every machine of every cluster: an immutable snapshot, swapped whole when the spec changes.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    machines: Vec<Arc<Machine>>,
+    by_mac: HashMap<MacAddr, u32, AddressHashBuilder>,
+    by_address: HashMap<Ipv4Addr, u32, AddressHashBuilder>,
+}
+
+impl Inventory {
+    /// Builds the snapshot. The caller has made sure that MACs and addresses are unique; of two
+    /// machines that share one, the later is found.
+    #[must_use]
+    pub fn new(machines: Vec<Arc<Machine>>) -> Self {
+        let by_mac = (0..).zip(&machines).map(|(index, machine)| (machine.mac, index)).collect();
+        let by_address = (0..).zip(&machines).map(|(index, machine)| (machine.address, index)).collect();
+        Self { machines, by_mac, by_address }
+    }
+
+    /// Every machine, in the order of the spec.
+    #[must_use]
+    pub fn machines(&self) -> &[Arc<Machine>] {
+        &self.machines
+    }
+
+    /// The machine with this hardware address.
+    #[must_use]
+    pub fn by_mac(&self, mac: MacAddr) -> Option<&Arc<Machine>> {
+        self.by_mac.get(&mac).map(|&index| &self.machines[index as usize])
+    }
+
+    /// The machine that this address is reserved for.
+    #[must_use]
+    pub fn by_address(&self, address: Ipv4Addr) -> Option<&Arc<Machine>> {
+        self.by_address.get(&address).map(|&index| &self.machines[index as usize])
+    }
+}
+
+/// What a reload changes. A machine is known by its interface and its MAC address, as in the maps
+/// of the kernel: one that moves to another interface is removed from the one and added to the other.
+#[derive(Debug, Default)]
+pub struct Diff {
+    /// Machines that were not there.
+    pub added: Vec<Arc<Machine>>,
+    /// Machines that are no longer there.
+    pub removed: Vec<Arc<Machine>>,
+    /// Machines that are served differently: before, and from now on.
+    pub changed: Vec<(Arc<Machine>, Arc<Machine>)>,
+}
+
+impl Diff {
+    /// Whether nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { added, removed, changed } = self;
+        added.is_empty() && removed.is_empty() && changed.is_empty()
+    }
+}
+
+/// What has to be done so that the new inventory is in force instead of the old one.
+#[must_use]
+pub fn diff(old: &Inventory, new: &Inventory) -> Diff {
+    let counterpart = |inventory: &Inventory, machine: &Machine| {
+        let other = inventory.by_mac(machine.mac)?;
+        (other.site.interface == machine.site.interface).then(|| Arc::clone(other))
+    };
+    let mut diff = Diff::default();
+    for machine in &new.machines {
+        match counterpart(old, machine) {
+            None => diff.added.push(Arc::clone(machine)),
+            Some(before) if before.is_served_like(machine) => {}
+            Some(before) => diff.changed.push((before, Arc::clone(machine))),
+        }
+    }
+    diff.removed.extend(old.machines.iter().filter(|machine| counterpart(new, machine).is_none()).cloned());
+    diff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(number: u8, interface: &str, line: u32) -> Machine {
+        Machine {
+            mac: MacAddr([2, 0, 0, 0, 0, number]),
+            address: Ipv4Addr::new(10, 0, 0, number),
+            cluster: Arc::from("lab"),
+            role: Role::Worker,
+            architecture: Architecture::Amd64,
+            version: Arc::from("v1.13.0"),
+            schematic: None,
+            kernel_args: Arc::from(""),
+            hostname: None,
+            prefix_length: None,
+            gateway: None,
+            dns_servers: Arc::from([]),
+            policy: BootPolicy::Auto,
+            disk_route: DiskRoute::Auto,
+            site: Arc::new(Site { interface: Arc::from(interface), address: Ipv4Addr::new(10, 0, 0, 254) }),
+            source: Source { file: Arc::from(Path::new("lab.yaml")), line },
+        }
+    }
+
+    fn inventory(machines: impl IntoIterator<Item = Machine>) -> Inventory {
+        Inventory::new(machines.into_iter().map(Arc::new).collect())
+    }
+
+    fn macs(machines: &[Arc<Machine>]) -> Vec<u8> {
+        machines.iter().map(|machine| machine.mac.0[5]).collect()
+    }
+
+    #[test]
+    fn machines_are_found_by_either_address() {
+        let inventory = inventory((1..=200).map(|number| machine(number, "eth1", 1)));
+        for number in 1..=200 {
+            let wanted = machine(number, "eth1", 1);
+            assert_eq!(inventory.by_mac(wanted.mac).map(|found| &**found), Some(&wanted));
+            assert_eq!(inventory.by_address(wanted.address).map(|found| &**found), Some(&wanted));
+        }
+        assert_eq!(inventory.by_mac(MacAddr([2, 0, 0, 0, 0, 201])), None);
+        assert_eq!(inventory.by_address(Ipv4Addr::new(10, 0, 0, 201)), None);
+    }
+
+    #[test]
+    fn a_diff_names_what_changed_and_nothing_else() {
+        let old = inventory([1, 2, 3, 4].map(|number| machine(number, "eth1", 1)));
+        let other_version = Machine { version: Arc::from("v1.14.0"), ..machine(2, "eth1", 1) };
+        let new = inventory([machine(1, "eth1", 9), other_version, machine(4, "eth2", 1), machine(5, "eth1", 1)]);
+        let diff = diff(&old, &new);
+        assert_eq!(macs(&diff.added), [4, 5]);
+        assert_eq!(macs(&diff.removed), [3, 4]);
+        assert_eq!(diff.changed.len(), 1);
+        assert_eq!(&*diff.changed[0].0.version, "v1.13.0");
+        assert_eq!(&*diff.changed[0].1.version, "v1.14.0");
+    }
+
+    #[test]
+    fn lines_that_move_change_nothing() {
+        let old = inventory([machine(1, "eth1", 1)]);
+        assert!(diff(&old, &inventory([machine(1, "eth1", 2)])).is_empty());
+    }
+
+    #[test]
+    fn addresses_in_a_row_spread_over_the_whole_table() {
+        const BUCKETS: u64 = 1 << 17;
+        let mut buckets = std::collections::HashSet::new();
+        let mut tags = std::collections::HashSet::new();
+        for number in 0..100_000_u32 {
+            let [_, a, b, c] = number.to_be_bytes();
+            let hash = AddressHashBuilder.hash_one(MacAddr([0x52, 0x54, 0, a, b, c]));
+            buckets.insert(hash % BUCKETS);
+            tags.insert(hash >> 57);
+        }
+        // Thrown at random, 100,000 of 131,072 hit 1 - exp(-100/131) = 53 % of the buckets.
+        assert!(buckets.len() > 65_000, "{} buckets", buckets.len());
+        assert_eq!(tags.len(), 128);
+    }
+}

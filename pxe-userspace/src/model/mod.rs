@@ -1,0 +1,13 @@
+//! The words that several modules share, as plain values: what a machine is, what it may load, what happened to it.
+//!
+//! Nothing here does I/O, and nothing here imports another module of this crate.
+
+pub mod architecture;
+pub mod artifact_names;
+pub mod event;
+pub mod failure;
+pub mod inventory;
+pub mod loader;
+pub mod policy;
+#[cfg(test)]
+pub(crate) mod testing;

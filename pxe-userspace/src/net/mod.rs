@@ -1,0 +1,7 @@
+//! The host's network: interfaces, packet sockets, the headers around a payload, prefix arithmetic.
+
+pub mod frame;
+pub mod interface;
+pub mod packet_socket;
+pub mod prefix;
+pub mod raw_udp;
