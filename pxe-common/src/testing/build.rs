@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 use std::{vec, vec::Vec};
 
-use super::KNOWN;
+use super::constants::KNOWN;
 use crate::mac::MacAddr;
 
 /// A frame to be. As it comes it is the broadcast DHCPDISCOVER of a known machine without an address.

@@ -3,7 +3,11 @@
 use core::net::Ipv4Addr;
 use std::{vec, vec::Vec};
 
-use super::{FrameBuilder, Rules, SERVER, SMALL_BURST, UNKNOWN, small_bucket};
+use super::{
+    build::FrameBuilder,
+    constants::{SERVER, SMALL_BURST, UNKNOWN, small_bucket},
+    world::Rules,
+};
 use crate::{
     counter::Counter,
     layout::{Settings, UnknownMachines},

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{KNOWN, SERVER};
+use super::constants::{KNOWN, SERVER};
 use crate::{
     classify::Tables,
     layout::{MachineKey, MachineState, Settings},

@@ -13,7 +13,7 @@ use crate::{
     journal::samples::*,
     model::{
         event::{BootEvent, EventSink},
-        policy::SharedPolicies,
+        policy_book::SharedPolicies,
     },
 };
 

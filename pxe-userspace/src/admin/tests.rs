@@ -16,7 +16,7 @@ use crate::{
     model::{
         event::{EventKind, EventSink},
         inventory::SharedInventory,
-        policy::SharedPolicies,
+        policy_book::SharedPolicies,
     },
 };
 

@@ -39,7 +39,7 @@ use crate::{
     http,
     journal::{self, Journal},
     memory,
-    model::{event::EventSink, inventory::SharedInventory, policy::SharedPolicies},
+    model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies},
     tftp,
 };
 

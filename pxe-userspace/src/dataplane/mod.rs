@@ -10,7 +10,6 @@ use std::{
     sync::Arc,
 };
 
-use arc_swap::ArcSwap;
 use pxe_common::{MacAddr, layout::Settings};
 
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     model::{
         event::EventSink,
         inventory::{Inventory, SharedInventory},
-        policy::PolicyBook,
+        policy_book::SharedPolicies,
     },
     net::interface::{Interface, InterfaceError},
 };
@@ -63,7 +62,7 @@ pub struct Context {
     /// The machines.
     pub inventory: SharedInventory,
     /// Where each machine is sent.
-    pub policies: Arc<ArcSwap<PolicyBook>>,
+    pub policies: SharedPolicies,
     /// Where events go.
     pub events: EventSink,
     /// What is counted about replies.

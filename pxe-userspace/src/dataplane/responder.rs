@@ -18,7 +18,7 @@ use pxe_common::{
 use super::{Context, counters::ReplyCounters, duplicate_answers::DuplicateAnswers};
 use crate::{
     dhcp::{self, Arrival, Delivery, Server},
-    model::{event::EventSink, inventory::Inventory, policy::PolicyBook},
+    model::{event::EventSink, inventory::Inventory, policy_book::PolicyBook},
     net::{
         frame::{Headers, Reply},
         interface::Interface,

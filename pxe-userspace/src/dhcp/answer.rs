@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     model::{
-        architecture::ClientArchitecture,
+        client_architecture::ClientArchitecture,
         event::ClientKind,
         inventory::Machine,
         loader::{BOOT_FROM_DISK, LoaderFile},

@@ -6,7 +6,7 @@ use super::{
     wire::code,
 };
 use crate::model::{
-    architecture::{ClientArchitecture, RASPBERRY_PI},
+    client_architecture::{ClientArchitecture, RASPBERRY_PI},
     event::ClientKind,
     inventory::Machine,
     loader::LoaderFile,

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::{
     artifacts::Store,
     cluster_spec::matchbox::SharedCatalog,
-    model::{event::EventSink, inventory::SharedInventory, policy::PolicyBook},
+    model::{event::EventSink, inventory::SharedInventory, policy_book::PolicyBook},
 };
 
 mod answer;

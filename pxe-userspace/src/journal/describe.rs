@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::model::{
-    architecture::ClientArchitecture,
+    client_architecture::ClientArchitecture,
     event::{ArtifactKind, BootFileName, ClientKind, EventKind, Transport},
 };
 

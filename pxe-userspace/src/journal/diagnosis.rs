@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{MachineRecord, Stage};
 use crate::model::{
-    architecture::ClientArchitecture,
+    client_architecture::ClientArchitecture,
     event::{ArtifactKind, BootFileName, EventKind, Transport},
     failure::{ASKED_FROM, FELL_SILENT, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE},
     inventory::{Machine, Source},

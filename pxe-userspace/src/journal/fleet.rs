@@ -15,7 +15,8 @@ use super::{
 use crate::model::{
     event::BootEvent,
     inventory::{AddressHashBuilder, Inventory, Machine},
-    policy::{BootPolicy, PolicyBook},
+    policy::BootPolicy,
+    policy_book::PolicyBook,
 };
 
 /// Events kept for a machine of a small fleet: two or three whole boots.

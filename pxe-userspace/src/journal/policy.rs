@@ -48,7 +48,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     event::{ArtifactKind, ClientKind, EventKind},
-    policy::{BootPolicy, PolicyBook},
+    policy::BootPolicy,
+    policy_book::PolicyBook,
 };
 
 /// Draws the conclusions from an event of a machine that was in this cycle before it. Returns `true` if the book changed.

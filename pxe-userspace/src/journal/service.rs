@@ -28,7 +28,7 @@ use super::{
 use crate::model::{
     event::{BootEvent, EventSink},
     inventory::{Inventory, Machine, SharedInventory},
-    policy::SharedPolicies,
+    policy_book::SharedPolicies,
 };
 
 /// How often events are looked for. A receiver that waited for them would have to be woken by the packet path, with a

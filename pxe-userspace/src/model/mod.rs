@@ -4,10 +4,12 @@
 
 pub mod architecture;
 pub mod artifact_names;
+pub mod client_architecture;
 pub mod event;
 pub mod failure;
 pub mod inventory;
 pub mod loader;
 pub mod policy;
+pub mod policy_book;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -27,7 +27,8 @@ use pxe_userspace::{
         event::{ArtifactKind, BootEvent, EventKind, EventSink, Transport},
         failure::ASKED_FROM,
         inventory::{Inventory, Machine, Role, Site, Source},
-        policy::{BootPolicy, DiskRoute, PolicyBook},
+        policy::{BootPolicy, DiskRoute},
+        policy_book::PolicyBook,
     },
 };
 use tokio::{

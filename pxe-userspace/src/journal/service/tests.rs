@@ -7,7 +7,7 @@ use crate::{
     journal::samples::*,
     model::{
         event::{EventKind, EventSink},
-        policy::PolicyBook,
+        policy_book::PolicyBook,
     },
 };
 
