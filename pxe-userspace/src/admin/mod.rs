@@ -74,7 +74,8 @@ pub async fn serve(listener: TcpListener, context: AdminContext, shutdown: impl 
     }
 }
 
-fn router(context: AdminContext) -> Router {
+/// Returns the routes of the admin API.
+pub fn router(context: AdminContext) -> Router {
     let guarded = Router::new()
         .route("/api/v1/machines", get(machines::list))
         .route("/api/v1/machines/{mac}", get(machines::one))

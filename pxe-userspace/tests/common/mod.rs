@@ -56,18 +56,25 @@ pub fn client_packets(path: &Path) -> Vec<Packet> {
     dhcp_packets(path).into_iter().filter(|packet| packet.payload.first() == Some(&1)).collect()
 }
 
-/// Every DHCP message in a capture: classic pcap, Ethernet, IPv4 without options or fragments.
-pub fn dhcp_packets(path: &Path) -> Vec<Packet> {
+/// Every frame in a capture: classic pcap.
+pub fn frames(path: &Path) -> Vec<Vec<u8>> {
     let bytes = fs::read(path).expect("a readable capture");
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize;
     assert!(matches!(word(0), 0xa1b2_c3d4 | 0xa1b2_3c4d), "little-endian pcap");
-    let mut packets = Vec::new();
-    let (mut at, mut number) = (24, 0);
+    let mut frames = Vec::new();
+    let mut at = 24;
     while at < bytes.len() {
         let length = word(at + 8);
-        let frame = &bytes[at + 16..at + 16 + length];
+        frames.push(bytes[at + 16..at + 16 + length].to_vec());
         at += 16 + length;
-        number += 1;
+    }
+    frames
+}
+
+/// Every DHCP message in a capture: Ethernet, IPv4 without options or fragments.
+pub fn dhcp_packets(path: &Path) -> Vec<Packet> {
+    let mut packets = Vec::new();
+    for (number, frame) in (1..).zip(frames(path)) {
         let is_udp = frame.len() >= 42 && frame[12..14] == [8, 0] && frame[14] == 0x45 && frame[23] == 17;
         if !is_udp {
             continue;

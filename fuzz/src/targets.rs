@@ -1,0 +1,269 @@
+//! The targets. `cargo xtask fuzz` runs them under libFuzzer, and a test of `pxe-userspace` includes this file to run them on
+//! the corpus.
+#![allow(clippy::expect_used, clippy::missing_panics_doc, clippy::panic, reason = "a panic is how a target reports")]
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::Path,
+    sync::{Arc, LazyLock, atomic::AtomicBool},
+    time::{Duration, Instant, SystemTime},
+};
+
+use dhcproto::v4::{Decodable as _, Decoder, Message};
+use http::{Method, Request};
+use prometheus_client::registry::Registry;
+use pxe_common::{
+    Counter, Headers, MacAddr, Settings, UnknownMachines, bootp, classify,
+    testing::{KNOWN, Rules, World, small_bucket},
+};
+use pxe_userspace::{
+    admin::{self, AdminContext},
+    cluster_spec::{
+        self,
+        matchbox::{self, Labels},
+    },
+    dhcp::{self, Arrival, Mode, Server, encode::MAXIMUM_LENGTH},
+    http::{
+        head,
+        range::{self, Selection, Validators},
+    },
+    journal::Journal,
+    model::{
+        architecture::Architecture,
+        inventory::{Machine, Role, SharedInventory, Site, Source},
+        policy::{BootPolicy, DiskRoute, Disposition},
+        policy_book::SharedPolicies,
+    },
+    tftp::{
+        options::Terms,
+        packet::Packet,
+        transfer::{Action, Outcome, Transfer},
+    },
+};
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+
+/// A frame at the classifier: `data` is a byte that chooses the settings, and the frame.
+pub fn frame_classify(data: &[u8]) {
+    let Some((&choice, frame)) = data.split_first() else { return };
+    let unknown = if choice & 1 == 0 { UnknownMachines::Pass } else { UnknownMachines::Drop };
+    let settings = if choice & 2 == 0 { Settings::unlimited(unknown) } else { small_bucket(unknown) };
+    let world = World::new(Rules { settings, no_socket: choice & 4 != 0 });
+    let verdict = classify(frame, &world);
+    match Headers::parse(frame) {
+        Ok(headers) => {
+            assert!(headers.payload.start <= headers.payload.end && headers.payload.end <= frame.len());
+            assert!([bootp::SERVER_PORT, bootp::BOOT_SERVER_PORT].contains(&headers.destination_port));
+        }
+        Err(counter) => assert_eq!(verdict.counter, counter, "what cannot be parsed is not judged"),
+    }
+    if matches!(verdict.counter, Counter::Redirected | Counter::RateLimited | Counter::NoSocket) {
+        assert_eq!(verdict.machine, KNOWN, "only a known machine's frame is ours");
+    }
+    assert!(unknown == UnknownMachines::Drop || verdict.counter != Counter::UnknownDropped);
+}
+
+/// A DHCP message at the responder: `data` is a byte that chooses the server and the way of the message, and the message.
+pub fn dhcp_respond(data: &[u8]) {
+    let Some((&choice, payload)) = data.split_first() else { return };
+    let chosen = |bit: u8| choice & bit != 0;
+    let server = Server {
+        address: Ipv4Addr::new(10, 99, 0, 1),
+        prefix_length: 24,
+        http_port: 8000,
+        lease_seconds: 3600,
+        mode: if chosen(1) { Mode::Proxy } else { Mode::Server },
+    };
+    let port = if chosen(2) { bootp::BOOT_SERVER_PORT } else { bootp::SERVER_PORT };
+    let destination = if chosen(4) { server.address } else { Ipv4Addr::BROADCAST };
+    let source = if chosen(8) { Ipv4Addr::new(10, 99, 0, 168) } else { Ipv4Addr::UNSPECIFIED };
+    let arrival = Arrival {
+        source: SocketAddrV4::new(source, bootp::CLIENT_PORT),
+        destination: SocketAddrV4::new(destination, port),
+    };
+    let disposition = if chosen(16) { Disposition::Disk } else { Disposition::Network };
+    let architecture = if chosen(32) { Architecture::Arm64 } else { Architecture::Amd64 };
+    // Every MAC is known, so that whatever can be decoded is answered.
+    let lookup = |mac| Some((Box::new(machine(mac, architecture)), disposition));
+    let mut out = [0xaa; MAXIMUM_LENGTH];
+    let outcome = dhcp::respond(payload, &arrival, lookup, &server, &mut out);
+    let Ok(sent) = outcome.verdict else { return };
+    let reply = out.get(..sent.length).expect("a reply fits its buffer");
+    assert!(reply.len() >= 300, "shorter replies are dropped by old clients (RFC 1542 §2.1)");
+    assert_eq!(reply[bootp::field::OP], bootp::BOOTREPLY);
+    assert_eq!(reply[bootp::field::XID], payload[bootp::field::XID]);
+    assert_eq!(reply[bootp::field::CHADDR], payload[bootp::field::CHADDR]);
+    Message::decode(&mut Decoder::new(reply)).expect("dhcproto reads the reply");
+}
+
+fn machine(mac: MacAddr, architecture: Architecture) -> Machine {
+    Machine {
+        mac,
+        address: Ipv4Addr::new(10, 99, 0, 168),
+        cluster: "lab".into(),
+        role: Role::Worker,
+        architecture,
+        version: "v1.13.0".into(),
+        schematic: None,
+        kernel_args: "".into(),
+        hostname: Some("worker-1".into()),
+        prefix_length: None,
+        gateway: None,
+        dns_servers: [Ipv4Addr::new(10, 99, 0, 53)].into(),
+        policy: BootPolicy::Auto,
+        disk_route: DiskRoute::default(),
+        site: Arc::new(Site { interface: "br0".into(), address: Ipv4Addr::new(10, 99, 0, 1) }),
+        source: Source { file: Path::new("lab.yaml").into(), line: 1 },
+    }
+}
+
+/// A whole TFTP transfer: `data` is the request's length and the request, the file's length in two bytes, and what follows:
+/// a byte of length and a datagram each, where the length 255 stands for an alarm of the timer and 254 for the request again.
+pub fn tftp_transfer(data: &[u8]) {
+    let Some((request, rest)) = counted(data) else { return };
+    let Ok(Packet::Read(request)) = Packet::parse(request) else { return };
+    let Some(([high, low], mut events)) = rest.split_first_chunk::<2>() else { return };
+    let length = u64::from(u16::from_be_bytes([*high, *low])) * 7;
+    let mut now = Instant::now();
+    let (mut transfer, first) = Transfer::new(now, Terms::negotiate(request.options, length, 1500));
+    check_step(&transfer, &first, length);
+    while let Some((&kind, rest)) = events.split_first() {
+        let action = match kind {
+            255 => {
+                events = rest;
+                now = now.max(transfer.deadline());
+                transfer.on_timer(now)
+            }
+            254 => {
+                events = rest;
+                now += Duration::from_millis(700);
+                match transfer.on_repeated_request(now) {
+                    pxe_userspace::tftp::transfer::Repeated::Again(action) => action,
+                    pxe_userspace::tftp::transfer::Repeated::Anew => return,
+                }
+            }
+            _ => {
+                let Some((datagram, rest)) = counted(events) else { return };
+                events = rest;
+                now += Duration::from_millis(1);
+                transfer.on_packet(now, datagram)
+            }
+        };
+        check_step(&transfer, &action, length);
+        if matches!(action, Action::End(_)) {
+            return;
+        }
+    }
+}
+
+fn check_step(transfer: &Transfer, action: &Action, length: u64) {
+    let has = transfer.bytes_acknowledged();
+    assert!(has <= length);
+    match action {
+        Action::SendBlocks { first, count } => {
+            assert!(*first >= 1 && *count >= 1 && *count <= transfer.terms().window);
+            assert!(first + u64::from(*count) - 1 <= transfer.terms().blocks());
+        }
+        Action::End(Outcome::Done) => assert_eq!(has, length, "done without the whole file"),
+        Action::SendOptions => assert!(transfer.terms().has_options()),
+        Action::Wait | Action::End(_) => {}
+    }
+}
+
+/// A byte of length, and so many bytes.
+fn counted(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&length, rest) = data.split_first()?;
+    rest.split_at_checked(usize::from(length))
+}
+
+/// A request head, and what part of a file it selects: `data` is the file's length in three bytes, and the head.
+pub fn http_head_range(data: &[u8]) {
+    let Some(([a, b, c], bytes)) = data.split_first_chunk::<3>() else { return };
+    let Ok(Some((head, end))) = head::parse(bytes) else { return };
+    assert!(end <= bytes.len() && end <= head::HEAD_LIMIT);
+    assert_eq!(head::parse(&bytes[..end]), Ok(Some((head.clone(), end))), "what follows a head changes nothing");
+    assert!(!matches!(head::parse(&bytes[..end - 1]), Ok(Some(_))), "a head ends where it ends");
+    assert!(head.target.starts_with('/'));
+    let length = u64::from(u32::from_be_bytes([0, *a, *b, *c]));
+    let validators = Validators::new(7, length, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
+    match range::select(&head.method, &head.headers, length, &validators) {
+        Selection::Part { first, end } => {
+            assert!(first < end && end <= length);
+            assert_eq!(head.method, Method::GET, "a range is defined for GET alone");
+        }
+        Selection::Unsatisfiable => assert!(head.headers.contains_key(http::header::RANGE)),
+        Selection::Whole | Selection::NotModified | Selection::PreconditionFailed => {}
+    }
+}
+
+/// A cluster spec as one file.
+pub fn cluster_spec(data: &[u8]) {
+    static DIRECTORY: LazyLock<TempDir> = LazyLock::new(in_memory);
+    let path = DIRECTORY.path().join("cluster.yaml");
+    fs::write(&path, data).expect("the spec is written");
+    match cluster_spec::load(std::slice::from_ref(&path)) {
+        Ok(loaded) => {
+            for machine in loaded.inventory.machines() {
+                assert!(!machine.mac.is_zero() && !machine.mac.is_group());
+                let found = loaded.inventory.by_mac(machine.mac).expect("a machine is found by its MAC");
+                assert!(Arc::ptr_eq(found, machine), "two machines with one MAC");
+                let found = loaded.inventory.by_address(machine.address).expect("a machine is found by its address");
+                assert!(Arc::ptr_eq(found, machine), "two machines with one address");
+            }
+        }
+        Err(errors) => assert!(!errors.to_string().trim().is_empty(), "an error says what is wrong"),
+    }
+}
+
+/// A Matchbox directory: `data` is a group and a profile, with a zero byte between them.
+pub fn matchbox_json(data: &[u8]) {
+    let mut parts = data.splitn(2, |&byte| byte == 0);
+    let (group, profile) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    static DIRECTORY: LazyLock<TempDir> = LazyLock::new(in_memory);
+    let directory = DIRECTORY.path();
+    for (folder, text) in [("groups", group), ("profiles", profile)] {
+        fs::create_dir_all(directory.join(folder)).expect("a folder");
+        fs::write(directory.join(folder).join("one.json"), text).expect("a file is written");
+    }
+    match matchbox::load(directory) {
+        Ok(loaded) => {
+            let labels = Labels::new(&[("mac".to_owned(), "52-54-00-12-34-56".to_owned())]);
+            if let Some(group) = loaded.catalog.select(&labels) {
+                assert!(group.matches(&labels), "a group that does not match is selected");
+            }
+        }
+        Err(errors) => assert!(!errors.to_string().trim().is_empty(), "an error says what is wrong"),
+    }
+}
+
+/// Returns a directory without a disk behind it, where there is one: a target writes one file for each input.
+fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory for files")
+}
+
+/// A request to the admin API: `data` is the method and the target in one line, headers in lines, and a body.
+pub fn admin_api(data: &[u8]) {
+    static API: LazyLock<(TempDir, AdminContext)> = LazyLock::new(|| {
+        let state = in_memory();
+        let inventory = SharedInventory::default();
+        let machines = vec![Arc::new(machine(KNOWN, Architecture::Amd64))];
+        inventory.store(Arc::new(pxe_userspace::model::inventory::Inventory::new(machines)));
+        let journal = Journal::new(inventory, SharedPolicies::default(), state.path()).expect("a journal");
+        let ready = Arc::new(AtomicBool::new(true));
+        (state, AdminContext { journal: Arc::new(journal), registry: Arc::new(Registry::default()), ready })
+    });
+    let text = String::from_utf8_lossy(data);
+    let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let mut lines = head.lines();
+    let Some((method, target)) = lines.next().and_then(|line| line.split_once(' ')) else { return };
+    let mut request = Request::builder().method(method).uri(target);
+    for line in lines {
+        let Some((name, value)) = line.split_once(':') else { return };
+        request = request.header(name, value.trim());
+    }
+    let Ok(request) = request.body(axum::body::Body::from(body.to_owned())) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let response = runtime.block_on(admin::router(API.1.clone()).oneshot(request)).expect("a router cannot fail");
+    assert!(!response.status().is_server_error(), "{method} {target}: {}", response.status());
+}

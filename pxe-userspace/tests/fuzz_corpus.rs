@@ -1,0 +1,153 @@
+//! The fuzz targets on their corpus: what libFuzzer found worth keeping stays sound, without libFuzzer.
+//!
+//! The corpus begins with what real firmware and real specs say. `PXED_BLESS=1` writes these seeds anew.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../../fuzz/src/targets.rs"]
+#[allow(unreachable_pub, reason = "they are public in the crate that they are shared with")]
+mod targets;
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use common::{captures, client_packets, frames};
+use pxe_common::testing::cases;
+
+/// The targets by the names that `cargo xtask fuzz` knows them by.
+const TARGETS: [(&str, fn(&[u8])); 7] = [
+    ("admin_api", targets::admin_api),
+    ("cluster_spec", targets::cluster_spec),
+    ("dhcp_respond", targets::dhcp_respond),
+    ("frame_classify", targets::frame_classify),
+    ("http_head_range", targets::http_head_range),
+    ("matchbox_json", targets::matchbox_json),
+    ("tftp_transfer", targets::tftp_transfer),
+];
+
+fn corpus(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
+}
+
+fn example(path: &str) -> Vec<u8> {
+    fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(path)).unwrap()
+}
+
+/// A byte of length, and the bytes.
+fn counted(bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).unwrap();
+    [&[length], bytes].concat()
+}
+
+/// The payload of UDP or TCP over IPv4 in Ethernet, and its destination port.
+fn payload(frame: &[u8], protocol: u8) -> Option<(u16, &[u8])> {
+    let header = 14 + usize::from(*frame.get(14)? & 0xf) * 4;
+    let end = 14 + usize::from(u16::from_be_bytes([*frame.get(16)?, *frame.get(17)?]));
+    if frame[12..14] != [8, 0] || frame[23] != protocol {
+        return None;
+    }
+    let ports = frame.get(header..header + 4)?;
+    let length = if protocol == 17 { 8 } else { usize::from(*frame.get(header + 12)? >> 4) * 4 };
+    Some((u16::from_be_bytes([ports[2], ports[3]]), frame.get(header + length..end)?))
+}
+
+/// The seeds of each target, by file name.
+fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
+    let mut seeds = BTreeMap::new();
+    for (number, case) in cases().into_iter().enumerate() {
+        seeds.insert(("frame_classify", format!("case-{number:02}")), [&[0], &case.frame[..]].concat());
+    }
+    for capture in captures() {
+        let name = capture.file_stem().unwrap().to_str().unwrap().to_owned();
+        for packet in client_packets(&capture) {
+            let seed = [&[0], &packet.payload[..]].concat();
+            seeds.insert(("dhcp_respond", format!("{name}-{:04}", packet.number)), seed);
+        }
+        for (number, frame) in frames(&capture).iter().enumerate() {
+            if let Some((67 | 4011, _)) = payload(frame, 17) {
+                let seed = [&[3], &frame[..]].concat();
+                seeds.insert(("frame_classify", format!("{name}-{number:04}")), seed);
+            }
+            if let Some((69, request)) = payload(frame, 17) {
+                // The request, a file of 7,000 bytes, an acknowledgement of the options, one of the first block, an alarm.
+                let events = [&[4, 0, 4, 0, 0, 4, 0, 4, 0, 1, 255][..]].concat();
+                let seed = [&counted(request)[..], &[0x03, 0xe8], &events].concat();
+                seeds.insert(("tftp_transfer", format!("{name}-{number:04}")), seed);
+            }
+            if let Some((_, head)) = payload(frame, 6)
+                && [&b"GET "[..], b"HEAD "].iter().any(|method| head.starts_with(method))
+            {
+                seeds.insert(("http_head_range", format!("{name}-{number:04}")), [&[1, 0, 0], head].concat());
+            }
+        }
+    }
+    for (name, headers) in [
+        ("range", "Range: bytes=100-199\r\n"),
+        ("suffix", "Range: bytes=-1\r\nIf-Range: \"7-10000-0\"\r\n"),
+        ("conditional", "If-None-Match: W/\"7\", \"8\"\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n"),
+        ("body", "Content-Length: 5\r\nExpect: 100-continue\r\n"),
+    ] {
+        let head = format!("GET /assets/vmlinuz?mac=52-54-00-12-34-56 HTTP/1.1\r\nHost: 10.0.0.1\r\n{headers}\r\n");
+        seeds.insert(("http_head_range", name.to_owned()), [&[1, 0, 0], head.as_bytes()].concat());
+    }
+    for name in ["lab", "raspberry", "two-sites"] {
+        seeds.insert(("cluster_spec", name.to_owned()), example(&format!("{name}.yaml")));
+    }
+    let folder = |name: &str| {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/matchbox").join(name);
+        let mut files: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    };
+    for group in folder("groups") {
+        for profile in folder("profiles") {
+            let stem = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let seed = [&fs::read(&group).unwrap()[..], &[0], &fs::read(&profile).unwrap()].concat();
+            seeds.insert(("matchbox_json", format!("{}-{}", stem(&group), stem(&profile))), seed);
+        }
+    }
+    for (name, request) in [
+        ("machines", "GET /api/v1/machines?stage=waiting&cluster=lab&limit=2&events=1"),
+        ("machine", "GET /api/v1/machines/52:54:00:12:34:56"),
+        ("hold", "POST /api/v1/machines/52-54-00-12-34-56/hold\nhost: 127.0.0.1:8001\norigin: http://127.0.0.1:8001"),
+        ("release", "POST /api/v1/machines/52-54-00-12-34-56/release\nhost: localhost"),
+        ("stages", "GET /api/v1/stages"),
+        ("events", "GET /api/v1/events?mac=52:54:00:12:34:56"),
+        ("metrics", "GET /metrics\naccept: text/plain"),
+        ("dashboard", "GET /"),
+    ] {
+        seeds.insert(("admin_api", name.to_owned()), request.as_bytes().to_vec());
+    }
+    seeds
+}
+
+#[test]
+fn corpus_holds_what_real_clients_and_specs_say() {
+    for ((target, name), seed) in seeds() {
+        let path = corpus(target).join(&name);
+        if std::env::var_os("PXED_BLESS").is_some() {
+            fs::create_dir_all(corpus(target)).unwrap();
+            fs::write(&path, &seed).unwrap();
+        }
+        let written = fs::read(&path).unwrap_or_default();
+        assert!(written == seed, "{} is out of date: run this test with PXED_BLESS=1", path.display());
+    }
+}
+
+#[test]
+fn corpus_is_sound_to_every_target() {
+    for (name, target) in TARGETS {
+        let mut inputs: Vec<_> = fs::read_dir(corpus(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        inputs.sort();
+        assert!(!inputs.is_empty(), "{name} has no corpus");
+        for input in inputs {
+            // The last line that a failure prints before its own.
+            println!("{}", input.display());
+            target(&fs::read(&input).unwrap());
+        }
+    }
+}
