@@ -17,6 +17,7 @@ pub mod dnsmasq;
 pub mod guest;
 pub mod initramfs;
 pub mod namespace;
+pub mod packages;
 pub mod process;
 pub mod pxed;
 pub mod requires;

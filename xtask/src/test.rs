@@ -10,7 +10,10 @@ use std::{
 use anyhow::Context;
 use pxe_tests::{build, guest};
 
-use crate::privilege;
+use crate::{
+    install::{self, Consent},
+    privilege,
+};
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, clap::Args)]
@@ -18,18 +21,29 @@ pub(crate) struct Args {
     /// Leave out the guests in QEMU
     #[arg(long)]
     quick: bool,
+    /// Install the packages that are missing without asking
+    #[arg(long, conflicts_with = "no_install")]
+    yes: bool,
+    /// Install nothing: tests that lack something are skipped
+    #[arg(long)]
+    no_install: bool,
     /// For the test programs: the part of a name that selects tests, or `--test-threads=1` and the like
     #[arg(last = true)]
     filter: Vec<String>,
 }
 
-/// Builds pxed, runs `cargo test` over the workspace and sums up.
+/// Installs what is missing, builds pxed, runs `cargo test` over the workspace and sums up.
 ///
 /// # Errors
 ///
 /// When the build fails. Failing tests show in the exit code.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { quick, filter } = args;
+    let Args { quick, yes, no_install, filter } = args;
+    install::before_tests(match (yes, no_install) {
+        (true, _) => Consent::Yes,
+        (_, true) => Consent::No,
+        _ => Consent::Ask,
+    });
     let started = Instant::now();
     let pxed = build::build(false)?;
     let mut cargo = Command::new("cargo");
