@@ -156,8 +156,7 @@ impl<'n> Pxed<'n> {
 }
 
 fn run(namespace: &Namespace, directory: &Path, artifacts: &Path, extra: &[&str]) -> anyhow::Result<Command> {
-    let binary = build::pxed()?;
-    let mut command = namespace.command(binary.to_str().context("the path of pxed is not UTF-8")?);
+    let mut command = namespace.command(build::pxed()?.path);
     command.args(["run", "--admin", ADMIN, "--cluster"]).arg(directory.join("cluster.yaml"));
     command.arg("--artifacts").arg(artifacts).arg("--state").arg(directory.join("state")).args(extra);
     Ok(command)

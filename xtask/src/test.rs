@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::Context;
-use pxe_tests::{build, guest};
+use pxe_tests::{
+    build::{self, Profile},
+    guest,
+};
 
 use crate::{
     install::{self, Consent},
@@ -45,10 +48,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         _ => Consent::Ask,
     });
     let started = Instant::now();
-    let pxed = build::build(false)?;
+    let pxed = build::choose(Profile::Debug)?;
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--workspace", "--no-fail-fast"]).current_dir(build::workspace());
-    cargo.env(build::BINARY, pxed);
+    cargo.env(build::BINARY, pxed.path);
     if quick {
         cargo.env(guest::QUICK, "1");
     }

@@ -66,7 +66,7 @@ impl Unpacked {
     /// When there is no such program.
     pub(crate) fn command(&self, namespace: &Namespace, program: &str) -> anyhow::Result<Command> {
         let path = self.program(program)?;
-        let mut command = namespace.command(path.to_str().context("a path that is not UTF-8")?);
+        let mut command = namespace.command(path);
         command.env("LD_LIBRARY_PATH", self.libraries());
         Ok(command)
     }

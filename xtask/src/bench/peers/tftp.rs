@@ -91,7 +91,7 @@ impl TftpPeer {
             Self::Hpa => Unpacked::of(&["tftpd-hpa"])?.command(namespace, "in.tftpd"),
             Self::Atftpd => Unpacked::of(&["atftpd"])?.command(namespace, "atftpd"),
             Self::Dnsmasq => Unpacked::of(&["dnsmasq-base"])?.command(namespace, "dnsmasq"),
-            Self::RsTftpd => Ok(namespace.command(rs_tftpd()?.to_str().context("a path that is not UTF-8")?)),
+            Self::RsTftpd => Ok(namespace.command(rs_tftpd()?)),
         }
     }
 }
