@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Bridged, Capture, Namespace, Process, Pxed,
     capture::{Kind, Message},
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},

@@ -3,7 +3,7 @@
 use std::{fs, process::ExitCode, time::Duration};
 
 use anyhow::{Context, ensure};
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Bridged, Process, Pxed, build,
     cluster::{self, Machine, VERSION},
     requires, suite,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use pxe_tests::{
+use pxe_lab::{
     packages::{PACKAGES, Package, Purpose},
     requires,
 };

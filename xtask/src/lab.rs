@@ -4,7 +4,7 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
-use pxe_tests::{
+use pxe_lab::{
     Bridged,
     build::{self, Profile},
 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use pxe_tests::{
+use pxe_lab::{
     build::{self, Binary},
     requires,
 };

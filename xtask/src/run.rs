@@ -17,7 +17,7 @@ use nix::{
     sys::signal::{SigSet, Signal, kill},
     unistd::Pid,
 };
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Bridged, Firmware, Guest, Pxed,
     assets::{Architecture, Edition},
     build::{self, Binary, Profile},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use pxe_tests::{
+use pxe_lab::{
     build::{self, Profile},
     guest,
 };

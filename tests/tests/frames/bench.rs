@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Namespace, Pxed,
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
     pxed::Metrics,

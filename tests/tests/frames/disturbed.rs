@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use pxe_tests::{
+use pxe_lab::{
     cluster::{self, Machine, SERVER, SERVER_ADDRESS},
     suite,
     topology::INTERFACE,

@@ -3,7 +3,7 @@
 use std::{fs, time::Instant};
 
 use anyhow::{Context, ensure};
-use pxe_tests::{Pxed, cluster::Machine};
+use pxe_lab::{Pxed, cluster::Machine};
 
 use crate::{
     bench::{Bench, Datapath, frames},

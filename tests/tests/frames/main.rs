@@ -14,7 +14,7 @@ mod wire;
 use std::{net::SocketAddrV4, process::ExitCode};
 
 use anyhow::{Context, ensure};
-use pxe_tests::{
+use pxe_lab::{
     cluster::{Machine, SERVER},
     suite,
 };

@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 
 use anyhow::{Context, ensure};
-use pxe_tests::{cluster::Machine, pxed::Metrics};
+use pxe_lab::{cluster::Machine, pxed::Metrics};
 
 use crate::{
     bench::{Bench, Datapath, OTHER_SERVER, SERVER_MAC, frames, server_at, silences},

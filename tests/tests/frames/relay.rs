@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Context, ensure};
-use pxe_tests::cluster::{self, Machine};
+use pxe_lab::cluster::{self, Machine};
 
 use crate::{
     bench::{Bench, Datapath, SERVER_MAC, server_at, silences},

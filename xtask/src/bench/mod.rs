@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
-use pxe_tests::{
+use pxe_lab::{
     build::{self, Binary, Profile},
     namespace::output,
     requires,
@@ -20,6 +20,7 @@ mod lab;
 mod load;
 mod pass;
 mod peers;
+mod plan;
 mod rehearse;
 mod report;
 mod scale;
@@ -27,6 +28,7 @@ mod storm;
 mod sysctl;
 mod tftp;
 
+use plan::Plan;
 use report::Chapter;
 
 /// What `cargo xtask bench` takes.
@@ -63,15 +65,6 @@ enum Section {
     Bystander,
     /// 100,000 machines: start, memory, reload
     Scale,
-}
-
-/// How thoroughly it is measured.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    /// How often each thing is measured.
-    pub(crate) rounds: u32,
-    /// The most telling figures only.
-    pub(crate) quick: bool,
 }
 
 /// Runs it. The exit code says whether everything could be measured, not whether the goals were reached.

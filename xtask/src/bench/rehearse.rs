@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use pxe_tests::{Namespace, build};
+use pxe_lab::{Namespace, build};
 use serde_json::Value;
 
 use super::lab::{FIRST_MAC, INTERFACE};

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use pxe_tests::{
+use pxe_lab::{
     packages::{Package, Purpose},
     requires,
 };
@@ -113,7 +113,7 @@ fn run(privilege: Privilege, words: &[&str]) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use pxe_tests::packages::PACKAGES;
+    use pxe_lab::packages::PACKAGES;
 
     use super::*;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use pxe_tests::packages::Purpose;
+use pxe_lab::packages::Purpose;
 
 /// A program of crates.io.
 #[derive(Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use pxe_tests::packages::Package;
+use pxe_lab::packages::Package;
 
 /// The format that [`Missing::of`] reads.
 pub(super) const FORMAT: &str = "${Package} ${db:Status-Status}\\n";
@@ -66,7 +66,7 @@ pub(super) fn list(packages: &[&'static Package]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pxe_tests::packages::PACKAGES;
+    use pxe_lab::packages::PACKAGES;
 
     use super::*;
 

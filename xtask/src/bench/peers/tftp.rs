@@ -11,9 +11,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use pxe_tests::{Namespace, Process, build, requires::Skip, suite};
+use pxe_lab::{Namespace, Process, build, requires::Skip, suite};
 
-use super::Unpacked;
+use super::unpacked::Unpacked;
 
 /// How long a server may take to open its port.
 const START: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{Namespace, Process, build, suite};
+use crate::{build, namespace::Namespace, process::Process, suite};
 
 /// The admin listener, on the loopback interface of the server's namespace.
 pub const ADMIN: &str = "127.0.0.1:8001";
