@@ -7,6 +7,8 @@ pub enum Purpose {
     Tests,
     /// `cargo xtask ebpf`.
     Ebpf,
+    /// `cargo xtask lint`.
+    Lint,
 }
 
 /// A Debian package.

@@ -40,7 +40,7 @@ pub(crate) struct Args {
 /// When something is still missing afterwards; with what to do.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let Args { yes } = args;
-    let wanted = Wanted::for_purposes(&[Purpose::Tests, Purpose::Ebpf]);
+    let wanted = Wanted::for_purposes(&[Purpose::Tests, Purpose::Ebpf, Purpose::Lint]);
     if !wanted.install(if yes { Consent::Yes } else { Consent::Ask })? {
         return Ok(ExitCode::FAILURE);
     }
@@ -48,11 +48,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Installs what the tests use, if that is consented to. Whatever is still missing afterwards has been said, and the tests that
-/// need it are skipped.
-pub(crate) fn before_tests(consent: Consent) {
-    if let Err(error) = Wanted::for_purposes(&[Purpose::Tests, Purpose::Ebpf]).install(consent) {
-        eprintln!("xtask: {error:#}\nxtask: tests that need what is missing will be SKIPPED");
+/// Installs what is needed for these purposes, if that is consented to. Says what is still missing afterwards, and goes on.
+pub(crate) fn prepare(purposes: &[Purpose], consent: Consent) {
+    if let Err(error) = Wanted::for_purposes(purposes).install(consent) {
+        eprintln!("xtask: {error:#}\nxtask: going on without what is missing");
     }
 }
 

@@ -8,6 +8,7 @@ mod bench;
 mod ebpf;
 mod install;
 mod lab;
+mod lint;
 mod privilege;
 mod run;
 mod test;
@@ -30,6 +31,8 @@ enum Command {
     Install(install::Args),
     /// Measure pxed beside dnsmasq, Kea, nginx and TFTP servers, and write BENCHMARKS.md
     Bench(bench::Args),
+    /// Check format, lints, and the dependencies' licences and sources
+    Lint(lint::Args),
     /// The XDP program: build the checked-in object, or check that it is what the source gives
     Ebpf(ebpf::Args),
     /// Wire up namespaces, a bridge and clients, and open a shell in them
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(args),
         Command::Install(args) => install::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Lint(args) => lint::run(args),
         Command::Ebpf(args) => ebpf::run(args),
         Command::Lab(args) => lab::run(args),
     };

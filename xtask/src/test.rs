@@ -11,6 +11,7 @@ use anyhow::Context;
 use pxe_lab::{
     build::{self, Profile},
     guest,
+    packages::Purpose,
 };
 
 use crate::{
@@ -42,11 +43,12 @@ pub(crate) struct Args {
 /// When the build fails. Failing tests show in the exit code.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { quick, yes, no_install, filter } = args;
-    install::before_tests(match (yes, no_install) {
+    let consent = match (yes, no_install) {
         (true, _) => Consent::Yes,
         (_, true) => Consent::No,
         _ => Consent::Ask,
-    });
+    };
+    install::prepare(&[Purpose::Tests, Purpose::Ebpf], consent);
     let started = Instant::now();
     let pxed = build::choose(Profile::Debug)?;
     let mut cargo = Command::new("cargo");
