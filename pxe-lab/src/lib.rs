@@ -13,6 +13,7 @@ pub mod capture;
 pub mod classifier;
 pub mod cluster;
 pub mod cpio;
+pub mod datapath;
 pub mod dnsmasq;
 pub mod guest;
 pub mod initramfs;
@@ -26,6 +27,7 @@ pub mod topology;
 
 pub use artifacts::Artifacts;
 pub use capture::Capture;
+pub use datapath::Datapath;
 pub use dnsmasq::Dnsmasq;
 pub use guest::{Firmware, Guest};
 pub use namespace::Namespace;
