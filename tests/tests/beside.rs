@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::ensure;
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Bridged, Capture, Dnsmasq, Namespace, Process, Pxed,
     capture::Kind,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},

@@ -13,7 +13,7 @@ use pxe_common::{
     layout::{LOG_DEBUG, LOG_SILENT, LOG_WARN},
     testing::{Case, FrameBuilder, Rules, SMALL_BURST, World, cases, small_bucket},
 };
-use pxe_tests::classifier::{Classifier, measure};
+use pxe_lab::classifier::{Classifier, measure};
 
 /// The kernel takes no shorter frame for a test run, and no link delivers one.
 const SHORTEST_FRAME: usize = 14;

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Bridged, Capture, Namespace, Process, Pxed,
     capture::{Kind, Message},
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
@@ -20,8 +20,8 @@ use pxe_tests::{
 };
 use tempfile::TempDir;
 
-/// More than half of the lease, which clients that take no orders wait for, and a busy machine.
-const NEXT: Duration = Duration::from_secs(100);
+/// More than a lease, and a busy machine.
+const NEXT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     suite::main(vec![
@@ -51,10 +51,10 @@ impl Bench {
         &self.network.clients[0]
     }
 
-    /// Starts pxed with the shortest lease.
+    /// Starts pxed with leases so short that clients which take no orders renew them soon.
     fn pxed(&self) -> anyhow::Result<Pxed<'_>> {
         let spec = cluster::cluster(std::slice::from_ref(&self.machine));
-        Pxed::start(&self.network.server, &spec, self.artifacts.path(), &["--lease-seconds", "60"])
+        Pxed::start(&self.network.server, &spec, self.artifacts.path(), &["--lease-seconds", "16"])
     }
 
     /// A program that the client calls to configure the interface, in place of the system's own.
@@ -75,11 +75,11 @@ impl Bench {
         self.client().ip(&["neighbour", "del", SERVER, "dev", "eth0"]).map(drop)
     }
 
-    /// The whole life of a lease. `renew` makes the client renew where it takes orders.
+    /// The whole life of a lease. `renew` tells a client that takes orders to renew it; the others do so by themselves.
     fn lease_lives(
         &self,
         client: &mut Process,
-        renew: impl FnOnce(&Process) -> anyhow::Result<()>,
+        renew: impl Fn(&Process) -> anyhow::Result<()>,
         release: impl FnOnce(&mut Process) -> anyhow::Result<()>,
         capture: &Capture,
     ) -> anyhow::Result<()> {
@@ -99,6 +99,7 @@ impl Bench {
         ensure!(ack.to == address && !ack.ethernet_broadcast, "a renewal is answered by unicast: {ack:?}");
 
         self.lose_unicast()?;
+        renew(client)?;
         let rebinding = |message: &Message| {
             message.kind == Kind::Request && message.ciaddr == address && message.to == Ipv4Addr::BROADCAST
         };
@@ -127,7 +128,7 @@ fn udhcpc() -> anyhow::Result<()> {
     let capture = Capture::start(bench.client())?;
     let hook = bench.hook("#!/bin/sh\n[ \"$1\" != bound ] || ip address add $ip/$mask dev $interface\n")?;
     let mut command = bench.client().command("udhcpc");
-    let mut client = Process::spawn("udhcpc", command.args(["-f", "-i", "eth0", "-R", "-s"]).arg(hook))?;
+    let mut client = Process::spawn("udhcpc", command.args(["-f", "-T", "1", "-i", "eth0", "-R", "-s"]).arg(hook))?;
     bench.lease_lives(
         &mut client,
         |client| client.signal(Signal::SIGUSR1),
@@ -146,7 +147,7 @@ fn isc_dhclient() -> anyhow::Result<()> {
         bench.hook("#!/bin/sh\n[ \"$reason\" != BOUND ] || ip address add $new_ip_address/24 dev $interface\n")?;
     let file = |name: &str| bench.scratch.path().join(name);
     // It keeps to these times instead of half and seven eighths of the lease.
-    fs::write(file("conf"), "supersede dhcp-renewal-time 5;\nsupersede dhcp-rebinding-time 10;\n")?;
+    fs::write(file("conf"), "supersede dhcp-renewal-time 2;\nsupersede dhcp-rebinding-time 4;\n")?;
     let arguments = |command: &mut Command| {
         command.arg("-cf").arg(file("conf")).arg("-lf").arg(file("leases")).arg("-pf").arg(file("pid"));
         command.arg("-sf").arg(&hook).args(["-v", "eth0"]);

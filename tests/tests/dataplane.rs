@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use pxe_common::MacAddr;
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Bridged, Namespace, Process, Pxed,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
     requires, suite,

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use anyhow::ensure;
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Bridged, Firmware, Guest, Pxed,
     assets::{Architecture, Edition},
     cluster::{self, GATEWAY, Machine, SERVER, SERVER_ADDRESS, VERSION},

@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::ensure;
-use pxe_tests::{Bridged, Namespace, Process, suite};
+use pxe_lab::{Bridged, Namespace, Process, suite};
 
 fn main() -> ExitCode {
     suite::main(vec![

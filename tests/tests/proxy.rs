@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, process::ExitCode};
 
 use anyhow::{Context, ensure};
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Bridged, Capture, Dnsmasq, Firmware, Guest, Pxed,
     assets::{Architecture, Edition},
     capture::Kind,

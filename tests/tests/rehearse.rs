@@ -3,7 +3,7 @@
 use std::{fs, process::ExitCode, time::Duration};
 
 use anyhow::{Context, ensure};
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Bridged, Process, Pxed, build,
     cluster::{self, Machine, VERSION},
     requires, suite,
@@ -101,8 +101,7 @@ impl Lab {
 
 fn rehearse(bridged: &Bridged, arguments: &[&str], kind: &str) -> anyhow::Result<(bool, Vec<Value>)> {
     let client = bridged.clients.first().context("a client")?;
-    let binary = build::pxed()?;
-    let mut command = client.command(binary.to_str().context("a path that is not UTF-8")?);
+    let mut command = client.command(build::pxed()?.path);
     command.args(["rehearse", "--interface", INTERFACE, "--json"]).args(arguments);
     let output = command.output()?;
     let mut found = Vec::new();

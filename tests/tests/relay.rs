@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, process::ExitCode, time::Duration};
 
 use anyhow::{Context, ensure};
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Capture, Namespace, Process, Pxed,
     capture::Kind,
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
@@ -58,7 +58,7 @@ fn isc_dhcrelay_with_option_82() -> anyhow::Result<()> {
     let gateway: Ipv4Addr = GATEWAY.parse()?;
     let messages = at_relay.messages();
     let to_the_server =
-        |message: &&pxe_tests::capture::Message| message.giaddr == gateway && message.kind == Kind::Request;
+        |message: &&pxe_lab::capture::Message| message.giaddr == gateway && message.kind == Kind::Request;
     let request = messages.iter().find(to_the_server).context("the relay sent no request")?;
     let ack = messages.iter().find(|message| message.kind == Kind::Ack && message.giaddr == gateway);
     let ack = ack.context("the relay got no ACK")?;

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{object::Program, toolchain::Toolchain};
+use crate::install::cargo_tool;
 
 /// The arguments of `cargo xtask ebpf`.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -140,10 +141,7 @@ fn rustflags(toolchain: &Toolchain, root: &Path) -> Result<Vec<String>> {
         "-Clink-arg=--btf".to_owned(),
         format!("--remap-path-prefix={}=.", root.display()),
     ];
-    let home = env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
-        .context("neither CARGO_HOME nor HOME is set")?;
+    let home = cargo_tool::cargo_home().context("neither CARGO_HOME nor HOME is set")?;
     if let Ok(registries) = fs::read_dir(home.join("registry/src")) {
         for registry in registries {
             flags.push(format!("--remap-path-prefix={}=registry", registry?.path().display()));

@@ -4,7 +4,10 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
-use pxe_tests::{Bridged, build};
+use pxe_lab::{
+    Bridged,
+    build::{self, Profile},
+};
 
 use crate::privilege::{become_root, exit_code};
 
@@ -22,13 +25,14 @@ pub(crate) struct Args {
     command: Vec<String>,
 }
 
-/// Makes the lab, runs a shell or the command in the server's namespace, and takes the lab down.
+/// Builds pxed, makes the lab, runs a shell or the command in the server's namespace, and takes the lab down.
 ///
 /// # Errors
 ///
-/// Without root, or when the lab cannot be made.
+/// Without root, or when pxed or the lab cannot be made.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    become_root("network namespaces")?;
+    let binary = build::choose(Profile::Debug)?;
+    become_root("network namespaces", &binary)?;
     let Args { clients, address, command } = args;
     let lab = Bridged::new(&address, clients)?;
     println!("server   ip netns exec {} bash    eth0 {address}", lab.server.name());
@@ -36,7 +40,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("client   ip netns exec {} bash    eth0", client.name());
     }
     println!("switch   ip netns exec {} bash    br0 (tcpdump -ni br0 sees everything)", lab.net.name());
-    println!("pxed     {}/debug/pxed run --cluster FILE --artifacts DIR --state DIR", build::target().display());
+    println!("pxed     {} run --cluster FILE --artifacts DIR --state DIR", binary.path.display());
     let command = if command.is_empty() { vec!["bash".to_owned()] } else { command };
     if std::io::stdin().is_terminal() {
         println!("You are in the server's namespace; the lab goes when you leave (exit).");

@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod ebpf;
+mod install;
 mod lab;
+mod lint;
 mod privilege;
 mod run;
 mod test;
@@ -25,8 +27,12 @@ enum Command {
     Run(run::Args),
     /// Run every test: unit, property, integration, real firmware in QEMU
     Test(test::Args),
+    /// Install what the tests and the other commands use: Debian's packages and programs of crates.io
+    Install(install::Args),
     /// Measure pxed beside dnsmasq, Kea, nginx and TFTP servers, and write BENCHMARKS.md
     Bench(bench::Args),
+    /// Check format, lints, and the dependencies' licences and sources
+    Lint(lint::Args),
     /// The XDP program: build the checked-in object, or check that it is what the source gives
     Ebpf(ebpf::Args),
     /// Wire up namespaces, a bridge and clients, and open a shell in them
@@ -37,7 +43,9 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Test(args) => test::run(args),
+        Command::Install(args) => install::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Lint(args) => lint::run(args),
         Command::Ebpf(args) => ebpf::run(args),
         Command::Lab(args) => lab::run(args),
     };

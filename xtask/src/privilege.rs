@@ -3,12 +3,14 @@
 use std::{
     env,
     os::unix::process::CommandExt,
-    path::Path,
     process::{Command, ExitCode},
 };
 
 use anyhow::{Context, bail};
-use pxe_tests::{build, requires};
+use pxe_lab::{
+    build::{self, Binary},
+    requires,
+};
 
 /// Keeps cargo and rustup findable, their caches where they are, and our settings.
 const KEEP: &str = "--preserve-env=PATH,HOME,CARGO,CARGO_HOME,CARGO_TARGET_DIR,RUSTUP_HOME,RUSTUP_TOOLCHAIN,\
@@ -17,24 +19,12 @@ const KEEP: &str = "--preserve-env=PATH,HOME,CARGO,CARGO_HOME,CARGO_TARGET_DIR,R
 /// Returns when we are root. When we are not, says why it is needed and goes on as the same command
 /// under sudo, whose password prompt a person then sees; does not return in that case.
 ///
+/// What sudo starts finds the binary in `PXED_BINARY`, and builds nothing as root.
+///
 /// # Errors
 ///
 /// When there is no sudo.
-pub(crate) fn become_root(why: &str) -> anyhow::Result<()> {
-    become_root_and(why, None)
-}
-
-/// The same, for a command that has built pxed already: what sudo starts finds it in `PXED_BINARY`, and
-/// builds nothing as root.
-///
-/// # Errors
-///
-/// As [`become_root`].
-pub(crate) fn become_root_with(why: &str, binary: &Path) -> anyhow::Result<()> {
-    become_root_and(why, Some(binary))
-}
-
-fn become_root_and(why: &str, binary: Option<&Path>) -> anyhow::Result<()> {
+pub(crate) fn become_root(why: &str, binary: &Binary) -> anyhow::Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
@@ -43,10 +33,7 @@ fn become_root_and(why: &str, binary: Option<&Path>) -> anyhow::Result<()> {
     }
     eprintln!("xtask: root is needed: {why}. Asking sudo.");
     let mut sudo = Command::new("sudo");
-    sudo.arg(KEEP).arg(env::current_exe()?).args(env::args_os().skip(1));
-    if let Some(binary) = binary {
-        sudo.env(build::BINARY, binary);
-    }
+    sudo.arg(KEEP).arg(env::current_exe()?).args(env::args_os().skip(1)).env(build::BINARY, &binary.path);
     Err(sudo.exec()).context("cannot start sudo")
 }
 

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{self, Write},
-    path::{Path, PathBuf},
     process::{Command, ExitCode},
     sync::{
         Arc,
@@ -18,17 +17,17 @@ use nix::{
     sys::signal::{SigSet, Signal, kill},
     unistd::Pid,
 };
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Bridged, Firmware, Guest, Pxed,
     assets::{Architecture, Edition},
-    build,
+    build::{self, Binary, Profile},
     cluster::{self, Machine},
     initramfs, requires,
     topology::INTERFACE,
 };
 use tempfile::TempDir;
 
-use crate::privilege::{become_root_with, exit_code};
+use crate::privilege::{become_root, exit_code};
 
 /// What `cargo xtask run` takes.
 ///
@@ -65,32 +64,30 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     requires::tools(if vm { &["ip", "qemu-system-x86_64"] } else { &["ip"] })?;
     let binary = binary()?;
-    become_root_with("the lab is made of network namespaces, and pxed attaches an XDP program in it", &binary)?;
+    become_root("the lab is made of network namespaces, and pxed attaches an XDP program in it", &binary)?;
     let interrupt = Interrupt::watch()?;
     if vm { guest(&interrupt) } else { fleet(&binary, &interrupt) }
 }
 
 /// What `PXED_BINARY` names, else a release build made as the user who asks for it.
-fn binary() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(build::BINARY) {
-        return Ok(path.into());
-    }
-    eprintln!("xtask: building pxed (release)");
-    build::build(true)
+fn binary() -> anyhow::Result<Binary> {
+    let binary = build::choose(Profile::Release)?;
+    eprintln!("xtask: {binary}");
+    Ok(binary)
 }
 
 /// `pxed run` on this host.
 fn for_real(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let binary = binary()?;
     let mut command = if nix::unistd::geteuid().is_root() {
-        Command::new(&binary)
+        Command::new(&binary.path)
     } else {
         if requires::find("sudo").is_none() {
             bail!("pxed needs root to attach its XDP program and to listen on ports 67 and 69, and there is no sudo");
         }
         eprintln!("xtask: pxed needs root to attach its XDP program and to listen on ports 67 and 69. Asking sudo.");
         let mut sudo = Command::new("sudo");
-        sudo.arg(&binary);
+        sudo.arg(&binary.path);
         sudo
     };
     // Ctrl-C is pxed's, which then leaves in good order.
@@ -100,7 +97,7 @@ fn for_real(arguments: &[String]) -> anyhow::Result<ExitCode> {
 }
 
 /// Four simulated machines, one of each kind that there is most of.
-fn fleet(binary: &Path, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
+fn fleet(binary: &Binary, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let kinds = [
         ("bios", Architecture::Amd64),
         ("uefi-x64", Architecture::Amd64),
@@ -126,7 +123,7 @@ fn fleet(binary: &Path, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
 
     let macs: Vec<_> = machines.iter().map(|machine| machine.mac.as_str()).collect();
     let firmware = kinds.map(|(name, _)| name).join(",");
-    let mut command = client.command(binary.to_str().context("the path of pxed is not UTF-8")?);
+    let mut command = client.command(&binary.path);
     command.args(["rehearse", "--interface", INTERFACE, "--mac", &macs.join(","), "--firmware", &firmware]);
     let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
     interrupt.pass_on_to(&child);

@@ -8,9 +8,16 @@ use std::{
 };
 
 use anyhow::Context;
-use pxe_tests::{build, guest};
+use pxe_lab::{
+    build::{self, Profile},
+    guest,
+    packages::Purpose,
+};
 
-use crate::privilege;
+use crate::{
+    install::{self, Consent},
+    privilege,
+};
 
 /// What `cargo xtask test` takes.
 #[derive(Debug, clap::Args)]
@@ -18,23 +25,35 @@ pub(crate) struct Args {
     /// Leave out the guests in QEMU
     #[arg(long)]
     quick: bool,
+    /// Install the packages that are missing without asking
+    #[arg(long, conflicts_with = "no_install")]
+    yes: bool,
+    /// Install nothing: tests that lack something are skipped
+    #[arg(long)]
+    no_install: bool,
     /// For the test programs: the part of a name that selects tests, or `--test-threads=1` and the like
     #[arg(last = true)]
     filter: Vec<String>,
 }
 
-/// Builds pxed, runs `cargo test` over the workspace and sums up.
+/// Installs what is missing, builds pxed, runs `cargo test` over the workspace and sums up.
 ///
 /// # Errors
 ///
 /// When the build fails. Failing tests show in the exit code.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { quick, filter } = args;
+    let Args { quick, yes, no_install, filter } = args;
+    let consent = match (yes, no_install) {
+        (true, _) => Consent::Yes,
+        (_, true) => Consent::No,
+        _ => Consent::Ask,
+    };
+    install::prepare(&[Purpose::Tests, Purpose::Ebpf], consent);
     let started = Instant::now();
-    let pxed = build::build(false)?;
+    let pxed = build::choose(Profile::Debug)?;
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--workspace", "--no-fail-fast"]).current_dir(build::workspace());
-    cargo.env(build::BINARY, pxed);
+    cargo.env(build::BINARY, pxed.path);
     if quick {
         cargo.env(guest::QUICK, "1");
     }

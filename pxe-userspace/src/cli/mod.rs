@@ -11,9 +11,16 @@ pub mod run;
 pub mod status;
 pub mod validate;
 
+/// `pxed --version` names the build profile too: a benchmark of a debug build would say nothing.
+const LONG_VERSION: &str = if cfg!(debug_assertions) {
+    concat!(env!("CARGO_PKG_VERSION"), "\nprofile: debug")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), "\nprofile: release")
+};
+
 /// Network-boots a fleet of bare-metal machines from its cluster spec.
 #[derive(Debug, Parser)]
-#[command(name = "pxed", version)]
+#[command(name = "pxed", version, long_version = LONG_VERSION)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

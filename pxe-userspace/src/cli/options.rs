@@ -10,6 +10,11 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Deserialize;
 
+/// A client has half of a lease to renew it, and three eighths more to rebind it (RFC 2131 §4.4.5).
+const SHORTEST_LEASE_SECONDS: u32 = 10;
+/// The shortest lease for a fleet. Tests of clients take less, so as not to wait for a renewal for long.
+pub const USUAL_LEASE_SECONDS: u32 = 60;
+
 /// What pxed does with DHCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -182,8 +187,8 @@ impl Args {
             "no cluster spec: name its files or directories with --cluster PATH, or Matchbox's with --matchbox DIR"
         );
         anyhow::ensure!(
-            options.lease_seconds >= 60,
-            "--lease-seconds {}: a lease of less than 60 seconds keeps machines asking all the time",
+            options.lease_seconds >= SHORTEST_LEASE_SECONDS,
+            "--lease-seconds {}: a lease of less than {SHORTEST_LEASE_SECONDS} seconds ends before a client has renewed it",
             options.lease_seconds
         );
         anyhow::ensure!(options.http_port != 0, "--http-port 0: machines must know the port; choose one");
@@ -243,7 +248,7 @@ mod tests {
     fn what_makes_no_sense_is_refused_with_a_reason() {
         let refused = |words: &[&str]| line(words).over(Args::default()).unwrap_err().to_string();
         assert!(refused(&[]).contains("--cluster"));
-        assert!(refused(&["--cluster", "a", "--lease-seconds", "5"]).contains("60"));
+        assert!(refused(&["--cluster", "a", "--lease-seconds", "9"]).contains("10 seconds"));
         assert!(refused(&["--cluster", "a", "--http-port", "0"]).contains("port"));
         assert!(refused(&["--cluster", "a", "--unknown", "drop", "--datapath", "socket"]).contains("XDP"));
         assert!(toml::from_str::<Args>("http_port = 1").unwrap_err().to_string().contains("unknown field"));

@@ -25,6 +25,13 @@ const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = args.resolve()?;
     start_logging(options.log_format);
+    if options.lease_seconds < options::USUAL_LEASE_SECONDS {
+        let seconds = options.lease_seconds;
+        tracing::warn!(
+            "--lease-seconds {seconds} is for tests: every machine renews its lease every {} seconds",
+            seconds / 2
+        );
+    }
     daemon::run(&config(options))?;
     Ok(ExitCode::SUCCESS)
 }

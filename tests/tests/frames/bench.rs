@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use pxe_tests::{
-    Artifacts, Namespace, Pxed,
+use pxe_lab::{
+    Artifacts, Datapath, Namespace, Pxed,
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
     pxed::Metrics,
     topology::{INTERFACE, veth},
@@ -16,14 +16,6 @@ pub(crate) const SERVER_MAC: Mac = [0x02, 0, 0, 0, 0, 0x01];
 /// Another server on the same network, and its MAC.
 pub(crate) const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 77);
 pub(crate) const OTHER_SERVER_MAC: Mac = [0x02, 0, 0, 0, 0, 0x77];
-
-/// `--datapath`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Datapath {
-    Xdp,
-    Generic,
-    Socket,
-}
 
 /// Two namespaces and the cable between them: `eth0` at both ends.
 pub(crate) struct Bench {
@@ -67,12 +59,7 @@ impl Bench {
 
     /// pxed with this spec.
     pub(crate) fn pxed_with(&self, datapath: Datapath, spec: &str, extra: &[&str]) -> anyhow::Result<Pxed<'_>> {
-        let datapath = match datapath {
-            Datapath::Xdp => "xdp",
-            Datapath::Generic => "generic",
-            Datapath::Socket => "socket",
-        };
-        let arguments = [&["--datapath", datapath], extra].concat();
+        let arguments = [&["--datapath", datapath.name()], extra].concat();
         Pxed::start(&self.server, spec, self.artifacts.path(), &arguments)
     }
 
@@ -87,9 +74,10 @@ pub(crate) fn server_at(port: u16) -> anyhow::Result<SocketAddrV4> {
     Ok(SocketAddrV4::new(SERVER.parse()?, port))
 }
 
-/// Frames that the XDP program counted for this reason.
+/// Frames that were counted for this reason: by the XDP program, and by pxed where they came past the program.
 pub(crate) fn frames(metrics: &Metrics, reason: &str) -> f64 {
-    metrics.sum("pxed_xdp_packets_total", &[&format!("reason=\"{reason}\"")])
+    let label = format!("reason=\"{reason}\"");
+    ["pxed_xdp_packets_total", "pxed_socket_frames_refused_total"].iter().map(|name| metrics.sum(name, &[&label])).sum()
 }
 
 /// DHCP packets that stayed unanswered for this reason.

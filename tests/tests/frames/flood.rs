@@ -3,10 +3,10 @@
 use std::{fs, time::Instant};
 
 use anyhow::{Context, ensure};
-use pxe_tests::{Pxed, cluster::Machine};
+use pxe_lab::{Datapath, Pxed, cluster::Machine};
 
 use crate::{
-    bench::{Bench, Datapath, frames},
+    bench::{Bench, frames},
     wire::{OFFER, Query, mac},
 };
 
@@ -35,16 +35,13 @@ pub(crate) fn of_one_machine(datapath: Datapath) -> anyhow::Result<()> {
     }
     let seconds = begin.elapsed().as_secs_f64();
     ensure!(pxed.process.is_running()?, "pxed ended: {}", pxed.process.last_lines());
-    if datapath == Datapath::Xdp {
-        let metrics = pxed.metrics()?;
-        let limited = frames(&metrics, "rate_limited");
-        let answered = f64::from(FLOOD) - limited;
-        let allowed = BURST + RATE * seconds + 1.0;
-        ensure!(answered <= allowed, "{answered} answers in {seconds} s; {allowed} are allowed");
-        // A question that is repeated gets two answers.
-        let received = received as f64;
-        ensure!((answered..=2.0 * answered).contains(&received), "{received} replies to {answered} of {FLOOD}");
-    }
+    let limited = frames(&pxed.metrics()?, "rate_limited");
+    let answered = f64::from(FLOOD) - limited;
+    let allowed = BURST + RATE * seconds + 1.0;
+    ensure!(answered <= allowed, "{answered} answers in {seconds} s; {allowed} are allowed");
+    // A question that is repeated gets two answers.
+    let received = received as f64;
+    ensure!((answered..=2.0 * answered).contains(&received), "{received} replies to {answered} of {FLOOD}");
     let text = pxed.process.output();
     ensure!(text.lines().count() < 10_000, "{} lines were logged for one machine", text.lines().count());
     Ok(())
@@ -78,7 +75,7 @@ pub(crate) fn of_strangers(datapath: Datapath) -> anyhow::Result<()> {
     flood(10 * A_TURN, STRANGERS)?;
     let grown = resident_kib(&pxed)?.saturating_sub(before);
     ensure!(grown < GROWTH_KIB, "{STRANGERS} strangers took {grown} KiB, on top of {before} KiB");
-    if datapath == Datapath::Xdp {
+    if datapath.has_program() {
         let counted = frames(&pxed.metrics()?, "unknown_machine_passed") - passed;
         ensure!(counted == f64::from(STRANGERS), "{counted} of {STRANGERS} strangers were counted");
     }

@@ -17,7 +17,7 @@ use nix::{
         bind, recvmsg, send, setsockopt, socket, sockopt,
     },
 };
-use pxe_tests::Namespace;
+use pxe_lab::Namespace;
 
 use crate::wire::{Query, Reply};
 

@@ -3,10 +3,13 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::{Context, ensure};
-use pxe_tests::cluster::{self, Machine};
+use pxe_lab::{
+    Datapath,
+    cluster::{self, Machine},
+};
 
 use crate::{
-    bench::{Bench, Datapath, SERVER_MAC, server_at, silences},
+    bench::{Bench, SERVER_MAC, server_at, silences},
     plug::Plug,
     wire::{ACK, DISCOVER, Mac, NAK, OFFER, Query, REQUEST, Reply},
 };

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use etherparse::{SlicedPacket, TransportSlice};
-use pxe_tests::cluster::Machine;
+use pxe_lab::cluster::Machine;
 
 /// A hardware address.
 pub(crate) type Mac = [u8; 6];

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use aya::programs::XdpMode;
-use pxe_tests::{Process, Pxed, classifier, namespace::output, requires};
+use pxe_lab::{Process, Pxed, classifier, namespace::output, requires};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    Plan,
     lab::{self, INTERFACE, Pair, SERVER, Sizes},
     pass::Pass,
-    peers::Unpacked,
+    peers::unpacked::Unpacked,
+    plan::Plan,
     report::{Chapter, Goal, Samples, Table, number, ratio},
 };
 

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::Context;
-use pxe_tests::Namespace;
+use pxe_lab::Namespace;
 
 /// `/proc` counts in hundredths of a second (`USER_HZ`, the same on every Linux architecture that we run on).
 const TICKS_PER_SECOND: f64 = 100.0;

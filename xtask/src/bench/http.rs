@@ -8,16 +8,16 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use aya::programs::XdpMode;
-use pxe_tests::{Pxed, suite};
+use pxe_lab::{Pxed, suite};
 use tempfile::TempDir;
 
 use super::{
-    Plan,
     cpu::{self, Cpu, Meter},
     lab::{self, Pair, SERVER, Sizes},
     load::http::{self, HttpLoad, HttpOutcome, Target},
     pass::Pass,
     peers::nginx::Nginx,
+    plan::Plan,
     report::{Chapter, Goal, Samples, Table, number, ratio},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, net::Ipv4Addr, path::Path};
 
-use pxe_tests::{Namespace, cluster, topology};
+use pxe_lab::{Namespace, cluster, topology};
 use tempfile::TempDir;
 
 /// The server's address; its network has room for 65,000 machines.

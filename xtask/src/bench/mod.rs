@@ -2,9 +2,13 @@
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::ValueEnum;
-use pxe_tests::{build, namespace::output, requires};
+use pxe_lab::{
+    build::{self, Binary, Profile},
+    namespace::output,
+    requires,
+};
 
 use crate::privilege;
 
@@ -16,6 +20,7 @@ mod lab;
 mod load;
 mod pass;
 mod peers;
+mod plan;
 mod rehearse;
 mod report;
 mod scale;
@@ -23,6 +28,7 @@ mod storm;
 mod sysctl;
 mod tftp;
 
+use plan::Plan;
 use report::Chapter;
 
 /// What `cargo xtask bench` takes.
@@ -61,30 +67,21 @@ enum Section {
     Scale,
 }
 
-/// How thoroughly it is measured.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan {
-    /// How often each thing is measured.
-    pub(crate) rounds: u32,
-    /// The most telling figures only.
-    pub(crate) quick: bool,
-}
-
 /// Runs it. The exit code says whether everything could be measured, not whether the goals were reached.
 ///
 /// # Errors
 ///
-/// When something that it needs is missing, or a server does not start.
+/// When pxed is not a release build, something that it needs is missing, or a server does not start.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { quick, only, rounds, out } = args;
-    let binary = match std::env::var_os(build::BINARY) {
-        Some(path) => path.into(),
-        None => {
-            eprintln!("xtask: building pxed (release)");
-            build::build(true)?
-        }
-    };
-    privilege::become_root_with("it makes network namespaces and attaches XDP programs in them", &binary)?;
+    let binary = build::choose(Profile::Release)?;
+    ensure!(
+        binary.profile == Profile::Release,
+        "{binary} is not measured: only a release build says what pxed can do. Unset {} or let it name one",
+        build::BINARY
+    );
+    eprintln!("xtask: measuring {binary}");
+    privilege::become_root("it makes network namespaces and attaches XDP programs in them", &binary)?;
     requires::tools(&["ip"])?;
     let plan = Plan { rounds: rounds.unwrap_or(if quick { 1 } else { 3 }).max(1), quick };
     let wanted = |section: &Section| only.is_empty() || only.contains(section);
@@ -101,7 +98,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         chapters.push(chapter);
         // What was measured is not lost with what comes after it.
         if let Some(path) = &out {
-            let head = head(&plan, &commit, begun.elapsed().as_secs())?;
+            let head = head(&plan, &binary, &commit, begun.elapsed().as_secs())?;
             fs::write(path, report::document(&head, &chapters)).with_context(|| path.display().to_string())?;
             eprintln!("xtask: wrote {}", path.display());
         }
@@ -131,7 +128,7 @@ fn commit() -> String {
 }
 
 /// What the figures were measured on, and with what.
-fn head(plan: &Plan, commit: &str, seconds: u64) -> anyhow::Result<String> {
+fn head(plan: &Plan, binary: &Binary, commit: &str, seconds: u64) -> anyhow::Result<String> {
     let text = |program: &str, arguments: &[&str]| {
         output(std::process::Command::new(program).args(arguments)).map(|text| text.trim().to_owned())
     };
@@ -147,9 +144,10 @@ fn head(plan: &Plan, commit: &str, seconds: u64) -> anyhow::Result<String> {
          the machine's processors, so absolute figures say little about a network card: **read the ratios**. Figures are medians \
          of the rounds, with their range in parentheses; servers take turns within a round. CPU is the server's own (user and \
          system, every process) plus the softirq time of the whole machine, so that nothing hides in the kernel.\n\n\
-         | | |\n|---|---|\n| date | {} |\n| pxed | {commit} |\n| kernel | {} |\n| processor | {cores} × {} |\n| memory | {} |\n\
+         | | |\n|---|---|\n| date | {} |\n| pxed | {commit}, {} build |\n| kernel | {} |\n| processor | {cores} × {} |\n| memory | {} |\n\
          | rounds | {}{} |\n| took | {seconds} s |\n| peers | {} |\n| command | `{}` |\n",
         text("date", &["--utc", "+%Y-%m-%d %H:%M UTC"])?,
+        binary.profile,
         text("uname", &["-srm"])?,
         file("/proc/cpuinfo", "model name"),
         file("/proc/meminfo", "MemTotal"),

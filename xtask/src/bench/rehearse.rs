@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use pxe_tests::{Namespace, build};
+use pxe_lab::{Namespace, build};
 use serde_json::Value;
 
 use super::lab::{FIRST_MAC, INTERFACE};
@@ -27,9 +27,8 @@ pub(crate) fn load(client: &Namespace, machines: u32, arguments: &[&str]) -> any
 }
 
 fn command(client: &Namespace, machines: u32) -> anyhow::Result<Command> {
-    let binary = build::pxed()?;
     let mac = FIRST_MAC.map(|byte| format!("{byte:02x}")).join(":");
-    let mut command = client.command(binary.to_str().context("a path that is not UTF-8")?);
+    let mut command = client.command(build::pxed()?.path);
     command.args(["rehearse", "--json", "--interface", INTERFACE]);
     command.args(["--first-mac", &mac, "--machines", &machines.to_string()]);
     Ok(command)

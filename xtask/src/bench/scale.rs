@@ -7,12 +7,12 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use pxe_tests::{Pxed, cluster};
+use pxe_lab::{Pxed, cluster};
 
 use super::{
-    Plan,
     cpu::resident_bytes,
     lab::{self, INTERFACE, Pair, SERVER, Sizes},
+    plan::Plan,
     report::{Chapter, Goal, Samples, Table},
 };
 

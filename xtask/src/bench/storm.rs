@@ -3,20 +3,20 @@
 use std::{fs, net::SocketAddrV4, path::Path, time::Duration};
 
 use anyhow::Context;
-use pxe_tests::Pxed;
+use pxe_lab::Pxed;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    Plan,
     cpu::{self, Meter},
     lab::{self, Pair, SERVER, Sizes},
     peers::{
-        Unpacked,
         dhcp::{self, Setup},
         nginx::Nginx,
         tftp::TftpPeer,
+        unpacked::Unpacked,
     },
+    plan::Plan,
     rehearse::{self, figure},
     report::{Chapter, Goal, Samples, Table, number, ratio},
     sysctl::Settings,

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use pxe_common::MacAddr;
-use pxe_tests::{
+use pxe_lab::{
     Artifacts, Namespace, Pxed,
     assets::Architecture,
     cluster::{self, Machine},
@@ -17,10 +17,13 @@ use pxe_tests::{
 };
 
 use super::{
-    Plan,
     cpu::{self, Cpu, Meter},
-    load::tftp::{TftpLoad, TftpOutcome, pattern, run as load},
+    load::{
+        tftp::{TftpOutcome, run as load},
+        tftp_client::{TftpLoad, pattern},
+    },
     peers::tftp::TftpPeer,
+    plan::Plan,
     report::{Chapter, Goal, Samples, Table, ratio},
 };
 
@@ -330,7 +333,7 @@ fn spec(addresses: impl Iterator<Item = Ipv4Addr>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pxe_tests::requires::Skip;
+    use pxe_lab::requires::Skip;
 
     use super::*;
 

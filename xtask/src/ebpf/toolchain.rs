@@ -8,20 +8,19 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::install::cargo_tool::BPF_LINKER;
+
 /// The little-endian BPF target, which is every machine's that pxed runs on.
 pub(super) const TARGET: &str = "bpfel-unknown-none";
 
 const INSTALL: &str = "\
 no compiler for the BPF target was found. Either of the two will do:
   1. the reference: rustup toolchain install <the channel in pxe-ebpf/rust-toolchain.toml> --component rust-src
-  2. Debian's:      apt-get install rustc-web libstd-rust-web-dev-bpf
+  2. Debian's:      cargo xtask install
      (PXED_BPF_RUSTC=<path> names another rustc that has a `core` for bpfel-unknown-none)";
 
 const INSTALL_LINKER: &str = "\
-no bpf-linker was found in PATH or in cargo's bin directory. To install it:
-  apt-get install llvm-22-dev libzstd-dev zlib1g-dev
-  LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked --no-default-features --features llvm-22
-Its LLVM must not be older than the compiler's.";
+no bpf-linker was found in PATH or in cargo's bin directory. To install it: cargo xtask install";
 
 /// A compiler for the BPF target, and the linker.
 pub(super) struct Toolchain {
@@ -48,7 +47,7 @@ impl Toolchain {
             Some(channel) => Compiler::Reference { channel },
             None => Compiler::Prebuilt { rustc: prebuilt().context(INSTALL)? },
         };
-        let linker = linker().context(INSTALL_LINKER)?;
+        let linker = BPF_LINKER.find().context(INSTALL_LINKER)?;
         let version = compiler.rustc_version()?;
         let of = |key: &str| version.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("unknown").trim();
         let linker_version = output(Command::new(&linker).arg("--version"))?;
@@ -138,16 +137,6 @@ fn prebuilt() -> Option<PathBuf> {
         let Ok(libraries) = fs::read_dir(directory.unwrap_or_default().trim()) else { return false };
         libraries.flatten().any(|library| library.file_name().to_string_lossy().starts_with("libcore-"))
     })
-}
-
-fn linker() -> Option<PathBuf> {
-    let home = env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
-    env::split_paths(&env::var_os("PATH").unwrap_or_default())
-        .chain(home.map(|home| home.join("bin")))
-        .map(|directory| directory.join("bpf-linker"))
-        .find(|linker| linker.is_file())
 }
 
 fn output(command: &mut Command) -> Result<String> {

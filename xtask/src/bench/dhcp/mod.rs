@@ -2,26 +2,20 @@
 
 use std::time::Duration;
 
-use pxe_tests::Pxed;
-use serde_json::json;
-use tempfile::TempDir;
-
 use super::{
-    Plan,
     cpu::{self, Cpu, Meter},
     lab::{self, Pair, Sizes},
-    peers::{
-        Unpacked,
-        dhcp::{self, Setup},
-    },
+    peers::{dhcp::Setup, unpacked::Unpacked},
+    plan::Plan,
     report::{Chapter, Goal, Samples, Table, ratio},
-    sysctl::Settings,
 };
 
 mod perfdhcp;
 mod rehearsed;
+mod server;
 
 use perfdhcp::Load;
+use server::{Server, Tools};
 
 /// A rate counts as kept up with when less than this part is lost.
 const LOSS_LIMIT: f64 = 0.01;
@@ -31,87 +25,6 @@ const STEP: f64 = 1.2;
 const PERFDHCP_LIMIT: f64 = 24_000.0;
 /// How long each rate is kept.
 const SECONDS: u32 = 3;
-
-/// The load of a whole fleet comes from a few thousand machines: none of them is held to its rate, the check is made.
-const MACHINE_RATE: &str = "1000000";
-
-/// Who answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Server {
-    Pxed { datapath: &'static str },
-    Kea(Setup),
-    Dnsmasq(Setup),
-}
-
-impl Server {
-    fn name(self) -> String {
-        match self {
-            Self::Pxed { datapath } => format!("**pxed**, `--datapath {datapath}`"),
-            Self::Kea(Setup::Packaged) => "Kea, as packaged".to_owned(),
-            Self::Kea(Setup::Tuned) => "Kea, tuned".to_owned(),
-            Self::Kea(Setup::Silent) => "Kea, tuned and silent".to_owned(),
-            Self::Dnsmasq(Setup::Packaged) => "dnsmasq, as packaged".to_owned(),
-            Self::Dnsmasq(Setup::Tuned | Setup::Silent) => "dnsmasq, tuned".to_owned(),
-        }
-    }
-
-    /// Where the search for its highest rate begins.
-    const fn likely_rate(self, machines: u32) -> f64 {
-        match self {
-            Self::Pxed { .. } => 12_000.0,
-            Self::Kea(_) => 5_000.0,
-            Self::Dnsmasq(Setup::Packaged) if machines > 1_000 => 150.0,
-            Self::Dnsmasq(Setup::Packaged) => 300.0,
-            Self::Dnsmasq(_) if machines > 1_000 => 800.0,
-            Self::Dnsmasq(_) => 5_000.0,
-        }
-    }
-
-    /// Starts it, lets `work` load it, and stops it.
-    fn with<T>(
-        self,
-        tools: &Tools,
-        pair: &Pair,
-        machines: u32,
-        work: impl FnOnce() -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        // A large buffer is what an administrator gives a server that he expects a storm on. perfdhcp has one in any case:
-        // what it loses would be charged to the server.
-        let is_tuned = !matches!(self, Self::Kea(Setup::Packaged) | Self::Dnsmasq(Setup::Packaged));
-        let _buffers = is_tuned.then(Settings::large_socket_buffers).transpose()?;
-        let work = || {
-            let _buffers = (!is_tuned).then(Settings::large_socket_buffers).transpose()?;
-            work()
-        };
-        match self {
-            Self::Pxed { datapath } => {
-                let spec = lab::spec(machines);
-                let _pxed = Pxed::start(
-                    &pair.server,
-                    &spec,
-                    tools.artifacts.path(),
-                    &["--datapath", datapath, "--machine-rate", MACHINE_RATE],
-                )?;
-                work()
-            }
-            Self::Kea(setup) => {
-                let _kea = dhcp::kea(&tools.kea, &pair.server, machines, setup, 1, &json!({}))?;
-                work()
-            }
-            Self::Dnsmasq(setup) => {
-                let _dnsmasq = dhcp::dnsmasq(&tools.dnsmasq, &pair.server, machines, setup, &[])?;
-                work()
-            }
-        }
-    }
-}
-
-/// What is needed to run them.
-struct Tools {
-    kea: Unpacked,
-    dnsmasq: Unpacked,
-    artifacts: TempDir,
-}
 
 /// What was measured of a server.
 #[derive(Clone, Debug, Default)]

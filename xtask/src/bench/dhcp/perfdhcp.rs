@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use pxe_tests::{Namespace, Process};
+use pxe_lab::{Namespace, Process};
 
 use crate::bench::{
     lab::{FIRST_MAC, INTERFACE},
-    peers::Unpacked,
+    peers::unpacked::Unpacked,
 };
 
 /// How long it waits for the last replies.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use pxe_tests::Namespace;
+use pxe_lab::Namespace;
 
-use super::{Server, Setup, Tools};
+use super::server::{Server, Tools};
 use crate::bench::{
-    Plan,
     cpu::{self, Meter},
     lab::Pair,
+    peers::dhcp::Setup,
+    plan::Plan,
     rehearse::{self, figure},
     report::{Chapter, Goal, Samples, Table, ratio},
 };

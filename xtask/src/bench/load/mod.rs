@@ -3,4 +3,4 @@
 pub(crate) mod http;
 pub(crate) mod tftp;
 mod tftp_ack;
-mod tftp_client;
+pub(crate) mod tftp_client;

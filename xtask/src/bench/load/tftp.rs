@@ -2,54 +2,25 @@
 //!
 //! The load shares the machine with the server that it measures, so it is cheap: a socket a client, a few system calls a
 //! window (UDP_GRO receives it whole, where the server or the card sent it as one), no timers but a sweep. It checks every
-//! block's number, its beginning against [`pattern`], and the length of the whole.
+//! block's number, its beginning against [`pattern`](super::tftp_client::pattern), and the length of the whole.
 
-use std::{
-    net::{Ipv4Addr, SocketAddrV4},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::sys::{
     epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
     resource::{Resource, getrlimit, setrlimit},
 };
-use pxe_common::MacAddr;
 
 use super::{
     tftp_ack::Acknowledger,
-    tftp_client::{Client, Inbox, Progress},
+    tftp_client::{Client, Inbox, Progress, TftpLoad},
 };
 
 /// How often silent clients are looked for.
 const SWEEP: Duration = Duration::from_millis(100);
 /// Sockets that are looked at for one wait.
 const EVENTS: usize = 256;
-
-/// What is asked of the server.
-#[derive(Clone, Debug)]
-pub(crate) struct TftpLoad {
-    /// Where it listens.
-    pub(crate) server: SocketAddrV4,
-    /// The file.
-    pub(crate) file: String,
-    /// Its length in bytes, and that it holds [`pattern`].
-    pub(crate) length: u64,
-    /// The clients' addresses, which are shared evenly: servers limit the transfers of an address.
-    pub(crate) addresses: Vec<Ipv4Addr>,
-    /// Clients at once.
-    pub(crate) clients: usize,
-    /// Asked block size in bytes, a multiple of four.
-    pub(crate) block_size: u16,
-    /// Asked windowsize in blocks; the server may grant less.
-    pub(crate) window: u16,
-    /// Transfers in all; a client that is done begins the next.
-    pub(crate) transfers: u64,
-    /// What has not ended by then is cut.
-    pub(crate) limit: Duration,
-    /// The MACs of the client's interface and of the server: acknowledgements go past the client's IP stack.
-    pub(crate) macs: (MacAddr, MacAddr),
-}
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
@@ -85,13 +56,6 @@ impl TftpOutcome {
         let last = self.latencies.len().checked_sub(1)?;
         self.latencies.get((last as f64 * share).round() as usize).copied()
     }
-}
-
-/// A file's content that tells where each of its bytes belongs: its four-byte words count up, little-endian.
-pub(crate) fn pattern(length: usize) -> Vec<u8> {
-    let mut content: Vec<u8> = (0..length.div_ceil(4) as u32).flat_map(u32::to_le_bytes).collect();
-    content.truncate(length);
-    content
 }
 
 /// Runs the load on the calling thread, in its network namespace.
@@ -233,13 +197,6 @@ fn allow_descriptors(clients: usize) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_pattern_tells_positions() {
-        let content = pattern(1027);
-        assert_eq!(content.len(), 1027);
-        assert_eq!(content[400..404], 100u32.to_le_bytes());
-    }
 
     #[test]
     fn quantiles_are_of_what_was_measured() {

@@ -12,8 +12,9 @@ use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, recv, recvmsg, setsockopt,
     sockopt::{RcvBuf, UdpGroSegment},
 };
+use pxe_common::MacAddr;
 
-use super::{tftp::TftpLoad, tftp_ack::Acknowledger};
+use super::tftp_ack::Acknowledger;
 
 /// How long a client waits before it asks again: what firmware waits at the least.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -30,6 +31,38 @@ const ERROR: u16 = 5;
 const OACK: u16 = 6;
 /// Room for a window of datagrams that came apart, in bytes of kernel memory.
 const RECEIVE_BUFFER: usize = 1 << 20;
+
+/// What is asked of the server.
+#[derive(Clone, Debug)]
+pub(crate) struct TftpLoad {
+    /// Where it listens.
+    pub(crate) server: SocketAddrV4,
+    /// The file.
+    pub(crate) file: String,
+    /// Its length in bytes, and that it holds [`pattern`].
+    pub(crate) length: u64,
+    /// The clients' addresses, which are shared evenly: servers limit the transfers of an address.
+    pub(crate) addresses: Vec<Ipv4Addr>,
+    /// Clients at once.
+    pub(crate) clients: usize,
+    /// Asked block size in bytes, a multiple of four.
+    pub(crate) block_size: u16,
+    /// Asked windowsize in blocks; the server may grant less.
+    pub(crate) window: u16,
+    /// Transfers in all; a client that is done begins the next.
+    pub(crate) transfers: u64,
+    /// What has not ended by then is cut.
+    pub(crate) limit: Duration,
+    /// The MACs of the client's interface and of the server: acknowledgements go past the client's IP stack.
+    pub(crate) macs: (MacAddr, MacAddr),
+}
+
+/// A file's content that tells where each of its bytes belongs: its four-byte words count up, little-endian.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    let mut content: Vec<u8> = (0..length.div_ceil(4) as u32).flat_map(u32::to_le_bytes).collect();
+    content.truncate(length);
+    content
+}
 
 /// Where datagrams are received, one socket after the other, and the short way for what is said to them.
 pub(super) struct Inbox {
@@ -294,5 +327,17 @@ impl Client {
             true => Progress::Failed(format!("{} bytes instead of {}", self.bytes, self.length)),
             false => Progress::Running,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pattern_tells_positions() {
+        let content = pattern(1027);
+        assert_eq!(content.len(), 1027);
+        assert_eq!(content[400..404], 100u32.to_le_bytes());
     }
 }

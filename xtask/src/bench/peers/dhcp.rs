@@ -3,11 +3,11 @@
 use std::{fmt::Write as _, fs, net::Ipv4Addr, path::Path, time::Duration};
 
 use anyhow::Context;
-use pxe_tests::{Namespace, Process};
+use pxe_lab::{Namespace, Process};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::Unpacked;
+use super::unpacked::Unpacked;
 use crate::bench::lab::{INTERFACE, PREFIX_LENGTH, SERVER, machine};
 
 /// How long a start with 10,000 reservations may take.
@@ -131,5 +131,5 @@ fn wait_for_log(file: &Path, pattern: &str) -> anyhow::Result<()> {
 }
 
 fn wait_until(holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    pxe_tests::suite::eventually("the start of a peer", START, holds)
+    pxe_lab::suite::eventually("the start of a peer", START, holds)
 }

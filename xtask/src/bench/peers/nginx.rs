@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use pxe_tests::{Namespace, Process, suite};
+use pxe_lab::{Namespace, Process, suite};
 use tempfile::TempDir;
 
-use super::Unpacked;
+use super::unpacked::Unpacked;
 
 /// A running nginx; ended when it is dropped.
 pub(crate) struct Nginx {

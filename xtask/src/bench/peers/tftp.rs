@@ -11,9 +11,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use pxe_tests::{Namespace, Process, build, requires::Skip, suite};
+use pxe_lab::{Namespace, Process, build, requires::Skip, suite};
 
-use super::Unpacked;
+use super::unpacked::Unpacked;
 
 /// How long a server may take to open its port.
 const START: Duration = Duration::from_secs(10);
@@ -91,7 +91,7 @@ impl TftpPeer {
             Self::Hpa => Unpacked::of(&["tftpd-hpa"])?.command(namespace, "in.tftpd"),
             Self::Atftpd => Unpacked::of(&["atftpd"])?.command(namespace, "atftpd"),
             Self::Dnsmasq => Unpacked::of(&["dnsmasq-base"])?.command(namespace, "dnsmasq"),
-            Self::RsTftpd => Ok(namespace.command(rs_tftpd()?.to_str().context("a path that is not UTF-8")?)),
+            Self::RsTftpd => Ok(namespace.command(rs_tftpd()?)),
         }
     }
 }

@@ -8,10 +8,11 @@ use std::{env, path::PathBuf, time::Duration};
 use anyhow::{Context, ensure};
 
 use crate::{
-    Bridged, Process,
     assets::{Architecture, Edition, installed, unpacked},
     initramfs::MARKER,
+    process::Process,
     requires::{self, Skip},
+    topology::Bridged,
 };
 
 /// Set to 1, tests with guests are skipped.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Namespace, Process, requires, topology::INTERFACE};
+use crate::{namespace::Namespace, process::Process, requires, topology::INTERFACE};
 
 /// A running dnsmasq, ended when it is dropped. It logs every packet.
 #[derive(Debug)]

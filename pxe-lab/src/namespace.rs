@@ -1,6 +1,7 @@
 //! Network namespaces that delete themselves.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io,
     path::Path,
@@ -60,9 +61,9 @@ impl Namespace {
     /// A command that will run inside. `ip netns exec` becomes the program, so that the child's
     /// process id is the program's.
     #[must_use]
-    pub fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, program]);
+        command.args(["netns", "exec", &self.name]).arg(program);
         command
     }
 

@@ -10,14 +10,14 @@ use std::{
 use anyhow::ensure;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use crate::requires::Skip;
+use crate::{datapath::Datapath, requires::Skip};
 
 /// Set to 1 (CI does), a test that cannot run fails.
 pub const REQUIRE_ALL: &str = "PXED_TESTS_REQUIRE_ALL";
 
 /// One test. It fails by an error or a panic; an error that holds a [`Skip`] skips it, loudly.
 #[must_use]
-pub fn test(name: &str, run: fn() -> anyhow::Result<()>) -> Trial {
+pub fn test(name: &str, run: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
     let shown = name.to_owned();
     Trial::ignorable_test(name, move || match run() {
         Ok(()) => Ok(Completion::Completed),
@@ -29,6 +29,13 @@ pub fn test(name: &str, run: fn() -> anyhow::Result<()>) -> Trial {
             _ => Err(Failed::from(format!("{error:#}"))),
         },
     })
+}
+
+/// The same test once for each datapath, whose name follows the test's.
+#[must_use]
+pub fn datapath_tests(name: &str, datapaths: &[Datapath], run: fn(Datapath) -> anyhow::Result<()>) -> Vec<Trial> {
+    let one = |&datapath| test(&format!("{name}_{datapath}"), move || run(datapath));
+    datapaths.iter().map(one).collect()
 }
 
 /// Runs the tests as the command line says; the same options as `cargo test`'s own harness.

@@ -18,7 +18,7 @@ use nix::{
     sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket},
 };
 
-use crate::Namespace;
+use crate::namespace::Namespace;
 
 /// What option 53 calls the messages (RFC 2132 §9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use std::{env, fmt, path::PathBuf};
 
+use crate::packages::package_of;
+
 /// The error of a test that cannot run here. [`crate::suite`] counts such a test as skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skip(pub String);
@@ -49,23 +51,6 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin", "/sbin", "/lib/systemd"].map(PathBuf::from))
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())
-}
-
-/// The Debian package of each program that the tests use.
-fn package_of(program: &str) -> &str {
-    match program {
-        "ip" | "bridge" => "iproute2",
-        "qemu-system-x86_64" => "qemu-system-x86",
-        "qemu-system-aarch64" => "qemu-system-arm",
-        "dnsmasq" => "dnsmasq-base",
-        "kea-dhcp4" => "kea-dhcp4-server",
-        "perfdhcp" => "kea-admin",
-        "dhclient" => "isc-dhcp-client",
-        "dhcrelay" => "isc-dhcp-relay",
-        "systemd-networkd" => "systemd",
-        "xz" => "xz-utils",
-        other => other,
-    }
 }
 
 #[cfg(test)]

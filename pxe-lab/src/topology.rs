@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 
-use crate::Namespace;
+use crate::{namespace::Namespace, requires::Skip};
 
 /// The interface of the server and of every client, each in its own namespace.
 pub const INTERFACE: &str = "eth0";
@@ -36,7 +36,7 @@ impl Bridged {
     ///
     /// # Errors
     ///
-    /// [`crate::requires::Skip`] without root or iproute2; else what `ip` said.
+    /// [`Skip`] without root or iproute2; else what `ip` said.
     pub fn new(server_address: &str, clients: usize) -> anyhow::Result<Self> {
         let net = Namespace::new("net")?;
         net.ip(&[
@@ -90,10 +90,10 @@ impl Bridged {
     ///
     /// # Errors
     ///
-    /// [`crate::requires::Skip`] without `/dev/net/tun`; else what `ip` said.
+    /// [`Skip`] without `/dev/net/tun`; else what `ip` said.
     pub fn tap(&self) -> anyhow::Result<String> {
         if !std::path::Path::new("/dev/net/tun").exists() {
-            return Err(crate::requires::Skip("needs /dev/net/tun (modprobe tun)".to_owned()).into());
+            return Err(Skip("needs /dev/net/tun (modprobe tun)".to_owned()).into());
         }
         let tap = format!("tap{}", self.ports.fetch_add(1, Ordering::Relaxed));
         self.net.ip(&["tuntap", "add", "dev", &tap, "mode", "tap"])?;

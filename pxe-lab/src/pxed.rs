@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{Namespace, Process, build, suite};
+use crate::{build, namespace::Namespace, process::Process, suite};
 
 /// The admin listener, on the loopback interface of the server's namespace.
 pub const ADMIN: &str = "127.0.0.1:8001";
@@ -156,8 +156,7 @@ impl<'n> Pxed<'n> {
 }
 
 fn run(namespace: &Namespace, directory: &Path, artifacts: &Path, extra: &[&str]) -> anyhow::Result<Command> {
-    let binary = build::pxed()?;
-    let mut command = namespace.command(binary.to_str().context("the path of pxed is not UTF-8")?);
+    let mut command = namespace.command(build::pxed()?.path);
     command.args(["run", "--admin", ADMIN, "--cluster"]).arg(directory.join("cluster.yaml"));
     command.arg("--artifacts").arg(artifacts).arg("--state").arg(directory.join("state")).args(extra);
     Ok(command)

@@ -1,0 +1,134 @@
+//! Where the workspace, its target directory and the `pxed` binary are.
+
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use anyhow::{Context, anyhow, bail, ensure};
+
+/// Names a `pxed` binary to use instead of building one.
+pub const BINARY: &str = "PXED_BINARY";
+
+/// What cargo builds a program for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Quick to build, with assertions.
+    Debug,
+    /// Quick to run.
+    Release,
+}
+
+/// A `pxed` binary.
+#[derive(Clone, Debug)]
+pub struct Binary {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it says that it was built in.
+    pub profile: Profile,
+}
+
+/// The root of the workspace.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Cargo's target directory.
+#[must_use]
+pub fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+/// The binary that this process works with, once it is known.
+static CHOSEN: OnceLock<Result<Binary, String>> = OnceLock::new();
+
+/// Returns the binary that this process works with: the one that [`choose`] chose; by default, one in the profile of this very program.
+///
+/// # Errors
+///
+/// When it cannot be built.
+pub fn pxed() -> anyhow::Result<Binary> {
+    choose(if cfg!(debug_assertions) { Profile::Debug } else { Profile::Release })
+}
+
+/// Chooses the binary that this process works with from now on: what [`BINARY`] names, else one that is built now from the workspace
+/// in this profile. The first choice holds.
+///
+/// # Errors
+///
+/// When it cannot be built, or does not say what it was built in.
+pub fn choose(profile: Profile) -> anyhow::Result<Binary> {
+    let find = || {
+        let path = match env::var_os(BINARY) {
+            Some(path) => path.into(),
+            None => build(profile)?,
+        };
+        let profile = Profile::of(&path)?;
+        Ok(Binary { path, profile })
+    };
+    let chosen = CHOSEN.get_or_init(|| find().map_err(|error: anyhow::Error| format!("{error:#}")));
+    chosen.clone().map_err(|error| anyhow!(error))
+}
+
+/// Builds `pxed` and returns where it is.
+fn build(profile: Profile) -> anyhow::Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--package", "pxe-userspace", "--bin", "pxed"]).current_dir(workspace());
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    if !status.success() {
+        bail!("cannot build pxed: {command:?}: {status}");
+    }
+    Ok(target().join(profile.to_string()).join("pxed"))
+}
+
+impl Profile {
+    /// Asks the binary what it was built in.
+    fn of(binary: &Path) -> anyhow::Result<Self> {
+        let mut command = Command::new(binary);
+        let output = command.arg("--version").output().with_context(|| format!("cannot start {command:?}"))?;
+        ensure!(output.status.success(), "{command:?}: {}", output.status);
+        Self::in_version(&String::from_utf8_lossy(&output.stdout))
+            .with_context(|| format!("{} does not say which profile it was built in", binary.display()))
+    }
+
+    fn in_version(version: &str) -> Option<Self> {
+        let name = version.lines().find_map(|line| line.strip_prefix("profile: "))?;
+        [Self::Debug, Self::Release].into_iter().find(|profile| profile.to_string() == name)
+    }
+}
+
+/// The name, which is also that of cargo's directory.
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Debug => "debug",
+            Self::Release => "release",
+        })
+    }
+}
+
+impl fmt::Display for Binary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, profile } = self;
+        write!(f, "{} ({profile} build)", path.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profile_is_read_from_the_version() {
+        assert_eq!(Profile::in_version("pxed 0.1.0\nprofile: release\n"), Some(Profile::Release));
+        assert_eq!(Profile::in_version("pxed 0.1.0\nprofile: debug\n"), Some(Profile::Debug));
+        assert_eq!(Profile::in_version("pxed 0.1.0\n"), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! The Debian packages that the tests and `cargo xtask` use. There is no other list of them.
+
+/// What a package is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The tests, `cargo xtask run`, `lab` and `bench`.
+    Tests,
+    /// `cargo xtask ebpf`.
+    Ebpf,
+    /// `cargo xtask lint`.
+    Lint,
+}
+
+/// A Debian package.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Its name.
+    pub name: &'static str,
+    /// What shows that it is there, on a host without dpkg too: programs by their names, other files by their paths.
+    pub has: &'static [&'static str],
+    /// What it is needed for.
+    pub purpose: Purpose,
+    /// The same in words, for whoever is asked to install it.
+    pub why: &'static str,
+}
+
+const fn tests(name: &'static str, has: &'static [&'static str], why: &'static str) -> Package {
+    Package { name, has, purpose: Purpose::Tests, why }
+}
+
+const fn ebpf(name: &'static str, has: &'static [&'static str], why: &'static str) -> Package {
+    Package { name, has, purpose: Purpose::Ebpf, why }
+}
+
+/// All of them.
+pub const PACKAGES: &[Package] = &[
+    tests("iproute2", &["ip", "bridge"], "network namespaces, veth pairs and bridges"),
+    tests("ethtool", &["ethtool"], "offload settings of the benchmarks' interfaces"),
+    tests("xz-utils", &["xz"], "the guests' initramfs"),
+    tests("curl", &["curl"], "HTTP and TFTP client"),
+    tests("python3", &["python3"], "HTTP server that pxed's simulated machines boot from"),
+    tests("tftp-hpa", &["tftp"], "TFTP client"),
+    tests("dnsmasq-base", &["dnsmasq"], "DHCP and TFTP server beside pxed"),
+    tests("udhcpc", &["udhcpc"], "DHCP client"),
+    tests("isc-dhcp-client", &["dhclient"], "DHCP client"),
+    tests("isc-dhcp-relay", &["dhcrelay"], "DHCP relay"),
+    tests("systemd", &["systemd-networkd"], "DHCP client of systemd-networkd"),
+    tests("kea-admin", &["perfdhcp"], "streams of DHCP exchanges"),
+    tests("qemu-system-x86", &["qemu-system-x86_64"], "x86-64 guests"),
+    tests("qemu-system-arm", &["qemu-system-aarch64"], "ARM64 guests"),
+    tests("qemu-efi-aarch64", &["/usr/share/AAVMF/AAVMF_CODE.fd"], "UEFI firmware of ARM64 guests"),
+    tests("ovmf", &["/usr/share/OVMF/OVMF_CODE_4M.fd"], "UEFI firmware of x86-64 guests"),
+    tests("seabios", &["/usr/share/seabios/bios-256k.bin"], "BIOS of x86-64 guests"),
+    tests("ipxe", &["/usr/lib/ipxe/undionly.kpxe"], "boot loaders"),
+    tests("ipxe-qemu", &["/usr/lib/ipxe/qemu/pxe-virtio.rom"], "ROMs of the guests' network cards"),
+    ebpf("rustc-web", &["/usr/bin/rustc"], "compiler of the XDP program"),
+    ebpf("libstd-rust-web-dev-bpf", &[], "the compiler's `core` for BPF"),
+    ebpf("llvm-22-dev", &["/usr/lib/llvm-22/bin/llvm-config"], "what bpf-linker is built with"),
+    ebpf("libzstd-dev", &["/usr/include/zstd.h"], "what bpf-linker is built with"),
+    ebpf("zlib1g-dev", &["/usr/include/zlib.h"], "what bpf-linker is built with"),
+];
+
+/// Returns the package that has this program; by default, one of the same name.
+#[must_use]
+pub fn package_of(program: &str) -> &str {
+    PACKAGES.iter().find(|package| package.has.contains(&program)).map_or(program, |package| package.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn package_of_a_program_is_in_the_table() {
+        assert_eq!(package_of("bridge"), "iproute2");
+        assert_eq!(package_of("no-such-tool"), "no-such-tool");
+    }
+
+    #[test]
+    fn packages_are_named_once() {
+        for package in PACKAGES {
+            assert_eq!(PACKAGES.iter().filter(|other| other.name == package.name).count(), 1, "{}", package.name);
+        }
+    }
+}

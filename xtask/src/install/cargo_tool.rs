@@ -1,0 +1,106 @@
+//! Programs that cargo installs, for the user who runs xtask.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, ensure};
+use pxe_lab::packages::Purpose;
+
+/// A program of crates.io.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CargoTool {
+    /// The crate and its program.
+    pub(crate) name: &'static str,
+    version: &'static str,
+    arguments: &'static [&'static str],
+    environment: &'static [(&'static str, &'static str)],
+    /// A file without which it cannot be built, and the Debian package that has it.
+    needs: Option<(&'static str, &'static str)>,
+    pub(super) purpose: Purpose,
+    pub(super) why: &'static str,
+}
+
+/// Links the XDP program. Its LLVM must not be older than the compiler's.
+pub(crate) const BPF_LINKER: CargoTool = CargoTool {
+    name: "bpf-linker",
+    version: "0.13.0",
+    arguments: &["--no-default-features", "--features", "llvm-22"],
+    environment: &[("LLVM_PREFIX", "/usr/lib/llvm-22")],
+    needs: Some(("/usr/lib/llvm-22/bin/llvm-config", "llvm-22-dev")),
+    purpose: Purpose::Ebpf,
+    why: "linker of the XDP program",
+};
+
+/// Checks licences and sources of the dependencies.
+pub(crate) const CARGO_DENY: CargoTool = CargoTool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    // Compiles in half the time, and checks in a second all the same.
+    arguments: &["--debug"],
+    environment: &[],
+    needs: None,
+    purpose: Purpose::Lint,
+    why: "check of the dependencies' licences and sources",
+};
+
+/// All of them.
+pub(super) const CARGO_TOOLS: &[CargoTool] = &[BPF_LINKER, CARGO_DENY];
+
+impl CargoTool {
+    /// Returns where it is: in PATH, or in cargo's directory of programs, which may not be in PATH.
+    pub(crate) fn find(&self) -> Option<PathBuf> {
+        env::split_paths(&env::var_os("PATH").unwrap_or_default())
+            .chain(cargo_home().map(|home| home.join("bin")))
+            .map(|directory| directory.join(self.name))
+            .find(|program| program.is_file())
+    }
+
+    /// Returns what installs it, as one would type it.
+    pub(crate) fn to_type(&self) -> String {
+        let environment: String = self.environment.iter().map(|(key, value)| format!("{key}={value} ")).collect();
+        format!("{environment}cargo {}", self.cargo_arguments().join(" "))
+    }
+
+    /// Installs it.
+    ///
+    /// # Errors
+    ///
+    /// When something that it is built from is missing, or it does not compile.
+    pub(super) fn install(&self) -> anyhow::Result<()> {
+        if let Some((file, package)) = self.needs {
+            ensure!(Path::new(file).exists(), "{} needs {file} (package {package})", self.name);
+        }
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(self.cargo_arguments()).arg("--quiet").envs(self.environment.iter().copied());
+        let status = cargo.status().with_context(|| format!("cannot start {cargo:?}"))?;
+        ensure!(status.success(), "{} could not be installed. To see why: {}", self.name, self.to_type());
+        Ok(())
+    }
+
+    fn cargo_arguments(&self) -> Vec<&'static str> {
+        ["install", self.name, "--version", self.version, "--locked"].iter().chain(self.arguments).copied().collect()
+    }
+}
+
+/// Returns where cargo keeps what belongs to the user.
+pub(crate) fn cargo_home() -> Option<PathBuf> {
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_to_type_is_complete() {
+        assert_eq!(
+            BPF_LINKER.to_type(),
+            "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked --no-default-features --features llvm-22"
+        );
+    }
+}

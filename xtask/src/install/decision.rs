@@ -1,0 +1,110 @@
+//! What to do about missing packages, given what was said, who is there and what they may do.
+
+/// What the command line says about installing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consent {
+    /// Nothing: whoever sits at the terminal is asked.
+    Ask,
+    /// `--yes`.
+    Yes,
+    /// `--no-install`.
+    No,
+}
+
+/// How commands run as root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Privilege {
+    /// As they are.
+    Root,
+    /// By sudo.
+    Sudo,
+    /// Not at all.
+    None,
+}
+
+/// What decides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Situation {
+    pub(super) consent: Consent,
+    /// Somebody can be asked.
+    pub(super) terminal: bool,
+    pub(super) privilege: Privilege,
+    /// This host has dpkg and apt.
+    pub(super) debian: bool,
+    /// apt has something to do.
+    pub(super) needs_apt: bool,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Install.
+    Install,
+    /// Ask, and install if the answer is yes.
+    Ask,
+    /// Install nothing, because of this.
+    Leave(Reason),
+}
+
+/// Why nothing is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// `--no-install`.
+    Told,
+    /// Without a terminal nobody can be asked.
+    NobodyToAsk,
+    /// Neither root nor sudo.
+    NoPrivilege,
+    /// Neither dpkg nor apt.
+    NotDebian,
+}
+
+impl Situation {
+    /// Decides. To be asked only if something is missing.
+    pub(super) fn decide(self) -> Decision {
+        let Self { consent, terminal, privilege, debian, needs_apt } = self;
+        match consent {
+            Consent::No => Decision::Leave(Reason::Told),
+            _ if needs_apt && !debian => Decision::Leave(Reason::NotDebian),
+            _ if needs_apt && privilege == Privilege::None => Decision::Leave(Reason::NoPrivilege),
+            Consent::Yes => Decision::Install,
+            Consent::Ask if terminal => Decision::Ask,
+            Consent::Ask => Decision::Leave(Reason::NobodyToAsk),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decision_follows_the_flags_the_terminal_and_the_privilege() {
+        use Consent::{Ask, No, Yes};
+        use Privilege::{None, Root, Sudo};
+        let leave = Decision::Leave;
+        for (consent, terminal, privilege, debian, expected) in [
+            (Ask, true, Root, true, Decision::Ask),
+            (Ask, true, Sudo, true, Decision::Ask),
+            (Ask, false, Root, true, leave(Reason::NobodyToAsk)),
+            (Yes, false, Root, true, Decision::Install),
+            (Yes, true, Sudo, true, Decision::Install),
+            (Yes, false, None, true, leave(Reason::NoPrivilege)),
+            (Ask, true, None, true, leave(Reason::NoPrivilege)),
+            (Yes, true, Root, false, leave(Reason::NotDebian)),
+            (Ask, true, None, false, leave(Reason::NotDebian)),
+            (No, true, Root, true, leave(Reason::Told)),
+            (No, false, None, false, leave(Reason::Told)),
+        ] {
+            let situation = Situation { consent, terminal, privilege, debian, needs_apt: true };
+            assert_eq!(situation.decide(), expected, "{situation:?}");
+        }
+    }
+
+    #[test]
+    fn cargo_needs_neither_root_nor_debian() {
+        let (privilege, debian) = (Privilege::None, false);
+        let situation = Situation { consent: Consent::Yes, terminal: false, privilege, debian, needs_apt: false };
+        assert_eq!(situation.decide(), Decision::Install);
+    }
+}
