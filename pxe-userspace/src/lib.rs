@@ -13,6 +13,5 @@ pub mod inventory;
 pub mod journal;
 pub mod logging;
 pub mod memory;
-pub mod rehearse;
 pub mod spec;
 pub mod tftp;

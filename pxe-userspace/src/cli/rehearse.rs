@@ -11,10 +11,10 @@ use std::{
 use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use pxe_common::MacAddr;
+use pxe_rehearse::{Arrival, Firmware, Losses, Milestone, Rehearsal, Seen, rehearse};
 
 use crate::{
     inventory::{Architecture, Machine},
-    rehearse::{Arrival, Firmware, Losses, Milestone, Rehearsal, Seen, rehearse},
     spec,
 };
 

@@ -2,7 +2,7 @@ use dhcproto::{Decodable as _, Decoder, v4};
 use proptest::prelude::*;
 
 use super::*;
-use crate::rehearse::captures;
+use crate::captures;
 
 /// A reply with these options, built without the code under test.
 fn reply(options: &[u8]) -> Vec<u8> {

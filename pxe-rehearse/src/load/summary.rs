@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::Serialize;
 
 use super::{Load, Pace};
-use crate::rehearse::{
+use crate::{
     latency::{Histogram, Latencies},
     report::{Step, seconds},
     summary::write_latency,

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
 use pxe_common::MacAddr;
 
 use super::{answer::Answer, summary::Meter, template::Templates};
-use crate::rehearse::{dhcp::MessageType, firmware::Firmware, report::Step};
+use crate::{dhcp::MessageType, firmware::Firmware, report::Step};
 
 /// A request to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::{
 use pxe_common::MacAddr;
 
 use super::{Machine, Output};
-use crate::rehearse::{exchange::Lease, frame};
+use crate::{exchange::Lease, frame};
 
 impl Machine {
     pub(super) fn send(&mut self, now: Duration, from: u16, to: SocketAddrV4, payload: &[u8]) {
@@ -26,7 +26,7 @@ impl Machine {
     }
 
     /// Somebody on the link answered our ARP request.
-    pub(in crate::rehearse) fn on_arp(&mut self, address: Ipv4Addr, hardware: MacAddr) {
+    pub(crate) fn on_arp(&mut self, address: Ipv4Addr, hardware: MacAddr) {
         for mut frame in self.neighbours.learn(address, hardware) {
             if let Some(destination) = frame.get_mut(..6) {
                 destination.copy_from_slice(&hardware.0);

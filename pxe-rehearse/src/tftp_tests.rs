@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rehearse::captures;
+use crate::captures;
 
 const SERVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 const T0: Duration = Duration::ZERO;

@@ -4,17 +4,17 @@ use std::{fmt, net::Ipv4Addr};
 
 /// An absolute address of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::rehearse) struct Url {
-    pub(in crate::rehearse) scheme: Scheme,
-    pub(in crate::rehearse) host: Ipv4Addr,
-    pub(in crate::rehearse) port: u16,
+pub(crate) struct Url {
+    pub(crate) scheme: Scheme,
+    pub(crate) host: Ipv4Addr,
+    pub(crate) port: u16,
     /// With its leading slash and its query.
-    pub(in crate::rehearse) path: String,
+    pub(crate) path: String,
 }
 
 /// How the file is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::rehearse) enum Scheme {
+pub(crate) enum Scheme {
     Http,
     Tftp,
 }
@@ -30,7 +30,7 @@ impl Scheme {
 
 impl Url {
     /// A file that a DHCP reply names: a URL, or a TFTP path on the next server.
-    pub(in crate::rehearse) fn of_boot_file(file: &str, next_server: Option<Ipv4Addr>) -> Result<Self, String> {
+    pub(crate) fn of_boot_file(file: &str, next_server: Option<Ipv4Addr>) -> Result<Self, String> {
         if file.contains("://") {
             return Self::parse(file);
         }
@@ -39,7 +39,7 @@ impl Url {
     }
 
     /// Parses an absolute URL.
-    pub(in crate::rehearse) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("{text} is not a URL"))?;
         let scheme = match scheme {
             "http" => Scheme::Http,
@@ -62,7 +62,7 @@ impl Url {
     }
 
     /// What a reference in a script means whose own address this is (RFC 3986 §5.2, as far as boot scripts go).
-    pub(in crate::rehearse) fn resolve(&self, reference: &str) -> Result<Self, String> {
+    pub(crate) fn resolve(&self, reference: &str) -> Result<Self, String> {
         let scheme_end = reference.find("://");
         if scheme_end.is_some_and(|end| !reference[..end].contains(['/', '?'])) {
             return Self::parse(reference);
@@ -83,7 +83,7 @@ impl Url {
     }
 
     /// The file's own name, which is the name that iPXE gives the image.
-    pub(in crate::rehearse) fn file_name(&self) -> &str {
+    pub(crate) fn file_name(&self) -> &str {
         let path = self.path.split('?').next().unwrap_or_default();
         path.rsplit('/').next().unwrap_or_default()
     }

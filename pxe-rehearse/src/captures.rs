@@ -13,9 +13,10 @@ pub(super) struct Datagram {
     pub(super) payload: Vec<u8>,
 }
 
-/// Every UDP datagram of `tests/firmware/NAME.pcap`.
+/// Every UDP datagram of `pxe-userspace/tests/firmware/NAME.pcap`.
 pub(super) fn datagrams(name: &str) -> Vec<Datagram> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firmware").join(format!("{name}.pcap"));
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../pxe-userspace/tests/firmware").join(format!("{name}.pcap"));
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     // libpcap's format, little-endian: 24 bytes, then 16 before each frame.
     let mut rest = &bytes[24..];

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::rehearse::{captures, dhcp::Request};
+use crate::{captures, dhcp::Request};
 
 const EFI: Client = Client::Ipxe(Platform::Efi { architecture: 7, name: "x86_64" });
 const EFI_ARM: Client = Client::Ipxe(Platform::Efi { architecture: 11, name: "arm64" });

@@ -318,7 +318,7 @@ fn a_file_that_is_not_as_long_as_promised_is_noticed() {
 #[test]
 fn a_proxys_boot_server_is_asked_on_port_4011() {
     // The whole exchange of a real firmware between a DHCP server and a ProxyDHCP server, replayed.
-    let datagrams = crate::rehearse::captures::datagrams("ovmf-x64-proxydhcp");
+    let datagrams = crate::captures::datagrams("ovmf-x64-proxydhcp");
     let mac = MacAddr([0x52, 0x54, 0, 0x99, 0, 1]);
     let mut machine = Machine::new(setup(mac, Firmware::UefiX64, false));
     let mut now = Duration::ZERO;

@@ -305,7 +305,7 @@ mod tests {
     fn the_same_reason_of_several_machines_is_one() {
         let report = |n: u8, address: Option<std::net::Ipv4Addr>| MachineReport {
             mac: pxe_common::MacAddr([2, 0, 0, 0, 0, n]),
-            firmware: crate::rehearse::Firmware::UefiX64,
+            firmware: crate::Firmware::UefiX64,
             address,
             outcome: Outcome::Booted,
             took: Duration::ZERO,

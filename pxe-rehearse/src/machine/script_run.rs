@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Activity, Machine, files::Want, uuid};
-use crate::rehearse::{
+use crate::{
     firmware::{Client, Platform},
     report::{Direction, Milestone, Outcome, Stage},
     script::{self, Image, Interpreter, Step, settings::Settings},

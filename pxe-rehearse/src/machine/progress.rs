@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{Activity, Machine, Output};
-use crate::rehearse::report::{Direction, Milestone, Outcome, Stage, StageTime};
+use crate::report::{Direction, Milestone, Outcome, Stage, StageTime};
 
 impl Machine {
     /// Ends the boot from outside.
-    pub(in crate::rehearse) fn give_up(&mut self, now: Duration, reason: impl Into<String>) {
+    pub(crate) fn give_up(&mut self, now: Duration, reason: impl Into<String>) {
         if self.outcome.is_none() {
             self.fail(now, reason.into());
         }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use pxe_common::MacAddr;
 
 use super::book::Send;
-use crate::rehearse::{
+use crate::{
     dhcp::{self, Request, code},
     firmware::{Client, Firmware, Purpose},
     frame::{self, UDP_PAYLOAD},

@@ -3,7 +3,7 @@
 use std::{net::SocketAddrV4, time::Duration};
 
 use super::{Activity, Machine, Output, files::Want};
-use crate::rehearse::{
+use crate::{
     report::{Bytes, Direction},
     script::url::{Scheme, Url},
 };
@@ -13,24 +13,24 @@ const EDK_AGENT: &str = "UefiHttpBoot/1.0";
 
 /// One HTTP request. The body is counted; its first `keep` bytes are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::rehearse) struct HttpRequest {
-    pub(in crate::rehearse) head_only: bool,
-    pub(in crate::rehearse) host: SocketAddrV4,
+pub(crate) struct HttpRequest {
+    pub(crate) head_only: bool,
+    pub(crate) host: SocketAddrV4,
     /// As it is written into the `Host` header.
-    pub(in crate::rehearse) host_header: String,
-    pub(in crate::rehearse) path: String,
-    pub(in crate::rehearse) user_agent: &'static str,
-    pub(in crate::rehearse) keep: usize,
+    pub(crate) host_header: String,
+    pub(crate) path: String,
+    pub(crate) user_agent: &'static str,
+    pub(crate) keep: usize,
 }
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
-pub(in crate::rehearse) struct HttpResponse {
-    pub(in crate::rehearse) status: u16,
-    pub(in crate::rehearse) content_length: Option<u64>,
-    pub(in crate::rehearse) location: Option<String>,
-    pub(in crate::rehearse) bytes: u64,
-    pub(in crate::rehearse) kept: Vec<u8>,
+pub(crate) struct HttpResponse {
+    pub(crate) status: u16,
+    pub(crate) content_length: Option<u64>,
+    pub(crate) location: Option<String>,
+    pub(crate) bytes: u64,
+    pub(crate) kept: Vec<u8>,
 }
 
 impl Machine {
@@ -61,7 +61,7 @@ impl Machine {
     }
 
     /// The answer to the request that is under way.
-    pub(in crate::rehearse) fn on_http(&mut self, now: Duration, result: Result<HttpResponse, String>) {
+    pub(crate) fn on_http(&mut self, now: Duration, result: Result<HttpResponse, String>) {
         let Activity::Http { want, redirects, content_length } = self.activity else { return };
         let Some(url) = self.url.clone() else { return };
         let response = match result {

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use pxe_common::MacAddr;
 
-use crate::rehearse::dhcp::code;
+use crate::dhcp::code;
 
 /// What a server says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rehearse::{captures, dhcp::Reply};
+    use crate::{captures, dhcp::Reply};
 
     #[test]
     fn replies_of_a_real_server_mean_what_the_whole_codec_says() {
@@ -71,7 +71,7 @@ mod tests {
         for datagram in captures::datagrams("ovmf-x64-pxe").iter().filter(|datagram| datagram.from.port() == 67) {
             let (ours, whole) = (Answer::read(&datagram.payload).unwrap(), Reply::decode(&datagram.payload).unwrap());
             assert_eq!((ours.xid, ours.mac, ours.address), (whole.xid, whole.chaddr, whole.yiaddr));
-            assert_eq!(Some(ours.kind), whole.message_type().map(crate::rehearse::dhcp::MessageType::number));
+            assert_eq!(Some(ours.kind), whole.message_type().map(crate::dhcp::MessageType::number));
             assert_eq!(Some(ours.server), whole.address(code::SERVER_ID));
             checked += 1;
         }

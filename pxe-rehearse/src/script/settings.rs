@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// What `${…}` may stand for.
 #[derive(Clone, Debug, Default)]
-pub(in crate::rehearse) struct Settings {
+pub(crate) struct Settings {
     values: BTreeMap<String, String>,
 }
 
@@ -12,7 +12,7 @@ pub(in crate::rehearse) struct Settings {
 const MAX_LINE: usize = 64 * 1024;
 
 impl Settings {
-    pub(in crate::rehearse) fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         let name = base_name(name);
         if value.is_empty() {
             self.values.remove(name);
@@ -21,12 +21,12 @@ impl Settings {
         }
     }
 
-    pub(in crate::rehearse) fn get(&self, name: &str) -> &str {
+    pub(crate) fn get(&self, name: &str) -> &str {
         self.values.get(base_name(name)).map_or("", String::as_str)
     }
 
     /// Replaces every `${…}`, innermost first, as iPXE does; what is not set is nothing.
-    pub(in crate::rehearse) fn expand(&self, text: &str) -> String {
+    pub(crate) fn expand(&self, text: &str) -> String {
         let mut text = text.to_owned();
         // What a value brings in is expanded again, so a value that names itself needs a bound.
         for _ in 0..1000 {

@@ -8,7 +8,7 @@ use std::{
 use pxe_common::MacAddr;
 
 use super::{Activity, Machine, Output, files::Want, uuid};
-use crate::rehearse::{
+use crate::{
     dhcp,
     exchange::{Event, Exchange, Lease},
     firmware::Client,

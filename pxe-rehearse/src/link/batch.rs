@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Frames in one system call.
-pub(in crate::rehearse) const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 /// Room for one outgoing frame. Firmware sends no longer ones.
 const OUTGOING_BYTES: usize = 1536;
 /// Longer than any frame: between network namespaces, bursts arrive uncut, up to 64 KiB.
@@ -30,27 +30,27 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// Frames that wait to be sent.
-pub(in crate::rehearse) struct Outgoing {
+pub(crate) struct Outgoing {
     bytes: Box<[u8]>,
     lengths: [usize; BATCH],
     count: usize,
 }
 
 impl Outgoing {
-    pub(in crate::rehearse) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bytes: vec![0; BATCH * OUTGOING_BYTES].into(), lengths: [0; BATCH], count: 0 }
     }
 
-    pub(in crate::rehearse) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    pub(in crate::rehearse) const fn is_full(&self) -> bool {
+    pub(crate) const fn is_full(&self) -> bool {
         self.count == BATCH
     }
 
     /// Puts a copy of the frame into line and returns it. None when the line is full or the frame too long.
-    pub(in crate::rehearse) fn push(&mut self, frame: &[u8]) -> Option<&mut [u8]> {
+    pub(crate) fn push(&mut self, frame: &[u8]) -> Option<&mut [u8]> {
         if self.is_full() || frame.len() > OUTGOING_BYTES {
             return None;
         }
@@ -64,7 +64,7 @@ impl Outgoing {
 
     /// Sends what is in line and returns how many frames did not go: those that the interface has no room for are lost,
     /// as on any wire.
-    pub(in crate::rehearse) fn flush(&mut self, socket: &impl AsRawFd) -> usize {
+    pub(crate) fn flush(&mut self, socket: &impl AsRawFd) -> usize {
         let count = std::mem::take(&mut self.count);
         // SAFETY: both are plain data, for which all zeroes is a valid value.
         let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
@@ -102,13 +102,13 @@ impl Outgoing {
 }
 
 /// Frames that have arrived.
-pub(in crate::rehearse) struct Incoming {
+pub(crate) struct Incoming {
     bytes: Box<[u8]>,
     lengths: [usize; BATCH],
 }
 
 impl Incoming {
-    pub(in crate::rehearse) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bytes: vec![0; BATCH * INCOMING_BYTES].into(), lengths: [0; BATCH] }
     }
 
@@ -117,7 +117,7 @@ impl Incoming {
     /// # Errors
     ///
     /// What the kernel says, `WouldBlock` when nothing is there.
-    pub(in crate::rehearse) fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
         // SAFETY: both are plain data, for which all zeroes is a valid value.
         let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
             unsafe { (zeroed(), zeroed()) };
@@ -146,7 +146,7 @@ impl Incoming {
     }
 
     /// The frame of this number, of those that [`Self::receive`] has counted.
-    pub(in crate::rehearse) fn frame(&self, number: usize) -> &[u8] {
+    pub(crate) fn frame(&self, number: usize) -> &[u8] {
         let start = number * INCOMING_BYTES;
         &self.bytes[start..start + self.lengths[number]]
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Activity, Machine, files::Want};
-use crate::rehearse::{
+use crate::{
     firmware::Client,
     report::{Bytes, Direction},
     script::url::Url,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Machine, Output};
-use crate::rehearse::{
+use crate::{
     firmware::{Client, Platform},
     report::{Direction, Milestone, Stage, Step as Timed},
     script::{
