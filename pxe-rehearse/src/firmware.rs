@@ -303,6 +303,13 @@ impl Client {
     }
 }
 
+/// SMBIOS' identifier of the machine: made from its MAC, and not the same for all.
+pub(super) fn uuid(mac: MacAddr) -> [u8; 16] {
+    let mut uuid = [0x50, 0x58, 0x45, 0x44, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, 0];
+    uuid[10..].copy_from_slice(&mac.0);
+    uuid
+}
+
 #[cfg(test)]
 #[path = "firmware_tests.rs"]
 mod tests;

@@ -15,10 +15,10 @@ use nix::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::machine::{HttpRequest, HttpResponse};
-
+mod message;
 mod response;
 
+pub(crate) use message::{HttpRequest, HttpResponse};
 use response::Response;
 
 /// iPXE sends six SYNs, a quarter of a second and doubled apart. Ours are the kernel's, but the end is the same.

@@ -7,7 +7,7 @@
 use std::{
     io,
     net::Ipv4Addr,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     sync::Arc,
 };
 
@@ -199,6 +199,3 @@ fn sink(port: u16) -> io::Result<Socket> {
     socket.bind(&std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
     Ok(socket)
 }
-
-/// A netlink socket is a plain descriptor.
-type Netlink = OwnedFd;

@@ -14,10 +14,8 @@ use nix::{
     poll::{PollFd, PollFlags, ppoll},
     sys::time::TimeSpec,
 };
-use pxe_common::MacAddr;
 
 use super::{
-    firmware::Firmware,
     frame::{self, Protocol, Received},
     link::{BATCH, Incoming, Link},
     poll::Signals,
@@ -26,38 +24,16 @@ use super::{
 
 mod answer;
 mod book;
+mod plan;
 mod summary;
 mod template;
 
 use answer::Answer;
-use book::{Book, Send};
+use book::Book;
+pub use plan::{Load, Pace};
 pub use summary::LoadSummary;
 use summary::Meter;
-use template::Templates;
-
-/// What keeps the exchanges going.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
-    /// So many begin in a second, whatever becomes of them (an open loop).
-    PerSecond(f64),
-    /// So many are under way at any time (a closed loop).
-    Outstanding(usize),
-}
-
-/// The load.
-#[derive(Clone, Debug)]
-pub struct Load {
-    /// The interface that the simulated machines are on.
-    pub interface: String,
-    /// Who they are. Only their first client counts.
-    pub machines: Vec<(MacAddr, Firmware)>,
-    /// How fast.
-    pub pace: Pace,
-    /// How long exchanges are begun.
-    pub duration: Duration,
-    /// The transaction identifiers follow from it.
-    pub seed: u64,
-}
+use template::{Send, Templates};
 
 /// An answer that takes longer is lost. Nothing is asked again.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -16,6 +16,7 @@ use super::{
     exchange::{Exchange, Lease, Manner},
     firmware::{Client, Firmware},
     frame,
+    http::HttpRequest,
     report::{Again, Direction, MachineReport, Milestone, Note, Outcome, Stage, StageTime, Step as Timed},
     script::{self, Interpreter, url::Url},
     tftp::{Action, Transfer},
@@ -29,10 +30,10 @@ mod next_hop;
 mod progress;
 mod script_run;
 mod tftp;
+mod want;
 
-use files::Want;
-pub(super) use http::{HttpRequest, HttpResponse};
 use neighbours::Neighbours;
+use want::Want;
 
 /// What a machine is.
 #[derive(Clone, Debug)]
@@ -248,13 +249,6 @@ impl Machine {
             _ => {}
         }
     }
-}
-
-/// SMBIOS' identifier of the machine: made from its MAC, and not the same for all.
-pub(super) fn uuid(mac: MacAddr) -> [u8; 16] {
-    let mut uuid = [0x50, 0x58, 0x45, 0x44, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, 0];
-    uuid[10..].copy_from_slice(&mac.0);
-    uuid
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{
     latency::Latencies,
     losses::Done,
+    plan::Rehearsal,
     report::{Again, Bytes, MachineReport, Milestone, Outcome, Stage, Step, seconds},
-    runner::Rehearsal,
     tally::{Tally, Traffic},
 };
 

@@ -1,6 +1,6 @@
 //! A response as it comes in, in whatever pieces: no I/O.
 
-use crate::machine::HttpResponse;
+use super::message::HttpResponse;
 
 const MAX_HEAD: usize = 64 * 1024;
 /// The length of a chunk with its extensions, or a trailer.

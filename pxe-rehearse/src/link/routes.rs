@@ -1,10 +1,12 @@
 //! What the kernel is told for the time of a rehearsal, by rtnetlink, and untold at its end.
 
-use std::{io, net::Ipv4Addr, os::fd::AsRawFd as _};
+use std::{
+    io,
+    net::Ipv4Addr,
+    os::fd::{AsRawFd as _, OwnedFd},
+};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
-
-use super::Netlink;
 
 /// Marks our routes: `ip route show table local proto 112`.
 const PROTOCOL: u8 = 112;
@@ -27,7 +29,7 @@ enum Route {
 /// The routes that we added, removed on drop.
 #[derive(Debug)]
 pub(super) struct Routes {
-    socket: Netlink,
+    socket: OwnedFd,
     interface: u32,
     sequence: u32,
     added: Vec<Route>,

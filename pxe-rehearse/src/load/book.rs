@@ -4,18 +4,16 @@ use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
 
 use pxe_common::MacAddr;
 
-use super::{answer::Answer, summary::Meter, template::Templates};
-use crate::{dhcp::MessageType, firmware::Firmware, report::Step};
-
-/// A request to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Send {
-    pub(super) mac: MacAddr,
-    pub(super) xid: u32,
-    pub(super) template: u8,
-    /// For a REQUEST: the server and the address that were chosen.
-    pub(super) selection: Option<(Ipv4Addr, Ipv4Addr)>,
-}
+use crate::{
+    dhcp::MessageType,
+    firmware::Firmware,
+    load::{
+        answer::Answer,
+        summary::Meter,
+        template::{Send, Templates},
+    },
+    report::Step,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::{Load, Pace};
 use crate::{
     latency::{Histogram, Latencies},
+    load::plan::{Load, Pace},
     report::{Step, seconds},
     summary::write_latency,
     tally::Traffic,

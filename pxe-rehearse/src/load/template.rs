@@ -4,18 +4,26 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pxe_common::MacAddr;
 
-use super::book::Send;
 use crate::{
     dhcp::{self, Request, code},
-    firmware::{Client, Firmware, Purpose},
+    firmware::{Client, Firmware, Purpose, uuid},
     frame::{self, UDP_PAYLOAD},
-    machine::uuid,
 };
 
 const SOURCE: usize = 6;
 const XID: usize = UDP_PAYLOAD + 4;
 const CHADDR: usize = UDP_PAYLOAD + 28;
 const OPTIONS: usize = UDP_PAYLOAD + 240;
+
+/// A request to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Send {
+    pub(super) mac: MacAddr,
+    pub(super) xid: u32,
+    pub(super) template: u8,
+    /// For a REQUEST: the server and the address that were chosen.
+    pub(super) selection: Option<(Ipv4Addr, Ipv4Addr)>,
+}
 
 /// A request of some machine, and where in it that machine is named.
 #[derive(Debug)]

@@ -2,49 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Machine, Output};
+use super::{Machine, Output, want::Want};
 use crate::{
     firmware::{Client, Platform},
-    report::{Direction, Milestone, Stage, Step as Timed},
+    report::{Direction, Milestone, Stage},
     script::{
-        self, Image, Interpreter,
+        self, Interpreter,
         url::{Scheme, Url},
     },
 };
-
-/// Why a file is fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Want {
-    /// UEFI HTTP boot asks for the size first.
-    LoaderSize,
-    Loader,
-    /// iPXE looks for a script beside its own binary.
-    Autoexec,
-    /// What DHCP named to iPXE: a script, as a rule.
-    BootFile,
-    /// What a script asks for.
-    Image(Image),
-}
-
-impl Want {
-    /// How many bytes of the file somebody will read.
-    pub(super) const fn keeps(self) -> usize {
-        match self {
-            Self::Autoexec | Self::BootFile | Self::Image(Image::Script) => script::MAX_SCRIPT,
-            Self::LoaderSize | Self::Loader | Self::Image(_) => 0,
-        }
-    }
-
-    const fn step(self) -> Timed {
-        match self {
-            Self::LoaderSize | Self::Loader => Timed::Loader,
-            Self::Autoexec => Timed::Autoexec,
-            Self::BootFile | Self::Image(Image::Script) => Timed::Script,
-            Self::Image(Image::Kernel) => Timed::Kernel,
-            Self::Image(Image::Initramfs) => Timed::Initramfs,
-        }
-    }
-}
 
 impl Machine {
     pub(super) fn fetch(&mut self, now: Duration, url: Url, want: Want) {

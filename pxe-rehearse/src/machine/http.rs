@@ -2,36 +2,15 @@
 
 use std::{net::SocketAddrV4, time::Duration};
 
-use super::{Activity, Machine, Output, files::Want};
+use super::{Activity, Machine, Output, want::Want};
 use crate::{
+    http::{HttpRequest, HttpResponse},
     report::{Bytes, Direction},
     script::url::{Scheme, Url},
 };
 
 const IPXE_AGENT: &str = "iPXE/1.21.1";
 const EDK_AGENT: &str = "UefiHttpBoot/1.0";
-
-/// One HTTP request. The body is counted; its first `keep` bytes are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HttpRequest {
-    pub(crate) head_only: bool,
-    pub(crate) host: SocketAddrV4,
-    /// As it is written into the `Host` header.
-    pub(crate) host_header: String,
-    pub(crate) path: String,
-    pub(crate) user_agent: &'static str,
-    pub(crate) keep: usize,
-}
-
-/// What came of it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct HttpResponse {
-    pub(crate) status: u16,
-    pub(crate) content_length: Option<u64>,
-    pub(crate) location: Option<String>,
-    pub(crate) bytes: u64,
-    pub(crate) kept: Vec<u8>,
-}
 
 impl Machine {
     pub(super) fn request_http(

@@ -7,11 +7,11 @@ use std::{
 
 use pxe_common::MacAddr;
 
-use super::{Activity, Machine, Output, files::Want, uuid};
+use super::{Activity, Machine, Output, want::Want};
 use crate::{
     dhcp,
     exchange::{Event, Exchange, Lease},
-    firmware::Client,
+    firmware::{Client, uuid},
     frame,
     report::{Direction, Milestone, Outcome, Stage, Step as Timed},
     script::{self, url::Url},

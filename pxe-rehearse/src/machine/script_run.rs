@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Activity, Machine, files::Want, uuid};
+use super::{Activity, Machine, want::Want};
 use crate::{
-    firmware::{Client, Platform},
+    firmware::{Client, Platform, uuid},
     report::{Direction, Milestone, Outcome, Stage},
     script::{self, Image, Interpreter, Step, settings::Settings},
 };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::http::HttpResponse;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Activity, Machine, files::Want};
+use super::{Activity, Machine, want::Want};
 use crate::{
     firmware::Client,
     report::{Bytes, Direction},
