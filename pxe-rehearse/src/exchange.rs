@@ -8,10 +8,11 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
+use dhcproto::v4::MessageType;
 use pxe_common::MacAddr;
 
-use super::{
-    dhcp::{MessageType, Reply, Request, code},
+use crate::{
+    dhcp::Reply,
     firmware::{Client, Purpose},
     report::Again,
 };
@@ -35,9 +36,9 @@ pub(super) struct Lease {
 #[derive(Debug)]
 pub(super) enum Event {
     /// Broadcast this.
-    Broadcast(Request, String),
+    Broadcast(Vec<u8>, String),
     /// Send this to the boot server's port 4011; the lease holds already.
-    ToBootServer(Ipv4Addr, Request, String),
+    ToBootServer(Ipv4Addr, Vec<u8>, String),
     /// A good offer came, so long after the first DISCOVER.
     Offered(Duration),
     /// The REQUEST was acknowledged, so long after it was first sent.
@@ -163,21 +164,18 @@ impl Exchange {
     fn message(&mut self, now: Duration) -> Event {
         let wait = self.waits().get(self.attempt).copied().unwrap_or_default();
         self.deadline = now + Duration::from_millis(wait);
-        let (purpose, ciaddr) = match &self.phase {
-            Phase::Requesting { offer, server } => {
-                (Purpose::Select { server: *server, address: offer.yiaddr }, Ipv4Addr::UNSPECIFIED)
-            }
-            Phase::AskingBootServer { lease, .. } => (Purpose::BootServer, lease.address),
-            Phase::Discovering | Phase::Over => (Purpose::Discover, Ipv4Addr::UNSPECIFIED),
+        let purpose = match &self.phase {
+            Phase::Requesting { offer, server } => Purpose::Select { server: *server, address: offer.yiaddr },
+            Phase::AskingBootServer { lease, .. } => Purpose::BootServer { ciaddr: lease.address },
+            Phase::Discovering | Phase::Over => Purpose::Discover,
         };
-        let request = Request {
-            xid: self.xid,
-            secs: self.client.secs(self.sent, now.saturating_sub(self.started)),
-            broadcast: self.client.wants_broadcast() && purpose != Purpose::BootServer,
-            ciaddr,
-            chaddr: self.mac,
-            options: self.client.options(purpose, self.mac, self.uuid),
-            pad_to: self.client.pad_to(),
+        let secs = self.client.secs(self.sent, now.saturating_sub(self.started));
+        let payload = match self.client.request(purpose, (self.mac, self.uuid), self.xid, secs).encode() {
+            Ok(payload) => payload,
+            Err(error) => {
+                self.phase = Phase::Over;
+                return Event::Failed(format!("cannot encode a request: {error}"));
+            }
         };
         let again = if self.attempt == 0 { "" } else { " again" };
         self.attempt += 1;
@@ -186,17 +184,17 @@ impl Exchange {
         match (&self.phase, purpose) {
             (Phase::AskingBootServer { server, .. }, _) => {
                 let text = self.text(|| format!("{name} REQUEST{again} to boot server {server}:4011"));
-                Event::ToBootServer(*server, request, text)
+                Event::ToBootServer(*server, payload, text)
             }
             (_, Purpose::Select { server, address }) => {
                 let text = self.text(|| format!("{name} REQUEST{again} {address} from {server}"));
-                Event::Broadcast(request, text)
+                Event::Broadcast(payload, text)
             }
             _ => {
                 let architecture =
                     || self.client.architecture().map_or_else(String::new, |number| format!(", architecture {number}"));
                 let text = self.text(|| format!("{name} DISCOVER{again}{}", architecture()));
-                Event::Broadcast(request, text)
+                Event::Broadcast(payload, text)
             }
         }
     }
@@ -231,12 +229,12 @@ impl Exchange {
         if reply.xid != self.xid || reply.chaddr != self.mac {
             return Vec::new();
         }
-        let kind = reply.message_type();
+        let kind = reply.message_type;
         match (&self.phase, kind) {
             (Phase::Discovering, Some(MessageType::Offer)) => self.on_offer(now, reply),
             (Phase::Requesting { server, .. }, Some(MessageType::Ack)) => {
                 // RFC 2131 §4.3.2: the server that was chosen acknowledges; others stay silent.
-                if reply.address(code::SERVER_ID).is_some_and(|address| address != *server) {
+                if reply.server.is_some_and(|address| address != *server) {
                     return vec![self.heard(|| format!("ACK of a server that was not asked: {}", reply.describe()))];
                 }
                 self.on_acknowledgement(now, reply)
@@ -255,8 +253,8 @@ impl Exchange {
             }
             (Phase::AskingBootServer { lease, .. }, Some(MessageType::Ack)) => {
                 let mut lease = lease.clone();
-                lease.boot_file = reply.boot_file();
-                lease.next_server = reply.next_server();
+                lease.boot_file = reply.boot_file.clone();
+                lease.next_server = reply.next_server;
                 self.phase = Phase::Over;
                 vec![self.heard(|| format!("boot server ACK {}", reply.describe())), Event::Done(lease)]
             }
@@ -278,9 +276,7 @@ impl Exchange {
             self.complaint = Some(format!("offers came, none that is good: {complaint}"));
             return events;
         }
-        let duplicate = |known: &Reply| {
-            known.address(code::SERVER_ID) == reply.address(code::SERVER_ID) && known.yiaddr == reply.yiaddr
-        };
+        let duplicate = |known: &Reply| known.server == reply.server && known.yiaddr == reply.yiaddr;
         if self.offers.is_empty() && !is_proxy {
             events.push(Event::Offered(now.saturating_sub(self.asked)));
         }
@@ -299,13 +295,11 @@ impl Exchange {
     fn complaint_about(&self, reply: &Reply) -> Option<String> {
         let is_proxy = reply.yiaddr.is_unspecified();
         match self.client {
-            _ if reply.address(code::SERVER_ID).is_none() => {
-                Some("it lacks option 54, the server identifier".to_owned())
-            }
+            _ if reply.server.is_none() => Some("it lacks option 54, the server identifier".to_owned()),
             Client::EdkHttp { .. } if !reply.vendor_class_is("HTTPClient") => {
                 Some("UEFI HTTP boot wants option 60 to be HTTPClient".to_owned())
             }
-            Client::EdkHttp { .. } if !reply.boot_file().is_some_and(|file| file.starts_with("http")) => {
+            Client::EdkHttp { .. } if !reply.boot_file.as_ref().is_some_and(|file| file.starts_with("http")) => {
                 Some("UEFI HTTP boot wants a URL in option 67".to_owned())
             }
             Client::System if is_proxy => Some("it gives no address".to_owned()),
@@ -323,16 +317,16 @@ impl Exchange {
     /// Takes the best of the offers; nothing when none will do.
     fn choose(&mut self, now: Duration) -> Vec<Event> {
         let addressed = || self.offers.iter().filter(|offer| !offer.yiaddr.is_unspecified());
-        let complete = addressed().find(|offer| offer.boot_file().is_some());
+        let complete = addressed().find(|offer| offer.boot_file.is_some());
         let is_content = matches!(self.client, Client::System | Client::Ipxe(_)) || self.proxy().is_some();
         let Some(offer) = complete.or_else(|| addressed().next().filter(|_| is_content)).cloned() else {
             if let Some(offer) = addressed().next() {
-                let server = offer.address(code::SERVER_ID).unwrap_or(Ipv4Addr::UNSPECIFIED);
+                let server = offer.server.unwrap_or(Ipv4Addr::UNSPECIFIED);
                 self.complaint = Some(format!("{server} offers {} without a boot file", offer.yiaddr));
             }
             return Vec::new();
         };
-        let server = offer.address(code::SERVER_ID).unwrap_or(offer.siaddr);
+        let server = offer.server.unwrap_or(offer.siaddr);
         self.enter(Phase::Requesting { offer, server });
         self.transmit(now)
     }
@@ -347,18 +341,18 @@ impl Exchange {
             events.push(Event::Failed(reason));
             return events;
         }
-        let source = if reply.boot_file().is_some() { reply } else { offer };
+        let source = if reply.boot_file.is_some() { reply } else { offer };
         let mut lease = Lease {
             address: reply.yiaddr,
-            prefix_length: reply.address(code::SUBNET_MASK).map_or(24, |mask| mask.to_bits().leading_ones() as u8),
-            router: reply.address(code::ROUTER),
+            prefix_length: reply.subnet_mask.map_or(24, |mask| mask.to_bits().leading_ones() as u8),
+            router: reply.router,
             server: *server,
-            boot_file: source.boot_file(),
-            next_server: source.next_server(),
-            dns: reply.address(code::DNS),
-            hostname: reply.text(code::HOST_NAME),
-            domain: reply.text(code::DOMAIN_NAME),
-            seconds: reply.address(code::LEASE_SECONDS).map(Ipv4Addr::to_bits),
+            boot_file: source.boot_file.clone(),
+            next_server: source.next_server,
+            dns: reply.dns,
+            hostname: reply.host_name.clone(),
+            domain: reply.domain_name.clone(),
+            seconds: reply.lease_seconds,
         };
         events.push(Event::Bound(lease.clone()));
         if lease.boot_file.is_none()
@@ -366,15 +360,15 @@ impl Exchange {
             && let Some(proxy) = self.proxy()
         {
             let is_direct =
-                proxy.boot_file().is_some() && (matches!(self.client, Client::Ipxe(_)) || proxy.skips_discovery());
+                proxy.boot_file.is_some() && (matches!(self.client, Client::Ipxe(_)) || proxy.skips_discovery());
             if !is_direct {
-                let server = proxy.address(code::SERVER_ID).unwrap_or(proxy.siaddr);
+                let server = proxy.server.unwrap_or(proxy.siaddr);
                 self.enter(Phase::AskingBootServer { server, lease });
                 events.extend(self.transmit(now));
                 return events;
             }
-            lease.boot_file = proxy.boot_file();
-            lease.next_server = proxy.next_server();
+            lease.boot_file = proxy.boot_file.clone();
+            lease.next_server = proxy.next_server;
         }
         self.phase = Phase::Over;
         events.push(Event::Done(lease));

@@ -6,10 +6,11 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use clap::ValueEnum;
+use dhcproto::v4::{Architecture, DhcpOption, MessageType, OptionCode, UnknownOption};
 use pxe_common::MacAddr;
 use serde::Serialize;
 
-use super::dhcp::{MessageType, code};
+use crate::dhcp::{Reading, Request};
 
 /// A class of machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Serialize)]
@@ -161,23 +162,35 @@ const IPXE_ROM_FEATURES: &[u8] = &[
     0x14, 1, 1, 0x11, 1, 1, 0x19, 1, 1, 0x29, 1, 1, 0x10, 1, 2, 0x21, 1, 1, 0x15, 1, 1, 0x12, 1, 1, 0x18, 1, 1,
 ];
 
+/// The number of iPXE's encapsulated options, which dhcproto does not know.
+const IPXE_OPTIONS: OptionCode = OptionCode::Unknown(175);
+
 /// What a message is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Discover,
-    /// Of RFC 2131's SELECTING state: the offer that was chosen.
+    /// RFC 2131's SELECTING state: the offer that was chosen.
     Select {
         server: Ipv4Addr,
         address: Ipv4Addr,
     },
-    /// To a ProxyDHCP boot server, port 4011, with the address in `ciaddr`.
-    BootServer,
+    /// To a ProxyDHCP boot server, port 4011, from an address that the client has already.
+    BootServer {
+        ciaddr: Ipv4Addr,
+    },
 }
 
 impl Client {
-    /// Whether it sets the broadcast flag of its broadcasts (RFC 2131 §4.1).
-    pub(super) const fn wants_broadcast(self) -> bool {
+    /// Returns `true` if it sets the broadcast flag of its broadcasts (RFC 2131 §4.1).
+    const fn wants_broadcast(self) -> bool {
         !matches!(self, Self::Ipxe(Platform::Rom) | Self::System)
+    }
+
+    pub(super) const fn reading(self) -> Reading {
+        match self {
+            Self::Ipxe(_) => Reading::Ipxe,
+            Self::BootAgent | Self::EdkPxe { .. } | Self::EdkHttp { .. } | Self::System => Reading::Standard,
+        }
     }
 
     pub(super) const fn timing(self) -> &'static Timing {
@@ -189,7 +202,7 @@ impl Client {
     }
 
     /// Firmware of its day pads to the 548 bytes that every BOOTP server accepts.
-    pub(super) const fn pad_to(self) -> usize {
+    const fn pad_to(self) -> usize {
         match self {
             Self::BootAgent => 548,
             Self::System => 300,
@@ -233,60 +246,69 @@ impl Client {
         .into_bytes()
     }
 
-    /// Every option of a message, in the order of the firmware.
-    pub(super) fn options(self, purpose: Purpose, mac: MacAddr, uuid: [u8; 16]) -> Vec<(u8, Vec<u8>)> {
-        let message_type = match purpose {
+    /// Returns a message of the machine that has this hardware address and this SMBIOS identifier.
+    pub(super) fn request(self, purpose: Purpose, (mac, uuid): (MacAddr, [u8; 16]), xid: u32, secs: u16) -> Request {
+        let (broadcast, ciaddr) = match purpose {
+            Purpose::BootServer { ciaddr } => (false, ciaddr),
+            Purpose::Discover | Purpose::Select { .. } => (self.wants_broadcast(), Ipv4Addr::UNSPECIFIED),
+        };
+        let options = self.options(purpose, mac, uuid);
+        Request { xid, secs, broadcast, ciaddr, chaddr: mac, options, pad_to: self.pad_to() }
+    }
+
+    /// Returns every option of a message, in the order of the firmware.
+    fn options(self, purpose: Purpose, mac: MacAddr, uuid: [u8; 16]) -> Vec<DhcpOption> {
+        let kind = DhcpOption::MessageType(match purpose {
             Purpose::Discover => MessageType::Discover,
-            _ => MessageType::Request,
-        };
-        let kind = (code::MESSAGE_TYPE, vec![message_type.number()]);
+            Purpose::Select { .. } | Purpose::BootServer { .. } => MessageType::Request,
+        });
         let (server, address) = match purpose {
-            Purpose::Select { server, address } => (
-                Some((code::SERVER_ID, server.octets().to_vec())),
-                Some((code::REQUESTED_ADDRESS, address.octets().to_vec())),
-            ),
-            _ => (None, None),
+            Purpose::Select { server, address } => {
+                (Some(DhcpOption::ServerIdentifier(server)), Some(DhcpOption::RequestedIpAddress(address)))
+            }
+            Purpose::Discover | Purpose::BootServer { .. } => (None, None),
         };
-        let wants = |list: &[u8]| (code::PARAMETER_LIST, list.to_vec());
-        let max_size = |bytes: u16| (code::MAX_SIZE, bytes.to_be_bytes().to_vec());
-        let class = (code::VENDOR_CLASS, self.vendor_class());
-        let architecture = (code::ARCHITECTURE, self.architecture().unwrap_or(0).to_be_bytes().to_vec());
-        let undi = |version: [u8; 3]| (code::UNDI, version.to_vec());
-        let uuid = (code::UUID, [&[0][..], &uuid].concat());
-        let client_id = (code::CLIENT_ID, [&[1][..], &mac.0].concat());
+        let wants =
+            |list: &[u8]| DhcpOption::ParameterRequestList(list.iter().map(|&code| OptionCode::from(code)).collect());
+        let class = DhcpOption::ClassIdentifier(self.vendor_class());
+        let architecture = DhcpOption::ClientSystemArchitecture(Architecture(self.architecture().unwrap_or(0)));
+        let uuid = DhcpOption::ClientMachineIdentifier([&[0][..], &uuid].concat());
+        let client_id = DhcpOption::ClientIdentifier([&[1][..], &mac.0].concat());
         match self {
             Self::EdkPxe { .. } | Self::EdkHttp { .. } => {
                 let is_http = matches!(self, Self::EdkHttp { .. });
                 let list = wants(if is_http { EDK_HTTP_WANTS } else { EDK_PXE_WANTS });
-                let undi = undi([1, 3, 0]);
-                if purpose == Purpose::BootServer {
-                    return vec![kind, list, max_size(1472), class, architecture, undi, uuid];
+                let undi = DhcpOption::ClientNetworkInterface(1, 3, 0);
+                if matches!(purpose, Purpose::BootServer { .. }) {
+                    return vec![kind, list, DhcpOption::MaxMessageSize(1472), class, architecture, undi, uuid];
                 }
-                let size = max_size(if server.is_some() && !is_http { 65280 } else { 1472 });
+                let size = DhcpOption::MaxMessageSize(if server.is_some() && !is_http { 65280 } else { 1472 });
                 let selection = [Some(kind), server, address].into_iter().flatten();
                 selection.chain([size, list, uuid, undi, architecture, class]).collect()
             }
             Self::BootAgent => {
-                let list = wants(BOOT_AGENT_WANTS);
-                let selection = [Some(kind), address, Some(list), Some(max_size(1260)), server].into_iter().flatten();
-                selection.chain([uuid, architecture, undi([1, 2, 1]), class]).collect()
+                let list = Some(wants(BOOT_AGENT_WANTS));
+                let size = Some(DhcpOption::MaxMessageSize(1260));
+                let selection = [Some(kind), address, list, size, server].into_iter().flatten();
+                let undi = DhcpOption::ClientNetworkInterface(1, 2, 1);
+                selection.chain([uuid, architecture, undi, class]).collect()
             }
             Self::Ipxe(platform) => {
-                let (version, features) = match platform {
-                    Platform::Efi { .. } => ([1, 3, 10], IPXE_EFI_FEATURES),
-                    Platform::Undi => ([1, 2, 1], IPXE_UNDI_FEATURES),
-                    Platform::Rom => ([1, 2, 1], IPXE_ROM_FEATURES),
+                let (undi, features) = match platform {
+                    Platform::Efi { .. } => (DhcpOption::ClientNetworkInterface(1, 3, 10), IPXE_EFI_FEATURES),
+                    Platform::Undi => (DhcpOption::ClientNetworkInterface(1, 2, 1), IPXE_UNDI_FEATURES),
+                    Platform::Rom => (DhcpOption::ClientNetworkInterface(1, 2, 1), IPXE_ROM_FEATURES),
                 };
-                let user_class = (code::USER_CLASS, b"iPXE".to_vec());
-                let features = (code::IPXE, features.to_vec());
-                let mut options = vec![kind, max_size(1472), architecture, undi(version), class, user_class];
+                let user_class = DhcpOption::UserClass(b"iPXE".to_vec());
+                let features = DhcpOption::Unknown(UnknownOption::new(IPXE_OPTIONS, features.to_vec()));
+                let mut options = vec![kind, DhcpOption::MaxMessageSize(1472), architecture, undi, class, user_class];
                 options.extend([wants(IPXE_WANTS), features, client_id, uuid]);
                 options.extend([server, address].into_iter().flatten());
                 options
             }
             Self::System => {
                 let selection = [Some(kind), address, server].into_iter().flatten();
-                selection.chain([client_id, wants(SYSTEM_WANTS), max_size(1500)]).collect()
+                selection.chain([client_id, wants(SYSTEM_WANTS), DhcpOption::MaxMessageSize(1500)]).collect()
             }
         }
     }

@@ -1,7 +1,9 @@
 use std::collections::HashSet;
 
+use dhcproto::Encodable as _;
+
 use super::*;
-use crate::{captures, dhcp::Request};
+use crate::captures;
 
 const EFI: Client = Client::Ipxe(Platform::Efi { architecture: 7, name: "x86_64" });
 const EFI_ARM: Client = Client::Ipxe(Platform::Efi { architecture: 11, name: "arm64" });
@@ -70,19 +72,12 @@ fn every_message_is_the_real_firmwares_byte_for_byte() {
         let purpose = match (ipv4(54), ipv4(50)) {
             (Some(server), Some(address)) => Purpose::Select { server, address },
             _ if ciaddr.is_unspecified() => Purpose::Discover,
-            _ => Purpose::BootServer,
+            _ => Purpose::BootServer { ciaddr },
         };
         let uuid = option(real, 97).unwrap()[1..].try_into().unwrap();
-        let ours = Request {
-            xid: u32::from_be_bytes(real[4..8].try_into().unwrap()),
-            secs: client.secs(sent, Duration::ZERO),
-            broadcast: client.wants_broadcast() && purpose != Purpose::BootServer,
-            ciaddr,
-            chaddr: mac,
-            options: client.options(purpose, mac, uuid),
-            pad_to: client.pad_to(),
-        };
-        let ours = without_garbage(ours.encode(), client);
+        let xid = u32::from_be_bytes(real[4..8].try_into().unwrap());
+        let ours = client.request(purpose, (mac, uuid), xid, client.secs(sent, Duration::ZERO));
+        let ours = without_garbage(ours.encode().unwrap(), client);
         assert_eq!(ours, without_garbage(real.clone(), client), "{capture}, frame {number}");
     }
 }
@@ -91,11 +86,22 @@ fn every_message_is_the_real_firmwares_byte_for_byte() {
 fn no_option_comes_twice() {
     for client in [PXE, HTTP, EFI, UNDI, ROM, Client::BootAgent, Client::System] {
         let purpose = Purpose::Select { server: Ipv4Addr::new(10, 0, 0, 1), address: Ipv4Addr::new(10, 0, 0, 2) };
-        for purpose in [Purpose::Discover, purpose, Purpose::BootServer] {
+        let proxied = Purpose::BootServer { ciaddr: Ipv4Addr::new(10, 0, 0, 2) };
+        for purpose in [Purpose::Discover, purpose, proxied] {
             let options = client.options(purpose, MacAddr([2, 0, 0, 0, 0, 1]), [7; 16]);
-            let codes: HashSet<u8> = options.iter().map(|(code, _)| *code).collect();
+            let codes: HashSet<u8> = options.iter().map(|option| OptionCode::from(option).into()).collect();
             assert_eq!(codes.len(), options.len(), "{client:?} {purpose:?}");
-            assert!(options.iter().all(|(_, value)| value.len() < 256));
+            assert!(options.iter().all(|option| option.to_vec().unwrap().len() < 258), "{client:?} {purpose:?}");
         }
     }
+}
+
+#[test]
+fn messages_are_padded_as_the_client_pads_them() {
+    let length = |client: Client| {
+        let request = client.request(Purpose::Discover, (MacAddr([2, 0, 0, 0, 0, 1]), [7; 16]), 1, 0);
+        request.encode().unwrap().len()
+    };
+    // What every BOOTP server accepts, and RFC 1542 §2.1.
+    assert_eq!([length(Client::BootAgent), length(Client::System)], [548, 300]);
 }

@@ -48,7 +48,7 @@ const TURNS_WITHOUT_A_LOOK: u64 = 1024;
 pub fn load(load: &Load) -> anyhow::Result<LoadSummary> {
     let mut link = Link::open(&load.interface)?;
     let signals = Signals::new().context("cannot wait for signals")?;
-    let templates = Templates::of(&load.machines);
+    let templates = Templates::of(&load.machines).context("cannot encode a request")?;
     let mut book = Book::new(&load.machines, &templates, load.seed);
     let mut incoming = Incoming::new();
     let mut meter = Meter::default();

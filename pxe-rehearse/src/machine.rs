@@ -204,7 +204,7 @@ impl Machine {
     pub(super) fn on_udp(&mut self, now: Duration, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) {
         match &mut self.activity {
             Activity::Dhcp(exchange) if matches!(to.port(), dhcp::CLIENT_PORT | dhcp::PROXY_PORT) => {
-                match Reply::decode(payload) {
+                match Reply::decode(payload, self.client.reading()) {
                     Ok(reply) => {
                         let events = exchange.on_reply(now, &reply);
                         self.handle(now, events);

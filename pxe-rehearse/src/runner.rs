@@ -262,11 +262,9 @@ impl<'a> Runner<'a> {
         match frame::parse(frame) {
             Some(Received::Udp { from, to, payload, .. }) => {
                 let index = match to.port() {
-                    // chaddr (RFC 2131 §2).
-                    dhcp::CLIENT_PORT | dhcp::PROXY_PORT => payload
-                        .get(28..34)
-                        .and_then(|bytes| bytes.try_into().ok())
-                        .and_then(|bytes| self.by_mac.get(&MacAddr(bytes))),
+                    dhcp::CLIENT_PORT | dhcp::PROXY_PORT => {
+                        dhcp::addressee(payload).and_then(|mac| self.by_mac.get(&mac))
+                    }
                     _ => self.by_address.get(to.ip()),
                 };
                 if let Some(&index) = index {

@@ -1,10 +1,11 @@
-//! A BOOTREPLY read by its offsets: as much of it as an exchange is decided by, and nothing copied.
+//! As much of a server's reply as an exchange is decided by. Nothing is copied.
 
 use std::net::Ipv4Addr;
 
+use dhcproto::v4::{MessageType, OptionCode};
 use pxe_common::MacAddr;
 
-use crate::dhcp::code;
+use crate::dhcp;
 
 /// What a server says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,66 +14,50 @@ pub(super) struct Answer {
     pub(super) mac: MacAddr,
     /// `yiaddr`.
     pub(super) address: Ipv4Addr,
-    /// Option 53; 0 when there is none.
-    pub(super) kind: u8,
+    /// Option 53.
+    pub(super) kind: Option<MessageType>,
     /// Option 54.
-    pub(super) server: Ipv4Addr,
+    pub(super) server: Option<Ipv4Addr>,
 }
 
-const OPTIONS: usize = 240;
-
 impl Answer {
-    /// Reads a UDP payload; none where it is no DHCP reply to an Ethernet client.
+    /// Reads a UDP payload. Returns `None` if it is no DHCP reply to an Ethernet client.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
-        let (header, mut options) = payload.split_at_checked(OPTIONS)?;
-        // op, htype, hlen; the magic cookie (RFC 2131 §2, §3).
-        if header[..3] != [2, 1, 6] || header[236..] != [99, 130, 83, 99] {
-            return None;
+        let message = dhcp::open(payload).ok()?;
+        let (mut kind, mut server) = (None, None);
+        for option in message.opts() {
+            match (option.code(), option.data()) {
+                (OptionCode::MessageType, [number]) => kind = Some(MessageType::from(*number)),
+                (OptionCode::ServerIdentifier, [a, b, c, d]) => server = Some(Ipv4Addr::new(*a, *b, *c, *d)),
+                _ => {}
+            }
+            // Servers put both near the beginning.
+            if kind.is_some() && server.is_some() {
+                break;
+            }
         }
-        let (mut kind, mut server) = (0, [0; 4]);
-        // A server puts both near the beginning.
-        while let [code, rest @ ..] = options {
-            options = match (*code, rest) {
-                (code::PAD, _) => rest,
-                (code::END, _) => break,
-                (code, [length, rest @ ..]) => {
-                    let (value, rest) = rest.split_at_checked(usize::from(*length))?;
-                    match (code, value) {
-                        (code::MESSAGE_TYPE, [number]) => kind = *number,
-                        (code::SERVER_ID, [a, b, c, d]) => server = [*a, *b, *c, *d],
-                        _ => {}
-                    }
-                    if kind != 0 && server != [0; 4] {
-                        break;
-                    }
-                    rest
-                }
-                _ => return None,
-            };
-        }
-        Some(Self {
-            xid: u32::from_be_bytes(*header[4..].first_chunk()?),
-            mac: MacAddr(*header[28..].first_chunk()?),
-            address: Ipv4Addr::from(*header[16..].first_chunk::<4>()?),
-            kind,
-            server: server.into(),
-        })
+        let mac = dhcp::addressee(payload)?;
+        Some(Self { xid: message.xid(), mac, address: message.yiaddr(), kind, server })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{captures, dhcp::Reply};
+    use crate::{
+        captures,
+        dhcp::{Reading, Reply},
+    };
 
     #[test]
-    fn replies_of_a_real_server_mean_what_the_whole_codec_says() {
+    fn answers_of_a_real_server_mean_what_the_machines_understand() {
         let mut checked = 0;
         for datagram in captures::datagrams("ovmf-x64-pxe").iter().filter(|datagram| datagram.from.port() == 67) {
-            let (ours, whole) = (Answer::read(&datagram.payload).unwrap(), Reply::decode(&datagram.payload).unwrap());
-            assert_eq!((ours.xid, ours.mac, ours.address), (whole.xid, whole.chaddr, whole.yiaddr));
-            assert_eq!(Some(ours.kind), whole.message_type().map(crate::dhcp::MessageType::number));
-            assert_eq!(Some(ours.server), whole.address(code::SERVER_ID));
+            let answer = Answer::read(&datagram.payload).unwrap();
+            let reply = Reply::decode(&datagram.payload, Reading::Standard).unwrap();
+            assert_eq!((answer.xid, answer.mac, answer.address), (reply.xid, reply.chaddr, reply.yiaddr));
+            assert!(answer.kind.is_some() && answer.kind == reply.message_type);
+            assert!(answer.server.is_some() && answer.server == reply.server);
             checked += 1;
         }
         assert!(checked >= 2, "{checked}");
@@ -80,7 +65,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_survived(options in proptest::collection::vec(proptest::num::u8::ANY, 0..60), length in 0..300_usize) {
+        fn arbitrary_bytes_do_not_panic(options in proptest::collection::vec(proptest::num::u8::ANY, 0..60), length in 0..300_usize) {
             let mut payload = vec![2, 1, 6];
             payload.resize(236, 0);
             payload.extend([99, 130, 83, 99]);

@@ -2,10 +2,10 @@
 
 use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
 
+use dhcproto::v4::MessageType;
 use pxe_common::MacAddr;
 
 use crate::{
-    dhcp::MessageType,
     firmware::Firmware,
     load::{
         answer::Answer,
@@ -100,18 +100,18 @@ impl Book {
             meter.strays += 1;
             return None;
         };
-        const OFFER: u8 = MessageType::Offer.number();
-        const ACK: u8 = MessageType::Ack.number();
         let took = now.saturating_sub(entry.asked);
-        match (entry.phase, answer.kind) {
-            (Phase::Discovering, OFFER) if !answer.address.is_unspecified() && !answer.server.is_unspecified() => {
+        match (entry.phase, answer.kind, answer.server) {
+            (Phase::Discovering, Some(MessageType::Offer), Some(server)) if !answer.address.is_unspecified() => {
                 meter.took(Step::Offer, took);
-                entry.phase = Phase::Requesting { server: answer.server, address: answer.address };
+                entry.phase = Phase::Requesting { server, address: answer.address };
                 entry.asked = now;
-                let selection = Some((answer.server, answer.address));
+                let selection = Some((server, answer.address));
                 Some(Send { mac: entry.mac, xid: entry.xid, template: entry.template, selection })
             }
-            (Phase::Requesting { server, address }, ACK) if answer.server == server && answer.address == address => {
+            (Phase::Requesting { server, address }, Some(MessageType::Ack), Some(answered))
+                if answered == server && answer.address == address =>
+            {
                 meter.took(Step::Acknowledgement, took);
                 meter.completed += 1;
                 meter.last = now;
@@ -120,7 +120,7 @@ impl Book {
                 None
             }
             // A second offer, as of a second server, or of a server that was told twice.
-            (Phase::Requesting { .. }, OFFER) | (Phase::Idle, _) => {
+            (Phase::Requesting { .. }, Some(MessageType::Offer), _) | (Phase::Idle, ..) => {
                 meter.strays += 1;
                 None
             }
@@ -164,12 +164,12 @@ mod tests {
 
     fn book(machines: u8) -> Book {
         let machines: Vec<_> = (0..machines).map(|n| (MacAddr([2, 0, 0, 0, 0, n]), Firmware::UefiX64)).collect();
-        Book::new(&machines, &Templates::of(&machines), 0x1234_5678)
+        Book::new(&machines, &Templates::of(&machines).unwrap(), 0x1234_5678)
     }
 
-    fn answer(send: &Send, kind: u8) -> Answer {
+    fn answer(send: &Send, kind: MessageType) -> Answer {
         let address = Ipv4Addr::new(10, 0, 1, send.mac.0[5]);
-        Answer { xid: send.xid, mac: send.mac, address, kind, server: SERVER }
+        Answer { xid: send.xid, mac: send.mac, address, kind: Some(kind), server: Some(SERVER) }
     }
 
     #[test]
@@ -179,10 +179,10 @@ mod tests {
             let now = Duration::from_millis(round);
             let discover = book.begin(now).unwrap();
             assert_eq!(discover.selection, None);
-            let request = book.on_answer(now, &answer(&discover, 2), &mut meter).unwrap();
+            let request = book.on_answer(now, &answer(&discover, MessageType::Offer), &mut meter).unwrap();
             assert_eq!((request.mac, request.xid), (discover.mac, discover.xid));
             assert_eq!(request.selection, Some((SERVER, Ipv4Addr::new(10, 0, 1, discover.mac.0[5]))));
-            assert_eq!(book.on_answer(now, &answer(&discover, 5), &mut meter), None);
+            assert_eq!(book.on_answer(now, &answer(&discover, MessageType::Ack), &mut meter), None);
             book.expire(now, PATIENCE, &mut meter);
             assert_eq!((book.under_way(), book.oldest()), (0, None));
         }
@@ -194,37 +194,44 @@ mod tests {
         let (mut book, mut meter) = (book(2), Meter::default());
         let first = book.begin(Duration::ZERO).unwrap();
         let second = book.begin(Duration::ZERO).unwrap();
-        book.on_answer(Duration::ZERO, &answer(&second, 2), &mut meter);
+        book.on_answer(Duration::ZERO, &answer(&second, MessageType::Offer), &mut meter);
         assert_eq!(book.begin(Duration::ZERO), None);
         book.expire(PATIENCE - Duration::from_nanos(1), PATIENCE, &mut meter);
         assert_eq!((meter.lost(), book.under_way()), (0, 2));
         book.expire(PATIENCE, PATIENCE, &mut meter);
         assert_eq!((meter.lost_discovers, meter.lost_requests, book.under_way()), (1, 1, 0));
         // What comes now is too late, also when the machine asks again already.
-        assert_eq!(book.on_answer(PATIENCE, &answer(&first, 2), &mut meter), None);
+        assert_eq!(book.on_answer(PATIENCE, &answer(&first, MessageType::Offer), &mut meter), None);
         let again = [book.begin(PATIENCE), book.begin(PATIENCE)].into_iter().flatten().count();
-        assert_eq!(book.on_answer(PATIENCE, &answer(&first, 2), &mut meter), None);
+        assert_eq!(book.on_answer(PATIENCE, &answer(&first, MessageType::Offer), &mut meter), None);
         assert_eq!((again, meter.strays, meter.refused), (2, 2, 0));
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let good = Answer { xid: 0, mac: MacAddr([0; 6]), address: SERVER, kind: 5, server: SERVER };
+        let good = Answer {
+            xid: 0,
+            mac: MacAddr([0; 6]),
+            address: SERVER,
+            kind: Some(MessageType::Ack),
+            server: Some(SERVER),
+        };
         for (case, bad) in [
-            ("NAK", Answer { kind: 6, ..good }),
+            ("NAK", Answer { kind: Some(MessageType::Nak), ..good }),
             ("another address", Answer { address: Ipv4Addr::new(10, 0, 9, 9), ..good }),
-            ("another server", Answer { server: Ipv4Addr::new(10, 0, 9, 9), ..good }),
+            ("another server", Answer { server: Some(Ipv4Addr::new(10, 0, 9, 9)), ..good }),
+            ("no server", Answer { server: None, ..good }),
         ] {
             let (mut book, mut meter) = (book(1), Meter::default());
             let discover = book.begin(Duration::ZERO).unwrap();
-            book.on_answer(Duration::ZERO, &answer(&discover, 2), &mut meter).unwrap();
+            book.on_answer(Duration::ZERO, &answer(&discover, MessageType::Offer), &mut meter).unwrap();
             let bad = Answer { xid: discover.xid, mac: discover.mac, ..bad };
             assert_eq!(book.on_answer(Duration::ZERO, &bad, &mut meter), None);
             assert_eq!((meter.refused, meter.completed, book.under_way()), (1, 0, 0), "{case}");
         }
         let (mut book, mut meter) = (book(1), Meter::default());
         let discover = book.begin(Duration::ZERO).unwrap();
-        let stranger = Answer { mac: MacAddr([9; 6]), ..answer(&discover, 2) };
+        let stranger = Answer { mac: MacAddr([9; 6]), ..answer(&discover, MessageType::Offer) };
         assert_eq!(book.on_answer(Duration::ZERO, &stranger, &mut meter), None);
         assert_eq!((meter.strays, book.under_way()), (1, 1));
     }

@@ -33,17 +33,16 @@ impl Machine {
     pub(super) fn handle(&mut self, now: Duration, events: Vec<Event>) {
         for event in events {
             match event {
-                Event::Broadcast(request, text) => {
+                Event::Broadcast(payload, text) => {
                     self.note(now, Direction::Asked, |_| text);
                     let link = (self.setup.mac, MacAddr::BROADCAST);
                     let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, dhcp::CLIENT_PORT);
                     let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, dhcp::SERVER_PORT);
-                    self.outputs.push(Output::Frame(frame::udp(link, from, to, &request.encode())));
+                    self.outputs.push(Output::Frame(frame::udp(link, from, to, &payload)));
                 }
-                Event::ToBootServer(server, request, text) => {
+                Event::ToBootServer(server, payload, text) => {
                     self.note(now, Direction::Asked, |_| text);
-                    let to = SocketAddrV4::new(server, dhcp::PROXY_PORT);
-                    self.send(now, dhcp::PROXY_PORT, to, &request.encode());
+                    self.send(now, dhcp::PROXY_PORT, SocketAddrV4::new(server, dhcp::PROXY_PORT), &payload);
                 }
                 Event::Heard(text) => self.note(now, Direction::Answered, |_| text),
                 Event::Again(what) => self.outputs.push(Output::Again(what)),

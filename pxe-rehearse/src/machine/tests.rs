@@ -11,11 +11,15 @@ const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
 const INTERFACE: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xcc]);
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
-/// How the server treats one kind of client: whether it is silent, and what it names.
+/// What the server tells one kind of client.
 #[derive(Clone, Copy)]
 struct Offer {
+    /// Option 67.
     file: &'static str,
+    /// Option 60.
     class: &'static str,
+    /// The field `file` of the header.
+    field: &'static str,
 }
 
 /// A server in a few lines. It answers by option 77 and 93 as dnsmasq would.
@@ -31,11 +35,11 @@ struct Server {
 
 fn usual(architecture: Option<u16>, is_ipxe: bool) -> Option<Offer> {
     Some(match (architecture, is_ipxe) {
-        (_, true) => Offer { file: "http://10.0.0.1:8000/boot.ipxe", class: "" },
-        (Some(0), _) => Offer { file: "undionly.kpxe", class: "PXEClient" },
-        (Some(16 | 19), _) => Offer { file: "http://10.0.0.1:8000/ipxe.efi", class: "HTTPClient" },
-        (Some(_), _) => Offer { file: "ipxe.efi", class: "PXEClient" },
-        (None, _) => Offer { file: "", class: "" },
+        (_, true) => Offer { file: "http://10.0.0.1:8000/boot.ipxe", class: "", field: "" },
+        (Some(0), _) => Offer { file: "undionly.kpxe", class: "PXEClient", field: "" },
+        (Some(16 | 19), _) => Offer { file: "http://10.0.0.1:8000/ipxe.efi", class: "HTTPClient", field: "" },
+        (Some(_), _) => Offer { file: "ipxe.efi", class: "PXEClient", field: "" },
+        (None, _) => Offer { file: "", class: "", field: "" },
     })
 }
 
@@ -71,6 +75,7 @@ impl Server {
         reply[16..20].copy_from_slice(&ADDRESS.octets());
         reply[20..24].copy_from_slice(&SERVER.octets());
         reply.extend([53, 1, if options[&53] == [1] { 2 } else { 5 }, 54, 4, 10, 0, 0, 1, 1, 4, 255, 255, 255, 0]);
+        reply[108..108 + offer.field.len()].copy_from_slice(offer.field.as_bytes());
         for (code, text) in [(67, offer.file), (60, offer.class)] {
             if !text.is_empty() {
                 reply.extend([code, text.len() as u8]);
@@ -286,11 +291,12 @@ fn a_silent_server_is_given_up_after_the_firmwares_back_off() {
 fn what_firmware_does_not_take_fails_with_its_reason() {
     let without_class: fn(Option<u16>, bool) -> Option<Offer> =
         |architecture, is_ipxe| usual(architecture, is_ipxe).map(|offer| Offer { class: "", ..offer });
-    let nothing_named: fn(Option<u16>, bool) -> Option<Offer> = |_, _| Some(Offer { file: "", class: "PXEClient" });
+    let nothing_named: fn(Option<u16>, bool) -> Option<Offer> =
+        |_, _| Some(Offer { file: "", class: "PXEClient", field: "" });
     let no_such_file: fn(Option<u16>, bool) -> Option<Offer> =
-        |_, _| Some(Offer { file: "none.efi", class: "PXEClient" });
+        |_, _| Some(Offer { file: "none.efi", class: "PXEClient", field: "" });
     let never_a_script: fn(Option<u16>, bool) -> Option<Offer> =
-        |_, _| Some(Offer { file: "ipxe.efi", class: "PXEClient" });
+        |_, _| Some(Offer { file: "ipxe.efi", class: "PXEClient", field: "" });
     for (firmware, offer, stage, expected) in [
         (Firmware::HttpX64, without_class, Stage::Dhcp, "option 60 to be HTTPClient"),
         (Firmware::UefiX64, nothing_named, Stage::Dhcp, "without a boot file"),
@@ -301,6 +307,22 @@ fn what_firmware_does_not_take_fails_with_its_reason() {
         let (report, notes) = boot(firmware, false, &mut Server::new(offer));
         let Outcome::Failed { stage: at, reason } = report.outcome else { panic!("{firmware:?}: {notes:#?}") };
         assert!(at == stage && reason.contains(expected), "{firmware:?}: {at}: {reason}");
+    }
+}
+
+#[test]
+fn firmware_prefers_option_67_and_ipxe_the_header_field() {
+    let both: fn(Option<u16>, bool) -> Option<Offer> = |architecture, is_ipxe| {
+        let offer = usual(architecture, is_ipxe)?;
+        Some(if is_ipxe {
+            Offer { file: "none", field: offer.file, ..offer }
+        } else {
+            Offer { field: "none", ..offer }
+        })
+    };
+    for firmware in [Firmware::Bios, Firmware::UefiX64, Firmware::HttpX64, Firmware::Ipxe] {
+        let (report, notes) = boot(firmware, true, &mut Server::new(both));
+        assert_eq!(report.outcome, Outcome::Booted, "{firmware:?}: {notes:#?}");
     }
 }
 
