@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::chance::Chance;
+use crate::chance::Chance;
 
-/// How the power-ons of a fleet lie in time.
+/// The distribution of a fleet's power-ons over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arrival {
@@ -20,8 +20,8 @@ pub enum Arrival {
 }
 
 impl Arrival {
-    /// When each of so many machines is powered on, from the beginning of the rehearsal; never decreasing.
-    pub(super) fn times(self, machines: usize, over: Duration, seed: u64) -> Vec<Duration> {
+    /// Returns when each machine is powered on, counted from the start of the rehearsal, in ascending order.
+    pub(crate) fn times(self, machines: usize, over: Duration, seed: u64) -> Vec<Duration> {
         let mean = over.as_secs_f64() / machines.max(1) as f64;
         let mut chance = Chance::new(seed, ARRIVALS);
         let mut at = 0.0;
@@ -39,7 +39,7 @@ impl Arrival {
     }
 }
 
-/// What the arrivals draw from the seed.
+/// The stream of random numbers that the arrivals draw from.
 const ARRIVALS: u64 = 1;
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ mod tests {
     const OVER: Duration = Duration::from_secs(100);
 
     #[test]
-    fn at_once_is_at_once_and_a_ramp_is_even() {
+    fn ramp_is_even_and_at_once_has_no_gaps() {
         assert_eq!(Arrival::AtOnce.times(3, OVER, 1), [Duration::ZERO; 3]);
         assert_eq!(Arrival::Ramp.times(4, OVER, 1).iter().map(Duration::as_secs).collect::<Vec<_>>(), [0, 25, 50, 75]);
         assert!(Arrival::Ramp.times(0, OVER, 1).is_empty());
@@ -63,7 +63,7 @@ mod tests {
         assert!(times.is_sorted());
         let last = times.last().unwrap().as_secs_f64();
         assert!((95.0..105.0).contains(&last), "{last}");
-        // Of exponential gaps, 1 - 1/e are shorter than their mean.
+        // A share of 1 - 1/e of exponential gaps is shorter than their mean.
         let mean = Duration::from_millis(10);
         let short = times.windows(2).filter(|pair| pair[1] - pair[0] < mean).count();
         assert!((6150..6500).contains(&short), "{short}");

@@ -1,24 +1,24 @@
-//! Reads the captures of real firmware, for tests.
+//! Captures of real firmware, for tests.
 
 use std::{net::SocketAddrV4, path::Path};
 
-use super::frame::{self, Received};
+use crate::frame::{self, Received};
 
 /// A UDP datagram of a capture.
-pub(super) struct Datagram {
-    /// The frame's number, from 1, as Wireshark counts.
-    pub(super) number: usize,
-    pub(super) from: SocketAddrV4,
-    pub(super) to: SocketAddrV4,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Datagram {
+    /// The number of the frame, counted from 1 as in Wireshark.
+    pub(crate) number: usize,
+    pub(crate) from: SocketAddrV4,
+    pub(crate) to: SocketAddrV4,
+    pub(crate) payload: Vec<u8>,
 }
 
-/// Every UDP datagram of `pxe-userspace/tests/firmware/NAME.pcap`.
-pub(super) fn datagrams(name: &str) -> Vec<Datagram> {
+/// Returns every UDP datagram of `pxe-userspace/tests/firmware/NAME.pcap`.
+pub(crate) fn datagrams(name: &str) -> Vec<Datagram> {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../pxe-userspace/tests/firmware").join(format!("{name}.pcap"));
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    // libpcap's format, little-endian: 24 bytes, then 16 before each frame.
+    // The format of libpcap, little-endian: a header of 24 bytes, then one of 16 before each frame.
     let mut rest = &bytes[24..];
     let mut found = Vec::new();
     let mut number = 0;

@@ -17,40 +17,41 @@ use crate::{
     report::Again,
 };
 
-/// What a client came away with.
+/// The lease that a client was given, and the boot file that it was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lease {
-    pub(super) address: Ipv4Addr,
-    pub(super) prefix_length: u8,
-    pub(super) router: Option<Ipv4Addr>,
-    pub(super) server: Ipv4Addr,
-    pub(super) boot_file: Option<String>,
-    pub(super) next_server: Option<Ipv4Addr>,
-    pub(super) dns: Option<Ipv4Addr>,
-    pub(super) hostname: Option<String>,
-    pub(super) domain: Option<String>,
-    pub(super) seconds: Option<u32>,
+pub(crate) struct Lease {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) prefix_length: u8,
+    pub(crate) router: Option<Ipv4Addr>,
+    pub(crate) server: Ipv4Addr,
+    pub(crate) boot_file: Option<String>,
+    pub(crate) next_server: Option<Ipv4Addr>,
+    pub(crate) dns: Option<Ipv4Addr>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domain: Option<String>,
+    pub(crate) seconds: Option<u32>,
 }
 
-/// What the owner of an exchange is to do. Texts are empty when nobody watches.
+/// An instruction or a message to the owner of an exchange. Texts are empty unless somebody watches.
 #[derive(Debug)]
-pub(super) enum Event {
-    /// Broadcast this.
+pub(crate) enum Event {
+    /// Broadcast this payload.
     Broadcast(Vec<u8>, String),
-    /// Send this to the boot server's port 4011; the lease holds already.
+    /// Send this payload to port 4011 of the boot server. The lease is valid by now.
     ToBootServer(Ipv4Addr, Vec<u8>, String),
-    /// A good offer came, so long after the first DISCOVER.
+    /// The first usable offer came, this long after the first DISCOVER.
     Offered(Duration),
-    /// The REQUEST was acknowledged, so long after it was first sent.
+    /// The REQUEST was acknowledged, this long after it was first sent.
     Acknowledged(Duration),
-    /// What was sent was sent once more.
+    /// A message was repeated.
     Again(Again),
-    /// The address is ours from now on.
+    /// The machine has this address from now on.
     Bound(Lease),
-    /// Everything is known.
+    /// The exchange is complete.
     Done(Lease),
-    /// For the person who watches: an answer, or why one was not good.
+    /// An answer, or why one was ignored, for people.
     Heard(String),
+    /// The exchange failed for this reason.
     Failed(String),
 }
 
@@ -62,18 +63,18 @@ enum Phase {
     Over,
 }
 
-/// How an exchange is made.
+/// The options of an exchange.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Manner {
-    /// Take the first good offer, whatever the firmware would wait for.
-    pub(super) hurry: bool,
-    /// Somebody reads the texts.
-    pub(super) watched: bool,
+pub(crate) struct Manner {
+    /// Takes the first usable offer instead of waiting as the firmware does.
+    pub(crate) hurry: bool,
+    /// Somebody reads the texts, so they must be made.
+    pub(crate) watched: bool,
 }
 
-/// A running exchange.
+/// An exchange.
 #[derive(Debug)]
-pub(super) struct Exchange {
+pub(crate) struct Exchange {
     client: Client,
     mac: MacAddr,
     uuid: [u8; 16],
@@ -81,24 +82,26 @@ pub(super) struct Exchange {
     manner: Manner,
     phase: Phase,
     started: Duration,
-    /// When the first message of this phase was sent.
+    /// The time at which the first message of this phase was sent.
     asked: Duration,
     deadline: Duration,
-    /// Messages sent in this phase, and altogether.
+    /// The number of messages sent in this phase.
     attempt: usize,
+    /// The number of messages sent altogether.
     sent: usize,
     refusals: u32,
     offers: Vec<Reply>,
-    /// Why the offers that came were not good.
+    /// Why no offer was usable so far.
     complaint: Option<String>,
 }
 
-/// As many as EDK2 keeps.
+/// The number of offers that EDK2 keeps.
 const MAX_OFFERS: usize = 16;
 const BOOT_SERVER_WAITS: &[u64] = &[1000, 2000, 4000, 8000];
 
 impl Exchange {
-    pub(super) fn begin(
+    /// Begins an exchange of the machine with this hardware address and this SMBIOS identifier.
+    pub(crate) fn begin(
         now: Duration,
         client: Client,
         (mac, uuid): (MacAddr, [u8; 16]),
@@ -125,10 +128,12 @@ impl Exchange {
         (exchange, events)
     }
 
-    pub(super) const fn deadline(&self) -> Duration {
+    /// Returns when [`Self::on_timer`] must be called.
+    pub(crate) const fn deadline(&self) -> Duration {
         self.deadline
     }
 
+    /// Returns how long each message of this phase waits for its answer, in milliseconds.
     fn waits(&self) -> &'static [u64] {
         match self.phase {
             Phase::Discovering => self.client.timing().discover,
@@ -145,7 +150,7 @@ impl Exchange {
         Event::Heard(self.text(text))
     }
 
-    /// Sends the message of the phase, once more or for the first time.
+    /// Sends the message of the phase, for the first time or again.
     fn transmit(&mut self, now: Duration) -> Vec<Event> {
         let mut events = Vec::with_capacity(2);
         if self.attempt == 0 {
@@ -161,6 +166,7 @@ impl Exchange {
         events
     }
 
+    /// Makes the message of the phase and starts its timer.
     fn message(&mut self, now: Duration) -> Event {
         let wait = self.waits().get(self.attempt).copied().unwrap_or_default();
         self.deadline = now + Duration::from_millis(wait);
@@ -199,7 +205,8 @@ impl Exchange {
         }
     }
 
-    pub(super) fn on_timer(&mut self, now: Duration) -> Vec<Event> {
+    /// Handles the passing of time.
+    pub(crate) fn on_timer(&mut self, now: Duration) -> Vec<Event> {
         if now < self.deadline || matches!(self.phase, Phase::Over) {
             return Vec::new();
         }
@@ -218,14 +225,14 @@ impl Exchange {
             Phase::AskingBootServer { server, .. } => {
                 format!("boot server {server} did not answer {tries} REQUESTs on port 4011")
             }
-            _ => self.complaint.take().unwrap_or_else(|| format!("nobody answered {tries} DISCOVERs")),
+            _ => self.complaint.take().unwrap_or_else(|| format!("no server answered {tries} DISCOVERs")),
         };
         self.phase = Phase::Over;
         vec![Event::Failed(reason)]
     }
 
-    /// A reply that bears our hardware address.
-    pub(super) fn on_reply(&mut self, now: Duration, reply: &Reply) -> Vec<Event> {
+    /// Handles a reply. One with another hardware address or transaction identifier is ignored.
+    pub(crate) fn on_reply(&mut self, now: Duration, reply: &Reply) -> Vec<Event> {
         if reply.xid != self.xid || reply.chaddr != self.mac {
             return Vec::new();
         }
@@ -233,9 +240,9 @@ impl Exchange {
         match (&self.phase, kind) {
             (Phase::Discovering, Some(MessageType::Offer)) => self.on_offer(now, reply),
             (Phase::Requesting { server, .. }, Some(MessageType::Ack)) => {
-                // RFC 2131 §4.3.2: the server that was chosen acknowledges; others stay silent.
+                // RFC 2131 §4.3.2: only the server that was chosen answers.
                 if reply.server.is_some_and(|address| address != *server) {
-                    return vec![self.heard(|| format!("ACK of a server that was not asked: {}", reply.describe()))];
+                    return vec![self.heard(|| format!("ACK from a server that was not asked: {}", reply.describe()))];
                 }
                 self.on_acknowledgement(now, reply)
             }
@@ -273,7 +280,7 @@ impl Exchange {
             vec![self.heard(|| format!("{}OFFER {}", if is_proxy { "proxy " } else { "" }, reply.describe()))];
         if let Some(complaint) = self.complaint_about(reply) {
             events.push(self.heard(|| format!("offer ignored: {complaint}")));
-            self.complaint = Some(format!("offers came, none that is good: {complaint}"));
+            self.complaint = Some(format!("no offer is usable: {complaint}"));
             return events;
         }
         let duplicate = |known: &Reply| known.server == reply.server && known.yiaddr == reply.yiaddr;
@@ -283,7 +290,7 @@ impl Exchange {
         if self.offers.len() < MAX_OFFERS && !self.offers.iter().any(duplicate) {
             self.offers.push(reply.clone());
         }
-        // iPXE has waited for the proxy alone.
+        // iPXE only waited for the offer of a proxy.
         let is_complete = matches!(self.client, Client::Ipxe(_)) && self.proxy().is_some();
         if self.manner.hurry || self.client.timing().takes_first || is_complete {
             events.extend(self.choose(now));
@@ -291,7 +298,7 @@ impl Exchange {
         events
     }
 
-    /// What makes this client ignore an offer.
+    /// Returns why this client ignores an offer, or `None` if it does not.
     fn complaint_about(&self, reply: &Reply) -> Option<String> {
         let is_proxy = reply.yiaddr.is_unspecified();
         match self.client {
@@ -310,11 +317,12 @@ impl Exchange {
         }
     }
 
+    /// Returns the offer of a ProxyDHCP server: it gives no address.
     fn proxy(&self) -> Option<&Reply> {
         self.offers.iter().find(|offer| offer.yiaddr.is_unspecified())
     }
 
-    /// Takes the best of the offers; nothing when none will do.
+    /// Requests the best of the offers. Returns nothing if no offer will do.
     fn choose(&mut self, now: Duration) -> Vec<Event> {
         let addressed = || self.offers.iter().filter(|offer| !offer.yiaddr.is_unspecified());
         let complete = addressed().find(|offer| offer.boot_file.is_some());

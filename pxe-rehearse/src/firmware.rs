@@ -1,7 +1,7 @@
-//! Who a simulated machine says it is, option by option, as the real firmware does.
+//! The DHCP requests of each class of firmware, option by option, and its timing.
 //!
-//! EDK2 and iPXE are written down from captures of OVMF, AAVMF, SeaBIOS and iPXE 1.21; the tests compare
-//! with those captures. `bios` follows Intel's Boot Agent, which no capture here has.
+//! EDK2 and iPXE follow captures of OVMF, AAVMF, SeaBIOS and iPXE 1.21, and the tests compare with these byte for byte.
+//! `bios` follows Intel's Boot Agent, of which there is no capture here.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -35,8 +35,8 @@ pub enum Firmware {
 }
 
 impl Firmware {
-    /// What the machine is right after power-on.
-    pub(super) const fn first_client(self) -> Client {
+    /// Returns the client that runs right after power-on.
+    pub(crate) const fn first_client(self) -> Client {
         match self {
             Self::Bios => Client::BootAgent,
             Self::UefiX64 => Client::EdkPxe { architecture: 7 },
@@ -49,8 +49,8 @@ impl Firmware {
         }
     }
 
-    /// The platform that iPXE, once loaded, finds itself on.
-    pub(super) const fn platform(self) -> Platform {
+    /// Returns the platform that iPXE finds once it is loaded.
+    pub(crate) const fn platform(self) -> Platform {
         match self {
             Self::Bios | Self::Ipxe | Self::Plain => Platform::Undi,
             Self::UefiX64 | Self::HttpX64 => Platform::Efi { architecture: 7, name: "x86_64" },
@@ -60,28 +60,28 @@ impl Firmware {
     }
 }
 
-/// What iPXE runs on.
+/// The platform that iPXE runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Platform {
+pub(crate) enum Platform {
     /// `undionly.kpxe`.
     Undi,
-    /// The ROM of a card, on a BIOS.
+    /// The ROM of a network card, on a BIOS.
     Rom,
-    /// `ipxe.efi` or `snponly.efi`. The name is iPXE's `${buildarch}`.
+    /// `ipxe.efi` or `snponly.efi`, with its option 93 and its `${buildarch}`.
     Efi { architecture: u16, name: &'static str },
 }
 
 impl Platform {
-    /// iPXE's `${platform}`.
-    pub(super) const fn name(self) -> &'static str {
+    /// Returns iPXE's `${platform}`.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Undi | Self::Rom => "pcbios",
             Self::Efi { .. } => "efi",
         }
     }
 
-    /// iPXE's `${buildarch}`.
-    pub(super) const fn build_architecture(self) -> &'static str {
+    /// Returns iPXE's `${buildarch}`.
+    pub(crate) const fn build_architecture(self) -> &'static str {
         match self {
             Self::Undi | Self::Rom => "i386",
             Self::Efi { name, .. } => name,
@@ -89,38 +89,43 @@ impl Platform {
     }
 }
 
-/// The DHCP client that speaks for a machine at one stage of its boot.
+/// A DHCP client. A machine has several in the course of its boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Client {
+pub(crate) enum Client {
+    /// The PXE ROM of a BIOS.
     BootAgent,
+    /// UEFI PXE.
     EdkPxe { architecture: u16 },
+    /// UEFI HTTP boot.
     EdkHttp { architecture: u16 },
+    /// iPXE.
     Ipxe(Platform),
+    /// The operating system.
     System,
 }
 
-/// When a client asks again, and when it has heard enough.
+/// The retransmission and collection times of a client.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Timing {
-    /// How long each DISCOVER waits, in milliseconds. When the time is over, the client takes the best
-    /// offer that came, or asks again; after the last it gives up.
-    pub(super) discover: &'static [u64],
-    /// The same for each REQUEST.
-    pub(super) request: &'static [u64],
-    /// How long after the first DISCOVER it does not yet take an offer, for a better one may come.
-    pub(super) listen: Duration,
-    /// The first good offer is taken at once.
-    pub(super) takes_first: bool,
+pub(crate) struct Timing {
+    /// The time that each DISCOVER waits, in milliseconds. Then the client takes the best offer, or asks again. After the
+    /// last it gives up.
+    pub(crate) discover: &'static [u64],
+    /// The time that each REQUEST waits, in milliseconds.
+    pub(crate) request: &'static [u64],
+    /// The time after the first DISCOVER in which no offer is taken yet, because a better one may come.
+    pub(crate) listen: Duration,
+    /// Takes the first usable offer at once.
+    pub(crate) takes_first: bool,
 }
 
-/// EDK2: 4 s, then doubled. Its timer's tick makes the first a little shorter.
+/// EDK2: 4 s, doubled each time. The tick of its timer makes the first wait a little shorter.
 static EDK: Timing = Timing {
     discover: &[3750, 8000, 16_000, 32_000],
     request: &[4000, 8000, 16_000, 32_000],
     listen: Duration::ZERO,
     takes_first: false,
 };
-/// iPXE waits two seconds for a ProxyDHCP offer, which it notices when its timer of 1 + 2 s has run out.
+/// iPXE waits two seconds for a ProxyDHCP offer, and checks this when its timer of 1 + 2 s expires.
 static IPXE: Timing = Timing {
     discover: &[1000, 2000, 4000, 8000],
     request: &[1000, 2000, 4000, 8000],
@@ -139,7 +144,7 @@ const EDK_PXE_WANTS: &[u8] = &[
     1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66, 67, 97, 128, 129,
     130, 131, 132, 133, 134, 135,
 ];
-/// EDK2 leaves the byte between 60 and 67 uninitialised.
+/// EDK2 does not initialise the byte between 60 and 67.
 const EDK_HTTP_WANTS: &[u8] =
     &[1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 0, 67, 97];
 const BOOT_AGENT_WANTS: &[u8] =
@@ -148,7 +153,7 @@ const IPXE_WANTS: &[u8] =
     &[1, 3, 6, 7, 12, 15, 17, 26, 42, 43, 60, 66, 67, 119, 128, 129, 130, 131, 132, 133, 134, 135, 175, 203];
 const SYSTEM_WANTS: &[u8] = &[1, 3, 6, 12, 15, 26, 28, 42, 51, 54, 58, 59, 119, 121];
 
-/// Option 175 of iPXE 1.21: the card's PCI identity, then one flag for each feature built in.
+/// Option 175 of iPXE 1.21: the PCI identity of the card, then a flag for each feature that is built in.
 const IPXE_EFI_FEATURES: &[u8] = &[
     0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x26, 1, 1, 0x17, 1, 1, 0x27, 1, 1, 0x24, 1, 1, 0x13, 1, 1,
     0x14, 1, 1, 0x11, 1, 1, 0x29, 1, 1, 0x1b, 1, 1, 0x15, 1, 1, 0x12, 1, 1,
@@ -162,38 +167,36 @@ const IPXE_ROM_FEATURES: &[u8] = &[
     0x14, 1, 1, 0x11, 1, 1, 0x19, 1, 1, 0x29, 1, 1, 0x10, 1, 2, 0x21, 1, 1, 0x15, 1, 1, 0x12, 1, 1, 0x18, 1, 1,
 ];
 
-/// The number of iPXE's encapsulated options, which dhcproto does not know.
+/// iPXE's encapsulated options, which dhcproto has no type for.
 const IPXE_OPTIONS: OptionCode = OptionCode::Unknown(175);
 
-/// What a message is sent for.
+/// The purpose of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
+    /// Looks for servers.
     Discover,
-    /// RFC 2131's SELECTING state: the offer that was chosen.
-    Select {
-        server: Ipv4Addr,
-        address: Ipv4Addr,
-    },
-    /// To a ProxyDHCP boot server, port 4011, from an address that the client has already.
-    BootServer {
-        ciaddr: Ipv4Addr,
-    },
+    /// Requests the offer that was chosen, in the SELECTING state of RFC 2131.
+    Select { server: Ipv4Addr, address: Ipv4Addr },
+    /// Asks a ProxyDHCP boot server on port 4011. The client has its address already.
+    BootServer { ciaddr: Ipv4Addr },
 }
 
 impl Client {
-    /// Returns `true` if it sets the broadcast flag of its broadcasts (RFC 2131 §4.1).
+    /// Returns `true` if the client sets the broadcast flag (RFC 2131 §4.1).
     const fn wants_broadcast(self) -> bool {
         !matches!(self, Self::Ipxe(Platform::Rom) | Self::System)
     }
 
-    pub(super) const fn reading(self) -> Reading {
+    /// Returns how the client reads a reply.
+    pub(crate) const fn reading(self) -> Reading {
         match self {
             Self::Ipxe(_) => Reading::Ipxe,
             Self::BootAgent | Self::EdkPxe { .. } | Self::EdkHttp { .. } | Self::System => Reading::Standard,
         }
     }
 
-    pub(super) const fn timing(self) -> &'static Timing {
+    /// Returns the times of the client.
+    pub(crate) const fn timing(self) -> &'static Timing {
         match self {
             Self::BootAgent | Self::EdkPxe { .. } | Self::EdkHttp { .. } => &EDK,
             Self::Ipxe(_) => &IPXE,
@@ -201,7 +204,7 @@ impl Client {
         }
     }
 
-    /// Firmware of its day pads to the 548 bytes that every BOOTP server accepts.
+    /// Returns the length that messages are padded to. Old firmware pads to 548 bytes, which every BOOTP server accepts.
     const fn pad_to(self) -> usize {
         match self {
             Self::BootAgent => 548,
@@ -210,8 +213,8 @@ impl Client {
         }
     }
 
-    /// The `secs` field of the n-th message (from 0). iPXE counts in ticks of its own from 4 upwards.
-    pub(super) const fn secs(self, attempt: usize, elapsed: Duration) -> u16 {
+    /// Returns the `secs` field of the n-th message, counted from 0. iPXE counts in ticks of its own, from 4 upwards.
+    pub(crate) const fn secs(self, attempt: usize, elapsed: Duration) -> u16 {
         match self {
             Self::Ipxe(_) => match attempt {
                 0 => 4,
@@ -224,8 +227,8 @@ impl Client {
         }
     }
 
-    /// Option 93, where it is sent.
-    pub(super) const fn architecture(self) -> Option<u16> {
+    /// Returns the value of option 93, if it is sent.
+    pub(crate) const fn architecture(self) -> Option<u16> {
         match self {
             Self::BootAgent | Self::Ipxe(Platform::Undi | Platform::Rom) => Some(0),
             Self::EdkPxe { architecture } | Self::EdkHttp { architecture } => Some(architecture),
@@ -234,6 +237,7 @@ impl Client {
         }
     }
 
+    /// Returns the value of option 60.
     fn vendor_class(self) -> Vec<u8> {
         let number = self.architecture().unwrap_or(0);
         match self {
@@ -246,8 +250,8 @@ impl Client {
         .into_bytes()
     }
 
-    /// Returns a message of the machine that has this hardware address and this SMBIOS identifier.
-    pub(super) fn request(self, purpose: Purpose, (mac, uuid): (MacAddr, [u8; 16]), xid: u32, secs: u16) -> Request {
+    /// Returns a message of the machine with this hardware address and this SMBIOS identifier.
+    pub(crate) fn request(self, purpose: Purpose, (mac, uuid): (MacAddr, [u8; 16]), xid: u32, secs: u16) -> Request {
         let (broadcast, ciaddr) = match purpose {
             Purpose::BootServer { ciaddr } => (false, ciaddr),
             Purpose::Discover | Purpose::Select { .. } => (self.wants_broadcast(), Ipv4Addr::UNSPECIFIED),
@@ -313,8 +317,8 @@ impl Client {
         }
     }
 
-    /// Its name in the printed steps.
-    pub(super) const fn name(self) -> &'static str {
+    /// Returns the name of the client in the printed steps.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::BootAgent => "BIOS PXE",
             Self::EdkPxe { .. } => "UEFI PXE",
@@ -325,8 +329,8 @@ impl Client {
     }
 }
 
-/// SMBIOS' identifier of the machine: made from its MAC, and not the same for all.
-pub(super) fn uuid(mac: MacAddr) -> [u8; 16] {
+/// Returns the SMBIOS identifier of a machine, which is derived from its hardware address.
+pub(crate) fn uuid(mac: MacAddr) -> [u8; 16] {
     let mut uuid = [0x50, 0x58, 0x45, 0x44, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, 0];
     uuid[10..].copy_from_slice(&mac.0);
     uuid

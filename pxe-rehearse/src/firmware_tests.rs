@@ -14,7 +14,7 @@ const PXE_ARM: Client = Client::EdkPxe { architecture: 11 };
 const HTTP: Client = Client::EdkHttp { architecture: 16 };
 const HTTP_ARM: Client = Client::EdkHttp { architecture: 19 };
 
-/// What a capture holds: the frame, who sent it, and which message of the exchange it is.
+/// The requests of the captures: the frame, its sender, and its number within the exchange.
 const FRAMES: &[(&str, usize, Client, usize)] = &[
     ("ovmf-x64-pxe", 1, PXE, 0),
     ("ovmf-x64-pxe", 6, PXE, 1),
@@ -40,6 +40,7 @@ const FRAMES: &[(&str, usize, Client, usize)] = &[
     ("seabios-ipxerom-1.21.1", 5, ROM, 2),
 ];
 
+/// Returns the value of an option, found without the code under test.
 fn option(message: &[u8], wanted: u8) -> Option<&[u8]> {
     let mut rest = &message[240..];
     while let [code, length, after @ ..] = rest {
@@ -52,7 +53,7 @@ fn option(message: &[u8], wanted: u8) -> Option<&[u8]> {
     None
 }
 
-/// EDK2 leaves one byte of its HTTP parameter list uninitialised.
+/// Clears the byte of its HTTP parameter list that EDK2 does not initialise.
 fn without_garbage(mut message: Vec<u8>, client: Client) -> Vec<u8> {
     if matches!(client, Client::EdkHttp { .. }) {
         let list = message.windows(2).position(|window| window == [55, 27]).expect("option 55");
@@ -62,7 +63,7 @@ fn without_garbage(mut message: Vec<u8>, client: Client) -> Vec<u8> {
 }
 
 #[test]
-fn every_message_is_the_real_firmwares_byte_for_byte() {
+fn messages_equal_the_captured_ones_byte_for_byte() {
     for &(capture, number, client, sent) in FRAMES {
         let datagrams = captures::datagrams(capture);
         let real = &datagrams.iter().find(|datagram| datagram.number == number).expect(capture).payload;
@@ -83,7 +84,7 @@ fn every_message_is_the_real_firmwares_byte_for_byte() {
 }
 
 #[test]
-fn no_option_comes_twice() {
+fn options_are_unique_and_short_enough() {
     for client in [PXE, HTTP, EFI, UNDI, ROM, Client::BootAgent, Client::System] {
         let purpose = Purpose::Select { server: Ipv4Addr::new(10, 0, 0, 1), address: Ipv4Addr::new(10, 0, 0, 2) };
         let proxied = Purpose::BootServer { ciaddr: Ipv4Addr::new(10, 0, 0, 2) };
@@ -97,11 +98,11 @@ fn no_option_comes_twice() {
 }
 
 #[test]
-fn messages_are_padded_as_the_client_pads_them() {
+fn messages_are_padded_by_old_firmware_and_systems() {
     let length = |client: Client| {
         let request = client.request(Purpose::Discover, (MacAddr([2, 0, 0, 0, 0, 1]), [7; 16]), 1, 0);
         request.encode().unwrap().len()
     };
-    // What every BOOTP server accepts, and RFC 1542 §2.1.
+    // 548 bytes is what every BOOTP server accepts, 300 the minimum of RFC 1542 §2.1.
     assert_eq!([length(Client::BootAgent), length(Client::System)], [548, 300]);
 }

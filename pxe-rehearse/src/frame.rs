@@ -4,24 +4,24 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use pxe_common::MacAddr;
 
-use super::dhcp;
+use crate::dhcp;
 
-/// The lifetime that EDK2 and iPXE give their packets.
+/// The TTL that EDK2 and iPXE use.
 const TTL: u8 = 64;
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
 const UDP: usize = 8;
-/// Of the frames that [`udp`] builds.
-pub(super) const UDP_PAYLOAD: usize = ETHERNET + IPV4 + UDP;
+/// The offset of the payload in a frame that [`udp`] has built.
+pub(crate) const UDP_PAYLOAD: usize = ETHERNET + IPV4 + UDP;
 const UDP_CHECKSUM: usize = ETHERNET + IPV4 + 6;
 
 const TYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const TYPE_ARP: [u8; 2] = [0x08, 0x06];
 const PROTOCOL_UDP: u8 = 17;
 
-/// A UDP datagram as a whole frame. The payload is less than 64 KiB, as every caller's is.
-pub(super) fn udp(link: (MacAddr, MacAddr), from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+/// Returns a UDP datagram as a whole frame. The payload must be smaller than 64 KiB.
+pub(crate) fn udp(link: (MacAddr, MacAddr), from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(UDP_PAYLOAD + payload.len());
     frame.extend(link.1.0);
     frame.extend(link.0.0);
@@ -44,18 +44,18 @@ pub(super) fn udp(link: (MacAddr, MacAddr), from: SocketAddrV4, to: SocketAddrV4
     frame
 }
 
-/// Puts the UDP checksum right after the payload of a frame of [`udp`] was changed (RFC 768).
-pub(super) fn finish_udp(frame: &mut [u8]) {
+/// Updates the UDP checksum (RFC 768) of a frame that [`udp`] has built, after its payload was changed.
+pub(crate) fn finish_udp(frame: &mut [u8]) {
     frame[UDP_CHECKSUM..UDP_CHECKSUM + 2].fill(0);
     let pseudo = u64::from(PROTOCOL_UDP) + (frame.len() - ETHERNET - IPV4) as u64;
-    // The addresses belong to the sum as the header and the payload do, and stand right before them.
+    // The sum includes the addresses, which precede the UDP header.
     let checksum = !fold(sum(&frame[ETHERNET + 12..]) + pseudo);
-    // Zero would mean that there is none.
+    // Zero means that there is no checksum.
     let checksum = if checksum == 0 { u16::MAX } else { checksum };
     frame[UDP_CHECKSUM..UDP_CHECKSUM + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// The sum of the 16-bit words (RFC 1071), not folded yet. Four bytes at a time fold to the same.
+/// Returns the sum of the 16-bit words (RFC 1071) before folding. Adding 32 bits at a time folds to the same.
 fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<4>();
     let mut sum: u64 = words.iter().map(|word| u64::from(u32::from_be_bytes(*word))).sum();
@@ -72,13 +72,13 @@ const fn fold(mut sum: u64) -> u16 {
     sum as u16
 }
 
-/// Asks who has an address (RFC 826). With `target` = `sender`, it announces one's own (RFC 5227 §2.3).
-pub(super) fn arp_request(hardware: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+/// Returns an ARP request (RFC 826). If `target` equals `sender`, it announces the address (RFC 5227 §2.3).
+pub(crate) fn arp_request(hardware: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     let mut frame = Vec::with_capacity(42);
     frame.extend(MacAddr::BROADCAST.0);
     frame.extend(hardware.0);
     frame.extend(TYPE_ARP);
-    // Ethernet, IPv4, their lengths, request.
+    // Ethernet, IPv4, the lengths of their addresses, a request.
     frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
     frame.extend(hardware.0);
     frame.extend(sender.octets());
@@ -87,25 +87,25 @@ pub(super) fn arp_request(hardware: MacAddr, sender: Ipv4Addr, target: Ipv4Addr)
     frame
 }
 
-/// What a frame of the simulator carries.
+/// The protocol of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(crate) enum Protocol {
     Dhcp,
     Tftp,
     Arp,
 }
 
 impl Protocol {
-    /// Of a frame that this module has built.
-    pub(super) fn of(frame: &[u8]) -> Self {
+    /// Returns the protocol of a frame that this module has built.
+    pub(crate) fn of(frame: &[u8]) -> Self {
         match frame.get(12..14) {
             Some([0x08, 0x06]) => Self::Arp,
             _ => Self::of_port(frame.get(36..38).map_or(0, |port| u16::from_be_bytes([port[0], port[1]]))),
         }
     }
 
-    /// By the server's port.
-    pub(super) const fn of_port(port: u16) -> Self {
+    /// Returns the protocol that a server speaks on this port.
+    pub(crate) const fn of_port(port: u16) -> Self {
         match port {
             dhcp::SERVER_PORT | dhcp::PROXY_PORT => Self::Dhcp,
             _ => Self::Tftp,
@@ -115,22 +115,22 @@ impl Protocol {
 
 /// A frame that may concern a simulated machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Received<'a> {
-    /// A datagram. Its checksum is not looked at: a virtual link hands it over unfinished.
+pub(crate) enum Received<'a> {
+    /// A datagram. Its checksum is not verified, because virtual links deliver partial checksums.
     Udp { source: MacAddr, from: SocketAddrV4, to: SocketAddrV4, payload: &'a [u8] },
-    /// Somebody says which hardware address theirs is, to the one who asked.
+    /// The answer to an ARP request.
     ArpReply { hardware: MacAddr, address: Ipv4Addr, asked_by: Ipv4Addr },
 }
 
-/// Reads a frame; none where it is neither.
-pub(super) fn parse(frame: &[u8]) -> Option<Received<'_>> {
+/// Parses a frame. Returns `None` if it is neither an unfragmented UDP datagram nor an ARP reply.
+pub(crate) fn parse(frame: &[u8]) -> Option<Received<'_>> {
     let (ethernet, rest) = frame.split_first_chunk::<ETHERNET>()?;
     match [ethernet[12], ethernet[13]] {
         TYPE_IPV4 => {
             let header = rest.first_chunk::<IPV4>()?;
             let header_length = usize::from(header[0] & 0x0f) * 4;
             let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-            // No fragments: neither more to come nor an offset.
+            // A fragment has the flag "more fragments" or an offset.
             let is_whole = header[6] & 0x3f == 0 && header[7] == 0;
             if header[0] >> 4 != 4 || header_length < IPV4 || header[9] != PROTOCOL_UDP || !is_whole {
                 return None;
@@ -171,7 +171,7 @@ mod tests {
     const B: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 
     #[test]
-    fn a_datagram_comes_back_as_it_was_sent() {
+    fn datagram_round_trips() {
         let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
         let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
         let frame = udp((A, B), from, to, b"hello");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_not_an_answer() {
+    fn arp_request_is_not_a_reply() {
         let address = Ipv4Addr::new(10, 0, 0, 1);
         let mut frame = arp_request(A, Ipv4Addr::new(10, 0, 0, 9), address);
         assert_eq!((frame.len(), Protocol::of(&frame)), (42, Protocol::Arp));
@@ -193,7 +193,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn another_codec_finds_the_datagrams_good(payload in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+        fn datagrams_are_valid_to_etherparse(payload in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
             let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 9), 1580);
             let to = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 69);
             let frame = udp((A, B), from, to, &payload);
@@ -207,7 +207,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_survived(frame in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        fn arbitrary_bytes_do_not_panic(frame in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             let _ = parse(&frame);
         }
     }

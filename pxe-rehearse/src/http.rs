@@ -1,6 +1,6 @@
-//! The simulator's own HTTP/1.1 client: real TCP from the machine's address, bodies counted and thrown away.
+//! The simulator's own HTTP/1.1 client: TCP from the machine's address; bodies are counted and discarded.
 //!
-//! Nothing here waits: whoever polls the sockets says when there is something to do.
+//! Nothing here blocks: the owner of the sockets polls them and calls when there is something to do.
 
 use std::{
     io::{self, Write as _},
@@ -21,37 +21,39 @@ mod response;
 pub(crate) use message::{HttpRequest, HttpResponse};
 use response::Response;
 
-/// iPXE sends six SYNs, a quarter of a second and doubled apart. Ours are the kernel's, but the end is the same.
+/// The time that a connection may take. iPXE sends six SYNs, first a quarter of a second apart, then doubled. Here the kernel
+/// sends them, but the limit is the same.
 const CONNECT_LIMIT: Duration = Duration::from_secs(16);
-/// Nothing for so long, and the request has failed. iPXE itself would wait as long as the connection lives.
+/// The silence after which a request has failed. iPXE itself waits as long as the connection lives.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How many times a connection is read before another gets its turn.
+/// The number of reads from one connection before another gets its turn.
 const READS: usize = 4;
-/// Of these, only the first few KiB are ever touched: what is thrown away is not copied.
+/// The length of the buffer for reading. Only its first few KiB are ever touched: discarded bytes are not copied.
 const SCRATCH_BYTES: usize = 1024 * 1024;
-/// Room for a head, with little of the body behind it that would be copied for nothing.
+/// The room for a head. It is small, so that little of the body behind it is copied in vain.
 const HEAD_BYTES: usize = 2048;
 
-/// What reading needs once for all connections.
-pub(super) struct Scratch(Vec<u8>);
+/// The buffer that all connections are read into.
+pub(crate) struct Scratch(Vec<u8>);
 
 impl Scratch {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(vec![0; SCRATCH_BYTES])
     }
 }
 
-/// How a request is getting on.
+/// The state of a request.
 #[derive(Debug)]
-pub(super) enum Progress {
-    /// Until the socket has something.
+pub(crate) enum Progress {
+    /// Waits for the socket.
     Waits,
-    /// There may be more to read at once.
+    /// There may be more to read right away.
     HasMore,
+    /// The response, or why there is none.
     Over(Result<HttpResponse, String>),
 }
 
-/// A connection that may serve the machine's next request.
+/// A connection, which the next request to the same server may use as well.
 #[derive(Debug)]
 struct Connection {
     stream: TcpStream,
@@ -62,37 +64,37 @@ struct Connection {
 struct Job {
     request: Box<HttpRequest>,
     head: String,
-    /// How much of the head has been sent.
+    /// The number of bytes of the head that were sent.
     sent: usize,
     response: Response,
     deadline: Duration,
-    /// The connection has served before: the server may have closed it meanwhile.
+    /// The connection was used before, so the server may have closed it since.
     is_reused: bool,
     is_connected: bool,
 }
 
 /// The HTTP client of one machine: one request at a time.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     source: Ipv4Addr,
     connection: Option<Connection>,
     job: Option<Box<Job>>,
 }
 
-/// The connection, when it is a new one.
-pub(super) type Fresh<'a> = Option<&'a TcpStream>;
+/// The connection, if it is a new one.
+pub(crate) type Fresh<'a> = Option<&'a TcpStream>;
 
 impl Client {
-    pub(super) const fn new(source: Ipv4Addr) -> Self {
+    pub(crate) const fn new(source: Ipv4Addr) -> Self {
         Self { source, connection: None, job: None }
     }
 
-    /// Begins a request, over the last connection where that goes to the same server.
+    /// Begins a request, on the last connection if that leads to the same server. Returns a new connection.
     ///
     /// # Errors
     ///
-    /// What the kernel says, for a person.
-    pub(super) fn begin(&mut self, now: Duration, request: Box<HttpRequest>) -> Result<Fresh<'_>, String> {
+    /// Returns why the kernel refuses a connection, for people.
+    pub(crate) fn begin(&mut self, now: Duration, request: Box<HttpRequest>) -> Result<Fresh<'_>, String> {
         let method = if request.head_only { "HEAD" } else { "GET" };
         let HttpRequest { path, host_header, user_agent, .. } = &*request;
         let head = format!(
@@ -114,13 +116,13 @@ impl Client {
         Ok(&connection.stream)
     }
 
-    /// When [`Self::on_timer`] wants to be called.
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    /// Returns when [`Self::on_timer`] must be called.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         self.job.as_ref().map(|job| job.deadline)
     }
 
-    /// The request has failed when its time is up.
-    pub(super) fn on_timer(&mut self, now: Duration) -> Option<String> {
+    /// Handles the passing of time. Returns why the request failed, if its time is up.
+    pub(crate) fn on_timer(&mut self, now: Duration) -> Option<String> {
         let job = self.job.as_ref().filter(|job| job.deadline <= now)?;
         let reason = if job.is_connected {
             format!("nothing arrived for {} s", SILENCE.as_secs())
@@ -130,6 +132,7 @@ impl Client {
         Some(self.failed(&reason))
     }
 
+    /// Ends the request and returns why it failed, with its URL.
     fn failed(&mut self, reason: &str) -> String {
         self.connection = None;
         match self.job.take() {
@@ -138,8 +141,8 @@ impl Client {
         }
     }
 
-    /// Sends and receives what can be without waiting. `on_fresh` is told of a connection that had to be made anew.
-    pub(super) fn advance(
+    /// Sends and receives as much as possible without blocking. Calls `on_fresh` if the connection had to be replaced.
+    pub(crate) fn advance(
         &mut self,
         now: Duration,
         scratch: &mut Scratch,
@@ -177,7 +180,7 @@ impl Client {
                     job.is_connected = true;
                     job.deadline = now + SILENCE;
                 }
-                // Before the connection stands, this is how the kernel says so.
+                // The connection is not established yet.
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => {
                     return Ok(Progress::Waits);
                 }
@@ -189,7 +192,7 @@ impl Client {
         let socket = connection.stream.as_raw_fd();
         for _ in 0..READS {
             let (room, flags) = match job.response.discardable() {
-                // Linux throws that much of the stream away and copies nothing (tcp(7), MSG_TRUNC).
+                // Linux discards that much of the stream without copying it (tcp(7), MSG_TRUNC).
                 Some(left) => (usize::try_from(left).unwrap_or(usize::MAX).min(SCRATCH_BYTES), MsgFlags::MSG_TRUNC),
                 None => (HEAD_BYTES, MsgFlags::empty()),
             };
@@ -221,11 +224,11 @@ impl Client {
     }
 }
 
-/// A connection on its way.
+/// Starts a connection.
 fn open(source: Ipv4Addr, host: SocketAddrV4) -> Result<TcpStream, String> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
         .map_err(|error| format!("no socket: {error}"))?;
-    // Without this, the kernel looks for a port that is free for all destinations.
+    // Otherwise the kernel looks for a port that is free for every destination.
     let _ = setsockopt(&socket, sockopt::IpBindAddressNoPort, &true);
     let bound = socket.bind(&SocketAddrV4::new(source, 0).into());
     bound.map_err(|error| format!("cannot use address {source}: {error}"))?;

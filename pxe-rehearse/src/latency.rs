@@ -1,26 +1,26 @@
-//! Latencies of any number of events in a bounded space.
+//! A histogram of latencies, in constant space.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Each power of two is cut into so many: a value is known to 3 %.
+/// The number of buckets for each power of two. It gives a precision of 3 %.
 const CUTS: u32 = 32;
-/// From 2 µs up to 2^40 ns, 18 minutes; what is shorter or longer counts as that.
+/// The buckets from 2^10 ns (1 µs) up to 2^40 ns (18 minutes). Values outside count as the nearest.
 const BUCKETS: usize = (40 - 10) * CUTS as usize;
 
-/// How often which latency came. The shortest and the longest are exact.
+/// The counts of latencies, and the exact longest one.
 #[derive(Clone, Debug)]
-pub(super) struct Histogram {
+pub(crate) struct Histogram {
     counts: Vec<u64>,
     total: u64,
     longest: Duration,
 }
 
-/// What people ask of latencies.
+/// Percentiles of latencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Latencies {
-    /// Of how many events.
+    /// The number of events.
     pub count: u64,
     /// The median.
     #[serde(rename = "p50_us", serialize_with = "micros")]
@@ -47,14 +47,15 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    pub(super) fn add(&mut self, latency: Duration) {
+    /// Adds an event.
+    pub(crate) fn add(&mut self, latency: Duration) {
         self.counts[bucket(latency)] += 1;
         self.total += 1;
         self.longest = self.longest.max(latency);
     }
 
-    /// None of nothing.
-    pub(super) fn latencies(&self) -> Option<Latencies> {
+    /// Returns the percentiles, or `None` if there was no event.
+    pub(crate) fn latencies(&self) -> Option<Latencies> {
         (self.total > 0).then(|| Latencies {
             count: self.total,
             p50: self.percentile(50),
@@ -64,7 +65,7 @@ impl Histogram {
         })
     }
 
-    /// By the nearest rank, as the upper edge of its bucket.
+    /// Returns a percentile by the nearest-rank method, as the upper edge of its bucket.
     fn percentile(&self, percent: u64) -> Duration {
         let mut left = (self.total * percent).div_ceil(100);
         for (bucket, &count) in self.counts.iter().enumerate() {
@@ -77,7 +78,7 @@ impl Histogram {
     }
 }
 
-/// The power of two (from 2^10), then the next five bits.
+/// Returns the number of the bucket: the power of two (from 2^10), then the next five bits.
 fn bucket(latency: Duration) -> usize {
     let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX).max(1 << 10);
     let power = nanos.ilog2();
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_right_to_three_percent() {
+    fn percentiles_are_precise_to_three_percent() {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.latencies(), None);
         for millis in 1..=1000 {
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn any_latency_has_a_bucket() {
+    fn every_latency_has_a_bucket() {
         let mut histogram = Histogram::default();
         for latency in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(u64::MAX)] {
             histogram.add(latency);
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_lies_below_the_edge_of_its_bucket_and_not_below_the_last() {
+    fn buckets_contain_their_values() {
         for nanos in (1024..1 << 20).step_by(37) {
             let latency = Duration::from_nanos(nanos);
             let bucket = bucket(latency);

@@ -1,12 +1,14 @@
-//! Simulated machines. They share no protocol code with the responder, so that they can disagree with it.
+//! Simulated machines that boot from the network, for `pxed rehearse`.
+//!
+//! They share no protocol code with the responder, so that the two can disagree: this crate does not depend on it.
 //!
 //! ```text
 //! frames, time, HTTP answers ─► Machine ─► frames, HTTP requests, notes        one state machine each, no I/O
-//!                                 ├─ Exchange      one DHCP exchange, as its firmware would have it
+//!                                 ├─ Exchange      one DHCP exchange, as its firmware makes it
 //!                                 ├─ Transfer      one TFTP transfer
 //!                                 └─ Interpreter   one iPXE script
 //! runner: a packet socket, a timer heap and TCP connections around all of them, in one thread
-//! load: complete DHCP exchanges as fast as one core makes them, from prebuilt frames
+//! load: complete DHCP exchanges, as fast as one core makes them, from prebuilt frames
 //! ```
 
 mod arrival;

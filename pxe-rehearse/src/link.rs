@@ -1,8 +1,7 @@
-//! The simulator's side of the link: one packet socket for every machine, and the kernel told to leave the
-//! machines' packets alone.
+//! The simulator's side of the link: one packet socket for all machines, and routes that make their addresses local.
 //!
-//! DHCP and TFTP go through the packet socket. TCP is the kernel's: each machine's address becomes a local
-//! one for as long as the rehearsal runs, so that sockets can be bound to it and the kernel answers ARP for it.
+//! DHCP and TFTP go through the packet socket. TCP is left to the kernel: each machine's address is a local one while the
+//! rehearsal runs, so that sockets can be bound to it and the kernel answers ARP for it.
 
 use std::{
     io,
@@ -24,40 +23,44 @@ mod batch;
 mod routes;
 
 use batch::set_packet_option;
-pub(super) use batch::{BATCH, Incoming, Outgoing};
+pub(crate) use batch::{BATCH, Incoming, Outgoing};
 use routes::Routes;
 
-/// How many UDP ports are kept for TFTP. A machine takes the next for each request, as firmware does.
+/// The number of UDP ports that are reserved for TFTP. A machine takes the next one for each request, as firmware does.
 const TFTP_PORTS: usize = 8;
-/// A burst of replies to thousands of machines must fit.
+/// The size of the socket's buffers. A burst of replies to thousands of machines must fit.
 const BUFFER_BYTES: usize = 32 * 1024 * 1024;
 
-/// An interface, ready to carry simulated machines.
-pub(super) struct Link {
+/// An interface that carries simulated machines.
+pub(crate) struct Link {
     socket: Socket,
     outgoing: Outgoing,
-    /// Frames that were lost because the interface had no room for them.
+    /// The number of frames that were lost because the interface had no room for them.
     unsent: u64,
     routes: Routes,
     hardware: MacAddr,
     ports: Arc<[u16]>,
-    /// Bound, so that the kernel does not answer the machines' datagrams with ICMP errors.
+    /// Bound sockets, so that the kernel does not answer the machines' datagrams with ICMP errors.
     _sinks: Vec<Socket>,
 }
 
 impl Link {
     /// Opens the interface.
-    pub(super) fn open(interface: &str) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the interface does not exist, is down or is not Ethernet, or if privileges are missing.
+    pub(crate) fn open(interface: &str) -> anyhow::Result<Self> {
         let (address, flags) = find(interface)?;
         let hardware = MacAddr(address.addr().unwrap_or_default());
         if hardware.is_zero() {
-            bail!("{interface} is no Ethernet interface");
+            bail!("{interface} is not an Ethernet interface");
         }
         if !flags.contains(InterfaceFlags::IFF_UP) {
             bail!("{interface} is down: ip link set {interface} up");
         }
         let socket = packet_socket(&address).with_context(|| {
-            format!("cannot open a packet socket on {interface}: it takes root or the capability CAP_NET_RAW")
+            format!("cannot open a packet socket on {interface}: this needs root or the capability CAP_NET_RAW")
         })?;
         let mut sinks = Vec::new();
         let mut ports = Vec::new();
@@ -66,40 +69,45 @@ impl Link {
             ports.extend(sink.local_addr()?.as_socket_ipv4().map(|address| address.port()));
             sinks.push(sink);
         }
-        // For replies of ProxyDHCP boot servers. Whoever has the port already serves just as well.
-        sinks.extend(sink(super::dhcp::PROXY_PORT));
+        // For replies of ProxyDHCP boot servers. If another process has the port, that will do as well.
+        sinks.extend(sink(crate::dhcp::PROXY_PORT));
         let index = u32::try_from(address.ifindex()).context("an interface index beyond 32 bits")?;
         let mut routes = Routes::open(index).context("cannot talk to the kernel about routes")?;
         if !flags.contains(InterfaceFlags::IFF_PROMISC) {
-            // Replies go to the machines' hardware addresses, which the card would not accept.
+            // Replies go to the machines' hardware addresses, which the card does not accept otherwise.
             routes.set_promiscuous().with_context(|| {
-                format!("cannot switch {interface} to promiscuous mode: it takes root or the capability CAP_NET_ADMIN")
+                format!(
+                    "cannot switch {interface} to promiscuous mode: this needs root or the capability CAP_NET_ADMIN"
+                )
             })?;
         }
         let (outgoing, ports) = (Outgoing::new(), ports.into());
         Ok(Self { socket, outgoing, unsent: 0, routes, hardware, ports, _sinks: sinks })
     }
 
-    pub(super) const fn hardware(&self) -> MacAddr {
+    /// Returns the hardware address of the interface.
+    pub(crate) const fn hardware(&self) -> MacAddr {
         self.hardware
     }
 
-    pub(super) const fn ports(&self) -> &Arc<[u16]> {
+    /// Returns the UDP ports that are reserved for TFTP.
+    pub(crate) const fn ports(&self) -> &Arc<[u16]> {
         &self.ports
     }
 
-    pub(super) const fn unsent(&self) -> u64 {
+    /// Returns the number of frames that were lost because the interface had no room for them.
+    pub(crate) const fn unsent(&self) -> u64 {
         self.unsent
     }
 
-    /// Makes an address the kernel's, and its network reachable.
-    pub(super) fn configure(&mut self, address: Ipv4Addr, prefix_length: u8) -> io::Result<()> {
+    /// Makes an address local, and its network reachable.
+    pub(crate) fn configure(&mut self, address: Ipv4Addr, prefix_length: u8) -> io::Result<()> {
         self.routes.add_local(address)?;
         self.routes.add_network(address, prefix_length)
     }
 
-    /// Puts a frame in line. One that the interface has no room for is lost, as on any wire.
-    pub(super) fn send(&mut self, frame: &[u8]) {
+    /// Queues a frame. If the interface has no room for it, it is lost, as on any wire.
+    pub(crate) fn send(&mut self, frame: &[u8]) {
         if self.outgoing.is_full() {
             self.flush();
         }
@@ -109,25 +117,25 @@ impl Link {
         }
     }
 
-    /// Puts a copy of the frame in line and returns it, to be made its own.
-    pub(super) fn send_like(&mut self, frame: &[u8]) -> Option<&mut [u8]> {
+    /// Queues a copy of a frame and returns the copy, to be patched.
+    pub(crate) fn send_like(&mut self, frame: &[u8]) -> Option<&mut [u8]> {
         if self.outgoing.is_full() {
             self.flush();
         }
         self.outgoing.push(frame)
     }
 
-    /// Sends what is in line.
-    pub(super) fn flush(&mut self) {
+    /// Sends the queued frames.
+    pub(crate) fn flush(&mut self) {
         if !self.outgoing.is_empty() {
             self.unsent += self.outgoing.flush(&self.socket) as u64;
         }
     }
 
-    /// Takes the frames that are there, a batch at most, and returns how many that is.
-    pub(super) fn receive(&self, incoming: &mut Incoming) -> io::Result<usize> {
+    /// Receives the frames that are there, at most one batch, and returns their number.
+    pub(crate) fn receive(&self, incoming: &mut Incoming) -> io::Result<usize> {
         match incoming.receive(&self.socket) {
-            // The interface went down; it may come back.
+            // An interface that went down may come back.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENETDOWN)) => Ok(0),
             result => result,
         }
@@ -140,7 +148,7 @@ impl AsFd for Link {
     }
 }
 
-/// The interface's link-layer address and flags.
+/// Returns the link-layer address and the flags of an interface.
 fn find(interface: &str) -> anyhow::Result<(LinkAddr, InterfaceFlags)> {
     let mut names = Vec::new();
     for known in getifaddrs().context("cannot list the network interfaces")? {
@@ -151,7 +159,7 @@ fn find(interface: &str) -> anyhow::Result<(LinkAddr, InterfaceFlags)> {
             names.push(known.interface_name);
         }
     }
-    bail!("there is no interface {interface}; there are {}", names.join(", "))
+    bail!("there is no interface {interface}; the interfaces are {}", names.join(", "))
 }
 
 fn packet_socket(address: &LinkAddr) -> io::Result<Socket> {
@@ -159,16 +167,16 @@ fn packet_socket(address: &LinkAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
     socket.attach_filter(&wanted())?;
     socket.set_nonblocking(true)?;
-    // Of what the host sends, the kernel need not even make copies.
+    // Spares the kernel the copies of what the host sends.
     let _ = set_packet_option(&socket, libc::PACKET_IGNORE_OUTGOING);
-    // Beyond the system's limit where we may; otherwise as far as it goes.
+    // Without CAP_NET_ADMIN, the system's default must do.
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES);
     let _ = setsockopt(&socket, sockopt::SndBufForce, &BUFFER_BYTES);
     bind(socket.as_raw_fd(), address)?;
     Ok(socket)
 }
 
-/// The kernel's filter: incoming UDP over IPv4 and ARP. What the machines download over TCP stays out.
+/// Returns the socket filter: incoming UDP over IPv4, and ARP. Downloads over TCP stay out.
 fn wanted() -> [SockFilter; 9] {
     const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
@@ -190,11 +198,11 @@ fn wanted() -> [SockFilter; 9] {
     ]
 }
 
-/// A UDP socket that takes everything and keeps nothing.
+/// Returns a UDP socket that discards what it receives.
 fn sink(port: u16) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.attach_filter(&[SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0)])?;
-    // A window that its sender left uncut need not be cut here, only to be thrown away.
+    // So the kernel need not segment a window that arrives whole, only for it to be discarded.
     let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
     socket.bind(&std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
     Ok(socket)

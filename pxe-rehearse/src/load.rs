@@ -1,7 +1,7 @@
-//! A sustained load: complete DHCP exchanges as fast as asked for, each as firmware makes it, directly and by broadcast.
+//! A sustained load of complete DHCP exchanges at a given pace, each as firmware makes it: broadcast, without a relay.
 //!
-//! The machines take turns. Their frames are prebuilt and made their own in place, answers find their machine by its index
-//! in the transaction identifier, and nothing is allocated for a packet.
+//! The machines take turns. Their frames are prebuilt and patched in place. An answer finds its machine by the index in its
+//! transaction identifier. Nothing is allocated for a packet.
 
 use std::{
     os::fd::AsFd as _,
@@ -15,7 +15,7 @@ use nix::{
     sys::time::TimeSpec,
 };
 
-use super::{
+use crate::{
     frame::{self, Protocol, Received},
     link::{BATCH, Incoming, Link},
     poll::Signals,
@@ -35,16 +35,16 @@ pub use summary::LoadSummary;
 use summary::Meter;
 use template::{Send, Templates};
 
-/// An answer that takes longer is lost. Nothing is asked again.
+/// The time after which an answer is lost. Nothing is asked again.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Turns without waiting after which the loop looks for signals.
+/// The number of turns without waiting after which the loop checks for signals.
 const TURNS_WITHOUT_A_LOOK: u64 = 1024;
 
-/// Runs the load to its end, which a signal brings about early.
+/// Runs the load to its end, or until a signal comes.
 ///
 /// # Errors
 ///
-/// When the interface cannot be used.
+/// Fails if the interface cannot be used.
 pub fn load(load: &Load) -> anyhow::Result<LoadSummary> {
     let mut link = Link::open(&load.interface)?;
     let signals = Signals::new().context("cannot wait for signals")?;
@@ -78,7 +78,7 @@ pub fn load(load: &Load) -> anyhow::Result<LoadSummary> {
         for number in 0..received {
             let frame = incoming.frame(number);
             let Some(Received::Udp { to, payload, .. }) = frame::parse(frame) else { continue };
-            let Some(answer) = (to.port() == super::dhcp::CLIENT_PORT).then(|| Answer::read(payload)).flatten() else {
+            let Some(answer) = (to.port() == crate::dhcp::CLIENT_PORT).then(|| Answer::read(payload)).flatten() else {
                 continue;
             };
             meter.traffic.received(Protocol::Dhcp, frame.len());
@@ -100,6 +100,7 @@ pub fn load(load: &Load) -> anyhow::Result<LoadSummary> {
     Ok(LoadSummary::of(load, &meter, began.elapsed().min(load.duration), tally::cpu().saturating_sub(cpu)))
 }
 
+/// Queues the frame of a request.
 fn transmit(link: &mut Link, templates: &Templates, send: &Send, meter: &mut Meter) {
     let template = templates.get(send);
     if let Some(place) = link.send_like(template.frame()) {
@@ -108,11 +109,11 @@ fn transmit(link: &mut Link, templates: &Templates, send: &Send, meter: &mut Met
     }
 }
 
-/// How many exchanges are to begin now.
+/// Returns the number of exchanges to begin now.
 fn due(load: &Load, book: &Book, meter: &Meter, now: Duration) -> usize {
     match load.pace {
         Pace::PerSecond(rate) => {
-            // Those that could not begin had their turn.
+            // Exchanges that could not begin had their turn.
             let due = (now.as_secs_f64() * rate) as u64 + 1;
             due.saturating_sub(meter.begun + meter.not_begun) as usize
         }
@@ -120,13 +121,13 @@ fn due(load: &Load, book: &Book, meter: &Meter, now: Duration) -> usize {
     }
 }
 
-/// When there is something to do though nothing arrives.
+/// Returns when there is something to do even if nothing arrives.
 fn next(load: &Load, book: &Book, meter: &Meter) -> Duration {
     let begin = match load.pace {
         Pace::PerSecond(rate) => Duration::from_secs_f64((meter.begun + meter.not_begun) as f64 / rate),
         Pace::Outstanding(_) => Duration::MAX,
     };
-    // While exchanges are to begin, the end of that is something to do as well.
+    // The end of the time in which exchanges begin counts as well.
     let begin = if begin < load.duration { begin } else { load.duration };
     book.oldest().map_or(begin, |oldest| (oldest + PATIENCE).min(begin.max(oldest)))
 }

@@ -1,66 +1,66 @@
-//! A link that loses, repeats and reorders what passes over it: no I/O, no clock.
+//! A link that drops, duplicates and reorders frames. Does no I/O and reads no clock.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::chance::Chance;
+use crate::chance::Chance;
 
-/// How bad the link is, in percent of what passes, each way.
+/// The fault rates of the link in each direction, in percent of the frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Losses {
-    /// What is lost.
+    /// Frames that are lost.
     pub drop: f64,
-    /// What arrives twice.
+    /// Frames that arrive twice.
     pub duplicate: f64,
-    /// What is overtaken by what comes next.
+    /// Frames that the next one overtakes.
     pub reorder: f64,
 }
 
 impl Losses {
-    /// Whether everything arrives once and in order.
+    /// Returns `true` if every frame arrives once and in order.
     #[must_use]
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What waits to be overtaken waits no longer than this: on a quiet link, nothing comes next.
+/// The time that a frame waits to be overtaken, because on a quiet link no next one comes.
 const MAX_HELD: Duration = Duration::from_millis(20);
 
 /// One direction of the link.
 #[derive(Debug)]
-pub(super) struct Lossy<T> {
+pub(crate) struct Lossy<T> {
     losses: Losses,
     chance: Chance,
     held: Option<(Duration, T)>,
-    /// What was lost, repeated and held back.
-    pub(super) done: Done,
+    /// The faults so far.
+    pub(crate) done: Done,
 }
 
-/// How often the link did what.
+/// The numbers of faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Done {
-    /// Lost.
+    /// Frames that were lost.
     pub dropped: u64,
-    /// Delivered twice.
+    /// Frames that were delivered twice.
     pub duplicated: u64,
-    /// Overtaken.
+    /// Frames that were overtaken.
     pub reordered: u64,
 }
 
 impl<T: Clone> Lossy<T> {
-    pub(super) fn new(losses: Losses, seed: u64, stream: u64) -> Self {
+    pub(crate) fn new(losses: Losses, seed: u64, stream: u64) -> Self {
         Self { losses, chance: Chance::new(seed, stream), held: None, done: Done::default() }
     }
 
-    pub(super) fn is_lossless(&self) -> bool {
+    pub(crate) fn is_lossless(&self) -> bool {
         self.losses.is_none()
     }
 
-    /// Lets one frame pass: what arrives now, in order.
-    pub(super) fn pass(&mut self, now: Duration, frame: T) -> impl Iterator<Item = T> {
-        // Always three draws, so that one rate does not change what another does.
+    /// Passes a frame over the link, and returns the frames that arrive now, in order.
+    pub(crate) fn pass(&mut self, now: Duration, frame: T) -> impl Iterator<Item = T> {
+        // Always three draws, so that no rate changes the effect of another.
         let [drop, duplicate, reorder] = [(); 3].map(|()| self.chance.fraction() * 100.0);
         let overtaken = self.held.take().map(|(_, frame)| frame);
         let mut arrives = None;
@@ -82,13 +82,13 @@ impl<T: Clone> Lossy<T> {
         [arrives, again, overtaken].into_iter().flatten()
     }
 
-    /// When [`Self::release`] wants to be called.
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    /// Returns when [`Self::release`] must be called.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         self.held.as_ref().map(|(deadline, _)| *deadline)
     }
 
-    /// What has waited long enough for something to overtake it.
-    pub(super) fn release(&mut self, now: Duration) -> Option<T> {
+    /// Returns the frame that has waited long enough to be overtaken.
+    pub(crate) fn release(&mut self, now: Duration) -> Option<T> {
         self.held.take_if(|(deadline, _)| *deadline <= now).map(|(_, frame)| frame)
     }
 }
@@ -108,13 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn a_good_link_changes_nothing() {
+    fn link_without_faults_changes_nothing() {
         let (arrived, done) = passed(Losses::default(), 1);
         assert_eq!((arrived, done), ((0..10_000).collect(), Done::default()));
     }
 
     #[test]
-    fn each_fault_comes_as_often_as_asked_and_alone() {
+    fn faults_occur_at_their_rates_and_independently() {
         let near = |count: u64| (450..550).contains(&count);
         let (arrived, done) = passed(Losses { drop: 5.0, ..Losses::default() }, 1);
         assert!(near(done.dropped) && arrived.len() as u64 == 10_000 - done.dropped && arrived.is_sorted());
@@ -130,16 +130,16 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_loses_the_same() {
+    fn losses_are_repeatable_by_their_seed() {
         let losses = Losses { drop: 3.0, duplicate: 2.0, reorder: 4.0 };
         assert_eq!(passed(losses, 5), passed(losses, 5));
         assert_ne!(passed(losses, 5).0, passed(losses, 6).0);
-        // Another rate beside it does not change what is lost.
+        // Another duplication rate does not change the losses.
         assert_eq!(passed(losses, 5).1.dropped, passed(Losses { duplicate: 0.0, ..losses }, 5).1.dropped);
     }
 
     #[test]
-    fn everything_can_be_lost() {
+    fn link_can_lose_everything() {
         assert!(passed(Losses { drop: 100.0, duplicate: 100.0, reorder: 100.0 }, 1).0.is_empty());
     }
 }

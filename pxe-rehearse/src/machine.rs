@@ -1,7 +1,7 @@
 //! One simulated machine, from power-on to its operating system: a state machine without I/O.
 //!
-//! It is told what happened ([`Machine::on_udp`], [`Machine::on_timer`], …) and leaves what it wants done in
-//! its outputs. Times are durations since the rehearsal began.
+//! Its owner reports events ([`Machine::on_udp`], [`Machine::on_timer`], …) and does what its outputs say. Times are
+//! durations since the start of the rehearsal.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -11,7 +11,7 @@ use std::{
 
 use pxe_common::MacAddr;
 
-use super::{
+use crate::{
     dhcp::{self, Reply},
     exchange::{Exchange, Lease, Manner},
     firmware::{Client, Firmware},
@@ -35,36 +35,38 @@ mod want;
 use neighbours::Neighbours;
 use want::Want;
 
-/// What a machine is.
+/// The identity and the plan of a machine.
 #[derive(Clone, Debug)]
-pub(super) struct Setup {
-    pub(super) mac: MacAddr,
-    pub(super) firmware: Firmware,
-    pub(super) manner: Manner,
-    /// Where the boot ends.
-    pub(super) until: Milestone,
-    /// The transaction identifiers follow from it.
-    pub(super) seed: u32,
+pub(crate) struct Setup {
+    pub(crate) mac: MacAddr,
+    pub(crate) firmware: Firmware,
+    pub(crate) manner: Manner,
+    /// The milestone at which the boot ends.
+    pub(crate) until: Milestone,
+    /// The seed of the transaction identifiers.
+    pub(crate) seed: u32,
     /// The hardware address of the interface that the simulator uses.
-    pub(super) interface: MacAddr,
-    /// UDP ports that the simulator keeps for TFTP, at least two.
-    pub(super) ports: Arc<[u16]>,
+    pub(crate) interface: MacAddr,
+    /// The UDP ports that the simulator reserves for TFTP, at least two.
+    pub(crate) ports: Arc<[u16]>,
 }
 
-/// What a machine wants done.
+/// An instruction or a message to the owner of a machine.
 #[derive(Debug)]
-pub(super) enum Output {
+pub(crate) enum Output {
+    /// Send this frame.
     Frame(Vec<u8>),
-    /// This address is the machine's from now on.
+    /// The machine has this address from now on.
     Configure(Box<Lease>),
+    /// Make this request.
     Http(Box<HttpRequest>),
-    /// For whoever watches.
+    /// A step, for whoever watches.
     Note(Note),
-    /// A step was done in this time.
+    /// A step took this time.
     Took(Timed, Duration),
-    /// The boot has come this far, for the first time.
+    /// The boot has reached this milestone.
     Reached(Milestone),
-    /// Something was sent once more.
+    /// A message was repeated.
     Again(Again),
 }
 
@@ -78,9 +80,9 @@ enum Activity {
     Over,
 }
 
-/// A machine.
+/// A simulated machine.
 #[derive(Debug)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     setup: Setup,
     activity: Activity,
     client: Client,
@@ -89,15 +91,15 @@ pub(super) struct Machine {
     lease: Option<Lease>,
     neighbours: Neighbours,
     script: Option<Interpreter>,
-    /// The script waits for the exchange that runs.
+    /// The script waits for the running exchange.
     script_configures: bool,
-    /// What was fetched last.
+    /// The file that was requested last.
     url: Option<Url>,
-    /// How many loaders iPXE was given instead of a script.
+    /// The number of loaders that iPXE was given instead of a script.
     loaders: u32,
     started: Duration,
     ended: Duration,
-    /// When the file that is on its way was asked for.
+    /// The time at which the current file was requested.
     fetching: Duration,
     milestone: Option<Milestone>,
     exchanges: u32,
@@ -108,7 +110,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(setup: Setup) -> Self {
+    pub(crate) fn new(setup: Setup) -> Self {
         Self {
             client: setup.firmware.first_client(),
             setup,
@@ -133,30 +135,32 @@ impl Machine {
         }
     }
 
-    pub(super) const fn mac(&self) -> MacAddr {
+    /// Returns the hardware address.
+    pub(crate) const fn mac(&self) -> MacAddr {
         self.setup.mac
     }
 
-    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+    /// Returns the address of the last lease.
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         self.lease.as_ref().map(|lease| lease.address)
     }
 
-    /// Puts what is to be done in place of an empty list.
-    pub(super) const fn swap_outputs(&mut self, outputs: &mut Vec<Output>) {
+    /// Swaps the pending outputs into `outputs`, which must be empty.
+    pub(crate) const fn swap_outputs(&mut self, outputs: &mut Vec<Output>) {
         std::mem::swap(&mut self.outputs, outputs);
     }
 
-    /// How long the datagrams are that the machine expects now. Several of them arrive uncut between network
-    /// namespaces.
-    pub(super) fn datagram_length(&self) -> Option<usize> {
+    /// Returns the length of the datagrams that the machine expects. Between network namespaces, several of them can
+    /// arrive as one.
+    pub(crate) fn datagram_length(&self) -> Option<usize> {
         match &self.activity {
             Activity::Tftp { transfer, .. } => Some(transfer.datagram_length()),
             _ => None,
         }
     }
 
-    /// When [`Self::on_timer`] wants to be called.
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    /// Returns when [`Self::on_timer`] must be called.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         let own = match &self.activity {
             Activity::Dhcp(exchange) => Some(exchange.deadline()),
             Activity::Tftp { transfer, .. } => Some(transfer.deadline()),
@@ -169,8 +173,8 @@ impl Machine {
         }
     }
 
-    /// What became of the machine, once it has an outcome.
-    pub(super) fn report(&self) -> Option<MachineReport> {
+    /// Returns the result of the boot, once it has ended.
+    pub(crate) fn report(&self) -> Option<MachineReport> {
         Some(MachineReport {
             mac: self.setup.mac,
             firmware: self.setup.firmware,
@@ -182,7 +186,8 @@ impl Machine {
         })
     }
 
-    pub(super) fn power_on(&mut self, now: Duration) {
+    /// Begins the boot.
+    pub(crate) fn power_on(&mut self, now: Duration) {
         self.started = now;
         let stage = match self.client {
             Client::System => Stage::System,
@@ -192,7 +197,7 @@ impl Machine {
         self.begin_dhcp(now, self.client, stage);
     }
 
-    /// The text is made only when somebody watches.
+    /// Puts out a step. The text is only made if somebody watches.
     fn note<T: Into<String>>(&mut self, now: Duration, direction: Direction, text: impl FnOnce(&Self) -> T) {
         if self.setup.manner.watched {
             let text = text(self).into();
@@ -200,8 +205,8 @@ impl Machine {
         }
     }
 
-    /// A datagram that concerns this machine.
-    pub(super) fn on_udp(&mut self, now: Duration, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) {
+    /// Handles a datagram for this machine.
+    pub(crate) fn on_udp(&mut self, now: Duration, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) {
         match &mut self.activity {
             Activity::Dhcp(exchange) if matches!(to.port(), dhcp::CLIENT_PORT | dhcp::PROXY_PORT) => {
                 match Reply::decode(payload, self.client.reading()) {
@@ -210,7 +215,7 @@ impl Machine {
                         self.handle(now, events);
                     }
                     Err(reason) => {
-                        self.note(now, Direction::Answered, |_| format!("a DHCP message that is broken: {reason}"));
+                        self.note(now, Direction::Answered, |_| format!("a malformed DHCP message: {reason}"));
                     }
                 }
             }
@@ -223,8 +228,8 @@ impl Machine {
         }
     }
 
-    /// Time has passed.
-    pub(super) fn on_timer(&mut self, now: Duration) {
+    /// Handles the passing of time.
+    pub(crate) fn on_timer(&mut self, now: Duration) {
         if let Some(lease) = &self.lease {
             for hop in self.neighbours.due(now) {
                 self.outputs.push(Output::Again(Again::Arp));

@@ -1,4 +1,4 @@
-//! What a rehearsal is asked to do.
+//! The plan of a rehearsal.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use pxe_common::MacAddr;
 
 use crate::{arrival::Arrival, firmware::Firmware, losses::Losses, report::Milestone};
 
-/// What is rehearsed.
+/// A rehearsal: which machines boot, when, how far, and over which link.
 #[derive(Clone, Debug)]
 pub struct Rehearsal {
     /// The interface that the simulated machines are on.
     pub interface: String,
-    /// Who they are.
+    /// Their hardware addresses and classes.
     pub machines: Vec<(MacAddr, Firmware)>,
-    /// When they are powered on.
+    /// The distribution of their power-ons.
     pub arrival: Arrival,
-    /// How long it takes until all are, unless all are at once.
+    /// The time until all of them are on, unless they are powered on at once.
     pub over: Duration,
-    /// How far they go.
+    /// The milestone at which their boots end.
     pub until: Milestone,
-    /// How bad their link is for DHCP and TFTP. ARP and HTTP, which is the kernel's TCP, are spared.
+    /// The faults of their link, for DHCP and TFTP. ARP is spared, and so is HTTP, which is TCP of the kernel.
     pub losses: Losses,
-    /// What chance follows from: transaction identifiers, arrivals, losses.
+    /// The seed of transaction identifiers, arrivals and losses.
     pub seed: u64,
-    /// Take the first good offer instead of waiting for others as the firmware does.
+    /// Takes the first usable offer instead of waiting for others as the firmware does.
     pub hurry: bool,
-    /// What is not there after this time has failed.
+    /// The time after which machines that are not done have failed.
     pub limit: Duration,
-    /// Somebody looks at the steps, so they are worth being put into words.
+    /// Somebody watches the steps, so their texts must be made.
     pub watched: bool,
 }

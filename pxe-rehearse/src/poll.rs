@@ -1,4 +1,4 @@
-//! What the one thread of a rehearsal waits for.
+//! The events that the thread of a rehearsal waits for.
 
 use std::{
     io,
@@ -17,14 +17,14 @@ use nix::{
     },
 };
 
-/// What there is to do.
+/// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ready {
+pub(crate) enum Ready {
     /// Frames have arrived.
     Link,
-    /// Somebody wants the rehearsal to end.
+    /// A signal asks for the end of the rehearsal.
     Signal,
-    /// The connection of the machine of this index.
+    /// The connection of the machine with this index is ready.
     Connection(usize),
 }
 
@@ -32,18 +32,18 @@ const LINK: u64 = u64::MAX;
 const SIGNAL: u64 = u64::MAX - 1;
 const EVENTS: usize = 256;
 
-/// SIGINT and SIGTERM, which do not end the process while this lives.
-pub(super) struct Signals(SignalFd);
+/// SIGINT and SIGTERM as events. They do not end the process while this value lives.
+pub(crate) struct Signals(SignalFd);
 
 impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let ends = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
         ends.thread_block()?;
         Ok(Self(SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
     }
 
-    /// What has come, for a person.
-    pub(super) fn came(&self) -> Option<&'static str> {
+    /// Returns `interrupted` or `terminated` if a signal has come.
+    pub(crate) fn came(&self) -> Option<&'static str> {
         let info = self.0.read_signal().ok().flatten()?;
         Some(if info.ssi_signo == Signal::SIGTERM as u32 { "terminated" } else { "interrupted" })
     }
@@ -61,16 +61,16 @@ impl Drop for Signals {
     }
 }
 
-/// The link, the connections and the signals, waited for together.
-pub(super) struct Poll {
+/// Waits for the link, the connections and the signals together.
+pub(crate) struct Poll {
     epoll: Epoll,
     signals: Signals,
     events: Vec<EpollEvent>,
 }
 
 impl Poll {
-    /// Waits for frames on `link`.
-    pub(super) fn new(link: &impl AsFd) -> io::Result<Self> {
+    /// Watches `link` and the signals.
+    pub(crate) fn new(link: &impl AsFd) -> io::Result<Self> {
         let signals = Signals::new()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(link, EpollEvent::new(EpollFlags::EPOLLIN, LINK))?;
@@ -78,16 +78,16 @@ impl Poll {
         Ok(Self { epoll, signals, events: vec![EpollEvent::empty(); EVENTS] })
     }
 
-    /// Waits for a machine's connection too, until that is closed. Edge-triggered: whoever hears of it goes on until there is
-    /// no more to do.
-    pub(super) fn watch(&self, index: usize, stream: &TcpStream) -> io::Result<()> {
+    /// Watches a connection of a machine as well, until it is closed. The events are edge-triggered, so their receiver must
+    /// continue until there is nothing more to do.
+    pub(crate) fn watch(&self, index: usize, stream: &TcpStream) -> io::Result<()> {
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         Ok(self.epoll.add(stream, EpollEvent::new(flags, index as u64))?)
     }
 
-    /// Waits for no longer than this.
-    pub(super) fn wait(&mut self, limit: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
-        // Rounded up: a timer that is looked at too early is looked at again and again.
+    /// Waits for events, but no longer than `limit`.
+    pub(crate) fn wait(&mut self, limit: Duration, ready: &mut Vec<Ready>) -> io::Result<()> {
+        // Rounded up: a wait that ends before its timer would be repeated again and again.
         let millis = limit.as_micros().div_ceil(1000);
         let timeout = EpollTimeout::try_from(millis.min(60_000) as i32).unwrap_or(EpollTimeout::ZERO);
         let count = match self.epoll.wait(&mut self.events, timeout) {
@@ -102,21 +102,22 @@ impl Poll {
         Ok(())
     }
 
-    /// The name of the signal that came.
-    pub(super) fn signal(&self) -> &'static str {
+    /// Returns `interrupted` or `terminated`, after the event of a signal.
+    pub(crate) fn signal(&self) -> &'static str {
         self.signals.came().unwrap_or("interrupted")
     }
 }
 
-/// What the process has open beside connections.
+/// The number of descriptors that are not connections.
 const OTHERS: u64 = 64;
 
-/// Allows as many connections as asked for, or as many as the system lets us, and returns how many that is.
-pub(super) fn allow_connections(wanted: usize) -> usize {
+/// Raises the limit of open files for this many connections, as far as possible. Returns the number of connections that it
+/// allows.
+pub(crate) fn allow_connections(wanted: usize) -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 256 };
     let needed = wanted as u64 + OTHERS;
     if soft < needed {
-        // Only root may go beyond the hard limit.
+        // Only root may raise the hard limit.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, needed, hard.max(needed))
             .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, needed.min(hard), hard));
     }

@@ -1,4 +1,4 @@
-//! What became of the machines: values for the printed lines and the JSON.
+//! The results of machines, as values for the printed lines and the JSON.
 
 use std::{fmt, net::Ipv4Addr, time::Duration};
 
@@ -7,9 +7,9 @@ use clap::ValueEnum;
 use pxe_common::MacAddr;
 use serde::{Serialize, Serializer};
 
-use super::firmware::Firmware;
+use crate::firmware::Firmware;
 
-/// How far a boot has come. A machine may skip stages, and fetch several files in one.
+/// A stage of a boot. A machine may skip stages, and fetch several files in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
@@ -43,7 +43,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// How far a boot has come, or is to go.
+/// A milestone of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Milestone {
@@ -60,8 +60,8 @@ pub enum Milestone {
 }
 
 impl Milestone {
-    /// All of them, in order.
-    pub(super) const ALL: [Self; 5] = [Self::Offer, Self::Lease, Self::Loader, Self::Kernel, Self::Booted];
+    /// All milestones, in order.
+    pub(crate) const ALL: [Self; 5] = [Self::Offer, Self::Lease, Self::Loader, Self::Kernel, Self::Booted];
 }
 
 impl fmt::Display for Milestone {
@@ -76,17 +76,17 @@ impl fmt::Display for Milestone {
     }
 }
 
-/// What is timed, over all machines: from the first time that it was asked for to the answer.
+/// A step that is timed over all machines, from the first request to its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// DISCOVER to the first good OFFER.
+    /// DISCOVER to the first usable OFFER.
     Offer,
     /// REQUEST to ACK.
     Acknowledgement,
-    /// The whole loader.
+    /// The loader.
     Loader,
-    /// The script that iPXE looks for beside itself, found or not.
+    /// The script that iPXE looks for next to its binary, found or not.
     Autoexec,
     /// A script.
     Script,
@@ -97,12 +97,12 @@ pub enum Step {
 }
 
 impl Step {
-    /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 7] =
+    /// All steps, in the order of their numbers.
+    pub(crate) const ALL: [Self; 7] =
         [Self::Offer, Self::Acknowledgement, Self::Loader, Self::Autoexec, Self::Script, Self::Kernel, Self::Initramfs];
 
-    /// For the printed table.
-    pub(super) const fn name(self) -> &'static str {
+    /// Returns the name of the step in the printed table.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Offer => "discover→offer",
             Self::Acknowledgement => "request→ack",
@@ -115,7 +115,7 @@ impl Step {
     }
 }
 
-/// What was sent once more because no answer came.
+/// A message that was repeated because no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Again {
@@ -134,8 +134,8 @@ pub enum Again {
 }
 
 impl Again {
-    /// For the printed line.
-    pub(super) const fn name(self) -> &'static str {
+    /// Returns the name of the message in the printed line.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Discover => "DISCOVER",
             Self::Request => "REQUEST",
@@ -147,41 +147,41 @@ impl Again {
     }
 }
 
-/// How a boot ended.
+/// The end of a boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum Outcome {
     /// The operating system runs and has its address.
     Booted,
-    /// The boot has come as far as was asked for.
+    /// The boot reached the milestone at which it was to end.
     Reached,
     /// The machine was sent to its own disk.
     Disk,
-    /// The boot broke off.
+    /// The boot failed.
     Failed {
-        /// Where.
+        /// The stage in which it failed.
         stage: Stage,
-        /// Why, for a person.
+        /// Why it failed, for people.
         reason: String,
     },
 }
 
-/// One stage of one machine.
+/// A stage of a machine.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct StageTime {
-    /// Which.
+    /// The stage.
     pub stage: Stage,
-    /// Since the rehearsal began.
+    /// When it began, counted from the start of the rehearsal.
     #[serde(rename = "started_seconds", serialize_with = "seconds")]
     pub started: Duration,
-    /// How long it took.
+    /// The time that it took.
     #[serde(rename = "took_seconds", serialize_with = "seconds")]
     pub took: Duration,
-    /// What was fetched in it.
+    /// The bytes that were fetched in it.
     pub bytes: u64,
 }
 
-/// What became of one machine.
+/// The result of a machine.
 #[derive(Clone, Debug, Serialize)]
 pub struct MachineReport {
     /// Its hardware address.
@@ -189,38 +189,38 @@ pub struct MachineReport {
     pub mac: MacAddr,
     /// Its class.
     pub firmware: Firmware,
-    /// The address that it was given last.
+    /// The address of its last lease.
     pub address: Option<Ipv4Addr>,
-    /// How it ended.
+    /// The end of its boot.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// From power-on to the end.
+    /// The time from power-on to the end.
     #[serde(rename = "took_seconds", serialize_with = "seconds")]
     pub took: Duration,
-    /// Every stage that it entered, in order.
+    /// The stages that it entered, in order.
     pub stages: Vec<StageTime>,
-    /// What the kernel was started with.
+    /// The arguments of its kernel.
     pub kernel_arguments: Option<String>,
 }
 
-/// One printed step.
+/// A step of a machine, for people.
 #[derive(Clone, Debug, Serialize)]
 pub struct Note {
-    /// Since the rehearsal began.
+    /// When it happened, counted from the start of the rehearsal.
     #[serde(rename = "at_seconds", serialize_with = "seconds")]
     pub at: Duration,
-    /// Whose.
+    /// The machine.
     #[serde(serialize_with = "text")]
     pub mac: MacAddr,
-    /// Where in its boot.
+    /// The stage of its boot.
     pub stage: Stage,
-    /// Which way it went.
+    /// The direction.
     pub direction: Direction,
-    /// What was asked, answered or said.
+    /// The question, the answer or the message.
     pub text: String,
 }
 
-/// Which way a step went.
+/// The direction of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
@@ -228,11 +228,11 @@ pub enum Direction {
     Asked,
     /// The server answered.
     Answered,
-    /// The machine's console says so.
+    /// The machine wrote it on its console.
     Said,
 }
 
-/// Fit for a log: time, MAC, stage, an arrow, the text.
+/// Time, MAC, stage, an arrow and the text, fit for a log.
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let arrow = match self.direction {
@@ -244,8 +244,8 @@ impl fmt::Display for Note {
     }
 }
 
-/// A number of bytes for people.
-pub(super) struct Bytes(pub(super) u64);
+/// A number of bytes, in units that people read.
+pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -263,7 +263,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-pub(super) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_micros() as f64 / 1e6)
 }
 

@@ -1,4 +1,4 @@
-//! Runs a fleet of simulated machines on an interface: the I/O around [`super::machine`].
+//! Runs a fleet of simulated machines on an interface: the I/O around [`crate::machine`].
 
 use std::{
     cmp::Reverse,
@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use pxe_common::MacAddr;
 
-use super::{
+use crate::{
     dhcp,
     exchange::Manner,
     frame::{self, Protocol, Received},
@@ -26,36 +26,36 @@ use super::{
     tally::Tally,
 };
 
-/// What a watcher sees.
+/// An event that a watcher sees.
 #[derive(Clone, Copy, Debug)]
 pub enum Seen<'a> {
     /// A step of a machine.
     Step(&'a Note),
-    /// A machine is done, one way or the other.
+    /// The boot of a machine has ended.
     Done(&'a MachineReport),
 }
 
-/// So many downloads are open at once; the others wait for their turn, as connections do on a switch.
+/// The number of downloads at the same time. Others wait for their turn.
 const MAX_DOWNLOADS: usize = 16 * 1024;
-/// Batches of frames that are handled before anything else gets its turn.
+/// The number of batches of frames that are handled before anything else.
 const BATCHES_A_TURN: usize = 8;
 
-/// What the two directions of the link draw from the seed.
+/// The streams of random numbers that the two directions of the link draw from.
 const FROM_MACHINES: u64 = 2;
 const TO_MACHINES: u64 = 3;
 
-/// Powers all machines on and sums up what became of them.
+/// Boots all machines and sums up the results.
 ///
 /// # Errors
 ///
-/// When the interface cannot be used. What goes wrong with a machine is in its report.
+/// Fails if the interface cannot be used. The failure of a machine is in its report.
 pub fn rehearse(rehearsal: &Rehearsal, watch: &mut dyn FnMut(Seen<'_>)) -> anyhow::Result<Summary> {
     let link = Link::open(&rehearsal.interface)?;
     let poll = Poll::new(&link).context("cannot wait for frames")?;
     Runner::new(rehearsal, link, poll, watch).run()
 }
 
-/// One datagram on its way to a machine.
+/// A datagram on its way to a machine.
 #[derive(Clone, Debug)]
 struct Datagram {
     index: usize,
@@ -64,7 +64,7 @@ struct Datagram {
     payload: Vec<u8>,
 }
 
-/// Spreads addresses, which the server under test chooses and not an enemy, for a table that is asked for each packet.
+/// A fast hash of addresses, for a table that is read for every packet. The server under test chooses them, not an attacker.
 #[derive(Default)]
 struct Spread(u64);
 
@@ -86,7 +86,7 @@ impl Hasher for Spread {
 
 struct Slot {
     machine: Machine,
-    /// The earliest entry of the timers for this machine.
+    /// The earliest timer of this machine.
     scheduled: Option<Duration>,
     http: Option<Client>,
     is_downloading: bool,
@@ -108,7 +108,7 @@ struct Runner<'a> {
     inward: Lossy<Datagram>,
     /// Connections that may have more to read.
     busy: VecDeque<usize>,
-    /// Machines that wait for their turn to download.
+    /// Machines that wait for their turn to download, with their requests.
     waiting: VecDeque<(usize, Box<HttpRequest>)>,
     downloading: usize,
     max_downloads: usize,
@@ -196,7 +196,7 @@ impl<'a> Runner<'a> {
         Ok(Summary::of(self.rehearsal, reports, self.tally, losses))
     }
 
-    /// When there is something to do without anything happening.
+    /// Returns when there is something to do even if nothing happens.
     fn next(&self) -> Option<Duration> {
         if !self.busy.is_empty() {
             return Some(Duration::ZERO);
@@ -206,7 +206,7 @@ impl<'a> Runner<'a> {
         [arrival, timer, self.outward.deadline(), self.inward.deadline()].into_iter().flatten().min()
     }
 
-    /// Powers on the machines whose time has come: a batch, so that answers are heard meanwhile.
+    /// Powers on machines whose time has come: one batch at most, so that answers are handled in between.
     fn power_on(&mut self) {
         let now = self.began.elapsed();
         for _ in 0..BATCH {
@@ -257,7 +257,7 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// Finds the machine that a frame concerns.
+    /// Delivers a frame to its machine.
     fn on_frame(&mut self, frame: &[u8]) {
         match frame::parse(frame) {
             Some(Received::Udp { from, to, payload, .. }) => {
@@ -290,7 +290,7 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Each datagram is lost by itself, though several may come uncut.
+    /// Passes datagrams over the lossy link. Several that arrived as one are lost independently.
     fn on_lossy(&mut self, index: usize, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) {
         let length = self.slots[index].machine.datagram_length().unwrap_or(payload.len()).max(1);
         for piece in payload.chunks(length) {
@@ -307,7 +307,7 @@ impl<'a> Runner<'a> {
         self.with(*index, |machine, now| machine.on_udp(now, *from, *to, payload));
     }
 
-    /// What was held back for something to overtake it goes on.
+    /// Passes on frames that waited to be overtaken.
     fn release(&mut self) {
         let now = self.began.elapsed();
         if let Some(frame) = self.outward.release(now) {
@@ -370,7 +370,7 @@ impl<'a> Runner<'a> {
         let Some(http) = slot.http.as_mut().filter(|_| slot.is_downloading) else { return };
         let progress = http.advance(now, &mut self.scratch, |stream| {
             self.tally.traffic.http.connections += 1;
-            // Without it, the request ends by its time limit.
+            // If this fails, the request ends at its time limit.
             let _ = self.poll.watch(index, stream);
         });
         match progress {
@@ -398,11 +398,11 @@ impl<'a> Runner<'a> {
 
     // Machines
 
-    /// Lets a machine work and does what it wants done.
+    /// Calls a machine and does what its outputs say.
     fn with(&mut self, index: usize, work: impl FnOnce(&mut Machine, Duration)) {
         let now = self.began.elapsed();
         work(&mut self.slots[index].machine, now);
-        // Doing it may make more of it: giving up leaves a last note.
+        // This may cause more outputs: giving up adds a last step.
         let mut outputs = std::mem::take(&mut self.outputs);
         loop {
             self.slots[index].machine.swap_outputs(&mut outputs);

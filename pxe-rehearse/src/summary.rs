@@ -1,10 +1,10 @@
-//! A rehearsal in numbers.
+//! The numbers of a rehearsal.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::{
+use crate::{
     latency::Latencies,
     losses::Done,
     plan::Rehearsal,
@@ -12,65 +12,65 @@ use super::{
     tally::{Tally, Traffic},
 };
 
-/// Over all machines.
+/// The result of a rehearsal.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// How many were powered on.
+    /// Machines of the rehearsal.
     pub machines: usize,
-    /// How many run their operating system.
+    /// Machines that run their operating system.
     pub booted: usize,
-    /// How many came as far as was asked for, where that is not all the way.
+    /// Machines that reached the milestone at which they were to end, unless that is the last one.
     pub reached: usize,
-    /// How many were sent to their disk.
+    /// Machines that were sent to their disk.
     pub disk: usize,
-    /// How many failed, by the stage that they failed in.
+    /// Machines that failed, by the stage in which they failed.
     pub failed: BTreeMap<Stage, usize>,
-    /// Why, the most frequent first.
+    /// The reasons of failures, the most frequent ones first.
     pub reasons: Vec<Reason>,
-    /// Until the first machine was done, half of those that got there, 99 %, and all.
+    /// The times at which machines were done, counted from the start of the rehearsal. Failed machines are left out.
     pub done_after: Option<Quantiles>,
-    /// The same for each milestone, since the beginning of the rehearsal.
+    /// The times at which machines reached each milestone, counted from the start of the rehearsal.
     pub milestones: BTreeMap<Milestone, Quantiles>,
-    /// How long each stage took, over the machines that left it behind.
+    /// The times that each stage took, over the machines that left it.
     pub stages: BTreeMap<Stage, Quantiles>,
-    /// How long each step took, from the first time that it was asked for to the answer.
+    /// The times that each step took, from the first request to its answer.
     pub latencies: BTreeMap<Step, Latencies>,
-    /// What was sent once more.
+    /// Messages that were repeated.
     pub retransmissions: BTreeMap<Again, u64>,
-    /// What was fetched altogether.
+    /// The bytes that were fetched.
     pub bytes: u64,
-    /// What passed, by protocol.
+    /// The traffic, by protocol.
     pub traffic: Traffic,
-    /// What the simulated link did on purpose, from the machines and to them.
+    /// The deliberate faults of the simulated link, from the machines and to them.
     pub losses: [Done; 2],
-    /// What all chance follows from.
+    /// The seed of the rehearsal.
     pub seed: u64,
-    /// From the beginning to the end of the last machine.
+    /// The time from the start of the rehearsal to the end of the last machine.
     #[serde(rename = "took_seconds", serialize_with = "seconds")]
     pub took: Duration,
-    /// What the simulator itself has computed, in user and in kernel mode.
+    /// The CPU time of the simulator itself, in user and kernel mode.
     #[serde(rename = "cpu_seconds", serialize_with = "seconds")]
     pub cpu: Duration,
 }
 
-/// Why machines failed.
+/// A reason of failures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// Where in their boot.
+    /// The stage in which the machines failed.
     pub stage: Stage,
-    /// For a person.
+    /// The reason, for people.
     pub reason: String,
-    /// How many.
+    /// The number of machines.
     pub machines: usize,
 }
 
-/// More reasons than this tell nobody anything; the others are counted by stage.
+/// The number of reasons that are listed. Others are only counted by stage.
 const MAX_REASONS: usize = 20;
 
-/// Of a set of durations.
+/// Quantiles of durations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Quantiles {
-    /// Of how many.
+    /// The number of durations.
     pub count: usize,
     /// The shortest.
     #[serde(rename = "first_seconds", serialize_with = "seconds")]
@@ -87,7 +87,7 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    /// Of these durations, by the nearest rank; none of nothing.
+    /// Returns the quantiles by the nearest-rank method, or `None` if there are no durations.
     #[must_use]
     pub fn of(mut durations: Vec<Duration>) -> Option<Self> {
         durations.sort_unstable();
@@ -103,8 +103,8 @@ impl Quantiles {
 }
 
 impl Summary {
-    /// Sums up what became of the machines.
-    pub(super) fn of(
+    /// Sums up the results of the machines.
+    pub(crate) fn of(
         rehearsal: &Rehearsal,
         reports: impl Iterator<Item = MachineReport>,
         mut tally: Tally,
@@ -123,7 +123,7 @@ impl Summary {
             let failed_in = match report.outcome {
                 Outcome::Failed { stage, ref reason } => {
                     *failed.entry(stage).or_default() += 1;
-                    *reasons.entry((stage, anybodys(reason, &report))).or_default() += 1;
+                    *reasons.entry((stage, without_names(reason, &report))).or_default() += 1;
                     Some(stage)
                 }
                 Outcome::Booted => {
@@ -173,15 +173,15 @@ impl Summary {
         }
     }
 
-    /// Whether no machine failed.
+    /// Returns `true` if no machine failed.
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.failed.is_empty()
     }
 }
 
-/// A reason without what names the machine, so that the same reasons can be counted.
-fn anybodys(reason: &str, report: &MachineReport) -> String {
+/// Returns a reason without the names of the machine, so that equal reasons can be counted.
+fn without_names(reason: &str, report: &MachineReport) -> String {
     let mac = report.mac.to_string();
     let reason = reason.replace(&mac, "MAC").replace(&mac.replace(':', "-"), "MAC");
     report.address.map_or(reason.clone(), |address| reason.replace(&address.to_string(), "ADDRESS"))
@@ -280,8 +280,8 @@ impl Summary {
     }
 }
 
-/// One row, in milliseconds.
-pub(super) fn write_latency(f: &mut fmt::Formatter<'_>, name: &str, times: &Latencies) -> fmt::Result {
+/// Writes a row of a table, in milliseconds.
+pub(crate) fn write_latency(f: &mut fmt::Formatter<'_>, name: &str, times: &Latencies) -> fmt::Result {
     let [p50, p90, p99, max] = [times.p50, times.p90, times.p99, times.max].map(|time| time.as_secs_f64() * 1e3);
     writeln!(f, "  {name:<14} {p50:9.3} {p90:9.3} {p99:9.3} {max:9.3} {:8}", times.count)
 }
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_of_the_nearest_rank() {
+    fn quantiles_are_by_the_nearest_rank() {
         let seconds = |range: std::ops::RangeInclusive<u64>| range.map(Duration::from_secs).collect::<Vec<_>>();
         assert_eq!(Quantiles::of(vec![]), None);
         let hundred = Quantiles::of(seconds(1..=100)).unwrap();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_reason_of_several_machines_is_one() {
+    fn reasons_of_several_machines_are_equal() {
         let report = |n: u8, address: Option<std::net::Ipv4Addr>| MachineReport {
             mac: pxe_common::MacAddr([2, 0, 0, 0, 0, n]),
             firmware: crate::Firmware::UefiX64,
@@ -313,8 +313,8 @@ mod tests {
             kernel_arguments: None,
         };
         let one = report(1, Some([10, 0, 0, 1].into()));
-        assert_eq!(anybodys("http://10.0.0.9/02-00-00-00-00-01.ipxe: 404", &one), "http://10.0.0.9/MAC.ipxe: 404");
-        assert_eq!(anybodys("10.0.0.1 was given to 02:00:00:00:00:01", &one), "ADDRESS was given to MAC");
-        assert_eq!(anybodys("nobody answered", &report(2, None)), "nobody answered");
+        assert_eq!(without_names("http://10.0.0.9/02-00-00-00-00-01.ipxe: 404", &one), "http://10.0.0.9/MAC.ipxe: 404");
+        assert_eq!(without_names("10.0.0.1 was given to 02:00:00:00:00:01", &one), "ADDRESS was given to MAC");
+        assert_eq!(without_names("no server answered", &report(2, None)), "no server answered");
     }
 }

@@ -1,30 +1,30 @@
-//! What is counted while a rehearsal runs: numbers whose space does not grow with what passes.
+//! The counters of a running rehearsal. Their space does not grow with the traffic.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use serde::Serialize;
 
-use super::{
+use crate::{
     frame::Protocol,
     latency::{Histogram, Latencies},
     report::{Again, Milestone, Step},
 };
 
-/// Frames of one protocol, and the bytes in them, as they passed between the simulator and the interface.
+/// The frames of a protocol, as they passed between the simulator and the interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Frames {
-    /// Sent. A window that the server's kernel leaves uncut is one frame.
+    /// Frames sent.
     pub sent_frames: u64,
-    /// In these.
+    /// The bytes in these.
     pub sent_bytes: u64,
-    /// Received.
+    /// Frames received. A window that the server's kernel did not segment is one frame.
     pub received_frames: u64,
-    /// In these.
+    /// The bytes in these.
     pub received_bytes: u64,
 }
 
-/// HTTP, whose frames are the kernel's.
+/// The HTTP traffic, whose frames the kernel handles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Http {
     /// Requests made.
@@ -35,14 +35,14 @@ pub struct Http {
     pub received_bytes: u64,
 }
 
-/// What passed, by protocol.
+/// The traffic, by protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
     /// DHCP.
     pub dhcp: Frames,
     /// TFTP.
     pub tftp: Frames,
-    /// ARP of the machines. What the kernel answers for them is not counted.
+    /// ARP requests of the machines and the answers. The kernel's own answers are not counted.
     pub arp: Frames,
     /// HTTP.
     pub http: Http,
@@ -59,31 +59,31 @@ impl Traffic {
         }
     }
 
-    pub(super) fn sent(&mut self, protocol: Protocol, bytes: usize) {
+    pub(crate) fn sent(&mut self, protocol: Protocol, bytes: usize) {
         let frames = self.of(protocol);
         frames.sent_frames += 1;
         frames.sent_bytes += bytes as u64;
     }
 
-    pub(super) fn received(&mut self, protocol: Protocol, bytes: usize) {
+    pub(crate) fn received(&mut self, protocol: Protocol, bytes: usize) {
         let frames = self.of(protocol);
         frames.received_frames += 1;
         frames.received_bytes += bytes as u64;
     }
 }
 
-/// All that is counted.
+/// The counters.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     cpu_at_start: Duration,
-    pub(super) traffic: Traffic,
-    pub(super) again: BTreeMap<Again, u64>,
+    pub(crate) traffic: Traffic,
+    pub(crate) again: BTreeMap<Again, u64>,
     steps: Vec<Histogram>,
     reached: Vec<Vec<Duration>>,
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             cpu_at_start: cpu(),
             traffic: Traffic::default(),
@@ -93,34 +93,35 @@ impl Tally {
         }
     }
 
-    pub(super) fn took(&mut self, step: Step, time: Duration) {
+    /// Counts a step that took this time.
+    pub(crate) fn took(&mut self, step: Step, time: Duration) {
         self.steps[step as usize].add(time);
     }
 
-    /// A machine has come so far, at this time since the beginning.
-    pub(super) fn reached(&mut self, milestone: Milestone, at: Duration) {
+    /// Counts a machine that has reached a milestone, at this time since the start.
+    pub(crate) fn reached(&mut self, milestone: Milestone, at: Duration) {
         self.reached[milestone as usize].push(at);
     }
 
-    /// What the process has computed since the beginning.
-    pub(super) fn cpu(&self) -> Duration {
+    /// Returns the CPU time of the process since the start.
+    pub(crate) fn cpu(&self) -> Duration {
         cpu().saturating_sub(self.cpu_at_start)
     }
 
-    /// Of each step that was done at all.
-    pub(super) fn latencies(&self) -> BTreeMap<Step, Latencies> {
+    /// Returns the latencies of each step that occurred.
+    pub(crate) fn latencies(&self) -> BTreeMap<Step, Latencies> {
         let steps = Step::ALL.into_iter().zip(&self.steps);
         steps.filter_map(|(step, times)| Some((step, times.latencies()?))).collect()
     }
 
-    /// When machines came how far.
-    pub(super) fn take_reached(&mut self) -> impl Iterator<Item = (Milestone, Vec<Duration>)> {
+    /// Takes out the times at which machines reached each milestone.
+    pub(crate) fn take_reached(&mut self) -> impl Iterator<Item = (Milestone, Vec<Duration>)> {
         Milestone::ALL.into_iter().zip(std::mem::take(&mut self.reached))
     }
 }
 
-/// User and system time of this process.
-pub(super) fn cpu() -> Duration {
+/// Returns the user and system time of this process.
+pub(crate) fn cpu() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     let time = |value: nix::sys::time::TimeVal| {
         Duration::new(value.tv_sec().try_into().unwrap_or(0), 0)

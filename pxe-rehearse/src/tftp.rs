@@ -1,33 +1,33 @@
-//! The simulator's own TFTP client (RFC 1350, 2347, 2348, 2349, 7440): one file, no I/O, no clock.
+//! The simulator's own TFTP client (RFC 1350, 2347, 2348, 2349, 7440): the transfer of one file. Does no I/O and reads no
+//! clock.
 
 use std::{net::Ipv4Addr, ops::Deref, rc::Rc, time::Duration};
 
-/// Whose manners the transfer has.
+/// The client that the transfer imitates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
-    /// EDK2: a request for the size alone, broken off with ERROR 8, then the real one without `tsize`.
+pub(crate) enum Style {
+    /// EDK2: a request for the size, which it aborts with ERROR 8, then the real request without `tsize`.
     Edk,
-    /// A PXE ROM: the same two steps, without windows.
+    /// A PXE ROM: the same two requests, without windows.
     BootAgent,
-    /// iPXE: one request with everything.
+    /// iPXE: one request with all options.
     Ipxe,
 }
 
-/// What the driver of a transfer is to do.
+/// An instruction to the owner of a transfer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    /// Send these bytes from `from` to the server's `to`.
+pub(crate) enum Action {
+    /// Send these bytes from this port to that port of the server.
     Send { from: u16, to: u16, bytes: Bytes },
-    /// The file is here.
+    /// The file has arrived.
     Done(Received),
-    /// It is not, and will not be.
+    /// The transfer failed for this reason.
     Failed(String),
 }
 
-/// A packet. Most of them are acknowledgements, which need no memory of their own; what is kept to be sent again is
-/// shared, not copied.
+/// A packet. Acknowledgements, which are most of them, need no allocation. Other packets are shared, not copied, to be repeated.
 #[derive(Clone, Debug)]
-pub(super) enum Bytes {
+pub(crate) enum Bytes {
     Acknowledgement([u8; 4]),
     Other(Rc<[u8]>),
 }
@@ -53,42 +53,44 @@ impl Eq for Bytes {}
 
 /// A file that has arrived.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Received {
-    /// How long the file is.
-    pub(super) bytes: u64,
-    /// Its first bytes, if the caller wanted any.
-    pub(super) kept: Vec<u8>,
+pub(crate) struct Received {
+    /// The length of the file.
+    pub(crate) bytes: u64,
+    /// Its first bytes, as many as the caller keeps.
+    pub(crate) kept: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Only the size is wanted.
+    /// The size was requested.
     Probe,
+    /// The file was requested.
     Request,
+    /// Blocks arrive.
     Data,
 }
 
-/// One file on its way.
+/// The transfer of a file.
 #[derive(Debug)]
-pub(super) struct Transfer {
-    pub(super) server: Ipv4Addr,
+pub(crate) struct Transfer {
+    pub(crate) server: Ipv4Addr,
     file: String,
     style: Style,
     phase: Phase,
     ports: [u16; 2],
-    /// The server's transfer identifier: the port of its first answer.
+    /// The port of the server's first answer: its transfer identifier.
     peer: Option<u16>,
     block_size: usize,
     window: u16,
-    /// The last block that arrived in order, never wrapping.
+    /// The number of the last block that arrived in order. It does not wrap.
     last: u64,
     unacknowledged: u16,
-    /// The acknowledgement for a gap has been sent already.
+    /// A missing block has been reported already.
     gap_told: bool,
     size: Option<u64>,
     keep: usize,
     received: Received,
-    /// What was sent last, to send again.
+    /// The port and the packet that were sent last, to be repeated.
     pending: (u16, Bytes),
     retries: u32,
     deadline: Duration,
@@ -99,9 +101,9 @@ const SERVER: u16 = 69;
 const DEFAULT_BLOCK: usize = 512;
 
 impl Transfer {
-    /// Begins a transfer from the two local ports (a request that follows the size probe comes from a
-    /// new one). Up to `keep` bytes of the file are kept.
-    pub(super) fn begin(
+    /// Begins a transfer from two local ports: a request that follows the one for the size comes from the second. Up to `keep`
+    /// bytes of the file are kept.
+    pub(crate) fn begin(
         now: Duration,
         server: Ipv4Addr,
         file: &str,
@@ -134,23 +136,23 @@ impl Transfer {
         (transfer, vec![action])
     }
 
-    /// When [`Self::on_timer`] wants to be called.
-    pub(super) const fn deadline(&self) -> Duration {
+    /// Returns when [`Self::on_timer`] must be called.
+    pub(crate) const fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Whether blocks are what is waited for.
-    pub(super) fn has_begun(&self) -> bool {
+    /// Returns `true` if blocks are expected.
+    pub(crate) fn has_begun(&self) -> bool {
         self.phase == Phase::Data
     }
 
-    /// How long a datagram with a whole block is.
-    pub(super) const fn datagram_length(&self) -> usize {
+    /// Returns the length of a datagram with a full block.
+    pub(crate) const fn datagram_length(&self) -> usize {
         4 + self.block_size
     }
 
-    /// The port that the transfer is at.
-    pub(super) const fn local_port(&self) -> u16 {
+    /// Returns the local port of the current request.
+    pub(crate) const fn local_port(&self) -> u16 {
         match self.phase {
             Phase::Probe => self.ports[0],
             _ => self.ports[1],
@@ -183,7 +185,7 @@ impl Transfer {
         Action::Send { from: self.local_port(), to, bytes }
     }
 
-    /// EDK2 repeats every 3 s; iPXE begins at a quarter of a second and doubles.
+    /// Returns the time until the last packet is repeated. EDK2 waits 3 s, iPXE a quarter of a second, doubled each time.
     fn patience(&self) -> Duration {
         match self.style {
             Style::Edk | Style::BootAgent => Duration::from_secs(3),
@@ -202,8 +204,8 @@ impl Transfer {
         vec![Action::Failed(reason)]
     }
 
-    /// Repeats what was sent last, or gives up.
-    pub(super) fn on_timer(&mut self, now: Duration) -> Vec<Action> {
+    /// Repeats the last packet, or gives up, if its time has come.
+    pub(crate) fn on_timer(&mut self, now: Duration) -> Vec<Action> {
         if self.finished || now < self.deadline {
             return Vec::new();
         }
@@ -221,12 +223,12 @@ impl Transfer {
         vec![Action::Send { from: self.local_port(), to, bytes }]
     }
 
-    /// A datagram from the server's port `from` to one of ours.
-    pub(super) fn on_datagram(&mut self, now: Duration, from: u16, to: u16, payload: &[u8]) -> Vec<Action> {
+    /// Handles a datagram from a port of the server to a local port.
+    pub(crate) fn on_datagram(&mut self, now: Duration, from: u16, to: u16, payload: &[u8]) -> Vec<Action> {
         if self.finished || to != self.local_port() {
             return Vec::new();
         }
-        // RFC 1350 §4: the transfer identifier is chosen by the first answer and kept.
+        // RFC 1350 §4: the first answer determines the transfer identifier of the server.
         if *self.peer.get_or_insert(from) != from {
             return vec![Action::Send { from: to, to: from, bytes: error(5, "Unknown transfer ID") }];
         }
@@ -245,13 +247,13 @@ impl Transfer {
 
     fn on_option_acknowledgement(&mut self, now: Duration, from: u16, options: &[u8]) -> Vec<Action> {
         if self.phase == Phase::Data {
-            // A repeated one: our ACK 0 was lost.
+            // It was repeated, so ACK 0 was lost.
             return if self.last == 0 { vec![self.acknowledge(now, from)] } else { Vec::new() };
         }
         let mut words = options.split(|&byte| byte == 0).map(String::from_utf8_lossy);
         while let (Some(name), Some(value)) = (words.next(), words.next()) {
             let Ok(number) = value.parse::<u64>() else {
-                let reason = format!("the server acknowledges {name}={value}, which is no number");
+                let reason = format!("the server acknowledges {name}={value}, which is not a number");
                 return self.fail(reason);
             };
             match name.to_ascii_lowercase().as_str() {
@@ -271,7 +273,7 @@ impl Transfer {
         vec![self.acknowledge(now, from)]
     }
 
-    /// The size is known (or the server does not tell it): break off and ask for the file.
+    /// Aborts the request for the size, whether the server told it or not, and requests the file.
     fn leave_probe(&mut self, now: Duration, from: u16) -> Vec<Action> {
         let abort = Action::Send { from: self.local_port(), to: from, bytes: error(8, "User aborted the transfer") };
         self.phase = Phase::Request;
@@ -279,8 +281,7 @@ impl Transfer {
         vec![abort, self.request(now)]
     }
 
-    /// One block, or several: between network namespaces, what the server's kernel was to cut into datagrams
-    /// (UDP segmentation offload) arrives uncut.
+    /// Handles a block, or several: between network namespaces, datagrams that rely on UDP segmentation offload arrive as one.
     fn on_burst(&mut self, now: Duration, from: u16, mut payload: &[u8]) -> Vec<Action> {
         let mut actions = Vec::new();
         while let [0, 3, high, low, data @ ..] = payload {
@@ -302,14 +303,14 @@ impl Transfer {
         match self.phase {
             Phase::Probe => return self.leave_probe(now, from),
             Phase::Request => {
-                // Data at once: a server that knows no options (RFC 2347).
+                // A server that answers with data knows no options (RFC 2347).
                 (self.block_size, self.window, self.phase) = (DEFAULT_BLOCK, 1, Phase::Data);
             }
             Phase::Data => {}
         }
         if number != (self.last + 1) as u16 {
-            // EDK2 and iPXE answer every block that they do not expect with the last one that they have. Others do so once where
-            // one is missing (RFC 7440 §4), and not for one that they have already (RFC 1123 §4.2.3.1).
+            // EDK2 and iPXE acknowledge the last block in order for every block that they do not expect. Others do so once if a
+            // block is missing (RFC 7440 §4), but not for a duplicate (RFC 1123 §4.2.3.1).
             let is_ahead = number.wrapping_sub(self.last as u16) < 0x8000 && number != self.last as u16;
             let answers = match self.style {
                 Style::Edk | Style::Ipxe => true,
@@ -350,6 +351,7 @@ impl Transfer {
     }
 }
 
+/// Returns an ERROR packet.
 fn error(number: u8, text: &str) -> Bytes {
     Bytes::Other([&[0, 5, 0, number], text.as_bytes(), &[0]].concat().into())
 }

@@ -20,7 +20,7 @@ fn data(block: u16, bytes: &[u8]) -> Vec<u8> {
     [&[0, 3][..], &block.to_be_bytes(), bytes].concat()
 }
 
-/// Replays the server's side of a capture and expects the client's side, up to where the capture is cut.
+/// Replays the server's side of a capture and expects the client's side, to the end of the capture.
 fn replay(capture: &str, file: &str, style: Style) {
     let datagrams = captures::datagrams(capture);
     let is_ours = |payload: &[u8]| payload.get(2..).is_some_and(|rest| rest.starts_with(file.as_bytes()));
@@ -55,7 +55,7 @@ fn replay(capture: &str, file: &str, style: Style) {
 }
 
 #[test]
-fn transfers_are_the_real_firmwares_datagram_for_datagram() {
+fn transfers_equal_the_captured_ones_datagram_for_datagram() {
     replay("ovmf-x64-pxe", "ipxe.efi", Style::Edk);
     replay("ovmf-x64-tftp-windowsize4", "ipxe.efi", Style::Edk);
     replay("ovmf-x64-tftp-windowsize4", "autoexec.ipxe", Style::Ipxe);
@@ -64,7 +64,7 @@ fn transfers_are_the_real_firmwares_datagram_for_datagram() {
 }
 
 #[test]
-fn the_length_is_what_was_announced_or_the_transfer_failed() {
+fn transfer_of_another_length_than_announced_fails() {
     for (announced, expected) in [("3", true), ("4", false)] {
         let (mut transfer, _) = Transfer::begin(T0, SERVER_ADDRESS, "f", Style::Ipxe, [1, 2], 2);
         let answer = [&[0, 6][..], b"tsize\0", announced.as_bytes(), &[0]].concat();
@@ -77,7 +77,7 @@ fn the_length_is_what_was_announced_or_the_transfer_failed() {
 }
 
 #[test]
-fn a_server_without_options_is_understood() {
+fn server_without_options_is_understood() {
     let (mut transfer, _) = Transfer::begin(T0, SERVER_ADDRESS, "f", Style::Ipxe, [1, 2], 0);
     assert_eq!(sent(&transfer.on_datagram(T0, 5000, 2, &data(1, &[7; 512]))), [&[0, 4, 0, 1]]);
     let actions = transfer.on_datagram(T0, 5000, 2, &data(2, &[]));
@@ -85,8 +85,8 @@ fn a_server_without_options_is_understood() {
 }
 
 #[test]
-fn what_is_not_the_next_block_is_answered_as_each_client_does() {
-    // Which of the blocks are answered, and by what: the first of a window, the third, the fourth, the first again, the second.
+fn unexpected_blocks_are_answered_as_by_each_client() {
+    // The answers to blocks 1, 3, 4, 1 and 2 of a window of four.
     let once = [None, Some(1), None, None, None];
     // EDK2 counts a window from its last acknowledgement.
     let always = [None, Some(1), Some(1), Some(1), None];
@@ -95,7 +95,7 @@ fn what_is_not_the_next_block_is_answered_as_each_client_does() {
         let options = [&[0, 6][..], b"windowsize\x004\0"].concat();
         transfer.on_datagram(T0, 5000, 2, &options);
         if style != Style::Ipxe {
-            // That was about the size alone.
+            // The first answer was to the request for the size.
             transfer.on_datagram(T0, 5000, 2, &options);
         }
         for (number, answer) in [1, 3, 4, 1, 2].into_iter().zip(answers) {
@@ -107,7 +107,7 @@ fn what_is_not_the_next_block_is_answered_as_each_client_does() {
 }
 
 #[test]
-fn a_burst_that_nobody_cut_is_cut_here() {
+fn unsegmented_burst_is_split_into_blocks() {
     let (mut transfer, _) = Transfer::begin(T0, SERVER_ADDRESS, "f", Style::Ipxe, [1, 2], 0);
     transfer.on_datagram(T0, 5000, 2, &[&[0, 6][..], b"windowsize\x004\0"].concat());
     let block = [7; 512];
@@ -116,7 +116,7 @@ fn a_burst_that_nobody_cut_is_cut_here() {
     let last = [data(5, &block), data(6, &[7; 3])].concat();
     let actions = transfer.on_datagram(T0, 5000, 2, &last);
     assert_eq!(actions.last(), Some(&Action::Done(Received { bytes: 5 * 512 + 3, kept: Vec::new() })));
-    // A block that is too long is one still.
+    // A block that is too long is not split.
     let (mut transfer, _) = Transfer::begin(T0, SERVER_ADDRESS, "f", Style::Ipxe, [1, 2], 0);
     transfer.on_datagram(T0, 5000, 2, &[&[0, 6][..], b"blksize\x00512\0"].concat());
     assert!(matches!(transfer.on_datagram(T0, 5000, 2, &data(1, &[7; 600]))[..], [Action::Failed(_)]));
@@ -135,7 +135,7 @@ fn block_numbers_wrap() {
 }
 
 #[test]
-fn what_was_sent_is_sent_again_until_the_client_gives_up() {
+fn unanswered_packet_is_repeated_six_times() {
     for style in [Style::Edk, Style::BootAgent, Style::Ipxe] {
         let (mut transfer, first) = Transfer::begin(T0, SERVER_ADDRESS, "f", style, [1, 2], 0);
         for _ in 0..6 {
@@ -147,7 +147,7 @@ fn what_was_sent_is_sent_again_until_the_client_gives_up() {
 }
 
 #[test]
-fn a_stranger_is_told_so_and_disturbs_nothing() {
+fn stranger_is_answered_with_error_5_and_ignored() {
     let (mut transfer, _) = Transfer::begin(T0, SERVER_ADDRESS, "f", Style::Ipxe, [1, 2], 0);
     transfer.on_datagram(T0, 5000, 2, &[&[0, 6][..], b"tsize\x003\0"].concat());
     let actions = transfer.on_datagram(T0, 5001, 2, &data(1, b"xyz"));
@@ -156,7 +156,7 @@ fn a_stranger_is_told_so_and_disturbs_nothing() {
 }
 
 #[test]
-fn options_that_were_not_asked_for_are_refused() {
+fn options_that_were_not_requested_are_refused() {
     for answer in
         [&b"\0\x06timeout\x001\0"[..], b"\0\x06blksize\0x\0", b"\0\x06blksize\x004\0", b"\0\x06windowsize\x000\0"]
     {
@@ -167,7 +167,7 @@ fn options_that_were_not_asked_for_are_refused() {
 
 proptest! {
     #[test]
-    fn any_datagrams_are_survived(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8), style in 0..3) {
+    fn arbitrary_datagrams_do_not_panic(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..8), style in 0..3) {
         let style = [Style::Edk, Style::BootAgent, Style::Ipxe][style as usize];
         let (mut transfer, _) = Transfer::begin(T0, SERVER_ADDRESS, "f", style, [1, 2], 8);
         for payload in payloads {

@@ -1,20 +1,20 @@
-//! What a machine asks of a web server, and what comes of it.
+//! The requests of a machine to a web server, and the responses.
 
 use std::net::SocketAddrV4;
 
-/// One HTTP request. The body is counted; its first `keep` bytes are kept.
+/// An HTTP request. The body of the response is counted, and its first `keep` bytes are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HttpRequest {
     pub(crate) head_only: bool,
     pub(crate) host: SocketAddrV4,
-    /// As it is written into the `Host` header.
+    /// The value of the `Host` header.
     pub(crate) host_header: String,
     pub(crate) path: String,
     pub(crate) user_agent: &'static str,
     pub(crate) keep: usize,
 }
 
-/// What came of it.
+/// An HTTP response.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HttpResponse {
     pub(crate) status: u16,

@@ -1,21 +1,23 @@
-//! A response as it comes in, in whatever pieces: no I/O.
+//! An incremental parser of HTTP responses. Does no I/O.
 
 use super::message::HttpResponse;
 
+/// The length of a head.
 const MAX_HEAD: usize = 64 * 1024;
-/// The length of a chunk with its extensions, or a trailer.
+/// The length of a line with the length of a chunk and its extensions, or of a trailer.
 const MAX_LINE: usize = 4096;
 
-/// Where in the response its next byte belongs.
+/// The part of the response that its next byte belongs to.
 #[derive(Debug, PartialEq, Eq)]
 enum State {
     Head,
-    /// So many bytes of a body of known length are to come.
+    /// A body of known length, of which this many bytes are missing.
     Length(u64),
-    /// Everything until the end of the stream.
+    /// A body that ends with the stream.
     Close,
-    /// RFC 9112 §7.1: the line with the length of the next chunk.
+    /// The line with the length of the next chunk (RFC 9112 §7.1).
     ChunkLength,
+    /// A chunk of which this many bytes are missing.
     Chunk(u64),
     /// The line break behind a chunk.
     ChunkEnd,
@@ -23,13 +25,13 @@ enum State {
     Complete,
 }
 
-/// A response on its way.
+/// A response that is being received.
 #[derive(Debug)]
 pub(super) struct Response {
     head_only: bool,
     keep: usize,
     state: State,
-    /// The head, or the line of a chunked body, that is not whole yet.
+    /// The beginning of a head, or of a line of a chunked body.
     partial: Vec<u8>,
     response: HttpResponse,
     keeps_alive: bool,
@@ -37,22 +39,23 @@ pub(super) struct Response {
 }
 
 impl Response {
-    /// To a request for the head alone, or to one of whose body the first bytes are kept.
+    /// Expects a response to HEAD or to GET, of whose body the first `keep` bytes are kept.
     pub(super) fn new(head_only: bool, keep: usize) -> Self {
         let (partial, response) = (Vec::new(), HttpResponse::default());
         Self { head_only, keep, state: State::Head, partial, response, keeps_alive: false, is_touched: false }
     }
 
-    /// Whether nothing at all has come.
+    /// Returns `true` if no byte has arrived yet.
     pub(super) const fn is_untouched(&self) -> bool {
         !self.is_touched
     }
 
+    /// Returns `true` if the whole response has arrived.
     pub(super) fn is_complete(&self) -> bool {
         self.state == State::Complete
     }
 
-    /// How many bytes that come next are only counted.
+    /// Returns the number of bytes to come that are only counted.
     pub(super) fn discardable(&self) -> Option<u64> {
         match self.state {
             State::Length(left) | State::Chunk(left) if self.response.kept.len() >= self.keep => Some(left),
@@ -60,7 +63,7 @@ impl Response {
         }
     }
 
-    /// So many of them came.
+    /// Counts bytes of the body that were discarded.
     pub(super) fn discarded(&mut self, length: u64) {
         self.response.bytes += length;
         self.advance(length);
@@ -84,11 +87,11 @@ impl Response {
         }
     }
 
-    /// Takes in what came.
+    /// Takes in the next bytes.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, for a person.
+    /// Returns what is wrong with the response, for people.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), String> {
         self.is_touched |= !bytes.is_empty();
         while !bytes.is_empty() {
@@ -106,7 +109,7 @@ impl Response {
                 }
                 State::ChunkLength | State::ChunkEnd | State::Trailer => self.line(bytes)?,
                 State::Complete => {
-                    // More than was announced: whatever it is, nothing can follow it.
+                    // More bytes than were announced. Nothing can follow them on this connection.
                     self.keeps_alive = false;
                     &[]
                 }
@@ -115,11 +118,11 @@ impl Response {
         Ok(())
     }
 
-    /// The stream is at its end.
+    /// Handles the end of the stream.
     ///
     /// # Errors
     ///
-    /// When the response is not.
+    /// Returns how the response is incomplete, for people.
     pub(super) fn end(&mut self) -> Result<(), String> {
         match self.state {
             State::Close => {
@@ -135,7 +138,7 @@ impl Response {
         }
     }
 
-    /// What came, and whether the connection can serve again.
+    /// Returns the response, and `true` if the connection can be used again.
     pub(super) fn finish(self) -> (HttpResponse, bool) {
         (self.response, self.keeps_alive)
     }
@@ -147,7 +150,7 @@ impl Response {
     }
 
     fn head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], String> {
-        // The end may lie across the pieces.
+        // The end of the head may lie across two pieces.
         let known = self.partial.len();
         self.partial.extend(bytes);
         let from = known.saturating_sub(3);
@@ -177,7 +180,7 @@ impl Response {
             let value = value.trim();
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             if is("content-length") {
-                let length = value.parse().map_err(|_| format!("Content-Length: {value} is no number"))?;
+                let length = value.parse().map_err(|_| format!("Content-Length: {value} is not a number"))?;
                 self.response.content_length = Some(length);
             } else if is("transfer-encoding") {
                 is_chunked = value.eq_ignore_ascii_case("chunked");
@@ -187,7 +190,7 @@ impl Response {
                 self.response.location = Some(value.to_owned());
             }
         }
-        // RFC 9112 §6.3: how the end of the body is known.
+        // RFC 9112 §6.3: message body length.
         self.state = match self.response.content_length {
             _ if self.head_only || matches!(self.response.status, 100..200 | 204 | 304) => State::Complete,
             _ if is_chunked => State::ChunkLength,
@@ -201,7 +204,7 @@ impl Response {
         Ok(())
     }
 
-    /// One line of the framing of a chunked body.
+    /// Takes in a line of the framing of a chunked body.
     fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], String> {
         let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
             self.partial.extend(bytes);
@@ -232,7 +235,7 @@ impl Response {
 mod tests {
     use super::*;
 
-    /// Feeds a response in pieces of this length.
+    /// Parses a response in pieces of this length.
     fn read(text: &str, piece: usize, head_only: bool, keep: usize) -> Result<(HttpResponse, bool), String> {
         let mut response = Response::new(head_only, keep);
         for bytes in text.as_bytes().chunks(piece) {
@@ -245,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_ends_where_its_framing_says_however_it_is_cut() {
+    fn body_ends_where_its_framing_says_in_pieces_of_any_length() {
         let length = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
         let chunked =
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nhe\r\n3\r\nllo\r\n0\r\nA: b\r\n\r\n";
@@ -262,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_alone_has_no_body() {
+    fn response_to_head_has_no_body() {
         let (response, reusable) = read("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 7, true, 0).unwrap();
         assert_eq!((response.content_length, response.bytes, reusable), (Some(5), 0, true));
         let (response, _) =
@@ -271,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_keeps_need_not_be_read() {
+    fn bytes_that_are_not_kept_can_be_discarded() {
         let mut response = Response::new(false, 2);
         response.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nh").unwrap();
         assert_eq!(response.discardable(), None);
@@ -283,13 +286,13 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_off_or_is_no_response_is_an_error() {
+    fn truncated_or_malformed_response_is_an_error() {
         for (text, expected) in [
             ("", "without an answer"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", "4 of 9 bytes"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello", "breaks off"),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "not the length of a chunk"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "not a number"),
             ("SSH-2.0-OpenSSH\r\n\r\n", "not an HTTP response"),
         ] {
             let reason = read(text, 1000, false, 0).unwrap_err();
@@ -299,7 +302,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_survived(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+        fn arbitrary_bytes_do_not_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
             for prefix in [&b""[..], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"] {
                 let mut response = Response::new(false, 10);
                 let _ = response.feed(prefix).and_then(|()| response.feed(&bytes)).and_then(|()| response.end());

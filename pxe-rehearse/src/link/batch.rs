@@ -1,6 +1,4 @@
-//! Frames in batches: one system call for up to 64 of them.
-//!
-//! At two million frames a second and more, the system call is what a frame costs.
+//! Batches of frames: up to 64 with one system call, which would otherwise dominate the cost of a frame.
 #![expect(
     unsafe_code,
     reason = "sendmmsg and recvmmsg take arrays of pointers; options of packet sockets are in no crate"
@@ -14,14 +12,14 @@ use std::{
     time::Duration,
 };
 
-/// Frames in one system call.
+/// The number of frames in one system call.
 pub(crate) const BATCH: usize = 64;
-/// Room for one outgoing frame. Firmware sends no longer ones.
+/// The room for an outgoing frame. Firmware sends no longer ones.
 const OUTGOING_BYTES: usize = 1536;
-/// Longer than any frame: between network namespaces, bursts arrive uncut, up to 64 KiB.
+/// The room for an incoming frame. Between network namespaces, unsegmented bursts of up to 64 KiB arrive.
 const INCOMING_BYTES: usize = 66 * 1024;
 
-/// How long, and how many times for one batch, a full queue is waited for.
+/// The time to wait for a full queue, and how many times for one batch.
 const WAIT: Duration = Duration::from_micros(50);
 const MAX_WAITS: u32 = 40;
 
@@ -29,7 +27,7 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN))
 }
 
-/// Frames that wait to be sent.
+/// The queue of frames to send.
 pub(crate) struct Outgoing {
     bytes: Box<[u8]>,
     lengths: [usize; BATCH],
@@ -49,7 +47,7 @@ impl Outgoing {
         self.count == BATCH
     }
 
-    /// Puts a copy of the frame into line and returns it. None when the line is full or the frame too long.
+    /// Queues a copy of a frame and returns the copy, or `None` if the queue is full or the frame too long.
     pub(crate) fn push(&mut self, frame: &[u8]) -> Option<&mut [u8]> {
         if self.is_full() || frame.len() > OUTGOING_BYTES {
             return None;
@@ -62,11 +60,10 @@ impl Outgoing {
         Some(place)
     }
 
-    /// Sends what is in line and returns how many frames did not go: those that the interface has no room for are lost,
-    /// as on any wire.
+    /// Sends the queue and returns the number of frames that the interface had no room for. They are lost, as on any wire.
     pub(crate) fn flush(&mut self, socket: &impl AsRawFd) -> usize {
         let count = std::mem::take(&mut self.count);
-        // SAFETY: both are plain data, for which all zeroes is a valid value.
+        // SAFETY: both are plain data, for which all zeros are a valid value.
         let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
             unsafe { (zeroed(), zeroed()) };
         let places = self.bytes.chunks_exact_mut(OUTGOING_BYTES).zip(self.lengths);
@@ -78,15 +75,15 @@ impl Outgoing {
         let (mut next, mut unsent, mut waits) = (0, 0, 0);
         while next < count {
             let left = &mut headers[next..count];
-            // SAFETY: every header points at a vector, and every vector at a place in `bytes`, that live through the call.
+            // SAFETY: every header points at a vector and every vector at a place in `bytes`, and all of them outlive the call.
             let result = unsafe {
                 libc::sendmmsg(socket.as_raw_fd(), left.as_mut_ptr(), left.len() as libc::c_uint, libc::MSG_DONTWAIT)
             };
             match usize::try_from(result) {
-                // The kernel stops at the frame that fails, and says why when that is the first.
+                // The kernel stops at the first frame that fails, and returns an error if that is the first of all.
                 Ok(done) => next += done,
-                // A virtual link has a short queue, which the other side empties soon. What a network card would have
-                // kept in its own must not look like a loss.
+                // The short queue of a virtual link is emptied soon. Frames that a network card would have queued must not
+                // count as lost.
                 Err(_) if waits < MAX_WAITS && is_full(&io::Error::last_os_error()) => {
                     waits += 1;
                     thread::sleep(WAIT);
@@ -101,7 +98,7 @@ impl Outgoing {
     }
 }
 
-/// Frames that have arrived.
+/// The frames of one batch that were received.
 pub(crate) struct Incoming {
     bytes: Box<[u8]>,
     lengths: [usize; BATCH],
@@ -112,13 +109,13 @@ impl Incoming {
         Self { bytes: vec![0; BATCH * INCOMING_BYTES].into(), lengths: [0; BATCH] }
     }
 
-    /// Takes what is there, without waiting, and returns how many frames that is.
+    /// Receives what is there, without waiting, and returns the number of frames.
     ///
     /// # Errors
     ///
-    /// What the kernel says, `WouldBlock` when nothing is there.
+    /// Returns the error of the kernel: `WouldBlock` if nothing is there.
     pub(crate) fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
-        // SAFETY: both are plain data, for which all zeroes is a valid value.
+        // SAFETY: both are plain data, for which all zeros are a valid value.
         let (mut vectors, mut headers): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
             unsafe { (zeroed(), zeroed()) };
         let places = self.bytes.chunks_exact_mut(INCOMING_BYTES);
@@ -127,7 +124,7 @@ impl Incoming {
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
         }
-        // SAFETY: every header points at a vector, and every vector at a place in `bytes`, that live through the call;
+        // SAFETY: every header points at a vector and every vector at a place in `bytes`, and all of them outlive the call;
         // no time limit is passed.
         let result = unsafe {
             libc::recvmmsg(
@@ -145,7 +142,7 @@ impl Incoming {
         Ok(count)
     }
 
-    /// The frame of this number, of those that [`Self::receive`] has counted.
+    /// Returns the frame of this number, which must be less than what [`Self::receive`] returned.
     pub(crate) fn frame(&self, number: usize) -> &[u8] {
         let start = number * INCOMING_BYTES;
         &self.bytes[start..start + self.lengths[number]]
@@ -156,10 +153,10 @@ impl Incoming {
 ///
 /// # Errors
 ///
-/// What the kernel says.
+/// Returns the error of the kernel.
 pub(super) fn set_packet_option(socket: &impl AsRawFd, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
-    // SAFETY: the value is alive for the call and its length is its own.
+    // SAFETY: the value outlives the call, and the length is that of the value.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -1,4 +1,4 @@
-//! What the kernel is told for the time of a rehearsal, by rtnetlink, and untold at its end.
+//! The routes and the promiscuous mode that a rehearsal needs, set by rtnetlink and removed at its end.
 
 use std::{
     io,
@@ -8,16 +8,16 @@ use std::{
 
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
 
-/// Marks our routes: `ip route show table local proto 112`.
+/// The origin that marks our routes: `ip route show table local proto 112`.
 const PROTOCOL: u8 = 112;
-/// Behind every route that is there already.
+/// The metric of our routes, worse than that of any other.
 const METRIC: u32 = 4999;
 
 const NEW_LINK: u16 = libc::RTM_NEWLINK;
 const NEW_ROUTE: u16 = libc::RTM_NEWROUTE;
 const DELETE_ROUTE: u16 = libc::RTM_DELROUTE;
 
-/// One route, as `ip route add` would spell it.
+/// A route, in the notation of `ip route add`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     /// `local ADDRESS dev IF`
@@ -26,7 +26,7 @@ enum Route {
     Network(Ipv4Addr, u8),
 }
 
-/// The routes that we added, removed on drop.
+/// The routes that were added. They are removed on drop.
 #[derive(Debug)]
 pub(super) struct Routes {
     socket: OwnedFd,
@@ -56,7 +56,7 @@ impl Routes {
         let length = prefix_length.clamp(1, 32);
         let network = Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << (32 - length)));
         let route = Route::Network(network, length);
-        // Every machine brings the same few networks.
+        // The machines share a few networks.
         if self.added.iter().rev().take(4096).any(|known| *known == route) { Ok(()) } else { self.add(route) }
     }
 
@@ -64,14 +64,14 @@ impl Routes {
         let flags = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
         match self.ask(NEW_ROUTE, flags, &self.encode(route)) {
             Ok(()) => self.added.push(route),
-            // It was there before us: so it stays.
+            // It was there before, so it stays afterwards.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// `struct rtmsg` and its attributes.
+    /// Returns `struct rtmsg` and its attributes.
     fn encode(&self, route: Route) -> Vec<u8> {
         let (address, length, table, scope, kind) = match route {
             Route::Local(address) => (address, 32, libc::RT_TABLE_LOCAL, libc::RT_SCOPE_HOST, libc::RTN_LOCAL),
@@ -93,7 +93,7 @@ impl Routes {
         body
     }
 
-    /// `struct ifinfomsg` with that one flag.
+    /// Sends `struct ifinfomsg` with that one flag.
     fn change_promiscuous(&mut self, on: bool) -> io::Result<()> {
         let mask = libc::IFF_PROMISC as u32;
         let mut body = vec![0; 4];
@@ -118,7 +118,7 @@ impl Routes {
         let mut answer = [0; 4096];
         loop {
             let length = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-            // struct nlmsghdr (length, type, flags, sequence, port), then the negative errno.
+            // `struct nlmsghdr` (length, type, flags, sequence, port), then the negative errno.
             if length < 20 || answer[8..12] != self.sequence.to_ne_bytes() {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! As much of a server's reply as an exchange is decided by. Nothing is copied.
+//! The parts of a server's reply that decide an exchange. Nothing is copied.
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use pxe_common::MacAddr;
 
 use crate::dhcp;
 
-/// What a server says.
+/// A server's reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) xid: u32,
@@ -21,7 +21,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Reads a UDP payload. Returns `None` if it is no DHCP reply to an Ethernet client.
+    /// Reads a UDP payload. Returns `None` if it is not a DHCP reply to an Ethernet client.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let message = dhcp::open(payload).ok()?;
         let (mut kind, mut server) = (None, None);
@@ -31,7 +31,7 @@ impl Answer {
                 (OptionCode::ServerIdentifier, [a, b, c, d]) => server = Some(Ipv4Addr::new(*a, *b, *c, *d)),
                 _ => {}
             }
-            // Servers put both near the beginning.
+            // Both come early in real replies.
             if kind.is_some() && server.is_some() {
                 break;
             }
@@ -50,7 +50,7 @@ mod tests {
     };
 
     #[test]
-    fn answers_of_a_real_server_mean_what_the_machines_understand() {
+    fn answers_equal_the_replies_that_machines_read() {
         let mut checked = 0;
         for datagram in captures::datagrams("ovmf-x64-pxe").iter().filter(|datagram| datagram.from.port() == 67) {
             let answer = Answer::read(&datagram.payload).unwrap();

@@ -1,4 +1,4 @@
-//! Which exchange is where: no I/O, no clock.
+//! The state of every exchange. Does no I/O and reads no clock.
 
 use std::{collections::VecDeque, net::Ipv4Addr, time::Duration};
 
@@ -22,14 +22,14 @@ enum Phase {
     Requesting { server: Ipv4Addr, address: Ipv4Addr },
 }
 
-/// One machine.
+/// A machine and its exchange.
 #[derive(Clone, Debug)]
 struct Entry {
     mac: MacAddr,
     template: u8,
     xid: u32,
     phase: Phase,
-    /// When the last request was sent.
+    /// The time at which the last request was sent.
     asked: Duration,
 }
 
@@ -37,11 +37,11 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Book {
     entries: Vec<Entry>,
-    /// The low bits of a transaction identifier are the index of the machine.
+    /// The bits of a transaction identifier that are the index of the machine.
     mask: u32,
-    /// Whose turn it is.
+    /// The index of the machine whose turn it is.
     next: usize,
-    /// The exchanges in the order in which they were begun: index, identifier, time.
+    /// The exchanges in the order of their beginnings: index, identifier, time.
     begun: VecDeque<(u32, u32, Duration)>,
     under_way: usize,
 }
@@ -63,20 +63,22 @@ impl Book {
         Self { entries, mask, next: 0, begun, under_way: 0 }
     }
 
+    /// Returns the number of machines.
     pub(super) const fn machines(&self) -> usize {
         self.entries.len()
     }
 
+    /// Returns the number of exchanges under way.
     pub(super) const fn under_way(&self) -> usize {
         self.under_way
     }
 
-    /// When the oldest exchange that may not be over was begun.
+    /// Returns when the oldest exchange began that may not be over.
     pub(super) fn oldest(&self) -> Option<Duration> {
         self.begun.front().map(|(_, _, at)| *at)
     }
 
-    /// Begins an exchange of the machine whose turn it is. None when its last one is not over.
+    /// Begins an exchange of the machine whose turn it is. Returns `None` if its last one is not over.
     pub(super) fn begin(&mut self, now: Duration) -> Option<Send> {
         let index = self.next;
         self.next = if index + 1 == self.entries.len() { 0 } else { index + 1 };
@@ -85,7 +87,7 @@ impl Book {
             return None;
         }
         entry.phase = Phase::Discovering;
-        // Another one for each exchange, so that late answers to the last are known as such.
+        // A new one for each exchange, so that late answers to the last one are recognised.
         entry.xid = entry.xid.wrapping_add(self.mask.wrapping_add(1));
         entry.asked = now;
         self.begun.push_back((index as u32, entry.xid, now));
@@ -93,7 +95,7 @@ impl Book {
         Some(Send { mac: entry.mac, xid: entry.xid, template: entry.template, selection: None })
     }
 
-    /// Takes in what a server says; perhaps there is something to say to it.
+    /// Handles an answer, and returns the request that follows from it.
     pub(super) fn on_answer(&mut self, now: Duration, answer: &Answer, meter: &mut Meter) -> Option<Send> {
         let entry = self.entries.get_mut((answer.xid & self.mask) as usize);
         let Some(entry) = entry.filter(|entry| entry.xid == answer.xid && entry.mac == answer.mac) else {
@@ -119,12 +121,12 @@ impl Book {
                 self.under_way -= 1;
                 None
             }
-            // A second offer, as of a second server, or of a server that was told twice.
+            // A second offer: of a second server, or because the DISCOVER was duplicated.
             (Phase::Requesting { .. }, Some(MessageType::Offer), _) | (Phase::Idle, ..) => {
                 meter.strays += 1;
                 None
             }
-            // NAK, another address than the offered one, an answer that names no server …
+            // For example a NAK, another address than the one that was offered, or no server identifier.
             _ => {
                 meter.refused += 1;
                 entry.phase = Phase::Idle;
@@ -134,7 +136,7 @@ impl Book {
         }
     }
 
-    /// Gives up the exchanges that take longer than this.
+    /// Gives up exchanges that take longer than `patience`.
     pub(super) fn expire(&mut self, now: Duration, patience: Duration, meter: &mut Meter) {
         while let Some(&(index, xid, at)) = self.begun.front() {
             let entry = &mut self.entries[index as usize];
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_is_two_requests_and_two_answers() {
+    fn exchange_is_two_requests_and_two_answers() {
         let (mut book, mut meter) = (book(3), Meter::default());
         for round in 0..10 {
             let now = Duration::from_millis(round);
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_has_one_exchange_at_a_time_until_it_is_given_up() {
+    fn machine_has_one_exchange_at_a_time() {
         let (mut book, mut meter) = (book(2), Meter::default());
         let first = book.begin(Duration::ZERO).unwrap();
         let second = book.begin(Duration::ZERO).unwrap();
@@ -200,7 +202,7 @@ mod tests {
         assert_eq!((meter.lost(), book.under_way()), (0, 2));
         book.expire(PATIENCE, PATIENCE, &mut meter);
         assert_eq!((meter.lost_discovers, meter.lost_requests, book.under_way()), (1, 1, 0));
-        // What comes now is too late, also when the machine asks again already.
+        // An answer is too late now, even if the machine asks again.
         assert_eq!(book.on_answer(PATIENCE, &answer(&first, MessageType::Offer), &mut meter), None);
         let again = [book.begin(PATIENCE), book.begin(PATIENCE)].into_iter().flatten().count();
         assert_eq!(book.on_answer(PATIENCE, &answer(&first, MessageType::Offer), &mut meter), None);
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn answers_that_do_not_fit_are_refused() {
         let good = Answer {
             xid: 0,
             mac: MacAddr([0; 6]),

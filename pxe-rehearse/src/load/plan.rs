@@ -1,4 +1,4 @@
-//! What a load is asked to do.
+//! The plan of a load.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use pxe_common::MacAddr;
 
 use crate::firmware::Firmware;
 
-/// What keeps the exchanges going.
+/// The pace at which exchanges begin.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// So many begin in a second, whatever becomes of them (an open loop).
+    /// An open loop: this many begin each second, whatever becomes of them.
     PerSecond(f64),
-    /// So many are under way at any time (a closed loop).
+    /// A closed loop: this many are under way at any time.
     Outstanding(usize),
 }
 
-/// The load.
+/// A load: which machines make exchanges, at which pace, and for how long.
 #[derive(Clone, Debug)]
 pub struct Load {
     /// The interface that the simulated machines are on.
     pub interface: String,
-    /// Who they are. Only their first client counts.
+    /// Their hardware addresses and classes. Only the first client of each is used.
     pub machines: Vec<(MacAddr, Firmware)>,
-    /// How fast.
+    /// The pace.
     pub pace: Pace,
-    /// How long exchanges are begun.
+    /// The time in which exchanges begin.
     pub duration: Duration,
-    /// The transaction identifiers follow from it.
+    /// The seed of the transaction identifiers.
     pub seed: u64,
 }

@@ -1,4 +1,4 @@
-//! A load in numbers.
+//! The numbers of a load.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     tally::Traffic,
 };
 
-/// What is counted while the load runs.
+/// The counters of a running load.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     pub(super) begun: u64,
@@ -22,7 +22,7 @@ pub(super) struct Meter {
     pub(super) lost_requests: u64,
     pub(super) refused: u64,
     pub(super) strays: u64,
-    /// When the last exchange was completed.
+    /// The time at which the last exchange was completed.
     pub(super) last: Duration,
     offers: Histogram,
     acknowledgements: Histogram,
@@ -43,41 +43,41 @@ impl Meter {
     }
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug, Serialize)]
 pub struct LoadSummary {
-    /// How many machines took turns.
+    /// The number of machines that took turns.
     pub machines: usize,
-    /// The rate that was asked for, exchanges a second, of an open loop.
+    /// The requested rate of an open loop, in exchanges per second.
     pub wanted_per_second: Option<f64>,
-    /// How many exchanges were under way at any time, in a closed loop.
+    /// The number of exchanges that a closed loop kept under way.
     pub outstanding: Option<usize>,
-    /// How long exchanges were begun.
+    /// The time in which exchanges began.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub duration: Duration,
-    /// Exchanges begun.
+    /// Exchanges that began.
     pub begun: u64,
-    /// Those that could not, because the machine whose turn it was had one under way.
+    /// Exchanges that could not begin, because the machine had one under way.
     pub not_begun: u64,
-    /// Ended by the right ACK.
+    /// Exchanges that ended with the right ACK.
     pub completed: u64,
-    /// Not over a second after they were begun: no OFFER, and no ACK.
+    /// Exchanges without an OFFER a second after they began.
     pub lost_discovers: u64,
-    /// See there.
+    /// Exchanges with an OFFER, but without an ACK, a second after they began.
     pub lost_requests: u64,
-    /// Ended by an answer that does not fit: NAK, another address or server than offered.
+    /// Exchanges that ended with an answer that does not fit, such as a NAK, another address or another server.
     pub refused: u64,
-    /// Answers to nothing that was under way: late or repeated ones.
+    /// Answers to no exchange under way: late or repeated ones.
     pub strays: u64,
-    /// Completed in a second, over the time until the last one was.
+    /// The rate of completed exchanges per second, up to the last of them.
     pub exchanges_per_second: f64,
-    /// From the request to its answer.
+    /// The times from a request to its answer.
     pub latencies: BTreeMap<Step, Latencies>,
-    /// What passed.
+    /// The frames that passed.
     pub traffic: Traffic,
-    /// What all chance follows from.
+    /// The seed of the transaction identifiers.
     pub seed: u64,
-    /// What the simulator itself has computed, in user and in kernel mode.
+    /// The CPU time of the simulator itself, in user and kernel mode.
     #[serde(rename = "cpu_seconds", serialize_with = "seconds")]
     pub cpu: Duration,
 }
@@ -89,7 +89,7 @@ impl LoadSummary {
             Pace::Outstanding(exchanges) => (None, Some(exchanges)),
         };
         let latencies = [(Step::Offer, &meter.offers), (Step::Acknowledgement, &meter.acknowledgements)];
-        // Of a load that was ended early or lost its last, the rate is that of the whole.
+        // If the load was ended early or lost its last exchanges, the rate is over the whole time.
         let over = meter.last.max(duration).as_secs_f64();
         Self {
             machines: load.machines.len(),
@@ -111,13 +111,13 @@ impl LoadSummary {
         }
     }
 
-    /// Exchanges that were begun and not completed.
+    /// Returns the number of exchanges that began and were not completed.
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.lost_discovers + self.lost_requests + self.refused
     }
 
-    /// Whether exchanges were made, and all of them completed.
+    /// Returns `true` if exchanges began and all of them were completed.
     #[must_use]
     pub const fn is_success(&self) -> bool {
         self.completed > 0 && self.lost() == 0

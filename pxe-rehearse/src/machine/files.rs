@@ -1,4 +1,4 @@
-//! Which files a machine fetches, and what it does with each.
+//! The files that a machine fetches, and what it does with each.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::{
 };
 
 impl Machine {
+    /// Requests a file.
     pub(super) fn fetch(&mut self, now: Duration, url: Url, want: Want) {
         self.fetching = now;
         match url.scheme {
@@ -21,11 +22,12 @@ impl Machine {
         }
     }
 
+    /// Handles a file that has arrived, as its length and its first bytes, or the reason why it has not.
     pub(super) fn on_file(&mut self, now: Duration, want: Want, result: Result<(u64, Vec<u8>), String>) {
         if let (Ok((bytes, _)), Some(stage)) = (&result, self.stages.last_mut()) {
             stage.bytes += bytes;
         }
-        // The file that iPXE looks for beside itself is missing as a rule: that takes its time too.
+        // The script that iPXE looks for next to its binary is usually missing, which takes time as well.
         if result.is_ok() || want == Want::Autoexec {
             self.outputs.push(Output::Took(want.step(), now.saturating_sub(self.fetching)));
         }
@@ -36,7 +38,7 @@ impl Machine {
             (Want::Autoexec, _) => self.begin_ipxe(now),
             (Want::BootFile, Ok((_, text))) if Interpreter::is_script(&text) => self.begin_script(now, &text),
             (Want::BootFile, Ok(_)) => {
-                // iPXE was sent to another loader, which is usual for a ROM and an endless loop otherwise.
+                // iPXE was given a loader. A ROM loads it once; more often, it is an endless loop.
                 self.loaders += 1;
                 if self.loaders > 2 {
                     let reason = "iPXE is given a loader again and again: the server does not recognise it (option 77)";
@@ -52,7 +54,7 @@ impl Machine {
         }
     }
 
-    /// The loader, taken to be iPXE, starts.
+    /// Starts the loader, which is taken to be iPXE.
     fn start_loader(&mut self, now: Duration) {
         if self.reach(now, Milestone::Loader) {
             return;

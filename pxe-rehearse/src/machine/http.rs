@@ -1,4 +1,4 @@
-//! The part of a machine in which it fetches a file over HTTP.
+//! How a machine fetches a file over HTTP.
 
 use std::{net::SocketAddrV4, time::Duration};
 
@@ -13,6 +13,7 @@ const IPXE_AGENT: &str = "iPXE/1.21.1";
 const EDK_AGENT: &str = "UefiHttpBoot/1.0";
 
 impl Machine {
+    /// Requests a file. The `content_length` is what HEAD has announced.
     pub(super) fn request_http(
         &mut self,
         now: Duration,
@@ -24,7 +25,7 @@ impl Machine {
         let is_firmware = matches!(want, Want::LoaderSize | Want::Loader);
         let head_only = want == Want::LoaderSize;
         self.note(now, Direction::Asked, |_| format!("{} {url}", if head_only { "HEAD" } else { "GET" }));
-        // EDK2 omits the port, iPXE the default one.
+        // EDK2 never names the port, iPXE does not name the default one.
         let host_header =
             if is_firmware || url.port == 80 { url.host.to_string() } else { format!("{}:{}", url.host, url.port) };
         self.outputs.push(Output::Http(Box::new(HttpRequest {
@@ -39,7 +40,7 @@ impl Machine {
         self.activity = Activity::Http { want, redirects, content_length };
     }
 
-    /// The answer to the request that is under way.
+    /// Handles the response to the current request.
     pub(crate) fn on_http(&mut self, now: Duration, result: Result<HttpResponse, String>) {
         let Activity::Http { want, redirects, content_length } = self.activity else { return };
         let Some(url) = self.url.clone() else { return };

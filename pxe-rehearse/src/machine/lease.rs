@@ -1,4 +1,4 @@
-//! The part of a machine in which it asks DHCP for a lease, and goes where the lease sends it.
+//! How a machine gets a lease, and where the lease sends it.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -18,11 +18,12 @@ use crate::{
 };
 
 impl Machine {
+    /// Begins an exchange of this client.
     pub(super) fn begin_dhcp(&mut self, now: Duration, client: Client, stage: Stage) {
         self.client = client;
         self.enter(now, stage);
         self.exchanges += 1;
-        // Any odd multiplier spreads the identifiers of neighbours and of one machine's exchanges.
+        // Odd multipliers spread the identifiers, both of neighbours and of the exchanges of one machine.
         let xid = self.setup.seed.wrapping_mul(2_654_435_761).wrapping_add(self.exchanges.wrapping_mul(0x9e37_79b1));
         let identity = (self.setup.mac, uuid(self.setup.mac));
         let (exchange, events) = Exchange::begin(now, client, identity, xid, self.setup.manner);
@@ -30,6 +31,7 @@ impl Machine {
         self.handle(now, events);
     }
 
+    /// Handles the events of the exchange.
     pub(super) fn handle(&mut self, now: Duration, events: Vec<Event>) {
         for event in events {
             match event {

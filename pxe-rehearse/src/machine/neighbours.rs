@@ -1,10 +1,10 @@
-//! Which hardware address a next hop has, and what waits for the answer.
+//! The hardware addresses of next hops, and the frames that wait for them.
 
 use std::{net::Ipv4Addr, time::Duration};
 
 use pxe_common::MacAddr;
 
-/// A machine talks to a handful of servers: lists are enough.
+/// The ARP cache of a machine. It talks to a handful of servers, so lists are enough.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     known: Vec<(Ipv4Addr, MacAddr)>,
@@ -25,18 +25,19 @@ const MAX_PENDING: usize = 8;
 const MAX_KNOWN: usize = 8;
 
 impl Neighbours {
+    /// Returns the hardware address of a next hop, if it is known.
     pub(super) fn get(&self, hop: Ipv4Addr) -> Option<MacAddr> {
         self.known.iter().find(|(address, _)| *address == hop).map(|(_, hardware)| *hardware)
     }
 
-    /// Keeps a frame until the hop has answered.
+    /// Keeps a frame until its next hop has answered.
     pub(super) fn ask(&mut self, now: Duration, hop: Ipv4Addr, frame: Vec<u8>) {
         if self.pending.len() < MAX_PENDING {
             self.pending.push(Pending { hop, frame, deadline: now + WAIT, tries: 1 });
         }
     }
 
-    /// The frames that waited for this answer.
+    /// Takes in an answer, and returns the frames that waited for it.
     pub(super) fn learn(&mut self, address: Ipv4Addr, hardware: MacAddr) -> Vec<Vec<u8>> {
         self.known.retain(|(known, _)| *known != address);
         if self.known.len() < MAX_KNOWN {
@@ -49,7 +50,7 @@ impl Neighbours {
         ready.into_iter().map(|pending| pending.frame).collect()
     }
 
-    /// Whom to ask again.
+    /// Returns the next hops to ask again.
     pub(super) fn due(&mut self, now: Duration) -> Vec<Ipv4Addr> {
         self.pending.retain(|pending| pending.deadline > now || pending.tries < MAX_TRIES);
         let mut hops = Vec::new();
@@ -63,10 +64,12 @@ impl Neighbours {
         hops
     }
 
+    /// Returns when [`Self::due`] must be called.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.pending.iter().map(|pending| pending.deadline).min()
     }
 
+    /// Drops the frames that wait.
     pub(super) fn forget_pending(&mut self) {
         self.pending.clear();
     }

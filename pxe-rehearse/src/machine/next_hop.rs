@@ -1,4 +1,4 @@
-//! How a machine sends a datagram: to the next hop, once ARP has found its hardware address.
+//! How a machine sends a datagram to its next hop, whose hardware address it asks for by ARP.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -11,6 +11,7 @@ use super::{Machine, Output};
 use crate::{exchange::Lease, frame};
 
 impl Machine {
+    /// Sends a datagram, or keeps it until the next hop is known.
     pub(super) fn send(&mut self, now: Duration, from: u16, to: SocketAddrV4, payload: &[u8]) {
         let Some(lease) = &self.lease else { return };
         let from = SocketAddrV4::new(lease.address, from);
@@ -25,7 +26,7 @@ impl Machine {
         }
     }
 
-    /// Somebody on the link answered our ARP request.
+    /// Handles the answer to an ARP request of this machine.
     pub(crate) fn on_arp(&mut self, address: Ipv4Addr, hardware: MacAddr) {
         for mut frame in self.neighbours.learn(address, hardware) {
             if let Some(destination) = frame.get_mut(..6) {
@@ -36,7 +37,7 @@ impl Machine {
     }
 }
 
-/// Where on the link a packet for this address goes.
+/// Returns the next hop to this address.
 fn next_hop(lease: &Lease, to: Ipv4Addr) -> Ipv4Addr {
     let mask = u32::MAX.checked_shl(32 - u32::from(lease.prefix_length.min(32))).unwrap_or(0);
     let is_near = (to.to_bits() ^ lease.address.to_bits()) & mask == 0;

@@ -1,4 +1,4 @@
-//! How far the boot of a machine has come: its stages, its milestones and its end.
+//! The progress of a boot: stages, milestones, and the end.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use super::{Activity, Machine, Output};
 use crate::report::{Direction, Milestone, Outcome, Stage, StageTime};
 
 impl Machine {
-    /// Ends the boot from outside.
+    /// Ends the boot as failed, unless it has ended already.
     pub(crate) fn give_up(&mut self, now: Duration, reason: impl Into<String>) {
         if self.outcome.is_none() {
             self.fail(now, reason.into());
         }
     }
 
-    /// Takes down how far the boot has come. Returns whether it ends here.
+    /// Records a milestone. Returns `true` if the boot ends there.
     pub(super) fn reach(&mut self, now: Duration, milestone: Milestone) -> bool {
         if self.milestone < Some(milestone) {
             self.milestone = Some(milestone);
@@ -27,6 +27,7 @@ impl Machine {
         is_over
     }
 
+    /// Begins a stage.
     pub(super) fn enter(&mut self, now: Duration, stage: Stage) {
         self.leave_stage(now);
         self.stage = stage;
@@ -41,6 +42,7 @@ impl Machine {
         }
     }
 
+    /// Ends the boot.
     pub(super) fn end(&mut self, now: Duration, outcome: Outcome) {
         self.leave_stage(now);
         self.ended = now;
@@ -49,6 +51,7 @@ impl Machine {
         self.neighbours.forget_pending();
     }
 
+    /// Ends the boot as failed.
     pub(super) fn fail(&mut self, now: Duration, reason: String) {
         self.note(now, Direction::Said, |_| format!("FAILED: {reason}"));
         self.end(now, Outcome::Failed { stage: self.stage, reason });

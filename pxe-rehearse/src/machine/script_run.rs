@@ -1,4 +1,4 @@
-//! The part of a machine in which iPXE runs a script.
+//! How iPXE runs a script on a machine.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Machine {
-    /// The script at the URL that was fetched last begins.
+    /// Starts the script that was fetched last.
     pub(super) fn begin_script(&mut self, now: Duration, text: &[u8]) {
         let Some(url) = self.url.clone() else {
             return self.fail(now, "a script without an address".to_owned());
@@ -21,7 +21,7 @@ impl Machine {
         self.run_script(now, script::Answer::Done);
     }
 
-    /// Runs on until the script needs the world again.
+    /// Resumes the script until it needs something again.
     pub(super) fn run_script(&mut self, now: Duration, answer: script::Answer) {
         let Some(interpreter) = &mut self.script else { return };
         let step = interpreter.resume(answer);
@@ -73,7 +73,7 @@ impl Machine {
         }
     }
 
-    /// After DHCP, a running script sees what it gave.
+    /// Updates the settings of a running script after DHCP.
     pub(super) fn refresh_settings(&mut self) {
         if let Some(mut interpreter) = self.script.take() {
             self.fill_settings(interpreter.settings_mut());
@@ -81,6 +81,7 @@ impl Machine {
         }
     }
 
+    /// Fills in the settings that iPXE has by itself and from its lease.
     fn fill_settings(&self, settings: &mut Settings) {
         let platform = self.platform();
         let bytes = uuid(self.setup.mac);

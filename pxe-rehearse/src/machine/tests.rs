@@ -1,4 +1,4 @@
-//! A machine against a server that lives in memory, time included: the same every time.
+//! A machine against a server in memory, on a simulated clock: every run is the same.
 
 use std::collections::BTreeMap;
 
@@ -22,17 +22,18 @@ struct Offer {
     field: &'static str,
 }
 
-/// A server in a few lines. It answers by option 77 and 93 as dnsmasq would.
+/// A small server. It answers by options 77 and 93, as dnsmasq does.
 struct Server {
     offer: fn(architecture: Option<u16>, is_ipxe: bool) -> Option<Offer>,
     files: BTreeMap<&'static str, Vec<u8>>,
     transfers: BTreeMap<u16, (String, u32)>,
     next_port: u16,
-    /// Every n-th frame to and from the machine is lost; 0 loses none.
+    /// Every n-th frame to and from the machine is lost. 0 means none.
     loses_every: u32,
     frames: u32,
 }
 
+/// Returns the usual offers.
 fn usual(architecture: Option<u16>, is_ipxe: bool) -> Option<Offer> {
     Some(match (architecture, is_ipxe) {
         (_, true) => Offer { file: "http://10.0.0.1:8000/boot.ipxe", class: "", field: "" },
@@ -86,7 +87,7 @@ impl Server {
         Some(reply)
     }
 
-    /// Lock-step TFTP with `tsize` and `blksize`.
+    /// Answers TFTP in lock-step, with `tsize` and `blksize`.
     fn tftp(&mut self, to: u16, request: &[u8]) -> Option<(u16, Vec<u8>)> {
         if to == 69 {
             let mut words = request[2..].split(|&byte| byte == 0).map(|word| std::str::from_utf8(word).unwrap());
@@ -133,6 +134,7 @@ impl Server {
     }
 }
 
+/// Returns TFTP error 1.
 fn error_packet() -> Vec<u8> {
     b"\0\x05\0\x01File not found\0".to_vec()
 }
@@ -149,7 +151,7 @@ fn take_outputs(machine: &mut Machine) -> Vec<Output> {
     outputs
 }
 
-/// Runs a machine against the server until it is done; also what it wrote down.
+/// Boots a machine. Returns the result and the steps.
 fn boot(firmware: Firmware, hurry: bool, server: &mut Server) -> (MachineReport, Vec<String>) {
     let (report, outputs) = run(setup(MAC, firmware, hurry), server);
     let notes = outputs.iter().filter_map(|output| match output {
@@ -159,7 +161,7 @@ fn boot(firmware: Firmware, hurry: bool, server: &mut Server) -> (MachineReport,
     (report, notes.collect())
 }
 
-/// Runs a machine against the server until it is done; also what it put out beside frames and requests.
+/// Boots a machine. Returns the result and the outputs except frames and requests.
 fn run(setup: Setup, server: &mut Server) -> (MachineReport, Vec<Output>) {
     let mut machine = Machine::new(setup);
     let mut now = Duration::ZERO;
@@ -230,7 +232,7 @@ const ALL: [Firmware; 8] = [
 ];
 
 #[test]
-fn every_firmware_boots_through_its_stages() {
+fn firmware_boots_through_its_stages() {
     use Stage::{Dhcp, Initramfs, IpxeDhcp, Kernel, Loader, Script, System};
     for firmware in ALL {
         let (report, notes) = boot(firmware, false, &mut Server::new(usual));
@@ -241,7 +243,7 @@ fn every_firmware_boots_through_its_stages() {
             Firmware::Plain => vec![System],
             Firmware::Ipxe => from_ipxe.to_vec(),
             Firmware::Bios => [&[Dhcp, Loader][..], &from_ipxe].concat(),
-            // iPXE for EFI has looked for autoexec.ipxe.
+            // iPXE for EFI looks for autoexec.ipxe.
             _ => [&[Dhcp, Loader, Script][..], &from_ipxe].concat(),
         };
         assert_eq!(stages, expected, "{firmware:?}");
@@ -259,16 +261,16 @@ fn every_firmware_boots_through_its_stages() {
 }
 
 #[test]
-fn the_firmwares_waits_are_kept_unless_in_a_hurry() {
+fn firmware_waits_for_offers_unless_in_a_hurry() {
     let seconds = |firmware, hurry| boot(firmware, hurry, &mut Server::new(usual)).0.took.as_secs_f64();
-    // EDK2 3.75 s and iPXE 3 s.
+    // EDK2 waits 3.75 s and iPXE 3 s.
     assert!((6.7..6.9).contains(&seconds(Firmware::UefiX64, false)));
     assert!((3.0..3.2).contains(&seconds(Firmware::Ipxe, false)));
     assert!(seconds(Firmware::UefiX64, true) < 0.1);
 }
 
 #[test]
-fn losses_cost_time_and_nothing_else() {
+fn machines_boot_in_spite_of_losses() {
     for firmware in ALL {
         for loses_every in [3, 4, 5, 7] {
             let mut server = Server { loses_every, ..Server::new(usual) };
@@ -279,16 +281,16 @@ fn losses_cost_time_and_nothing_else() {
 }
 
 #[test]
-fn a_silent_server_is_given_up_after_the_firmwares_back_off() {
+fn silent_server_is_given_up_after_the_back_off_of_the_firmware() {
     for (firmware, seconds) in [(Firmware::UefiX64, 59.75), (Firmware::Ipxe, 15.0), (Firmware::Plain, 124.0)] {
         let (report, _) = boot(firmware, false, &mut Server::new(|_, _| None));
-        assert!(matches!(&report.outcome, Outcome::Failed { reason, .. } if reason.contains("nobody answered")));
+        assert!(matches!(&report.outcome, Outcome::Failed { reason, .. } if reason.contains("no server answered")));
         assert!((report.took.as_secs_f64() - seconds).abs() < 0.01, "{firmware:?}: {:?}", report.took);
     }
 }
 
 #[test]
-fn what_firmware_does_not_take_fails_with_its_reason() {
+fn unusable_answer_fails_with_its_reason() {
     let without_class: fn(Option<u16>, bool) -> Option<Offer> =
         |architecture, is_ipxe| usual(architecture, is_ipxe).map(|offer| Offer { class: "", ..offer });
     let nothing_named: fn(Option<u16>, bool) -> Option<Offer> =
@@ -327,7 +329,7 @@ fn firmware_prefers_option_67_and_ipxe_the_header_field() {
 }
 
 #[test]
-fn a_file_that_is_not_as_long_as_promised_is_noticed() {
+fn file_shorter_than_promised_fails() {
     let mut machine = Machine::new(setup(MAC, Firmware::HttpX64, true));
     machine.power_on(Duration::ZERO);
     machine.url = Some(Url::parse("http://10.0.0.1/ipxe.efi").unwrap());
@@ -339,8 +341,8 @@ fn a_file_that_is_not_as_long_as_promised_is_noticed() {
 }
 
 #[test]
-fn a_proxys_boot_server_is_asked_on_port_4011() {
-    // The whole exchange of a real firmware between a DHCP server and a ProxyDHCP server, replayed.
+fn boot_server_of_a_proxy_is_asked_on_port_4011() {
+    // Replays the exchange of real firmware with a DHCP server and a ProxyDHCP server.
     let datagrams = crate::captures::datagrams("ovmf-x64-proxydhcp");
     let mac = MacAddr([0x52, 0x54, 0, 0x99, 0, 1]);
     let mut machine = Machine::new(setup(mac, Firmware::UefiX64, false));
@@ -382,7 +384,7 @@ fn a_proxys_boot_server_is_asked_on_port_4011() {
 }
 
 #[test]
-fn a_boot_ends_where_it_was_to_end() {
+fn boot_ends_at_its_milestone() {
     use Milestone::{Booted, Kernel, Lease, Loader, Offer};
     for (until, last_stage) in
         [(Offer, Stage::Dhcp), (Lease, Stage::Dhcp), (Loader, Stage::Loader), (Kernel, Stage::Initramfs)]
@@ -405,7 +407,7 @@ fn a_boot_ends_where_it_was_to_end() {
 }
 
 #[test]
-fn what_is_sent_again_and_how_long_steps_take_is_told() {
+fn retransmissions_and_times_of_steps_are_put_out() {
     let setup = Setup { manner: Manner { hurry: true, watched: false }, ..setup(MAC, Firmware::UefiX64, true) };
     let (_, told) = run(setup.clone(), &mut Server::new(usual));
     assert!(!told.iter().any(|output| matches!(output, Output::Note(_) | Output::Again(_))), "{told:#?}");

@@ -1,4 +1,4 @@
-//! The part of a machine in which it fetches a file over TFTP.
+//! How a machine fetches a file over TFTP.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -14,6 +14,7 @@ use crate::{
 };
 
 impl Machine {
+    /// Requests a file.
     pub(super) fn request_tftp(&mut self, now: Duration, url: Url, want: Want) {
         let is_firmware = matches!(want, Want::LoaderSize | Want::Loader);
         let style = match self.client {
@@ -21,7 +22,7 @@ impl Machine {
             Client::BootAgent if is_firmware => Style::BootAgent,
             _ => Style::Ipxe,
         };
-        // EDK2 and iPXE leave the leading slash of a DHCP file name where it is; ours has been added.
+        // The leading slash was added by the URL. EDK2 and iPXE send the file name as DHCP gave it.
         let file = url.path.trim_start_matches('/');
         self.note(now, Direction::Asked, |_| format!("TFTP {}:{file}", url.host));
         let ports = [self.port(), self.port()];
@@ -32,13 +33,14 @@ impl Machine {
         self.act(now, want, server, actions);
     }
 
-    /// The next of the simulator's ports.
+    /// Returns the next of the simulator's ports.
     fn port(&mut self) -> u16 {
         self.next_port += 1;
         let ports = &self.setup.ports;
         ports.get(self.next_port % ports.len().max(1)).copied().unwrap_or(1580)
     }
 
+    /// Does what the transfer says.
     pub(super) fn act(&mut self, now: Duration, want: Want, server: Ipv4Addr, actions: Vec<Action>) {
         for action in actions {
             match action {

@@ -1,26 +1,27 @@
-//! Why a machine fetches a file.
+//! The purpose of a file that a machine fetches.
 
 use crate::{
     report::Step,
     script::{self, Image},
 };
 
-/// Why a file is fetched.
+/// The purpose of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
-    /// UEFI HTTP boot asks for the size first.
+    /// The size of the loader, which UEFI HTTP boot asks for first.
     LoaderSize,
+    /// The loader.
     Loader,
-    /// iPXE looks for a script beside its own binary.
+    /// The script that iPXE looks for next to its binary.
     Autoexec,
-    /// What DHCP named to iPXE: a script, as a rule.
+    /// The boot file that DHCP named to iPXE, usually a script.
     BootFile,
-    /// What a script asks for.
+    /// A file that a script asks for.
     Image(Image),
 }
 
 impl Want {
-    /// How many bytes of the file somebody will read.
+    /// Returns the number of bytes of the file that are read.
     pub(super) const fn keeps(self) -> usize {
         match self {
             Self::Autoexec | Self::BootFile | Self::Image(Image::Script) => script::MAX_SCRIPT,
@@ -28,6 +29,7 @@ impl Want {
         }
     }
 
+    /// Returns the step that the file is timed as.
     pub(super) const fn step(self) -> Step {
         match self {
             Self::LoaderSize | Self::Loader => Step::Loader,

@@ -1,56 +1,60 @@
-//! As much of iPXE's script language as boot scripts use, without I/O.
+//! An interpreter of the part of iPXE's script language that boot scripts use. Does no I/O.
 //!
-//! The interpreter runs until it needs something from the world, says so with a [`Step`], and is resumed
-//! with the answer. Everything in a script comes from outside, so lines, steps and nesting are bounded.
+//! It runs until it needs something, returns a [`Step`] that says so, and is resumed with the answer. Scripts come from
+//! outside, so their lines, steps and nesting are bounded.
 
+mod line;
 pub(super) mod settings;
 pub(super) mod url;
 
 use std::{collections::VecDeque, time::Duration};
 
+use line::{Operator, positional, split};
 use settings::Settings;
 use url::Url;
 
-/// What the interpreter needs next, or how the script ended.
+/// The next need of the interpreter, or the end of the script.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Fetch this file. Scripts are wanted with their text, everything else is only counted.
+    /// Fetch this file. The text is only needed of scripts.
     Fetch { url: Url, what: Image },
     /// Wait.
     Sleep(Duration),
     /// Configure the network card by DHCP.
     Configure,
-    /// The kernel starts, with these arguments.
+    /// Start the kernel with these arguments.
     Boot { arguments: String },
-    /// The firmware is to try its next boot device.
+    /// Return to the firmware, which tries its next boot device.
     Exit,
-    /// The machine boots from its disk.
+    /// Boot from the disk.
     Disk,
-    /// A person would have to come: the script failed, or opened a shell.
+    /// The script failed, or opened a shell.
     Failed(String),
 }
 
-/// What a file is for.
+/// The purpose of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Image {
     /// A script, or a program that takes over from iPXE.
     Script,
+    /// The kernel.
     Kernel,
+    /// The initramfs.
     Initramfs,
 }
 
-/// What the world answers.
+/// The answer to a step.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// The script may begin, or a wait is over, or the card is configured.
+    /// The script may begin, the wait is over, or the card is configured.
     Done,
-    /// A file has arrived; its first bytes, where they were wanted.
+    /// The file has arrived. Holds its first bytes, if they were needed.
     Fetched(Vec<u8>),
-    /// What was asked for did not work.
+    /// The step failed for this reason.
     Failed(String),
 }
 
-/// How many bytes of a script are read.
+/// The number of bytes of a script that are read.
 pub(super) const MAX_SCRIPT: usize = 1024 * 1024;
 const MAX_STEPS: usize = 10_000;
 const MAX_NESTING: usize = 16;
@@ -61,20 +65,13 @@ struct Frame {
     url: Url,
     lines: Vec<String>,
     next: usize,
-    /// What is left of the line at hand: each command with the operator before it.
+    /// The rest of the current line: each command with the operator before it.
     rest: VecDeque<(Operator, Vec<String>)>,
-    /// Whether the last command of the line worked.
+    /// The result of the last command.
     status: Result<(), String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operator {
-    Always,
-    And,
-    Or,
-}
-
-/// What a command is, once it has run.
+/// The result of a command: it is done, or needs something.
 enum Ran {
     Status(Result<(), String>),
     Step(Step),
@@ -86,21 +83,21 @@ pub(super) struct Interpreter {
     settings: Settings,
     frames: Vec<Frame>,
     steps: usize,
-    /// What was fetched last and not yet answered.
+    /// The file that was requested and not yet answered.
     fetching: Option<(Url, Image)>,
     boot_after_fetch: bool,
     kernel: Option<(String, String)>,
     items: Vec<String>,
-    /// What the script wrote on the console.
+    /// The lines that the script wrote on the console.
     screen: Vec<String>,
-    /// Its last line with anything on it.
+    /// The last line that is not empty.
     last_line: String,
-    /// What went wrong last that is no mere test.
+    /// The last error, apart from tests that failed.
     last_error: String,
 }
 
 impl Interpreter {
-    /// Begins with the script that is at `url`.
+    /// Creates an interpreter of the script at `url`.
     pub(super) fn new(settings: Settings, url: Url, text: &[u8]) -> Self {
         let mut interpreter = Self {
             settings,
@@ -118,17 +115,17 @@ impl Interpreter {
         interpreter
     }
 
-    /// Whether the bytes are a script (iPXE looks at nothing else).
+    /// Returns `true` if the bytes are a script. iPXE checks nothing else.
     pub(super) fn is_script(text: &[u8]) -> bool {
         text.starts_with(b"#!ipxe") || text.starts_with(b"#!gpxe")
     }
 
-    /// The settings, to be refreshed after DHCP.
+    /// Returns the settings, to be updated after DHCP.
     pub(super) fn settings_mut(&mut self) -> &mut Settings {
         &mut self.settings
     }
 
-    /// What the script wrote since the last call.
+    /// Takes out the lines that the script wrote since the last call.
     pub(super) fn take_screen(&mut self) -> Vec<String> {
         std::mem::take(&mut self.screen)
     }
@@ -140,7 +137,7 @@ impl Interpreter {
         self.frames.push(Frame { url, lines, next: 0, rest: VecDeque::new(), status: Ok(()) });
     }
 
-    /// Runs on with the answer to the last step.
+    /// Resumes the script with the answer to the last step.
     pub(super) fn resume(&mut self, answer: Answer) -> Step {
         let mut status = match (answer, self.fetching.take()) {
             (Answer::Failed(reason), _) => {
@@ -162,7 +159,7 @@ impl Interpreter {
             }
             match self.next_command() {
                 None => {
-                    // The script is through, or a line failed: the outer one goes on with its status.
+                    // The script has ended, or a line failed. The outer script continues with its status.
                     status = self.frames.pop().map_or(Ok(()), |frame| frame.status);
                 }
                 Some(words) => match self.run(&words) {
@@ -180,7 +177,7 @@ impl Interpreter {
         }
     }
 
-    /// The next command to run, expanded; none when the script has ended.
+    /// Returns the next command, expanded, or `None` if the script has ended.
     fn next_command(&mut self) -> Option<Vec<String>> {
         let frame = self.frames.last_mut()?;
         loop {
@@ -204,7 +201,7 @@ impl Interpreter {
         }
     }
 
-    /// An image has arrived.
+    /// Takes in a file that has arrived.
     fn take_image(&mut self, url: Url, image: Image, body: &[u8]) -> Ran {
         match image {
             Image::Initramfs => Ran::Status(Ok(())),
@@ -217,7 +214,7 @@ impl Interpreter {
                 self.enter(url, body);
                 Ran::Status(Ok(()))
             }
-            // Not a script: a program, which takes over.
+            // A program takes over.
             Image::Script => {
                 self.kernel = Some((url.file_name().to_owned(), String::new()));
                 Ran::Step(self.boot())
@@ -312,7 +309,7 @@ impl Interpreter {
             "dhcp" | "ifconf" | "autoboot" => Ran::Step(Step::Configure),
             "exit" => match arguments.first().map(String::as_str) {
                 None | Some("0") => {
-                    // Leaves the script at hand; from the outermost, iPXE itself.
+                    // This leaves the current script. If that is the outermost, it leaves iPXE.
                     self.frames.pop();
                     if self.frames.is_empty() { Ran::Step(Step::Exit) } else { ok }
                 }
@@ -324,7 +321,7 @@ impl Interpreter {
             },
             "sanboot" => Ran::Step(Step::Disk),
             "shell" | "reboot" | "poweroff" => Ran::Step(Step::Failed(self.surrender(name))),
-            // Long mode and the like: every simulated x86 processor has it.
+            // Simulated x86 processors have every feature that is tested for, such as long mode.
             "cpuid" => check(self.settings.get("buildarch") != "arm64", "cpuid: not an x86 processor".to_owned()),
             "menu" => {
                 self.items.clear();
@@ -342,7 +339,7 @@ impl Interpreter {
         }
     }
 
-    /// Why the script has no other way than this command.
+    /// Returns why the script gave up with this command.
     fn surrender(&self, command: &str) -> String {
         let mut reason = format!("the script says {command}");
         for (name, text) in [("last error", &self.last_error), ("last on the screen", &self.last_line)] {
@@ -354,7 +351,7 @@ impl Interpreter {
     }
 
     fn chain(&mut self, arguments: &[String]) -> Ran {
-        // `--replace` lets the called script take the caller's place.
+        // With `--replace`, the called script takes the caller's place.
         let replaces = arguments.iter().any(|word| word == "--replace" || word == "-r");
         let ran = self.fetch(positional(arguments).first(), Image::Script);
         if replaces && let (Ran::Step(_), Some(frame)) = (&ran, self.frames.last_mut()) {
@@ -384,46 +381,6 @@ impl Interpreter {
         frame.rest.clear();
         Ok(())
     }
-}
-
-/// A line, taken apart at its operators. Labels and comments are nothing.
-fn split(line: &str) -> VecDeque<(Operator, Vec<String>)> {
-    let mut commands = VecDeque::new();
-    if line.trim_start().starts_with([':', '#']) {
-        return commands;
-    }
-    let (mut operator, mut words) = (Operator::Always, Vec::new());
-    for word in line.split_whitespace() {
-        let next = match word {
-            "||" => Operator::Or,
-            "&&" => Operator::And,
-            ";" => Operator::Always,
-            _ => {
-                words.push(word.to_owned());
-                continue;
-            }
-        };
-        commands.push_back((operator, std::mem::take(&mut words)));
-        operator = next;
-    }
-    commands.push_back((operator, words));
-    commands
-}
-
-/// The arguments that are no options. Those of iPXE's options that take a value are named.
-fn positional(arguments: &[String]) -> Vec<String> {
-    let mut kept = Vec::new();
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--name" | "-n" | "--timeout" | "-t" | "--gap" | "--key" | "-k" if kept.is_empty() => {
-                words.next();
-            }
-            option if option.starts_with('-') && kept.is_empty() => {}
-            _ => kept.push(word.clone()),
-        }
-    }
-    kept
 }
 
 #[cfg(test)]

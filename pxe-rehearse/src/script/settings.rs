@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-/// What `${…}` may stand for.
+/// The values of settings.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     values: BTreeMap<String, String>,
 }
 
-/// An expansion that grows beyond this is cut: a script that comes from outside cannot exhaust memory.
+/// The length at which an expansion is cut, because scripts come from outside and must not exhaust memory.
 const MAX_LINE: usize = 64 * 1024;
 
 impl Settings {
+    /// Sets a setting, or clears it if the value is empty.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         let name = base_name(name);
         if value.is_empty() {
@@ -21,14 +22,15 @@ impl Settings {
         }
     }
 
+    /// Returns the value of a setting, which is empty if it is not set.
     pub(crate) fn get(&self, name: &str) -> &str {
         self.values.get(base_name(name)).map_or("", String::as_str)
     }
 
-    /// Replaces every `${…}`, innermost first, as iPXE does; what is not set is nothing.
+    /// Replaces every `${…}`, innermost first, as iPXE does.
     pub(crate) fn expand(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        // What a value brings in is expanded again, so a value that names itself needs a bound.
+        // Values are expanded again, so a value that names itself needs a bound.
         for _ in 0..1000 {
             let Some(open) = text.find("${") else { break };
             let Some(close) = text[open..].find('}').map(|at| open + at) else { break };
@@ -54,14 +56,14 @@ impl Settings {
     }
 }
 
-/// There is one network card: `net0/mac`, `netX/mac` and `mac` are the same. Tags such as `:hexhyp` in the
-/// name of a `set` only say how the text is to be read.
+/// Returns the name of a setting without its scope and its type. There is one network card, so `net0/mac`, `netX/mac` and
+/// `mac` are the same. A type in the name of a `set` only says how the text is read.
 fn base_name(name: &str) -> &str {
     let name = name.split(':').next().unwrap_or_default();
     name.rsplit('/').next().unwrap_or_default()
 }
 
-/// What a URL component may not hold as it is (RFC 3986 §2.3).
+/// Escapes the characters that are not unreserved in URLs (RFC 3986 §2.3).
 fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -108,7 +110,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(text in "[${}:/a\\PC]*", value in "[${}a]*") {
+        fn arbitrary_text_does_not_panic(text in "[${}:/a\\PC]*", value in "[${}a]*") {
             let mut settings = Settings::default();
             settings.set("a", &value);
             let _ = settings.expand(&text);

@@ -10,7 +10,7 @@ fn settings() -> Settings {
     settings
 }
 
-/// Runs a script against a world of files and returns what it asked for, ending with how it ended.
+/// Runs a script with these files, and returns what it asked for and how it ended.
 fn run(text: &str, world: &[(&str, &str)]) -> Vec<String> {
     let url = Url::parse("http://10.0.0.1:8000/boot.ipxe").unwrap();
     let mut interpreter = Interpreter::new(settings(), url, text.as_bytes());
@@ -51,7 +51,7 @@ fn run(text: &str, world: &[(&str, &str)]) -> Vec<String> {
 const FILES: &[(&str, &str)] = &[("/k", "kernel"), ("/i", "initrd"), ("/empty.ipxe", "#!ipxe\n"), ("/p.efi", "MZ")];
 
 #[test]
-fn scripts_do_as_in_ipxe() {
+fn scripts_run_as_in_ipxe() {
     for (case, script, expected) in [
         (
             "kernel and initramfs",
@@ -125,7 +125,7 @@ fn scripts_do_as_in_ipxe() {
 }
 
 #[test]
-fn a_script_that_does_not_end_is_ended() {
+fn script_that_does_not_end_fails() {
     assert!(run(":a\ngoto a", &[]).last().unwrap().contains("does not end"));
     let itself = "#!ipxe\nchain /boot.ipxe";
     assert!(run(itself, &[("/boot.ipxe", itself)]).last().unwrap().contains("deep"));
@@ -133,7 +133,7 @@ fn a_script_that_does_not_end_is_ended() {
 
 proptest! {
     #[test]
-    fn any_script_is_survived(text in "(\\PC|\n)*") {
+    fn arbitrary_script_does_not_panic(text in "(\\PC|\n)*") {
         let url = Url::parse("http://10.0.0.1/x").unwrap();
         let mut interpreter = Interpreter::new(settings(), url, text.as_bytes());
         for _ in 0..50 {
@@ -142,7 +142,7 @@ proptest! {
     }
 
     #[test]
-    fn any_words_are_survived(words in proptest::collection::vec(proptest::sample::select(vec![
+    fn arbitrary_words_do_not_panic(words in proptest::collection::vec(proptest::sample::select(vec![
         "kernel", "initrd", "boot", "chain", "goto", "a", ":a", "||", "&&", "\n", "set", "${x}", "inc", "choose", "item",
         "--default", "exit", "1", "imgargs", "sleep", "iseq", "isset", "--replace", "/k",
     ]), 0..60)) {

@@ -1,18 +1,18 @@
-//! Addresses of files, as iPXE reads them.
+//! The URLs of files, as iPXE reads them.
 
 use std::{fmt, net::Ipv4Addr};
 
-/// An absolute address of a file.
+/// An absolute URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     pub(crate) scheme: Scheme,
     pub(crate) host: Ipv4Addr,
     pub(crate) port: u16,
-    /// With its leading slash and its query.
+    /// The path with its leading slash, and the query.
     pub(crate) path: String,
 }
 
-/// How the file is fetched.
+/// The protocol that the file is fetched by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Http,
@@ -29,7 +29,7 @@ impl Scheme {
 }
 
 impl Url {
-    /// A file that a DHCP reply names: a URL, or a TFTP path on the next server.
+    /// Returns the URL of a boot file that a DHCP reply names, either as a URL or as a TFTP path on the next server.
     pub(crate) fn of_boot_file(file: &str, next_server: Option<Ipv4Addr>) -> Result<Self, String> {
         if file.contains("://") {
             return Self::parse(file);
@@ -39,6 +39,10 @@ impl Url {
     }
 
     /// Parses an absolute URL.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with it, for people.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("{text} is not a URL"))?;
         let scheme = match scheme {
@@ -56,12 +60,12 @@ impl Url {
         };
         let host = host
             .parse()
-            .map_err(|_| format!("{text}: {host} is not an IPv4 address, and simulated machines ask no name server"))?;
+            .map_err(|_| format!("{text}: {host} is not an IPv4 address, and simulated machines do not use DNS"))?;
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self { scheme, host, port, path })
     }
 
-    /// What a reference in a script means whose own address this is (RFC 3986 §5.2, as far as boot scripts go).
+    /// Resolves a reference in the script at this URL (RFC 3986 §5.2, as far as boot scripts need it).
     pub(crate) fn resolve(&self, reference: &str) -> Result<Self, String> {
         let scheme_end = reference.find("://");
         if scheme_end.is_some_and(|end| !reference[..end].contains(['/', '?'])) {
@@ -82,14 +86,14 @@ impl Url {
         Ok(Self { path: without_dots(&path), ..self.clone() })
     }
 
-    /// The file's own name, which is the name that iPXE gives the image.
+    /// Returns the file name, which is the name that iPXE gives the image.
     pub(crate) fn file_name(&self) -> &str {
         let path = self.path.split('?').next().unwrap_or_default();
         path.rsplit('/').next().unwrap_or_default()
     }
 }
 
-/// Removes `.` and `..` segments of the path, leaving the query alone.
+/// Removes the segments `.` and `..` from the path, but not from the query.
 fn without_dots(path: &str) -> String {
     let (path, query) = path.find('?').map_or((path, ""), |at| path.split_at(at));
     let mut kept: Vec<&str> = Vec::new();
@@ -138,17 +142,17 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_file_without_scheme_is_on_the_next_server() {
+    fn boot_file_without_scheme_is_on_the_next_server() {
         let server = Some(Ipv4Addr::new(10, 0, 0, 1));
         assert_eq!(Url::of_boot_file("/ipxe.efi", server).unwrap().to_string(), "tftp://10.0.0.1/ipxe.efi");
         assert!(Url::of_boot_file("ipxe.efi", None).unwrap_err().contains("no server"));
         assert!(Url::of_boot_file("https://10.0.0.1/x", server).unwrap_err().contains("https"));
-        assert!(Url::of_boot_file("http://boot.example/x", server).unwrap_err().contains("name server"));
+        assert!(Url::of_boot_file("http://boot.example/x", server).unwrap_err().contains("DNS"));
     }
 
     proptest::proptest! {
         #[test]
-        fn any_text_is_survived(base in "\\PC*", reference in "\\PC*") {
+        fn arbitrary_text_does_not_panic(base in "\\PC*", reference in "\\PC*") {
             if let Ok(url) = Url::parse(&format!("http://10.0.0.1/{base}")) {
                 let _ = url.resolve(&reference).map(|url| url.to_string());
             }
