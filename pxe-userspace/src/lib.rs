@@ -16,5 +16,4 @@ pub mod logging;
 pub mod memory;
 pub mod model;
 pub mod net;
-pub mod rehearse;
 pub mod tftp;

@@ -11,11 +11,11 @@ use std::{
 use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use pxe_common::MacAddr;
+use pxe_rehearse::{Arrival, Firmware, Losses, Milestone, Rehearsal, Seen, rehearse};
 
 use crate::{
     cluster_spec,
     model::{architecture::Architecture, inventory::Machine},
-    rehearse::{Arrival, Firmware, Losses, Milestone, Rehearsal, Seen, rehearse},
 };
 
 mod board;

@@ -3,8 +3,7 @@
 use std::io::{self, Write};
 
 use pxe_common::MacAddr;
-
-use crate::rehearse::{Firmware, MachineReport, Outcome, Seen};
+use pxe_rehearse::{Firmware, MachineReport, Outcome, Seen};
 
 /// What the terminal shows.
 pub(super) struct Board {

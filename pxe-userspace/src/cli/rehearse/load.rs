@@ -4,9 +4,9 @@ use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::ensure;
 use pxe_common::MacAddr;
+use pxe_rehearse::{Firmware, Load, Pace, load};
 
 use super::print_json;
-use crate::rehearse::{Firmware, Load, Pace, load};
 
 /// A sustained load of DHCP exchanges in place of boots.
 #[derive(Debug, clap::Args)]
