@@ -11,9 +11,9 @@ pub const BOOT_SERVER_PORT: u16 = 4011;
 pub mod field {
     use core::ops::Range;
 
-    /// 1 from a client, 2 from a server.
+    /// The direction: [`BOOTREQUEST`](super::BOOTREQUEST) or [`BOOTREPLY`](super::BOOTREPLY).
     pub const OP: usize = 0;
-    /// The hardware type: 1 is Ethernet.
+    /// The hardware type, for example [`ETHERNET`](super::ETHERNET).
     pub const HTYPE: usize = 1;
     /// The hardware address length.
     pub const HLEN: usize = 2;
@@ -21,7 +21,7 @@ pub mod field {
     pub const XID: Range<usize> = 4..8;
     /// The broadcast flag and fifteen reserved bits.
     pub const FLAGS: Range<usize> = 10..12;
-    /// The client's address, where it has one and can answer ARP for it.
+    /// The client's address, if it has one and can answer ARP for it.
     pub const CIADDR: Range<usize> = 12..16;
     /// The address given to the client.
     pub const YIADDR: Range<usize> = 16..20;
@@ -35,13 +35,13 @@ pub mod field {
     pub const SNAME: Range<usize> = 44..108;
     /// The boot file's name, or options.
     pub const FILE: Range<usize> = 108..236;
-    /// Says that options follow.
+    /// The mark that options follow.
     pub const COOKIE: Range<usize> = 236..240;
-    /// Where the options begin.
+    /// The beginning of the options.
     pub const OPTIONS: usize = 240;
 }
 
-/// What [`field::COOKIE`] holds (RFC 2131 §3).
+/// The value of [`field::COOKIE`] (RFC 2131 §3).
 pub const MAGIC_COOKIE: [u8; 4] = [99, 130, 83, 99];
 /// The broadcast bit of [`field::FLAGS`].
 pub const BROADCAST_FLAG: u16 = 0x8000;

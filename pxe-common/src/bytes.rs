@@ -2,10 +2,10 @@
 
 /// The bytes of a frame. No access can leave them.
 pub trait Bytes {
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     fn length(&self) -> usize;
 
-    /// The `N` bytes from `offset` on, or nothing if the frame ends before them.
+    /// Returns the `N` bytes from `offset` on, or `None` if the frame ends before them.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 }
 
@@ -24,7 +24,7 @@ mod tests {
     use super::Bytes as _;
 
     #[test]
-    fn no_read_leaves_the_slice() {
+    fn read_stays_within_the_slice() {
         let bytes: &[u8] = &[1, 2, 3];
         assert_eq!(bytes.read(1), Some([2, 3]));
         assert_eq!(bytes.read(3), Some([]));

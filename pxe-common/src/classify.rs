@@ -1,4 +1,4 @@
-//! Whether a frame is a boot request that we answer: the decision of the XDP program.
+//! The decision of the XDP program: is a frame a boot request that we answer?
 
 use core::net::Ipv4Addr;
 
@@ -11,36 +11,36 @@ use crate::{
     mac::MacAddr,
 };
 
-/// The BPF maps and what else the kernel knows: a model of them on the host.
+/// The BPF maps and whatever else the kernel knows. The host's tests implement it with a model.
 pub trait Tables {
-    /// What is set.
+    /// Returns the settings in force.
     fn settings(&self) -> Settings;
 
-    /// Whether this is one of our own addresses.
+    /// Returns `true` if this is one of our own addresses.
     fn serves(&self, address: Ipv4Addr) -> bool;
 
-    /// Replaces the state of a known machine by what `step` makes of it and returns what `step` returns
-    /// beside it; nothing if the machine is not known.
+    /// Replaces the state of a known machine by the first value that `step` returns, and returns the second; `None` if
+    /// the machine is not known.
     fn update_machine<R>(&self, machine: MachineKey, step: impl FnOnce(MachineState) -> (MachineState, R))
     -> Option<R>;
 
-    /// The time in nanoseconds of `CLOCK_MONOTONIC`.
+    /// Returns the time of `CLOCK_MONOTONIC` in nanoseconds.
     fn now_ns(&self) -> u64;
 
-    /// Hands the frame to the socket of its receive queue; whether there is one.
+    /// Hands the frame to the socket of its receive queue. Returns `false` if there is none.
     fn redirect(&self) -> bool;
 }
 
-/// What becomes of a frame.
+/// The outcome of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The verdict and its reason.
     pub counter: Counter,
-    /// Whose request it is; zero if the frame is not a request for us.
+    /// The machine whose request it is; zero if the frame is not a request for us.
     pub machine: MacAddr,
 }
 
-/// Judges a frame, takes a token from its machine's bucket, and redirects it if it is for us.
+/// Classifies a frame, takes a token from its machine's bucket, and redirects it if it is for us.
 #[inline(always)]
 pub fn classify<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Verdict {
     match request(frame, tables) {
@@ -49,7 +49,7 @@ pub fn classify<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Verdict 
     }
 }
 
-/// The hardware address of the machine that sent this request to us.
+/// Returns the hardware address of the machine that sent this request to us.
 #[inline(always)]
 fn request<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Result<MacAddr, Counter> {
     let headers = Headers::parse(frame)?;
@@ -57,13 +57,13 @@ fn request<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Result<MacAdd
     if is_for_us(&headers, |address| tables.serves(address)) { Ok(machine) } else { Err(Counter::OtherServer) }
 }
 
-/// Whether a request is for everybody or for one of our addresses, and not for another server that this link leads to.
+/// Returns `true` if a request is for everybody or for one of our addresses, and not for another server behind this link.
 #[inline(always)]
 pub fn is_for_us(headers: &Headers, serves: impl FnOnce(Ipv4Addr) -> bool) -> bool {
     headers.destination.is_broadcast() || headers.ethernet_destination.is_group() || serves(headers.destination)
 }
 
-/// The client's hardware address (`chaddr`) in the BOOTREQUEST behind these headers.
+/// Returns the client's hardware address (`chaddr`) in the BOOTREQUEST behind these headers.
 ///
 /// # Errors
 ///

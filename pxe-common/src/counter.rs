@@ -1,18 +1,18 @@
-//! What can become of a frame, each outcome with the reason for it.
+//! The outcomes of a frame, each with its reason.
 
-/// What the XDP program does with a frame.
+/// The action of the XDP program on a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It goes on up the kernel's stack, untouched.
+    /// It goes up the kernel's stack, untouched.
     Pass,
-    /// It ends here.
+    /// It is dropped.
     Drop,
     /// It goes to the AF_XDP socket of its receive queue.
     Redirect,
 }
 
 impl Action {
-    /// For metrics: a lower-case word.
+    /// Returns the name in metrics: a lower-case word.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -23,12 +23,12 @@ impl Action {
     }
 }
 
-/// Whose frame it is.
+/// The owner of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Well-formed as far as it was read, and none of our business.
+    /// Well-formed as far as it was read, and not for us.
     NotOurs,
-    /// It contradicts itself or ends too early. Not ours to judge either.
+    /// It contradicts itself or ends too early. It passes, too: others may understand it.
     Malformed,
     /// A boot request that is for us.
     Ours,
@@ -47,7 +47,7 @@ macro_rules! counters {
             /// Every counter, in the order of the map.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// For metrics and remarks: lower case, words joined by underscores.
+            /// Returns the name in metrics and logs: lower case, words joined by underscores.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -101,11 +101,11 @@ counters! {
     Redirected = 19, "redirected";
 }
 
-/// How many counters there are: the size of the map.
+/// The number of counters: the size of the map.
 pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
-    /// What the XDP program does with such a frame.
+    /// Returns the action of the XDP program on such a frame.
     #[must_use]
     pub const fn action(self) -> Action {
         match self {
@@ -115,7 +115,7 @@ impl Counter {
         }
     }
 
-    /// Whose frame it was.
+    /// Returns the owner of such a frame.
     #[must_use]
     pub const fn class(self) -> Class {
         match self {
@@ -146,14 +146,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_counter_has_its_own_slot() {
+    fn counter_has_its_own_slot() {
         for (index, counter) in Counter::ALL.iter().enumerate() {
             assert_eq!(*counter as usize, index, "{}", counter.name());
         }
     }
 
     #[test]
-    fn what_is_not_ours_passes() {
+    fn frame_that_is_not_ours_passes() {
         for counter in Counter::ALL {
             assert!(counter.class() == Class::Ours || counter.action() == Action::Pass, "{}", counter.name());
         }

@@ -41,7 +41,7 @@ pub struct VlanTag {
 }
 
 impl VlanTag {
-    /// The VLAN's number.
+    /// Returns the VLAN's number.
     #[must_use]
     pub const fn vlan(self) -> u16 {
         self.control & 0x0fff
@@ -56,13 +56,13 @@ pub struct Tags {
 }
 
 impl Tags {
-    /// The tags, from none to two.
+    /// Returns the tags, from none to two.
     #[must_use]
     pub fn as_slice(&self) -> &[VlanTag] {
         self.tags.get(..self.count).unwrap_or_default()
     }
 
-    /// How many bytes they take in the frame.
+    /// Returns the bytes that they take in the frame.
     #[must_use]
     pub const fn length(&self) -> usize {
         self.count * TAG_LENGTH
@@ -72,9 +72,9 @@ impl Tags {
 /// The headers in front of a DHCP or PXE message, checked against each other and against the frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Headers {
-    /// Where the frame goes: our interface, or a group.
+    /// The receiver: our interface, or a group.
     pub ethernet_destination: MacAddr,
-    /// Who put it on this link: the machine itself, or the router or relay in front of it.
+    /// The sender on this link: the machine itself, or the router or relay in front of it.
     pub ethernet_source: MacAddr,
     /// The VLAN tags between the addresses and the EtherType.
     pub tags: Tags,
@@ -86,19 +86,19 @@ pub struct Headers {
     pub source_port: u16,
     /// The UDP destination port: 67 or 4011.
     pub destination_port: u16,
-    /// Where in the frame the UDP payload is: always within it, and without Ethernet's padding.
+    /// The place of the UDP payload in the frame: always within it, and without Ethernet's padding.
     pub payload: Range<usize>,
 }
 
 impl Headers {
     /// Reads the headers of a frame to port 67 or 4011.
     ///
-    /// Checksums are not looked at: a virtual link hands frames over whose UDP checksum nobody has computed.
+    /// Checksums are ignored: a virtual link hands over frames whose UDP checksum nobody has computed.
     ///
     /// # Errors
     ///
-    /// The counter that says why this is no such frame. What is most frequent on a link, anything but UDP,
-    /// is found out first.
+    /// Returns the counter that says why this is no such frame. The most frequent case on a link, anything but UDP, is
+    /// decided first.
     #[inline(always)]
     pub fn parse<B: Bytes + ?Sized>(frame: &B) -> Result<Self, Counter> {
         // What decides early is read by itself: it spares the XDP program the bytes around it.
@@ -155,7 +155,7 @@ impl Headers {
     }
 }
 
-/// The tags, and the EtherType behind them. `ethertype` is the one behind the addresses.
+/// Returns the tags, and the EtherType behind them. `ethertype` is the one behind the addresses.
 #[inline(always)]
 fn read_tags<B: Bytes + ?Sized>(frame: &B, ethertype: u16) -> Result<(Tags, u16), Counter> {
     if !is_tag(ethertype) {

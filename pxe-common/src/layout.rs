@@ -16,12 +16,12 @@ pub const COUNTERS: &str = "COUNTERS";
 pub const SETTINGS: &str = "SETTINGS";
 /// The name of the XDP program in the object.
 pub const PROGRAM: &str = "pxed";
-/// The global (`u8`) that says how much the program remarks through aya-log. It is set before the program
-/// is loaded, so that the verifier can remove what is not wanted.
+/// The global (`u8`) that sets how much the program logs through aya-log. It is set before the program is loaded, so
+/// that the verifier removes what is not wanted.
 pub const LOG_LEVEL: &str = "LOG_LEVEL";
 /// [`LOG_LEVEL`]: nothing. The default; costs nothing.
 pub const LOG_SILENT: u8 = 0;
-/// [`LOG_LEVEL`]: when a known machine is not answered. aya-log's number for warnings.
+/// [`LOG_LEVEL`]: each request of a known machine that is not answered. aya-log's number for warnings.
 pub const LOG_WARN: u8 = 2;
 /// [`LOG_LEVEL`]: also each malformed frame. aya-log's number for debugging.
 pub const LOG_DEBUG: u8 = 4;
@@ -63,36 +63,35 @@ pub struct MachineState {
     pub full_at_ns: u64,
 }
 
-/// What the XDP program does with the requests of machines that it does not know.
+/// The fate of requests from machines that the XDP program does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnknownMachines {
-    /// They go on up the stack, where another server may answer.
+    /// They go up the network stack, where another server may answer.
     #[default]
     Pass,
-    /// Nobody on this host sees them.
+    /// They are dropped; nobody on this host sees them.
     Drop,
 }
 
-/// What can be set while the program runs.
+/// The settings that can change while the program runs.
 ///
-/// All zeros, which is what the map holds until userspace writes it, means: no rate limit, and the
-/// requests of unknown machines pass.
+/// All zeros, which the map holds until userspace writes it, means: no rate limit, and requests of unknown machines pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Settings {
-    /// In which time one token comes back to a machine's bucket, in nanoseconds. 0: no limit.
+    /// The time in which one token returns to a machine's bucket, in nanoseconds. 0: no limit.
     pub refill_ns: u64,
-    /// How much debt of refill time a bucket bears and still gives a token, in nanoseconds: all its
-    /// tokens but the one that it gives.
+    /// The debt of refill time, in nanoseconds, up to which a bucket still gives a token: the time for all its tokens
+    /// but one.
     pub tolerance_ns: u64,
     /// Not 0: drop the requests of unknown machines.
     pub drop_unknown: u32,
-    /// Nothing, so that no byte is left undefined.
+    /// Padding, so that no byte is undefined.
     pub zero: u32,
 }
 
 impl Settings {
-    /// The settings with a bucket of `burst` requests for each machine, of which `per_second` come back.
+    /// Returns settings with a bucket of `burst` requests for each machine, of which `per_second` return each second.
     #[must_use]
     pub const fn new(unknown: UnknownMachines, burst: NonZeroU32, per_second: NonZeroU32) -> Self {
         let refill_ns = 1_000_000_000 / per_second.get() as u64;
@@ -104,21 +103,21 @@ impl Settings {
         }
     }
 
-    /// The settings without a limit for anybody.
+    /// Returns settings without a rate limit.
     #[must_use]
     pub const fn unlimited(unknown: UnknownMachines) -> Self {
         Self { refill_ns: 0, tolerance_ns: 0, drop_unknown: matches!(unknown, UnknownMachines::Drop) as u32, zero: 0 }
     }
 
-    /// What to do with unknown machines.
+    /// Returns the fate of requests from unknown machines.
     #[must_use]
     pub const fn unknown(&self) -> UnknownMachines {
         if self.drop_unknown == 0 { UnknownMachines::Pass } else { UnknownMachines::Drop }
     }
 }
 
-/// Unknown machines pass. A machine may send 32 requests at once and 8 a second for ever: firmware sends
-/// about one a second, and the whole way to the kernel takes less than twenty.
+/// Unknown machines pass. A machine may send 32 requests at once and 8 each second: firmware sends about one each second,
+/// and a whole boot takes fewer than twenty.
 impl Default for Settings {
     fn default() -> Self {
         Self::new(UnknownMachines::Pass, NonZeroU32::MIN.saturating_add(31), NonZeroU32::MIN.saturating_add(7))
@@ -150,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_is_32_requests_at_once_and_8_a_second() {
+    fn settings_allow_32_requests_at_once_and_8_a_second_by_default() {
         let settings = Settings::default();
         assert_eq!(settings.refill_ns, 125_000_000);
         assert_eq!(settings.tolerance_ns, 31 * 125_000_000);

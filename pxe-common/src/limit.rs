@@ -1,10 +1,10 @@
-//! The token bucket of a machine, kept as the one time at which it will be full again (the generic
-//! cell rate algorithm, ITU-T I.371): no division, no multiplication, one word of state.
+//! The token bucket of a machine, stored as the time at which it will be full again (the generic cell rate algorithm,
+//! ITU-T I.371): no division, no multiplication, one word of state.
 
 use crate::layout::{MachineState, Settings};
 
 impl MachineState {
-    /// Takes a token at `now_ns`: the bucket afterwards, and whether there was a token to take.
+    /// Takes a token at `now_ns`. Returns the bucket afterwards, and `true` if there was a token to take.
     #[inline(always)]
     #[must_use]
     pub const fn take(self, now_ns: u64, settings: &Settings) -> (Self, bool) {
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
     use crate::layout::UnknownMachines;
 
-    /// The textbook's bucket: tokens that come back one by one, up to the burst. In units of 1/refill_ns.
+    /// The bucket of the textbooks: tokens return one by one, up to the burst. In units of 1/refill_ns.
     struct Textbook {
         credit: u64,
         last_ns: u64,
@@ -47,7 +47,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_textbook_bucket(
+        fn bucket_behaves_as_in_the_textbook(
             burst in 1..100u32,
             per_second in 1..1000u32,
             start_ns in 0..u64::MAX / 2,
@@ -69,14 +69,14 @@ mod tests {
         }
 
         #[test]
-        fn no_state_and_no_settings_overflow(full_at_ns: u64, now_ns: u64, refill_ns: u64, tolerance_ns: u64) {
+        fn bucket_never_overflows(full_at_ns: u64, now_ns: u64, refill_ns: u64, tolerance_ns: u64) {
             let settings = Settings { refill_ns, tolerance_ns, ..Settings::default() };
             let _ = MachineState { full_at_ns }.take(now_ns, &settings);
         }
     }
 
     #[test]
-    fn a_machine_that_keeps_to_the_rate_is_never_refused() {
+    fn machine_within_the_rate_is_never_refused() {
         let settings = Settings::default();
         let mut state = MachineState::default();
         for second in 0..600 {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_zeros_refuse_nothing() {
+    fn settings_of_zeros_refuse_nobody() {
         let settings = Settings { refill_ns: 0, tolerance_ns: 0, drop_unknown: 0, zero: 0 };
         let mut state = MachineState::default();
         let taken: Vec<bool> = (0..1000)

@@ -11,13 +11,13 @@ impl MacAddr {
     /// The address that every station on a link accepts.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// Whether the group bit is set (IEEE 802): multicast or broadcast, never one machine.
+    /// Returns `true` if the group bit is set (IEEE 802): multicast or broadcast, never one machine.
     #[must_use]
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 == 1
     }
 
-    /// Whether every bit is zero, which firmware with an erased EEPROM reports.
+    /// Returns `true` if every bit is zero, as firmware with an erased EEPROM reports.
     #[must_use]
     pub const fn is_zero(self) -> bool {
         matches!(self.0, [0, 0, 0, 0, 0, 0])
@@ -50,7 +50,18 @@ impl fmt::Display for ParseMacError {
 
 impl core::error::Error for ParseMacError {}
 
-/// Any spelling: `52:54:00:ab:cd:ef`, `52-54-00-AB-CD-EF`, `5254.00ab.cdef`, `525400abcdef`.
+/// Parses any usual spelling, in either case.
+///
+/// ```
+/// use pxe_common::MacAddr;
+///
+/// let mac: MacAddr = "52:54:00:ab:cd:ef".parse()?;
+/// assert_eq!("52-54-00-AB-CD-EF".parse(), Ok(mac));
+/// assert_eq!("5254.00ab.cdef".parse(), Ok(mac));
+/// assert_eq!("525400abcdef".parse(), Ok(mac));
+/// assert!("52:54:00:ab:cd".parse::<MacAddr>().is_err());
+/// # Ok::<(), pxe_common::mac::ParseMacError>(())
+/// ```
 impl FromStr for MacAddr {
     type Err = ParseMacError;
 
@@ -90,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_means_the_same_address() {
+    fn mac_address_is_the_same_in_every_spelling() {
         let expected = MacAddr([0x52, 0x54, 0x00, 0xab, 0xcd, 0xef]);
         for text in ["52:54:00:ab:cd:ef", "52-54-00-AB-CD-EF", "5254.00ab.cdef", "525400ABcdef"] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
@@ -99,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_address_is_refused() {
+    fn mac_address_that_is_malformed_is_refused() {
         for text in [
             "",
             "52:54:00:ab:cd",

@@ -14,7 +14,7 @@ fn counter(frame: &[u8]) -> Counter {
 }
 
 #[test]
-fn every_named_frame_gets_its_verdict() {
+fn frame_gets_its_verdict() {
     for case in cases() {
         let world = World::new(case.rules);
         let counters: Vec<Counter> =
@@ -24,7 +24,7 @@ fn every_named_frame_gets_its_verdict() {
 }
 
 #[test]
-fn the_table_reaches_every_counter_and_names_every_case_once() {
+fn case_table_reaches_every_counter_and_names_every_case_once() {
     let reached: HashSet<Counter> = cases().into_iter().flat_map(|case| case.expected).collect();
     for counter in Counter::ALL {
         assert!(reached.contains(counter), "no case for {}", counter.name());
@@ -34,7 +34,7 @@ fn the_table_reaches_every_counter_and_names_every_case_once() {
 }
 
 #[test]
-fn headers_tell_where_everything_is() {
+fn headers_are_read_in_place() {
     let frame = FrameBuilder {
         tags: Vec::from([(0x88a8, 0x00c8), (0x8100, 0x6064)]),
         ip_options: Vec::from([1; 8]),
@@ -79,20 +79,20 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn arbitrary_bytes_are_judged(frame in proptest::collection::vec(any::<u8>(), 0..2000)) {
+    fn arbitrary_bytes_get_a_verdict(frame in proptest::collection::vec(any::<u8>(), 0..2000)) {
         let verdict = classify(frame.as_slice(), &World::new(Rules::default()));
         prop_assert!(verdict.counter.class() == Class::Ours || verdict.counter.action() == Action::Pass);
     }
 
     #[test]
-    fn the_payload_lies_within_the_frame(frame in valid_frame()) {
+    fn payload_lies_within_the_frame(frame in valid_frame()) {
         if let Ok(headers) = Headers::parse(frame.as_slice()) {
             prop_assert!(frame.get(headers.payload).is_some());
         }
     }
 
     #[test]
-    fn padding_changes_nothing(frame in valid_frame(), garbage in proptest::collection::vec(any::<u8>(), 0..100)) {
+    fn padding_does_not_change_the_verdict(frame in valid_frame(), garbage in proptest::collection::vec(any::<u8>(), 0..100)) {
         let bare = counter(&frame);
         let padded = [frame.as_slice(), &garbage].concat();
         prop_assert!(is_truncated(bare) || counter(&padded) == bare);
@@ -102,7 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_frame_is_never_ours(frame in valid_frame(), length: Index) {
+    fn frame_that_is_cut_is_never_ours(frame in valid_frame(), length: Index) {
         if let Ok(headers) = Headers::parse(frame.as_slice()) {
             let cut = &frame[..length.index(headers.payload.end)];
             prop_assert!(is_truncated(Headers::parse(cut).unwrap_err()));

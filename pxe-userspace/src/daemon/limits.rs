@@ -1,40 +1,40 @@
-//! What the kernel allows us, raised to what the fleet needs.
+//! Kernel limits, raised to what the fleet needs.
 
 use std::{fs, io, path::Path};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Where the kernel keeps how many neighbours it remembers. One table serves every network namespace, but only the first
-/// one shows its limits.
+/// The limits of the kernel's neighbour table. One table serves every network namespace, but only the first namespace
+/// shows its limits.
 const NEIGHBOURS: &str = "/proc/sys/net/ipv4/neigh/default";
-/// `gc_thresh1`, 2 and 3 as the kernel has them unless somebody set them.
-const USUAL: Thresholds = Thresholds { keep: 128, soft: 512, hard: 1_024 };
-/// Neighbours that are no machines of the fleet: routers, relays, other networks of the host.
+/// The kernel's defaults of `gc_thresh1`, 2 and 3.
+const DEFAULT: Thresholds = Thresholds { keep: 128, soft: 512, hard: 1_024 };
+/// Room for neighbours that are not machines of the fleet: routers, relays, other networks of the host.
 const OTHERS: u32 = 1_024;
 
-/// A connection of every machine of a large fleet needs more descriptors than the usual soft limit.
+/// Raises the soft limit of descriptors to the hard one: each machine of a large fleet needs one for its connection.
 pub(super) fn raise_descriptors() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // What the limit is then is enough for a small fleet.
+        // If this fails, the limit in force still suffices for a small fleet.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
-/// Lets the kernel remember the hardware address of every machine (arp(7)). With its usual limit of 1,024, packets to the
-/// machines of a larger fleet are dropped for want of an entry as soon as all are powered on. Never lowers anything; where
-/// the limit cannot be raised, says so and what to do.
+/// Lets the kernel remember the hardware address of every machine (arp(7)). With the default limit of 1,024 entries,
+/// packets to the machines of a larger fleet are dropped as soon as all are powered on. Never lowers anything. If the limit
+/// cannot be raised, logs a warning that says what to type.
 pub(super) fn raise_neighbours(machines: usize) {
     let machines = u32::try_from(machines).unwrap_or(u32::MAX);
     let directory = Path::new(NEIGHBOURS);
     let current = match Thresholds::read(directory) {
         Ok(current) => current,
-        // Ours may be another network namespace, in a container.
-        Err(_) if USUAL.raised_for(machines).is_none() => return,
+        // In a container the network namespace is not the first one.
+        Err(_) if DEFAULT.raised_for(machines).is_none() => return,
         Err(error) => {
-            let wanted = USUAL.raised_for(machines).unwrap_or(USUAL);
+            let wanted = DEFAULT.raised_for(machines).unwrap_or(DEFAULT);
             return tracing::warn!(
-                "cannot see how many neighbours the kernel remembers ({NEIGHBOURS}: {error}). Unless that was raised, {machines} \
-                 machines at once are too many for it. On the host: {}",
+                "cannot read the size of the kernel's neighbour table ({NEIGHBOURS}: {error}). Its default is too small for \
+                 {machines} machines at once. Run on the host: {}",
                 wanted.command()
             );
         }
@@ -42,32 +42,32 @@ pub(super) fn raise_neighbours(machines: usize) {
     let Some(wanted) = current.raised_for(machines) else { return };
     match wanted.write(directory) {
         Ok(()) => tracing::info!(
-            "the kernel now remembers {} neighbours instead of {}: there are {machines} machines",
+            "raised the kernel's neighbour table to {} entries (from {}) for {machines} machines",
             wanted.hard,
             current.hard
         ),
         Err(error) => tracing::warn!(
-            "the kernel remembers {} neighbours at most, too few for {machines} machines at once, and it cannot be raised \
-             ({NEIGHBOURS}: {error}). Do it: {}",
+            "the kernel's neighbour table holds {} entries, too few for {machines} machines at once, and cannot be raised \
+             ({NEIGHBOURS}: {error}). Run: {}",
             current.hard,
             wanted.command()
         ),
     }
 }
 
-/// When the kernel forgets neighbours (arp(7)).
+/// The sizes at which the kernel forgets neighbours (arp(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Thresholds {
-    /// `gc_thresh1`: with fewer, none is forgotten.
+    /// `gc_thresh1`: below it, no entry is forgotten.
     keep: u32,
-    /// `gc_thresh2`: with more, those that were not used for five seconds are forgotten.
+    /// `gc_thresh2`: above it, entries that were not used for five seconds are forgotten.
     soft: u32,
-    /// `gc_thresh3`: there are never more.
+    /// `gc_thresh3`: the most entries that there can be.
     hard: u32,
 }
 
 impl Thresholds {
-    /// What they have to be for so many machines; none where they are so already.
+    /// Returns the thresholds that a fleet of this size needs, or `None` if the current ones suffice.
     fn raised_for(self, machines: u32) -> Option<Self> {
         let fleet = machines.saturating_add(OTHERS);
         if machines <= OTHERS / 2 || self.soft >= fleet && self.hard >= fleet {
@@ -95,7 +95,7 @@ impl Thresholds {
             .try_for_each(|(name, value)| fs::write(directory.join(name), value.to_string()))
     }
 
-    /// What a person types.
+    /// Returns the command that sets them.
     fn command(self) -> String {
         let Self { keep, soft, hard } = self;
         let name = "net.ipv4.neigh.default.gc_thresh";
@@ -108,16 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fleet_fits_and_nothing_is_lowered() {
-        assert_eq!(USUAL.raised_for(0), None);
-        assert_eq!(USUAL.raised_for(512), None);
-        let raised = USUAL.raised_for(10_000).unwrap();
+    fn thresholds_are_raised_to_the_fleet_and_never_lowered() {
+        assert_eq!(DEFAULT.raised_for(0), None);
+        assert_eq!(DEFAULT.raised_for(512), None);
+        let raised = DEFAULT.raised_for(10_000).unwrap();
         assert_eq!(raised, Thresholds { keep: 10_000, soft: 11_024, hard: 22_048 });
         assert_eq!(raised.raised_for(10_000), None, "once is enough");
         let generous = Thresholds { keep: 1, soft: 100_000, hard: 200_000 };
         assert_eq!(generous.raised_for(50_000), None);
         assert_eq!(generous.raised_for(150_000).unwrap().hard, 302_048);
-        assert!(USUAL.raised_for(u32::MAX).is_some());
+        assert!(DEFAULT.raised_for(u32::MAX).is_some());
     }
 
     #[test]
