@@ -1,4 +1,4 @@
-//! When machines are powered on.
+//! The times at which machines are powered on.
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
-//! The DHCP of simulated machines (RFC 2131, RFC 2132), by the crate dhcproto.
+//! The DHCP messages of simulated machines (RFC 2131, RFC 2132), encoded and decoded by the crate dhcproto.
 //!
-//! The responder has a codec of its own, of which dhcproto knows nothing: what one side gets wrong, the other side does
-//! not repeat.
+//! The responder has a codec of its own. The two are independent, so that a mistake of one is not repeated by the other.
 
 mod guard;
 mod reply;

@@ -187,7 +187,7 @@ impl Client {
         !matches!(self, Self::Ipxe(Platform::Rom) | Self::System)
     }
 
-    /// Returns how the client reads a reply.
+    /// Returns the way in which the client reads a reply.
     pub(crate) const fn reading(self) -> Reading {
         match self {
             Self::Ipxe(_) => Reading::Ipxe,

@@ -1,8 +1,8 @@
-//! Checks what came from outside before dhcproto reads it.
+//! Checks of a payload before dhcproto reads it.
 //!
-//! dhcproto 0.15 takes much on trust. `chaddr()` panics, in release builds too, if the hardware address is longer than its
-//! field. Debug builds panic on option 80, 81, 94 and 152 to 155 if their lengths are unusual. The magic cookie is not
-//! looked at, and an option that cannot be decoded silently ends the list, with everything behind it.
+//! dhcproto 0.15 trusts its input. `chaddr()` panics, in release builds too, if the hardware address is longer than its field.
+//! Debug builds panic if option 80, 81, 94 or 152 to 155 has an unusual length. The magic cookie is not checked. An option
+//! that cannot be decoded silently ends the list, so that all options behind it are lost.
 
 use dhcproto::v4::{HType, MAGIC, Opcode, borrowed};
 use pxe_common::MacAddr;

@@ -1,4 +1,4 @@
-//! What a machine understands of a server's reply.
+//! Replies of servers, as a machine reads them.
 
 use std::{net::Ipv4Addr, ops::Range};
 
@@ -10,12 +10,12 @@ use pxe_common::MacAddr;
 
 use super::guard;
 
-/// Where the fields that may hold options lie (RFC 2131 §2).
+/// The fields that may hold options (RFC 2131 §2).
 const SNAME: Range<usize> = 44..108;
 const FILE: Range<usize> = 108..236;
 const OPTIONS: usize = 240;
 
-/// How a client reads a reply.
+/// The way in which a client reads a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// As RFC 2132 §9.3 says and EDK2 does: option 52 puts options into `file` and `sname`, and option 67 comes before
@@ -50,7 +50,7 @@ pub(crate) struct Reply {
     pub(crate) domain_name: Option<String>,
     /// The field `file` or option 67, whichever the client prefers.
     pub(crate) boot_file: Option<String>,
-    /// Where the boot file is: `siaddr`, else option 66 or `sname` if it is an address, else the server itself.
+    /// The server of the boot file: `siaddr`, else option 66 or `sname` if it is an address, else the server itself.
     pub(crate) next_server: Option<Ipv4Addr>,
     /// Option 66.
     server_name: Option<String>,
@@ -81,7 +81,7 @@ impl Reply {
     pub(crate) fn decode(payload: &[u8], reading: Reading) -> Result<Self, String> {
         let header = guard::open(payload)?;
         let mut options = guard::split(&payload[OPTIONS..])?;
-        // dhcproto's own texts end at a NUL, but one may fill its field to the last byte.
+        // Read here, because dhcproto's owned message drops a text that fills its field without a NUL.
         let (mut file, mut sname) = (text(&payload[FILE]), text(&payload[SNAME]));
         if reading == Reading::Standard {
             let overload = overload(&options);
@@ -131,7 +131,7 @@ impl Reply {
     fn take(&mut self, option: borrowed::DhcpOption<'_>) -> Result<(), String> {
         let code = option.code();
         match code {
-            // dhcproto wants texts in UTF-8; firmware does not mind.
+            // Texts stay raw: dhcproto accepts UTF-8 only, firmware accepts anything.
             OptionCode::Hostname => self.host_name = text(option.data()),
             OptionCode::DomainName => self.domain_name = text(option.data()),
             OptionCode::VendorExtensions => self.vendor_options = option.data().to_vec(),

@@ -1,4 +1,4 @@
-//! What a machine sends.
+//! Requests of a machine.
 
 use std::net::Ipv4Addr;
 

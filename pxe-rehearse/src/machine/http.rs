@@ -1,4 +1,4 @@
-//! How a machine fetches a file over HTTP.
+//! Fetching a file over HTTP.
 
 use std::{net::SocketAddrV4, time::Duration};
 

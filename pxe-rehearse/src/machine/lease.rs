@@ -1,4 +1,4 @@
-//! How a machine gets a lease, and where the lease sends it.
+//! Getting a lease, and going on to the boot file that it names.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},

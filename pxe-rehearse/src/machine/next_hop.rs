@@ -1,4 +1,4 @@
-//! How a machine sends a datagram to its next hop, whose hardware address it asks for by ARP.
+//! Sending a datagram to the next hop, whose hardware address is found by ARP.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},

@@ -1,4 +1,4 @@
-//! How iPXE runs a script on a machine.
+//! Running a script of iPXE.
 
 use std::time::Duration;
 

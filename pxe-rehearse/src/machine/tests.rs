@@ -11,7 +11,7 @@ const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
 const INTERFACE: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xcc]);
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
-/// What the server tells one kind of client.
+/// The server's answer to a kind of client.
 #[derive(Clone, Copy)]
 struct Offer {
     /// Option 67.

@@ -1,4 +1,4 @@
-//! How a machine fetches a file over TFTP.
+//! Fetching a file over TFTP.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},

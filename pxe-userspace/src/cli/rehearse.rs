@@ -92,7 +92,7 @@ fn percentage(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|value| (0.0..=100.0).contains(value)).ok_or_else(|| "not between 0 and 100".to_owned())
 }
 
-/// A day is more than anybody waits, and all that a duration must hold.
+/// Parses a time of at most a day.
 fn seconds(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
@@ -114,14 +114,14 @@ enum Progress {
     Quiet,
 }
 
-/// Beyond this, a board does not fit on a screen and steps are too many to read.
+/// The number of machines beyond which a board does not fit on a screen and steps are too many to read.
 const FEW: usize = 40;
 
-/// Runs it. The exit code says whether every machine booted.
+/// Runs the rehearsal or the load. Returns success if no machine failed.
 ///
 /// # Errors
 ///
-/// When the interface cannot be used or the arguments make no sense.
+/// Fails if the interface cannot be used or the arguments make no sense.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let machines = fleet(&args)?;
     let seed = args.seed.unwrap_or_else(rand::random);
@@ -151,7 +151,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let mut board = (progress == Progress::Board).then(|| Board::new(&rehearsal.machines));
     let mut out = std::io::stdout();
-    // A closed pipe must not end the rehearsal before its routes are taken back.
+    // Errors are ignored: a closed pipe must not end the rehearsal before its routes are removed.
     let summary = rehearse(&rehearsal, &mut |seen| {
         let _ = match (progress, seen) {
             (Progress::Steps, Seen::Step(note)) if args.json => print_json(&mut out, "step", note),
@@ -169,13 +169,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// `{"step": {…}}` and so on, one a line.
+/// Prints `{"step": {…}}` and the like, one per line.
 fn print_json(out: &mut impl std::io::Write, kind: &str, value: &impl serde::Serialize) -> std::io::Result<()> {
     let text = serde_json::to_string(&std::collections::BTreeMap::from([(kind, value)]))?;
     writeln!(out, "{text}")
 }
 
-/// The machines that the arguments ask for.
+/// Returns the machines that the arguments ask for.
 fn fleet(args: &Args) -> anyhow::Result<Vec<(MacAddr, Firmware)>> {
     if !args.cluster.is_empty() {
         let inventory = cluster_spec::load(&args.cluster)?.inventory;
@@ -200,7 +200,7 @@ fn fleet(args: &Args) -> anyhow::Result<Vec<(MacAddr, Firmware)>> {
     Ok(macs.into_iter().zip(firmware.iter().copied().cycle()).collect())
 }
 
-/// What a machine of this architecture most likely is.
+/// Returns the usual class of a machine of this architecture.
 fn usual(machine: &Machine) -> Firmware {
     match machine.architecture {
         Architecture::Amd64 => Firmware::UefiX64,
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machines_of_a_cluster_have_the_firmware_of_their_architecture() {
+    fn machines_of_a_cluster_have_the_firmware_of_their_architecture() {
         let file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
         let machine = |n: u8, architecture: &str| {
             format!(
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn arguments_that_make_no_sense_are_refused() {
         for text in [
             "x --interface e --machines 0",
             "x --interface e --mac 02:00:00:00:00:01,02-00-00-00-00-01",

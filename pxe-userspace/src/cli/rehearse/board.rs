@@ -1,11 +1,11 @@
-//! One line a machine, redrawn in place.
+//! A board with one line per machine, redrawn in place.
 
 use std::io::{self, Write};
 
 use pxe_common::MacAddr;
 use pxe_rehearse::{Firmware, MachineReport, Outcome, Seen};
 
-/// What the terminal shows.
+/// The board on the terminal.
 pub(super) struct Board {
     rows: Vec<(MacAddr, String)>,
     is_drawn: bool,
@@ -16,7 +16,7 @@ impl Board {
         Self { rows: machines.iter().map(|&(mac, _)| (mac, format!("{mac}"))).collect(), is_drawn: false }
     }
 
-    /// Takes in what happened and draws.
+    /// Takes in an event and redraws the board.
     pub(super) fn show(&mut self, out: &mut impl Write, seen: Seen<'_>) -> io::Result<()> {
         let (mac, text) = match seen {
             Seen::Step(note) => (note.mac, note.to_string()),
@@ -38,14 +38,14 @@ impl Board {
     }
 }
 
-/// The terminal's width, less one so that nothing wraps.
+/// Returns the width of the terminal, less one so that nothing wraps.
 fn width() -> usize {
     let columns = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_col));
     // A terminal that does not know its size says 0.
     if columns == 0 { 79 } else { columns.max(40) - 1 }
 }
 
-/// A machine that is done, in one line.
+/// Describes a machine that is done, in one line.
 pub(super) fn line(report: &MachineReport) -> String {
     let firmware = format!("{:?}", report.firmware);
     let address = report.address.map_or_else(|| "no address".to_owned(), |address| address.to_string());

@@ -24,11 +24,11 @@ pub(super) struct LoadArgs {
     seconds: f64,
 }
 
-/// What says how machines boot.
+/// The options of boots, which a load does not have.
 const LEFT_OUT: [&str; 7] = ["arrival", "over_seconds", "until", "drop", "duplicate", "reorder", "progress"];
 
 impl LoadArgs {
-    /// The load that is asked for, if one is.
+    /// Returns the load that the arguments ask for, if any.
     pub(super) fn of(
         &self,
         interface: &str,
@@ -37,7 +37,7 @@ impl LoadArgs {
     ) -> anyhow::Result<Option<Load>> {
         let pace = match (self.exchanges_per_second, self.outstanding) {
             (Some(rate), _) => {
-                ensure!(rate.is_finite() && rate > 0.0, "--exchanges-per-second {rate} is no rate");
+                ensure!(rate.is_finite() && rate > 0.0, "--exchanges-per-second {rate} is not a rate");
                 Pace::PerSecond(rate)
             }
             (_, Some(exchanges)) => {
@@ -53,7 +53,7 @@ impl LoadArgs {
     }
 }
 
-/// Runs it. The exit code says whether every exchange was completed.
+/// Runs the load. Returns success if every exchange was completed.
 pub(super) fn run(asked: &Load, json: bool) -> anyhow::Result<ExitCode> {
     let summary = load(asked)?;
     let mut out = std::io::stdout();
