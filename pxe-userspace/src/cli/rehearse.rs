@@ -19,10 +19,14 @@ use crate::{
 };
 
 mod board;
+mod json;
 mod load;
+mod values;
 
 use board::Board;
+use json::print_json;
 use load::LoadArgs;
+use values::{percentage, seconds};
 
 /// What `pxed rehearse` takes.
 ///
@@ -86,18 +90,6 @@ pub struct Args {
     /// steps are left out, with --progress quiet, or by default beyond 40 machines, the machines too
     #[arg(long)]
     json: bool,
-}
-
-fn percentage(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|value| (0.0..=100.0).contains(value)).ok_or_else(|| "not between 0 and 100".to_owned())
-}
-
-/// Parses a time of at most a day.
-fn seconds(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|value| (0.0..=86400.0).contains(value))
-        .ok_or_else(|| "not between 0 and 86400".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -167,12 +159,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         write!(out, "{summary}")?;
     }
     Ok(if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Prints `{"step": {…}}` and the like, one per line.
-fn print_json(out: &mut impl std::io::Write, kind: &str, value: &impl serde::Serialize) -> std::io::Result<()> {
-    let text = serde_json::to_string(&std::collections::BTreeMap::from([(kind, value)]))?;
-    writeln!(out, "{text}")
 }
 
 /// Returns the machines that the arguments ask for.

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use pxe_common::MacAddr;
 use pxe_rehearse::{Firmware, Load, Pace, load};
 
-use super::print_json;
+use super::{json::print_json, values::seconds};
 
 /// A sustained load of DHCP exchanges in place of boots.
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ pub(super) struct LoadArgs {
     #[arg(long, value_name = "EXCHANGES", conflicts_with = "exchanges_per_second", conflicts_with_all = LEFT_OUT)]
     outstanding: Option<usize>,
     /// How long such exchanges are begun
-    #[arg(long, default_value_t = 10.0, value_parser = super::seconds)]
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     seconds: f64,
 }
 
