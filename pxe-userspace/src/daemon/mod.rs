@@ -31,10 +31,7 @@ use crate::{
         self,
         matchbox::{self, SharedCatalog},
     },
-    dataplane::{
-        self, Datapath, Dataplane,
-        counters::{DataplaneMetrics, ReplyCounters},
-    },
+    dataplane::{self, Datapath, Dataplane, counters::ReplyCounters, metrics::DataplaneMetrics},
     dhcp::Mode,
     http,
     journal::{self, Journal},

@@ -25,6 +25,7 @@ use crate::{
 pub mod afxdp;
 pub mod counters;
 pub mod duplicate_answers;
+pub mod metrics;
 pub mod port;
 pub mod responder;
 pub mod xdp;
