@@ -22,12 +22,12 @@ use crate::{
     net::interface::{Interface, InterfaceError},
 };
 
-pub mod afxdp;
 pub mod counters;
 pub mod duplicate_answers;
 pub mod metrics;
 pub mod port;
 pub mod responder;
+pub mod ring;
 pub mod xdp;
 
 use counters::ReplyCounters;
@@ -87,7 +87,7 @@ pub enum DataplaneError {
         /// The interface.
         interface: String,
         /// What failed.
-        error: afxdp::QueueError,
+        error: ring::QueueError,
     },
     /// A system call failed.
     #[error("interface {interface}: {what}: {error}")]

@@ -18,8 +18,8 @@ use pxe_common::{
 
 use super::{
     Context, Datapath, DataplaneError,
-    afxdp::{Queue, QueueStats},
     responder::{Responder, Servers},
+    ring::{Queue, QueueStats},
     xdp::{AttachMode, XdpProgram},
 };
 use crate::{

@@ -9,6 +9,7 @@ mod flood;
 mod malformed;
 mod plug;
 mod relay;
+mod stuck;
 mod wire;
 
 use std::{net::SocketAddrV4, process::ExitCode};
@@ -42,7 +43,13 @@ fn main() -> ExitCode {
         ("changed_mac_is_answered_from", disturbed::another_mac),
         ("interface_that_is_replaced_is_served_again", disturbed::replaced),
     ];
-    suite::main(tests.iter().flat_map(|&(name, run)| suite::datapath_tests(name, &Datapath::ALL, run)).collect())
+    let everywhere = tests.iter().flat_map(|&(name, run)| suite::datapath_tests(name, &Datapath::ALL, run));
+    let with_rings = suite::datapath_tests(
+        "stuck_transmitter_costs_replies_and_no_query",
+        &Datapath::WITH_PROGRAM,
+        stuck::stuck_transmitter,
+    );
+    suite::main(everywhere.chain(with_rings).collect())
 }
 
 /// IEEE 802.1Q and 802.1ad: a reply has the tags of its question, priority and drop eligibility included, or the
