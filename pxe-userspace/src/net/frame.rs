@@ -1,103 +1,127 @@
-//! A reply as a frame: Ethernet, VLAN, IPv4 and UDP headers around it, and how often it is sent.
+//! The headers around a UDP payload: Ethernet, VLAN tags, IPv4 and UDP.
 
 use std::net::SocketAddrV4;
 
-use pxe_common::MacAddr;
+use pxe_common::{
+    MacAddr,
+    frame::{ETHERNET_LENGTH, IPV4_LENGTH, PROTOCOL_UDP, TAG_LENGTH, UDP_LENGTH, ethertype},
+};
 
-/// Frames below this many bytes, without the check sequence, are padded (IEEE 802.3 §3.2.8).
+/// The length that shorter frames are padded to, without the check sequence (IEEE 802.3 §3.2.8).
 const MINIMUM_FRAME: usize = 60;
-pub(super) const ETHERNET: usize = 14;
-const VLAN_TAG: usize = 4;
-pub(super) const IPV4: usize = 20;
-pub(super) const UDP: usize = 8;
+/// The flag that forbids routers to fragment a packet (RFC 791 §3.1).
+const DO_NOT_FRAGMENT: u16 = 0x4000;
+/// Routers that a packet may pass.
+const TIME_TO_LIVE: u8 = 64;
+/// Where the checksum is in a UDP header (RFC 768).
+pub(super) const UDP_CHECKSUM_OFFSET: usize = 6;
 
 /// A frame that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// Bytes written.
     pub length: usize,
-    /// Whether it is to be sent twice, since frames get lost. A client takes the first answer and ignores the other.
+    /// Whether it is sent twice, because frames get lost. A client takes the first answer and ignores the other.
     pub twice: bool,
 }
 
-/// Where a reply goes, below its payload.
+/// The addresses in the headers of a UDP datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers<'t> {
     /// Our interface.
     pub ethernet_source: MacAddr,
     /// The client, its router, or everybody.
     pub ethernet_destination: MacAddr,
-    /// The VLAN tags that the query came with, outermost first: TPID and TCI of each.
-    pub tags: &'t [[u8; 4]],
-    /// The address that the client spoke to, or ours.
+    /// The VLAN tags, outermost first: TPID and TCI of each.
+    pub tags: &'t [[u8; TAG_LENGTH]],
+    /// Our address, or the one that the client spoke to.
     pub source: SocketAddrV4,
     /// The client, its relay, or everybody.
     pub destination: SocketAddrV4,
 }
 
 impl Headers<'_> {
-    /// Where the payload begins in the frame.
+    /// Returns where the payload begins in a frame with this many tags.
     #[must_use]
     pub const fn payload_offset(tags: usize) -> usize {
-        ETHERNET + VLAN_TAG * tags + IPV4 + UDP
+        ETHERNET_LENGTH + TAG_LENGTH * tags + IPV4_LENGTH + UDP_LENGTH
     }
 
     /// Writes the headers in front of a payload of `payload_length` bytes that already lies at
     /// [`payload_offset`](Self::payload_offset), with correct checksums, and pads the frame.
     ///
-    /// Returns the length of the frame, or none when the buffer does not hold it.
+    /// Returns the length of the frame, or `None` if the buffer does not hold it.
     pub fn write(&self, frame: &mut [u8], payload_length: usize) -> Option<usize> {
-        let Self { ethernet_source, ethernet_destination, tags, source, destination } = *self;
-        let payload_offset = Self::payload_offset(tags.len());
+        let payload_offset = Self::payload_offset(self.tags.len());
         let length = payload_offset.checked_add(payload_length)?;
         let padded = length.max(MINIMUM_FRAME);
         let frame = frame.get_mut(..padded)?;
-        let udp_length = u16::try_from(UDP + payload_length).ok()?;
-        let ip_length = udp_length.checked_add(IPV4 as u16)?;
         frame[length..].fill(0);
+        self.write_prefix(&mut frame[..payload_offset], payload_length, 0)?;
+        let udp = &mut frame[payload_offset - UDP_LENGTH..length];
+        let checksum = match folded(sum(udp)) {
+            // RFC 768: zero means that there is no checksum, so a sum of zero is sent as all ones.
+            0 => u16::MAX,
+            checksum => checksum,
+        };
+        udp[UDP_CHECKSUM_OFFSET..][..2].copy_from_slice(&checksum.to_be_bytes());
+        Some(padded)
+    }
 
-        frame[..6].copy_from_slice(&ethernet_destination.0);
-        frame[6..12].copy_from_slice(&ethernet_source.0);
-        let mut offset = 12;
-        for tag in tags {
-            frame[offset..offset + VLAN_TAG].copy_from_slice(tag);
-            offset += VLAN_TAG;
-        }
-        frame[offset..offset + 2].copy_from_slice(&[0x08, 0x00]);
+    /// Writes the headers of a payload of `payload_length` bytes that the kernel does not fragment, with a UDP checksum of the
+    /// pseudo header alone, which the kernel completes.
+    ///
+    /// Returns `None` if the payload is too long for a datagram, or `prefix` is not as long as the headers.
+    pub(super) fn write_unfragmented(&self, prefix: &mut [u8], payload_length: usize) -> Option<()> {
+        self.write_prefix(prefix, payload_length, DO_NOT_FRAGMENT)
+    }
 
-        let (ip_header, udp) = frame[offset + 2..length].split_at_mut(IPV4);
-        // Version and header length, no DSCP; no identification and no fragment, since RFC 6864 wants one only
-        // where a datagram is fragmented; 64 hops.
-        ip_header.copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        ip_header[2..4].copy_from_slice(&ip_length.to_be_bytes());
-        ip_header[12..16].copy_from_slice(&source.ip().octets());
-        ip_header[16..20].copy_from_slice(&destination.ip().octets());
-        let checksum = folded(sum(0, ip_header));
-        ip_header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    fn write_prefix(&self, prefix: &mut [u8], payload_length: usize, fragment: u16) -> Option<()> {
+        let Self { ethernet_source, ethernet_destination, tags, source, destination } = *self;
+        let udp_length = u16::try_from(UDP_LENGTH.checked_add(payload_length)?).ok()?;
+        let ip_length = udp_length.checked_add(IPV4_LENGTH as u16)?;
+        let (ethernet, prefix) = prefix.split_at_mut_checked(ETHERNET_LENGTH + TAG_LENGTH * tags.len())?;
+        let (ip, udp) = prefix.split_first_chunk_mut::<IPV4_LENGTH>()?;
+        let udp: &mut [u8; UDP_LENGTH] = udp.try_into().ok()?;
+
+        // The EtherType stands behind the tags.
+        let (addresses, ethertype) = ethernet.split_at_mut(ethernet.len() - 2);
+        let (addresses, tag_bytes) = addresses.split_at_mut(ETHERNET_LENGTH - 2);
+        addresses[..6].copy_from_slice(&ethernet_destination.0);
+        addresses[6..].copy_from_slice(&ethernet_source.0);
+        tag_bytes.copy_from_slice(tags.as_flattened());
+        ethertype.copy_from_slice(&ethertype::IPV4.to_be_bytes());
+
+        // Version 4 and five words of header; no identification, since RFC 6864 wants one only where a datagram is fragmented.
+        *ip = [0; IPV4_LENGTH];
+        ip[0] = 0x45;
+        ip[2..4].copy_from_slice(&ip_length.to_be_bytes());
+        ip[6..8].copy_from_slice(&fragment.to_be_bytes());
+        ip[8] = TIME_TO_LIVE;
+        ip[9] = PROTOCOL_UDP;
+        ip[12..16].copy_from_slice(&source.ip().octets());
+        ip[16..].copy_from_slice(&destination.ip().octets());
+        let checksum = folded(sum(ip));
+        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
 
         udp[..2].copy_from_slice(&source.port().to_be_bytes());
         udp[2..4].copy_from_slice(&destination.port().to_be_bytes());
         udp[4..6].copy_from_slice(&udp_length.to_be_bytes());
-        udp[6..8].fill(0);
-        // RFC 768: the pseudo header is the addresses, the protocol and the length; a zero sum is sent as all ones.
-        let pseudo = sum(17 + u64::from(udp_length), &ip_header[12..20]);
-        let checksum = match folded(sum(pseudo, udp)) {
-            0 => 0xffff,
-            checksum => checksum,
-        };
-        udp[6..8].copy_from_slice(&checksum.to_be_bytes());
-        Some(padded)
+        // RFC 768: the pseudo header is the addresses, the protocol and the length.
+        let pseudo = !folded(u64::from(PROTOCOL_UDP) + u64::from(udp_length) + sum(&ip[12..]));
+        udp[UDP_CHECKSUM_OFFSET..].copy_from_slice(&pseudo.to_be_bytes());
+        Some(())
     }
 }
 
-/// Adds 16-bit big-endian words, the last padded with zero (RFC 1071).
-pub(super) fn sum(start: u64, bytes: &[u8]) -> u64 {
+/// Returns the sum of 16-bit big-endian words, the last padded with zero (RFC 1071).
+pub(super) fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<2>();
     let total: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
-    start + total + rest.first().map_or(0, |&byte| u64::from(byte) << 8)
+    total + rest.first().map_or(0, |&byte| u64::from(byte) << 8)
 }
 
-/// The ones' complement of a sum folded to 16 bits.
+/// Returns the ones' complement of a sum folded to 16 bits.
 pub(super) fn folded(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -151,8 +175,13 @@ mod tests {
             let Some(etherparse::NetSlice::Ipv4(ipv4)) = &packet.net else { panic!("no IPv4") };
             let header = ipv4.header().to_header();
             prop_assert_eq!(header.calc_header_checksum(), header.header_checksum);
+            prop_assert_eq!((header.dont_fragment, header.identification, header.time_to_live), (false, 0, 64));
+            prop_assert_eq!((header.source, header.destination), ([10, 0, 0, 1], [10, 0, 0, 9]));
             let Some(TransportSlice::Udp(udp)) = &packet.transport else { panic!("no UDP") };
             prop_assert_eq!(udp.payload(), &payload[..]);
+            prop_assert_eq!((udp.source_port(), udp.destination_port()), (67, 68));
+            let ethernet = (&frame[..6], &frame[6..12]);
+            prop_assert_eq!(ethernet, (&[2, 0, 0, 0, 0, 9][..], &[2, 0, 0, 0, 0, 1][..]));
             let udp_header = udp.to_header();
             prop_assert_eq!(udp_header.calc_checksum_ipv4(&header, &payload).unwrap(), udp_header.checksum);
         }

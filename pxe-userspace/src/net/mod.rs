@@ -1,5 +1,6 @@
 //! The host's network: interfaces, packet sockets, the headers around a payload, prefix arithmetic.
 
+pub mod buffer;
 pub mod frame;
 pub mod interface;
 pub mod packet_socket;

@@ -13,25 +13,30 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{MsgFlags, send, setsockopt, sockopt},
+    sys::socket::{MsgFlags, send},
 };
 
-use super::frame::Reply;
+use pxe_common::{
+    bootp::{BOOT_SERVER_PORT, SERVER_PORT},
+    frame::{ETHERNET_LENGTH, PROTOCOL_UDP, TAG_LENGTH, ethertype},
+};
 
-/// Room for one frame: an MTU of 9,000 bytes, its headers and two VLAN tags.
+use super::{buffer, frame::Reply};
+
+/// The length of the longest frame: an MTU of 9,000 bytes, its headers and two VLAN tags.
 const FRAME_CAPACITY: usize = 9216;
 
-/// About 10,000 requests of a fleet that powers on at once.
+/// The size of the receive buffer: 10,000 requests of a fleet that powers on at once.
 const RECEIVE_BUFFER_BYTES: usize = 32 << 20;
 
-/// As much as a UDP socket of ours may have under way.
+/// The size of the send buffer: as large as that of a UDP socket of ours.
 const SEND_BUFFER_BYTES: usize = 32 << 20;
 
-/// Frames answered between two looks at whether to stop.
+/// The most frames that are answered before looking whether to stop.
 const FRAMES_A_TURN: usize = 256;
 
-/// Offset of the EtherType, where a VLAN tag belongs.
-const TAG_OFFSET: usize = 12;
+/// The offset of the EtherType, where a VLAN tag belongs.
+const TAG_OFFSET: usize = ETHERNET_LENGTH - 2;
 
 /// A packet socket that receives the interface's BOOTP requests and sends frames on it.
 pub struct PacketSocket {
@@ -43,19 +48,13 @@ impl PacketSocket {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses, for one for want of `CAP_NET_RAW`.
+    /// If the kernel refuses, for example because `CAP_NET_RAW` is missing.
     pub fn open(interface_index: u32) -> io::Result<Self> {
         let socket = open()?;
-        let filter = filter();
-        let program =
-            libc::sock_fprog { len: u16::try_from(filter.len()).unwrap_or(0), filter: filter.as_ptr().cast_mut() };
-        set(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
+        attach_filter(&socket)?;
         set(&socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
         set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
-            setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES)?;
-        }
-
+        buffer::set_receive_buffer(&socket, RECEIVE_BUFFER_BYTES)?;
         bind(&socket, interface_index, libc::ETH_P_ALL as u16)?;
         Ok(Self { socket })
     }
@@ -65,7 +64,7 @@ impl PacketSocket {
     ///
     /// # Errors
     ///
-    /// When waiting fails, which leaves nothing to do.
+    /// If waiting fails, which leaves nothing to do.
     pub fn serve(
         &mut self,
         stop: BorrowedFd<'_>,
@@ -74,7 +73,7 @@ impl PacketSocket {
         let mut query = vec![0; FRAME_CAPACITY];
         let mut reply = vec![0; FRAME_CAPACITY];
         loop {
-            // No more than this at once, so that a flood does not keep `stop` from being seen.
+            // Not more at once, so that a flood does not keep `stop` from being seen.
             for _ in 0..FRAMES_A_TURN {
                 let Some(length) = self.receive(&mut query) else { break };
                 let Some(Reply { length, twice }) = respond(&query[..length], &mut reply) else { continue };
@@ -96,10 +95,10 @@ impl PacketSocket {
         }
     }
 
-    /// The next frame with its VLAN tags in place; none when there is nothing to read now.
+    /// Reads the next frame and puts its VLAN tags in place. Returns its length, or `None` if nothing can be read now.
     fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
-        // Four bytes stay free before the frame for the tag that the kernel may have taken out.
-        let tail = buffer.get_mut(4..)?;
+        // Room stays before the frame for the tag that the kernel may have taken out.
+        let tail = buffer.get_mut(TAG_LENGTH..)?;
         let mut control = [0_u64; 8];
         let mut vector = libc::iovec { iov_base: tail.as_mut_ptr().cast(), iov_len: tail.len() };
         // SAFETY: `msghdr` is plain data, for which all zeroes is a valid value.
@@ -114,19 +113,19 @@ impl PacketSocket {
         // SAFETY: `recvmsg` has filled in the message, whose buffers are still alive.
         match unsafe { stripped_tag(&message) } {
             Some(tag) => {
-                buffer.copy_within(4..4 + TAG_OFFSET, 0);
-                buffer.get_mut(TAG_OFFSET..TAG_OFFSET + 4)?.copy_from_slice(&tag);
-                Some(length + 4)
+                buffer.copy_within(TAG_LENGTH..TAG_LENGTH + TAG_OFFSET, 0);
+                buffer.get_mut(TAG_OFFSET..TAG_OFFSET + TAG_LENGTH)?.copy_from_slice(&tag);
+                Some(length + TAG_LENGTH)
             }
             None => {
-                buffer.copy_within(4..4 + length, 0);
+                buffer.copy_within(TAG_LENGTH..TAG_LENGTH + length, 0);
                 Some(length)
             }
         }
     }
 }
 
-/// A packet socket that receives nothing and sends frames on an interface, each behind a `struct virtio_net_hdr`
+/// Opens a packet socket that receives nothing and sends frames on an interface, each behind a `struct virtio_net_hdr`
 /// (linux/virtio_net.h) that leaves its checksum to the kernel.
 ///
 /// # Errors
@@ -135,14 +134,12 @@ impl PacketSocket {
 pub(super) fn for_sending(interface_index: u32) -> io::Result<OwnedFd> {
     let socket = open()?;
     set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1_i32)?;
-    if setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER_BYTES).is_err() {
-        setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER_BYTES)?;
-    }
+    buffer::set_send_buffer(&socket, SEND_BUFFER_BYTES)?;
     bind(&socket, interface_index, 0)?;
     Ok(socket)
 }
 
-/// A packet socket of protocol 0, which receives nothing until `bind` names another.
+/// Opens a packet socket of protocol 0, which receives nothing until `bind` names another.
 fn open() -> io::Result<OwnedFd> {
     // SAFETY: no pointers are passed.
     let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
@@ -166,12 +163,12 @@ fn bind(socket: &OwnedFd, interface_index: u32, protocol: u16) -> io::Result<()>
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The VLAN tag (TPID and TCI) that the kernel took out of the frame.
+/// Returns the VLAN tag (TPID and TCI) that the kernel took out of the frame.
 ///
 /// # Safety
 ///
-/// `message` is what `recvmsg` has filled in, its buffers alive.
-unsafe fn stripped_tag(message: &libc::msghdr) -> Option<[u8; 4]> {
+/// `recvmsg` must have filled in `message`, and its buffers must be alive.
+unsafe fn stripped_tag(message: &libc::msghdr) -> Option<[u8; TAG_LENGTH]> {
     // SAFETY: the caller vouches for the message; these walk its control buffer within `msg_controllen`.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     // SAFETY: a non-null result of CMSG_FIRSTHDR and CMSG_NXTHDR points at a whole header.
@@ -182,7 +179,8 @@ unsafe fn stripped_tag(message: &libc::msghdr) -> Option<[u8; 4]> {
             if data.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
                 return None;
             }
-            let tpid = if data.tp_status & libc::TP_STATUS_VLAN_TPID_VALID == 0 { 0x8100 } else { data.tp_vlan_tpid };
+            let tpid =
+                if data.tp_status & libc::TP_STATUS_VLAN_TPID_VALID == 0 { ethertype::VLAN } else { data.tp_vlan_tpid };
             let ([a, b], [c, d]) = (tpid.to_be_bytes(), data.tp_vlan_tci.to_be_bytes());
             return Some([a, b, c, d]);
         }
@@ -206,8 +204,16 @@ fn set<T>(socket: &OwnedFd, level: i32, option: i32, value: &T) -> io::Result<()
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// A classic BPF program that lets through IPv4/UDP to port 67 or 4011, no fragments, with at most one VLAN tag left in
-/// the frame. It only keeps the socket quiet: what comes through is classified like any other frame.
+/// Attaches the [`filter`].
+fn attach_filter(socket: &OwnedFd) -> io::Result<()> {
+    let filter = filter();
+    let length = u16::try_from(filter.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
+    set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+/// Returns a classic BPF program that lets through IPv4/UDP to port 67 or 4011, no fragments, with at most one VLAN tag left
+/// in the frame. It only keeps the socket quiet: what comes through is classified like any other frame.
 fn filter() -> Vec<libc::sock_filter> {
     const LDH: u16 = 0x28;
     const LDB: u16 = 0x30;
@@ -216,32 +222,74 @@ fn filter() -> Vec<libc::sock_filter> {
     const JEQ: u16 = 0x15;
     const JSET: u16 = 0x45;
     const RET: u16 = 0x06;
+    const IPV4: u32 = ethertype::IPV4 as u32;
     // Each block starts at `offset` of the IPv4 header and ends in accept or reject.
-    let ipv4 = |offset: u32| {
+    let ipv4 = |offset: usize| {
+        let offset = offset as u32;
         [
             (LDB, 0, 0, offset + 9),
-            (JEQ, 0, 7, 17),
+            (JEQ, 0, 7, PROTOCOL_UDP.into()),
             (LDH, 0, 0, offset + 6),
             (JSET, 5, 0, 0x3fff),
             (LDX_IP_HEADER, 0, 0, offset),
             (LDH_X, 0, 0, offset + 2),
-            (JEQ, 1, 0, 67),
-            (JEQ, 0, 1, 4011),
+            (JEQ, 1, 0, SERVER_PORT.into()),
+            (JEQ, 0, 1, BOOT_SERVER_PORT.into()),
             (RET, 0, 0, u32::MAX),
             (RET, 0, 0, 0),
         ]
     };
     let block = 10;
     let mut program = vec![
-        (LDH, 0, 0, 12),
-        (JEQ, 4, 0, 0x0800),
-        (JEQ, 1, 0, 0x8100),
-        (JEQ, 0, 2 * block + 2, 0x88a8),
-        (LDH, 0, 0, 16),
-        (JEQ, block, 2 * block, 0x0800),
+        (LDH, 0, 0, TAG_OFFSET as u32),
+        (JEQ, 4, 0, IPV4),
+        (JEQ, 1, 0, ethertype::VLAN.into()),
+        (JEQ, 0, 2 * block + 2, ethertype::SERVICE_VLAN.into()),
+        (LDH, 0, 0, (TAG_OFFSET + TAG_LENGTH) as u32),
+        (JEQ, block, 2 * block, IPV4),
     ];
-    program.extend(ipv4(14));
-    program.extend(ipv4(18));
+    program.extend(ipv4(ETHERNET_LENGTH));
+    program.extend(ipv4(ETHERNET_LENGTH + TAG_LENGTH));
     program.push((RET, 0, 0, 0));
     program.into_iter().map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use pxe_common::{Counter, Headers, testing::cases};
+
+    use super::*;
+
+    /// The kernel filters any socket's datagrams alike.
+    #[test]
+    fn boot_requests_pass_the_filter_and_other_traffic_does_not() {
+        let (sender, receiver) = UnixDatagram::pair().unwrap();
+        let filtered = OwnedFd::from(receiver.try_clone().unwrap());
+        attach_filter(&filtered).unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let (mut passed, mut kept_out) = (0, 0);
+        for case in cases() {
+            let mut frame = case.frame;
+            let must_pass = match Headers::parse(&frame[..]) {
+                Ok(headers) => {
+                    if headers.tags.as_slice().len() == 2 {
+                        // The kernel has taken the outer tag out.
+                        frame.drain(TAG_OFFSET..TAG_OFFSET + TAG_LENGTH);
+                    }
+                    true
+                }
+                Err(Counter::NotIpv4 | Counter::NotUdp | Counter::Fragment | Counter::OtherPort) => false,
+                // A malformed frame may pass or not.
+                Err(_) => continue,
+            };
+            sender.send(&frame).unwrap();
+            let mut buffer = [0; FRAME_CAPACITY];
+            let received = receiver.recv(&mut buffer).ok().map(|length| &buffer[..length]);
+            assert_eq!(received, must_pass.then_some(&frame[..]), "{}", case.name);
+            *if must_pass { &mut passed } else { &mut kept_out } += 1;
+        }
+        assert!(passed > 10 && kept_out > 3, "{passed} passed, {kept_out} did not");
+    }
 }

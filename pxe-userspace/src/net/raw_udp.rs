@@ -1,8 +1,8 @@
 //! Datagrams put on the wire as frames, past the host's IP stack.
 //!
-//! For one datagram to a neighbour, the kernel's way from a UDP socket to the device (routing, the header, its filters, the
-//! neighbour) costs as much as all else that sending is. Whoever has many to send to the same few neighbours does better to
-//! write the headers once. The kernel still computes the checksum, or leaves it to the card.
+//! For a datagram to a neighbour, the kernel's way from a UDP socket to the device (route, headers, filters, neighbour) costs
+//! as much as the rest of sending it. For many datagrams to the same few neighbours it is cheaper to write the headers here.
+//! The kernel still computes the checksum, or leaves it to the card.
 
 use std::{
     io,
@@ -10,22 +10,23 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use pxe_common::MacAddr;
+use pxe_common::{MacAddr, frame::UDP_LENGTH};
 
 use super::{
-    frame::{ETHERNET, IPV4, UDP, folded, sum},
+    frame::{Headers, UDP_CHECKSUM_OFFSET},
     interface::{self, Interface},
     packet_socket,
 };
 
-/// What stands in front of a datagram's payload: `struct virtio_net_hdr`, Ethernet, IPv4, UDP.
-pub type Prefix = [u8; VNET + ETHERNET + IPV4 + UDP];
+/// The bytes in front of a datagram's payload: `struct virtio_net_hdr`, Ethernet, IPv4, UDP.
+pub type Prefix = [u8; VNET_LENGTH + HEADERS_LENGTH];
 
-const VNET: usize = 10;
+/// The length of `struct virtio_net_hdr`.
+const VNET_LENGTH: usize = 10;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
 const NEEDS_CHECKSUM: u8 = 1;
-/// Where in the UDP header its checksum is.
-const CHECKSUM_OFFSET: u16 = 6;
+/// The length of the other headers.
+const HEADERS_LENGTH: usize = Headers::payload_offset(0);
 
 /// A packet socket for sending on one interface.
 #[derive(Debug)]
@@ -36,51 +37,34 @@ pub struct RawUdp {
 }
 
 impl RawUdp {
-    /// Opens it.
+    /// Opens a socket that sends on an interface.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses, for one for want of `CAP_NET_RAW`.
+    /// If the kernel refuses, for example because `CAP_NET_RAW` is missing.
     pub fn open(interface: &Interface) -> io::Result<Self> {
         let socket = packet_socket::for_sending(interface.index)?;
         Ok(Self { socket, name: interface.name.clone(), mac: interface.mac })
     }
 
-    /// The neighbour's hardware address, where the kernel knows it. `socket` is any, in our network namespace.
+    /// Returns the neighbour's hardware address if the kernel knows it. `socket` is any socket in our network namespace.
     #[must_use]
     pub fn neighbour(&self, socket: &UdpSocket, to: SocketAddrV4) -> Option<MacAddr> {
         interface::neighbour(socket, &self.name, *to.ip()).ok().flatten()
     }
 
-    /// What to send in front of a payload of this many bytes. None where it is too long for one datagram.
+    /// Returns what to send in front of a payload of this many bytes, or `None` if it is too long for one datagram.
     #[must_use]
     pub fn prefix(&self, from: SocketAddrV4, to: SocketAddrV4, mac: MacAddr, payload: usize) -> Option<Prefix> {
-        let udp_length = u16::try_from(UDP + payload).ok()?;
-        let ip_length = udp_length.checked_add(IPV4 as u16)?;
-        let mut prefix = [0; VNET + ETHERNET + IPV4 + UDP];
-        let (vnet, frame) = prefix.split_at_mut(VNET);
+        let headers =
+            Headers { ethernet_source: self.mac, ethernet_destination: mac, tags: &[], source: from, destination: to };
+        let mut prefix = [0; VNET_LENGTH + HEADERS_LENGTH];
+        let (vnet, frame) = prefix.split_at_mut(VNET_LENGTH);
         // In the host's byte order, and from the beginning of the frame.
         vnet[0] = NEEDS_CHECKSUM;
-        vnet[6..8].copy_from_slice(&((ETHERNET + IPV4) as u16).to_ne_bytes());
-        vnet[8..10].copy_from_slice(&CHECKSUM_OFFSET.to_ne_bytes());
-
-        frame[..6].copy_from_slice(&mac.0);
-        frame[6..12].copy_from_slice(&self.mac.0);
-        frame[12..14].copy_from_slice(&[0x08, 0x00]);
-        let (ip, udp) = frame[ETHERNET..].split_at_mut(IPV4);
-        // Version and header length; not to be fragmented, hence without an identification (RFC 6864); 64 hops; UDP.
-        ip[..10].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17]);
-        ip[2..4].copy_from_slice(&ip_length.to_be_bytes());
-        ip[12..16].copy_from_slice(&from.ip().octets());
-        ip[16..20].copy_from_slice(&to.ip().octets());
-        let checksum = folded(sum(0, ip));
-        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-        udp[..2].copy_from_slice(&from.port().to_be_bytes());
-        udp[2..4].copy_from_slice(&to.port().to_be_bytes());
-        udp[4..6].copy_from_slice(&udp_length.to_be_bytes());
-        // The checksum's beginning, the pseudo header of RFC 768; the kernel adds the rest.
-        let pseudo = !folded(sum(17 + u64::from(udp_length), &ip[12..20]));
-        udp[6..8].copy_from_slice(&pseudo.to_be_bytes());
+        vnet[6..8].copy_from_slice(&((HEADERS_LENGTH - UDP_LENGTH) as u16).to_ne_bytes());
+        vnet[8..10].copy_from_slice(&(UDP_CHECKSUM_OFFSET as u16).to_ne_bytes());
+        headers.write_unfragmented(frame, payload)?;
         Some(prefix)
     }
 }
@@ -95,20 +79,26 @@ impl AsFd for RawUdp {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::*;
+    use super::{
+        super::frame::{folded, sum},
+        *,
+    };
 
     #[test]
-    fn the_headers_are_those_that_the_kernel_would_write() {
+    fn headers_are_those_that_the_kernel_would_write() {
         let socket = std::fs::File::open("/dev/null").unwrap().into();
         let direct = RawUdp { socket, name: "eth0".to_owned(), mac: MacAddr([2, 0, 0, 0, 0, 1]) };
         let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4096);
         let to = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 2070);
         let payload = b"\0\x03\0\x01odd";
         let prefix = direct.prefix(from, to, MacAddr([2, 0, 0, 0, 0, 2]), payload.len()).unwrap();
-        assert_eq!(prefix[..VNET], *[&[1, 0, 0, 0, 0, 0][..], &34u16.to_ne_bytes(), &6u16.to_ne_bytes()].concat());
+        assert_eq!(
+            prefix[..VNET_LENGTH],
+            *[&[1, 0, 0, 0, 0, 0][..], &34u16.to_ne_bytes(), &6u16.to_ne_bytes()].concat()
+        );
         // As the kernel completes it: the sum from the UDP header on, the pseudo header's in its place.
-        let mut frame = [&prefix[VNET..], payload].concat();
-        let checksum = folded(sum(0, &frame[34..]));
+        let mut frame = [&prefix[VNET_LENGTH..], payload].concat();
+        let checksum = folded(sum(&frame[34..]));
         frame[40..42].copy_from_slice(&checksum.to_be_bytes());
         let packet = etherparse::PacketHeaders::from_ethernet_slice(&frame).unwrap();
         let Some(etherparse::NetHeaders::Ipv4(ip, _)) = packet.net else { panic!("IPv4") };

@@ -12,16 +12,16 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{
-        ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg, setsockopt,
-        sockopt::{RcvBufForce, SndBufForce},
-    },
+    sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg},
 };
 use pxe_common::MacAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::chunks::Chunk;
-use crate::net::raw_udp::{Prefix, RawUdp};
+use crate::net::{
+    buffer,
+    raw_udp::{Prefix, RawUdp},
+};
 
 /// Datagrams taken or given with one system call.
 pub(super) const BATCH: usize = 64;
@@ -44,12 +44,8 @@ pub(super) fn bind(address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     // Without CAP_NET_ADMIN the limits of net.core.{r,w}mem_max hold: a smaller buffer loses datagrams in a storm, which
     // clients repeat.
-    if setsockopt(&socket, RcvBufForce, &SOCKET_BUFFER).is_err() {
-        socket.set_recv_buffer_size(SOCKET_BUFFER)?;
-    }
-    if setsockopt(&socket, SndBufForce, &SOCKET_BUFFER).is_err() {
-        socket.set_send_buffer_size(SOCKET_BUFFER)?;
-    }
+    buffer::set_receive_buffer(&socket, SOCKET_BUFFER)?;
+    buffer::set_send_buffer(&socket, SOCKET_BUFFER)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddrV4::new(address, port).into())?;
     Ok(socket.into())
