@@ -6,7 +6,7 @@ use pxe_common::{Counter, counter::COUNTERS};
 
 use crate::dhcp::{Reason, Sent, wire::MessageType};
 
-/// Replies by message type, silences by reason. Shared by all workers.
+/// Counts of replies by message type, and of unanswered frames by reason. All workers share them.
 #[derive(Debug, Default)]
 pub struct ReplyCounters {
     pub(super) offers: AtomicU64,
@@ -17,7 +17,7 @@ pub struct ReplyCounters {
 }
 
 impl ReplyCounters {
-    /// Counts what came of one packet.
+    /// Counts the outcome of one DHCP packet.
     pub fn count(&self, verdict: &Result<Sent, Reason>) {
         let counter = match verdict {
             Ok(Sent { message: MessageType::Offer, .. }) => &self.offers,
@@ -28,8 +28,8 @@ impl ReplyCounters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a frame that is not answered because of what is in front of its DHCP message, or of how often it comes.
-    /// Behind XDP there are none: the program has counted them.
+    /// Counts a frame that is not answered because of its headers or its rate, and returns `None`. Behind XDP there are no such
+    /// frames: the program has counted them.
     pub fn refuse<T>(&self, reason: Counter) -> Option<T> {
         if let Some(counter) = self.refused.get(reason as usize) {
             counter.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What is to be answered twice: a client that asks again has lost its question or our answer, and others lose theirs too.
+//! Which questions get two answers: a client that asks again has lost its question or our answer, and others may lose theirs.
 
 use std::{
     hash::BuildHasher as _,
@@ -10,38 +10,38 @@ use pxe_common::MacAddr;
 
 use crate::{dhcp::wire::MessageType, model::inventory::AddressHashBuilder};
 
-/// Machines whose last question is remembered, if no two fall on one place: enough for a whole fleet at once.
-const PLACES: usize = 65_536;
+/// Slots of the table, one for each machine's last question unless machines collide: enough for a whole fleet at once.
+const SLOTS: usize = 65_536;
 
-/// The share of repeated questions is a mean of about so many, the last ones counting most.
+/// The weight of the past in the share of repeated questions, which is a moving average over about this many.
 const MEMORY: u32 = 128;
-/// The whole, of which it is a share.
+/// The share if every question is a repetition.
 const ALL: u32 = 1 << 16;
-/// From which share on the network loses frames: nearly one in fifty.
+/// The share from which on the network is taken to lose frames: one in fifty.
 const LOSSY: u32 = ALL / 50;
 
-/// The last question of many machines, each in the place that its address falls on, so that the memory is bounded and a
-/// machine is forgotten when another takes its place. All workers share one, since a question may come to another receive queue
-/// when it is repeated.
+/// The last question of each machine, in a table of fixed size: a machine is forgotten when another takes its slot. All workers
+/// share the table, because a repeated question may arrive at another receive queue.
 #[derive(Debug)]
 pub struct DuplicateAnswers {
-    places: Box<[AtomicU64]>,
-    /// The share of repeated questions. Workers may overwrite each other's: it is an estimate.
+    slots: Box<[AtomicU64]>,
+    /// The share of repeated questions. It is an estimate, and workers may overwrite each other's.
     share: AtomicU32,
 }
 
 impl Default for DuplicateAnswers {
-    /// None has asked.
+    /// A table in which no machine has asked.
     fn default() -> Self {
-        Self { places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(), share: AtomicU32::new(0) }
+        Self { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), share: AtomicU32::new(0) }
     }
 }
 
 impl DuplicateAnswers {
-    /// Whether this question gets two answers: one that is asked again, and every one while many are.
+    /// Records a question and returns whether it gets two answers: it does if it is repeated, or if many questions are.
     ///
-    /// Firmware asks four times only. With 5 % lost each way, one answer to each loses one machine in 11,000 at each step, two
-    /// to a repeated question one in 70,000, two to every one in 130,000; 160,000 are the limit, where every question is lost.
+    /// Firmware asks four times. With 5 % lost each way, each step loses one machine in 11,000 if every question gets one answer,
+    /// one in 70,000 if repeated questions get two, and one in 130,000 if all get two. One in 160,000 is the limit: of so many
+    /// machines, one loses all four questions.
     pub fn wants_two(&self, mac: MacAddr, xid: u32, sender: Ipv4Addr, answer: MessageType) -> bool {
         let again = self.asked_again(mac, xid, sender, answer);
         let share = self.share.load(Ordering::Relaxed);
@@ -50,13 +50,14 @@ impl DuplicateAnswers {
         again || share >= LOSSY
     }
 
-    /// Whether this is what the machine has asked last: by the transaction number, which a client keeps while it repeats itself
-    /// (RFC 2131 §4.1), the sender, which is another one where two relays forward the same question, and the kind of answer.
+    /// Records a question and returns whether it is the machine's last one. A question is known by its transaction number, which
+    /// a client keeps in retransmissions (RFC 2131 §4.1), its sender, which differs if two relays forward the same question, and
+    /// the kind of its answer.
     fn asked_again(&self, mac: MacAddr, xid: u32, sender: Ipv4Addr, answer: MessageType) -> bool {
         let machine = AddressHashBuilder.hash_one(mac);
         let question = AddressHashBuilder.hash_one((machine, xid, u32::from(sender), u32::from(u8::from(answer))));
-        let place = usize::try_from(machine % PLACES as u64).ok().and_then(|place| self.places.get(place));
-        place.is_some_and(|place| place.swap(question, Ordering::Relaxed) == question)
+        let slot = usize::try_from(machine % SLOTS as u64).ok().and_then(|place| self.slots.get(place));
+        slot.is_some_and(|slot| slot.swap(question, Ordering::Relaxed) == question)
     }
 }
 
@@ -70,7 +71,7 @@ mod tests {
     const FIRMWARE: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 
     #[test]
-    fn only_the_same_question_of_the_same_machine_is_a_repetition() {
+    fn repetition_is_the_same_question_of_the_same_machine() {
         let repeats = DuplicateAnswers::default();
         for (mac, xid, sender, answer, again) in [
             (MACHINE, 7, FIRMWARE, MessageType::Offer, false),
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_finds_its_places() {
+    fn table_has_room_for_a_fleet() {
         let repeats = DuplicateAnswers::default();
         let fleet = || {
             (0..10_000_u32).map(|number| {
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn while_many_repeat_themselves_everybody_gets_two() {
+    fn everybody_gets_two_answers_while_many_repeat_themselves() {
         let repeats = DuplicateAnswers::default();
         let asked = |xid| repeats.wants_two(MACHINE, xid, FIRMWARE, MessageType::Offer);
         let calm = (0..1_000).filter(|&xid| asked(xid)).count();
@@ -111,11 +112,11 @@ mod tests {
         let once = repeats.wants_two(OTHER, 7, FIRMWARE, MessageType::Offer);
         let again = repeats.wants_two(OTHER, 7, FIRMWARE, MessageType::Offer);
         let next = repeats.wants_two(OTHER, 8, FIRMWARE, MessageType::Offer);
-        assert_eq!((once, again, next), (false, true, false), "one that repeats itself is no reason");
+        assert_eq!((once, again, next), (false, true, false), "one repetition is not many");
         // Each tenth question is the one before once more.
         let lossy = (1_000..2_000).filter(|&number| asked(number - u32::from(number % 10 == 9))).count();
         assert!(lossy > 950, "{lossy} of 1,000");
         let calm = (2_000..4_000).filter(|&xid| asked(xid)).count();
-        assert!((1..500).contains(&calm), "{calm}: it takes a while, and passes");
+        assert!((1..500).contains(&calm), "{calm}: it takes a while, but passes");
     }
 }

@@ -25,40 +25,40 @@ use crate::{
     },
 };
 
-/// Who we are on one interface, by our addresses there.
+/// Our servers on one interface, by their addresses.
 #[derive(Debug, Default)]
 pub struct Servers(HashMap<Ipv4Addr, Server>);
 
 impl Servers {
-    /// From each address to what is served there.
+    /// The servers at these addresses.
     #[must_use]
     pub fn new(servers: HashMap<Ipv4Addr, Server>) -> Self {
         Self(servers)
     }
 
-    /// Whether these are the servers.
+    /// Returns whether the servers are exactly these.
     #[must_use]
     pub fn is(&self, servers: &HashMap<Ipv4Addr, Server>) -> bool {
         self.0 == *servers
     }
 
-    /// Our addresses.
+    /// Returns the servers' addresses.
     pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
         self.0.keys().copied()
     }
 
-    /// Whether an address is ours.
+    /// Returns whether there is a server at an address.
     #[must_use]
     pub fn serves(&self, address: Ipv4Addr) -> bool {
         self.0.contains_key(&address)
     }
 }
 
-/// A worker's packet logic: it owns its view of what may change, so that no packet takes a lock.
+/// The packet logic of a worker. It has its own view of everything that may change, so that no packet takes a lock.
 pub struct Responder {
     mac: MacAddr,
     servers: Cache<Arc<ArcSwap<Servers>>, Arc<Servers>>,
-    /// Not cached: a worker that no packet comes to would keep every machine of an inventory that is no longer in force.
+    /// Not cached: a worker that receives no packet would keep an old inventory with all its machines.
     inventory: Arc<ArcSwap<Inventory>>,
     policies: Cache<Arc<ArcSwap<PolicyBook>>, Arc<PolicyBook>>,
     events: EventSink,
@@ -67,16 +67,16 @@ pub struct Responder {
     duplicate_answers: Arc<DuplicateAnswers>,
 }
 
-/// What the XDP program does for frames that come through it, for those that come past it.
+/// The rate limit that the XDP program enforces, for frames that do not come through it.
 struct Gate {
     settings: Settings,
-    /// The token buckets of machines that have asked: of the spec's machines alone, so that strangers take no memory.
+    /// The token buckets of the spec's machines that have asked. Strangers have none, so that they take no memory.
     machines: HashMap<MacAddr, MachineState>,
     begun: Instant,
 }
 
 impl Responder {
-    /// The packet logic of one worker on an interface. Without XDP in front of it, it holds machines to their rate itself.
+    /// The packet logic of one worker on an interface. Without XDP in front of it, it limits the rate of each machine itself.
     #[must_use]
     pub fn new(interface: &Interface, servers: Arc<ArcSwap<Servers>>, behind_xdp: bool, context: &Context) -> Self {
         let gate = Gate { settings: context.settings, machines: HashMap::new(), begun: Instant::now() };
@@ -92,20 +92,20 @@ impl Responder {
         }
     }
 
-    /// Answers a frame into `reply`; what was written there, or none where silence is the answer.
+    /// Writes the answer to a frame into `reply`. Returns what was written, or `None` if the frame is not answered.
     pub fn respond(&mut self, frame: &[u8], reply: &mut [u8]) -> Option<Reply> {
         let read = frame::Headers::parse(frame).and_then(|headers| Ok((client_address(frame, &headers)?, headers)));
         let (mac, headers) = match read {
             Ok(read) => read,
             Err(reason) => return self.counters.refuse(reason),
         };
-        // A packet socket hears everybody, on a bridge or a router also what is for another host.
+        // A packet socket receives everybody's frames; on a bridge or a router also those for other hosts.
         let servers = self.servers.load();
         let reached_us = headers.ethernet_destination.is_group() || headers.ethernet_destination == self.mac;
         if !reached_us || !is_for_us(&headers, |address| servers.serves(address)) {
             return self.counters.refuse(Counter::OtherServer);
         }
-        // Neither is an error: strangers are heard as well, and a machine may just have left the spec.
+        // Neither is an error: strangers' frames come too, and a machine may just have left the spec.
         let inventory = self.inventory.load();
         let machine = inventory.by_mac(mac)?;
         let server = servers.0.get(&machine.site.address)?;
@@ -135,7 +135,7 @@ impl Responder {
         let ethernet_destination = match sent.delivery {
             Delivery::Broadcast => MacAddr::BROADCAST,
             Delivery::Hardware { mac, .. } => mac,
-            // Back the way that the query came, through the very router that forwarded it.
+            // Back through the router that forwarded the query.
             Delivery::Relay(_) | Delivery::Client(_) | Delivery::Source(_) => headers.ethernet_source,
         };
         let mut tag_bytes = [[0; 4]; 2];
@@ -157,6 +157,7 @@ impl Responder {
 }
 
 impl Gate {
+    /// Takes a token from a machine's bucket. Returns false if it is empty.
     fn admits(&mut self, mac: MacAddr, now: Instant) -> bool {
         let since_begun = now.saturating_duration_since(self.begun);
         let now_ns = u64::try_from(since_begun.as_nanos()).unwrap_or(u64::MAX);

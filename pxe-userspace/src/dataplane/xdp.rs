@@ -23,22 +23,22 @@ use crate::net::interface::Interface;
 /// The program, compiled from `pxe-ebpf` by `cargo xtask ebpf build`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../pxe-ebpf/pxed.bpf.o"));
 
-/// `BPF_NOEXIST`: the entry of a machine that is known keeps the state of its bucket.
+/// `BPF_NOEXIST`: an entry that exists keeps its token bucket.
 const NO_EXIST: u64 = 1;
 
-/// Where in the kernel the program runs.
+/// The place in the kernel where the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachMode {
-    /// In the driver, before the kernel has made a packet of the frame.
+    /// In the driver, before the kernel allocates a packet for the frame.
     Driver,
     /// In the network stack, for drivers without XDP.
     Generic,
 }
 
-/// Why there is no XDP program on an interface, and what to do about it.
+/// An XDP program cannot be had, or its maps cannot be changed; with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum XdpError {
-    /// No privilege.
+    /// A privilege is missing.
     #[error(
         "interface {interface}: no permission to {what}: run as root, or grant CAP_BPF, CAP_NET_ADMIN and \
          CAP_NET_RAW; --datapath socket needs CAP_NET_RAW alone"
@@ -49,7 +49,7 @@ pub enum XdpError {
         /// The step that failed.
         what: &'static str,
     },
-    /// Another program is there.
+    /// Another program is attached.
     #[error(
         "interface {interface}: another XDP program is attached (see `ip link show dev {interface}`); detach it with \
          `ip link set dev {interface} xdp off`, or use --datapath socket"
@@ -58,7 +58,7 @@ pub enum XdpError {
         /// The interface.
         interface: String,
     },
-    /// The kernel or the driver cannot.
+    /// The kernel or the driver does not support it.
     #[error(
         "interface {interface}: cannot {what}: {reason}. pxed needs Linux 5.11 for XDP; --datapath socket works without it"
     )]
@@ -67,15 +67,15 @@ pub enum XdpError {
         interface: String,
         /// The step that failed.
         what: &'static str,
-        /// What the kernel said.
+        /// The reason that the kernel gave.
         reason: String,
     },
 }
 
-/// The maps that change while the program runs, and the program with its link.
+/// A loaded program with its link, and the maps that change while it runs.
 pub struct XdpProgram {
     interface: String,
-    /// Machines that its map has room for.
+    /// The number of machines that its map has room for.
     capacity: u32,
     machines: HashMap<MapData, MachineKey, MachineState>,
     servers: HashMap<MapData, [u8; 4], u8>,
@@ -84,28 +84,28 @@ pub struct XdpProgram {
     counters: PerCpuArray<MapData, u64>,
     // Its drop closes the link.
     ebpf: Ebpf,
-    /// The task that passes the program's remarks on.
-    remarks: Option<AbortHandle>,
+    /// The task that logs the program's messages.
+    log_task: Option<AbortHandle>,
 }
 
 impl Drop for XdpProgram {
     fn drop(&mut self) {
-        if let Some(remarks) = &self.remarks {
-            remarks.abort();
+        if let Some(log_task) = &self.log_task {
+            log_task.abort();
         }
     }
 }
 
 impl XdpProgram {
-    /// Loads the program for an interface, with room for at least `machines` entries. It is not attached yet. To be
-    /// called within the runtime, which passes the program's remarks on.
+    /// Loads the program for an interface, with room for at least `machines` entries, and does not attach it yet. It must be
+    /// called within a tokio runtime, which logs the program's messages.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses the program or its maps.
+    /// If the kernel refuses the program or its maps.
     pub fn load(interface: &Interface, machines: usize) -> Result<Self, XdpError> {
         let what = "load the XDP program";
-        // Twice the fleet leaves room to grow without loading anew.
+        // Twice the fleet leaves room to grow without loading it again.
         let capacity = u32::try_from(machines.saturating_mul(2)).unwrap_or(u32::MAX).max(layout::MACHINES_CAPACITY);
         let log_level = log_level();
         let mut ebpf = EbpfLoader::new()
@@ -118,7 +118,8 @@ impl XdpProgram {
         program(&mut ebpf)
             .and_then(|program| program.load().map_err(Into::into))
             .map_err(|error| explain(&interface.name, what, error.as_ref()))?;
-        let remarks = if log_level == layout::LOG_SILENT { None } else { pass_remarks_on(&interface.name, &mut ebpf) };
+        let log_task =
+            if log_level == layout::LOG_SILENT { None } else { forward_messages(&interface.name, &mut ebpf) };
         Ok(Self {
             interface: interface.name.clone(),
             capacity,
@@ -128,15 +129,15 @@ impl XdpProgram {
             settings,
             counters,
             ebpf,
-            remarks,
+            log_task,
         })
     }
 
-    /// Attaches it. From here on frames pass through it; until [`set_socket`](Self::set_socket), all of them pass on.
+    /// Attaches the program. From then on it sees every frame; until [`set_socket`](Self::set_socket), it passes all of them on.
     ///
     /// # Errors
     ///
-    /// When the driver cannot, or another program is attached.
+    /// If the driver does not support it, or another program is attached.
     pub fn attach(&mut self, mode: AttachMode) -> Result<(), XdpError> {
         let (mode, what) = match mode {
             AttachMode::Driver => (XdpMode::Driver, "attach the XDP program in the driver"),
@@ -153,33 +154,33 @@ impl XdpProgram {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses the map entry.
+    /// If the kernel refuses the map entry.
     pub fn set_socket(&mut self, queue: u32, socket: RawFd) -> Result<(), XdpError> {
         self.sockets
             .set(queue, socket, 0)
             .map_err(|error| explain(&self.interface, "register an AF_XDP socket", &error))
     }
 
-    /// Sets what becomes of unknown machines, and the rate that each machine is held to.
+    /// Sets what becomes of unknown machines' requests, and the rate limit of each machine.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses the map entry.
+    /// If the kernel refuses the map entry.
     pub fn set_settings(&mut self, settings: Settings) -> Result<(), XdpError> {
         self.settings.set(0, settings, 0).map_err(|error| explain(&self.interface, "write its settings", &error))
     }
 
-    /// Whether its map has room for so many machines.
+    /// Returns whether its map has room for this many machines.
     #[must_use]
     pub fn has_room_for(&self, machines: usize) -> bool {
         u32::try_from(machines).is_ok_and(|machines| machines <= self.capacity)
     }
 
-    /// Makes a machine known. One that is known already stays as it is.
+    /// Adds a machine. One that is there already keeps its state.
     ///
     /// # Errors
     ///
-    /// When the map is full.
+    /// If the map is full.
     pub fn add_machine(&mut self, mac: MacAddr) -> Result<(), XdpError> {
         match self.machines.insert(MachineKey::from(mac), MachineState::default(), NO_EXIST) {
             Err(error) if os_error(&error) == Some(libc::EEXIST) => Ok(()),
@@ -187,11 +188,11 @@ impl XdpProgram {
         }
     }
 
-    /// Makes a machine unknown. One that is not known stays so.
+    /// Removes a machine, if it is there.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// If the kernel refuses.
     pub fn remove_machine(&mut self, mac: MacAddr) -> Result<(), XdpError> {
         match self.machines.remove(&MachineKey::from(mac)) {
             Err(error) if !matches!(os_error(&error), Some(libc::ENOENT)) && !is_missing(&error) => {
@@ -201,24 +202,24 @@ impl XdpProgram {
         }
     }
 
-    /// Makes an address one of ours: unicast requests to it are for us.
+    /// Adds an address of ours: unicast requests to it are for us.
     ///
     /// # Errors
     ///
-    /// When the map is full.
+    /// If the map is full.
     pub fn add_server(&mut self, address: Ipv4Addr) -> Result<(), XdpError> {
         self.servers
             .insert(address.octets(), 1, 0)
             .map_err(|error| explain(&self.interface, "add a server address to its map", &error))
     }
 
-    /// Makes an address no longer ours.
+    /// Removes an address of ours.
     pub fn remove_server(&mut self, address: Ipv4Addr) {
-        // It fails only for an address that is not there.
+        // It fails only if the address is not there.
         let _ = self.servers.remove(&address.octets());
     }
 
-    /// What became of every frame since the program was loaded, summed over the processors.
+    /// Returns the counts of frames since the program was loaded, summed over the processors.
     #[must_use]
     pub fn counters(&self) -> Vec<(Counter, u64)> {
         let total = |counter: Counter| {
@@ -229,22 +230,22 @@ impl XdpProgram {
     }
 }
 
-/// What the program's remarks are logged as: `RUST_LOG=info,pxed_xdp=debug` asks for all of them.
-const REMARKS: &str = "pxed_xdp";
+/// The log target of the program's messages: `RUST_LOG=info,pxed_xdp=debug` shows all of them.
+const LOG_TARGET: &str = "pxed_xdp";
 
-/// How often they are looked for. Only a person who watches waits for them.
-const REMARKS_EVERY: Duration = Duration::from_millis(200);
+/// The interval at which messages are looked for. Only a person who watches waits for them.
+const LOG_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The program says nothing unless somebody asked for this target by name: its rare remarks cost a ring buffer.
+/// Returns the program's log level. It is silent unless the target is asked for by name, because messages need a ring buffer.
 fn log_level() -> u8 {
-    if tracing::enabled!(target: REMARKS, tracing::Level::DEBUG) { layout::LOG_DEBUG } else { layout::LOG_SILENT }
+    if tracing::enabled!(target: LOG_TARGET, tracing::Level::DEBUG) { layout::LOG_DEBUG } else { layout::LOG_SILENT }
 }
 
-fn pass_remarks_on(interface: &str, ebpf: &mut Ebpf) -> Option<AbortHandle> {
-    match EbpfLogger::init_with_logger(ebpf, Remarks(interface.to_owned())) {
+fn forward_messages(interface: &str, ebpf: &mut Ebpf) -> Option<AbortHandle> {
+    match EbpfLogger::init_with_logger(ebpf, ProgramLog(interface.to_owned())) {
         Ok(mut logger) => Some(
             tokio::spawn(async move {
-                let mut tick = tokio::time::interval(REMARKS_EVERY);
+                let mut tick = tokio::time::interval(LOG_INTERVAL);
                 loop {
                     tick.tick().await;
                     logger.flush();
@@ -253,22 +254,22 @@ fn pass_remarks_on(interface: &str, ebpf: &mut Ebpf) -> Option<AbortHandle> {
             .abort_handle(),
         ),
         Err(error) => {
-            tracing::warn!(interface, "the XDP program's remarks cannot be read: {error}");
+            tracing::warn!(interface, "cannot read the XDP program's log messages: {error}");
             None
         }
     }
 }
 
-/// Where aya-log hands the program's remarks.
-struct Remarks(String);
+/// Receives the program's messages from aya-log.
+struct ProgramLog(String);
 
-impl log::Log for Remarks {
+impl log::Log for ProgramLog {
     fn enabled(&self, _: &log::Metadata<'_>) -> bool {
         true
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        tracing::debug!(target: REMARKS, interface = self.0, "{}", record.args());
+        tracing::debug!(target: LOG_TARGET, interface = self.0, "{}", record.args());
     }
 
     fn flush(&self) {}
@@ -302,7 +303,7 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, AnyError> {
     Ok(program.try_into()?)
 }
 
-/// The system's error at the bottom of a chain of causes.
+/// Returns the system's error at the end of a chain of causes.
 fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     let mut cause = Some(error);
     while let Some(current) = cause {

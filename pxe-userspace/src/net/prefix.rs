@@ -2,27 +2,27 @@
 
 use std::net::Ipv4Addr;
 
-/// The mask of a network with this many bits in its prefix; more than 32 count as 32.
+/// Returns the mask of a network with this many bits in its prefix; more than 32 count as 32.
 #[must_use]
 pub fn mask(prefix_length: u8) -> Ipv4Addr {
     let host_bits = 32 - u32::from(prefix_length.min(32));
     Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
 }
 
-/// The address that reaches every host of `address`' network; `None` where a network is too small to
+/// Returns the address that reaches every host of `address`' network, or `None` if the network is too small to
 /// have one (RFC 3021).
 #[must_use]
 pub fn broadcast(address: Ipv4Addr, prefix_length: u8) -> Option<Ipv4Addr> {
     (prefix_length < 31).then(|| address | !mask(prefix_length))
 }
 
-/// Whether two addresses are in one network.
+/// Returns whether two addresses are in one network.
 #[must_use]
 pub fn same(a: Ipv4Addr, b: Ipv4Addr, prefix_length: u8) -> bool {
     a & mask(prefix_length) == b & mask(prefix_length)
 }
 
-/// Whether the address is its network's first or last, which no host has.
+/// Returns whether the address is its network's first or last, which no host has.
 #[must_use]
 pub fn is_edge(address: Ipv4Addr, prefix_length: u8) -> bool {
     prefix_length < 31
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_and_broadcasts() {
+    fn masks_and_broadcasts_follow_the_prefix_length() {
         let address = Ipv4Addr::new(10, 99, 3, 168);
         for (prefix, expected, last) in [
             (0, "0.0.0.0", Some("255.255.255.255")),
