@@ -13,19 +13,19 @@ use pxe_lab::{
 
 use crate::{plug::Plug, wire::Query};
 
-/// Queries, more than a queue has frames: 16,384 to receive into and 4,096 for replies.
+/// Queries while the transmitter is stuck: more than a queue has frames, which are 16,384 to receive into and 4,096 for replies.
 const QUERIES: usize = 25_000;
 
-/// Queries that come while pxed does not run, and that the rings have to hold.
+/// Queries that come while pxed is stopped, which the rings have to hold.
 const BURST: usize = 10_000;
 
-/// Queries sent before looking whether all of them were received.
+/// Queries that are sent before looking whether all of them were received.
 const ROUND: usize = 1_000;
 
-/// More than the frames for replies are enough for.
+/// Rounds after the release: more queries than there are frames for replies.
 const ROUNDS_AFTERWARDS: usize = 10;
 
-/// How long a round may take on a busy machine.
+/// The time that a round may take on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 /// The switch's end of the server's cable.
@@ -84,7 +84,7 @@ pub(crate) fn stuck_transmitter(datapath: Datapath) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What pxed has counted.
+/// The counters of pxed that tell what became of the queries.
 #[derive(Clone, Copy, Debug)]
 struct Counts {
     replies: f64,
@@ -107,10 +107,10 @@ impl Counts {
     }
 }
 
-/// Has the switch put whatever the server sends into a queue that gives nothing away.
+/// Makes the switch put all frames of the server into a queue that releases none.
 ///
-/// In copy mode the kernel completes a frame when the packet that it made of it is freed. Until then a queue may hold it, but a
-/// packet that passes the bridge counts as sent; hence the detour.
+/// In copy mode the kernel completes a frame when the packet that it made of it is freed, and one that has passed the bridge
+/// counts as freed. So the queue is in front of the bridge.
 fn hold_replies(switch: &Namespace) -> anyhow::Result<()> {
     switch.ip(&["link", "add", "held", "type", "veth", "peer", "name", "void"])?;
     switch.ip(&["link", "set", "held", "up"])?;

@@ -1,4 +1,4 @@
-//! The accounts of a queue's frames.
+//! The frames of a queue by where they are, and the budget of its replies.
 
 /// Counts where the frames of one queue are, and decides which of them replies may take.
 ///

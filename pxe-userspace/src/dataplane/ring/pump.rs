@@ -1,4 +1,4 @@
-//! The work between the rings: received frames in, replies out, and every frame back where it belongs.
+//! The loop between the rings: it takes received frames, hands over replies, and puts every frame back where it belongs.
 
 use nix::errno::Errno;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::net::frame::Reply;
 
-/// The kernel sends at most 32 frames of a copy-mode socket for one system call.
+/// The most system calls to send one batch of replies. The kernel sends up to 32 frames of a copy-mode socket for each.
 const KICKS: usize = REPLIES / 32 + 1;
 
 /// Answers the frames that the rings bring. Between two turns it holds no frame.
@@ -18,14 +18,14 @@ pub(super) struct Pump<'l, R> {
     transmission: Transmission,
 }
 
-/// How far the kernel is with the transmit ring.
+/// The state of the transmit ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Transmission {
-    /// It has taken all frames.
+    /// The kernel has taken all frames.
     Done,
-    /// It has to be asked again soon.
+    /// The kernel has to be asked to send again soon.
     Pending,
-    /// The interface is down. It has to be asked again when frames arrive.
+    /// The interface is down. The kernel has to be asked to send again when frames arrive.
     Down,
 }
 
@@ -34,9 +34,9 @@ enum Transmission {
 pub(super) struct Turn {
     /// Frames received.
     pub(super) received: usize,
-    /// Replies not sent, because those in flight have used up the frames that replies may take.
+    /// Replies that are not sent, because those in flight have used up the frames that replies may take.
     pub(super) lost: usize,
-    /// Whether the kernel has to be asked again soon to send.
+    /// Whether the kernel has to be asked to send again soon.
     pub(super) kick_pending: bool,
 }
 
@@ -82,7 +82,7 @@ impl<'l, R: Rings> Pump<'l, R> {
         Turn { received, lost, kick_pending: self.transmission == Transmission::Pending }
     }
 
-    /// Stages the reply to a query, or both. Returns how many found no frame.
+    /// Stages one or two replies to a query. Returns how many of them found no frame.
     fn answer(&mut self, query: &[u8], respond: &mut impl FnMut(&[u8], &mut [u8]) -> Option<Reply>) -> usize {
         let Some(mut reply) = self.take_reply() else { return 1 };
         let Some(Reply { length, twice }) = respond(query, &mut reply) else {
