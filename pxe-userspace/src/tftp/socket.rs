@@ -20,7 +20,7 @@ use nix::{
 use pxe_common::MacAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::chunks::Chunk;
+use super::chunk::Chunk;
 use crate::net::raw_udp::{Prefix, RawUdp};
 
 /// Datagrams taken or given with one system call.
