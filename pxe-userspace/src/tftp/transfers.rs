@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
-    ops::Range,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -18,17 +17,17 @@ use super::{
     delivery::{Delivery, End},
     files::OpenFiles,
     mailbox::{Mailbox, Message},
-    metrics::{RefusedReason, TransferResult},
+    metrics::RefusedReason,
     options::Terms,
     packet::{ErrorCode, Packet, Request, error_packet},
     refusal::{Refused, WRITE, open},
     sender::{Flow, Interrupted, Sender},
     timers::{Due, Timers},
-    transfer::{Action, Outcome, Repeated, Transfer},
+    transfer::{Action, Repeated, Transfer},
 };
 use crate::{
     artifacts::OpenArtifact,
-    model::{artifact_names::is_optional, event::short_path, failure::FELL_SILENT},
+    model::{artifact_names::is_optional, event::short_path},
 };
 
 /// A running transfer and what belongs to it.
@@ -42,8 +41,6 @@ struct Running {
     /// Tells it from earlier transfers of the same client.
     serial: u64,
     due: Due,
-    /// The blocks that wait for the disk.
-    cold: Option<Range<u64>>,
 }
 
 /// Why a transfer does not simply go on.
@@ -54,9 +51,7 @@ enum Stop {
         offset: u64,
     },
     /// It is over.
-    Over(Outcome),
-    /// The file cannot be sent, for this reason.
-    Unsendable(String),
+    Over(End),
 }
 
 /// The transfers of one worker, by client.
@@ -85,32 +80,26 @@ struct Asked<'a> {
 }
 
 impl Running {
-    /// Carries an action out.
-    fn perform(&mut self, sender: &mut Sender, action: Action) -> Result<(), Stop> {
+    /// Carries an action out. `patience`: may it wait for the disk?
+    fn perform(&mut self, sender: &mut Sender, action: Action, patience: Patience) -> Result<(), Stop> {
         match action {
             Action::Wait => Ok(()),
             Action::SendOptions => {
                 sender.send(self.client, &self.transfer.terms().option_acknowledgement());
                 Ok(())
             }
-            // What waits for the disk will be sent; whatever was asked since, the timer repeats.
-            Action::SendBlocks { .. } if self.cold.is_some() => Ok(()),
             Action::SendBlocks { first, count } => {
-                self.send_blocks(sender, first..first + u64::from(count), Patience::CacheOnly)
+                let blocks = first..first + u64::from(count);
+                sender.send_blocks(&mut self.flow, blocks, patience).map_err(|interrupted| match interrupted {
+                    Interrupted::Cold { first, offset } => {
+                        self.transfer.withhold(first);
+                        Stop::Read { offset }
+                    }
+                    Interrupted::Unsendable(reason) => Stop::Over(End::Unsendable(reason)),
+                })
             }
-            Action::End(outcome) => Err(Stop::Over(outcome)),
+            Action::End(outcome) => Err(Stop::Over(End::Transferred(outcome))),
         }
-    }
-
-    fn send_blocks(&mut self, sender: &mut Sender, blocks: Range<u64>, patience: Patience) -> Result<(), Stop> {
-        let end = blocks.end;
-        sender.send_blocks(&mut self.flow, blocks, patience).map_err(|interrupted| match interrupted {
-            Interrupted::Cold { first, offset } => {
-                self.cold = Some(first..end);
-                Stop::Read { offset }
-            }
-            Interrupted::Unsendable(reason) => Stop::Unsendable(reason),
-        })
     }
 }
 
@@ -165,7 +154,7 @@ impl Transfers {
         };
         let action = running.transfer.on_packet(now, datagram);
         self.timers.set(&mut running.due, running.transfer.deadline(), client, running.serial);
-        let performed = running.perform(&mut self.sender, action);
+        let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
         self.settle(now, client, performed);
     }
 
@@ -181,7 +170,7 @@ impl Transfers {
             }
             running.due = Due::default();
             self.timers.set(&mut running.due, running.transfer.deadline(), client, serial);
-            let performed = running.perform(&mut self.sender, action);
+            let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
             self.settle(now, client, performed);
         }
     }
@@ -192,33 +181,22 @@ impl Transfers {
             Message::Request { client, datagram } => self.on_request(now, client, &datagram),
             Message::Warmed { client, serial } => {
                 let running = self.running.get_mut(&client).filter(|running| running.serial == serial);
-                let Some((running, cold)) = running.and_then(|running| running.cold.take().map(|cold| (running, cold)))
-                else {
-                    return;
-                };
-                let performed = running.send_blocks(&mut self.sender, cold, Patience::Disk);
+                let Some(running) = running else { return };
+                let action = running.transfer.on_readable(now);
+                self.timers.set(&mut running.due, running.transfer.deadline(), client, serial);
+                let performed = running.perform(&mut self.sender, action, Patience::Disk);
                 self.settle(now, client, performed);
             }
         }
     }
 
     fn on_request(&mut self, now: Instant, client: SocketAddrV4, datagram: &[u8]) {
-        if let Some(running) = self.running.get_mut(&client) {
-            let repeated =
-                if *running.request == *datagram { running.transfer.on_repeated_request(now) } else { Repeated::Anew };
-            match repeated {
-                Repeated::Again(action) => {
-                    let performed = running.perform(&mut self.sender, action);
-                    return self.settle(now, client, performed);
-                }
-                Repeated::Anew => {
-                    let end = End::Failed("the client began anew".to_owned());
-                    self.end(now, client, TransferResult::restarted, end);
+        match Packet::parse(datagram) {
+            Ok(Packet::Read(request)) => {
+                if self.make_way(now, client, datagram) {
+                    self.on_read(now, client, request, datagram);
                 }
             }
-        }
-        match Packet::parse(datagram) {
-            Ok(Packet::Read(request)) => self.on_read(now, client, request, datagram),
             Ok(Packet::Write { path }) => {
                 tracing::debug!(%client, path = %path.escape_ascii(), "TFTP write refused: the server is read-only");
                 self.tell_refusal(client, WRITE);
@@ -226,6 +204,22 @@ impl Transfers {
             // Never answered: an error about an error could go on for ever.
             Ok(Packet::Ack(_) | Packet::Error { .. }) | Err(_) => self.context.metrics.refuse(RefusedReason::malformed),
         }
+    }
+
+    /// Ends the running transfer of a client that starts over. Returns `false` if the request only repeats the one that began the
+    /// transfer, which then goes on.
+    fn make_way(&mut self, now: Instant, client: SocketAddrV4, datagram: &[u8]) -> bool {
+        let Some(running) = self.running.get_mut(&client) else { return true };
+        if *running.request == *datagram
+            && let Repeated::Again(action) = running.transfer.on_repeated_request(now)
+        {
+            let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
+            self.settle(now, client, performed);
+            return false;
+        }
+        let outcome = running.transfer.on_replaced();
+        self.end(now, client, &End::Transferred(outcome));
+        true
     }
 
     fn on_read(&mut self, now: Instant, client: SocketAddrV4, request: Request<'_>, datagram: &[u8]) {
@@ -258,10 +252,9 @@ impl Transfers {
             request: datagram.into(),
             serial,
             due,
-            cold: None,
         };
         self.context.metrics.active.inc();
-        let performed = running.perform(&mut self.sender, action);
+        let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
         self.running.insert(client, running);
         self.settle(now, client, performed);
     }
@@ -273,12 +266,7 @@ impl Transfers {
         if !(refused.reason == RefusedReason::not_found && is_optional(request.path)) {
             let Context { events, refusals, .. } = &self.context;
             refusals.log(client, machine, &short_path(request.path), refused.text);
-            Delivery::begin(events, now, machine, request.path).end(
-                events,
-                now,
-                0,
-                End::Failed(refused.text.to_owned()),
-            );
+            Delivery::begin(events, now, machine, request.path).refuse(events, refused.text);
         }
         self.tell_refusal(client, refused);
     }
@@ -294,10 +282,11 @@ impl Transfers {
         match performed {
             Ok(()) => {}
             Err(Stop::Read { offset }) => self.read_ahead(client, offset),
-            Err(Stop::Over(outcome)) => self.conclude(now, client, outcome),
-            Err(Stop::Unsendable(reason)) => {
-                self.sender.send(client, &error_packet(ErrorCode::Undefined, &reason));
-                self.end(now, client, TransferResult::file_error, End::Failed(reason));
+            Err(Stop::Over(end)) => {
+                if let Some(message) = end.error_message() {
+                    self.sender.send(client, &error_packet(ErrorCode::Undefined, &message));
+                }
+                self.end(now, client, &end);
             }
         }
     }
@@ -312,34 +301,16 @@ impl Transfers {
         });
     }
 
-    fn conclude(&mut self, now: Instant, client: SocketAddrV4, outcome: Outcome) {
-        let (result, end) = match outcome {
-            Outcome::Done => (TransferResult::done, End::Done),
-            Outcome::Probed => (TransferResult::probed, End::Unwanted),
-            Outcome::Aborted { code, message } => {
-                let reason = format!("the client broke off with error {code}: {message}");
-                (TransferResult::aborted, End::Failed(reason))
-            }
-            Outcome::Silent => (TransferResult::silent, End::Failed(FELL_SILENT.to_owned())),
-            Outcome::LastUnacknowledged => {
-                let reason =
-                    "the last block was sent but never acknowledged (some firmware does not; harmless if it goes on)";
-                (TransferResult::silent, End::Failed(reason.to_owned()))
-            }
-        };
-        self.end(now, client, result, end);
-    }
-
     /// Forgets a transfer, counts it, and tells the journal.
-    fn end(&mut self, now: Instant, client: SocketAddrV4, result: TransferResult, end: End) {
+    fn end(&mut self, now: Instant, client: SocketAddrV4, end: &End) {
         let Some(Running { transfer, delivery, .. }) = self.running.remove(&client) else { return };
         self.admission.give_back(*client.ip(), delivery.is_to_machine());
         let Context { metrics, events, .. } = &self.context;
         let bytes = transfer.bytes_acknowledged();
         metrics.active.dec();
-        metrics.end(result);
+        metrics.end(end.result());
         metrics.bytes.inc_by(bytes);
-        delivery.log(self.address, client, now, bytes, &end);
+        tracing::debug!(server = %self.address, %client, ?delivery, bytes, ?end, "TFTP transfer ended");
         delivery.end(events, now, bytes, end);
     }
 }
