@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
+    candidate::{Candidate, Placed, Resolved},
     documents::{Object, Server},
-    resolve::{Candidate, Placed, Resolved},
 };
 use crate::model::inventory::{AddressHashBuilder, Inventory};
 
