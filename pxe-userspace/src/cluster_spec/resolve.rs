@@ -13,7 +13,7 @@ use super::{
     check,
     documents::{
         AddressSource, Annotated, Annotations, Cluster, Foreign, MachineRef, MachineResource, Object, Resource,
-        RoleResource, RoleSource, RoleSpec, Server,
+        RoleResource, RoleSource, RoleSpec, ServerSpec,
     },
     finding::Position,
 };
@@ -45,7 +45,7 @@ struct Resolver<'d> {
     copies: HashMap<MacAddr, &'d MachineResource, AddressHashBuilder>,
     listed: HashMap<MacAddr, usize, AddressHashBuilder>,
     sites: HashMap<(&'d str, Ipv4Addr), Arc<Site>>,
-    servers: Vec<(&'d Placed, &'d Object, &'d Server)>,
+    servers: Vec<(&'d Placed, &'d Object, &'d ServerSpec)>,
     candidates: Vec<Candidate<'d>>,
     resolved: Resolved,
 }
@@ -244,7 +244,7 @@ impl<'d> Resolver<'d> {
         format!("there is no {kind} {name:?} in namespace {namespace:?}, but {}{more}", names.join(", "))
     }
 
-    fn site(&mut self, server: &'d Server) -> Arc<Site> {
+    fn site(&mut self, server: &'d ServerSpec) -> Arc<Site> {
         let (interface, address) = (&server.interface, server.address.value);
         let site = self.sites.entry((interface, address));
         Arc::clone(site.or_insert_with(|| Arc::new(Site { interface: Arc::clone(interface), address })))

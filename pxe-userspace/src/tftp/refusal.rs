@@ -2,7 +2,7 @@
 
 use super::{
     metrics::RefusedReason,
-    packet::{ErrorCode, Mode, Request},
+    packet::{ErrorCode, Request, TransferMode},
 };
 use crate::{
     artifacts::{OpenArtifact, Refusal, Store},
@@ -31,7 +31,7 @@ pub(super) const WRITE: Refused =
 ///
 /// The mode is not served, or the store does not open the file.
 pub(super) fn open(store: &Store, request: &Request<'_>) -> Result<OpenArtifact, Refused> {
-    if request.mode == Mode::Other {
+    if request.mode == TransferMode::Other {
         return Err(MODE);
     }
     store.open(request.path).map_err(Refused::from)
