@@ -62,7 +62,7 @@ fn transcript(path: &Path) -> String {
             }
             Ok(sent) => {
                 let reply = &out[..sent.length];
-                let _ = writeln!(text, "reply: {} to {:?}, {} bytes", sent.source, sent.delivery, sent.length);
+                let _ = writeln!(text, "reply: {} to {:?}, {} bytes", sent.source, sent.route, sent.length);
                 text += &describe(reply);
                 for row in reply.chunks(32) {
                     let _ = writeln!(text, "  {}", hex(row));

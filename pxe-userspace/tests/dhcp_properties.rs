@@ -12,9 +12,8 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use pxe_common::bootp::field;
 use pxe_userspace::{
     dhcp::{
-        Arrival, Mode, Sent, Server,
+        Arrival, Mode, ReplyRoute, Sent, Server,
         decode::{Options, Query, decode},
-        delivery::Delivery,
         encode::MAXIMUM_LENGTH,
         respond,
         wire::{MessageType, code},
@@ -141,9 +140,9 @@ fn check_frame(reply: &[u8], query: &Query<'_>, sent: &Sent, setting: &Setting) 
     if gives_address {
         prop_assert_eq!(&reply[field::YIADDR], &setting.machine.address.octets());
     }
-    let to = *sent.delivery.destination().ip();
-    prop_assert!(!to.is_unspecified(), "{:?}", sent.delivery);
-    prop_assert!(sent.delivery != Delivery::Relay(setting.server.address), "a reply to ourselves");
+    let to = *sent.route.destination().ip();
+    prop_assert!(!to.is_unspecified(), "{:?}", sent.route);
+    prop_assert!(sent.route != ReplyRoute::Relay(setting.server.address), "a reply to ourselves");
     Ok(())
 }
 

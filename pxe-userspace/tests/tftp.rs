@@ -32,7 +32,7 @@ use tokio::{net::UdpSocket, sync::mpsc, task::JoinHandle, time::timeout};
 
 const MACHINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 7]);
-/// Files that a test writes to while they are sent.
+/// Files that a test writes to while they are being sent.
 const CHANGING: [&str; 3] = ["shrinks", "grows", "replaced"];
 /// No test waits longer for anything.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -105,7 +105,7 @@ impl Lab {
         self.directory.path().join(name)
     }
 
-    /// What the journal was told, without times, until a transfer or request has ended.
+    /// Returns what the journal was told, without times, until a transfer or request has ended.
     async fn story(&mut self) -> Vec<String> {
         let mut story = Vec::new();
         loop {
@@ -115,6 +115,10 @@ impl Lab {
                 EventKind::Requested { path, .. } => story.push(format!("requested {path}")),
                 EventKind::Done { path, bytes, .. } => {
                     story.push(format!("done {path} {bytes}"));
+                    return story;
+                }
+                EventKind::Unconfirmed { path, bytes, .. } => {
+                    story.push(format!("unconfirmed {path} {bytes}"));
                     return story;
                 }
                 EventKind::Failed { path, reason, .. } => {
@@ -146,7 +150,7 @@ impl Lab {
     }
 }
 
-/// Runs a program, or says loudly that the test is skipped because it is not there.
+/// Runs a program. Returns `None` if it is not installed, which skips the test.
 async fn run(program: &str, arguments: &[&str]) -> Option<Output> {
     let mut command = Command::new(program);
     command.args(arguments);
@@ -200,7 +204,7 @@ impl Client {
         buffer
     }
 
-    /// Whether something arrives before an answer to a request that is made now could.
+    /// Returns `true` if nothing arrives before the answer to a request that is made now.
     async fn is_silent(&mut self) -> bool {
         let mut other = Self::new(Ipv4Addr::LOCALHOST, self.server).await;
         other.request("not there", &[]).await;
@@ -209,7 +213,13 @@ impl Client {
         timeout(Duration::from_millis(50), self.receive()).await.is_err()
     }
 
-    /// A whole transfer with a window, asking again whenever a second passes in silence.
+    /// Receives blocks until this one comes.
+    async fn receive_block(&mut self, block: u16) {
+        let [high, low] = block.to_be_bytes();
+        while !self.receive().await.starts_with(&[0, 3, high, low]) {}
+    }
+
+    /// Fetches a file with a window, asking again whenever a second passes in silence.
     async fn fetch(&mut self, path: &str, block_size: u16, window: u16) -> Vec<u8> {
         let options = [("blksize", u32::from(block_size)), ("windowsize", u32::from(window)), ("tsize", 0)];
         let mut content = Vec::new();
@@ -291,7 +301,7 @@ async fn curl_fetches_files_in_every_block_size() {
 }
 
 #[tokio::test]
-async fn a_file_of_more_than_65535_blocks() {
+async fn file_of_more_than_65535_blocks_is_fetched() {
     let lab = Lab::new(&[("initramfs", 70_000 * 512 + 17)]);
     let mut client = Client::new(MACHINE, lab.server).await;
     assert!(client.fetch("initramfs", 512, 63).await == content(70_000 * 512 + 17));
@@ -332,7 +342,7 @@ async fn refusals_are_told_and_counted() {
 }
 
 #[tokio::test]
-async fn what_need_not_be_there_is_refused_at_once_and_is_no_failure() {
+async fn optional_file_is_refused_at_once_and_is_not_a_failure() {
     let mut lab = Lab::new(&[("ipxe.efi", 100), ("boot-from-disk", 100)]);
     for path in
         ["boot-from-disk", "autoexec.ipxe", "revocations_sku.efi", "revocations_sbat.efi", "/shim_certificate_0.efi"]
@@ -344,13 +354,13 @@ async fn what_need_not_be_there_is_refused_at_once_and_is_no_failure() {
     let mut client = Client::new(MACHINE, lab.server).await;
     client.request("vmlinuz-v1.13.0-amd64", &[]).await;
     assert_eq!(client.receive().await, b"\0\x05\0\x01no such file\0");
-    // Of all these the journal hears of the last alone.
+    // The journal hears of the last only.
     let expected = ["requested vmlinuz-v1.13.0-amd64", "failed vmlinuz-v1.13.0-amd64: no such file"];
     assert_eq!(lab.story().await, expected);
 }
 
 #[tokio::test]
-async fn the_journal_keeps_only_the_beginning_of_a_long_path() {
+async fn long_path_is_cut_in_the_journal() {
     let mut lab = Lab::new(&[]);
     let client = Client::new(MACHINE, lab.server).await;
     client.send(&[b"\0\x01".as_slice(), &[0xff; 900], b"\0octet\0"].concat()).await;
@@ -359,7 +369,7 @@ async fn the_journal_keeps_only_the_beginning_of_a_long_path() {
 }
 
 #[tokio::test]
-async fn firmware_asks_for_the_length_first() {
+async fn question_for_the_length_is_not_a_delivery() {
     let mut lab = Lab::new(&[("ipxe.efi", 5000)]);
     let mut client = Client::new(MACHINE, lab.server).await;
     client.request("ipxe.efi", &[("tsize", 0), ("blksize", 1468), ("windowsize", 4)]).await;
@@ -372,7 +382,7 @@ async fn firmware_asks_for_the_length_first() {
 }
 
 #[tokio::test]
-async fn a_request_that_comes_twice_is_one_transfer() {
+async fn repeated_request_is_one_transfer() {
     let mut lab = Lab::new(&[("ipxe.efi", 1000)]);
     let mut client = Client::new(MACHINE, lab.server).await;
     client.request("ipxe.efi", &[("tsize", 0)]).await;
@@ -388,14 +398,87 @@ async fn a_request_that_comes_twice_is_one_transfer() {
     // A datagram after the repeated acknowledgement can only be the timer's: the first comes no sooner than 200 ms.
     assert!(client.is_silent().await);
     client.acknowledge(1).await;
-    while !client.receive().await.starts_with(&[0, 3, 0, 2]) {}
+    client.receive_block(2).await;
     client.acknowledge(2).await;
     assert_eq!(lab.story().await, ["requested ipxe.efi", "done ipxe.efi 1000"]);
     assert_eq!(lab.metric("tftp_active_transfers"), 0);
 }
 
 #[tokio::test]
-async fn a_file_that_changes_under_way_ends_its_transfer() {
+async fn question_for_the_length_without_an_error_is_not_a_failure() {
+    let mut lab = Lab::new(&[("ipxe.efi", 100)]);
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("ipxe.efi", &[("tsize", 0)]).await;
+    assert_eq!(client.receive().await, b"\0\x06tsize\x00100\0");
+    // From the same port, as PXE ROMs do.
+    client.request("ipxe.efi", &[]).await;
+    client.receive_block(1).await;
+    client.acknowledge(1).await;
+    assert_eq!(lab.story().await, ["requested ipxe.efi", "requested ipxe.efi", "done ipxe.efi 100"]);
+    assert_eq!(lab.metric("tftp_transfers_total{result=\"probed\"}"), 1);
+}
+
+#[tokio::test]
+async fn missing_last_acknowledgement_is_neither_done_nor_failed() {
+    let mut lab = Lab::new(&[("ipxe.efi", 1000), ("kernel", 100)]);
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("ipxe.efi", &[]).await;
+    client.receive_block(1).await;
+    client.acknowledge(1).await;
+    client.receive_block(2).await;
+    // It has the file, does not say so, and goes on from the same port.
+    client.request("kernel", &[]).await;
+    client.receive_block(1).await;
+    client.acknowledge(1).await;
+    assert_eq!(lab.story().await, ["requested ipxe.efi", "unconfirmed ipxe.efi 512"]);
+    assert_eq!(lab.story().await, ["requested kernel", "done kernel 100"]);
+    assert_eq!(lab.metric("tftp_transfers_total{result=\"unconfirmed\"}"), 1);
+    assert_eq!(lab.metric("tftp_transfers_total{result=\"done\"}"), 1);
+}
+
+#[tokio::test]
+async fn error_after_the_last_block_is_a_failure_and_after_its_acknowledgement_nothing() {
+    let mut lab = Lab::new(&[("ipxe.efi", 100)]);
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("ipxe.efi", &[]).await;
+    client.receive_block(1).await;
+    client.send(b"\0\x05\0\x03disk full\0").await;
+    let failed = "failed ipxe.efi: the client broke off with error 3: disk full";
+    assert_eq!(lab.story().await, ["requested ipxe.efi", failed]);
+
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("ipxe.efi", &[]).await;
+    client.receive_block(1).await;
+    client.acknowledge(1).await;
+    client.send(b"\0\x05\0\x03disk full\0").await;
+    lab.until("tftp_stray_datagrams_total", 1).await;
+    assert_eq!(client.fetch("ipxe.efi", 512, 1).await, content(100));
+    assert_eq!(lab.story().await, ["requested ipxe.efi", "done ipxe.efi 100"]);
+    assert_eq!(lab.story().await, ["requested ipxe.efi", "done ipxe.efi 100"]);
+}
+
+#[tokio::test]
+async fn acknowledgement_of_blocks_that_were_not_sent_does_not_count() {
+    let mut lab = Lab::new(&[("ipxe.efi", 1100)]);
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request("ipxe.efi", &[]).await;
+    client.receive_block(1).await;
+    for block in [3, 2, 4] {
+        client.acknowledge(block).await;
+    }
+    assert!(client.is_silent().await);
+    for block in 1..=3 {
+        client.acknowledge(block).await;
+        if block < 3 {
+            client.receive_block(block + 1).await;
+        }
+    }
+    assert_eq!(lab.story().await, ["requested ipxe.efi", "done ipxe.efi 1100"]);
+    assert_eq!(lab.metric("tftp_acknowledged_bytes_total"), 1100);
+}
+
+#[tokio::test]
+async fn changed_file_ends_its_transfer() {
     let mut lab = Lab::new(&[("shrinks", 100_000), ("grows", 1000), ("replaced", 1000)]);
 
     let mut client = Client::new(MACHINE, lab.server).await;
@@ -424,7 +507,7 @@ async fn a_file_that_changes_under_way_ends_its_transfer() {
 }
 
 #[tokio::test]
-async fn strangers_from_elsewhere_get_no_answer() {
+async fn strangers_outside_the_networks_get_no_answer() {
     let lab = Lab::with_networks(&[("ipxe.efi", 5000)], vec![(Ipv4Addr::new(127, 3, 0, 1), 24)]);
     let mut stranger = Client::new(Ipv4Addr::new(127, 3, 1, 1), lab.server).await;
     let requests: [&[u8]; 4] = [
@@ -437,7 +520,7 @@ async fn strangers_from_elsewhere_get_no_answer() {
         stranger.send(request).await;
     }
     lab.until("tftp_refused_total{reason=\"foreign\"}", 4).await;
-    // A machine is served wherever it is, and anybody next to us.
+    // A machine is served wherever it is, and anybody in a network of ours.
     for address in [MACHINE, Ipv4Addr::new(127, 3, 0, 77)] {
         let mut client = Client::new(address, lab.server).await;
         assert_eq!(client.fetch("ipxe.efi", 1468, 4).await, content(5000));
@@ -446,7 +529,7 @@ async fn strangers_from_elsewhere_get_no_answer() {
 }
 
 #[tokio::test]
-async fn one_address_cannot_take_every_place() {
+async fn single_address_cannot_take_every_place() {
     let lab = Lab::new(&[("ipxe.efi", 5000)]);
     let mut greedy = Vec::new();
     for _ in 0..100 {
@@ -460,7 +543,7 @@ async fn one_address_cannot_take_every_place() {
     lab.until("tftp_active_transfers", 64).await;
 }
 
-/// Every client has a socket and an address of its own and checks every byte.
+/// Runs many clients at once, each with a socket and an address of its own, and checks every byte.
 async fn storm(clients: usize, block_size: u16, window: u16, length: usize) {
     let lab = Lab::new(&[("ipxe.efi", length)]);
     let expected: Arc<[u8]> = content(length).into();
@@ -483,17 +566,17 @@ async fn storm(clients: usize, block_size: u16, window: u16, length: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_clients_at_once() {
+async fn thousand_clients_at_once() {
     storm(1000, 1468, 1, 100_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_clients_at_once_with_windows() {
+async fn thousand_clients_at_once_with_windows() {
     storm(1000, 1468, 16, 200_000).await;
 }
 
 #[tokio::test]
-async fn a_file_that_is_kept_in_memory_is_sent_whole_and_noticed_when_it_changes() {
+async fn cached_file_is_sent_whole_and_read_again_when_it_changes() {
     let mut lab = Lab::new(&[("kernel", 300_001)]);
     let old = fs::metadata(lab.path("kernel")).unwrap().modified().unwrap();
     for (block_size, window) in [(512, 1), (1468, 5), (1468, 64), (8192, 3), (512, 64)] {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    documents::{Object, Server},
-    resolve::{Candidate, Placed, Resolved},
+    candidate::{Candidate, Placed, Resolved},
+    documents::{Object, ServerSpec},
 };
 use crate::model::inventory::{AddressHashBuilder, Inventory};
 
@@ -16,7 +16,7 @@ use crate::model::inventory::{AddressHashBuilder, Inventory};
 /// already without taking memory anew.
 pub(crate) fn machines(
     mut candidates: Vec<Candidate<'_>>,
-    servers: &[(&Placed, &Object, &Server)],
+    servers: &[(&Placed, &Object, &ServerSpec)],
     known: &Inventory,
     resolved: &mut Resolved,
 ) {
@@ -56,8 +56,8 @@ pub(crate) fn machines(
     resolved.machines.extend(candidates.into_iter().map(keep));
 }
 
-fn check_servers(servers: &[(&Placed, &Object, &Server)], resolved: &mut Resolved) {
-    let mut by_address: HashMap<Ipv4Addr, &Server> = HashMap::new();
+fn check_servers(servers: &[(&Placed, &Object, &ServerSpec)], resolved: &mut Resolved) {
+    let mut by_address: HashMap<Ipv4Addr, &ServerSpec> = HashMap::new();
     for (document, object, server) in servers {
         let first = by_address.entry(server.address.value).or_insert(server);
         if first.interface != server.interface {

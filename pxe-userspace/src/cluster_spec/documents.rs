@@ -88,7 +88,7 @@ impl<T: Copy> Annotated<T> {
 pub(crate) struct Cluster {
     pub(crate) object: Object,
     /// Nothing where there is none; a server whose fields are wrong is noted and absent.
-    pub(crate) server: Option<Server>,
+    pub(crate) server: Option<ServerSpec>,
     pub(crate) has_server: bool,
     pub(crate) control_plane: RoleSource,
     pub(crate) worker: RoleSource,
@@ -105,7 +105,7 @@ impl Cluster {
 
 /// `pxeServerSpec`.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct ServerSpec {
     pub(crate) address: Located<Ipv4Addr>,
     pub(crate) interface: Arc<str>,
 }

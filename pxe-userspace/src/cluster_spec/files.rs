@@ -55,7 +55,10 @@ fn directory(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     })
 }
 
-/// What tells that a file is another one than before, without reading it.
+/// File systems' clocks have steps of some milliseconds: two writes within one can leave the same time. This is longer than any.
+pub(crate) const CLOCK_STEP: Duration = Duration::from_millis(100);
+
+/// What tells a file from another, and from itself before it was written to, without reading it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     path: PathBuf,
@@ -66,20 +69,22 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    /// How a file looks at `now`, and whether it has settled: one that was changed just now could change again without a
-    /// later time, for the kernel's clock for files has steps of some milliseconds.
-    pub(crate) fn of(path: &Path, now: SystemTime) -> std::io::Result<(Self, bool)> {
-        const STEP: Duration = Duration::from_millis(100);
+    /// Looks at a file, or at what a link leads to.
+    pub(crate) fn of(path: &Path) -> std::io::Result<Self> {
         let metadata = fs::metadata(path)?;
+        let (device, inode, length) = (metadata.dev(), metadata.ino(), metadata.len());
         let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Ok(Self { path: path.to_owned(), device, inode, length, changed })
+    }
+
+    /// Returns `true` if any later change makes the file look different: it was not written to just now.
+    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let age = match (u64::try_from(changed.0), u32::try_from(changed.1)) {
+        let age = match (u64::try_from(self.changed.0), u32::try_from(self.changed.1)) {
             (Ok(seconds), Ok(nanos)) => now.checked_sub(Duration::new(seconds, nanos)),
             _ => None,
         };
-        let (device, inode, length) = (metadata.dev(), metadata.ino(), metadata.len());
-        let stat = Self { path: path.to_owned(), device, inode, length, changed };
-        Ok((stat, age.is_some_and(|age| age > STEP)))
+        age.is_some_and(|age| age > CLOCK_STEP)
     }
 }
 

@@ -13,15 +13,23 @@ use std::{
 };
 
 use super::{
-    Loaded, SpecErrors,
+    candidate::{Placed, Resolved},
     documents::Content,
     files::{self, Stat},
-    finding::Finding,
-    read,
-    resolve::{self, Placed, Resolved},
+    finding::{Finding, SpecErrors},
+    read, resolve,
     split::{self, Piece},
 };
 use crate::model::inventory::{AddressHashBuilder, Inventory};
+
+/// A spec without errors.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Its machines.
+    pub inventory: Arc<Inventory>,
+    /// What looks like a mistake, but can be served.
+    pub warnings: Vec<Finding>,
+}
 
 /// Loads specs. Kept between loads, it makes a reload cost what changed.
 #[derive(Debug, Default)]
@@ -114,7 +122,7 @@ impl Loader {
     /// Takes what is known of a file out, where it looks as it did then; else reads it.
     fn source(&mut self, path: &Arc<Path>) -> Result<Source, Finding> {
         // Looked at before it is read: what is written meanwhile looks different next time.
-        let stat = Stat::of(path, SystemTime::now()).ok().and_then(|(stat, settled)| settled.then_some(stat));
+        let stat = Stat::of(path).ok().filter(|stat| stat.is_settled(SystemTime::now()));
         match self.files.remove(path) {
             Some(known) if Some(&known.stat) == stat.as_ref() && self.has_parsed(&known) => Ok(Source::Known(known)),
             _ => files::read(path).map(|text| Source::Text(stat, text)),

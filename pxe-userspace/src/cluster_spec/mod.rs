@@ -23,6 +23,7 @@
 //! `machineSpec.meta` is one for all machines of a role. Its host name is handed out by DHCP only where exactly one
 //! machine of the cluster would get it; otherwise nobody does, with a warning.
 
+mod candidate;
 mod check;
 mod documents;
 mod field;
@@ -32,6 +33,7 @@ mod loader;
 pub mod matchbox;
 mod read;
 mod read_role;
+mod reload;
 mod resolve;
 mod split;
 #[cfg(test)]
@@ -40,23 +42,14 @@ mod tree;
 mod values;
 mod watch;
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 pub use self::{
     finding::{Finding, SpecErrors},
-    loader::Loader,
-    watch::{WatchError, Watcher, watch},
+    loader::{Loaded, Loader},
+    reload::watch,
+    watch::{WatchError, Watcher},
 };
-use crate::model::inventory::Inventory;
-
-/// A spec without errors.
-#[derive(Debug)]
-pub struct Loaded {
-    /// Its machines.
-    pub inventory: Arc<Inventory>,
-    /// What looks like a mistake, but can be served.
-    pub warnings: Vec<Finding>,
-}
 
 /// Reads files and directories once.
 ///

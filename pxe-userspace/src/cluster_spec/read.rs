@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use super::{
     documents::{
         Annotated, Annotations, Cluster, Content, Foreign, Located, MachineResource, Object, Resource, RoleResource,
-        RoleSource, Server,
+        RoleSource, ServerSpec,
     },
     field::Field,
     finding::{Notes, Position},
@@ -256,7 +256,7 @@ impl Reader {
         Some(Reference { namespace, name })
     }
 
-    fn server(&mut self, field: &Field<'_>) -> Option<Server> {
+    fn server(&mut self, field: &Field<'_>) -> Option<ServerSpec> {
         let notes = &mut self.notes;
         field.entries(notes)?;
         field.warn_unknown_keys(notes, &["address", "interface"]);
@@ -272,7 +272,7 @@ impl Reader {
             let name = values::interface(text).map_err(|message| interface.error(notes, message)).ok()?;
             Some(self.interner.intern(name))
         });
-        Some(Server { address: address?, interface: interface? })
+        Some(ServerSpec { address: address?, interface: interface? })
     }
 
     fn role(&mut self, root: &Field<'_>, role: Role) {

@@ -4,109 +4,20 @@
 //! a person wrote, and the copy lags behind it (its version on purpose, while a rollout goes on), so the list wins and
 //! the copy adds its annotation alone. A copy that differs in what cannot lag for long is an error.
 
-use std::{collections::HashMap, net::Ipv4Addr, path::Path, sync::Arc};
+use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 
 use pxe_common::MacAddr;
 
 use super::{
+    candidate::{Candidate, Origin, Placed, Resolved},
     check,
     documents::{
-        AddressSource, Annotated, Annotations, Cluster, Content, Declared, Foreign, MachineRef, MachineResource,
-        MachineSpec, Object, Resource, RoleResource, RoleSource, RoleSpec, Server,
+        AddressSource, Annotated, Annotations, Cluster, Foreign, MachineRef, MachineResource, Object, Resource,
+        RoleResource, RoleSource, RoleSpec, ServerSpec,
     },
-    finding::{Finding, Note, Position},
+    finding::Position,
 };
 use crate::model::inventory::{AddressHashBuilder, Inventory, Machine, Role, Site, Source};
-
-/// A document and where it stands.
-#[derive(Clone, Debug)]
-pub(crate) struct Placed {
-    pub(crate) file: Arc<Path>,
-    pub(crate) lines_before: u32,
-    pub(crate) content: Arc<Content>,
-}
-
-impl Placed {
-    pub(crate) fn finding(&self, at: Position, field: String, message: String) -> Finding {
-        let line = self.lines_before.saturating_add(at.line);
-        Finding { file: Arc::clone(&self.file), line, column: at.column, field, message }
-    }
-
-    /// `file:line`, for a message that points at a second place.
-    pub(crate) fn place(&self, at: Position) -> String {
-        format!("{}:{}", self.file.display(), self.lines_before.saturating_add(at.line))
-    }
-
-    fn noted(&self, note: &Note) -> Finding {
-        self.finding(note.at, note.field.clone(), note.message.clone())
-    }
-}
-
-/// What came of the documents.
-#[derive(Debug, Default)]
-pub(crate) struct Resolved {
-    pub(crate) machines: Vec<Arc<Machine>>,
-    pub(crate) errors: Vec<Finding>,
-    pub(crate) warnings: Vec<Finding>,
-}
-
-/// A machine and where its parts are written, until it is known to be the only one of its kind.
-#[derive(Debug)]
-pub(crate) struct Candidate<'d> {
-    pub(crate) machine: Machine,
-    pub(crate) origin: Origin<'d>,
-}
-
-/// Where a machine is written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Origin<'d> {
-    pub(crate) document: &'d Placed,
-    object: &'d Object,
-    /// The field path of the `machines[]` that it is in; nothing for a `TalosMachine`.
-    list: Option<&'static str>,
-    pub(crate) declared: &'d Declared,
-    pub(crate) machine_spec: &'d MachineSpec,
-}
-
-impl Origin<'_> {
-    fn base(&self) -> String {
-        let prefix = &self.object.prefix;
-        match self.list {
-            Some(list) => format!("{prefix}{list}[{}]", self.declared.index),
-            None => format!("{prefix}spec"),
-        }
-    }
-
-    pub(crate) fn mac_field(&self) -> String {
-        format!("{}.pxeClientSpec.macAddress", self.base())
-    }
-
-    pub(crate) fn address_field(&self) -> String {
-        let key = match (self.list, self.declared.address.as_ref().map(|address| &address.value)) {
-            (None, _) => "endpoint",
-            (Some(_), Some(AddressSource::Reference(_))) => "machineRef",
-            (Some(_), _) => "address",
-        };
-        format!("{}.{key}", self.base())
-    }
-
-    /// The field path of `machineSpec.meta`.
-    pub(crate) fn meta_field(&self) -> String {
-        let prefix = &self.object.prefix;
-        match self.list.and_then(|list| list.strip_suffix("machines")) {
-            Some(metal_spec) => format!("{prefix}{metal_spec}machineSpec.meta"),
-            None => format!("{prefix}spec.machineSpec.meta"),
-        }
-    }
-
-    pub(crate) fn mac_at(&self) -> Position {
-        self.declared.mac.map_or(self.declared.at, |mac| mac.at)
-    }
-
-    pub(crate) fn address_at(&self) -> Position {
-        self.declared.address.as_ref().map_or(self.declared.at, |address| address.at)
-    }
-}
 
 /// Puts the documents together.
 pub(crate) fn resolve(documents: &[Placed], known: &Inventory) -> Resolved {
@@ -134,7 +45,7 @@ struct Resolver<'d> {
     copies: HashMap<MacAddr, &'d MachineResource, AddressHashBuilder>,
     listed: HashMap<MacAddr, usize, AddressHashBuilder>,
     sites: HashMap<(&'d str, Ipv4Addr), Arc<Site>>,
-    servers: Vec<(&'d Placed, &'d Object, &'d Server)>,
+    servers: Vec<(&'d Placed, &'d Object, &'d ServerSpec)>,
     candidates: Vec<Candidate<'d>>,
     resolved: Resolved,
 }
@@ -333,7 +244,7 @@ impl<'d> Resolver<'d> {
         format!("there is no {kind} {name:?} in namespace {namespace:?}, but {}{more}", names.join(", "))
     }
 
-    fn site(&mut self, server: &'d Server) -> Arc<Site> {
+    fn site(&mut self, server: &'d ServerSpec) -> Arc<Site> {
         let (interface, address) = (&server.interface, server.address.value);
         let site = self.sites.entry((interface, address));
         Arc::clone(site.or_insert_with(|| Arc::new(Site { interface: Arc::clone(interface), address })))

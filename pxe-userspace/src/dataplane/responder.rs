@@ -17,7 +17,7 @@ use pxe_common::{
 
 use super::{Context, counters::ReplyCounters, duplicate_answers::DuplicateAnswers};
 use crate::{
-    dhcp::{self, Arrival, Delivery, Server},
+    dhcp::{self, Arrival, ReplyRoute, Server},
     model::{event::EventSink, inventory::Inventory, policy_book::PolicyBook},
     net::{
         frame::{Headers, Reply},
@@ -132,11 +132,11 @@ impl Responder {
             self.events.send(mac, now, event);
         }
         let sent = outcome.verdict.ok()?;
-        let ethernet_destination = match sent.delivery {
-            Delivery::Broadcast => MacAddr::BROADCAST,
-            Delivery::Hardware { mac, .. } => mac,
+        let ethernet_destination = match sent.route {
+            ReplyRoute::Broadcast => MacAddr::BROADCAST,
+            ReplyRoute::Hardware { mac, .. } => mac,
             // Back through the router that forwarded the query.
-            Delivery::Relay(_) | Delivery::Client(_) | Delivery::Source(_) => headers.ethernet_source,
+            ReplyRoute::Relay(_) | ReplyRoute::Client(_) | ReplyRoute::Source(_) => headers.ethernet_source,
         };
         let mut tag_bytes = [[0; 4]; 2];
         for (bytes, tag) in tag_bytes.iter_mut().zip(tags) {
@@ -150,7 +150,7 @@ impl Responder {
             ethernet_destination,
             tags: tag_bytes.get(..tags.len())?,
             source: sent.source,
-            destination: sent.delivery.destination(),
+            destination: sent.route.destination(),
         };
         Some(Reply { length: headers.write(reply, sent.length)?, twice })
     }

@@ -3,11 +3,17 @@
 
 use std::{fmt::Write as _, net::Ipv4Addr};
 
+use arrayvec::ArrayString;
 use pxe_common::MacAddr;
 use pxe_common::bootp::{BOOT_SERVER_PORT, BROADCAST_FLAG};
 
 use super::{
-    Arrival, Mode, Server, client::Client, decode::Query, reason::Reason, relay::is_host, text::Text, wire::MessageType,
+    arrival::{Arrival, Mode, Server},
+    client::Client,
+    decode::Query,
+    reason::Reason,
+    relay::is_host,
+    wire::MessageType,
 };
 use crate::{
     model::{
@@ -95,7 +101,7 @@ pub struct Boot {
     /// What is named.
     pub file: Option<BootFile>,
     /// Its name or URL: `file` and option 67. Empty where nothing is named.
-    pub name: Text<127>,
+    pub name: ArrayString<127>,
     /// `siaddr`, and by TFTP also `sname` and option 66; unspecified where nothing is named.
     pub server: Ipv4Addr,
     /// Whether the name is a TFTP path, which needs its server named too.
@@ -112,7 +118,7 @@ impl Boot {
     /// Nothing to boot: an address, if anything, is all that the client gets.
     pub const NONE: Self = Self {
         file: None,
-        name: Text::new(),
+        name: ArrayString::new_const(),
         server: Ipv4Addr::UNSPECIFIED,
         by_tftp: false,
         vendor_class: None,
@@ -351,8 +357,8 @@ fn boot(file: BootFile, client: &Client, server: &Server, mac: MacAddr) -> Boot 
 }
 
 /// The longest, an HTTP URL of a loader, has well under the 127 bytes that `file` holds.
-fn name(file: BootFile, by_http: bool, server: &Server, mac: MacAddr) -> Text<127> {
-    let mut text = Text::new();
+fn name(file: BootFile, by_http: bool, server: &Server, mac: MacAddr) -> ArrayString<127> {
+    let mut text = ArrayString::new();
     let Server { address, http_port, .. } = server;
     let written = match file {
         BootFile::Tftp(loader) => text.write_str(loader.name()),

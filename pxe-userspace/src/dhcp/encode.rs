@@ -13,11 +13,12 @@
 
 use std::{fmt::Write as _, ops::Range};
 
+use arrayvec::ArrayString;
+
 use super::{
     answer::{Boot, Network, Reply, VendorOptions},
     decode::Query,
     reason::Reason,
-    text::Text,
     wire::{IP_UDP_HEADERS, MINIMUM_LENGTH, code},
 };
 use crate::net::prefix;
@@ -58,7 +59,7 @@ pub fn encode(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8]) -> Result<us
 /// One attempt. Also says whether every option found room.
 fn write(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8], fill_sname: bool) -> Result<(usize, bool), Reason> {
     let boot = &reply.boot;
-    let mut server_name = Text::<15>::new();
+    let mut server_name = ArrayString::<15>::new();
     if boot.by_tftp {
         // Fifteen bytes hold every IPv4 address.
         let _ = write!(server_name, "{}", boot.server);

@@ -95,6 +95,13 @@ impl fmt::Display for EventKind {
                 let (size, millis) = (human_bytes(*bytes), took.as_millis());
                 write!(f, "has the {artifact} {} by {transport}: {size} in {millis} ms", printable(path))
             }
+            Self::Unconfirmed { artifact, transport, path, bytes: _ } => {
+                write!(
+                    f,
+                    "was sent the whole {artifact} {} by {transport} and did not confirm its end",
+                    printable(path)
+                )
+            }
             Self::Failed { artifact, transport, path, bytes, reason } => {
                 write!(f, "{artifact} {} by {transport} failed: {}", printable(path), printable(reason))?;
                 if *bytes > 0 { write!(f, " (after {})", human_bytes(*bytes)) } else { Ok(()) }

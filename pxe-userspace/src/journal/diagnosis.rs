@@ -219,13 +219,36 @@ fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {
     Diagnosis { reached: format!("Its firmware has an address since {}.", human(since)), waits_for, advice }
 }
 
+/// What is known of a file that was sent and not confirmed.
+fn unconfirmed(file: (ArtifactKind, Transport, &str), since: Duration) -> Diagnosis {
+    let (artifact, transport, path) = file;
+    let mut advice = Vec::new();
+    if since > PATIENCE {
+        advice.push(
+            "If it has the file, it does not start it: look at its screen or serial console. With Secure Boot on, the firmware \
+             refuses an unsigned loader."
+                .to_owned(),
+        );
+        advice.push(format!("If it does not have the file: {}", stalled(transport)));
+    }
+    Diagnosis {
+        reached: format!(
+            "It was sent the whole {artifact} {path} by {transport} and did not confirm its end, which some firmware never does."
+        ),
+        waits_for: "Its next step, which shows whether it has the file.".to_owned(),
+        advice,
+    }
+}
+
 fn loading(record: &MachineRecord, since: Duration) -> Diagnosis {
-    let requested = record.events.iter().rev().find_map(|event| match &event.kind {
-        EventKind::Requested { artifact, transport, path } => Some((*artifact, *transport, path)),
+    let file = record.events.iter().rev().find_map(|event| match &event.kind {
+        EventKind::Requested { artifact, transport, path } => Some((*artifact, *transport, path, false)),
+        EventKind::Unconfirmed { artifact, transport, path, .. } => Some((*artifact, *transport, path, true)),
         _ => None,
     });
-    let (reached, transport) = match requested {
-        Some((artifact, transport, path)) => {
+    let (reached, transport) = match file {
+        Some((artifact, transport, path, true)) => return unconfirmed((artifact, transport, path), since),
+        Some((artifact, transport, path, false)) => {
             (format!("It has been loading its {artifact} {path} by {transport} for {}.", human(since)), transport)
         }
         None => (format!("It has been loading for {}.", human(since)), Transport::Http),

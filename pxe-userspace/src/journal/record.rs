@@ -44,6 +44,7 @@ enum Kept {
     ForeignRelay { relay: Ipv4Addr },
     Requested { artifact: ArtifactKind, transport: Transport, path: TextId },
     Done { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, took_ms: u32 },
+    Unconfirmed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32 },
     Failed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, reason: TextId },
     WrongArchitecture { client_architecture: u16 },
     SentToDisk,
@@ -213,6 +214,12 @@ fn keep(kind: &EventKind, texts: &mut Interner) -> Kept {
             bytes: saturate(*bytes),
             took_ms: u32::try_from(took.as_millis()).unwrap_or(u32::MAX),
         },
+        EventKind::Unconfirmed { artifact, transport, path, bytes } => Kept::Unconfirmed {
+            artifact: *artifact,
+            transport: *transport,
+            path: texts.keep(path),
+            bytes: saturate(*bytes),
+        },
         EventKind::Failed { artifact, transport, path, bytes, reason } => Kept::Failed {
             artifact: *artifact,
             transport: *transport,
@@ -248,6 +255,9 @@ fn recall(kept: Kept, texts: &Interner) -> EventKind {
             bytes: bytes.into(),
             took: Duration::from_millis(took_ms.into()),
         },
+        Kept::Unconfirmed { artifact, transport, path, bytes } => {
+            EventKind::Unconfirmed { artifact, transport, path: texts.get(path), bytes: bytes.into() }
+        }
         Kept::Failed { artifact, transport, path, bytes, reason } => EventKind::Failed {
             artifact,
             transport,
@@ -262,7 +272,9 @@ fn recall(kept: Kept, texts: &Interner) -> EventKind {
 
 fn release(kept: Kept, texts: &mut Interner) {
     match kept {
-        Kept::Requested { path: text, .. } | Kept::Done { path: text, .. } => texts.release(text),
+        Kept::Requested { path: text, .. } | Kept::Done { path: text, .. } | Kept::Unconfirmed { path: text, .. } => {
+            texts.release(text);
+        }
         Kept::Failed { path, reason, .. } => {
             texts.release(path);
             texts.release(reason);

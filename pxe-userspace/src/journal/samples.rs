@@ -111,6 +111,10 @@ pub(crate) fn done(artifact: ArtifactKind) -> EventKind {
     EventKind::Done { artifact, transport: transport(artifact), path: path(artifact), bytes: 1_000_000, took }
 }
 
+pub(crate) fn unconfirmed(artifact: ArtifactKind) -> EventKind {
+    EventKind::Unconfirmed { artifact, transport: transport(artifact), path: path(artifact), bytes: 1_000_000 }
+}
+
 pub(crate) fn failed(artifact: ArtifactKind, reason: &str) -> EventKind {
     let reason = Arc::from(reason);
     EventKind::Failed { artifact, transport: transport(artifact), path: path(artifact), bytes: 0, reason }
@@ -167,6 +171,9 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
         file.clone().prop_map(|(artifact, transport, path)| EventKind::Requested { artifact, transport, path }),
         (file.clone(), any::<u64>(), any::<u64>()).prop_map(|((artifact, transport, path), bytes, took)| {
             EventKind::Done { artifact, transport, path, bytes, took: Duration::from_millis(took) }
+        }),
+        (file.clone(), any::<u64>()).prop_map(|((artifact, transport, path), bytes)| {
+            EventKind::Unconfirmed { artifact, transport, path, bytes }
         }),
         (file, any::<u64>(), text).prop_map(|((artifact, transport, path), bytes, reason)| {
             EventKind::Failed { artifact, transport, path, bytes, reason }

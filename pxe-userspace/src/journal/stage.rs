@@ -150,6 +150,8 @@ impl Stage {
             | EventKind::Nak { .. }
             | EventKind::Release
             | EventKind::Ignored { .. }
+            // What the machine does next shows whether it has the file.
+            | EventKind::Unconfirmed { .. }
             | EventKind::ForeignRelay { .. } => self,
         }
     }

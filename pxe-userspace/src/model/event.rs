@@ -187,6 +187,18 @@ pub enum EventKind {
         #[serde(rename = "took_ms", serialize_with = "milliseconds")]
         took: Duration,
     },
+    /// All of a file was sent, and the machine did not confirm its end. Some firmware never acknowledges the last block of TFTP; what
+    /// the machine does next shows whether it has the file.
+    Unconfirmed {
+        /// What it is.
+        artifact: ArtifactKind,
+        /// How it travelled.
+        transport: Transport,
+        /// The path as the machine named it.
+        path: Arc<str>,
+        /// Bytes of the file that the machine confirmed.
+        bytes: u64,
+    },
     /// A file was refused, or its transfer broke off.
     Failed {
         /// What it is.

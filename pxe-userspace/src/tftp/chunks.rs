@@ -1,7 +1,7 @@
 //! Files laid out as they are sent, kept for all who ask for the same.
 //!
 //! A storm is the same loader ten thousand times. So a file is cut into chunks, each as long as one send may be, with the
-//! headers in their admission: read once, and from then on a window is a system call that sends memory. What a file is can be
+//! headers in their places: read once, and from then on a window is a system call that sends memory. What a file is can be
 //! told by its identity; one that was written to a moment ago is not kept, for its next change might look the same.
 
 use std::{
@@ -10,17 +10,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{files::Identity, options::Terms, packet::HEADER_LENGTH, socket::Outbox};
+use super::{chunk::Chunk, files::Identity, options::Terms, packet::HEADER_LENGTH, socket::Outbox};
 use crate::artifacts::OpenArtifact;
 
 /// Bytes that a worker keeps, at most.
 const LIMIT: usize = 32 << 20;
 /// A file that was written to more recently is read anew for each transfer: file systems' clocks are coarse.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
-
-/// A run of blocks with their headers.
-#[derive(Debug)]
-pub(super) struct Chunk(pub(super) Vec<u8>);
 
 /// Which chunk of which file, cut for which block size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

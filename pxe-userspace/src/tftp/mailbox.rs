@@ -1,6 +1,7 @@
-//! How a worker is told things while it sleeps for datagrams.
+//! Messages to a worker that may be asleep, waiting for datagrams.
 
 use std::{
+    net::SocketAddrV4,
     os::fd::{AsFd, BorrowedFd},
     sync::{
         atomic::{AtomicBool, Ordering},
@@ -13,12 +14,29 @@ use nix::{
     sys::eventfd::{EfdFlags, EventFd},
 };
 
-use super::worker::Message;
-
 /// Messages that may wait for a worker.
 const WAITING_LIMIT: usize = 16_384;
 
-/// The way in to a worker, and the sign by which it ends.
+/// A message to a worker.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A datagram came to the listening socket.
+    Request {
+        /// The client, whose port names the transfer.
+        client: SocketAddrV4,
+        /// The datagram as it came.
+        datagram: Box<[u8]>,
+    },
+    /// The blocks that a transfer waits for are in the page cache now.
+    Warmed {
+        /// The client.
+        client: SocketAddrV4,
+        /// Tells the transfer from others of the same client.
+        serial: u64,
+    },
+}
+
+/// The sending side of a worker's queue of messages. Closing it ends the worker.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     messages: SyncSender<Message>,
@@ -27,14 +45,14 @@ pub(super) struct Mailbox {
 }
 
 impl Mailbox {
-    /// A mailbox, and what the worker reads behind it.
+    /// Makes a mailbox and the queue that its worker reads.
     pub(super) fn new() -> Result<(Self, Receiver<Message>), Errno> {
         let (messages, receiver) = sync_channel(WAITING_LIMIT);
         let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         Ok((Self { messages, bell, closed: AtomicBool::new(false) }, receiver))
     }
 
-    /// Leaves a message for the next [`ring`](Self::ring). Says whether there was room.
+    /// Leaves a message for the next [`ring`](Self::ring). Returns `false` if there was no room.
     pub(super) fn leave(&self, message: Message) -> bool {
         self.messages.try_send(message).is_ok()
     }
@@ -51,7 +69,7 @@ impl Mailbox {
 
     /// Wakes the worker.
     pub(super) fn ring(&self) {
-        // Full means that it is awake by now.
+        // An error means that the counter is full, so the worker is awake by now.
         let _ = self.bell.write(1);
     }
 
@@ -61,14 +79,14 @@ impl Mailbox {
         self.ring();
     }
 
-    /// Whether the worker is to go on.
+    /// Returns `false` once the worker is to end.
     pub(super) fn is_open(&self) -> bool {
         !self.closed.load(Ordering::Acquire)
     }
 
-    /// The worker has heard the bell.
+    /// Resets the bell, which the worker has heard.
     pub(super) fn has_woken(&self) {
-        // Empty means that there was no reason.
+        // An error means that nobody has rung.
         let _ = self.bell.read();
     }
 }

@@ -63,9 +63,11 @@ pub enum TransferResult {
     probed,
     /// The client broke off.
     aborted,
+    /// Everything was sent, and the end not acknowledged.
+    unconfirmed,
     /// The client fell silent.
     silent,
-    /// The client began anew before the end.
+    /// The client started over before the end.
     restarted,
     /// The file changed or could not be read.
     file_error,

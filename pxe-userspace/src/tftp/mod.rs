@@ -5,19 +5,26 @@
 
 mod admission;
 mod blocks;
+mod chunk;
 mod chunks;
+mod context;
+mod delivery;
 mod files;
 mod mailbox;
 pub mod metrics;
 pub mod options;
 pub mod packet;
+mod refusal;
 mod refusals;
+mod sender;
 mod server;
 mod socket;
 mod spin;
 mod timers;
 pub mod transfer;
+mod transfers;
 mod worker;
 
+pub use context::Context;
 pub use metrics::Metrics;
-pub use server::{BindError, Context, TRANSFERS_LIMIT, TftpServer};
+pub use server::{BindError, TRANSFERS_LIMIT, TftpServer};

@@ -61,14 +61,14 @@ pub struct Request<'a> {
     /// The path asked for.
     pub path: &'a [u8],
     /// How bytes are to be translated.
-    pub mode: Mode,
+    pub mode: TransferMode,
     /// What was asked for beyond RFC 1350.
     pub options: Options,
 }
 
 /// Transfer modes (RFC 1350 §1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum TransferMode {
     /// Bytes as they are.
     Octet,
     /// Text lines. What boots is never text that wants translating, and clients that default to this mode (tftp-hpa)
@@ -118,7 +118,7 @@ impl<'a> Packet<'a> {
             RRQ => {
                 let (path, rest) = split_string(rest).ok_or(Malformed::Unterminated)?;
                 let (mode, rest) = split_string(rest).ok_or(Malformed::Unterminated)?;
-                Ok(Self::Read(Request { path, mode: Mode::parse(mode), options: Options::parse(rest) }))
+                Ok(Self::Read(Request { path, mode: TransferMode::parse(mode), options: Options::parse(rest) }))
             }
             WRQ => {
                 let (path, _) = split_string(rest).ok_or(Malformed::Unterminated)?;
@@ -136,7 +136,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-impl Mode {
+impl TransferMode {
     fn parse(text: &[u8]) -> Self {
         if text.eq_ignore_ascii_case(b"octet") {
             Self::Octet
@@ -214,15 +214,15 @@ mod tests {
         let read =
             |path: &'static str, mode, options| Ok(Packet::Read(Request { path: path.as_bytes(), mode, options }));
         let cases: &[(&str, &[u8], Result<Packet<'_>, Malformed>)] = &[
-            ("RFC 1350 read", b"\0\x01boot.efi\0octet\0", read("boot.efi", Mode::Octet, none)),
-            ("netascii", b"\0\x01a\0NETascii\0", read("a", Mode::Netascii, none)),
-            ("mail", b"\0\x01a\0mail\0", read("a", Mode::Other, none)),
+            ("RFC 1350 read", b"\0\x01boot.efi\0octet\0", read("boot.efi", TransferMode::Octet, none)),
+            ("netascii", b"\0\x01a\0NETascii\0", read("a", TransferMode::Netascii, none)),
+            ("mail", b"\0\x01a\0mail\0", read("a", TransferMode::Other, none)),
             (
                 "OVMF's first question",
                 b"\0\x01ipxe.efi\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0",
                 read(
                     "ipxe.efi",
-                    Mode::Octet,
+                    TransferMode::Octet,
                     Options { block_size: Some(1468), transfer_size: true, timeout: None, window_size: Some(4) },
                 ),
             ),
@@ -231,23 +231,23 @@ mod tests {
                 b"\0\x01a\0OCTET\0BLKSIZE\x001432\0multicast\0\0TSIZE\x000\0Timeout\x003\0",
                 read(
                     "a",
-                    Mode::Octet,
+                    TransferMode::Octet,
                     Options { block_size: Some(1432), transfer_size: true, timeout: Some(3), window_size: None },
                 ),
             ),
             (
                 "senseless values are as good as absent",
                 b"\0\x01a\0octet\0blksize\x007\0timeout\x00256\0windowsize\x000\0tsize\0-1\0blksize\0\0blksize\x001e3\0",
-                read("a", Mode::Octet, none),
+                read("a", TransferMode::Octet, none),
             ),
             (
                 "large values are the largest, the first of two counts",
                 b"\0\x01a\0octet\0blksize\x0099999999999999999999999\0windowsize\x0070000\0windowsize\x001\0",
-                read("a", Mode::Octet, Options { block_size: Some(65464), window_size: Some(65535), ..none }),
+                read("a", TransferMode::Octet, Options { block_size: Some(65464), window_size: Some(65535), ..none }),
             ),
-            ("an option without its value", b"\0\x01a\0octet\0blksize\0", read("a", Mode::Octet, none)),
-            ("an option that does not end", b"\0\x01a\0octet\0blksize\x00512", read("a", Mode::Octet, none)),
-            ("an empty path", b"\0\x01\0octet\0", read("", Mode::Octet, none)),
+            ("an option without its value", b"\0\x01a\0octet\0blksize\0", read("a", TransferMode::Octet, none)),
+            ("an option that does not end", b"\0\x01a\0octet\0blksize\x00512", read("a", TransferMode::Octet, none)),
+            ("an empty path", b"\0\x01\0octet\0", read("", TransferMode::Octet, none)),
             ("write", b"\0\x02a\0octet\0", Ok(Packet::Write { path: b"a" })),
             ("acknowledgement", b"\0\x04\xff\xfe", Ok(Packet::Ack(0xfffe))),
             ("acknowledgement, padded", b"\0\x04\0\x01\0\0\0", Ok(Packet::Ack(1))),

@@ -18,18 +18,16 @@ use nix::{
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
-    mailbox::Mailbox,
-    metrics::{Metrics, RefusedReason},
-    refusals::RefusalLog,
+    context::Context,
+    mailbox::{Mailbox, Message},
+    metrics::RefusedReason,
+    sender::Sender,
     socket::{Inbox, bind},
-    worker::{Message, Parts, Worker},
+    transfers::Transfers,
+    worker::Worker,
 };
 use crate::{
-    artifacts::Store,
-    model::{
-        event::EventSink,
-        inventory::{Inventory, SharedInventory},
-    },
+    model::inventory::Inventory,
     net::{interface::Interface, prefix, raw_udp::RawUdp},
 };
 
@@ -40,28 +38,6 @@ pub const TRANSFERS_LIMIT: usize = 20_000;
 const WORKERS_LIMIT: usize = 4;
 /// The longest request that is read whole, in bytes; RFC 2347 allows 512.
 const REQUEST_LIMIT: usize = 1024;
-
-/// What every part of the server needs.
-#[derive(Clone, Debug)]
-pub struct Context {
-    /// Where files come from.
-    pub store: Arc<Store>,
-    /// Whose address is whose.
-    pub inventory: SharedInventory,
-    /// Where boot events go.
-    pub events: EventSink,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    pub(super) refusals: Arc<RefusalLog>,
-}
-
-impl Context {
-    /// Puts together what the server needs.
-    #[must_use]
-    pub fn new(store: Arc<Store>, inventory: SharedInventory, events: EventSink, metrics: Arc<Metrics>) -> Self {
-        Self { store, inventory, events, metrics, refusals: Arc::default() }
-    }
-}
 
 /// A TFTP server that has its sockets, at one address.
 #[derive(Debug)]
@@ -151,21 +127,22 @@ impl TftpServer {
         let (ended, mut end) = mpsc::channel(1);
         // Dropped, they are told to end.
         let mut threads = Threads::default();
-        let mut doors = Vec::new();
+        let mut workers = Vec::new();
         for Share { socket, probe, direct } in shares {
             let (mailbox, messages) = Mailbox::new()?;
             let mailbox = Arc::new(mailbox);
-            doors.push(Arc::clone(&mailbox));
+            workers.push(Arc::clone(&mailbox));
             let SocketAddr::V4(from) = socket.local_addr()? else { continue };
-            let (direct, disk) = (direct.map(|direct| (direct, from)), Handle::current());
-            let parts =
-                Parts { address: *address.ip(), socket, probe, limit, mailbox: Arc::clone(&mailbox), disk, direct };
-            let context = context.clone();
-            threads.start(mailbox, ended.clone(), move |_| Worker::new(context, parts).run(&messages))?;
+            let direct = direct.map(|direct| (direct, from));
+            let sender = Sender::new(socket, probe, direct, Arc::clone(&context.metrics));
+            let disk = (Arc::clone(&mailbox), Handle::current());
+            let transfers = Transfers::new(context.clone(), *address.ip(), sender, limit, disk);
+            let worker = Worker::new(Arc::clone(&mailbox), transfers);
+            threads.start(mailbox, ended.clone(), move |_| worker.run(&messages))?;
         }
         let (mailbox, _) = Mailbox::new()?;
-        threads
-            .start(Arc::new(mailbox), ended, move |mailbox| listen(&listener, &networks, &doors, &context, mailbox))?;
+        let listening = move |mailbox: &Mailbox| listen(&listener, &networks, &workers, &context, mailbox);
+        threads.start(Arc::new(mailbox), ended, listening)?;
         // Its sender is gone when a thread has ended, however.
         let _ = end.recv().await;
         Err(io::Error::other(format!("TFTP on {address}: a thread ended")))
@@ -175,7 +152,7 @@ impl TftpServer {
 /// The threads of a server.
 #[derive(Default)]
 struct Threads {
-    doors: Vec<Arc<Mailbox>>,
+    mailboxes: Vec<Arc<Mailbox>>,
 }
 
 /// Sends something when it is dropped, also by a panic.
@@ -195,7 +172,7 @@ impl Threads {
         ended: mpsc::Sender<()>,
         work: impl FnOnce(&Mailbox) + Send + 'static,
     ) -> io::Result<()> {
-        self.doors.push(Arc::clone(&mailbox));
+        self.mailboxes.push(Arc::clone(&mailbox));
         let work = move || {
             let _at_end = AtEnd(ended);
             work(&mailbox);
@@ -207,7 +184,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         // Not waited for: one may be reading from a disk that hangs.
-        self.doors.iter().for_each(|mailbox| mailbox.close());
+        self.mailboxes.iter().for_each(|mailbox| mailbox.close());
     }
 }
 
@@ -217,16 +194,16 @@ fn listen(
     networks: &[(Ipv4Addr, u8)],
     workers: &[Arc<Mailbox>],
     context: &Context,
-    own_door: &Mailbox,
+    own_mailbox: &Mailbox,
 ) {
     let Context { metrics, inventory, refusals, .. } = context;
     let mut inbox = Inbox::new(REQUEST_LIMIT);
-    while own_door.is_open() {
+    while own_mailbox.is_open() {
         match inbox.receive(listener) {
             Ok(()) => {}
             Err(Errno::EAGAIN) => {
                 let mut sources =
-                    [listener.as_fd(), own_door.as_fd()].map(|source| PollFd::new(source, PollFlags::POLLIN));
+                    [listener.as_fd(), own_mailbox.as_fd()].map(|source| PollFd::new(source, PollFlags::POLLIN));
                 // An error here comes back from the next receive.
                 let _ = poll(&mut sources, PollTimeout::NONE);
                 continue;

@@ -17,7 +17,7 @@ use nix::{
 use pxe_common::MacAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::chunks::Chunk;
+use super::chunk::Chunk;
 use crate::net::{
     buffer,
     raw_udp::{Prefix, RawUdp},

@@ -1,12 +1,15 @@
-//! One transfer, as seen by the server: a state machine without I/O and without a clock.
+//! The state machine of one transfer, on the server's side: without I/O, and with the clock as a parameter.
 //!
 //! ```text
-//!    request ──► options acknowledged ──ACK 0──► window sent ──ACK of the last block──► done
-//!            └─(no options)──────────────────────►   │   ▲
-//!                                                    └───┘ ACK within the window: the next window follows that block
+//!    request ──► options sent ──ACK 0──► window sent ──ACK of the last block──► done
+//!            └─(no options)──────────────►   │   ▲
+//!                                            └───┘ ACK within the window: the next window follows that block
 //! ```
 //!
 //! Blocks are counted from 1 in 64 bits here; on the wire the number wraps from 65535 to 0, so that files have no limit.
+//!
+//! A file is delivered when its last block is acknowledged, and in no other case. An acknowledgement counts only for blocks that were
+//! handed to the kernel: what waits for the disk has not been sent, whoever acknowledges it.
 
 use std::time::{Duration, Instant};
 
@@ -15,30 +18,30 @@ use super::{
     packet::{ErrorCode, Packet},
 };
 
-/// How long to wait for the first acknowledgement, until its round trip was seen.
+/// The wait for an acknowledgement before any round trip was measured.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The least that an acknowledgement is waited for. Firmware that writes to its screen or decompresses is slow at times,
-/// however quick the network is.
+/// The shortest wait for an acknowledgement. Firmware that writes to its screen or decompresses is slow at times, however fast the
+/// network is.
 const LEAST_WAIT: Duration = Duration::from_millis(200);
-/// The most that an acknowledgement is waited for before the window is sent again.
+/// The longest wait for an acknowledgement before the window is sent again.
 const MOST_WAIT: Duration = Duration::from_secs(5);
-/// How often an answer is sent again to somebody who has not acknowledged anything: who asks in another's name must gain
-/// little. A client that waits still asks again itself, and is answered.
+/// Repeats of the first answer to a client that has not acknowledged anything: a forged request must not cause much traffic. A client
+/// that still waits repeats its request, which is answered.
 const UNANSWERED_REPEATS: u32 = 3;
-/// How long a client may be silent. EDK2 repeats its packets after 4 s, PXE ROMs up to 16 s.
+/// The silence after which a client is given up. EDK2 repeats its packets after 4 s, PXE ROMs up to 16 s.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long a client may be silent that has been sent everything: some never acknowledge the last block.
+/// The same for a client that has been sent everything: some never acknowledge the last block.
 const SILENCE_AT_END: Duration = Duration::from_secs(10);
-/// How long a client is borne with that gives signs of life and gets no further.
+/// The time after which a client is given up that sends packets and makes no progress.
 const NO_PROGRESS: Duration = Duration::from_secs(120);
-/// An acknowledgement that is repeated so long after we have sent something comes from the client's own timer: what we sent was
-/// lost. Sooner, it only tells that something came twice or that a block is missing.
+/// A repeated acknowledgement that comes this long after we sent something is due to the client's own timer: what we sent was lost.
+/// One that comes sooner only says that something arrived twice or that a block is missing.
 const REPEATED_AFTER: Duration = Duration::from_secs(1);
-/// A request repeated sooner than this after a sign of life was delayed or doubled by the network; later, the client has
-/// begun anew (PXE ROMs use the same port after every reset).
+/// A request that is repeated sooner than this after the last progress was delayed or duplicated by the network. Later, the client
+/// has started over (PXE ROMs use the same port after every reset).
 const RESTART_AFTER: Duration = Duration::from_secs(2);
 
-/// What to do now.
+/// The next thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Nothing: wait for the next packet, or the [`deadline`](Transfer::deadline).
@@ -49,39 +52,44 @@ pub enum Action {
     SendBlocks {
         /// The number of the first, counted from 1.
         first: u64,
-        /// How many, at least one.
+        /// Their number, at least one.
         count: u16,
     },
-    /// The transfer is over. Nothing is sent any more.
+    /// End the transfer, and send nothing any more.
     End(Outcome),
 }
 
 /// How a transfer ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The last block was acknowledged.
+    /// The client acknowledged the last block, hence the whole file.
     Done,
-    /// The client only wanted to know the length of the file (EDK2 and PXE ROMs ask twice).
+    /// The client asked for the length of the file, and not for the file (EDK2 and PXE ROMs ask twice).
     Probed,
-    /// The client broke off.
+    /// Every block was sent, and the last was not acknowledged. Some firmware never does; or the acknowledgement was lost and the
+    /// client is gone; or the client is gone without the file.
+    Unconfirmed,
+    /// The client sent an error.
     Aborted {
         /// The error code.
         code: u16,
-        /// What it said, made printable.
+        /// The client's message, made printable.
         message: String,
     },
     /// The client was silent for too long.
     Silent,
-    /// Everything was sent, but the last block was not acknowledged. Some firmware never does.
-    LastUnacknowledged,
+    /// The client sent another request from the same port.
+    Restarted,
+    /// The disk did not deliver the next blocks for too long.
+    DiskStalled,
 }
 
-/// What a request means that comes again from the port of a running transfer.
+/// The meaning of a request that is repeated from the port of a running transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repeated {
-    /// The first answer was lost or is under way: do this.
+    /// The first answer was lost or is still on its way: do this.
     Again(Action),
-    /// The client begins anew: replace the transfer.
+    /// The client starts over: replace the transfer.
     Anew,
 }
 
@@ -95,29 +103,32 @@ pub struct Transfer {
     acknowledged: u64,
     /// Every block up to this one was sent at least once since `acknowledged` last moved.
     sent: u64,
-    /// How often the timer has repeated the first answer.
+    /// The rest of the window waits for the disk.
+    withheld: bool,
+    /// The timer has repeated the first answer this many times.
     unanswered_repeats: u32,
     wait: Wait,
 }
 
 impl Transfer {
-    /// Begins a transfer on these terms, and says what is sent first.
+    /// Begins a transfer on these terms. Returns it with what is sent first.
     #[must_use]
     pub fn new(now: Instant, terms: Terms) -> (Self, Action) {
         let wait = Wait::new(now, terms.timeout);
         let offering = terms.has_options();
-        let mut transfer = Self { terms, offering, acknowledged: 0, sent: 0, unanswered_repeats: 0, wait };
+        let mut transfer =
+            Self { terms, offering, acknowledged: 0, sent: 0, withheld: false, unanswered_repeats: 0, wait };
         let action = if transfer.offering { Action::SendOptions } else { transfer.next_window() };
         (transfer, action)
     }
 
-    /// The terms that it began with.
+    /// Returns the terms that it began with.
     #[must_use]
     pub fn terms(&self) -> &Terms {
         &self.terms
     }
 
-    /// When [`on_timer`](Self::on_timer) wants to be called.
+    /// Returns the time at which [`on_timer`](Self::on_timer) wants to be called.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let end = self.end();
@@ -125,42 +136,48 @@ impl Transfer {
         if is_quiet { end } else { self.wait.until.min(end) }
     }
 
-    /// Bytes of the file that the client has for certain.
+    /// Returns the number of bytes of the file that the client has acknowledged.
     #[must_use]
     pub fn bytes_acknowledged(&self) -> u64 {
         self.terms.length.min(self.acknowledged.saturating_mul(self.terms.block_size.into()))
     }
 
-    /// A datagram came from the client.
+    /// Takes a datagram from the client.
     #[must_use]
     pub fn on_packet(&mut self, now: Instant, datagram: &[u8]) -> Action {
         match Packet::parse(datagram) {
             Ok(Packet::Ack(block)) => self.on_acknowledgement(now, block),
             Ok(Packet::Error { code, message }) => Action::End(self.on_error(code, message)),
-            // What does not belong to a transfer does not end it: anybody can send it.
+            // A packet that has no place in a transfer does not end it: anybody can send one.
             Ok(Packet::Read(_) | Packet::Write { .. }) | Err(_) => Action::Wait,
         }
     }
 
-    /// The deadline may have passed.
+    /// Checks the deadline.
     #[must_use]
     pub fn on_timer(&mut self, now: Instant) -> Action {
         if now < self.deadline() {
             return Action::Wait;
         }
         if now >= self.end() {
-            return Action::End(if self.everything_sent() { Outcome::LastUnacknowledged } else { Outcome::Silent });
+            return Action::End(if self.withheld {
+                Outcome::DiskStalled
+            } else if self.everything_sent() {
+                Outcome::Unconfirmed
+            } else {
+                Outcome::Silent
+            });
         }
         self.wait.back_off(now);
-        self.unanswered_repeats += u32::from(self.is_unanswered());
+        self.unanswered_repeats += u32::from(self.is_unanswered() && !self.withheld);
         self.repeat()
     }
 
-    /// The request that began the transfer came once more.
+    /// Takes a repetition of the request that began the transfer.
     #[must_use]
     pub fn on_repeated_request(&mut self, now: Instant) -> Repeated {
         if self.is_unanswered() {
-            // It may have crossed our answer, so this is no reason to trust the next round trip.
+            // It may have crossed our answer, so the next round trip says nothing.
             self.wait.ambiguous = true;
             return Repeated::Again(self.repeat());
         }
@@ -168,6 +185,35 @@ impl Transfer {
             return Repeated::Anew;
         }
         Repeated::Again(Action::Wait)
+    }
+
+    /// Ends the transfer because another takes its place: the client sent a new request from the same port.
+    #[must_use]
+    pub fn on_replaced(&self) -> Outcome {
+        if self.offering && self.terms.tells_length() {
+            Outcome::Probed
+        } else if self.everything_sent() {
+            Outcome::Unconfirmed
+        } else {
+            Outcome::Restarted
+        }
+    }
+
+    /// Records that the blocks from `first` on could not be sent yet because they have to be read from the disk. Nothing is sent
+    /// until [`on_readable`](Self::on_readable), and acknowledgements of these blocks do not count.
+    pub fn withhold(&mut self, first: u64) {
+        self.withheld = true;
+        self.sent = first.saturating_sub(1).max(self.acknowledged);
+    }
+
+    /// Goes on after the disk was read: with the rest of the window, wherever that ends by now.
+    #[must_use]
+    pub fn on_readable(&mut self, now: Instant) -> Action {
+        if !std::mem::take(&mut self.withheld) {
+            return Action::Wait;
+        }
+        self.wait.sent_again(now);
+        self.send_after(self.sent)
     }
 
     fn on_acknowledgement(&mut self, now: Instant, block: u16) -> Action {
@@ -183,14 +229,15 @@ impl Transfer {
         let newly = u64::from(block.wrapping_sub(self.acknowledged as u16));
         // A repeated acknowledgement is not answered: its data is under way, and firmware that acknowledges every block
         // it did not expect (EDK2) would from then on get and acknowledge everything twice (the Sorcerer's Apprentice,
-        // RFC 1123 §4.2.3.1). Where it means that the first block of a window was lost, the timer helps, or the client's own.
-        if newly == 0 && in_flight > 0 {
+        // RFC 1123 §4.2.3.1). If it means that the first block of a window was lost, our timer or the client's repairs that.
+        if newly == 0 {
             self.wait.heard = now;
             if now >= self.wait.sent() + REPEATED_AFTER {
                 self.wait.sent_again(now);
                 return self.next_window();
             }
         }
+        // What was not sent cannot have arrived.
         if newly == 0 || newly > in_flight {
             return Action::Wait;
         }
@@ -210,59 +257,65 @@ impl Transfer {
 
     /// RFC 7440 §4: the window begins after the last block that arrived, wherever the previous one ended.
     fn next_window(&mut self) -> Action {
-        let count = u64::from(self.terms.window).min(self.terms.blocks() - self.acknowledged);
-        self.sent = self.acknowledged + count;
-        Action::SendBlocks { first: self.acknowledged + 1, count: count as u16 }
+        if self.withheld { Action::Wait } else { self.send_after(self.acknowledged) }
+    }
+
+    /// Sends the blocks of the window after this one.
+    fn send_after(&mut self, last: u64) -> Action {
+        let end = (self.acknowledged + u64::from(self.terms.window)).min(self.terms.blocks());
+        self.sent = end;
+        Action::SendBlocks { first: last + 1, count: (end - last) as u16 }
     }
 
     fn repeat(&mut self) -> Action {
         if self.offering { Action::SendOptions } else { self.next_window() }
     }
 
-    /// Whether the client has not acknowledged anything: it may never have asked, and somebody else in its name.
+    /// Returns `true` if the client has not acknowledged anything: the request may be forged.
     fn is_unanswered(&self) -> bool {
         self.acknowledged == 0 && (self.offering || !self.terms.has_options())
     }
 
+    /// Returns `true` if every block was sent, of which the last window is not acknowledged yet.
     fn everything_sent(&self) -> bool {
         !self.offering && self.sent == self.terms.blocks()
     }
 
-    /// When the transfer is given up.
+    /// Returns the time at which the transfer is given up.
     fn end(&self) -> Instant {
         (self.wait.heard + self.patience()).min(self.wait.progress + NO_PROGRESS.max(self.patience()))
     }
 
-    /// How long the client may go without a sign of life.
+    /// Returns the longest silence that the client is allowed.
     fn patience(&self) -> Duration {
         let silence = if self.everything_sent() { SILENCE_AT_END } else { SILENCE };
         match self.terms.timeout {
-            // A place is kept longer only for those who show that they are there.
+            // Only a client that has shown that it is there keeps its place for longer.
             Some(timeout) if !self.is_unanswered() => silence.max(timeout * 3),
             _ => silence,
         }
     }
 }
 
-/// What is kept of a client's error message, in bytes.
+/// The bytes that are kept of a client's error message.
 const MESSAGE_LIMIT: usize = 100;
 
-/// The retransmission timer, after RFC 6298: it follows the round trip, and backs off when nothing comes.
+/// The retransmission timer, modelled on RFC 6298: it follows the round trip, and backs off when nothing comes.
 #[derive(Clone, Debug)]
 struct Wait {
-    /// When to send again.
+    /// The time to send again.
     until: Instant,
-    /// When the client last moved the transfer forward.
+    /// The client last moved the transfer forward.
     progress: Instant,
-    /// When the client last gave a sign of life.
+    /// The client last sent anything.
     heard: Instant,
     /// The wait in force.
     current: Duration,
-    /// Smoothed round trip and its variation, once one was seen.
+    /// The smoothed round trip and its variation, once one was measured.
     round_trip: Option<(Duration, Duration)>,
     /// Something was sent twice, so that the next acknowledgement says nothing about the round trip (Karn).
     ambiguous: bool,
-    /// The client's own wish (RFC 2349), which then holds throughout.
+    /// The wait that the client asked for (RFC 2349), which then never changes.
     fixed: Option<Duration>,
 }
 
@@ -272,7 +325,7 @@ impl Wait {
         Self { until: now + current, progress: now, heard: now, current, round_trip: None, ambiguous: false, fixed }
     }
 
-    /// An acknowledgement came, of all that was in flight or of a part.
+    /// Records an acknowledgement of all that was in flight (`whole`), or of a part.
     fn progressed(&mut self, now: Instant, whole: bool) {
         if whole && !self.ambiguous {
             let sample = now.saturating_duration_since(self.progress);
@@ -292,18 +345,18 @@ impl Wait {
         self.until = now + self.current;
     }
 
-    /// When something was sent last.
+    /// Returns the time of the last send.
     fn sent(&self) -> Instant {
         self.until.checked_sub(self.current).unwrap_or(self.progress)
     }
 
-    /// The same was sent again for another reason than the timer.
+    /// Records that something was sent for another reason than the timer.
     fn sent_again(&mut self, now: Instant) {
         self.ambiguous = true;
         self.until = now + self.current;
     }
 
-    /// Nothing came in time.
+    /// Records that nothing came in time.
     fn back_off(&mut self, now: Instant) {
         self.ambiguous = true;
         self.current = self.fixed.unwrap_or_else(|| (self.current * 2).min(MOST_WAIT));

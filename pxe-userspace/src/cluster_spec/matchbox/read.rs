@@ -12,12 +12,12 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     super::{
-        Finding, SpecErrors, files,
-        finding::{Note, Notes, Position},
+        files,
+        finding::{Finding, Note, Notes, Position, SpecErrors},
     },
-    Catalog, Group, LoadedCatalog, NetBoot, Profile, Template,
+    catalog::{Catalog, Group, LoadedCatalog, NetBoot, Profile, selector_text},
     json::{self, Object, Reader, child},
-    selector_text,
+    template::Template,
 };
 
 /// What of a data directory makes the catalog.

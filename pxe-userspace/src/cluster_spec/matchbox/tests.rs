@@ -1,8 +1,9 @@
 use std::{fs, time::Duration};
 
 use proptest::prelude::*;
+use serde_json::Value;
 
-use super::*;
+use super::{super::finding::Finding, *};
 
 /// A data directory with one profile, `p`.
 struct Directory(tempfile::TempDir);

@@ -24,7 +24,7 @@ fn spec(version: &str) -> String {
     .replace("v1.13.0", version)
 }
 
-/// A watched spec, and the versions that its machine has had.
+/// A watched spec, and the versions that its machine has had, in order.
 struct Watched {
     watcher: Watcher,
     shared: SharedInventory,
@@ -54,7 +54,7 @@ impl Watched {
 }
 
 #[test]
-fn a_file_is_written_renamed_over_broken_and_mended() {
+fn file_is_rewritten_replaced_broken_and_repaired() {
     let files = Files::new(&[("c.yaml", &spec("v1.13.0"))]);
     let watched = Watched::new(files.path("c.yaml"));
     files.write("c.yaml", spec("v1.13.1"));
@@ -72,8 +72,8 @@ fn a_file_is_written_renamed_over_broken_and_mended() {
 }
 
 #[test]
-fn a_config_map_volume_is_swapped() {
-    // The layout that kubelet makes: c.yaml -> ..data/c.yaml, ..data -> ..1
+fn config_map_volume_is_swapped() {
+    // As the kubelet lays it out: c.yaml -> ..data/c.yaml, ..data -> ..1
     let files = Files::new(&[]);
     for (directory, version) in [("..1", "v1.13.0"), ("..2", "v1.13.1"), ("..3", "v1.13.2")] {
         std::fs::create_dir(files.path(directory)).unwrap();
@@ -90,4 +90,18 @@ fn a_config_map_volume_is_swapped() {
         std::fs::rename(files.path("..data_tmp"), files.path("..data")).unwrap();
         watched.iter().for_each(|watched| watched.wait_for(version));
     }
+}
+
+#[test]
+fn directory_is_deleted_and_made_again() {
+    let files = Files::new(&[]);
+    let spec_directory = files.path("spec");
+    std::fs::create_dir(&spec_directory).unwrap();
+    files.write("spec/c.yaml", spec("v1.13.0"));
+    let watched = Watched::new(spec_directory.clone());
+    watched.wait_for("v1.13.0");
+    std::fs::remove_dir_all(&spec_directory).unwrap();
+    std::fs::create_dir(&spec_directory).unwrap();
+    files.write("spec/c.yaml", spec("v1.13.1"));
+    watched.wait_for("v1.13.1");
 }

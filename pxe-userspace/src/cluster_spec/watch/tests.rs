@@ -1,103 +1,207 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    cell::{Cell, RefCell},
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    rc::Rc,
+};
 
 use super::*;
 
-#[test]
-fn a_mistake_leaves_the_last_good_inventory_in_force() {
-    let good = include_str!("../../../../examples/lab.yaml");
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("lab.yaml");
-    let changes = AtomicUsize::new(0);
-    let shared = SharedInventory::default();
-    let count = |_: &Inventory, _: &Inventory| _ = changes.fetch_add(1, Ordering::Relaxed);
-    let mut task = Task::new(cluster_spec(Loader::new(), vec![file.clone()], Arc::clone(&shared), count), None);
-    for (text, expected_machines, expected_changes) in
-        [(good, 4, 1), ("kind: [", 4, 1), ("", 4, 1), (&good.replace("10.0.0.12", "10.0.0.11"), 4, 1), (good, 4, 2)]
-    {
-        std::fs::write(&file, text).unwrap();
-        task.reload(Instant::now());
-        assert_eq!(shared.load().machines().len(), expected_machines, "{text}");
-        assert_eq!(changes.load(Ordering::Relaxed), expected_changes, "{text}");
-    }
+type Load = Box<dyn FnMut(&dyn Fn() -> bool) -> Reloaded>;
+
+/// Files in a directory, a task that loads one of them, and the clock.
+struct Rig {
+    directory: tempfile::TempDir,
+    task: Task<Load>,
+    /// What was loaded, in order.
+    loads: Rc<RefCell<Vec<String>>>,
+    now: Instant,
 }
 
-#[test]
-fn every_link_on_the_way_is_watched_where_it_stands() {
+/// Makes a rig whose task watches `path` in the directory that `prepare` fills.
+fn rig(path: &str, prepare: impl FnOnce(&Path)) -> Rig {
     let directory = tempfile::tempdir().unwrap();
-    let root = directory.path().canonicalize().unwrap();
-    std::fs::create_dir_all(root.join("releases/1")).unwrap();
-    std::fs::write(root.join("releases/1/lab.yaml"), "").unwrap();
-    std::os::unix::fs::symlink("releases/1", root.join("current")).unwrap();
-    std::fs::create_dir(root.join("etc")).unwrap();
-    std::os::unix::fs::symlink("../current/lab.yaml", root.join("etc/lab.yaml")).unwrap();
-    let watched = directories_of(&root.join("etc/lab.yaml"), files::of_spec);
-    let expected = [root.join("etc"), root.clone(), root.join("releases/1")];
-    assert_eq!(watched, BTreeSet::from(expected));
-    // Around in a circle, as far as the kernel goes.
-    std::os::unix::fs::symlink("b", root.join("a")).unwrap();
-    std::os::unix::fs::symlink("a", root.join("b")).unwrap();
-    assert_eq!(directories_of(&root.join("a"), files::of_spec), BTreeSet::from([root]));
+    prepare(directory.path());
+    let path = directory.path().join(path);
+    let loads = Rc::new(RefCell::new(Vec::new()));
+    let (file, loaded) = (path.clone(), Rc::clone(&loads));
+    let reload: Load = Box::new(move |_| {
+        let file = if file.is_dir() { file.join("c.yaml") } else { file.clone() };
+        loaded.borrow_mut().push(fs::read_to_string(file).unwrap_or_else(|error| error.kind().to_string()));
+        Reloaded::Done
+    });
+    let task = Task::new(Source { paths: vec![path], files: files::of_spec, reload });
+    Rig { directory, task, loads, now: Instant::now() }
 }
 
-/// Where inotify has no instance left, pxed runs all the same, and sees what changes.
-#[test]
-fn without_inotify_the_files_are_looked_at() {
-    let good = include_str!("../../../../examples/lab.yaml");
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("lab.yaml");
-    std::fs::write(&file, good).unwrap();
-    let mut loader = Loader::new();
-    let paths = vec![file.clone()];
-    let shared = Arc::new(arc_swap::ArcSwap::new(loader.load(&paths).unwrap().inventory));
-    let (sender, changes) = mpsc::channel();
-    let report = move |_: &Inventory, new: &Inventory| {
-        let address = std::net::Ipv4Addr::new(10, 0, 0, 99);
-        let _ = sender.send(new.machines().iter().any(|machine| machine.address == address));
-    };
-    let refused = |_| Err(notify::Error::generic("Too many open files (os error 24)"));
-    let watcher = watch_with(refused, cluster_spec(loader, paths, shared, report)).unwrap();
-    let wait = || changes.recv_timeout(Duration::from_secs(20)).expect("no reload");
-    // What the thread begins with.
-    wait();
-    std::fs::write(&file, good.replace("10.0.0.12", "10.0.0.99")).unwrap();
-    while !wait() {}
-    watcher.reload_now();
-    assert!(wait(), "SIGHUP is heard as well");
-}
-
-#[test]
-fn machines_leave_only_when_the_files_rest() {
-    let whole = include_str!("../../../../examples/lab.yaml");
-    // As far as an editor, `cp` or `scp` has come: valid YAML.
-    let part = &whole[..whole.find("        - address: 10.0.0.13").unwrap()];
-    let fewer = &whole[..whole.find("        - address: 10.0.0.12").unwrap()];
-    let more = whole.replace("10.0.0.13", "10.0.0.99");
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("lab.yaml");
-    let shared = SharedInventory::default();
-    let mut task = Task::new(cluster_spec(Loader::new(), vec![file.clone()], Arc::clone(&shared), |_, _| {}), None);
-    let start = Instant::now();
-    let all = whole.matches("- address: ").count();
-    let (kept, kept_fewer) = (part.matches("- address: ").count(), fewer.matches("- address: ").count());
-    assert!(kept_fewer < kept && kept < all);
-    for (name, text, millis, machines, waits) in [
-        ("the first load", Some(whole), 0, all, None),
-        ("half written", Some(part), 100, all, Some(1_000)),
-        ("something happens beside it", None, 600, all, Some(500)),
-        ("written to the end", Some(&*more), 900, all, None),
-        ("nothing is waited for any more", None, 5_000, all, None),
-        ("half written", Some(part), 6_000, all, Some(1_000)),
-        ("less, half a second later: the second begins anew", Some(fewer), 6_500, all, Some(1_000)),
-        ("not yet", None, 7_499, all, Some(1)),
-        ("machines were taken out", None, 7_500, kept_fewer, None),
-        ("machines come at once", Some(whole), 7_600, all, None),
-    ] {
-        if let Some(text) = text {
-            std::fs::write(&file, text).unwrap();
+impl Rig {
+    /// Looks until the files rest. Returns what was loaded, and the time that it took.
+    fn settle(&mut self) -> (Vec<String>, Duration) {
+        let begin = self.now;
+        loop {
+            let wait = self.task.look(self.now);
+            if wait == INTERVAL {
+                return (self.loads.take(), self.now - begin);
+            }
+            self.now += wait;
         }
-        let now = start + Duration::from_millis(millis);
-        task.reload(now);
-        assert_eq!(shared.load().machines().len(), machines, "{name}");
-        assert_eq!(task.look_again_in(now), waits.map(Duration::from_millis), "{name}");
     }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// Puts a directory as the kubelet does: c.yaml → ..data/c.yaml, ..data → `version`.
+fn config_map(directory: &Path, version: &str) {
+    fs::create_dir(directory.join(version)).unwrap();
+    fs::write(directory.join(version).join("c.yaml"), version).unwrap();
+    symlink(version, directory.join("..data_tmp")).unwrap();
+    fs::rename(directory.join("..data_tmp"), directory.join("..data")).unwrap();
+    let file = directory.join("c.yaml");
+    if !file.is_symlink() {
+        symlink("..data/c.yaml", file).unwrap();
+    }
+}
+
+#[test]
+fn changes_of_every_kind_are_loaded_once() {
+    type Step = fn(&Path);
+    let write: Step = |at| fs::write(at.join("c.yaml"), "one").unwrap();
+    let cases: &[(&str, &str, Step, Step, &str)] = &[
+        ("rewritten in place", "c.yaml", write, |at| fs::write(at.join("c.yaml"), "three").unwrap(), "three"),
+        ("appended to", "c.yaml", write, |at| fs::write(at.join("c.yaml"), "one and more").unwrap(), "one and more"),
+        (
+            "replaced by a rename",
+            "c.yaml",
+            write,
+            |at| {
+                fs::write(at.join("c.yaml~"), "two").unwrap();
+                fs::rename(at.join("c.yaml~"), at.join("c.yaml")).unwrap();
+            },
+            "two",
+        ),
+        (
+            "replaced by an older file",
+            "c.yaml",
+            |at| {
+                fs::write(at.join("old"), "old").unwrap();
+                fs::write(at.join("c.yaml"), "new").unwrap();
+            },
+            |at| fs::rename(at.join("old"), at.join("c.yaml")).unwrap(),
+            "old",
+        ),
+        ("ConfigMap swapped, its file", "c.yaml", |at| config_map(at, "..1"), |at| config_map(at, "..2"), "..2"),
+        ("ConfigMap swapped, the directory", "", |at| config_map(at, "..1"), |at| config_map(at, "..2"), "..2"),
+        (
+            "link from elsewhere into a ConfigMap",
+            "mine.yaml",
+            |at| {
+                fs::create_dir(at.join("volume")).unwrap();
+                config_map(&at.join("volume"), "..1");
+                symlink("volume/c.yaml", at.join("mine.yaml")).unwrap();
+            },
+            |at| config_map(&at.join("volume"), "..2"),
+            "..2",
+        ),
+        (
+            "directory deleted and made again",
+            "spec",
+            |at| {
+                fs::create_dir(at.join("spec")).unwrap();
+                fs::write(at.join("spec/c.yaml"), "one").unwrap();
+            },
+            |at| {
+                fs::remove_dir_all(at.join("spec")).unwrap();
+                fs::create_dir(at.join("spec")).unwrap();
+                fs::write(at.join("spec/c.yaml"), "two").unwrap();
+            },
+            "two",
+        ),
+        ("file added beside it", "", write, |at| fs::write(at.join("d.yaml"), "more").unwrap(), "one"),
+        ("deleted", "c.yaml", write, |at| fs::remove_file(at.join("c.yaml")).unwrap(), "entity not found"),
+        ("there at last", "c.yaml", |_| {}, write, "one"),
+    ];
+    for (name, path, prepare, change, expected) in cases {
+        let mut rig = rig(path, prepare);
+        assert_eq!(rig.settle().0.len(), 1, "{name}: at the beginning");
+        rig.now += INTERVAL;
+        assert_eq!(rig.settle().0, [""; 0], "{name}: nothing has changed");
+        change(rig.path());
+        let (loads, took) = rig.settle();
+        assert_eq!((loads, took), (vec![(*expected).to_owned()], QUIET), "{name}");
+        rig.now += INTERVAL;
+        assert_eq!(rig.settle().0, [""; 0], "{name}: nothing has changed since");
+    }
+}
+
+#[test]
+fn directory_that_is_gone_for_a_while_is_loaded_when_it_is_back() {
+    let mut rig = rig("spec", |at| {
+        fs::create_dir(at.join("spec")).unwrap();
+        fs::write(at.join("spec/c.yaml"), "one").unwrap();
+    });
+    assert_eq!(rig.settle().0, ["one"]);
+    fs::remove_dir_all(rig.path().join("spec")).unwrap();
+    assert_eq!(rig.settle().0, ["entity not found"]);
+    assert_eq!(rig.settle().0, [""; 0], "once");
+    fs::create_dir(rig.path().join("spec")).unwrap();
+    fs::write(rig.path().join("spec/c.yaml"), "two").unwrap();
+    assert_eq!(rig.settle().0, ["two"]);
+}
+
+#[test]
+fn file_that_never_rests_is_loaded_after_a_second_and_when_it_rests() {
+    let mut rig = rig("c.yaml", |at| fs::write(at.join("c.yaml"), "").unwrap());
+    rig.settle();
+    let begin = rig.now;
+    let mut loaded_after = None;
+    // Longer each time, whatever the clock of the file system says.
+    for length in 1..=15 {
+        fs::write(rig.path().join("c.yaml"), "x".repeat(length)).unwrap();
+        let wait = rig.task.look(rig.now);
+        if !rig.loads.borrow().is_empty() {
+            loaded_after.get_or_insert(rig.now - begin);
+        }
+        assert!(wait <= QUIET, "{wait:?}");
+        rig.now += QUIET;
+    }
+    assert_eq!(loaded_after, Some(PATIENCE));
+    rig.loads.take();
+    assert_eq!(rig.settle().0, ["x".repeat(15)]);
+}
+
+#[test]
+fn reload_is_done_even_if_nothing_looks_different() {
+    let mut rig = rig("c.yaml", |at| fs::write(at.join("c.yaml"), "one").unwrap());
+    rig.settle();
+    rig.task.forget();
+    assert_eq!(rig.settle(), (vec!["one".to_owned()], QUIET));
+}
+
+#[test]
+fn load_that_is_put_off_is_repeated_when_the_files_have_rested() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("c.yaml");
+    fs::write(&path, "one").unwrap();
+    let answers = Rc::new(RefCell::new(Vec::new()));
+    let put_off = Rc::new(Cell::new(true));
+    let (asked, believed) = (Rc::clone(&answers), Rc::clone(&put_off));
+    let reload = move |have_rested: &dyn Fn() -> bool| {
+        asked.borrow_mut().push(have_rested());
+        if believed.get() && !have_rested() { Reloaded::PutOff } else { Reloaded::Done }
+    };
+    let mut task = Task::new(Source { paths: vec![path.clone()], files: files::of_spec, reload });
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let millis = Duration::from_millis;
+    assert_eq!(task.look(at(0)), millis(100));
+    assert_eq!(task.look(at(100)), millis(900), "put off");
+    fs::write(&path, "three").unwrap();
+    assert_eq!(task.look(at(1000)), millis(100), "changed: the second begins again");
+    assert_eq!(task.look(at(1100)), millis(900));
+    assert_eq!(task.look(at(1900)), millis(100), "not yet");
+    assert_eq!(task.look(at(2000)), INTERVAL);
+    assert_eq!(answers.take(), [false, false, true]);
 }

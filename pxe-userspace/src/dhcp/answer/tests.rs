@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     dhcp::{
-        Delivery, Outcome, Sent,
+        Outcome, ReplyRoute, Sent,
         testing::{
             ADDRESS, DECLINE, DISCOVER, INFORM, MAC, Message, OTHER, RELAY, RELEASE, REQUEST, SERVER, Seen, ask, from,
             from_nowhere, machine, proxy, server,
@@ -107,7 +107,7 @@ fn requests_are_acknowledged_refused_or_left_to_others_by_their_state() {
 fn an_inform_gets_parameters_without_an_address_or_a_lease() {
     let (outcome, seen) = ask(Message::new(INFORM).ciaddr(OTHER), &from(OTHER, 67), &machine(), FromNetwork, &server());
     let seen = seen.unwrap();
-    assert_eq!(outcome.verdict.unwrap().delivery, Delivery::Client(OTHER));
+    assert_eq!(outcome.verdict.unwrap().route, ReplyRoute::Client(OTHER));
     assert_eq!(seen.field_address(field::YIADDR), Ipv4Addr::UNSPECIFIED);
     assert_eq!(seen.field_address(field::CIADDR), OTHER);
     assert_eq!(seen.address(3), Some(SERVER));
@@ -245,7 +245,7 @@ fn proxy_mode_names_the_file_and_never_an_address() {
     ] {
         let (outcome, seen) = ask(message, &from_nowhere(), &machine(), FromNetwork, &proxy());
         let seen = seen.unwrap();
-        assert_eq!(outcome.verdict.unwrap().delivery, Delivery::Broadcast, "{file}: nothing to unicast to");
+        assert_eq!(outcome.verdict.unwrap().route, ReplyRoute::Broadcast, "{file}: nothing to unicast to");
         assert_eq!(seen.field_address(field::YIADDR), Ipv4Addr::UNSPECIFIED);
         assert_eq!(seen.address(54), Some(SERVER));
         assert_eq!((seen.text(60), seen.option(43), seen.text(67)), (class, vendor, file));
@@ -262,7 +262,7 @@ fn proxy_mode_answers_again_on_the_boot_server_port() {
         let (outcome, seen) = ask(message, &from(ADDRESS, 4011), &machine(), FromNetwork, &proxy());
         let sent = outcome.verdict.unwrap();
         assert_eq!(sent.message, MessageType::Ack);
-        assert_eq!((sent.source.port(), sent.delivery), (4011, Delivery::Source(from(ADDRESS, 4011).source)));
+        assert_eq!((sent.source.port(), sent.route), (4011, ReplyRoute::Source(from(ADDRESS, 4011).source)));
         let seen = seen.unwrap();
         assert_eq!(seen.field_address(field::CIADDR), ADDRESS);
         assert_eq!(seen.field_address(field::YIADDR), Ipv4Addr::UNSPECIFIED);
@@ -296,7 +296,7 @@ fn a_relay_gets_its_information_back_and_its_identifier_used() {
     let information = [1, 2, b'e', b'1', 11, 4, 10, 7, 0, 1, 151, 0];
     let through = |kind| Message::new(kind).giaddr(RELAY).option(82, &information);
     let (sent, seen) = sent(through(DISCOVER));
-    assert_eq!(sent.delivery, Delivery::Relay(RELAY));
+    assert_eq!(sent.route, ReplyRoute::Relay(RELAY));
     assert_eq!(seen.address(54), Some(RELAY));
     assert_eq!(seen.option(82), Some(&information[..]));
     assert_eq!(seen.order.last(), Some(&82));
@@ -305,7 +305,7 @@ fn a_relay_gets_its_information_back_and_its_identifier_used() {
     assert_eq!(silence(through(REQUEST).address(54, SERVER).address(50, ADDRESS)), None);
     assert_eq!(silence(through(REQUEST).address(54, OTHER).address(50, ADDRESS)), Some(Reason::OtherServer));
     let (sent, seen) = self::sent(through(REQUEST).address(54, RELAY).address(50, OTHER));
-    assert_eq!((sent.message, sent.delivery), (MessageType::Nak, Delivery::Relay(RELAY)));
+    assert_eq!((sent.message, sent.route), (MessageType::Nak, ReplyRoute::Relay(RELAY)));
     assert_eq!(seen.bytes[field::FLAGS], [0x80, 0], "the relay must broadcast a DHCPNAK");
     assert_eq!(seen.option(82), Some(&information[..]));
 }
@@ -344,22 +344,22 @@ fn the_router_is_one_that_the_machine_can_reach() {
 /// RFC 2131 §4.1.
 #[test]
 fn a_reply_takes_the_way_that_its_client_can_hear() {
-    let hardware = Delivery::Hardware { address: ADDRESS, mac: MAC };
+    let hardware = ReplyRoute::Hardware { address: ADDRESS, mac: MAC };
     let nowhere = from_nowhere();
     let bound = from(ADDRESS, 67);
     let cases = [
         ("no flag", nowhere, Message::new(DISCOVER), hardware),
-        ("broadcast flag", nowhere, Message::new(DISCOVER).broadcast(), Delivery::Broadcast),
-        ("relay", from(RELAY, 67), Message::new(DISCOVER).giaddr(RELAY).broadcast(), Delivery::Relay(RELAY)),
-        ("renewing", bound, Message::new(REQUEST).ciaddr(ADDRESS), Delivery::Client(ADDRESS)),
-        ("renewing, flag set", bound, Message::new(REQUEST).ciaddr(ADDRESS).broadcast(), Delivery::Client(ADDRESS)),
-        ("refused", bound, Message::new(REQUEST).ciaddr(OTHER), Delivery::Broadcast),
-        ("inform without ciaddr", bound, Message::new(INFORM), Delivery::Source(bound.source)),
-        ("inform from nowhere", nowhere, Message::new(INFORM), Delivery::Broadcast),
+        ("broadcast flag", nowhere, Message::new(DISCOVER).broadcast(), ReplyRoute::Broadcast),
+        ("relay", from(RELAY, 67), Message::new(DISCOVER).giaddr(RELAY).broadcast(), ReplyRoute::Relay(RELAY)),
+        ("renewing", bound, Message::new(REQUEST).ciaddr(ADDRESS), ReplyRoute::Client(ADDRESS)),
+        ("renewing, flag set", bound, Message::new(REQUEST).ciaddr(ADDRESS).broadcast(), ReplyRoute::Client(ADDRESS)),
+        ("refused", bound, Message::new(REQUEST).ciaddr(OTHER), ReplyRoute::Broadcast),
+        ("inform without ciaddr", bound, Message::new(INFORM), ReplyRoute::Source(bound.source)),
+        ("inform from nowhere", nowhere, Message::new(INFORM), ReplyRoute::Broadcast),
     ];
-    for (name, arrival, message, delivery) in cases {
+    for (name, arrival, message, route) in cases {
         let (outcome, _) = ask(message, &arrival, &machine(), FromNetwork, &server());
-        assert_eq!(outcome.verdict.map(|sent| sent.delivery), Ok(delivery), "{name}");
+        assert_eq!(outcome.verdict.map(|sent| sent.route), Ok(route), "{name}");
     }
 }
 
@@ -457,4 +457,17 @@ fn a_boot_file_is_a_string_in_json() {
     let (outcome, _) = asked(Message::new(DISCOVER).option(77, b"iPXE"));
     let json = serde_json::to_value(outcome.events.into_iter().last()).unwrap();
     assert_eq!((&json["event"], &json["boot_file"]), (&"offer".into(), &"script".into()));
+}
+
+/// A name that does not fit would be cut in a release build.
+#[test]
+fn longest_boot_file_names_fit() {
+    let server = Server { address: Ipv4Addr::BROADCAST, http_port: u16::MAX, ..server() };
+    let loaders = LoaderFile::ALL.into_iter().flat_map(|loader| [BootFile::Tftp(loader), BootFile::Http(loader)]);
+    for file in loaders.chain([BootFile::Script, BootFile::Disk]) {
+        for by_http in [false, true] {
+            let name = name(file, by_http, &server, MAC);
+            assert!(!name.is_empty() && name.remaining_capacity() > 0, "{file:?}: {name}");
+        }
+    }
 }

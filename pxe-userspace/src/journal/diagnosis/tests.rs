@@ -2,7 +2,11 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use super::*;
 use crate::{
-    journal::{fleet::Fleet, samples::*, state::State},
+    journal::{
+        fleet::Fleet,
+        samples::{self, *},
+        state::State,
+    },
     model::event::{BootEvent, ClientKind},
 };
 
@@ -36,7 +40,7 @@ fn what_stands_in_the_way_is_named() {
     let decline = EventKind::Decline { address: Ipv4Addr::new(10, 0, 0, 1) };
     let foreign = EventKind::ForeignRelay { relay: Ipv4Addr::new(10, 9, 0, 1) };
     let moved = [discover(Pxe), foreign, offer(), request(Pxe), ack(Pxe)];
-    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 25] = [
+    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 26] = [
         (
             "nothing seen",
             vec![],
@@ -74,6 +78,12 @@ fn what_stands_in_the_way_is_named() {
             [&firmware[..], &[requested(Loader), failed(Loader, FELL_SILENT)]].concat(),
             5.0,
             &["It failed", "MTU"],
+        ),
+        (
+            "end of the loader unconfirmed",
+            [&firmware[..], &[requested(Loader), samples::unconfirmed(Loader)]].concat(),
+            60.0,
+            &["sent the whole loader ipxe-efi-x86_64.efi by TFTP", "next step", "Secure Boot", "MTU"],
         ),
         (
             "loader missing",

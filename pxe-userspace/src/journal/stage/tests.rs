@@ -64,7 +64,7 @@ fn whole_boots() {
 fn sequences() {
     let wrong = EventKind::WrongArchitecture { client_architecture: 11 };
     let decline = EventKind::Decline { address: [10, 0, 0, 1].into() };
-    let cases: [(&str, Stage, Vec<EventKind>, &[&str]); 19] = [
+    let cases: [(&str, Stage, Vec<EventKind>, &[&str]); 21] = [
         ("a reboot starts over", Stage::Running, vec![discover(Pxe)], &["discovering"]),
         ("a reboot of ROM iPXE too", Stage::OnDisk, vec![discover(Ipxe)], &["ipxe-discovering"]),
         ("renewals change nothing", Stage::Running, vec![request(Plain), ack(Plain)], &["running"]),
@@ -103,6 +103,13 @@ fn sequences() {
             [&[failed(Kernel, "reset")][..], &load(Kernel)].concat(),
             &["failed", "loading-kernel", "kernel-done"],
         ),
+        (
+            "the loader's last ACK never comes, and iPXE starts",
+            Stage::Addressed,
+            [&[requested(Loader), unconfirmed(Loader)][..], &dora(Ipxe)].concat(),
+            &["loading-loader", "ipxe-discovering", "ipxe-addressed"],
+        ),
+        ("a late unconfirmed end", Stage::LoadingKernel, vec![unconfirmed(Loader)], &["loading-kernel"]),
         ("the loader is missing", Stage::Addressed, vec![failed(Loader, "not found")], &["failed"]),
         ("the script is refused", Stage::IpxeAddressed, vec![failed(Script, "403")], &["failed"]),
         (

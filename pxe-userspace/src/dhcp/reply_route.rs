@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use pxe_common::MacAddr;
 use pxe_common::bootp::{BOOT_SERVER_PORT, CLIENT_PORT, SERVER_PORT};
 
-use super::{Arrival, decode::Query, wire::MessageType};
+use super::{arrival::Arrival, decode::Query, wire::MessageType};
 
 /// Where a reply goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
+pub enum ReplyRoute {
     /// To the relay agent that forwarded the query, on the server port. The frame goes back to the
     /// Ethernet address that the query came from.
     Relay(Ipv4Addr),
@@ -30,7 +30,7 @@ pub enum Delivery {
     Source(SocketAddrV4),
 }
 
-impl Delivery {
+impl ReplyRoute {
     /// The IP address and UDP port of the reply's destination.
     #[must_use]
     pub const fn destination(self) -> SocketAddrV4 {
@@ -45,35 +45,35 @@ impl Delivery {
 
 /// Chooses the way for a reply of this type that gives `yiaddr` (unspecified where it gives none).
 #[must_use]
-pub fn deliver(message: MessageType, yiaddr: Ipv4Addr, query: &Query<'_>, arrival: &Arrival) -> Delivery {
+pub fn reply_route(message: MessageType, yiaddr: Ipv4Addr, query: &Query<'_>, arrival: &Arrival) -> ReplyRoute {
     let has_source = !arrival.source.ip().is_unspecified();
     if arrival.destination.port() == BOOT_SERVER_PORT && has_source {
-        return Delivery::Source(arrival.source);
+        return ReplyRoute::Source(arrival.source);
     }
     // "If the 'giaddr' field in a DHCP message from a client is non-zero, the server sends any return
     // messages to the 'DHCP server' port on the BOOTP relay agent whose address appears in 'giaddr'."
     if !query.giaddr().is_unspecified() {
-        return Delivery::Relay(query.giaddr());
+        return ReplyRoute::Relay(query.giaddr());
     }
     // "In all cases, when 'giaddr' is zero, the server broadcasts any DHCPNAK messages to 0xffffffff."
     if message == MessageType::Nak {
-        return Delivery::Broadcast;
+        return ReplyRoute::Broadcast;
     }
     // "If the 'giaddr' field is zero and the 'ciaddr' field is nonzero, then the server unicasts DHCPOFFER
     // and DHCPACK messages to the address in 'ciaddr'."
     if !query.ciaddr().is_unspecified() {
-        return Delivery::Client(query.ciaddr());
+        return ReplyRoute::Client(query.ciaddr());
     }
     // Not in the RFC, which takes `ciaddr` of a DHCPINFORM for granted; some clients leave it empty.
     if query.message() == MessageType::Inform && has_source {
-        return Delivery::Source(arrival.source);
+        return ReplyRoute::Source(arrival.source);
     }
     // "… and the broadcast bit is set, then the server broadcasts". A ProxyDHCP offer gives no address
     // to unicast to.
     if query.wants_broadcast() || yiaddr.is_unspecified() {
-        return Delivery::Broadcast;
+        return ReplyRoute::Broadcast;
     }
     // "If the broadcast bit is not set and 'giaddr' is zero and 'ciaddr' is zero, then the server unicasts
     // DHCPOFFER and DHCPACK messages to the client's hardware address and 'yiaddr' address."
-    Delivery::Hardware { address: yiaddr, mac: query.mac() }
+    ReplyRoute::Hardware { address: yiaddr, mac: query.mac() }
 }

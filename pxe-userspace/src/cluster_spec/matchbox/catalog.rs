@@ -1,0 +1,176 @@
+//! Groups and profiles, and the choice of a group for a machine.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use pxe_common::MacAddr;
+use serde_json::{Map, Value};
+
+use super::{super::finding::Finding, template::Template};
+use crate::model::inventory::AddressHashBuilder;
+
+/// What a machine says of itself: the query of its request, as Matchbox takes it. Of a label that comes twice the first
+/// counts; `mac` is in the usual spelling, and left out where it is no hardware address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(BTreeMap<String, String>);
+
+impl Labels {
+    /// The labels of a decoded query.
+    #[must_use]
+    pub fn new(query: &[(String, String)]) -> Self {
+        let mut labels = BTreeMap::new();
+        for (key, value) in query.iter().rev() {
+            if key.eq_ignore_ascii_case("mac") {
+                match value.parse::<MacAddr>() {
+                    Ok(mac) => labels.insert(key.clone(), mac.to_string()),
+                    Err(_) => labels.remove(key),
+                };
+            } else {
+                labels.insert(key.clone(), value.clone());
+            }
+        }
+        Self(labels)
+    }
+
+    /// A label; empty where there is none.
+    #[must_use]
+    pub fn get(&self, key: &str) -> &str {
+        self.0.get(key).map_or("", String::as_str)
+    }
+
+    /// Every label, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}
+
+/// The machines with these labels boot this profile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// The name of its file without the ending.
+    pub id: String,
+    /// Labels that a machine must have; none in the default group.
+    pub selector: BTreeMap<String, String>,
+    /// What templates and `/metadata` may tell.
+    pub metadata: Map<String, Value>,
+    /// What its machines boot.
+    pub profile: Arc<Profile>,
+}
+
+impl Group {
+    /// Whether a machine is in the group. A selector with an empty value is met by the lack of the label too.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.selector.iter().all(|(key, value)| labels.get(key) == value)
+    }
+}
+
+/// What machines boot, and the configurations that they fetch then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// The name of its file without the ending, by which groups refer to it.
+    pub id: String,
+    /// What is loaded; without it there is no script.
+    pub boot: Option<NetBoot>,
+    /// The Ignition config, JSON as it is in its file.
+    pub ignition: Option<Arc<str>>,
+    /// What `/generic` answers.
+    pub generic: Option<Arc<Template>>,
+    /// What `/cloud` answers.
+    pub cloud: Option<Arc<Template>>,
+}
+
+/// `boot` of a profile: text for iPXE's and GRUB's commands, passed on as it is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetBoot {
+    /// A URL or a path, usually below `/assets/`.
+    pub kernel: String,
+    /// The same, options of iPXE's `initrd` before it.
+    pub initrd: Vec<String>,
+    /// Kernel arguments.
+    pub args: Vec<String>,
+}
+
+impl NetBoot {
+    /// The files of our own that it needs, relative to the artifacts directory.
+    pub fn assets(&self) -> impl Iterator<Item = &str> {
+        let words = std::iter::once(&self.kernel).chain(&self.initrd);
+        words.filter_map(|word| word.split_ascii_whitespace().next_back()?.strip_prefix("/assets/"))
+    }
+}
+
+/// The catalog in force. Readers load it for each request; a reload stores the next one.
+pub type SharedCatalog = Arc<ArcSwap<Catalog>>;
+
+/// Every group of a directory: an immutable snapshot, swapped whole when the directory changes.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// The first that matches counts.
+    groups: Vec<Arc<Group>>,
+    profiles: Vec<Arc<Profile>>,
+    /// The groups that ask for a `mac`.
+    by_mac: HashMap<MacAddr, Vec<usize>, AddressHashBuilder>,
+    without_mac: Vec<usize>,
+}
+
+impl Catalog {
+    /// Builds the snapshot. As in Matchbox, a group with more selectors goes before one with fewer, and among as many the
+    /// one whose selectors are the later in the alphabet.
+    #[must_use]
+    pub fn new(mut groups: Vec<Arc<Group>>, profiles: Vec<Arc<Profile>>) -> Self {
+        groups.sort_by_cached_key(|group| std::cmp::Reverse((group.selector.len(), selector_text(&group.selector))));
+        let mut by_mac: HashMap<_, Vec<_>, _> = HashMap::default();
+        let mut without_mac = Vec::new();
+        for (index, group) in groups.iter().enumerate() {
+            match group.selector.get("mac").and_then(|mac| mac.parse().ok()) {
+                Some(mac) => by_mac.entry(mac).or_default().push(index),
+                None => without_mac.push(index),
+            }
+        }
+        Self { groups, profiles, by_mac, without_mac }
+    }
+
+    /// Every group, in the order in which they are tried.
+    #[must_use]
+    pub fn groups(&self) -> &[Arc<Group>] {
+        &self.groups
+    }
+
+    /// Every profile, sorted by its id.
+    #[must_use]
+    pub fn profiles(&self) -> &[Arc<Profile>] {
+        &self.profiles
+    }
+
+    /// The group of the machine with these labels.
+    #[must_use]
+    pub fn select(&self, labels: &Labels) -> Option<&Arc<Group>> {
+        let named = labels.get("mac").parse().ok().and_then(|mac: MacAddr| self.by_mac.get(&mac));
+        let first = |candidates: &[usize]| {
+            let mut groups = candidates.iter().filter_map(|&index| Some((index, self.groups.get(index)?)));
+            groups.find(|(_, group)| group.matches(labels))
+        };
+        let named = named.and_then(|candidates| first(candidates));
+        let (_, group) = named.into_iter().chain(first(&self.without_mac)).min_by_key(|(index, _)| *index)?;
+        Some(group)
+    }
+}
+
+/// As Matchbox compares selectors.
+pub(super) fn selector_text(selector: &BTreeMap<String, String>) -> String {
+    let mut pairs: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.sort_unstable();
+    pairs.join(",")
+}
+
+/// A directory without errors.
+#[derive(Debug)]
+pub struct LoadedCatalog {
+    /// Its groups and profiles.
+    pub catalog: Catalog,
+    /// What looks like a mistake, but can be served.
+    pub warnings: Vec<Finding>,
+}

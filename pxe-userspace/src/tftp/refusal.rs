@@ -1,0 +1,49 @@
+//! Why a read request is refused, and how the client, the journal and the metrics are told.
+
+use super::{
+    metrics::RefusedReason,
+    packet::{ErrorCode, Request, TransferMode},
+};
+use crate::{
+    artifacts::{OpenArtifact, Refusal, Store},
+    model::failure::{NO_SUCH_FILE, OUTSIDE, UNREADABLE},
+};
+
+/// A refusal, as the metrics count it and as the client and the journal read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) reason: RefusedReason,
+    pub(super) code: ErrorCode,
+    pub(super) text: &'static str,
+}
+
+/// A transfer mode that is not served.
+const MODE: Refused =
+    Refused { reason: RefusedReason::mode, code: ErrorCode::IllegalOperation, text: "only mode octet is served" };
+
+/// A write request.
+pub(super) const WRITE: Refused =
+    Refused { reason: RefusedReason::write, code: ErrorCode::AccessViolation, text: "this server is read-only" };
+
+/// Opens the file that is asked for.
+///
+/// # Errors
+///
+/// The mode is not served, or the store does not open the file.
+pub(super) fn open(store: &Store, request: &Request<'_>) -> Result<OpenArtifact, Refused> {
+    if request.mode == TransferMode::Other {
+        return Err(MODE);
+    }
+    store.open(request.path).map_err(Refused::from)
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let (reason, code, text) = match refusal {
+            Refusal::NotFound => (RefusedReason::not_found, ErrorCode::NotFound, NO_SUCH_FILE),
+            Refusal::Outside => (RefusedReason::outside, ErrorCode::AccessViolation, OUTSIDE),
+            Refusal::Unreadable => (RefusedReason::unreadable, ErrorCode::AccessViolation, UNREADABLE),
+        };
+        Self { reason, code, text }
+    }
+}

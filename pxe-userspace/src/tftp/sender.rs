@@ -1,0 +1,206 @@
+//! The sending side of a worker: packets, and blocks from memory, page cache or disk.
+
+use std::{
+    net::{SocketAddrV4, UdpSocket},
+    ops::Range,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use pxe_common::MacAddr;
+
+use super::{
+    blocks::{Patience, ReadError, Run},
+    chunk::Chunk,
+    chunks::{Chunks, Cursor},
+    metrics::Metrics,
+    options::Terms,
+    packet::HEADER_LENGTH,
+    socket::{Destination, Outbox, path_mtu},
+};
+use crate::{artifacts::OpenArtifact, model::failure::UNREADABLE, net::raw_udp::RawUdp};
+
+/// Ethernet's MTU, for paths of which the kernel tells none.
+const USUAL_MTU: u16 = 1500;
+
+/// The path that single blocks take to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    /// Not looked up yet.
+    Unknown,
+    /// The host's IP stack decides.
+    Stack,
+    /// Straight to this neighbour, past the IP stack.
+    Direct(MacAddr),
+}
+
+/// The blocks of one transfer on their way to its client.
+#[derive(Debug)]
+pub(super) struct Flow {
+    client: SocketAddrV4,
+    terms: Terms,
+    file: Arc<OpenArtifact>,
+    /// The place in the chunks that are kept of the file, if any are.
+    cursor: Option<Cursor>,
+    route: Route,
+}
+
+/// Why blocks were not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Interrupted {
+    /// The blocks from `first` on are not in the page cache.
+    Cold {
+        /// The first of them.
+        first: u64,
+        /// Where it begins in the file, in bytes.
+        offset: u64,
+    },
+    /// The file cannot be sent to its end, for this reason.
+    Unsendable(String),
+}
+
+/// A socket, the datagrams that wait to be sent through it, and the chunks that many transfers send.
+pub(super) struct Sender {
+    socket: UdpSocket,
+    /// Connected to one client after another, to ask the kernel for the path's MTU.
+    probe: UdpSocket,
+    outbox: Outbox,
+    chunks: Chunks,
+    metrics: Arc<Metrics>,
+}
+
+impl Flow {
+    /// Makes the flow of a transfer that begins at `now`.
+    pub(super) fn new(client: SocketAddrV4, terms: Terms, file: Arc<OpenArtifact>, now: SystemTime) -> Self {
+        let cursor = Cursor::new(&file, &terms, now);
+        // Of windows, each a send of many datagrams, the stack's share is small.
+        let route = if terms.window == 1 { Route::Unknown } else { Route::Stack };
+        Self { client, terms, file, cursor, route }
+    }
+
+    /// Returns the file.
+    pub(super) fn file(&self) -> Arc<OpenArtifact> {
+        Arc::clone(&self.file)
+    }
+
+    /// Sends through the IP stack from now on, which asks for the neighbour again: what was lost may have gone astray.
+    pub(super) fn avoid_shortcut(&mut self) {
+        self.route = Route::Stack;
+    }
+}
+
+impl Sender {
+    /// Makes a sender over a socket. `direct` leads past the IP stack, from the socket's own address.
+    pub(super) fn new(
+        socket: UdpSocket,
+        probe: UdpSocket,
+        direct: Option<(RawUdp, SocketAddrV4)>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { socket, probe, outbox: Outbox::new(direct), chunks: Chunks::default(), metrics }
+    }
+
+    /// Returns the socket, to receive what comes back.
+    pub(super) fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Returns `true` if another send can be queued without flushing.
+    pub(super) fn has_room(&self) -> bool {
+        self.outbox.has_room(0)
+    }
+
+    /// Sends everything that is queued.
+    pub(super) fn flush(&mut self) {
+        self.outbox.flush(&self.socket);
+        let errors = self.outbox.take_errors();
+        if errors > 0 {
+            self.metrics.send_errors.inc_by(errors);
+        }
+    }
+
+    /// Returns the MTU of the path to a client, in bytes.
+    pub(super) fn mtu(&self, client: SocketAddrV4) -> u16 {
+        path_mtu(&self.probe, client).unwrap_or(USUAL_MTU)
+    }
+
+    /// Queues one packet.
+    pub(super) fn send(&mut self, client: SocketAddrV4, packet: &[u8]) {
+        if !self.outbox.has_room(packet.len()) {
+            self.flush();
+        }
+        if let Some(space) = self.outbox.space(packet.len()).get_mut(..packet.len()) {
+            space.copy_from_slice(packet);
+            self.outbox.push(client.into(), packet.len(), packet.len());
+        }
+    }
+
+    /// Queues blocks of a flow.
+    ///
+    /// # Errors
+    ///
+    /// The blocks before [`Interrupted::Cold::first`] are queued; the file changed or cannot be read.
+    pub(super) fn send_blocks(
+        &mut self,
+        flow: &mut Flow,
+        blocks: Range<u64>,
+        patience: Patience,
+    ) -> Result<(), Interrupted> {
+        if blocks.end > flow.terms.blocks() && !flow.file.is_unchanged() {
+            return Err(Interrupted::Unsendable("the file changed while it was sent".to_owned()));
+        }
+        let mut next = blocks.start;
+        while next < blocks.end {
+            if !self.outbox.has_room(0) {
+                self.flush();
+            }
+            match self.queue_blocks(flow, next..blocks.end, patience) {
+                Ok(queued) => next += queued as u64,
+                Err(ReadError::Cold) => {
+                    let offset = Run::new(&flow.terms, next, 1).offset();
+                    return Err(Interrupted::Cold { first: next, offset });
+                }
+                Err(ReadError::Shrunk) => {
+                    return Err(Interrupted::Unsendable("the file shrank while it was sent".to_owned()));
+                }
+                Err(ReadError::Io(error)) => return Err(Interrupted::Unsendable(format!("{UNREADABLE}: {error}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues as many of these blocks as go into one send. Returns their number.
+    fn queue_blocks(&mut self, flow: &mut Flow, blocks: Range<u64>, patience: Patience) -> Result<usize, ReadError> {
+        let Flow { client, terms, file, cursor, route } = flow;
+        let datagram = HEADER_LENGTH + usize::from(terms.block_size);
+        if *route == Route::Unknown {
+            *route = self.outbox.neighbour(&self.probe, *client).map_or(Route::Stack, Route::Direct);
+        }
+        let mac = if let Route::Direct(mac) = *route { Some(mac) } else { None };
+        let to = Destination { client: *client, mac };
+        let mut count = Outbox::segments(datagram).min((blocks.end - blocks.start) as usize);
+        if let Some(cursor) = cursor {
+            let piece = cursor.piece(terms, blocks.start, blocks.end);
+            let mut chunk = cursor.find(&self.chunks, terms, &piece);
+            if chunk.is_none() && piece.begins_chunk() {
+                let run = Run::new(terms, piece.chunk_start, piece.chunk_blocks);
+                let mut bytes = vec![0; run.length()];
+                run.read(&file.file, &mut bytes, patience)?;
+                chunk = Some(self.chunks.keep(cursor.key(terms, &piece), Chunk(bytes)));
+            }
+            if let Some(chunk) = chunk {
+                let range = piece.range(&chunk, datagram);
+                self.outbox.push_chunk(to, chunk, range, datagram);
+                return Ok(piece.count);
+            }
+            count = piece.count;
+        }
+        let run = Run::new(terms, blocks.start, count);
+        if !self.outbox.has_room(run.length()) {
+            self.flush();
+        }
+        run.read(&file.file, self.outbox.space(run.length()), patience)?;
+        self.outbox.push(to, run.length(), datagram);
+        Ok(count)
+    }
+}

@@ -1,0 +1,316 @@
+//! The running transfers of one worker: begun by requests, moved on by datagrams and timers, ended once.
+
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use pxe_common::MacAddr;
+use tokio::runtime::Handle;
+
+use super::{
+    admission::Admission,
+    blocks::Patience,
+    context::Context,
+    delivery::{Delivery, End},
+    files::OpenFiles,
+    mailbox::{Mailbox, Message},
+    metrics::RefusedReason,
+    options::Terms,
+    packet::{ErrorCode, Packet, Request, error_packet},
+    refusal::{Refused, WRITE, open},
+    sender::{Flow, Interrupted, Sender},
+    timers::{Due, Timers},
+    transfer::{Action, Repeated, Transfer},
+};
+use crate::{
+    artifacts::OpenArtifact,
+    model::{artifact_names::is_optional, event::short_path},
+};
+
+/// A running transfer and what belongs to it.
+struct Running {
+    client: SocketAddrV4,
+    transfer: Transfer,
+    flow: Flow,
+    delivery: Delivery,
+    /// The request that began it, as it came.
+    request: Box<[u8]>,
+    /// Tells it from earlier transfers of the same client.
+    serial: u64,
+    due: Due,
+}
+
+/// Why a transfer does not simply go on.
+enum Stop {
+    /// The disk has to be read first, from here on.
+    Read {
+        /// In bytes from the beginning of the file.
+        offset: u64,
+    },
+    /// It is over.
+    Over(End),
+}
+
+/// The transfers of one worker, by client.
+pub(super) struct Transfers {
+    context: Context,
+    address: Ipv4Addr,
+    sender: Sender,
+    running: HashMap<SocketAddrV4, Running>,
+    admission: Admission,
+    timers: Timers,
+    files: OpenFiles,
+    serial: u64,
+    /// Where the disk's threads report to.
+    mailbox: Arc<Mailbox>,
+    /// The runtime whose threads wait for the disk.
+    disk: Handle,
+}
+
+/// A read request and who sent it.
+struct Asked<'a> {
+    now: Instant,
+    client: SocketAddrV4,
+    machine: Option<MacAddr>,
+    request: Request<'a>,
+    datagram: &'a [u8],
+}
+
+impl Running {
+    /// Carries an action out. `patience`: may it wait for the disk?
+    fn perform(&mut self, sender: &mut Sender, action: Action, patience: Patience) -> Result<(), Stop> {
+        match action {
+            Action::Wait => Ok(()),
+            Action::SendOptions => {
+                sender.send(self.client, &self.transfer.terms().option_acknowledgement());
+                Ok(())
+            }
+            Action::SendBlocks { first, count } => {
+                let blocks = first..first + u64::from(count);
+                sender.send_blocks(&mut self.flow, blocks, patience).map_err(|interrupted| match interrupted {
+                    Interrupted::Cold { first, offset } => {
+                        self.transfer.withhold(first);
+                        Stop::Read { offset }
+                    }
+                    Interrupted::Unsendable(reason) => Stop::Over(End::Unsendable(reason)),
+                })
+            }
+            Action::End(outcome) => Err(Stop::Over(End::Transferred(outcome))),
+        }
+    }
+}
+
+impl Transfers {
+    /// Makes an empty table, of which at most `limit` transfers run at once.
+    pub(super) fn new(
+        context: Context,
+        address: Ipv4Addr,
+        sender: Sender,
+        limit: usize,
+        (mailbox, disk): (Arc<Mailbox>, Handle),
+    ) -> Self {
+        Self {
+            context,
+            address,
+            sender,
+            running: HashMap::new(),
+            admission: Admission::new(limit),
+            timers: Timers::default(),
+            files: OpenFiles::default(),
+            serial: 0,
+            mailbox,
+            disk,
+        }
+    }
+
+    /// Returns the socket of all transfers.
+    pub(super) fn socket(&self) -> &UdpSocket {
+        self.sender.socket()
+    }
+
+    /// Returns `true` if another request can be answered without flushing.
+    pub(super) fn has_room(&self) -> bool {
+        self.sender.has_room()
+    }
+
+    /// Sends everything that is queued.
+    pub(super) fn flush(&mut self) {
+        self.sender.flush();
+    }
+
+    /// Returns `true` if no transfer waits for a timer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.timers.is_empty()
+    }
+
+    /// Takes a datagram that came to the socket of all transfers.
+    pub(super) fn on_datagram(&mut self, now: Instant, client: SocketAddrV4, datagram: &[u8]) {
+        let Some(running) = self.running.get_mut(&client) else {
+            self.context.metrics.strays.inc();
+            return;
+        };
+        let action = running.transfer.on_packet(now, datagram);
+        self.timers.set(&mut running.due, running.transfer.deadline(), client, running.serial);
+        let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
+        self.settle(now, client, performed);
+    }
+
+    /// Looks at the transfers whose timers are due.
+    pub(super) fn on_tick(&mut self, now: Instant) {
+        while let Some((client, serial, due)) = self.timers.next(now) {
+            let is_in_force = |running: &&mut Running| running.serial == serial && running.due == due;
+            let Some(running) = self.running.get_mut(&client).filter(is_in_force) else { continue };
+            let action = running.transfer.on_timer(now);
+            if matches!(action, Action::SendOptions | Action::SendBlocks { .. }) {
+                self.context.metrics.timeouts.inc();
+                running.flow.avoid_shortcut();
+            }
+            running.due = Due::default();
+            self.timers.set(&mut running.due, running.transfer.deadline(), client, serial);
+            let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
+            self.settle(now, client, performed);
+        }
+    }
+
+    /// Takes a message from the mailbox.
+    pub(super) fn on_message(&mut self, now: Instant, message: Message) {
+        match message {
+            Message::Request { client, datagram } => self.on_request(now, client, &datagram),
+            Message::Warmed { client, serial } => {
+                let running = self.running.get_mut(&client).filter(|running| running.serial == serial);
+                let Some(running) = running else { return };
+                let action = running.transfer.on_readable(now);
+                self.timers.set(&mut running.due, running.transfer.deadline(), client, serial);
+                let performed = running.perform(&mut self.sender, action, Patience::Disk);
+                self.settle(now, client, performed);
+            }
+        }
+    }
+
+    fn on_request(&mut self, now: Instant, client: SocketAddrV4, datagram: &[u8]) {
+        match Packet::parse(datagram) {
+            Ok(Packet::Read(request)) => {
+                if self.make_way(now, client, datagram) {
+                    self.on_read(now, client, request, datagram);
+                }
+            }
+            Ok(Packet::Write { path }) => {
+                tracing::debug!(%client, path = %path.escape_ascii(), "TFTP write refused: the server is read-only");
+                self.tell_refusal(client, WRITE);
+            }
+            // Never answered: an error about an error could go on for ever.
+            Ok(Packet::Ack(_) | Packet::Error { .. }) | Err(_) => self.context.metrics.refuse(RefusedReason::malformed),
+        }
+    }
+
+    /// Ends the running transfer of a client that starts over. Returns `false` if the request only repeats the one that began the
+    /// transfer, which then goes on.
+    fn make_way(&mut self, now: Instant, client: SocketAddrV4, datagram: &[u8]) -> bool {
+        let Some(running) = self.running.get_mut(&client) else { return true };
+        if *running.request == *datagram
+            && let Repeated::Again(action) = running.transfer.on_repeated_request(now)
+        {
+            let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
+            self.settle(now, client, performed);
+            return false;
+        }
+        let outcome = running.transfer.on_replaced();
+        self.end(now, client, &End::Transferred(outcome));
+        true
+    }
+
+    fn on_read(&mut self, now: Instant, client: SocketAddrV4, request: Request<'_>, datagram: &[u8]) {
+        let machine = self.context.inventory.load().by_address(*client.ip()).map(|machine| machine.mac);
+        if machine.is_none() {
+            self.context.metrics.unknown_clients.inc();
+        }
+        let asked = Asked { now, client, machine, request, datagram };
+        match open(&self.context.store, &asked.request) {
+            Err(refused) => self.refuse(&asked, refused),
+            Ok(file) if self.admission.take(*client.ip(), machine.is_some()) => self.begin(&asked, file),
+            // Silence makes the client ask again, when there may be room.
+            Ok(_) => self.context.metrics.refuse(RefusedReason::busy),
+        }
+    }
+
+    /// Begins the transfer of a file, for which a place was taken.
+    fn begin(&mut self, asked: &Asked<'_>, file: OpenArtifact) {
+        let &Asked { now, client, machine, ref request, datagram } = asked;
+        let terms = Terms::negotiate(request.options, file.length, self.sender.mtu(client));
+        let (transfer, action) = Transfer::new(now, terms);
+        self.serial += 1;
+        let (serial, mut due) = (self.serial, Due::default());
+        self.timers.set(&mut due, transfer.deadline(), client, serial);
+        let mut running = Running {
+            client,
+            transfer,
+            flow: Flow::new(client, terms, self.files.share(file), SystemTime::now()),
+            delivery: Delivery::begin(&self.context.events, now, machine, request.path),
+            request: datagram.into(),
+            serial,
+            due,
+        };
+        self.context.metrics.active.inc();
+        let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
+        self.running.insert(client, running);
+        self.settle(now, client, performed);
+    }
+
+    /// Refuses a read request, and tells everybody.
+    fn refuse(&mut self, asked: &Asked<'_>, refused: Refused) {
+        let &Asked { now, client, machine, ref request, .. } = asked;
+        // Nobody expects these to be there: no reason to worry about the machine, nor a line that holds back another.
+        if !(refused.reason == RefusedReason::not_found && is_optional(request.path)) {
+            let Context { events, refusals, .. } = &self.context;
+            refusals.log(client, machine, &short_path(request.path), refused.text);
+            Delivery::begin(events, now, machine, request.path).refuse(events, refused.text);
+        }
+        self.tell_refusal(client, refused);
+    }
+
+    fn tell_refusal(&mut self, client: SocketAddrV4, refused: Refused) {
+        let Refused { reason, code, text } = refused;
+        self.context.metrics.refuse(reason);
+        self.sender.send(client, &error_packet(code, text));
+    }
+
+    /// Does what a transfer calls for that does not simply go on.
+    fn settle(&mut self, now: Instant, client: SocketAddrV4, performed: Result<(), Stop>) {
+        match performed {
+            Ok(()) => {}
+            Err(Stop::Read { offset }) => self.read_ahead(client, offset),
+            Err(Stop::Over(end)) => {
+                if let Some(message) = end.error_message() {
+                    self.sender.send(client, &error_packet(ErrorCode::Undefined, &message));
+                }
+                self.end(now, client, &end);
+            }
+        }
+    }
+
+    /// Has another thread wait for the disk.
+    fn read_ahead(&self, client: SocketAddrV4, offset: u64) {
+        let Some(running) = self.running.get(&client) else { return };
+        let (file, serial, mailbox) = (running.flow.file(), running.serial, Arc::clone(&self.mailbox));
+        self.disk.spawn_blocking(move || {
+            file.read_ahead(offset);
+            mailbox.tell(Message::Warmed { client, serial });
+        });
+    }
+
+    /// Forgets a transfer, counts it, and tells the journal.
+    fn end(&mut self, now: Instant, client: SocketAddrV4, end: &End) {
+        let Some(Running { transfer, delivery, .. }) = self.running.remove(&client) else { return };
+        self.admission.give_back(*client.ip(), delivery.is_to_machine());
+        let Context { metrics, events, .. } = &self.context;
+        let bytes = transfer.bytes_acknowledged();
+        metrics.active.dec();
+        metrics.end(end.result());
+        metrics.bytes.inc_by(bytes);
+        tracing::debug!(server = %self.address, %client, ?delivery, bytes, ?end, "TFTP transfer ended");
+        delivery.end(events, now, bytes, end);
+    }
+}
