@@ -224,3 +224,6 @@ impl Drop for Connection {
         self.deliveries.stopped(&self.stream);
     }
 }
+
+#[cfg(test)]
+mod tests;

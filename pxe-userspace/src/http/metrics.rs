@@ -99,6 +99,12 @@ impl Metrics {
         self.connections.get()
     }
 
+    /// Returns how many bytes of files and scripts were written to sockets.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
     /// Returns how often a file had to be read from the disk before it could be sent on.
     #[must_use]
     pub fn disk_waits(&self) -> u64 {
