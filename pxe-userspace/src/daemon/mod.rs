@@ -152,6 +152,7 @@ impl Daemon {
                 events: events.clone(),
                 policies: Arc::clone(&policies),
                 metrics: Arc::clone(&http_metrics),
+                coverage: Default::default(),
                 check_source: config.mode == Mode::Server,
                 http_port: config.http_port,
             },

@@ -1,16 +1,14 @@
 //! Answers: a text as a plain value, and the head of a response as bytes.
 
-use std::{borrow::Cow, fmt::Write as _, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, fmt::Write as _, time::SystemTime};
 
 use axum::{
     Extension,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode, header};
-use pxe_common::MacAddr;
+use http::{HeaderMap, Method, StatusCode, header};
 
-use super::{head::Head, metrics::Route, range::format_date};
-use crate::model::event::ArtifactKind;
+use super::{delivery::Delivery, head::Head, metrics::Route, range::format_date};
 
 /// An answer of one text.
 #[derive(Debug)]
@@ -19,26 +17,18 @@ pub(super) struct Text {
     pub(super) content_type: &'static str,
     pub(super) text: Cow<'static, str>,
     pub(super) route: Route,
-    /// For an answer whose arrival is an event.
+    /// Set where the arrival of the answer is an event.
     pub(super) delivery: Option<Delivery>,
 }
 
-/// What is said of an answer when it has arrived.
-#[derive(Clone, Debug)]
-pub(super) struct Delivery {
-    pub(super) mac: MacAddr,
-    pub(super) artifact: ArtifactKind,
-    pub(super) path: Arc<str>,
-}
-
 impl Text {
-    /// 200, plain text.
+    /// Returns plain text with status 200.
     pub(super) fn new(route: Route, text: impl Into<Cow<'static, str>>) -> Self {
         let content_type = "text/plain; charset=utf-8";
         Self { status: StatusCode::OK, content_type, text: text.into(), route, delivery: None }
     }
 
-    /// 404, in Matchbox's words.
+    /// Returns status 404, in Matchbox's words.
     pub(super) fn not_found() -> Self {
         Self { status: StatusCode::NOT_FOUND, ..Self::new(Route::Other, "404 page not found\n") }
     }
@@ -56,14 +46,14 @@ impl IntoResponse for Text {
     }
 }
 
-/// Few heads are longer, in bytes.
+/// The bytes reserved for a head; few are longer.
 const USUAL_LENGTH: usize = 512;
 
 /// A response head that is being written.
 pub(super) struct AnswerHead(String);
 
 impl AnswerHead {
-    /// Status line and the headers that every answer has.
+    /// Begins a head with the status line and the headers that every answer has.
     pub(super) fn new(status: StatusCode, now: SystemTime) -> Self {
         let reason = status.canonical_reason().unwrap_or("Unknown");
         let date = format_date(now);
@@ -72,11 +62,22 @@ impl AnswerHead {
         Self(text)
     }
 
+    /// Adds a header.
     pub(super) fn header(&mut self, name: &str, value: impl std::fmt::Display) {
         let _ = write!(self.0, "{name}: {value}\r\n");
     }
 
-    /// Ends the head. `stay` is whether the connection goes on; HTTP/1.0 has to be told.
+    /// Adds the headers of a handler, except those that belong to the connection.
+    pub(super) fn headers(&mut self, headers: &HeaderMap) {
+        for (name, value) in headers {
+            let ours = [header::CONTENT_LENGTH, header::CONNECTION, header::TRANSFER_ENCODING, header::DATE];
+            if let (false, Ok(value)) = (ours.contains(name), value.to_str()) {
+                self.header(name.as_str(), value);
+            }
+        }
+    }
+
+    /// Ends the head. `stay` says whether the connection goes on, which an HTTP/1.0 client has to be told.
     pub(super) fn end(mut self, request: Option<&Head>, stay: bool) -> Vec<u8> {
         if !stay {
             self.header("Connection", "close");
@@ -86,14 +87,20 @@ impl AnswerHead {
         self.0.push_str("\r\n");
         self.0.into_bytes()
     }
+}
 
-    /// Headers of a handler; those that belong to the connection are ours to write.
-    pub(super) fn headers(&mut self, headers: &HeaderMap) {
-        for (name, value) in headers {
-            let ours = [header::CONTENT_LENGTH, header::CONNECTION, header::TRANSFER_ENCODING, header::DATE];
-            if let (false, Ok(value)) = (ours.contains(name), value.to_str()) {
-                self.header(name.as_str(), value);
-            }
-        }
+/// Returns a whole answer of one line of text, without the text for HEAD. There is no request where its head could not be read.
+pub(super) fn line(request: Option<&Head>, status: StatusCode, text: &str, stay: bool) -> Vec<u8> {
+    let mut head = AnswerHead::new(status, SystemTime::now());
+    head.header("Content-Type", "text/plain; charset=utf-8");
+    head.header("Content-Length", text.len() + 1);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        head.header("Allow", "GET, HEAD");
     }
+    let mut bytes = head.end(request, stay);
+    if request.is_none_or(|request| request.method != Method::HEAD) {
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.push(b'\n');
+    }
+    bytes
 }

@@ -1,4 +1,4 @@
-//! What the boot HTTP server counts.
+//! The counters of the boot HTTP server.
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// Which handler a request went to.
+/// The handler that a request went to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(super) enum Route {
     /// `/assets/…`
@@ -22,22 +22,22 @@ pub(super) enum Route {
 /// Labels of the request counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
-    /// Which handler.
+    /// The handler.
     pub(super) route: Route,
     /// The status answered.
     pub(super) status: u16,
 }
 
-/// Why something was refused.
+/// The reason why something was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Refused {
     /// The head of the request.
     Head,
-    /// A path that would leave the artifacts directory.
+    /// A path that leads out of the artifacts directory.
     Path,
     /// A script asked for from an address that is not the machine's.
     Source,
-    /// A connection beyond the most that are served at once, in all or from one address.
+    /// A connection beyond the limit, in total or for one address.
     Connection,
     /// A client that did not send its request, or did not read its answer, in time.
     Timeout,
@@ -46,11 +46,11 @@ pub enum Refused {
 /// Labels of the refusal counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RefusedLabels {
-    /// Why.
+    /// The reason.
     pub(super) reason: Refused,
 }
 
-/// The counters. One instance for every listener.
+/// The counters. All listeners share one instance.
 #[derive(Debug, Default)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
@@ -61,7 +61,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the counters known under names that begin with `http_`.
+    /// Registers the counters under names that begin with `http_`.
     pub fn register(&self, registry: &mut Registry) {
         let Self { requests, refused, bytes, disk_waits, connections } = self;
         registry.register("http_requests", "Requests answered, by route and status", requests.clone());
@@ -99,13 +99,19 @@ impl Metrics {
         self.connections.get()
     }
 
-    /// How often a file had to be read from the disk before it could be sent on.
+    /// Returns how many bytes of files and scripts were written to sockets.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Returns how often a file had to be read from the disk before it could be sent on.
     #[must_use]
     pub fn disk_waits(&self) -> u64 {
         self.disk_waits.get()
     }
 
-    /// How often something was refused for this reason.
+    /// Returns how often something was refused for this reason.
     #[must_use]
     pub fn refusals(&self, reason: Refused) -> u64 {
         self.refused.get_or_create(&RefusedLabels { reason }).get()

@@ -1,4 +1,4 @@
-//! What is not a file: each machine's script, and Matchbox's routes by an axum router.
+//! The answers that are not files: each machine's script, and Matchbox's routes by an axum router.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -11,50 +11,32 @@ use http::StatusCode;
 use pxe_common::MacAddr;
 
 use super::{
-    Context, Refused,
-    answer::{Delivery, Text},
-    connection::Connection,
+    answer::Text,
+    context::Context,
+    delivery::Delivery,
     matchbox,
-    metrics::Route,
+    metrics::{Refused, Route},
 };
 use crate::{
     boot::script::{self, script},
     cluster_spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
     model::{
-        event::{ArtifactKind, EventKind, Transport, short_path},
+        event::{ArtifactKind, EventKind},
         failure::{ASKED_FROM, WRONG_ARCHITECTURE},
         inventory::Machine,
         policy::Disposition,
     },
 };
 
-/// Who asks: put into each request to the router by the connection.
+/// The client; an extension of each request to the router.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
     pub(super) address: IpAddr,
-    /// HEAD is about an answer, it is not a step of a boot.
+    /// Whether the request is a HEAD, which is about an answer and not a step of a boot.
     pub(super) is_head: bool,
 }
 
-impl Connection {
-    /// The machine whose address the client has.
-    pub(super) fn machine(&self) -> Option<Arc<Machine>> {
-        self.context.machine_at(self.peer)
-    }
-}
-
-impl Context {
-    fn machine_at(&self, address: IpAddr) -> Option<Arc<Machine>> {
-        let IpAddr::V4(address) = address else { return None };
-        self.inventory.load().by_address(address).map(Arc::clone)
-    }
-
-    fn disposition(&self, machine: &Machine) -> Disposition {
-        self.policies.load().disposition(machine)
-    }
-}
-
-/// The router of everything that is neither a file nor a machine's own script.
+/// Returns the router for everything that is neither a file nor a machine's own script.
 pub(super) fn router(context: Arc<Context>) -> Router {
     Router::new()
         .route("/", get(async || matchbox_text("matchbox\n")))
@@ -80,7 +62,7 @@ fn matchbox_text(text: impl Into<Cow<'static, str>>) -> Text {
     Text::new(Route::Matchbox, text)
 }
 
-/// The script that makes any iPXE ask again with what it knows about itself.
+/// `/boot.ipxe`: the script that makes any iPXE ask again with what it knows about itself.
 async fn bootstrap(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>) -> Text {
     let response = matchbox_text(matchbox::BOOTSTRAP);
     match context.machine_at(peer.address) {
@@ -89,8 +71,8 @@ async fn bootstrap(State(context): State<Arc<Context>>, Extension(peer): Extensi
     }
 }
 
-/// `/boot/{mac}.ipxe`, which every machine asks for: `file` is what follows `/boot/`. Not by the router, which takes longer
-/// than to write the script.
+/// `/boot/{mac}.ipxe`, which every machine asks for: `file` is what follows `/boot/`. It does not go through the router, which takes longer
+/// than writing the script does.
 pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
     let mac = str::from_utf8(file).ok().and_then(|file| file.strip_suffix(".ipxe")?.parse().ok());
     let Some(machine) = mac.and_then(|mac| context.inventory.load().by_mac(mac).map(Arc::clone)) else {
@@ -132,7 +114,7 @@ async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
     }
 }
 
-/// `/grub?mac=…`: for a machine that is to boot from its disk nothing matches, and GRUB goes on.
+/// `/grub?mac=…`: a machine that is to boot from its disk gets 404, and GRUB goes on.
 async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>, Query(labels): Labelled) -> Text {
     let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else {
         return boot_of_profile(&context, &labels, "/grub", matchbox::profile_grub);
@@ -176,7 +158,7 @@ async fn metadata(
     Text { content_type: "plain/text", ..matchbox_text(text) }
 }
 
-/// The group that the labels select in the Matchbox directory. What is in it has no address of its own, so that it is
+/// Returns the group that the labels select in the Matchbox directory. A group has no address of its own, so it is
 /// given to whoever asks, as Matchbox does.
 fn group(context: &Context, labels: &Labels, path: &str) -> Option<Arc<Group>> {
     let group = context.catalog.load().select(labels).map(Arc::clone)?;
@@ -192,7 +174,7 @@ fn boot_of_profile(context: &Context, labels: &[(String, String)], path: &str, t
     }
 }
 
-/// The group for a machine that the cluster spec does not have; a machine of the cluster spec has none of these
+/// Returns the group for a machine that the cluster spec does not have; a machine of the cluster spec has none of these
 /// configurations.
 fn group_beside_fleet(context: &Context, labels: &[(String, String)], path: &str) -> Option<(Labels, Arc<Group>)> {
     if matchbox::machine_of(labels, &context.inventory.load()).is_some() {
@@ -240,7 +222,7 @@ fn rendered(
     }
 }
 
-/// The refusal for a client that has another address than the machine, for a script may hold its secrets.
+/// Returns the refusal for a client that does not have the machine's address, since a script may hold the machine's secrets.
 fn refused(context: &Context, peer: Peer, machine: &Machine, path: &str) -> Option<Text> {
     if !context.check_source || peer.address == machine.address {
         return None;
@@ -254,27 +236,26 @@ fn refused(context: &Context, peer: Peer, machine: &Machine, path: &str) -> Opti
     Some(Text { status: StatusCode::FORBIDDEN, ..Text::new(route, format!("{reason}\n")) })
 }
 
+/// Announces that the machine does not get its script.
 fn failed(context: &Context, peer: Peer, mac: MacAddr, path: &str, reason: &str) {
     if !peer.is_head {
-        let (artifact, transport) = (ArtifactKind::Script, Transport::Http);
-        let kind = EventKind::Failed { artifact, transport, path: path.into(), bytes: 0, reason: reason.into() };
-        context.events.send(mac, SystemTime::now(), kind);
+        Delivery::new(mac, ArtifactKind::Script, path.as_bytes()).refused(&context.events, reason);
     }
 }
 
+/// Announces that the machine is told to boot from its disk, if it is.
 fn disposed(context: &Context, peer: Peer, machine: &Machine, disposition: Disposition) {
     if disposition == Disposition::Disk && !peer.is_head {
         context.events.send(machine.mac, SystemTime::now(), EventKind::SentToDisk);
     }
 }
 
-/// Announces that the machine asked for this answer, and has the connection announce its arrival.
+/// Announces that the machine asked for this answer, and has its arrival announced.
 fn delivered(context: &Context, peer: Peer, mac: MacAddr, path: &str, text: Text) -> Text {
     if peer.is_head {
         return text;
     }
-    let (artifact, path) = (ArtifactKind::Script, short_path(path.as_bytes()));
-    let kind = EventKind::Requested { artifact, transport: Transport::Http, path: Arc::clone(&path) };
-    context.events.send(mac, SystemTime::now(), kind);
-    Text { delivery: Some(Delivery { mac, artifact, path }), ..text }
+    let delivery = Delivery::new(mac, ArtifactKind::Script, path.as_bytes());
+    delivery.requested(&context.events);
+    Text { delivery: Some(delivery), ..text }
 }

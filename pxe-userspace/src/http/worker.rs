@@ -1,4 +1,4 @@
-//! A thread with a loop of its own, and the connections that it serves.
+//! A thread with an event loop of its own, and the connections that it serves.
 
 use std::{io, net, sync::Arc, thread, time::Duration};
 
@@ -13,17 +13,22 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Connections, Context, Phase, Refused, Ticket, connection::Connection};
+use super::{
+    admission::{Connections, Ticket},
+    connection::{Connection, Phase},
+    context::Context,
+    metrics::Refused,
+};
 
-/// A connection that another worker has accepted. As many may wait as are admitted.
+/// A connection that another worker has accepted. The admitted connections bound how many wait.
 pub(super) type Handed = (net::TcpStream, Ticket);
 
-/// What one thread serves from.
+/// What one thread serves with.
 #[derive(Clone)]
 pub(super) struct Worker {
     pub(super) number: usize,
-    /// The ways in to every worker.
-    pub(super) doors: Arc<[UnboundedSender<Handed>]>,
+    /// Where each worker takes the connections that others hand over.
+    pub(super) mailboxes: Arc<[UnboundedSender<Handed>]>,
     pub(super) connections: Arc<Connections>,
     pub(super) context: Arc<Context>,
     pub(super) router: Router,
@@ -31,28 +36,28 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread, which serves until everything is over and keeps `running` until then. Every worker accepts from the
-    /// same sockets: whoever is idle comes first.
+    /// Starts the thread, which serves until everything is over and keeps `running` until then. All workers accept from the same
+    /// sockets: an idle one comes first.
     ///
     /// # Errors
     ///
-    /// When the kernel has no thread for it.
+    /// The kernel has no thread for it.
     pub(super) fn start(
         self,
         listeners: Vec<net::TcpListener>,
-        handed: UnboundedReceiver<Handed>,
+        inbox: UnboundedReceiver<Handed>,
         running: mpsc::Sender<()>,
     ) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let work = move || {
             // Dropped last, also by a panic.
             let _running = running;
-            self.run(runtime, listeners, handed);
+            self.run(runtime, listeners, inbox);
         };
         thread::Builder::new().name("pxed-http".to_owned()).spawn(work).map(drop)
     }
 
-    fn run(self, runtime: Runtime, listeners: Vec<net::TcpListener>, handed: UnboundedReceiver<Handed>) {
+    fn run(self, runtime: Runtime, listeners: Vec<net::TcpListener>, inbox: UnboundedReceiver<Handed>) {
         let mut phase = self.phase.clone();
         runtime.block_on(async {
             let mut acceptors = JoinSet::new();
@@ -62,7 +67,7 @@ impl Worker {
                     Err(error) => tracing::error!(%error, "boot HTTP cannot wait for connections"),
                 }
             }
-            acceptors.spawn(self.take_over(handed));
+            acceptors.spawn(self.take_over(inbox));
             let _ = phase.wait_for(|&phase| phase != Phase::Serving).await;
             acceptors.shutdown().await;
             let _ = phase.wait_for(|&phase| phase == Phase::Over).await;
@@ -71,7 +76,7 @@ impl Worker {
         runtime.shutdown_background();
     }
 
-    /// Accepts connections for ever.
+    /// Accepts connections, without end.
     async fn accept(self, listener: TcpListener) {
         loop {
             match listener.accept().await {
@@ -80,12 +85,12 @@ impl Worker {
                         self.context.metrics.refused(Refused::Connection);
                         continue;
                     };
-                    match self.doors.get(ticket.worker).filter(|_| ticket.worker != self.number) {
-                        Some(door) => {
+                    match self.mailboxes.get(ticket.worker).filter(|_| ticket.worker != self.number) {
+                        Some(mailbox) => {
                             // An error means that the connection is broken.
                             let Ok(stream) = stream.into_std() else { continue };
-                            if let Err(SendError(handed)) = door.send((stream, ticket)) {
-                                // It has ended, which it does only by a panic.
+                            if let Err(SendError(handed)) = mailbox.send((stream, ticket)) {
+                                // That worker has ended, which it does only by a panic.
                                 self.take(handed);
                             }
                         }
@@ -93,7 +98,7 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    // Mostly descriptors that ran out: they come back as connections end.
+                    // Usually the descriptors ran out; they come back as connections end.
                     tracing::debug!(%error, "boot HTTP could not accept a connection");
                     self.context.metrics.refused(Refused::Connection);
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -102,9 +107,9 @@ impl Worker {
         }
     }
 
-    /// Serves what others have accepted.
-    async fn take_over(self, mut handed: UnboundedReceiver<Handed>) {
-        while let Some(handed) = handed.recv().await {
+    /// Serves connections that other workers have accepted.
+    async fn take_over(self, mut inbox: UnboundedReceiver<Handed>) {
+        while let Some(handed) = inbox.recv().await {
             self.take(handed);
         }
     }

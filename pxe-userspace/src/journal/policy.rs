@@ -16,6 +16,7 @@
 //! | loaded nothing from us | reached its disk, if it was given its kernel in an earlier cycle | PXE was skipped or failed and the disk boots; without the earlier kernel it may be the old system of a machine that PXE failed for, and that is to be installed yet |
 //! | loaded iPXE or a script, from us or another, and no kernel of ours | nothing | GRUB and others ask by DHCP as an operating system does, and the kernel may have come from another node that serves the same fleet |
 //! | asked for our kernel | it runs our kernel | Talos in maintenance mode asks right after its initramfs, renews every half lease, and asks anew when its link flaps or a lease ran out. An installation that ends in kexec, or in a reboot from the disk without asking us, looks just so |
+//! | asked for our kernel, and did not get it or its initramfs whole | nothing | its loader gave up, and what runs came from elsewhere |
 //! | nothing (no firmware was seen at all) | nothing | pxed may have been down, or its state new |
 //!
 //! A machine whose disk comes first in its boot order never asks again and needs no decision: when its
@@ -87,7 +88,7 @@ pub enum Cycle {
     Unknown,
     /// The firmware asked, and has loaded nothing.
     Firmware,
-    /// It asked for a loader or a script, or runs iPXE that another node gave it.
+    /// It asked for a loader or a script, runs iPXE that another node gave it, or lost its kernel or initramfs.
     Loading,
     /// It asked for our kernel or initramfs.
     Netbooted,
@@ -112,6 +113,11 @@ impl Cycle {
                 (ArtifactKind::Loader | ArtifactKind::Script, Self::Firmware) => Self::Loading,
                 _ => self,
             },
+            EventKind::Failed { artifact: ArtifactKind::Kernel | ArtifactKind::Initramfs, .. }
+                if self == Self::Netbooted =>
+            {
+                Self::Loading
+            }
             EventKind::SentToDisk => Self::SentToDisk,
             _ => self,
         }

@@ -173,7 +173,7 @@ pub enum EventKind {
         /// The path as the machine named it.
         path: Arc<str>,
     },
-    /// The last byte of a file was handed over (TFTP: acknowledged).
+    /// The machine has a file whole: it acknowledged the last byte of it, and of what parts came before.
     Done {
         /// What it is.
         artifact: ArtifactKind,
@@ -181,9 +181,9 @@ pub enum EventKind {
         transport: Transport,
         /// The path as the machine named it.
         path: Arc<str>,
-        /// Bytes of the file that were sent.
+        /// The length of the file in bytes.
         bytes: u64,
-        /// From request to last byte.
+        /// From the request to the acknowledgement of the last byte; of the last part, where it came in parts.
         #[serde(rename = "took_ms", serialize_with = "milliseconds")]
         took: Duration,
     },
@@ -207,7 +207,7 @@ pub enum EventKind {
         transport: Transport,
         /// The path as the machine named it.
         path: Arc<str>,
-        /// Bytes sent before it failed.
+        /// Bytes acknowledged before it failed.
         bytes: u64,
         /// Why, in words for a person.
         reason: Arc<str>,

@@ -174,6 +174,20 @@ fn once_holds_without_the_event_of_the_initramfs() {
     assert_eq!(Scenario::new(BootPolicy::Once).see(&boot).sent_to(), Disk);
 }
 
+/// Its loader gives up, and the old system on its disk asks for an address.
+#[test]
+fn machine_that_lost_its_kernel_or_initramfs_has_not_booted_it() {
+    let loads =
+        |last| [&dora(Ipxe)[..], &load(Script), &load(Kernel), &[requested(last), failed(last, "reset")]].concat();
+    for last in [Kernel, Initramfs] {
+        let lost = [&loads(last)[..], &dora(Plain)].concat();
+        assert_eq!(Scenario::new(BootPolicy::Once).see(&lost).sent_to(), Network, "{last:?}");
+        // It tries again, and gets it.
+        let got = [&loads(last)[..], &load(Kernel), &load(Initramfs), &dora(Plain)].concat();
+        assert_eq!(Scenario::new(BootPolicy::Once).see(&got).sent_to(), Disk, "{last:?}");
+    }
+}
+
 #[test]
 fn a_person_decides() {
     let mut held = Scenario::new(BootPolicy::Always);

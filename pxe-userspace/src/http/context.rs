@@ -1,0 +1,57 @@
+//! What the server answers from.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex},
+};
+
+use arc_swap::ArcSwap;
+
+use super::{coverage::Coverage, metrics::Metrics};
+use crate::{
+    artifacts::Store,
+    cluster_spec::matchbox::SharedCatalog,
+    model::{
+        event::EventSink,
+        inventory::{Machine, SharedInventory},
+        policy::Disposition,
+        policy_book::PolicyBook,
+    },
+};
+
+/// What every listener and connection answers from.
+#[derive(Debug)]
+pub struct Context {
+    /// The fleet.
+    pub inventory: SharedInventory,
+    /// The machines of a Matchbox directory, for requests that name no machine of the fleet.
+    pub catalog: SharedCatalog,
+    /// The files below `/assets/`.
+    pub store: Arc<Store>,
+    /// Where boot events go.
+    pub events: EventSink,
+    /// Which machines boot from the network now.
+    pub policies: Arc<ArcSwap<PolicyBook>>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The parts of files that machines have; empty at start.
+    pub coverage: Mutex<Coverage>,
+    /// Gives scripts only to the machine's own address. That is right where we assign the addresses, and wrong in ProxyDHCP, where
+    /// another server does.
+    pub check_source: bool,
+    /// The port in the URLs of scripts.
+    pub http_port: u16,
+}
+
+impl Context {
+    /// Returns the machine that has this address.
+    pub(super) fn machine_at(&self, address: IpAddr) -> Option<Arc<Machine>> {
+        let IpAddr::V4(address) = address else { return None };
+        self.inventory.load().by_address(address).map(Arc::clone)
+    }
+
+    /// Returns where the machine is sent now.
+    pub(super) fn disposition(&self, machine: &Machine) -> Disposition {
+        self.policies.load().disposition(machine)
+    }
+}

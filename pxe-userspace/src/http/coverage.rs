@@ -1,0 +1,126 @@
+//! Which parts of files machines have, for files that arrive in several answers. Pure.
+//!
+//! A client that lost its connection asks for the rest by a range (`curl -C -`, UEFI HTTP boot), and GRUB asks so wherever it seeks.
+//! Then no single answer holds the whole file, and the last byte of it proves nothing. A file is recorded from the first part
+//! that a machine got until it has all of it; what arrives whole is never recorded.
+
+use std::{collections::HashMap, ops::Range, time::SystemTime};
+
+use pxe_common::MacAddr;
+
+use crate::{
+    artifacts::OpenArtifact,
+    model::inventory::{AddressHashBuilder, Inventory},
+};
+
+/// The most files recorded for a machine: kernel, initramfs, loader, and one more. The one that grew last is kept longest.
+const FILE_LIMIT: usize = 4;
+
+/// The most separate ranges recorded of a file. Resuming needs one or two.
+const RANGE_LIMIT: usize = 8;
+
+/// One state of one file. A file that was replaced or written to is another, so its parts are not mixed with the old ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileState {
+    pub(super) inode: u64,
+    pub(super) length: u64,
+    pub(super) modified: SystemTime,
+}
+
+impl FileState {
+    pub(super) fn of(artifact: &OpenArtifact) -> Self {
+        let &OpenArtifact { inode, length, modified, .. } = artifact;
+        Self { inode, length, modified }
+    }
+}
+
+/// The parts of files that machines have. Its size is bounded by the fleet.
+#[derive(Debug, Default)]
+pub struct Coverage {
+    machines: HashMap<MacAddr, Vec<Part>, AddressHashBuilder>,
+}
+
+#[derive(Debug)]
+struct Part {
+    file: FileState,
+    ranges: Ranges,
+}
+
+impl Coverage {
+    /// Records that a machine has these bytes of a file. Returns `true` if it has the whole file now, and forgets its parts then.
+    pub(super) fn add(&mut self, mac: MacAddr, file: FileState, bytes: Range<u64>, inventory: &Inventory) -> bool {
+        if bytes.start == 0 && bytes.end >= file.length {
+            self.forget(mac, file);
+            return true;
+        }
+        if bytes.is_empty() || !self.has_room_for(mac, inventory) {
+            return false;
+        }
+        let parts = self.machines.entry(mac).or_default();
+        let known = parts.iter().position(|part| part.file == file);
+        let mut part = known.map_or_else(|| Part { file, ranges: Ranges::default() }, |at| parts.remove(at));
+        part.ranges.insert(bytes);
+        if part.ranges.is_all(file.length) {
+            if parts.is_empty() {
+                self.machines.remove(&mac);
+            }
+            return true;
+        }
+        if parts.len() == FILE_LIMIT {
+            parts.remove(0);
+        }
+        parts.push(part);
+        false
+    }
+
+    /// Forgets the parts of a file that a machine has: it begins with it again.
+    pub(super) fn forget(&mut self, mac: MacAddr, file: FileState) {
+        let Some(parts) = self.machines.get_mut(&mac) else { return };
+        parts.retain(|part| part.file != file);
+        if parts.is_empty() {
+            self.machines.remove(&mac);
+        }
+    }
+
+    /// Makes room for a machine of the inventory at the expense of those that have left it.
+    fn has_room_for(&mut self, mac: MacAddr, inventory: &Inventory) -> bool {
+        if self.machines.contains_key(&mac) {
+            return true;
+        }
+        if self.machines.len() >= inventory.machines().len() {
+            self.machines.retain(|&mac, _| inventory.by_mac(mac).is_some());
+        }
+        inventory.by_mac(mac).is_some()
+    }
+}
+
+/// A set of bytes as a few ranges: in order, none empty, with a gap between each two.
+#[derive(Debug, Default)]
+struct Ranges(Vec<Range<u64>>);
+
+impl Ranges {
+    /// Adds a range that is not empty. When there are too many, the shortest is dropped.
+    fn insert(&mut self, bytes: Range<u64>) {
+        let first = self.0.partition_point(|range| range.end < bytes.start);
+        let end = self.0.partition_point(|range| range.start <= bytes.end);
+        let joined = match self.0.get(first..end) {
+            Some([only]) => only.start.min(bytes.start)..only.end.max(bytes.end),
+            Some([lowest, .., highest]) => lowest.start.min(bytes.start)..highest.end.max(bytes.end),
+            _ => bytes,
+        };
+        self.0.splice(first..end, [joined]);
+        if self.0.len() > RANGE_LIMIT {
+            let shortest = self.0.iter().enumerate().min_by_key(|(_, range)| range.end - range.start);
+            if let Some((at, _)) = shortest {
+                self.0.remove(at);
+            }
+        }
+    }
+
+    fn is_all(&self, length: u64) -> bool {
+        matches!(self.0.as_slice(), [only] if only.start == 0 && only.end >= length)
+    }
+}
+
+#[cfg(test)]
+mod tests;

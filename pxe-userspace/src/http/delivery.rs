@@ -1,0 +1,192 @@
+//! Says what machines asked for by HTTP, what arrived, and what did not: the only place that makes `Requested`, `Done` and `Failed`.
+//!
+//! `Done` means that the machine has the whole file: it acknowledged the last byte of each answer that counts ([`super::flights`]), and the
+//! answers together hold all of it ([`super::coverage`]). Boot policy goes by it: a machine that is wrongly taken to have its initramfs is
+//! sent to an empty disk.
+//!
+//! What is acknowledged has reached the machine's TCP. Whether its loader read it from there cannot be seen.
+
+use std::{
+    ops::Range,
+    sync::{Arc, PoisonError},
+    time::SystemTime,
+};
+
+use pxe_common::MacAddr;
+use tokio::time::Instant;
+
+use super::{
+    context::Context,
+    coverage::{Coverage, FileState},
+    flights::{Event, Flights, Verdict},
+    stream::{Broken, Stream},
+};
+use crate::model::event::{ArtifactKind, EventKind, EventSink, Transport, short_path};
+
+/// The reason of what was not acknowledged when pxed ended the connection by itself.
+const STOPPED: &str = "pxed stopped before the last byte was acknowledged";
+
+/// A file or script that a machine asked for: what every event about it repeats.
+#[derive(Clone, Debug)]
+pub(super) struct Delivery {
+    mac: MacAddr,
+    artifact: ArtifactKind,
+    path: Arc<str>,
+}
+
+impl Delivery {
+    pub(super) fn new(mac: MacAddr, artifact: ArtifactKind, path: &[u8]) -> Self {
+        Self { mac, artifact, path: short_path(path) }
+    }
+
+    /// Announces that the machine asked for it.
+    pub(super) fn requested(&self, events: &EventSink) {
+        let path = Arc::clone(&self.path);
+        self.send(events, EventKind::Requested { artifact: self.artifact, transport: Transport::Http, path });
+    }
+
+    /// Announces that the machine does not get it.
+    pub(super) fn refused(&self, events: &EventSink, reason: &str) {
+        self.failed(events, 0, reason);
+    }
+
+    fn failed(&self, events: &EventSink, bytes: u64, reason: &str) {
+        let (path, reason) = (Arc::clone(&self.path), reason.into());
+        let (artifact, transport) = (self.artifact, Transport::Http);
+        self.send(events, EventKind::Failed { artifact, transport, path, bytes, reason });
+    }
+
+    fn done(&self, events: &EventSink, bytes: u64, began: Instant) {
+        let (path, took) = (Arc::clone(&self.path), began.elapsed());
+        let (artifact, transport) = (self.artifact, Transport::Http);
+        self.send(events, EventKind::Done { artifact, transport, path, bytes, took });
+    }
+
+    fn send(&self, events: &EventSink, kind: EventKind) {
+        events.send(self.mac, SystemTime::now(), kind);
+    }
+}
+
+/// What the body of an answer holds.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// A text of so many bytes.
+    Text(u64),
+    /// These bytes of a file.
+    File(FileState, Range<u64>),
+}
+
+impl Content {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Text(length) => *length,
+            Self::File(_, bytes) => bytes.end - bytes.start,
+        }
+    }
+}
+
+/// An answer on its way to a machine.
+#[derive(Debug)]
+struct InFlight {
+    delivery: Delivery,
+    content: Content,
+    began: Instant,
+}
+
+/// The answers on their way on one connection.
+#[derive(Debug)]
+pub(super) struct Deliveries {
+    context: Arc<Context>,
+    flights: Flights<InFlight>,
+}
+
+impl Deliveries {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        Self { context, flights: Flights::new(Instant::now()) }
+    }
+
+    /// Follows an answer that is sent next, to a request that had come when it `began`. Its body begins at this position of the stream.
+    pub(super) fn depart(&mut self, delivery: Delivery, content: Content, began: Instant, position: u64) {
+        if let Content::File(file, bytes) = &content
+            && (bytes.start, bytes.end) == (0, file.length)
+        {
+            // Who asks for all of it has nothing: what an earlier boot loaded went with the power.
+            self.coverage(|coverage| coverage.forget(delivery.mac, *file));
+        }
+        let body = position..position + content.length();
+        self.flights.depart(InFlight { delivery, content, began }, body, Instant::now());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Returns `true` if an answer must arrive, or be lost, before the next may be sent.
+    pub(super) fn is_full(&self) -> bool {
+        self.flights.is_full()
+    }
+
+    /// Returns when [`Deliveries::observe`] is to be called with [`Event::Timer`], or `None` if nothing is on its way.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.flights.next_look()
+    }
+
+    /// Announces what has arrived by now.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken::Stalled`] if the client fell silent; what was on its way has been announced as lost.
+    pub(super) fn observe(&mut self, event: Event, stream: &Stream) -> Result<(), Broken> {
+        let stalled = Broken::Stalled;
+        if self.settle(event, stream, &stalled) { Err(stalled) } else { Ok(()) }
+    }
+
+    /// Announces what arrived before the connection broke, and the rest as lost.
+    pub(super) fn broken(&mut self, stream: &Stream, broken: &Broken) {
+        self.settle(Event::Broken, stream, broken);
+    }
+
+    /// Announces what arrived before pxed ended the connection, and the rest as lost.
+    pub(super) fn stopped(&mut self, stream: &Stream) {
+        self.settle(Event::Stopped, stream, &STOPPED);
+    }
+
+    /// Announces the verdicts that follow from an event, and returns `true` if something was lost. The system call is made only while
+    /// something is on its way.
+    fn settle(&mut self, event: Event, stream: &Stream, reason: &dyn ToString) -> bool {
+        if self.flights.len() == 0 {
+            return false;
+        }
+        let mut is_lost = false;
+        for (flight, verdict) in self.flights.observe(event, stream.acknowledged(), Instant::now()) {
+            let InFlight { delivery, content, began } = flight;
+            let acknowledged = match verdict {
+                Verdict::Delivered => content.length(),
+                Verdict::Lost { acknowledged } => acknowledged,
+            };
+            is_lost |= verdict != Verdict::Delivered;
+            // All that the machine has of it now, with what earlier answers brought.
+            let whole = match &content {
+                Content::Text(length) => (verdict == Verdict::Delivered).then_some(*length),
+                Content::File(file, bytes) => {
+                    let bytes = bytes.start..bytes.start + acknowledged;
+                    let inventory = self.context.inventory.load();
+                    let is_whole = self.coverage(|coverage| coverage.add(delivery.mac, *file, bytes, &inventory));
+                    is_whole.then_some(file.length)
+                }
+            };
+            match (whole, verdict) {
+                (Some(length), _) => delivery.done(&self.context.events, length, began),
+                (None, Verdict::Lost { .. }) => {
+                    delivery.failed(&self.context.events, acknowledged, &reason.to_string());
+                }
+                (None, Verdict::Delivered) => {}
+            }
+        }
+        is_lost
+    }
+
+    fn coverage<T>(&self, work: impl FnOnce(&mut Coverage) -> T) -> T {
+        work(&mut self.context.coverage.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

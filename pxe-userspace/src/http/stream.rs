@@ -1,0 +1,281 @@
+//! A TCP connection that counts what it sends: bytes, and files by sendfile(2).
+
+use std::{
+    io::{self, IoSlice},
+    ops::Range,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::BufMut as _;
+use rustix::{
+    io::{Errno, retry_on_intr},
+    net::{RecvFlags, SendFlags},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{flights::PATIENCE, metrics::Metrics, send_queue::send_queue};
+use crate::{
+    artifacts::{OpenArtifact, READ_AHEAD},
+    model::failure::FELL_SILENT,
+};
+
+/// How long a client may read nothing of its answer.
+const STALL: Duration = PATIENCE;
+
+/// The most that one call sends: sendfile(2) does not return before it has copied all that the socket takes.
+const CHUNK: u64 = 2 * 1024 * 1024;
+
+/// The calls in a row that never had to wait, after which other connections get their turn. A socket that drains as
+/// fast as it is filled would keep the thread; turns more often than that cost more than they give.
+const CALLS_PER_TURN: u32 = 16;
+
+/// Sockets are corked only while at most this many connections are open. Acknowledgements that arrive while a file goes out otherwise push out
+/// whatever part of a segment is there: a single client loses a third of its throughput so. With many connections the cork
+/// costs a little instead, and the link is full anyway.
+const CORKED_CONNECTION_LIMIT: i64 = 16;
+
+/// Why a connection cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// The client closed or reset the connection, or the network did not carry it any more.
+    #[error("the connection broke: {0}")]
+    Closed(#[from] io::Error),
+    /// The client read nothing for a minute.
+    #[error("{FELL_SILENT}: it read nothing for {} s", STALL.as_secs())]
+    Stalled,
+    /// The file is shorter than it was when its length was announced.
+    #[error("the file was shortened while it was sent")]
+    Shortened,
+}
+
+/// A connection, and how far its client has got.
+#[derive(Debug)]
+pub(super) struct Stream {
+    tcp: TcpStream,
+    /// Bytes written to the socket since the connection began.
+    sent: u64,
+    /// Whether our FIN follows them.
+    is_finished: bool,
+    is_new: bool,
+}
+
+impl Stream {
+    pub(super) fn new(tcp: TcpStream) -> Self {
+        Self { tcp, sent: 0, is_finished: false, is_new: true }
+    }
+
+    /// Returns the number of bytes written since the connection began: the position of the next one.
+    pub(super) fn position(&self) -> u64 {
+        self.sent
+    }
+
+    /// Returns the number of bytes that the client has acknowledged since the connection began. Costs a system call.
+    pub(super) fn acknowledged(&self) -> u64 {
+        let queue = send_queue(&self.tcp).unwrap_or(u64::MAX);
+        acknowledged(self.sent, self.is_finished, queue)
+    }
+
+    /// Appends to `buffer` what the client has sent, until it holds `limit` bytes; 0 means that the client has sent its FIN.
+    pub(super) async fn read_more(&mut self, buffer: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
+        let room = limit.saturating_sub(buffer.len());
+        if buffer.capacity() == buffer.len() {
+            buffer.reserve_exact(room.min(1024));
+        }
+        let room = room.min(buffer.capacity() - buffer.len());
+        // The request has mostly come before the connection is accepted, which tokio would learn by asking the kernel
+        // whether it may ask.
+        if std::mem::take(&mut self.is_new) {
+            let length = buffer.len();
+            buffer.resize(length + room, 0);
+            let read = rustix::net::recv(&self.tcp, &mut buffer[length..], RecvFlags::empty());
+            buffer.truncate(length + read.map_or(0, |(count, _)| count));
+            match read {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                read => return Ok(read?.0),
+            }
+        }
+        self.tcp.read_buf(&mut buffer.limit(room)).await
+    }
+
+    /// Reads what is thrown away; 0 means that the client has sent its FIN.
+    pub(super) async fn discard(&mut self, scratch: &mut [u8]) -> Result<usize, Broken> {
+        Ok(self.tcp.read(scratch).await?)
+    }
+
+    /// Waits until the connection breaks, and returns the reason. A FIN does not break it.
+    pub(super) async fn broken(&self) -> Broken {
+        let error = match self.tcp.ready(Interest::ERROR).await {
+            Ok(_) => self.tcp.take_error().and_then(|error| error.ok_or(io::ErrorKind::ConnectionReset.into())),
+            Err(error) => Err(error),
+        };
+        Broken::Closed(error.unwrap_or_else(|error| error))
+    }
+
+    /// Sends all of the bytes.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        self.send(bytes, SendFlags::empty()).await
+    }
+
+    /// Sends two pieces, in one segment where they fit.
+    pub(super) async fn write_both(&mut self, head: &[u8], body: &[u8]) -> Result<(), Broken> {
+        let pieces = [IoSlice::new(head), IoSlice::new(body)];
+        let sent = self.progress(true, |tcp| Ok(retry_on_intr(|| rustix::io::writev(tcp, &pieces))?)).await?;
+        self.write(head.get(sent..).unwrap_or_default()).await?;
+        self.write(body.get(sent.saturating_sub(head.len())..).unwrap_or_default()).await
+    }
+
+    async fn send(&mut self, mut bytes: &[u8], flags: SendFlags) -> Result<(), Broken> {
+        let flags = flags.union(SendFlags::NOSIGNAL);
+        while !bytes.is_empty() {
+            let sent = self.progress(true, |tcp| Ok(retry_on_intr(|| rustix::net::send(tcp, bytes, flags))?)).await?;
+            bytes = bytes.get(sent..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Sends a head and the bytes of the file that it announces. Adds the bytes of the file that were sent to the metrics, also when
+    /// the connection breaks.
+    pub(super) async fn write_file(
+        &mut self,
+        head: &[u8],
+        artifact: &Arc<OpenArtifact>,
+        bytes: Range<u64>,
+        metrics: &Metrics,
+    ) -> Result<(), Broken> {
+        let is_corked = metrics.open_connections() <= CORKED_CONNECTION_LIMIT;
+        if is_corked {
+            self.cork(true);
+        }
+        let mut offset = bytes.start;
+        // More follows, so that both leave in one segment.
+        let sent = match self.send(head, SendFlags::MORE).await {
+            Ok(()) => self.send_file(artifact, &mut offset, bytes.end, metrics).await,
+            Err(broken) => Err(broken),
+        };
+        if is_corked {
+            self.cork(false);
+        }
+        metrics.sent(offset - bytes.start);
+        sent
+    }
+
+    /// Lets only full segments leave, or all that waits (tcp(7), TCP_CORK). It fails only on a connection that is broken already, which
+    /// the next call tells.
+    fn cork(&self, on: bool) {
+        let _ = rustix::net::sockopt::set_tcp_cork(&self.tcp, on);
+    }
+
+    /// Sends the file from `offset`, which it advances, up to and without `end`.
+    async fn send_file(
+        &mut self,
+        artifact: &Arc<OpenArtifact>,
+        offset: &mut u64,
+        end: u64,
+        metrics: &Metrics,
+    ) -> Result<(), Broken> {
+        let mut calls = 0;
+        let mut is_first = true;
+        let mut warm = *offset;
+        while *offset < end {
+            if *offset >= warm {
+                warm = warm_up(artifact, *offset, end, metrics).await;
+            }
+            let count = usize::try_from(warm - *offset).unwrap_or(usize::MAX);
+            let mut position = *offset;
+            let send = |tcp: &TcpStream| {
+                Ok(retry_on_intr(|| rustix::fs::sendfile(tcp, &artifact.file, Some(&mut position), count))?)
+            };
+            let sent = self.progress(std::mem::take(&mut is_first), send).await?;
+            if sent == 0 {
+                return Err(Broken::Shortened);
+            }
+            *offset += sent as u64;
+            calls = if sent == count { calls + 1 } else { 0 };
+            if calls == CALLS_PER_TURN {
+                calls = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends by `operation` as soon as the socket takes something, and counts it, also when this future is dropped right after. Of a
+    /// new connection tokio does not know yet that it can be written to, so that trying `at_once` saves a wake-up.
+    async fn progress(
+        &mut self,
+        at_once: bool,
+        mut operation: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Result<usize, Broken> {
+        let Self { tcp, sent, .. } = self;
+        let mut operation = || operation(tcp).inspect(|&count| *sent += count as u64);
+        let first = if at_once { operation() } else { Err(io::ErrorKind::WouldBlock.into()) };
+        match first {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let sent = timeout(STALL, tcp.async_io(Interest::WRITABLE, operation)).await;
+                Ok(sent.map_err(|_| Broken::Stalled)??)
+            }
+            first => Ok(first?),
+        }
+    }
+
+    /// Sends our FIN: no more answers follow.
+    pub(super) async fn finish(&mut self) -> Result<(), Broken> {
+        self.tcp.shutdown().await?;
+        self.is_finished = true;
+        Ok(())
+    }
+
+    /// Has the connection reset when it is dropped, so that what is still in the send queue is dropped too.
+    pub(super) fn reset_on_drop(&self) {
+        // It fails only on a connection that is reset already.
+        let _ = self.tcp.set_zero_linger();
+    }
+}
+
+/// Returns the number of bytes acknowledged: all that were sent but those in the queue, where a FIN counts as one.
+const fn acknowledged(sent: u64, is_finished: bool, queue: u64) -> u64 {
+    let acknowledged = (sent + is_finished as u64).saturating_sub(queue);
+    if acknowledged > sent { sent } else { acknowledged }
+}
+
+/// Returns up to where the file, from `offset` on, is in the page cache now. A thread that sendfile(2) makes wait for the disk
+/// serves nobody meanwhile, so another one waits.
+async fn warm_up(artifact: &Arc<OpenArtifact>, offset: u64, end: u64, metrics: &Metrics) -> u64 {
+    let chunk = offset..end.min(offset.saturating_add(CHUNK));
+    if artifact.is_cached(chunk.clone()) {
+        return chunk.end;
+    }
+    metrics.waited_for_disk();
+    let artifact = Arc::clone(artifact);
+    // It fails only when the runtime ends, and this task with it.
+    let _ = tokio::task::spawn_blocking(move || artifact.read_ahead(offset)).await;
+    chunk.end.min(offset.saturating_add(READ_AHEAD))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledged_bytes_do_not_include_the_fin() {
+        for (sent, is_finished, queue, expected) in [
+            (0, false, 0, 0),
+            (100, false, 0, 100),
+            (100, false, 1, 99),
+            (100, false, 100, 0),
+            (100, true, 0, 100),
+            (100, true, 1, 100),
+            (100, true, 2, 99),
+            (100, true, 101, 0),
+            (0, true, 1, 0),
+            (100, false, u64::MAX, 0),
+        ] {
+            assert_eq!(acknowledged(sent, is_finished, queue), expected, "{sent} {is_finished} {queue}");
+        }
+    }
+}

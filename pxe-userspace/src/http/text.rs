@@ -1,0 +1,109 @@
+//! A text as an answer: a machine's own script, or what the axum router says.
+
+use std::{borrow::Cow, time::SystemTime};
+
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use tower::ServiceExt as _;
+
+use super::{
+    answer::{AnswerHead, Text},
+    delivery::{Content, Delivery},
+    exchange::Exchange,
+    head::Head,
+    metrics::Route,
+    routes::{self, Peer},
+    stream::{Broken, Stream},
+};
+
+/// The longest answer of a handler.
+const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
+
+/// An answer that is ready to be sent.
+struct Ready {
+    /// Without its length and its end.
+    head: AnswerHead,
+    body: Bytes,
+    delivery: Option<Delivery>,
+}
+
+/// An answer of one line instead.
+struct Refusal {
+    route: Route,
+    status: StatusCode,
+    reason: &'static str,
+}
+
+/// Answers a request for anything but a file.
+pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, router: &Router) -> Result<(), Broken> {
+    let Ready { mut head, body, delivery } = match ready(&exchange, router).await {
+        Ok(ready) => ready,
+        Err(Refusal { route, status, reason }) => return exchange.answer_line(stream, route, status, reason).await,
+    };
+    head.header("Content-Length", body.len());
+    let head = head.end(Some(exchange.head), exchange.stay);
+    if exchange.is_head() {
+        return stream.write(&head).await;
+    }
+    if let Some(delivery) = delivery {
+        let content = Content::Text(body.len() as u64);
+        exchange.deliveries.depart(delivery, content, exchange.began, stream.position() + head.len() as u64);
+    }
+    stream.write_both(&head, &body).await?;
+    exchange.context.metrics.sent(body.len() as u64);
+    Ok(())
+}
+
+async fn ready(exchange: &Exchange<'_>, router: &Router) -> Result<Ready, Refusal> {
+    let peer = Peer { address: exchange.peer, is_head: exchange.is_head() };
+    match exchange.head.path.strip_prefix(b"/boot/") {
+        Some(file) if exchange.is_read() => Ok(own_script(exchange, peer, file)),
+        Some(_) => {
+            let (route, status) = (Route::Script, StatusCode::METHOD_NOT_ALLOWED);
+            Err(Refusal { route, status, reason: "scripts can be read only" })
+        }
+        None => routed(exchange, peer, router).await,
+    }
+}
+
+fn own_script(exchange: &Exchange<'_>, peer: Peer, file: &[u8]) -> Ready {
+    let Text { status, content_type, text, route, delivery } = routes::own_script(exchange.context, peer, file);
+    exchange.context.metrics.answered(route, status.as_u16());
+    let mut head = AnswerHead::new(status, SystemTime::now());
+    head.header("Content-Type", content_type);
+    let body = match text {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
+    };
+    Ready { head, body, delivery }
+}
+
+/// Returns what the router answers.
+async fn routed(exchange: &Exchange<'_>, peer: Peer, router: &Router) -> Result<Ready, Refusal> {
+    let Some(request) = request(exchange.head, peer) else {
+        return Err(Refusal { route: Route::Other, status: StatusCode::BAD_REQUEST, reason: "not a path" });
+    };
+    let Ok(response) = router.clone().oneshot(request).await;
+    let (parts, body) = response.into_parts();
+    let route = parts.extensions.get::<Route>().copied().unwrap_or(Route::Other);
+    let body = match Limited::new(body, ANSWER_LIMIT).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => {
+            tracing::warn!(%error, target = exchange.head.target, "boot HTTP could not collect an answer");
+            return Err(Refusal { route, status: StatusCode::INTERNAL_SERVER_ERROR, reason: "see pxed's log" });
+        }
+    };
+    exchange.context.metrics.answered(route, parts.status.as_u16());
+    let mut head = AnswerHead::new(parts.status, SystemTime::now());
+    head.headers(&parts.headers);
+    Ok(Ready { head, body, delivery: parts.extensions.get::<Delivery>().cloned() })
+}
+
+/// Makes the request for the router, whose handlers go by path, query and peer alone. HEAD goes there as the GET that it asks about, so that the
+/// answer has the same headers.
+fn request(head: &Head, peer: Peer) -> Option<Request<Body>> {
+    let method = if peer.is_head { Method::GET } else { head.method.clone() };
+    Request::builder().method(method).uri(&head.target).extension(peer).body(Body::empty()).ok()
+}
