@@ -1,9 +1,8 @@
-//! What Matchbox answers on its routes, said about a machine of the cluster spec, or about a group and a profile of a
+//! The answers on Matchbox's routes, for a machine of the cluster spec, or for a group and a profile of a
 //! Matchbox directory. Pure.
 //!
-//! Setups that point an existing DHCP server at Matchbox can point it here: same paths, same query, the
-//! same lines. Matchbox gives paths below its own root, so these are too, and iPXE takes them relative to
-//! wherever it got the script.
+//! A setup that points a DHCP server at Matchbox can point it here: the paths, the query and the lines are the same.
+//! Matchbox names files by paths below its own root, and so do these answers; iPXE resolves them against the URL of the script.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -22,20 +21,20 @@ use crate::{
     },
 };
 
-/// `/boot.ipxe`: iPXE fills in what it knows about the machine and asks again.
+/// The script at `/boot.ipxe`: iPXE fills in what it knows about the machine and asks again.
 pub const BOOTSTRAP: &str = "#!ipxe\n\
     chain ipxe?uuid=${uuid}&mac=${mac:hexhyp}&domain=${domain}&hostname=${hostname}&serial=${serial}&arch=${buildarch:uristring}\n";
 
-/// The machine that a query names by its `mac`, in any spelling; the first where there are several. The
-/// other labels select nothing, as a cluster spec tells machines apart by nothing else.
+/// Returns the machine that a query names by its `mac`, in any spelling; by the first `mac` if there are several. The
+/// other labels select nothing, since a cluster spec tells machines apart by their MACs alone.
 #[must_use]
 pub fn machine_of(labels: &[(String, String)], inventory: &Inventory) -> Option<Arc<Machine>> {
     let mac = label(labels, "mac")?.parse().ok()?;
     inventory.by_mac(mac).map(Arc::clone)
 }
 
-/// Whether the query's `arch` (iPXE's `buildarch`) cannot start a kernel of this architecture. A BIOS
-/// runs iPXE as `i386` on 64-bit processors too; without an `arch` nothing is known.
+/// Returns `true` if firmware with the query's `arch` (iPXE's `buildarch`) cannot start a kernel of this architecture. A BIOS
+/// runs iPXE as `i386` on 64-bit processors too. Without an `arch` nothing is known.
 #[must_use]
 pub fn is_wrong_architecture(labels: &[(String, String)], architecture: Architecture) -> bool {
     match (label(labels, "arch").unwrap_or_default(), architecture) {
@@ -49,7 +48,7 @@ fn label<'a>(labels: &'a [(String, String)], name: &str) -> Option<&'a str> {
     labels.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
-/// `/ipxe?mac=…`
+/// Returns the script at `/ipxe?mac=…` for a machine.
 #[must_use]
 pub fn ipxe(machine: &Machine) -> String {
     let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine));
@@ -62,8 +61,8 @@ pub fn ipxe(machine: &Machine) -> String {
     )
 }
 
-/// `/grub?mac=…`. GRUB itself puts backslashes before quotes and backslashes of arguments, so these do not
-/// survive it; everything else does. It expands no `${uuid}` inside quotes, and Talos does so itself.
+/// Returns the configuration at `/grub?mac=…` for a machine. GRUB puts a backslash before each quote and backslash of an argument, so
+/// those do not survive it; everything else does. GRUB does not expand `${uuid}` inside quotes; Talos expands it itself.
 #[must_use]
 pub fn grub(machine: &Machine, http_port: u16) -> String {
     let root = format!("(http,{}:{http_port})/assets", machine.site.address);
@@ -86,14 +85,14 @@ pub fn grub(machine: &Machine, http_port: u16) -> String {
     config
 }
 
-/// A word in GRUB's shell: quoted where the shell would see more than a word in it.
+/// Returns a word for GRUB's shell, quoted if the shell would read more than a word in it.
 fn grub_word(word: &str) -> String {
     let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=.,:/+@%".contains(&byte));
     if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-/// `/metadata?mac=…`: a line `KEY=value` for what the spec says of the machine and for what was asked,
-/// sorted. The kernel arguments, which may hold secrets, are not among them.
+/// Returns the text at `/metadata?mac=…` for a machine: sorted lines `KEY=value` with what the spec says of it and with the query. The kernel
+/// arguments are not among them, since they may hold secrets.
 #[must_use]
 pub fn metadata(machine: &Machine, labels: &[(String, String)], raw_query: &str) -> String {
     let Machine { mac, address, cluster, architecture, version, hostname, .. } = machine;
@@ -110,13 +109,13 @@ pub fn metadata(machine: &Machine, labels: &[(String, String)], raw_query: &str)
         lines.push(format!("REQUEST_QUERY_{}={value}", key.to_uppercase()));
     }
     lines.push(format!("REQUEST_RAW_QUERY={raw_query}"));
-    // A line break in a value would begin a line that nobody but the client wrote.
+    // A line break in a value would begin a line that only the client wrote.
     lines.retain(|line| !line.contains(char::is_control));
     lines.sort();
     lines.iter().fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// `/ipxe` for a profile: the text of its file, as it is written there.
+/// Returns the script at `/ipxe` for a profile, with the words as the profile has them.
 #[must_use]
 pub fn profile_ipxe(boot: &NetBoot) -> String {
     let NetBoot { kernel, initrd, args } = boot;
@@ -130,7 +129,7 @@ pub fn profile_ipxe(boot: &NetBoot) -> String {
     script + "\nboot\n"
 }
 
-/// `/grub` for a profile.
+/// Returns the configuration at `/grub` for a profile.
 #[must_use]
 pub fn profile_grub(boot: &NetBoot) -> String {
     let NetBoot { kernel, initrd, args } = boot;
@@ -151,7 +150,7 @@ pub fn profile_grub(boot: &NetBoot) -> String {
     config
 }
 
-/// What templates and `/metadata` may tell: the group's metadata, its selectors over them, and the request.
+/// Returns the variables of templates and `/metadata`: the group's metadata, overridden by its selectors, and the request.
 #[must_use]
 pub fn variables(group: &Group, labels: &Labels, raw_query: &str) -> Value {
     let mut variables = group.metadata.clone();
@@ -162,9 +161,9 @@ pub fn variables(group: &Group, labels: &Labels, raw_query: &str) -> Value {
     variables.into()
 }
 
-/// `/metadata` for a group: a line `KEY=value` for each text, number and truth value, sorted; keys of objects within
-/// objects are joined by `_`. Of the request, what holds a line break is left out: it would begin a line that nobody
-/// but the client wrote.
+/// Returns the text at `/metadata` for a group: a line `KEY=value` for each text, number and truth value, sorted. Keys of nested
+/// objects are joined by `_`. Values of the request that hold a line break are left out: they would begin a line that only
+/// the client wrote.
 #[must_use]
 pub fn group_metadata(group: &Group, labels: &Labels, raw_query: &str) -> String {
     let mut lines = Vec::new();

@@ -1,11 +1,11 @@
-//! What part of a file a GET gets: conditional requests and ranges (RFC 9110 §13 and §14). Pure.
+//! Conditional requests and ranges (RFC 9110 §13 and §14): which part of a file a GET gets. Pure.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, Method, header};
 use jiff::{Timestamp, fmt::rfc2822};
 
-/// What names one state of a file to its readers.
+/// The validators of one state of a file (RFC 9110 §8.8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Validators {
     /// A strong entity tag, with its quotes.
@@ -15,8 +15,8 @@ pub struct Validators {
 }
 
 impl Validators {
-    /// Inode, length and time of writing (to the nanosecond) make the tag: a file that is replaced or
-    /// written changes one of them.
+    /// Makes the tag of inode, length and time of writing (to the nanosecond): a file that is replaced or
+    /// written to changes one of them.
     #[must_use]
     pub fn new(inode: u64, length: u64, modified: SystemTime) -> Self {
         let nanos = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -24,7 +24,7 @@ impl Validators {
     }
 }
 
-/// What to answer.
+/// The outcome of a conditional request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// 200: all of it.
@@ -38,14 +38,14 @@ pub enum Selection {
     },
     /// 304: the client has it already.
     NotModified,
-    /// 412: it is not the file that the client means.
+    /// 412: the file is not the one that the client means.
     PreconditionFailed,
-    /// 416: the range lies behind the end.
+    /// 416: the range lies behind the end of the file.
     Unsatisfiable,
 }
 
-/// What a GET or HEAD with these headers gets of a file of `length` bytes, in the order of RFC 9110 §13.2.2.
-/// Several ranges at once are answered with the whole file, as §14.2 allows.
+/// Returns what a GET or HEAD with these headers gets of a file of `length` bytes, in the order of RFC 9110 §13.2.2.
+/// A request for several ranges gets the whole file, as §14.2 allows.
 #[must_use]
 pub fn select(method: &Method, headers: &HeaderMap, length: u64, validators: &Validators) -> Selection {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -77,13 +77,13 @@ pub fn select(method: &Method, headers: &HeaderMap, length: u64, validators: &Va
     }
 }
 
-/// RFC 9110 §13.1.5: a strong tag that is ours, or exactly our date.
+/// Returns `true` if the validator of an `If-Range` names this state: by its strong tag, or by exactly its date (RFC 9110 §13.1.5).
 fn same_state(validator: &str, validators: &Validators) -> bool {
     let validator = validator.trim();
     validator == validators.etag || parse_date(validator) == Some(whole_seconds(validators.modified))
 }
 
-/// RFC 9110 §14.1.2. What is not a single well-formed range of bytes is ignored (§14.2).
+/// Returns the part that a `Range` header names (RFC 9110 §14.1.2). Anything but a single well-formed range of bytes is ignored (§14.2).
 fn part(range: &str, length: u64) -> Selection {
     let Some((unit, set)) = range.split_once('=') else { return Selection::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -93,7 +93,7 @@ fn part(range: &str, length: u64) -> Selection {
     let (Some(first), Some(last)) = (position(first), position(last)) else { return Selection::Whole };
     let (first, end) = match (first, last) {
         (None, None) => return Selection::Whole,
-        // The last so many bytes.
+        // The last `suffix` bytes.
         (None, Some(suffix)) => (length.saturating_sub(suffix), length),
         (Some(first), None) => (first, length),
         (Some(first), Some(last)) if first > last => return Selection::Whole,
@@ -102,7 +102,7 @@ fn part(range: &str, length: u64) -> Selection {
     if first >= end { Selection::Unsatisfiable } else { Selection::Part { first, end } }
 }
 
-/// A position, absent where nothing is written; `None` for what is not a number. Beyond 2^64 is beyond every file.
+/// Returns a position, which is absent if nothing is written, or `None` if it is not a number. A number beyond 2^64 is beyond every file.
 fn position(digits: &str) -> Option<Option<u64>> {
     let digits = digits.trim();
     if digits.is_empty() {
@@ -117,7 +117,7 @@ enum Comparison {
     Weak,
 }
 
-/// Whether a list of entity tags, or `*`, names this one.
+/// Returns `true` if a list of entity tags, or `*`, names this one.
 fn lists(tags: &str, etag: &str, comparison: Comparison) -> bool {
     tags.split(',').map(str::trim).any(|tag| match tag.strip_prefix("W/") {
         Some(weak) => comparison == Comparison::Weak && weak == etag,
@@ -125,7 +125,7 @@ fn lists(tags: &str, etag: &str, comparison: Comparison) -> bool {
     })
 }
 
-/// The time as the date of HTTP (RFC 9110 §5.6.7), for instance `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// Returns the time as an HTTP date (RFC 9110 §5.6.7), for example `Sun, 06 Nov 1994 08:49:37 GMT`.
 #[must_use]
 pub fn format_date(time: SystemTime) -> String {
     Timestamp::try_from(time)
@@ -134,13 +134,13 @@ pub fn format_date(time: SystemTime) -> String {
         .unwrap_or_else(|| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())
 }
 
-/// Only the preferred form: the two of the last century are read as no date at all.
+/// Reads an HTTP date in the preferred form. The two obsolete forms count as no date.
 fn parse_date(text: &str) -> Option<SystemTime> {
     let time = rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
     Some(time.into())
 }
 
-/// Dates in HTTP have no fractions.
+/// Drops the fraction of a second, which HTTP dates do not have.
 fn whole_seconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges() {
+    fn range_header_selects_a_part() {
         for (range, expected) in [
             ("bytes=0-99", Selection::Part { first: 0, end: 100 }),
             ("bytes=0-0", Selection::Part { first: 0, end: 1 }),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_means_nothing_to_head() {
+    fn range_is_ignored_for_head() {
         for range in ["bytes=10-19", "bytes=100-"] {
             assert_eq!(selected_by(&Method::HEAD, &[(header::RANGE, range)]), Selection::Whole, "{range}");
         }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions() {
+    fn conditions_decide_in_the_order_of_the_rfc() {
         let etag = validators().etag;
         let weak = format!("W/{etag}");
         let list = format!("\"other\", {weak}");
@@ -222,7 +222,7 @@ mod tests {
             (vec![(header::IF_MODIFIED_SINCE, DATE)], Selection::NotModified),
             (vec![(header::IF_MODIFIED_SINCE, "Sun, 06 Nov 1994 08:49:36 GMT")], Selection::Whole),
             (vec![(header::IF_MODIFIED_SINCE, "yesterday")], Selection::Whole),
-            // The tag decides where both are there.
+            // If both are there, the tag decides.
             (vec![(header::IF_NONE_MATCH, "\"other\""), (header::IF_MODIFIED_SINCE, DATE)], Selection::Whole),
             (vec![(header::IF_MATCH, "\"other\"")], Selection::PreconditionFailed),
             (vec![(header::IF_MATCH, &weak)], Selection::PreconditionFailed),
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn dates() {
+    fn dates_have_the_preferred_form() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         assert_eq!(format_date(time), DATE);
         assert_eq!(parse_date(DATE), Some(time));
@@ -249,7 +249,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_is_never_empty_nor_outside(range in "(bytes=)?[0-9]{0,21}-[0-9]{0,21}|.{0,20}", length in any::<u64>()) {
+        fn part_is_never_empty_nor_outside(range in "(bytes=)?[0-9]{0,21}-[0-9]{0,21}|.{0,20}", length in any::<u64>()) {
             if let Selection::Part { first, end } = part(&range, length) {
                 prop_assert!(first < end && end <= length);
             }

@@ -1,6 +1,6 @@
-//! The boot HTTP server on loopback, asked by curl and by hand-made bytes.
+//! The boot HTTP server on loopback, with curl and hand-made bytes as its clients.
 //!
-//! Machines have addresses of 127.0.0.0/8, so that a client can have a machine's address by binding to it.
+//! Machines have addresses of 127.0.0.0/8, so a client gets a machine's address by binding to it.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail by panicking")]
 
@@ -65,7 +65,7 @@ fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Ma
     })
 }
 
-/// A server with four machines (1 boots, 2 is arm64, 3 is held, and so is 4, whose way to the disk is 404) and the files of a directory.
+/// A server with the files of a directory and four machines: 1 boots, 2 is arm64, 3 is held, 4 is held and goes to its disk by a 404.
 struct Lab {
     directory: tempfile::TempDir,
     address: SocketAddr,
@@ -76,13 +76,13 @@ struct Lab {
     served: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-/// The Matchbox directory that users have as an example.
+/// Returns the Matchbox directory that users have as an example.
 fn example_catalog() -> Catalog {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/matchbox");
     matchbox::load(&directory).unwrap().catalog
 }
 
-/// A kernel whose every byte tells where it is.
+/// Returns a kernel whose bytes tell where they are.
 fn kernel() -> Vec<u8> {
     (0..3_000_017u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
@@ -134,7 +134,7 @@ impl Lab {
         format!("http://{}{path}", self.address)
     }
 
-    /// Sends the bytes from `source` and returns everything that comes back until the server closes.
+    /// Sends the bytes from `source` and returns everything that comes back until the server closes the connection.
     async fn raw_from(&self, source: Ipv4Addr, request: &[u8]) -> Vec<u8> {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((source, 0).into()).unwrap();
@@ -145,7 +145,7 @@ impl Lab {
         answer
     }
 
-    /// Status, head and body of a GET of machine 1.
+    /// Returns status, head and body of a GET by machine 1.
     async fn get(&self, path: &str) -> (u16, String, String) {
         self.get_from(Ipv4Addr::new(127, 0, 0, 11), path).await
     }
@@ -160,6 +160,7 @@ impl Lab {
         (status, head.to_owned(), body.to_owned())
     }
 
+    /// Waits for the next event, which is one of machine 1.
     async fn event(&mut self) -> EventKind {
         let event = timeout(Duration::from_secs(20), self.events.recv()).await.expect("no event").unwrap();
         assert_eq!(event.mac, NODE_1);
@@ -187,7 +188,7 @@ async fn curl(lab: &Lab, arguments: &[&str]) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_gets_files_whole_in_part_and_resumed() {
+async fn files_are_whole_in_part_and_resumed_by_curl() {
     let mut lab = Lab::start();
     let url = lab.url(&format!("/assets/{KERNEL}"));
     let kernel = kernel();
@@ -202,7 +203,7 @@ async fn curl_gets_files_whole_in_part_and_resumed() {
     std::fs::write(lab.directory.path().join("resumed"), &kernel[..1_234_567]).unwrap();
     curl(&lab, &["-o", "resumed", "-C", "-", &url]).await;
     assert!(got("resumed") == kernel, "the resumed file differs");
-    // Several ranges at once: all of it.
+    // A request for several ranges gets all of the file.
     let status = curl(&lab, &["-o", "ranges", "-w", "%{http_code}", "-r", "0-1,5-6", &url]).await.unwrap();
     assert_eq!((status.as_str(), got("ranges").len()), ("200", kernel.len()));
     let status = curl(&lab, &["-o", "/dev/null", "-w", "%{http_code}", "-r", "9999999-", &url]).await.unwrap();
@@ -215,7 +216,7 @@ async fn curl_gets_files_whole_in_part_and_resumed() {
         EventKind::Done { artifact: ArtifactKind::Kernel, bytes, .. } => assert_eq!(bytes, kernel.len() as u64),
         other => panic!("{other:?}"),
     }
-    // Two parts and a resumed end do not make the kernel arrive; all of it does.
+    // The two parts and the end that was resumed do not cover the kernel.
     for _ in 0..4 {
         assert!(matches!(lab.event().await, EventKind::Requested { .. }));
     }
@@ -225,14 +226,14 @@ async fn curl_gets_files_whole_in_part_and_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_asks_for_heads_and_keeps_its_connection() {
+async fn connection_is_kept_by_curl_after_heads_and_conditions() {
     let lab = Lab::start();
     let url = lab.url(&format!("/assets/{KERNEL}"));
     let Some(head) = curl(&lab, &["-I", &url]).await else { return };
     for line in ["HTTP/1.1 200 OK\r\n", "Content-Length: 3000017\r\n", "Accept-Ranges: bytes\r\n", "ETag: \""] {
         assert!(head.contains(line), "{line} in {head}");
     }
-    // A range is for GET alone.
+    // A range is defined for GET alone.
     let part = curl(&lab, &["-I", "-r", "0-9", &url]).await.unwrap();
     assert!(part.contains("HTTP/1.1 200 OK\r\n") && part.contains("Content-Length: 3000017\r\n"), "{part}");
     let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
@@ -244,7 +245,7 @@ async fn curl_asks_for_heads_and_keeps_its_connection() {
     assert_eq!(curl(&lab, &arguments).await.unwrap(), "200 1\n200 0\n200 0\n");
 
     for condition in [format!("If-None-Match: {etag}"), format!("If-Modified-Since: {modified}")] {
-        // The second URL shows that the connection is still in step after an answer without a body.
+        // The second URL shows that the connection is in step after an answer without a body.
         let arguments = ["-o", "/dev/null", "-o", "/dev/null", "-w", written, "-H", &condition, &url, &script];
         assert_eq!(curl(&lab, &arguments).await.unwrap(), "304 1\n200 0\n", "{condition}");
     }
@@ -296,17 +297,17 @@ async fn scripts_are_for_their_own_machine() {
         assert!(matches!(lab.event().await, EventKind::Failed { reason, .. } if reason.starts_with(ASKED_FROM)));
         assert_eq!(lab.metrics.refusals(Refused::Source), refusals as u64 + 1);
     }
-    // Anybody may have what is nobody's own.
+    // Everybody may have what does not belong to one machine.
     assert_eq!(lab.get_from(other, "/boot.ipxe").await.0, 200);
     assert_eq!(lab.get_from(other, "/assets/empty").await.0, 200);
 
-    // Another server gives the addresses: they say nothing.
+    // Where another server gives the addresses, they prove nothing.
     let lab = Lab::start_with(false);
     assert_eq!(lab.get_from(other, "/boot/52:54:00:00:00:01.ipxe").await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn held_machines_and_wrong_firmware_are_told_so() {
+async fn held_machine_and_wrong_firmware_get_scripts_that_say_so() {
     let lab = Lab::start();
     let held = Ipv4Addr::new(127, 0, 0, 13);
     for path in ["/boot/52:54:00:00:00:03.ipxe", "/ipxe?mac=52:54:00:00:00:03"] {
@@ -326,7 +327,7 @@ async fn held_machines_and_wrong_firmware_are_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_outside_the_directory_is_served() {
+async fn path_that_leaves_the_directory_is_refused() {
     let lab = Lab::start();
     std::os::unix::fs::symlink("/etc/passwd", lab.directory.path().join("link")).unwrap();
     for (path, expected) in [
@@ -344,7 +345,7 @@ async fn nothing_outside_the_directory_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_need_not_be_there_is_no_failure() {
+async fn optional_file_that_is_missing_is_no_failure() {
     let mut lab = Lab::start();
     std::fs::write(lab.directory.path().join("boot-from-disk"), b"by mistake").unwrap();
     for path in [
@@ -357,14 +358,14 @@ async fn what_need_not_be_there_is_no_failure() {
         assert_eq!(lab.get(path).await.0, 404, "{path}");
     }
     assert_eq!(lab.get("/assets/vmlinuz-v0").await.0, 404);
-    // Of all these the journal hears of the last alone.
+    // There are events for the last of these only.
     let (artifact, transport, path) = (ArtifactKind::Kernel, Transport::Http, Arc::from("/assets/vmlinuz-v0"));
     assert_eq!(lab.event().await, EventKind::Requested { artifact, transport, path });
     assert!(matches!(lab.event().await, EventKind::Failed { artifact: ArtifactKind::Kernel, .. }));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_by_hand() {
+async fn hand_made_requests_get_their_statuses() {
     let lab = Lab::start();
     let source = Ipv4Addr::new(127, 0, 0, 11);
     for (request, statuses) in [
@@ -373,19 +374,19 @@ async fn requests_by_hand() {
             "GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /assets/empty HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.0\r\n\r\n",
             "200 200 200",
         ),
-        // No route takes a body, and where it ends is not looked for.
+        // No route takes a body. Where it ends is not determined, so the connection ends.
         ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.0\r\n\r\n", "413"),
         ("GET /assets/empty HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.0\r\n\r\n", "413"),
         ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.0\r\n\r\n", "413"),
         ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n", "413"),
         ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "400"),
-        // An empty one is none.
+        // A body of no bytes is none.
         ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\nGET / HTTP/1.0\r\n\r\n", "405 200"),
         ("POST /assets/empty HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.0\r\n\r\n", "405 200"),
         ("\x16\x03\x01", "400"),
         ("GET / HTTP/1.1\r\n\r\n", "400"),
     ] {
-        // The client says that it has no more to say, so that an incomplete request ends at once.
+        // The client sends its FIN, so that an incomplete request ends at once.
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((source, 0).into()).unwrap();
         let mut stream = socket.connect(lab.address).await.unwrap();
@@ -400,11 +401,11 @@ async fn requests_by_hand() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_dribbles_in_is_given_up() {
+async fn request_that_dribbles_in_is_given_up() {
     let lab = Lab::start();
     let stream = TcpStream::connect(lab.address).await.unwrap();
     let (mut answers, mut requests) = stream.into_split();
-    // A byte now and then, which keeps no deadline from passing.
+    // A byte now and then does not extend the deadline.
     let dribble = tokio::spawn(async move {
         let mut pace = tokio::time::interval(Duration::from_millis(500));
         for byte in std::iter::repeat_n(b'a', 100) {
@@ -422,7 +423,7 @@ async fn a_request_that_dribbles_in_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_counted_can_be_scraped() {
+async fn metrics_count_requests_and_refusals() {
     let lab = Lab::start();
     let (_, _, script) = lab.get("/boot.ipxe").await;
     lab.get("/assets/empty").await;
@@ -444,7 +445,7 @@ async fn what_is_counted_can_be_scraped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_that_shrinks_breaks_the_connection_and_says_why() {
+async fn file_that_shrinks_breaks_the_connection_and_says_why() {
     let mut lab = Lab::start();
     let path = lab.directory.path().join("vmlinuz-big");
     std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
@@ -466,7 +467,7 @@ async fn a_file_that_shrinks_breaks_the_connection_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_disk_is_waited_for_elsewhere_and_only_when_needed() {
+async fn disk_is_waited_for_on_another_thread_and_only_when_needed() {
     let lab = Lab::start();
     let path = lab.directory.path().join(KERNEL);
     let file = std::fs::File::open(&path).unwrap();
@@ -485,21 +486,21 @@ async fn the_disk_is_waited_for_elsewhere_and_only_when_needed() {
     let waits = lab.metrics.disk_waits();
     assert!((1..=3).contains(&waits), "{waits} waits for three megabytes");
     assert!(lab.raw_from(source, request.as_bytes()).await.ends_with(&kernel()), "the file arrived changed");
-    assert_eq!(lab.metrics.disk_waits(), waits, "it is in the page cache now");
+    assert_eq!(lab.metrics.disk_waits(), waits, "the file is in the page cache now");
 }
 
-/// Whoever of the workers wakes first finds all of them waiting, and hands the others' share over.
+/// The worker that wakes first accepts all of them, and hands the other workers their share.
 #[tokio::test]
-async fn a_burst_of_connections_is_shared_and_all_are_answered() {
+async fn burst_of_connections_is_shared_and_answered() {
     let lab = Lab::start();
-    // On this runtime the server begins only when the test first waits.
+    // On this runtime the server starts only when the test first waits.
     let connect = |_| {
         let mut stream = std::net::TcpStream::connect(lab.address).unwrap();
         std::io::Write::write_all(&mut stream, b"GET /assets/empty HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         stream.set_nonblocking(true).unwrap();
         TcpStream::from_std(stream).unwrap()
     };
-    // All stay open, so that each counts.
+    // All stay open, so that each of them counts.
     let mut streams: Vec<_> = (0..64).map(connect).collect();
     for (number, stream) in streams.iter_mut().enumerate() {
         let mut answer = [0; 15];
@@ -510,7 +511,7 @@ async fn a_burst_of_connections_is_shared_and_all_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stopping_lets_transfers_end_and_closes_idle_connections() {
+async fn server_that_stops_lets_transfers_end_and_closes_idle_connections() {
     let mut lab = Lab::start();
     let mut idle = TcpStream::connect(lab.address).await.unwrap();
     idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -534,7 +535,7 @@ async fn stopping_lets_transfers_end_and_closes_idle_connections() {
     assert!(TcpStream::connect(lab.address).await.is_err());
 }
 
-/// Runs a property of a lab whose server stays the same through all cases.
+/// Checks a property against one server through all cases.
 fn property<S: Strategy>(cases: u32, strategy: &S, check: impl Fn(&tokio::runtime::Runtime, &Lab, S::Value)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let lab = runtime.block_on(async { Lab::start() });
@@ -547,7 +548,7 @@ fn property<S: Strategy>(cases: u32, strategy: &S, check: impl Fn(&tokio::runtim
 }
 
 #[test]
-fn any_range_gives_exactly_those_bytes() {
+fn range_gives_exactly_its_bytes() {
     let kernel = kernel();
     let length = kernel.len();
     property(64, &(0..length + 10, 0..length + 10), |runtime, lab, (first, last)| {
@@ -580,7 +581,7 @@ fn arbitrary_bytes_neither_hang_nor_harm() {
     property(256, &prop::collection::vec(piece, 0..8), |runtime, lab, pieces| {
         runtime.block_on(async {
             let mut stream = TcpStream::connect(lab.address).await.unwrap();
-            // The server may have hung up already, which is its right.
+            // The server may have closed the connection already.
             let _ = stream.write_all(&pieces.concat()).await;
             let _ = stream.shutdown().await;
             let mut answer = Vec::new();

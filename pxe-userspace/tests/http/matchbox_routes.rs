@@ -5,7 +5,7 @@ use pxe_userspace::cluster_spec::matchbox::Catalog;
 use crate::{Lab, curl};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn routes_answer_as_matchbox_does() {
+async fn routes_answer_for_a_machine_as_matchbox_does() {
     let lab = Lab::start();
     let boot = "#!ipxe\nchain ipxe?uuid=${uuid}&mac=${mac:hexhyp}&domain=${domain}&hostname=${hostname}\
                 &serial=${serial}&arch=${buildarch:uristring}\n";
@@ -43,7 +43,7 @@ async fn routes_answer_as_matchbox_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_matchbox_directory_strangers_get_nothing() {
+async fn strangers_get_nothing_without_a_matchbox_directory() {
     let lab = Lab::start_over(true, Catalog::default());
     for path in [
         "/ipxe?mac=52:54:00:00:00:99",
@@ -60,9 +60,9 @@ async fn without_a_matchbox_directory_strangers_get_nothing() {
     }
 }
 
-/// What Matchbox answers from the same directory, byte for byte but for the order of `/metadata`.
+/// The expected answers are Matchbox's own from the same directory, byte for byte except for the order of `/metadata`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_gets_from_a_matchbox_directory_what_matchbox_would_answer() {
+async fn matchbox_directory_answers_curl_as_matchbox_does() {
     let lab = Lab::start();
     let talos = "#!ipxe\nkernel /assets/vmlinuz-v1.13.0-amd64 initrd=initramfs.xz slab_nomerge pti=on console=tty0 \
                  printk.devkmsg=on talos.platform=metal \
@@ -93,7 +93,7 @@ async fn curl_gets_from_a_matchbox_directory_what_matchbox_would_answer() {
         ("/ipxe?uuid=&mac=52-54-00-ab-cd-01&domain=&hostname=&serial=&arch=x86%5F64", 200, talos),
         ("/ipxe?mac=52-54-00-ab-cd-02", 200, install),
         ("/ipxe", 200, install),
-        // A profile without a kernel.
+        // The profile has no kernel.
         ("/ipxe?os=installed", 404, missing),
         ("/grub?mac=52-54-00-ab-cd-02", 200, grub),
         ("/generic?uuid=&mac=52-54-00-ab-cd-01", 200, generic),
@@ -101,7 +101,7 @@ async fn curl_gets_from_a_matchbox_directory_what_matchbox_would_answer() {
         ("/cloud?mac=52-54-00-ab-cd-01", 404, missing),
         ("/metadata?mac=52-54-00-AB-CD-01&foo=a+b&evil=%0aMAC=x", 200, metadata),
         ("/ignition?os=installed", 200, include_str!("../../../examples/matchbox/ignition/flatcar.ign")),
-        // The fleet's machines are the fleet's.
+        // A machine of the fleet gets nothing of the directory.
         ("/generic?mac=52:54:00:00:00:01", 404, missing),
         ("/ignition?mac=52:54:00:00:00:01&os=installed", 404, missing),
     ] {
