@@ -33,7 +33,7 @@ pub(super) struct Delivery {
     requested: Instant,
 }
 
-/// How a transfer ended.
+/// The end of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// The client ended it, or the disk did not answer.

@@ -59,7 +59,7 @@ pub enum Action {
     End(Outcome),
 }
 
-/// How a transfer ended.
+/// The outcome of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The client acknowledged the last block, hence the whole file.
