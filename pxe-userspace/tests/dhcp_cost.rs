@@ -1,4 +1,4 @@
-//! What one answer costs: `cargo test --release -p pxe-userspace --test dhcp_cost -- --ignored --nocapture`.
+//! Measures the cost of one answer: `cargo test --release -p pxe-userspace --test dhcp_cost -- --ignored --nocapture`.
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
@@ -17,7 +17,7 @@ use common::{captures, client_packets, machine, server};
 
 #[test]
 #[ignore = "a measurement, not a check"]
-fn nanoseconds_for_each_captured_packet() {
+fn captured_packets_cost_nanoseconds() {
     const ROUNDS: i64 = 20_000;
     let machine = machine(Architecture::Amd64);
     let server = server(Mode::Server);
@@ -38,7 +38,7 @@ fn nanoseconds_for_each_captured_packet() {
     }
 }
 
-/// The processor's time of this thread, which a busy machine does not stretch.
+/// Returns the CPU time of this thread in nanoseconds, which other load does not increase.
 fn processor_nanoseconds() -> i64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec * 1_000_000_000 + time.tv_nsec

@@ -1,5 +1,5 @@
-//! Packets of real firmware, what they are taken for, and the exact reply to each, as goldens beside the
-//! captures. `PXED_BLESS=1` writes the goldens anew.
+//! Packets of real firmware: how each is classified, and the exact reply to it, as goldens beside the captures. `PXED_BLESS=1`
+//! rewrites the goldens.
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
@@ -15,7 +15,7 @@ use pxe_userspace::{
 use common::{captures, client_packets, describe, hex, machine, server};
 
 #[test]
-fn every_captured_client_is_recognised_and_answered_as_its_golden_says() {
+fn captured_clients_are_recognised_and_answered_as_in_their_goldens() {
     let mut failures = Vec::new();
     for path in captures() {
         let golden = path.with_extension("txt");

@@ -1,5 +1,5 @@
-//! Whatever arrives, the responder stays on its feet, and whatever it says is sound: it fits, it is whole,
-//! and an independent decoder reads the same in it.
+//! For any input, the responder survives, and its reply is sound: it fits, it is complete, and an independent decoder reads the same
+//! in it.
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
@@ -29,7 +29,7 @@ enum Change {
     Byte(Index, u8),
     Truncate(Index),
     Extend(Vec<u8>),
-    /// An option before the first one: short ones of codes that matter most often.
+    /// An option before the first one, mostly of a code that matters.
     Option(u8, Vec<u8>),
     Address(usize, Ipv4Addr),
 }
@@ -110,7 +110,7 @@ fn setting() -> impl Strategy<Value = Setting> {
     )
 }
 
-/// Asks and checks what came.
+/// Asks, and checks the reply.
 fn check(packet: &[u8], setting: &Setting) -> Result<(), TestCaseError> {
     let mut out = vec![0xaa; setting.room];
     let lookup = |_| Some((&setting.machine, setting.disposition));
@@ -173,7 +173,7 @@ fn check_options(reply: &[u8], query: &Query<'_>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// dhcproto reads the header, and the options that stand in the options field.
+/// Compares the header and the options of the options field with what dhcproto reads.
 fn check_with_dhcproto(reply: &[u8], sent: &Sent) -> Result<(), TestCaseError> {
     let message = v4::Message::decode(&mut Decoder::new(reply)).expect("dhcproto reads the reply");
     prop_assert_eq!(message.opcode(), v4::Opcode::BootReply);
@@ -193,7 +193,7 @@ fn check_with_dhcproto(reply: &[u8], sent: &Sent) -> Result<(), TestCaseError> {
     for (code, value) in ours {
         let theirs = message.opts().get(OptionCode::from(code));
         let Some(theirs) = theirs else {
-            // It cannot hold an option in two pieces, nor relay information that is not well formed.
+            // dhcproto cannot represent an option in two pieces, nor malformed relay information.
             prop_assert!(value.len() > 255 || code == code::RELAY_INFORMATION, "option {} is gone", code);
             continue;
         };

@@ -1,4 +1,4 @@
-//! The TFTP server against real clients, and against many at once.
+//! The TFTP server with real clients, and with many at once.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,7 +34,7 @@ const MACHINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 7]);
 /// Files that a test writes to while they are being sent.
 const CHANGING: [&str; 3] = ["shrinks", "grows", "replaced"];
-/// No test waits longer for anything.
+/// The longest wait of any test.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A server on 127.0.0.1 over a directory with a few files. Its one machine has the address 127.0.0.7.
@@ -52,7 +52,7 @@ impl Drop for Lab {
     }
 }
 
-/// Bytes that differ from block to block, whatever the block size.
+/// Returns bytes that differ from block to block for any block size.
 fn content(length: usize) -> Vec<u8> {
     (0..length as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
 }
@@ -66,7 +66,7 @@ impl Lab {
         let directory = tempfile::tempdir().unwrap();
         for &(name, length) in files {
             fs::write(directory.path().join(name), content(length)).unwrap();
-            // Files that were just written are read anew for each transfer; those that change in a test are.
+            // A file that was just written is not cached. Files that change in a test have to be in that state.
             if !CHANGING.contains(&name) {
                 let file = fs::File::options().write(true).open(directory.path().join(name)).unwrap();
                 file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
@@ -165,7 +165,7 @@ async fn run(program: &str, arguments: &[&str]) -> Option<Output> {
     }
 }
 
-/// A transfer by hand: sends datagrams from an address of its own, remembers where answers come from.
+/// A transfer by hand: sends datagrams from an address of its own and remembers the source of the answers.
 struct Client {
     socket: UdpSocket,
     server: SocketAddrV4,
@@ -199,7 +199,7 @@ impl Client {
         let received = timeout(LIMIT, self.socket.recv_from(&mut buffer)).await.expect("an answer").unwrap();
         let (length, std::net::SocketAddr::V4(from)) = received else { panic!("{received:?}") };
         assert_eq!(*self.peer.get_or_insert(from), from, "the server's port stays the same");
-        assert_eq!(from.ip(), self.server.ip(), "an answer comes from the address that was asked");
+        assert_eq!(from.ip(), self.server.ip(), "the answer comes from the address that was asked");
         buffer.truncate(length);
         buffer
     }
@@ -209,7 +209,7 @@ impl Client {
         let mut other = Self::new(Ipv4Addr::LOCALHOST, self.server).await;
         other.request("not there", &[]).await;
         other.receive().await;
-        // The other request may have been another worker's: the socket gets a little more time.
+        // Another worker may have answered that request, so the socket gets a little more time.
         timeout(Duration::from_millis(50), self.receive()).await.is_err()
     }
 
@@ -275,7 +275,7 @@ async fn tftp_hpa_fetches_files() {
             };
             let complaint = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success(), "{name}: {complaint}");
-            // The client takes CR NUL and CR LF apart in netascii; nothing of what boots survives that.
+            // In netascii, the client converts CR NUL and CR LF, which no file for booting survives.
             if mode == "octet" {
                 assert_eq!(fs::read(&file).unwrap(), fs::read(lab.path(name)).unwrap(), "{name}");
             }
@@ -309,7 +309,7 @@ async fn file_of_more_than_65535_blocks_is_fetched() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_and_counted() {
+async fn refusals_are_answered_and_counted() {
     let lab = Lab::new(&[("kernel", 10)]);
     std::os::unix::fs::symlink("/etc/passwd", lab.path("outside")).unwrap();
     let cases: &[(&[u8], &[u8], &str)] = &[
@@ -395,7 +395,7 @@ async fn repeated_request_is_one_transfer() {
     let peer = client.peer.take();
     client.request("ipxe.efi", &[("tsize", 0)]).await;
     client.peer = peer;
-    // A datagram after the repeated acknowledgement can only be the timer's: the first comes no sooner than 200 ms.
+    // Only the timer can cause a datagram after the repeated acknowledgement, and not before 200 ms have passed.
     assert!(client.is_silent().await);
     client.acknowledge(1).await;
     client.receive_block(2).await;
@@ -426,7 +426,7 @@ async fn missing_last_acknowledgement_is_neither_done_nor_failed() {
     client.receive_block(1).await;
     client.acknowledge(1).await;
     client.receive_block(2).await;
-    // It has the file, does not say so, and goes on from the same port.
+    // The client has the file, does not say so, and continues from the same port.
     client.request("kernel", &[]).await;
     client.receive_block(1).await;
     client.acknowledge(1).await;
@@ -437,7 +437,7 @@ async fn missing_last_acknowledgement_is_neither_done_nor_failed() {
 }
 
 #[tokio::test]
-async fn error_after_the_last_block_is_a_failure_and_after_its_acknowledgement_nothing() {
+async fn error_after_the_last_block_is_a_failure_unless_it_was_acknowledged() {
     let mut lab = Lab::new(&[("ipxe.efi", 100)]);
     let mut client = Client::new(MACHINE, lab.server).await;
     client.request("ipxe.efi", &[]).await;
@@ -503,7 +503,7 @@ async fn changed_file_ends_its_transfer() {
     fs::write(lab.path("new"), "new").unwrap();
     fs::rename(lab.path("new"), lab.path("replaced")).unwrap();
     client.acknowledge(1).await;
-    assert_eq!(client.receive().await[4..], content(1000)[512..], "the old file to its end");
+    assert_eq!(client.receive().await[4..], content(1000)[512..], "the old file is sent to its end");
 }
 
 #[tokio::test]
@@ -520,7 +520,7 @@ async fn strangers_outside_the_networks_get_no_answer() {
         stranger.send(request).await;
     }
     lab.until("tftp_refused_total{reason=\"foreign\"}", 4).await;
-    // A machine is served wherever it is, and anybody in a network of ours.
+    // A machine is served anywhere, any other client in a network of ours.
     for address in [MACHINE, Ipv4Addr::new(127, 3, 0, 77)] {
         let mut client = Client::new(address, lab.server).await;
         assert_eq!(client.fetch("ipxe.efi", 1468, 4).await, content(5000));

@@ -1,4 +1,4 @@
-//! Machines on their way from documents to the inventory, each with the places where it is written.
+//! Machines between documents and inventory, each with its places in the files.
 
 use std::{path::Path, sync::Arc};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::inventory::Machine;
 
-/// A document and where it stands.
+/// A document and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed {
     pub(crate) file: Arc<Path>,
@@ -22,7 +22,7 @@ impl Placed {
         Finding { file: Arc::clone(&self.file), line, column: at.column, field, message }
     }
 
-    /// `file:line`, for a message that points at a second place.
+    /// Returns `file:line`, for a message that refers to a second place.
     pub(crate) fn place(&self, at: Position) -> String {
         format!("{}:{}", self.file.display(), self.lines_before.saturating_add(at.line))
     }
@@ -32,7 +32,7 @@ impl Placed {
     }
 }
 
-/// What came of the documents.
+/// The machines and findings of all documents.
 #[derive(Debug, Default)]
 pub(crate) struct Resolved {
     pub(crate) machines: Vec<Arc<Machine>>,
@@ -40,19 +40,19 @@ pub(crate) struct Resolved {
     pub(crate) warnings: Vec<Finding>,
 }
 
-/// A machine and where its parts are written, until it is known to be the only one of its kind.
+/// A machine that has not been compared with the others yet, and its place in the files.
 #[derive(Debug)]
 pub(crate) struct Candidate<'d> {
     pub(crate) machine: Machine,
     pub(crate) origin: Origin<'d>,
 }
 
-/// Where a machine is written.
+/// The places of a machine in the files.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin<'d> {
     pub(crate) document: &'d Placed,
     pub(crate) object: &'d Object,
-    /// The field path of the `machines[]` that it is in; nothing for a `TalosMachine`.
+    /// The field path of the `machines[]` that has it; `None` for a `TalosMachine`.
     pub(crate) list: Option<&'static str>,
     pub(crate) declared: &'d Declared,
     pub(crate) machine_spec: &'d MachineSpec,
@@ -80,7 +80,7 @@ impl Origin<'_> {
         format!("{}.{key}", self.base())
     }
 
-    /// The field path of `machineSpec.meta`.
+    /// Returns the field path of `machineSpec.meta`.
     pub(crate) fn meta_field(&self) -> String {
         let prefix = &self.object.prefix;
         match self.list.and_then(|list| list.strip_suffix("machines")) {

@@ -1,4 +1,4 @@
-//! What must hold across all machines, whichever document they come from.
+//! Checks across all machines, from whatever documents they come.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::model::inventory::{AddressHashBuilder, Inventory};
 
-/// Checks the machines against one another and against the servers, and keeps them: those that are as they are `known`
-/// already without taking memory anew.
+/// Checks the machines against each other and against the servers, and keeps them. Machines that equal a `known` one share its
+/// memory.
 pub(crate) fn machines(
     mut candidates: Vec<Candidate<'_>>,
     servers: &[(&Placed, &Object, &ServerSpec)],
@@ -27,7 +27,8 @@ pub(crate) fn machines(
     for (index, Candidate { machine, origin }) in candidates.iter().enumerate() {
         if let Some(first) = by_mac.insert(machine.mac, index).and_then(|first: usize| candidates.get(first)) {
             let first = first.origin.document.place(first.origin.mac_at());
-            let message = format!("{} belongs to the machine in {first} already: each has its own", machine.mac);
+            let message =
+                format!("{} is already used by the machine in {first}: give each machine its own", machine.mac);
             resolved.errors.push(origin.document.finding(origin.mac_at(), origin.mac_field(), message));
         }
         let mut address_error = |message| {
@@ -36,10 +37,10 @@ pub(crate) fn machines(
         let address = machine.address;
         if let Some(first) = by_address.insert(address, index).and_then(|first: usize| candidates.get(first)) {
             let first = first.origin.document.place(first.origin.address_at());
-            address_error(format!("{address} belongs to the machine in {first} already: each has its own"));
+            address_error(format!("{address} is already used by the machine in {first}: give each machine its own"));
         }
         if ours.contains(&address) {
-            address_error(format!("{address} is the address of a pxeServerSpec: give the machine one of its own"));
+            address_error(format!("{address} is the address of a pxeServerSpec: give the machine another"));
         }
         if let Some(why) = machine.prefix_length.and_then(|length| no_host(address, length)) {
             address_error(why);
@@ -51,7 +52,7 @@ pub(crate) fn machines(
         Some(known) if **known == machine => Arc::clone(known),
         _ => Arc::new(machine),
     };
-    // Not `collect`, which would keep the candidates' memory for the pointers.
+    // `collect` would reuse the candidates' memory, which is much larger, for the pointers.
     resolved.machines.reserve_exact(candidates.len());
     resolved.machines.extend(candidates.into_iter().map(keep));
 }
@@ -63,7 +64,7 @@ fn check_servers(servers: &[(&Placed, &Object, &ServerSpec)], resolved: &mut Res
         if first.interface != server.interface {
             let field = format!("{}spec.pxeServerSpec.address", object.prefix);
             let message = format!(
-                "is also that of interface {}: an address belongs to one interface, unless both are in one network",
+                "is also the address of interface {}: two interfaces can share an address only within one network",
                 first.interface
             );
             resolved.warnings.push(document.finding(server.address.at, field, message));
@@ -71,18 +72,18 @@ fn check_servers(servers: &[(&Placed, &Object, &ServerSpec)], resolved: &mut Res
     }
 }
 
-/// Why an address cannot be that of a host in its network. RFC 3021 lets both addresses of a /31 be hosts.
+/// Returns an error message for an address that no host in its network can have. In a /31, both addresses are hosts (RFC 3021).
 fn no_host(address: Ipv4Addr, prefix_length: u8) -> Option<String> {
     let host_bits = u32::MAX.checked_shr(u32::from(prefix_length)).filter(|_| prefix_length < 31)?;
     let host = address.to_bits() & host_bits;
     let why = if host == 0 {
-        "names the network itself"
+        "is the network address"
     } else if host == host_bits {
         "is the broadcast address"
     } else {
         return None;
     };
-    Some(format!("{address} {why} in a network of {prefix_length} bits (machineSpec.meta.subnet): give it another"))
+    Some(format!("{address} {why} of its /{prefix_length} network (machineSpec.meta.subnet): give the machine another"))
 }
 
 /// Warns once for each `meta` whose gateway the machine cannot reach.
@@ -102,8 +103,8 @@ fn check_gateways(candidates: &[Candidate<'_>], resolved: &mut Resolved) {
     }
 }
 
-/// `machineSpec.meta` is one for all machines of a role, its host name as well. Several machines with the same name
-/// are worse than machines without one, so that none of them gets it.
+/// Removes host names that several machines would have. The machines of a role share one `machineSpec.meta`, and several machines
+/// with one name are worse than machines without a name.
 fn drop_shared_hostnames(candidates: &mut [Candidate<'_>], resolved: &mut Resolved) {
     let mut users: HashMap<_, usize> = HashMap::new();
     for Candidate { machine, .. } in candidates.iter() {
@@ -123,7 +124,8 @@ fn drop_shared_hostnames(candidates: &mut [Candidate<'_>], resolved: &mut Resolv
         if warned.insert(key)
             && let Some(hostname) = &origin.machine_spec.hostname
         {
-            let message = format!("{:?} would be the name of {users} machines: DHCP gives it to none", hostname.value);
+            let message =
+                format!("{:?} would be the name of {users} machines: DHCP gives it to none of them", hostname.value);
             let field = format!("{}.hostname", origin.meta_field());
             resolved.warnings.push(origin.document.finding(hostname.at, field, message));
         }

@@ -1,5 +1,5 @@
-//! The resources of talos-operator (`talos.alperen.cloud/v1alpha1`) as far as booting needs them: typed, each value
-//! with its place, not yet put together. Nothing here knows of another document.
+//! The resources of talos-operator (`talos.alperen.cloud/v1alpha1`), as far as booting needs them: typed, each value with its place,
+//! and each document by itself.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -12,14 +12,14 @@ use crate::model::{
     policy::{BootPolicy, DiskRoute},
 };
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Located<T> {
     pub(crate) value: T,
     pub(crate) at: Position,
 }
 
-/// What one document of a file says. It stays valid as long as the text of the document does, wherever it moves.
+/// The content of one document. It depends on the document's text only, and not on its place in a file.
 #[derive(Debug, Default)]
 pub(crate) struct Content {
     pub(crate) resources: Vec<Resource>,
@@ -41,18 +41,18 @@ pub(crate) enum Resource {
     Foreign(Foreign),
 }
 
-/// What every resource has.
+/// The common parts of all resources.
 #[derive(Debug)]
 pub(crate) struct Object {
     pub(crate) at: Position,
     pub(crate) namespace: Arc<str>,
     pub(crate) name: Arc<str>,
-    /// What precedes `spec` in a field path: nothing, or `items[3].` in a List.
+    /// The part of a field path before `spec`: empty, or `items[3].` in a List.
     pub(crate) prefix: Arc<str>,
     pub(crate) annotations: Annotations,
 }
 
-/// What annotations set.
+/// The annotations of pxed on a resource.
 #[derive(Debug, Default)]
 pub(crate) struct Annotations {
     /// `pxed.dev/boot-policy`.
@@ -61,7 +61,7 @@ pub(crate) struct Annotations {
     pub(crate) disk_route: Annotated<DiskRoute>,
 }
 
-/// What one annotation says, of all machines of the resource and of single ones.
+/// The values of one annotation, for all machines of the resource and for single ones.
 #[derive(Debug)]
 pub(crate) struct Annotated<T> {
     /// `pxed.dev/boot-policy`.
@@ -77,7 +77,7 @@ impl<T> Default for Annotated<T> {
 }
 
 impl<T: Copy> Annotated<T> {
-    /// What it says of this machine alone.
+    /// Returns the value for this machine only.
     pub(crate) fn one(&self, mac: MacAddr) -> Option<T> {
         self.by_mac.iter().find(|one| one.value.0 == mac).map(|one| one.value.1)
     }
@@ -87,7 +87,7 @@ impl<T: Copy> Annotated<T> {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) object: Object,
-    /// Nothing where there is none; a server whose fields are wrong is noted and absent.
+    /// `None` if there is none, or if it has mistakes, which are noted.
     pub(crate) server: Option<ServerSpec>,
     pub(crate) has_server: bool,
     pub(crate) control_plane: RoleSource,
@@ -110,7 +110,7 @@ pub(crate) struct ServerSpec {
     pub(crate) interface: Arc<str>,
 }
 
-/// Where a cluster says what its role is.
+/// The way in which a cluster specifies a role.
 #[derive(Debug)]
 pub(crate) enum RoleSource {
     Absent,
@@ -126,7 +126,7 @@ pub(crate) struct RoleResource {
     pub(crate) spec: RoleSpec,
 }
 
-/// The spec of a role: only what has a `pxeClientSpec` is in it, and nothing unless its mode is metal.
+/// The spec of a role, with the machines that have a `pxeClientSpec`. It is empty unless the mode is metal.
 #[derive(Debug, Default)]
 pub(crate) struct RoleSpec {
     pub(crate) version: Option<Arc<str>>,
@@ -144,23 +144,23 @@ pub(crate) struct MachineSpec {
     pub(crate) dns_servers: Arc<[Ipv4Addr]>,
 }
 
-/// An entry of `machines[]` that has a `pxeClientSpec`, or what a `TalosMachine` says of itself. What could not be
-/// read is absent and noted; the rest still takes part in the search for duplicates.
+/// An entry of `machines[]` with a `pxeClientSpec`, or the machine of a `TalosMachine`. Values with mistakes are absent and noted;
+/// the others still take part in the search for duplicates.
 #[derive(Debug)]
 pub(crate) struct Declared {
     pub(crate) at: Position,
-    /// Its place in `machines[]`.
+    /// Its index in `machines[]`.
     pub(crate) index: u32,
     pub(crate) mac: Option<Located<MacAddr>>,
     pub(crate) address: Option<Located<AddressSource>>,
     pub(crate) architecture: Architecture,
     pub(crate) version: Option<Arc<str>>,
-    /// The machine's own `image`, which takes the role's place whether or not it names a schematic.
+    /// The machine's own `image`, which replaces the role's even if it has no schematic.
     pub(crate) image: Option<Image>,
     pub(crate) kernel_args: Arc<str>,
 }
 
-/// What an `image` means for booting.
+/// An `image`, as far as booting needs it.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     pub(crate) schematic: Option<Arc<str>>,
@@ -173,7 +173,7 @@ pub(crate) enum AddressSource {
     Reference(Box<MachineRef>),
 }
 
-/// `machineRef`: the address stands in another Kubernetes object.
+/// `machineRef`: a reference to the address in another Kubernetes object.
 #[derive(Clone, Debug)]
 pub(crate) struct MachineRef {
     pub(crate) kind: String,
@@ -183,7 +183,7 @@ pub(crate) struct MachineRef {
     pub(crate) field_path: String,
 }
 
-/// `TalosMachine` with a `pxeClientSpec`, or one that lends its address.
+/// `TalosMachine` with a `pxeClientSpec`.
 #[derive(Debug)]
 pub(crate) struct MachineResource {
     pub(crate) object: Object,
@@ -194,7 +194,7 @@ pub(crate) struct MachineResource {
     pub(crate) machine_spec: MachineSpec,
 }
 
-/// Any other object: only its IPv4 addresses matter, because a `machineRef` may point at one.
+/// Any other object. Only its IPv4 addresses matter, because a `machineRef` may refer to one.
 #[derive(Debug)]
 pub(crate) struct Foreign {
     pub(crate) kind: String,

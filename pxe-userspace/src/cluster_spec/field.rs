@@ -1,15 +1,15 @@
-//! Tolerant reading of the tree: a value that does not fit is noted with its field path, and the reading goes on.
+//! Reads the tree tolerantly: a wrong value is noted with its field path, and reading continues.
 
 use super::{
     finding::{Notes, Position},
     tree::{Entry, Kind, Node, push_key},
 };
 
-/// A node and the way to it. The path is only written out when something is wrong there.
+/// A node and its path, which is only written out for a mistake.
 #[derive(Clone, Copy)]
 pub(crate) struct Field<'p> {
     pub(crate) node: &'p Node<'p>,
-    /// Where a finding about it points to: the value, or the key of a list or mapping, which begins in the next line.
+    /// The place that a finding points to: the value, or the key of a list or mapping, which begins in the next line.
     pub(crate) at: Position,
     parent: Option<&'p Field<'p>>,
     step: Step<'p>,
@@ -27,7 +27,7 @@ impl<'p> Field<'p> {
         Self { node, at: node.at, parent: None, step: Step::Root }
     }
 
-    /// Such as `spec.worker.metalSpec.machines[3].address`.
+    /// Returns the field path, such as `spec.worker.metalSpec.machines[3].address`.
     pub(crate) fn path(&self) -> String {
         let mut path = self.parent.map_or_else(String::new, Field::path);
         match self.step {
@@ -38,7 +38,7 @@ impl<'p> Field<'p> {
         path
     }
 
-    /// The value of a key; nothing when it is absent or null, which Kubernetes treats alike.
+    /// Returns the value of a key; `None` if it is absent or null, which are the same to Kubernetes.
     pub(crate) fn child<'c>(&'c self, key: &'c str) -> Option<Field<'c>> {
         let Entry { key_at, value: node, .. } = self.node.get(key)?;
         let at = match node.kind() {
@@ -57,16 +57,16 @@ impl<'p> Field<'p> {
         notes.warn(self.at, self.path(), message);
     }
 
-    /// Notes that a required key is not there.
+    /// Notes that a required key is missing.
     pub(crate) fn missing(&self, notes: &mut Notes, key: &str, advice: &str) {
         let mut path = self.path();
         push_key(&mut path, key);
-        // The key may be there with nothing behind it.
+        // The key may be present without a value.
         let at = self.node.get(key).map_or(self.at, |entry| entry.key_at);
         notes.error(at, path, format!("is missing: {advice}"));
     }
 
-    /// A required key.
+    /// Returns the value of a required key. Notes the mistake if it is missing.
     pub(crate) fn required<'c>(&'c self, notes: &mut Notes, key: &'c str, advice: &str) -> Option<Field<'c>> {
         let child = self.child(key);
         if child.is_none() {
@@ -75,7 +75,7 @@ impl<'p> Field<'p> {
         child
     }
 
-    /// The text of a scalar as it stands in the file, numbers included.
+    /// Returns the source text of a scalar, also of a number.
     pub(crate) fn text(&self, notes: &mut Notes) -> Option<&'p str> {
         match self.node.kind() {
             Kind::Text(text) => Some(text),
@@ -85,7 +85,7 @@ impl<'p> Field<'p> {
         }
     }
 
-    /// The text of an optional key.
+    /// Returns the text of an optional key.
     pub(crate) fn child_text<'c>(&'c self, notes: &mut Notes, key: &'c str) -> Option<&'c str> {
         self.child(key)?.text(notes)
     }
@@ -94,7 +94,7 @@ impl<'p> Field<'p> {
         matches!(self.node.kind(), Kind::Map(_))
     }
 
-    /// The entries of a mapping.
+    /// Returns the entries of a mapping.
     pub(crate) fn entries(&self, notes: &mut Notes) -> Option<&'p [Entry<'p>]> {
         match self.node.kind() {
             Kind::Map(entries) => Some(entries),
@@ -104,7 +104,7 @@ impl<'p> Field<'p> {
         }
     }
 
-    /// The items of a list.
+    /// Returns the items of a list.
     pub(crate) fn items<'c>(
         &'c self,
         notes: &mut Notes,
@@ -124,22 +124,22 @@ impl<'p> Field<'p> {
         Some(items.iter().enumerate().map(item))
     }
 
-    /// Notes keys that nothing reads. Only for mappings that hardly ever grow, where such a key is a slip of the pen
-    /// that would pass in silence: the API server drops it, too.
+    /// Warns of unknown keys. Only for mappings that hardly ever get new keys, where an unknown key is a typing mistake that the API
+    /// server would drop silently, too.
     pub(crate) fn warn_unknown_keys(&self, notes: &mut Notes, known: &[&str]) {
         let Kind::Map(entries) = self.node.kind() else { return };
         for entry in entries {
             if entry.key != "<<" && !known.contains(&&*entry.key) {
                 let mut path = self.path();
                 push_key(&mut path, &entry.key);
-                let message = format!("is no field of it and has no effect: the fields are {}", known.join(", "));
+                let message = format!("is an unknown field and has no effect: known are {}", known.join(", "));
                 notes.warn(entry.key_at, path, message);
             }
         }
     }
 
     fn mismatch<T>(&self, notes: &mut Notes, is: &str, wants: &str) -> Option<T> {
-        self.error(notes, format!("is {is}, where {wants} belongs"));
+        self.error(notes, format!("is {is}, but must be {wants}"));
         None
     }
 }

@@ -1,4 +1,4 @@
-//! Which files a spec has, and their text.
+//! The files of a spec: listing, looking, reading.
 
 use std::{
     collections::HashSet,
@@ -13,11 +13,11 @@ use std::{
 
 use super::finding::Finding;
 
-/// More than the spec of a million machines; a file beyond it is a mistake, and reading it would only take memory.
+/// The most bytes of a file, more than a spec of a million machines has. A larger file is a mistake.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// The files behind the paths, each once, in the order of the paths; those of a directory sorted by name. Of a
-/// directory, `*.yaml`, `*.yml` and `*.json` count; hidden files and subdirectories do not.
+/// Returns the files of the paths, each once, in the order of the paths. A directory's files are sorted by name: `*.yaml`, `*.yml`
+/// and `*.json`, without hidden files and subdirectories.
 pub(crate) fn collect(paths: &[PathBuf], errors: &mut Vec<Finding>, warnings: &mut Vec<Finding>) -> Vec<PathBuf> {
     let mut seen = HashSet::new();
     let mut files = Vec::new();
@@ -26,7 +26,7 @@ pub(crate) fn collect(paths: &[PathBuf], errors: &mut Vec<Finding>, warnings: &m
             Ok(metadata) if metadata.is_dir() => match directory(path) {
                 Ok(files) => {
                     if files.is_empty() {
-                        let message = "is a directory without any *.yaml, *.yml or *.json".to_owned();
+                        let message = "is a directory without *.yaml, *.yml and *.json files".to_owned();
                         warnings.push(Finding::about_file(path, message));
                     }
                     files
@@ -55,10 +55,10 @@ fn directory(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     })
 }
 
-/// File systems' clocks have steps of some milliseconds: two writes within one can leave the same time. This is longer than any.
+/// Longer than any step of a file system's clock. Two writes within a step can leave the same time.
 pub(crate) const CLOCK_STEP: Duration = Duration::from_millis(100);
 
-/// What tells a file from another, and from itself before it was written to, without reading it.
+/// The outside of a file, which tells it from other files and from its state before it was last written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
     path: PathBuf,
@@ -77,7 +77,7 @@ impl Stat {
         Ok(Self { path: path.to_owned(), device, inode, length, changed })
     }
 
-    /// Returns `true` if any later change makes the file look different: it was not written to just now.
+    /// Returns `true` if the file was not written to just now, so that any later change makes it look different.
     pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let age = match (u64::try_from(self.changed.0), u32::try_from(self.changed.1)) {
@@ -88,14 +88,14 @@ impl Stat {
     }
 }
 
-/// The files behind the paths, as [`collect`] finds them; nothing when not all can be told.
+/// Returns the files of the paths as [`collect`] does; `None` if not all can be listed.
 pub(crate) fn of_spec(paths: &[PathBuf]) -> Option<Vec<PathBuf>> {
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     let files = collect(paths, &mut errors, &mut warnings);
     errors.is_empty().then_some(files)
 }
 
-/// Every file in the directories; one that is not there has none.
+/// Returns every file in the directories; `None` if one that exists cannot be listed.
 pub(crate) fn all(directories: &[PathBuf]) -> Option<Vec<PathBuf>> {
     let mut files = Vec::new();
     for directory in directories {
@@ -108,14 +108,14 @@ pub(crate) fn all(directories: &[PathBuf]) -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
-/// The files of a directory that are wanted, sorted by name, without hidden ones.
+/// Returns the wanted files of a directory, sorted by name, without hidden ones.
 pub(crate) fn list(path: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
         let file = path.join(&name);
         let hidden = name.as_encoded_bytes().starts_with(b".");
-        // Follows links: the files of a Kubernetes ConfigMap volume are some.
+        // `is_file` follows links, which the files of a Kubernetes ConfigMap volume are.
         if !hidden && is_wanted(&file) && file.is_file() {
             files.push(file);
         }
@@ -124,22 +124,28 @@ pub(crate) fn list(path: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::R
     Ok(files)
 }
 
-/// The text of a file, without a byte order mark.
+/// Returns the text of a file, without a byte order mark.
 ///
 /// # Errors
 ///
-/// It is no regular file, too large, unreadable, or not UTF-8 (with the place).
+/// It is not a regular file, too large, unreadable, or not UTF-8 (with the place).
 pub(crate) fn read(path: &Arc<Path>) -> Result<String, Finding> {
     let failed = |error: std::io::Error| Finding::about_file(path, format!("cannot be read: {error}"));
-    // Before it is opened, for opening a pipe would wait for its writer.
+    // Checked before opening, because opening a pipe would wait for its writer.
     let metadata = fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
-        return Err(Finding::about_file(path, "is no regular file: a spec is read again when it changes".to_owned()));
+        return Err(Finding::about_file(
+            path,
+            "is not a regular file: write the spec to one, which is read again when it changes".to_owned(),
+        ));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(MAX_FILE_BYTES)).unwrap_or(0));
     File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Finding::about_file(path, format!("is larger than {} MiB", MAX_FILE_BYTES >> 20)));
+        return Err(Finding::about_file(
+            path,
+            format!("is larger than {} MiB: is it the right file?", MAX_FILE_BYTES >> 20),
+        ));
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);

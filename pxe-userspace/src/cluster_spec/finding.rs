@@ -1,29 +1,29 @@
-//! What is wrong with a spec, and where: for a person who has the file open.
+//! Mistakes in a spec and their places, as people read them.
 
 use std::{fmt, path::Path, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
-/// A place in the text of one document: both count from 1, the line from the document's first.
+/// A place in the text of one document. Both numbers count from 1, the line from the document's first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Position {
     pub(crate) line: u32,
     pub(crate) column: u32,
 }
 
-/// One error or warning, with the place that it is about.
+/// An error or warning, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
     /// The file.
     #[serde(serialize_with = "path_as_text")]
     pub file: Arc<Path>,
-    /// The line, counted from 1; 0 when it is about the file as a whole.
+    /// The line, counted from 1; 0 for the file as a whole.
     pub line: u32,
-    /// The column in characters, counted from 1; 0 when it is about the file as a whole.
+    /// The column in characters, counted from 1; 0 for the file as a whole.
     pub column: u32,
     /// The field, such as `spec.worker.metalSpec.machines[3].address`; may be empty.
     pub field: String,
-    /// What is wrong and what to do.
+    /// The mistake, and what to do.
     pub message: String,
 }
 
@@ -32,13 +32,13 @@ fn path_as_text<S: Serializer>(path: &Arc<Path>, serializer: S) -> Result<S::Ok,
 }
 
 impl Finding {
-    /// A finding about a whole file or directory.
+    /// Makes a finding about a whole file or directory.
     pub(crate) fn about_file(file: &Path, message: String) -> Self {
         Self { file: Arc::from(file), line: 0, column: 0, field: String::new(), message }
     }
 }
 
-/// `file:line:column: field: message`, which editors and terminals turn into links.
+/// Writes `file:line:column: field: message`, which editors and terminals turn into links.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column, field, message } = self;
@@ -53,12 +53,12 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A spec that cannot be used. Displayed, it is its errors, one line each.
+/// A spec has errors. Displayed as one line for each error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecErrors {
     /// Every error, in the order of files and lines.
     pub errors: Vec<Finding>,
-    /// What would be a warning without them.
+    /// All warnings.
     pub warnings: Vec<Finding>,
 }
 
@@ -76,7 +76,7 @@ impl fmt::Display for SpecErrors {
 
 impl std::error::Error for SpecErrors {}
 
-/// A finding inside one document, before it is known in which file and at which line the document begins.
+/// A finding within one document, before the document's place in a file is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
     pub(crate) at: Position,
@@ -84,12 +84,11 @@ pub(crate) struct Note {
     pub(crate) message: String,
 }
 
-/// How many errors, and how many warnings, one document may have before the rest is only counted:
-/// a person reads no more, and a generated file with the same mistake in each of its machines must
-/// not fill the memory.
+/// The most errors, and the most warnings, that are kept of one document. Nobody reads more, and a generated file with the same
+/// mistake in each machine must not fill the memory.
 const NOTES_A_DOCUMENT: usize = 1000;
 
-/// What was found while reading one document.
+/// The findings of one document.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
     pub(crate) errors: Vec<Note>,
@@ -111,7 +110,7 @@ fn push(notes: &mut Vec<Note>, note: Note) {
         0..NOTES_A_DOCUMENT => notes.push(note),
         NOTES_A_DOCUMENT => notes.push(Note {
             field: String::new(),
-            message: "more of the same document is left out: correct these first".to_owned(),
+            message: "more findings of this document are left out: correct these first".to_owned(),
             ..note
         }),
         _ => {}

@@ -1,4 +1,4 @@
-//! From paths to an inventory; a document whose text did not change is not parsed again.
+//! Loads an inventory from paths. A document whose text did not change is not parsed again.
 
 use std::{
     collections::HashMap,
@@ -22,31 +22,31 @@ use super::{
 };
 use crate::model::inventory::{AddressHashBuilder, Inventory};
 
-/// A spec without errors.
+/// A cluster spec without errors.
 #[derive(Debug)]
 pub struct Loaded {
     /// Its machines.
     pub inventory: Arc<Inventory>,
-    /// What looks like a mistake, but can be served.
+    /// Likely mistakes that do not prevent serving.
     pub warnings: Vec<Finding>,
 }
 
-/// Loads specs. Kept between loads, it makes a reload cost what changed.
+/// Loads cluster specs. If it is kept between loads, a reload only costs what has changed.
 #[derive(Debug, Default)]
 pub struct Loader {
-    /// By the hash and the length of a document's text.
+    /// The documents by hash and length of their text.
     parsed: HashMap<Fingerprint, Arc<Content>>,
-    /// What each file held when it was last read. One that looks the same is not read again.
+    /// The files as they were last read. One that looks the same is not read again.
     files: HashMap<Arc<Path>, KnownFile>,
-    /// The last good load: machines that did not change are kept, so that a reload takes memory for what changed alone.
+    /// The last good inventory. Unchanged machines are kept, so that a reload only takes memory for what has changed.
     inventory: Arc<Inventory>,
 }
 
-/// What is known of a file without reading it.
+/// The known state of a file.
 #[derive(Debug)]
 struct KnownFile {
     stat: Stat,
-    /// The lines before each document, and the document.
+    /// The number of lines before each document, and the document.
     documents: Vec<(u32, Fingerprint)>,
 }
 
@@ -61,19 +61,19 @@ struct Document<'t> {
     file: Arc<Path>,
     lines_before: u32,
     fingerprint: Fingerprint,
-    /// Nothing where the file was not read, since its documents are known.
+    /// `None` if the file was not read, because its documents are known.
     text: Option<&'t str>,
     content: OnceLock<Arc<Content>>,
 }
 
-/// A file of the spec: its text, or what is known of it.
+/// A file of the spec: its text, or its known state.
 enum Source {
     Text(Option<Stat>, String),
     Known(KnownFile),
 }
 
 impl Loader {
-    /// A loader that knows nothing yet.
+    /// Makes a loader without known files.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -83,7 +83,7 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with them, in the order of files and lines.
+    /// All mistakes in them, in the order of files and lines.
     pub fn load(&mut self, paths: &[PathBuf]) -> Result<Loaded, SpecErrors> {
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
         let mut sources: Vec<(Arc<Path>, Source)> = Vec::new();
@@ -106,8 +106,8 @@ impl Loader {
                 let message = "no machine to boot: none has a pxeClientSpec in a cluster with a pxeServerSpec";
                 warnings.push(Finding::about_file(path, message.to_owned()));
             } else {
-                // Also what is left of a file that is being written, or of a volume that is not mounted: at a reload,
-                // it must not take every machine away.
+                // This may also be a file that is being written, or a volume that is not mounted. A reload must not remove all
+                // machines then.
                 errors.push(Finding::about_file(path, "has no TalosCluster: is it the right path?".to_owned()));
             }
         }
@@ -119,9 +119,9 @@ impl Loader {
         }
     }
 
-    /// Takes what is known of a file out, where it looks as it did then; else reads it.
+    /// Returns the known state of a file if it still looks the same, else its text.
     fn source(&mut self, path: &Arc<Path>) -> Result<Source, Finding> {
-        // Looked at before it is read: what is written meanwhile looks different next time.
+        // Before it is read: what is written meanwhile looks different next time.
         let stat = Stat::of(path).ok().filter(|stat| stat.is_settled(SystemTime::now()));
         match self.files.remove(path) {
             Some(known) if Some(&known.stat) == stat.as_ref() && self.has_parsed(&known) => Ok(Source::Known(known)),
@@ -176,9 +176,9 @@ impl Loader {
     }
 }
 
-/// Parses what is not known, on as many threads as there are processors.
+/// Parses the documents that are not known, on as many threads as there are processors.
 fn parse(documents: &[Document<'_>]) {
-    /// Below this much text another thread costs more than it saves.
+    /// The least text for which another thread saves more than it costs.
     const BYTES_A_THREAD: usize = 1 << 20;
     let unknown: Vec<_> = documents.iter().filter(|document| document.content.get().is_none()).collect();
     let bytes: usize = unknown.iter().map(|document| document.fingerprint.length).sum();
@@ -192,7 +192,7 @@ fn parse(documents: &[Document<'_>]) {
     let threads = processors.min(bytes / BYTES_A_THREAD + 1);
     thread::scope(|scope| {
         for _ in 1..threads {
-            // A thread that cannot be had is done without.
+            // If no thread can be started, the others do the work.
             let _ = thread::Builder::new().name("spec".to_owned()).spawn_scoped(scope, work);
         }
         work();
@@ -205,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    /// One cluster whose machine has this address.
+    /// Returns a cluster whose machine has this address.
     fn cluster(name: &str, address: &str) -> String {
         let number = address.rsplit('.').next().unwrap();
         format!(
@@ -216,23 +216,23 @@ mod tests {
         )
     }
 
-    /// A file that has rested is not read again, one that changed is, and what did not change stays the same machine.
+    /// A file that did not change is not read again, one that changed is, and an unchanged machine stays the same object.
     #[test]
-    fn a_reload_takes_what_changed_and_keeps_the_rest() {
+    fn reload_reads_what_changed_and_keeps_the_rest() {
         let directory = tempfile::tempdir().unwrap();
         let [a, b] = ["a.yaml", "b.yaml"].map(|name| directory.path().join(name));
         fs::write(&a, cluster("a", "10.0.0.11")).unwrap();
         fs::write(&b, cluster("b", "10.0.0.12")).unwrap();
         let paths = [a.clone(), b.clone()];
         let mut loader = Loader::new();
-        // Until both files have rested, they are read each time.
+        // The files are read each time until they have settled.
         let begin = Instant::now();
         let first = loop {
             let loaded = loader.load(&paths).unwrap().inventory;
             if loader.files.len() == 2 {
                 break loaded;
             }
-            assert!(begin.elapsed().as_secs() < 20, "the files do not rest");
+            assert!(begin.elapsed().as_secs() < 20, "the files do not settle");
         };
 
         let text = cluster("b", "10.0.0.13");
@@ -242,7 +242,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first.machines()[0], &second.machines()[0]));
         assert_eq!(second.machines()[1].address.to_string(), "10.0.0.13");
 
-        // A file that is gone is forgotten, and a document that moved to another file is not parsed anew.
+        // A file that is gone is forgotten.
         fs::remove_file(&a).unwrap();
         let third = loader.load(&[b]).unwrap().inventory;
         assert_eq!(third.machines().len(), 1);

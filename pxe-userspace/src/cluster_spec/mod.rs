@@ -7,21 +7,19 @@
 //!                  resources of all files ─ resolve ─► machines ─ check ─► Inventory
 //! ```
 //!
-//! # What pxed adds to the resources
+//! # Annotations of pxed
 //!
-//! The annotation `pxed.dev/boot-policy: auto | always | once | hold` on a `TalosMachine`, a `TalosControlPlane` or
-//! `TalosWorker`, or a `TalosCluster`: the machine's own goes before its role's, the role's before the cluster's. One
-//! machine of a `machines[]` list is meant by its MAC address, on the role or the cluster:
-//! `pxed.dev/boot-policy.52-54-00-12-34-56: hold`.
+//! `pxed.dev/boot-policy: auto | always | once | hold` on a `TalosMachine`, a `TalosControlPlane` or `TalosWorker`, or a
+//! `TalosCluster`. The machine's own takes precedence over its role's, and the role's over the cluster's. On a role or cluster, one
+//! machine of a `machines[]` list is selected by its MAC address: `pxed.dev/boot-policy.52-54-00-12-34-56: hold`.
 //!
-//! The annotation `pxed.dev/disk-route: auto | exit | sanboot | not-found`, in the same places: which way a machine that
-//! does not boot from the network is sent to its disk, for firmware that needs one or the other
-//! ([`DiskRoute`](crate::model::policy::DiskRoute)).
+//! `pxed.dev/disk-route: auto | exit | sanboot | not-found`, in the same places: the way in which a machine that does not boot from
+//! the network is sent to its disk, for firmware that needs one or the other ([`DiskRoute`](crate::model::policy::DiskRoute)).
 //!
 //! # Host names
 //!
-//! `machineSpec.meta` is one for all machines of a role. Its host name is handed out by DHCP only where exactly one
-//! machine of the cluster would get it; otherwise nobody does, with a warning.
+//! All machines of a role share one `machineSpec.meta`. DHCP hands out its host name only if exactly one machine of the cluster
+//! would get it. Otherwise no machine gets it, with a warning.
 
 mod candidate;
 mod check;
@@ -55,7 +53,7 @@ pub use self::{
 ///
 /// # Errors
 ///
-/// Everything that is wrong with them, in the order of files and lines.
+/// All mistakes in them, in the order of files and lines.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, SpecErrors> {
     Loader::new().load(paths)
 }

@@ -1,4 +1,4 @@
-//! One document's text becomes typed resources, every mistake noted on the way.
+//! Reads typed resources from the text of one document, and notes every mistake.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -17,10 +17,10 @@ use crate::model::inventory::Role;
 
 const GROUP: &str = "talos.alperen.cloud";
 const API_VERSION: &str = "talos.alperen.cloud/v1alpha1";
-/// The operator's other kinds, which say nothing about booting.
+/// The operator's other kinds, which have nothing to do with booting.
 const OTHER_KINDS: [&str; 4] =
     ["TalosClusterAddon", "TalosClusterAddonRelease", "TalosEtcdBackup", "TalosEtcdBackupSchedule"];
-/// On a resource, for all of its machines; or with `.` and the MAC address, separated by hyphens, for one of them.
+/// The annotation for all machines of a resource; followed by `.` and a MAC address with hyphens, for one of them.
 const POLICY_ANNOTATION: &str = "pxed.dev/boot-policy";
 const DISK_ROUTE_ANNOTATION: &str = "pxed.dev/disk-route";
 
@@ -49,12 +49,12 @@ struct Reader {
 
 /// A reference to another resource.
 struct Reference {
-    /// Where it names one.
+    /// The namespace, if the reference has one.
     namespace: Option<Arc<str>>,
     name: Located<Arc<str>>,
 }
 
-/// What a resource says that it is.
+/// The kind of a resource.
 enum Species {
     Cluster,
     Role(Role),
@@ -70,7 +70,7 @@ impl Reader {
             return;
         }
         if !root.is_mapping() {
-            root.warn(&mut self.notes, "is no Kubernetes resource and is skipped");
+            root.warn(&mut self.notes, "is not a Kubernetes resource: skipped");
             return;
         }
         let species = self.species(&root);
@@ -87,17 +87,17 @@ impl Reader {
         }
     }
 
-    /// `kubectl get -o yaml` wraps what it prints.
+    /// Reads the resources of a list, as `kubectl get -o yaml` prints it.
     fn list(&mut self, list: &Field<'_>) {
         let Some(items) = list.child("items") else { return };
         let Some(items) = items.items(&mut self.notes) else { return };
         for item in items {
             if !item.is_mapping() {
-                item.warn(&mut self.notes, "is no Kubernetes resource and is skipped");
+                item.warn(&mut self.notes, "is not a Kubernetes resource: skipped");
                 continue;
             }
             match self.species(&item) {
-                Some(Species::List) => item.warn(&mut self.notes, "is a list in a list and is skipped"),
+                Some(Species::List) => item.warn(&mut self.notes, "is a list within a list: skipped"),
                 Some(species) => self.resource(&item, species),
                 None => {}
             }
@@ -106,7 +106,7 @@ impl Reader {
 
     fn species(&mut self, root: &Field<'_>) -> Option<Species> {
         let Some(kind) = root.child_text(&mut self.notes, "kind") else {
-            root.warn(&mut self.notes, "has no kind, so it is no Kubernetes resource and is skipped");
+            root.warn(&mut self.notes, "has no kind, so it is not a Kubernetes resource: skipped");
             return None;
         };
         let known = match kind {
@@ -125,17 +125,17 @@ impl Reader {
             }
             return Some(known);
         };
-        // Cluster API has kinds of the same names in other groups.
+        // Cluster API has kinds with the same names in other groups.
         if api_version.split_once('/').is_none_or(|(group, _)| group != GROUP) {
             return Some(Species::Other(kind.to_owned()));
         }
         if api_version != API_VERSION {
-            let message = format!("{api_version} is read as if it were {API_VERSION}, the version that is known here");
+            let message = format!("{api_version} is not known and is read as {API_VERSION}");
             root.child("apiVersion").unwrap_or(*root).warn(&mut self.notes, message);
         }
         if matches!(known, Species::Other(_)) && !OTHER_KINDS.contains(&kind) {
             let message = format!(
-                "{kind:?} is no kind of {GROUP} that is known here and is skipped: those with machines are \
+                "{kind:?} is not a known kind of {GROUP}: skipped; kinds with machines are \
                  TalosCluster, TalosControlPlane, TalosWorker and TalosMachine"
             );
             root.child("kind").unwrap_or(*root).warn(&mut self.notes, message);
@@ -184,7 +184,7 @@ impl Reader {
         annotations
     }
 
-    /// Reads one annotation of ours; `rest` is what follows its name: nothing, or a dot and a MAC address.
+    /// Reads one annotation of pxed. `rest` follows its name: it is empty, or a dot and a MAC address.
     fn annotation<T>(
         &mut self,
         annotation: &Field<'_>,
@@ -231,7 +231,7 @@ impl Reader {
     fn role_source(&mut self, spec: &Field<'_>, role: Role, inline: &str, reference: &str) -> RoleSource {
         match (spec.child(inline), spec.child(reference)) {
             (Some(_), Some(reference_field)) => {
-                let message = format!("stands beside {inline}: keep one of the two");
+                let message = format!("conflicts with {inline}: keep one of the two");
                 reference_field.error(&mut self.notes, message);
                 RoleSource::Absent
             }
@@ -291,13 +291,13 @@ impl Reader {
         }
         let owner = match (spec.child("controlPlaneRef"), spec.child("workerRef")) {
             (Some(_), Some(reference)) => {
-                reference.error(&mut self.notes, "stands beside controlPlaneRef: keep one of the two");
+                reference.error(&mut self.notes, "conflicts with controlPlaneRef: keep one of the two");
                 None
             }
             (Some(reference), None) => self.reference(&reference).map(|owner| (Role::ControlPlane, owner)),
             (None, Some(reference)) => self.reference(&reference).map(|owner| (Role::Worker, owner)),
             (None, None) => {
-                let advice = "write it, or workerRef, so that the machine belongs to a cluster";
+                let advice = "write controlPlaneRef or workerRef, so that the machine belongs to a cluster";
                 spec.missing(&mut self.notes, "controlPlaneRef", advice);
                 None
             }
@@ -309,7 +309,7 @@ impl Reader {
         self.resources.push(Resource::Machine(MachineResource { object, role, owner, declared, machine_spec }));
     }
 
-    /// Another object, of which only the addresses are kept.
+    /// Reads another object, of which only the addresses are kept.
     fn foreign(&mut self, root: &Field<'_>, kind: String) {
         let Some(metadata) = root.node.get("metadata") else { return };
         let text = |key| match metadata.value.get(key).map(|entry| entry.value.kind()) {
@@ -327,8 +327,8 @@ impl Reader {
     }
 }
 
-/// Finds the IPv4 addresses of a tree. The number of visits is bounded: with aliases, a small text can stand for
-/// a tree of any size.
+/// Finds the IPv4 addresses in a tree. The number of visits is bounded, because aliases let a small text describe a tree of any
+/// size.
 struct AddressScan {
     visits: usize,
     addresses: Vec<(String, Ipv4Addr)>,

@@ -1,4 +1,4 @@
-//! The spec of a control plane, a worker pool or one machine: versions, machines, what each boots.
+//! Reads the spec of a control plane, a worker pool or one machine: versions, machines, boot parameters.
 
 use std::{collections::HashSet, net::Ipv4Addr, sync::Arc};
 
@@ -10,10 +10,10 @@ use super::{
 };
 use crate::model::{architecture::Architecture, inventory::Role};
 
-/// What the API server fills in where a role names no version.
+/// The version that the API server sets for a role without one.
 const DEFAULT_VERSION: &str = "v1.13.0";
 
-/// Keeps a text that many machines share once.
+/// Keeps texts that many machines share, each once.
 #[derive(Default)]
 pub(crate) struct Interner(HashSet<Arc<str>>);
 
@@ -28,7 +28,7 @@ impl Interner {
     }
 }
 
-/// The value of a text field, or its mistake noted.
+/// Parses the value of a text field. Notes the mistake if it is wrong.
 pub(crate) fn checked<T>(
     field: &Field<'_>,
     notes: &mut Notes,
@@ -37,7 +37,7 @@ pub(crate) fn checked<T>(
     parse(field.text(notes)?).map_err(|message| field.error(notes, message)).ok()
 }
 
-/// `TalosControlPlane.spec`, `TalosWorker.spec`, or the same inlined into a cluster.
+/// Reads `TalosControlPlane.spec`, `TalosWorker.spec`, or the same inline in a cluster.
 pub(crate) fn role_spec(spec: &Field<'_>, role: Role, notes: &mut Notes, interner: &mut Interner) -> RoleSpec {
     let mut read = RoleSpec::default();
     if spec.entries(notes).is_none() {
@@ -55,13 +55,13 @@ pub(crate) fn role_spec(spec: &Field<'_>, role: Role, notes: &mut Notes, interne
         Some((mode, Some(other))) => {
             mode.error(notes, format!("is {other:?}: write metal, container or cloud"));
         }
-        // Noted; reading on as metal finds what else is wrong.
+        // The mistake is noted. Reading on as metal finds the others.
         Some((_, None)) | None => {}
     }
     read.version = match spec.child("version") {
         Some(version) => version_of(&version, notes, interner),
         None => {
-            let message = format!("is missing: {DEFAULT_VERSION} is taken, as the API server does");
+            let message = format!("is missing: {DEFAULT_VERSION} is assumed, as by the API server");
             notes.warn(spec.at, format!("{}.version", spec.path()), message);
             Some(interner.intern(DEFAULT_VERSION))
         }
@@ -85,7 +85,7 @@ pub(crate) fn role_spec(spec: &Field<'_>, role: Role, notes: &mut Notes, interne
             let path = format!("{}.machines", metal.path());
             match role {
                 Role::ControlPlane => notes.error(metal.at, path, "is empty: mode metal needs at least one machine"),
-                Role::Worker => notes.warn(metal.at, path, "is empty: no worker boots from here"),
+                Role::Worker => notes.warn(metal.at, path, "is empty: no worker is booted"),
             }
         }
     }
@@ -101,10 +101,10 @@ fn warn_not_metal(spec: &Field<'_>, notes: &mut Notes) {
     }
 }
 
-/// An entry of `machines[]`; nothing for one that is not ours to boot.
+/// Reads an entry of `machines[]`. Returns `None` for a machine that pxed does not boot.
 fn machine(index: usize, field: &Field<'_>, notes: &mut Notes, interner: &mut Interner) -> Option<Declared> {
     if !field.is_mapping() {
-        field.error(notes, "is no mapping: write `- address: 10.0.0.11`, where a bare address stands now");
+        field.error(notes, "is not a mapping: write `- address: 10.0.0.11` instead of a bare address");
         return None;
     }
     let client = field.child("pxeClientSpec")?;
@@ -112,7 +112,7 @@ fn machine(index: usize, field: &Field<'_>, notes: &mut Notes, interner: &mut In
     field.warn_unknown_keys(notes, &known);
     let address = match (field.child("address"), field.child("machineRef")) {
         (Some(_), Some(reference)) => {
-            reference.error(notes, "stands beside address: keep one of the two");
+            reference.error(notes, "conflicts with address: keep one of the two");
             None
         }
         (Some(address), None) => checked(&address, notes, values::host_address)
@@ -120,7 +120,7 @@ fn machine(index: usize, field: &Field<'_>, notes: &mut Notes, interner: &mut In
         (None, Some(reference)) => machine_ref(&reference, notes)
             .map(|value| Located { value: AddressSource::Reference(Box::new(value)), at: reference.at }),
         (None, None) => {
-            field.missing(notes, "address", "write the address that the machine is to have, or a machineRef");
+            field.missing(notes, "address", "write the address of the machine, or a machineRef");
             None
         }
     };
@@ -140,9 +140,9 @@ fn machine(index: usize, field: &Field<'_>, notes: &mut Notes, interner: &mut In
     Some(with_client(declared, &client, notes, interner))
 }
 
-/// `TalosMachine.spec`, which has a `pxeClientSpec`.
+/// Reads `TalosMachine.spec`, which has a `pxeClientSpec`.
 pub(crate) fn talos_machine(spec: &Field<'_>, notes: &mut Notes, interner: &mut Interner) -> (Declared, MachineSpec) {
-    let endpoint = spec.required(notes, "endpoint", "write the address that the machine is to have");
+    let endpoint = spec.required(notes, "endpoint", "write the address of the machine");
     let address = endpoint.and_then(|endpoint| {
         let value = checked(&endpoint, notes, values::host_address)?;
         Some(Located { value: AddressSource::Address(value), at: endpoint.at })
@@ -168,7 +168,7 @@ pub(crate) fn talos_machine(spec: &Field<'_>, notes: &mut Notes, interner: &mut 
     (declared, machine_spec)
 }
 
-/// Adds what `pxeClientSpec` says.
+/// Adds the fields of `pxeClientSpec`.
 fn with_client(mut declared: Declared, client: &Field<'_>, notes: &mut Notes, interner: &mut Interner) -> Declared {
     if client.entries(notes).is_none() {
         return declared;
@@ -203,7 +203,7 @@ fn machine_ref(field: &Field<'_>, notes: &mut Notes) -> Option<MachineRef> {
     };
     let kind = required("kind", "write the kind of the object that has the address");
     let name = required("name", "write the name of the object that has the address");
-    let field_path = required("fieldPath", "write where in the object the address stands, such as status.podIP");
+    let field_path = required("fieldPath", "write the field of the object that has the address, such as status.podIP");
     let namespace = field.child_text(notes, "namespace").filter(|text| !text.is_empty()).map(str::to_owned);
     let field_path = field_path?.trim_start_matches('.').to_owned();
     Some(MachineRef { kind: kind?, namespace, name: name?, field_path })
@@ -230,7 +230,7 @@ fn schematic_of(field: &Field<'_>, notes: &mut Notes, interner: &mut Interner) -
     }
 }
 
-/// `machineSpec`: the image, and the `meta` that DHCP hands out.
+/// Reads `machineSpec`: the image, and the `meta` that DHCP hands out.
 fn machine_spec(field: &Field<'_>, notes: &mut Notes, interner: &mut Interner) -> MachineSpec {
     let mut spec = MachineSpec::default();
     if field.entries(notes).is_none() {
@@ -260,10 +260,10 @@ fn machine_spec(field: &Field<'_>, notes: &mut Notes, interner: &mut Interner) -
     spec
 }
 
-/// An address that DHCP hands out. Talos takes IPv6 here as well, which DHCPv4 has no place for.
+/// Reads an address that DHCP hands out. Talos accepts IPv6 here as well, which DHCPv4 cannot hand out.
 fn ipv4_of(field: &Field<'_>, notes: &mut Notes) -> Option<Ipv4Addr> {
     if field.text(notes)?.parse::<std::net::Ipv6Addr>().is_ok() {
-        field.warn(notes, "is an IPv6 address, which DHCP for IPv4 cannot hand out: it is left out");
+        field.warn(notes, "is an IPv6 address, which DHCP for IPv4 cannot hand out: left out");
         return None;
     }
     checked(field, notes, values::host_address)

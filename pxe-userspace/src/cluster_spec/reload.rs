@@ -15,10 +15,9 @@ use crate::{
 };
 
 /// Watches the files and directories of a cluster spec on a thread of its own. Each time the spec changes and loads without errors,
-/// the inventory is stored in `shared`, then `on_change` is called with the one before and the one now in force.
+/// the inventory is stored in `shared`, then `on_change` is called with the former and the new inventory.
 ///
-/// Pass the loader of the first load: what it has parsed is not parsed again. What changed between that load and this
-/// call is noticed.
+/// Pass the loader of the first load: what it has parsed is not parsed again. Changes between that load and this call are noticed.
 ///
 /// # Errors
 ///
@@ -32,7 +31,7 @@ pub fn watch(
     watch_source(cluster_spec(loader, paths, shared, on_change))
 }
 
-/// The cluster spec, loaded and put in force.
+/// Returns the source that loads the cluster spec and puts it in force.
 fn cluster_spec(
     mut loader: Loader,
     paths: Vec<PathBuf>,

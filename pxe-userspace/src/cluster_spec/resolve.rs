@@ -1,8 +1,8 @@
-//! The documents of every file together become machines: references resolved, inheritance applied.
+//! Makes machines of the documents of all files: resolves references and applies inheritance.
 //!
-//! A machine of a `machines[]` list also exists as a `TalosMachine` that the operator made from it. The list is what
-//! a person wrote, and the copy lags behind it (its version on purpose, while a rollout goes on), so the list wins and
-//! the copy adds its annotation alone. A copy that differs in what cannot lag for long is an error.
+//! A machine of a `machines[]` list may also exist as a `TalosMachine` that the operator made from it. People write the list, and the
+//! copy lags behind it (its version deliberately, during a rollout). So the list takes precedence, and the copy only adds its
+//! annotations. A copy that differs in a field that cannot lag for long is an error.
 
 use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 
@@ -19,9 +19,9 @@ use super::{
 };
 use crate::model::inventory::{AddressHashBuilder, Inventory, Machine, Role, Site, Source};
 
-/// Puts the documents together.
+/// Makes machines of the documents.
 pub(crate) fn resolve(documents: &[Placed], known: &Inventory) -> Resolved {
-    // Most reloads change few machines: room for as many as there were spares growing step by step.
+    // Most reloads change few machines, so room for the former number avoids growing step by step.
     let mut resolver = Resolver::new(documents, known.machines().len());
     resolver.clusters();
     resolver.talos_machines();
@@ -41,7 +41,7 @@ struct Resolver<'d> {
     roles: HashMap<(Role, Key<'d>), UsedRole<'d>>,
     machines: Vec<(&'d Placed, &'d MachineResource)>,
     foreign: HashMap<(&'d str, Key<'d>), &'d Foreign>,
-    /// By MAC, what `TalosMachine` resources add to the machines of lists.
+    /// The `TalosMachine` resources that may be copies of machines in lists, by MAC.
     copies: HashMap<MacAddr, &'d MachineResource, AddressHashBuilder>,
     listed: HashMap<MacAddr, usize, AddressHashBuilder>,
     sites: HashMap<(&'d str, Ipv4Addr), Arc<Site>>,
@@ -56,14 +56,14 @@ struct UsedRole<'d> {
     cluster: Option<&'d Cluster>,
 }
 
-/// What the machines of a role have in common.
+/// The common properties of a role's machines.
 struct Owner<'d> {
     cluster: &'d Cluster,
     label: Arc<str>,
     site: Arc<Site>,
     role: Role,
     spec: &'d RoleSpec,
-    /// The role's own, where it is a resource of its own.
+    /// The role's annotations, if it is a resource of its own.
     annotations: Option<&'d Annotations>,
 }
 
@@ -181,14 +181,15 @@ impl<'d> Resolver<'d> {
             if machines > 0 && !cluster.has_server {
                 let field = format!("{}spec.pxeServerSpec", cluster.object.prefix);
                 let message = format!(
-                    "is missing, so that {machines} machines with a pxeClientSpec are not served: write its address and interface"
+                    "is missing, so {} not served: write pxeServerSpec with address and interface",
+                    machines_are(machines)
                 );
                 self.warn(document, cluster.object.at, field, message);
             }
         }
     }
 
-    /// The role resource that a cluster refers to, now taken by that cluster.
+    /// Returns the role resource that a cluster refers to, and assigns it to that cluster.
     fn take_role(
         &mut self,
         document: &Placed,
@@ -210,7 +211,7 @@ impl<'d> Resolver<'d> {
             }
             Some(UsedRole { cluster: Some(other), .. }) => {
                 let message = format!(
-                    "{} {name:?} belongs to cluster {:?} already: a machine has one cluster",
+                    "{} {name:?} already belongs to cluster {:?}: a machine belongs to one cluster",
                     kind_of(role),
                     other.object.name
                 );
@@ -237,11 +238,13 @@ impl<'d> Resolver<'d> {
         names.sort_unstable();
         names.dedup();
         if names.is_empty() {
-            return format!("there is no {kind} {name:?} in namespace {namespace:?}, nor any other: add its document");
+            return format!(
+                "there is no {kind} {name:?} in namespace {namespace:?}, and no other {kind}: add its document"
+            );
         }
         let more = if names.len() > LISTED { ", …" } else { "" };
         names.truncate(LISTED);
-        format!("there is no {kind} {name:?} in namespace {namespace:?}, but {}{more}", names.join(", "))
+        format!("there is no {kind} {name:?} in namespace {namespace:?}, only {}{more}", names.join(", "))
     }
 
     fn site(&mut self, server: &'d ServerSpec) -> Arc<Site> {
@@ -266,8 +269,8 @@ impl<'d> Resolver<'d> {
         Some(machine(owner, &origin, mac, address, copy.map(|copy| &copy.object.annotations)))
     }
 
-    /// The address behind a `machineRef`: in the object itself if it is in the set, else in the `TalosMachine` that
-    /// the operator made once it had resolved the reference.
+    /// Returns the address that a `machineRef` refers to. It is taken from the object itself if that is in the files, else from the
+    /// `TalosMachine` that the operator made when it had resolved the reference.
     fn referenced_address(
         &self,
         reference: &MachineRef,
@@ -280,14 +283,14 @@ impl<'d> Resolver<'d> {
             let found = foreign.addresses.iter().find(|(path, _)| path == field_path);
             return found.map(|(_, address)| *address).ok_or_else(|| {
                 let known: Vec<_> = foreign.addresses.iter().take(10).map(|(path, _)| path.as_str()).collect();
-                format!("{kind} {name:?} has no IPv4 address at {field_path:?}, but at {}", known.join(", "))
+                format!("{kind} {name:?} has no IPv4 address at {field_path:?}, only at {}", known.join(", "))
             });
         }
         match copy.and_then(|copy| copy.declared.address.as_ref()).map(|address| &address.value) {
             Some(AddressSource::Address(address)) => Ok(*address),
             _ => Err(format!(
                 "{kind} {name:?} of namespace {namespace:?} is not in these files: add it as `kubectl get -o yaml` prints \
-                 it, or the TalosMachine that the operator made of this machine, or write the address"
+                 it, or the TalosMachine that the operator made for this machine, or write the address"
             )),
         }
     }
@@ -330,8 +333,7 @@ impl<'d> Resolver<'d> {
                 let first = listed.origin.document.place(listed.origin.declared.at);
                 for (key, _) in differs.into_iter().filter(|(_, differs)| *differs) {
                     let field = format!("{}.pxeClientSpec.{key}", origin.base());
-                    let message =
-                        format!("differs from the same machine in {first}: make both say the same, or keep one");
+                    let message = format!("differs from the same machine in {first}: make them equal, or remove one");
                     self.error(document, origin.mac_at(), field, message);
                 }
                 continue;
@@ -340,8 +342,8 @@ impl<'d> Resolver<'d> {
         }
     }
 
-    /// The cluster whose control plane or worker pool has this name: by reference, or inlined, in which case the
-    /// operator names it after the cluster.
+    /// Returns the cluster whose control plane or worker pool has this name, by reference or inline. The operator names an inline
+    /// role after its cluster.
     fn cluster_of(
         &self,
         role: Role,
@@ -358,7 +360,7 @@ impl<'d> Resolver<'d> {
         }
     }
 
-    /// A role that no cluster has is forgotten easily; that of an inlined role is the operator's copy.
+    /// Warns of roles that belong to no cluster, except for the operator's copies of inline roles.
     fn unused_roles(&mut self) {
         let unused =
             self.roles.values().filter(|used| used.cluster.is_none() && !used.resource.spec.machines.is_empty());
@@ -370,10 +372,10 @@ impl<'d> Resolver<'d> {
             .map(|UsedRole { document, resource, .. }| {
                 let object = &resource.object;
                 let message = format!(
-                    "no TalosCluster of namespace {:?} refers to this {}: its {} machines are not served",
+                    "no TalosCluster of namespace {:?} refers to this {}: its {} not served",
                     object.namespace,
                     kind_of(resource.role),
-                    resource.spec.machines.len()
+                    machines_are(resource.spec.machines.len())
                 );
                 document.finding(object.at, format!("{}metadata.name", object.prefix), message)
             })
@@ -381,7 +383,7 @@ impl<'d> Resolver<'d> {
         self.resolved.warnings.extend(warnings);
     }
 
-    /// An annotation for one machine that names none.
+    /// Warns of annotations for single machines that do not exist.
     fn unused_annotations(&mut self) {
         let of_clusters = self.clusters.iter().map(|(document, cluster)| (*document, &cluster.object));
         let of_roles = self.roles.values().map(|used| (used.document, &used.resource.object));
@@ -398,13 +400,13 @@ impl<'d> Resolver<'d> {
         let known: std::collections::HashSet<_> =
             self.candidates.iter().map(|candidate| candidate.machine.mac).collect();
         for (document, object, mac, at) in named.into_iter().filter(|(_, _, mac, _)| !known.contains(mac)) {
-            let message = format!("no machine that is served has the address {mac}");
+            let message = format!("no served machine has the MAC address {mac}");
             self.warn(document, at, format!("{}metadata.annotations", object.prefix), message);
         }
     }
 }
 
-/// `own` is what the machine's own resource is annotated with.
+/// Puts a machine together. `own` are the annotations of the machine's own resource.
 fn machine(
     owner: &Owner<'_>,
     origin: &Origin<'_>,
@@ -426,7 +428,7 @@ fn machine(
         cluster: Arc::clone(&owner.label),
         role: owner.role,
         architecture: declared.architecture,
-        // Absent only where it could not be read, and then the inventory does not come to be.
+        // It is absent only after an error, and then no inventory is made.
         version: version.map_or_else(|| Arc::from(""), Arc::clone),
         schematic: schematic.clone(),
         kernel_args: Arc::clone(&declared.kernel_args),
@@ -446,8 +448,8 @@ fn machine(
     }
 }
 
-/// What counts for a machine: its own resource's annotation, then one that names it by its MAC address, then the role's,
-/// then the cluster's.
+/// Returns the annotation that counts for a machine: its own resource's, else one that selects its MAC address, else the role's,
+/// else the cluster's.
 fn nearest<T: Copy + Default>(
     mac: MacAddr,
     own: Option<&Annotated<T>>,
@@ -462,6 +464,7 @@ fn nearest<T: Copy + Default>(
         .unwrap_or_default()
 }
 
+/// Returns `true` if the second machine is the operator's copy of the first.
 fn is_copy(listed: &Machine, machine: &Machine) -> bool {
     let identity = |machine: &Machine| (machine.address, Arc::clone(&machine.cluster), machine.role);
     identity(listed) == identity(machine)
@@ -471,12 +474,16 @@ fn key(object: &Object) -> Key<'_> {
     (&object.namespace, &object.name)
 }
 
-/// A cluster by its name; where its namespace is not the default, as `kubectl` prints it with all namespaces.
+/// Returns the name of a cluster, preceded by its namespace if that is not the default.
 fn label(object: &Object) -> Arc<str> {
     match &*object.namespace {
         "default" => Arc::clone(&object.name),
         namespace => Arc::from(format!("{namespace}/{}", object.name)),
     }
+}
+
+fn machines_are(count: usize) -> String {
+    if count == 1 { "1 machine is".to_owned() } else { format!("{count} machines are") }
 }
 
 fn kind_of(role: Role) -> &'static str {

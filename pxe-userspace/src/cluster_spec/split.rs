@@ -1,18 +1,18 @@
-//! A file is cut into its documents before it is parsed, so that each can be parsed on its own:
-//! in parallel, again only when it changed, and without one syntax error hiding the next document.
+//! Cuts a file into its documents before they are parsed. So each is parsed on its own: in parallel, again only when it changed, and
+//! without one syntax error hiding the next document.
 //!
-//! This is safe to do by lines: a line that begins with `---` or `...` ends a document whatever
-//! it stands in, block scalars and quotes included (YAML 1.2.2 §9.1.2, `c-forbidden`).
+//! This is safe to do by lines: a line that begins with `---` or `...` ends a document in any context, including block scalars and
+//! quotes (YAML 1.2.2 §9.1.2, `c-forbidden`).
 
 /// A part of a file that holds one document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece<'a> {
-    /// How many lines of the file come before it.
+    /// The number of lines of the file before it.
     pub(crate) lines_before: u32,
     pub(crate) text: &'a str,
 }
 
-/// Cuts a file into its documents. Nothing is lost: the pieces joined are the text.
+/// Cuts a file into its documents. The pieces together are the text, up to trailing comments.
 pub(crate) fn split(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut begin = 0;
@@ -43,10 +43,10 @@ pub(crate) fn split(text: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// From a line break on: where the next line begins that could be a marker.
+/// Returns the distance from a line break to the next line that could be a marker.
 fn next_candidate(rest: &str) -> Option<usize> {
     let dash = rest.find("\n---");
-    // The search for the rarer marker need not go beyond the nearer one.
+    // The search for the rarer marker ends at the other one.
     let dots = rest.get(..dash.unwrap_or(rest.len())).and_then(|rest| rest.find("\n..."));
     dots.or(dash).map(|newline| newline + 1)
 }
@@ -56,7 +56,7 @@ fn is_marker(line: &str, marker: &str) -> bool {
         .is_some_and(|rest| matches!(rest.bytes().next(), None | Some(b' ' | b'\t' | b'\r' | b'\n')))
 }
 
-/// Whether a piece is more than directives, comments and blank lines. A marker alone is content.
+/// Returns `true` if a piece has more than directives, comments and blank lines. A marker alone is content.
 fn has_content(piece: &str) -> bool {
     piece.lines().any(|line| {
         let line = line.trim_start();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_marker_is_none() {
+    fn text_that_resembles_a_marker_is_not_one() {
         for text in ["a: |\n  ---\n  x\n", "---a: 1\n", "a: 1 ---\n", "a:\n ---\n", "a: '....'\n"] {
             assert_eq!(pieces(text), [(0, text)]);
         }
@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_and_every_line_is_counted(text in "([a.%# -]|---|\\.\\.\\.|\r?\n){0,60}") {
+        fn pieces_are_the_whole_text_and_lines_are_counted(text in "([a.%# -]|---|\\.\\.\\.|\r?\n){0,60}") {
             let mut joined = String::new();
             for piece in split(&text) {
                 prop_assert_eq!(piece.lines_before as usize, joined.matches('\n').count());

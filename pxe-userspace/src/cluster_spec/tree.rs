@@ -1,11 +1,10 @@
-//! YAML (and so JSON) text becomes a tree whose every node knows its line and column.
+//! Parses YAML (and so JSON) text into a tree whose nodes know their line and column.
 //!
-//! Serde is not used here: a `Deserialize` type stops at its first error, while a person who brings
-//! up a rack wants all of them at once, each with its place. The events of the YAML parser carry
-//! positions, and a tolerant reader over this tree (`field`) collects what does not fit.
+//! Serde is not used here: a `Deserialize` type stops at its first error, while people need all errors at once, each with its place.
+//! The events of the YAML parser carry positions, and a tolerant reader of this tree (`field`) collects the mistakes.
 //!
-//! Scalars keep their source text and are never resolved to numbers or booleans, so a hardware
-//! address such as `525400123456` or `12:34:56:12:34:56` survives without quotes.
+//! Scalars keep their source text and are never converted to numbers or booleans. So a hardware address such as `525400123456` or
+//! `12:34:56:12:34:56` survives without quotes.
 
 use std::{
     borrow::Cow,
@@ -18,11 +17,10 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
 use super::finding::Position;
 
-/// Deeper than any Kubernetes resource; bounds what dropping or walking the tree takes of the stack.
+/// The greatest depth, beyond that of any Kubernetes resource. It bounds the stack that dropping or walking the tree needs.
 const MAX_DEPTH: usize = 128;
 
-/// A value in the text. An alias shares the node of its anchor, so that it costs no memory however
-/// often it is repeated.
+/// A value in the text. An alias shares the node of its anchor, so that repetitions cost no memory.
 #[derive(Debug)]
 pub(crate) struct Node<'a> {
     pub(crate) at: Position,
@@ -37,7 +35,7 @@ enum Value<'a> {
     Shared(Rc<Node<'a>>),
 }
 
-/// What a node is, aliases followed.
+/// The content of a node, with aliases followed.
 #[derive(Debug)]
 pub(crate) enum Kind<'n> {
     Null,
@@ -55,19 +53,19 @@ pub(crate) struct Entry<'a> {
 }
 
 impl Node<'_> {
-    /// What it is. The null of YAML's core schema is null; every other scalar is text.
+    /// Returns the content. The null of YAML's core schema is null; every other scalar is text.
     pub(crate) fn kind(&self) -> Kind<'_> {
         match &self.value {
             Value::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL") => Kind::Null,
             Value::Scalar { text, .. } => Kind::Text(text),
             Value::List(items) => Kind::List(items),
             Value::Map(entries) => Kind::Map(entries),
-            // The anchored node itself is never an alias, so this goes one step.
+            // The anchored node itself is never an alias, so this is one step.
             Value::Shared(node) => node.kind(),
         }
     }
 
-    /// A key of a mapping with its value, those that a merge key (`<<`) brings in included.
+    /// Returns a key of a mapping with its value, also one that a merge key (`<<`) includes.
     pub(crate) fn get(&self, key: &str) -> Option<&Entry<'_>> {
         self.get_merged(key, MAX_DEPTH)
     }
@@ -81,14 +79,14 @@ impl Node<'_> {
         let merged = &entries.iter().find(|entry| entry.key == "<<")?.value;
         match merged.kind() {
             Kind::Map(_) => merged.get_merged(key, depth),
-            // A list of lists is no merge; a list of mappings is read one level deep, which keeps the work linear.
+            // A list of lists is not a merge. A list of mappings is read one level deep, which keeps the work linear.
             Kind::List(items) => items.iter().find_map(|item| item.get_merged(key, 0)),
             Kind::Null | Kind::Text(_) => None,
         }
     }
 }
 
-/// A mapping names one key twice. Kubernetes refuses it, other readers silently take one of them.
+/// A key that a mapping has twice. Kubernetes refuses that, other readers silently take one of the values.
 #[derive(Debug)]
 pub(crate) struct DuplicateKey {
     pub(crate) at: Position,
@@ -103,26 +101,25 @@ pub(crate) struct Document<'a> {
     pub(crate) duplicates: Vec<DuplicateKey>,
 }
 
-/// Why there is no tree.
+/// The text is not valid YAML, or not a possible Kubernetes resource.
 #[derive(Debug)]
 pub(crate) struct SyntaxError {
     pub(crate) at: Position,
     pub(crate) message: String,
 }
 
-/// Reads every document of the text.
+/// Parses every document of the text.
 ///
 /// # Errors
 ///
 /// The first place that is not YAML, nests deeper than [`MAX_DEPTH`], or uses what a Kubernetes
 /// resource cannot hold (keys that are not text).
 pub(crate) fn parse(text: &str) -> Result<Vec<Document<'_>>, SyntaxError> {
-    // The parser states some of its invariants with assertions. None is known to fail, but a spec
-    // that finds one must not end the daemon.
+    // The parser asserts some of its invariants. None is known to fail, but a spec that violates one must not end the daemon.
     catch_unwind(AssertUnwindSafe(|| Builder::default().run(text))).unwrap_or_else(|_| {
         Err(SyntaxError {
             at: Position { line: 1, column: 1 },
-            message: "the YAML parser gave up on this document: write it in a plainer way".to_owned(),
+            message: "the YAML parser failed on this document: write it more simply".to_owned(),
         })
     })
 }
@@ -136,7 +133,7 @@ struct Builder<'a> {
     anchors: HashMap<usize, Rc<Node<'a>>>,
 }
 
-/// A list or mapping whose end has not been seen.
+/// A list or mapping that has not ended yet.
 struct Open<'a> {
     at: Position,
     anchor: usize,
@@ -167,7 +164,7 @@ impl<'a> Builder<'a> {
                 Event::Alias(anchor) => {
                     let target = self.anchors.get(&anchor).cloned().ok_or_else(|| SyntaxError {
                         at,
-                        message: "this alias stands inside of what it refers to: write the value out".to_owned(),
+                        message: "the alias refers to a value that contains it: write the value out".to_owned(),
                     })?;
                     self.add(Node { at, value: Value::Shared(target) })?;
                 }
@@ -195,13 +192,16 @@ impl<'a> Builder<'a> {
 
     fn open(&mut self, at: Position, anchor: usize, content: Content<'a>) -> Result<(), SyntaxError> {
         if self.open.len() == MAX_DEPTH {
-            return Err(SyntaxError { at, message: format!("nested more than {MAX_DEPTH} levels deep") });
+            return Err(SyntaxError {
+                at,
+                message: format!("nested more than {MAX_DEPTH} levels deep: write it flatter"),
+            });
         }
         self.open.push(Open { at, anchor, content });
         Ok(())
     }
 
-    /// A node is complete: remembered if it is anchored, then put in its place.
+    /// Adds a complete node, and remembers it if it is anchored.
     fn finish(&mut self, node: Node<'a>, anchor: usize) -> Result<(), SyntaxError> {
         if anchor == 0 {
             return self.add(node);
@@ -260,7 +260,7 @@ pub(crate) fn push_key(field: &mut String, key: &str) {
     field.push_str(key);
 }
 
-/// Whether the mapping has this key already. Small mappings, which nearly all are, are simply looked through.
+/// Returns `true` if the mapping already has this key. Small mappings, as nearly all are, are searched linearly.
 fn is_repeated<'a>(entries: &[Entry<'a>], seen: &mut HashSet<Cow<'a, str>>, key: &str) -> bool {
     const SMALL: usize = 16;
     if entries.len() < SMALL {
@@ -293,7 +293,7 @@ fn position(marker: Marker) -> Position {
 
 fn syntax_error(error: &ScanError, text: &str) -> SyntaxError {
     let at = position(*error.marker());
-    // A tab in the line after a value is reported at the value.
+    // The parser reports a tab in the line after a value at the value.
     let mut lines = text.lines().skip(at.line.saturating_sub(1) as usize).take(2);
     let indented_by_tab = lines.any(|line| line.trim_start_matches(' ').starts_with('\t'));
     let advice = if indented_by_tab { ": indent with spaces, not with tabs" } else { "" };

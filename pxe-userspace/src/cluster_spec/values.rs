@@ -1,4 +1,4 @@
-//! The single values of a spec, from text: pure functions whose error is the sentence that a person reads.
+//! Parses single values of a spec. Pure functions; the error is the sentence that people read.
 
 use std::net::Ipv4Addr;
 
@@ -9,28 +9,28 @@ use crate::model::{
     policy::{BootPolicy, DiskRoute},
 };
 
-/// The kernel's command line has 2048 bytes on x86 and ARM64, the last a NUL (`COMMAND_LINE_SIZE`). Talos' own
-/// arguments take up to some 250 of them.
+/// The length of kernel arguments that is warned of. The kernel's command line has 2048 bytes on x86 and ARM64, including a NUL
+/// (`COMMAND_LINE_SIZE`). Talos' own arguments take about 250 of them.
 const KERNEL_ARGS_WARNING: usize = 1800;
 
 pub(crate) fn mac(text: &str) -> Result<MacAddr, String> {
     let mac: MacAddr = text.trim().parse().map_err(|_| {
-        format!("{text:?} is no MAC address: write twelve hexadecimal digits, such as 52:54:00:12:34:56")
+        format!("{text:?} is not a MAC address: write twelve hexadecimal digits, such as 52:54:00:12:34:56")
     })?;
     if mac.is_zero() {
-        return Err(format!("{mac} is the zero address, which no network card has: write the card's own"));
+        return Err(format!("{mac} is the zero address: write the address of the network card that boots"));
     }
     if mac.is_group() {
-        return Err(format!("{mac} is a multicast or broadcast address: write that of one network card"));
+        return Err(format!("{mac} is a multicast or broadcast address: write the address of one network card"));
     }
     Ok(mac)
 }
 
-/// An address that one host can have.
+/// Parses an address that one host can have.
 pub(crate) fn host_address(text: &str) -> Result<Ipv4Addr, String> {
     let address = ipv4(text)?;
     let why = match address.octets() {
-        [0, ..] => "means no host",
+        [0, ..] => "does not name a host",
         [127, ..] => "is a loopback address",
         [224..=239, ..] => "is a multicast address",
         [240..=255, ..] => "is a broadcast or reserved address",
@@ -42,9 +42,9 @@ pub(crate) fn host_address(text: &str) -> Result<Ipv4Addr, String> {
 pub(crate) fn ipv4(text: &str) -> Result<Ipv4Addr, String> {
     text.trim().parse().map_err(|_| match text.split_once('/') {
         Some((address, _)) if address.parse::<Ipv4Addr>().is_ok() => {
-            format!("{text:?} has a prefix length: write {address} alone, and the length in machineSpec.meta.subnet")
+            format!("{text:?} has a prefix length: write {address} here, and the length in machineSpec.meta.subnet")
         }
-        _ => format!("{text:?} is no IPv4 address: write four numbers from 0 to 255, such as 10.0.0.11"),
+        _ => format!("{text:?} is not an IPv4 address: write four numbers from 0 to 255, such as 10.0.0.11"),
     })
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn architecture(text: &str) -> Result<Architecture, String> {
     }
 }
 
-/// `^v\d+\.\d+\.\d+(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`, as the operator's schema has it.
+/// Checks a Talos version by the pattern of the operator's schema: `^v\d+\.\d+\.\d+(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$`.
 pub(crate) fn version(text: &str) -> Result<&str, String> {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let is_identifier =
@@ -72,10 +72,10 @@ pub(crate) fn version(text: &str) -> Result<&str, String> {
     let valid =
         core.strip_prefix('v').is_some_and(|core| core.split('.').count() == 3 && core.split('.').all(is_number))
             && suffix.is_none_or(|suffix| suffix.split('.').all(is_identifier));
-    if valid { Ok(text) } else { Err(format!("{text:?} is no Talos version: write it like v1.13.0")) }
+    if valid { Ok(text) } else { Err(format!("{text:?} is not a Talos version: write it like v1.13.0")) }
 }
 
-/// `IFNAMSIZ` leaves 15 bytes; `dev_valid_name()` of Linux says which.
+/// Checks an interface name as Linux does (`dev_valid_name()`). `IFNAMSIZ` leaves 15 bytes.
 pub(crate) fn interface(text: &str) -> Result<&str, String> {
     let valid = matches!(text.len(), 1..=15)
         && !matches!(text, "." | "..")
@@ -85,11 +85,11 @@ pub(crate) fn interface(text: &str) -> Result<&str, String> {
     if valid {
         Ok(text)
     } else {
-        Err(format!("{text:?} is no Linux interface name: write one of those that `ip link` shows"))
+        Err(format!("{text:?} is not a Linux interface name: write one that `ip link` shows"))
     }
 }
 
-/// RFC 1123 §2.1, which DHCP's option 12 follows (RFC 2132 §3.14).
+/// Checks a host name by RFC 1123 §2.1, as DHCP's option 12 requires (RFC 2132 §3.14).
 pub(crate) fn hostname(text: &str) -> Result<&str, String> {
     let is_label = |label: &str| {
         matches!(label.len(), 1..=63)
@@ -100,16 +100,16 @@ pub(crate) fn hostname(text: &str) -> Result<&str, String> {
     if text.len() <= 253 && text.split('.').all(is_label) {
         Ok(text)
     } else {
-        Err(format!("{text:?} is no host name: write letters, digits and hyphens, at most 63 between dots"))
+        Err(format!("{text:?} is not a host name: write letters, digits and hyphens, at most 63 between dots"))
     }
 }
 
-/// Bits in the network mask; 0 says nothing, as in the operator's schema.
+/// Parses the number of bits in a network mask. 0 means that there is none, as in the operator's schema.
 pub(crate) fn prefix_length(text: &str) -> Result<Option<u8>, String> {
     match text.trim().parse() {
         Ok(0) => Ok(None),
         Ok(length @ 1..=32) => Ok(Some(length)),
-        _ => Err(format!("{text:?} is no prefix length: write the number of bits in the mask, such as 24")),
+        _ => Err(format!("{text:?} is not a prefix length: write the number of bits in the mask, such as 24")),
     }
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn boot_policy(text: &str) -> Result<BootPolicy, String> {
         "always" => Ok(BootPolicy::Always),
         "once" => Ok(BootPolicy::Once),
         "hold" => Ok(BootPolicy::Hold),
-        _ => Err(format!("{text:?} is no boot policy: write auto, always, once or hold")),
+        _ => Err(format!("{text:?} is not a boot policy: write auto, always, once or hold")),
     }
 }
 
@@ -129,15 +129,15 @@ pub(crate) fn disk_route(text: &str) -> Result<DiskRoute, String> {
         "exit" => Ok(DiskRoute::Exit),
         "sanboot" => Ok(DiskRoute::Sanboot),
         "not-found" => Ok(DiskRoute::NotFound),
-        _ => Err(format!("{text:?} is no way to the disk: write auto, exit, sanboot or not-found")),
+        _ => Err(format!("{text:?} is not a disk route: write auto, exit, sanboot or not-found")),
     }
 }
 
-/// Whether the kernel arguments can be passed on byte for byte.
+/// Checks that kernel arguments can be passed on unchanged. Returns a warning if they are very long.
 ///
 /// # Errors
 ///
-/// They have a control character, a line break included, which would end or change the line of a boot script.
+/// They have a control character, such as a line break, which would end or change the line of a boot script.
 pub(crate) fn check_kernel_args(text: &str) -> Result<Option<String>, String> {
     if let Some(control) = text.chars().find(|char| char.is_control()) {
         return Err(match control {
@@ -151,17 +151,17 @@ pub(crate) fn check_kernel_args(text: &str) -> Result<Option<String>, String> {
     let length = text.len();
     Ok((length > KERNEL_ARGS_WARNING).then(|| {
         format!(
-            "is {length} bytes long: with Talos' own arguments it comes near the 2048 bytes that the kernel reads, and \
-             it cuts off the rest without a word; serve what is long by URL (talos.config=http://…)"
+            "is {length} bytes long: with Talos' own arguments it may exceed the 2048 bytes that the kernel reads, and the \
+             kernel silently ignores the rest; serve the configuration by URL instead (talos.config=http://…)"
         )
     }))
 }
 
-/// The Image Factory schematic of an installer image: `factory…/<installer>/<schematic>:<version>`.
+/// Returns the Image Factory schematic of an installer image: `factory…/<installer>/<schematic>:<version>`.
 ///
 /// # Errors
 ///
-/// It looks like an image of the factory, yet its schematic is not 64 hexadecimal digits.
+/// It looks like an image of the factory, but its schematic is not 64 hexadecimal digits.
 pub(crate) fn schematic(image: &str) -> Result<Option<&str>, String> {
     let name = image.split_once('@').map_or(image, |(name, _digest)| name);
     let Some((rest, last)) = name.rsplit_once('/') else { return Ok(None) };
@@ -175,7 +175,7 @@ pub(crate) fn schematic(image: &str) -> Result<Option<&str>, String> {
         return Ok(Some(id));
     }
     if host.starts_with("factory.") {
-        return Err(format!("{image:?} names no schematic: the part after the installer is 64 hexadecimal digits"));
+        return Err(format!("{image:?} has no schematic: write 64 hexadecimal digits after the installer"));
     }
     Ok(None)
 }

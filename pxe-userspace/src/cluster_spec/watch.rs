@@ -131,7 +131,7 @@ struct Changed {
     put_off: bool,
 }
 
-/// What the thread does: a clock as an argument, files, no waiting.
+/// The work of the thread, with the clock as an argument and without waiting.
 pub(super) struct Task<R> {
     source: Source<R>,
     /// The files that were loaded last; `None` to load whatever there is.

@@ -1,5 +1,5 @@
-//! What to say to a client: a function of its message, its machine, and our own address. No I/O, no
-//! clock, no state: the reservation is the lease.
+//! Decides the answer to a client from its message, its machine and our own address. No I/O, no clock, no state: the reservation
+//! is the lease.
 
 use std::{fmt::Write as _, net::Ipv4Addr};
 
@@ -26,14 +26,14 @@ use crate::{
     net::prefix,
 };
 
-/// What a client said and how it arrived.
+/// A client's message and its circumstances.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The message.
     pub query: &'a Query<'a>,
-    /// What sent it.
+    /// The client that sent it.
     pub client: &'a Client,
-    /// How it arrived.
+    /// Its source and destination.
     pub arrival: &'a Arrival,
 }
 
@@ -41,14 +41,13 @@ pub struct Question<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "the reply is the usual case, and it stays on the stack")]
 pub enum Answer<'m> {
-    /// Say this.
+    /// A reply is due.
     Reply(Reply<'m>),
-    /// Say nothing.
+    /// No reply is due, for this reason.
     Silence(Reason),
 }
 
-/// What a reply says. What is copied from the query (transaction, hardware address, options 61, 82, 97)
-/// is not in here.
+/// The content of a reply, without what is copied from the query (transaction, hardware address, options 61, 82, 97).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply<'m> {
     /// DHCPOFFER, DHCPACK or DHCPNAK.
@@ -57,32 +56,32 @@ pub struct Reply<'m> {
     pub flags: u16,
     /// The `ciaddr` field.
     pub ciaddr: Ipv4Addr,
-    /// The address given, or unspecified.
+    /// The assigned address, or unspecified.
     pub yiaddr: Ipv4Addr,
     /// Option 54.
     pub server_id: Ipv4Addr,
-    /// The network's parameters, where the reply gives them.
+    /// The network's parameters, if the reply has them.
     pub network: Option<Network<'m>>,
-    /// What to boot.
+    /// The boot parameters.
     pub boot: Boot,
-    /// Option 56: why a DHCPNAK.
+    /// Option 56: the reason for a DHCPNAK.
     pub reason: Option<&'static str>,
 }
 
 /// The parameters of the machine's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network<'m> {
-    /// Seconds of the lease; `None` in answer to DHCPINFORM.
+    /// The duration of the lease in seconds; `None` in answer to DHCPINFORM.
     pub lease_seconds: Option<u32>,
-    /// Bits in the network mask.
+    /// The bits of the network mask.
     pub prefix_length: u8,
-    /// The router, where one is known on the machine's link.
+    /// The router, if one is known on the machine's link.
     pub router: Option<Ipv4Addr>,
-    /// The machine: host name, DNS servers.
+    /// The machine, for its host name and DNS servers.
     pub machine: &'m Machine,
 }
 
-/// Which file is named.
+/// The file that a reply names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootFile {
     /// A loader, by TFTP.
@@ -91,31 +90,31 @@ pub enum BootFile {
     Http(LoaderFile),
     /// The machine's iPXE script, by HTTP.
     Script,
-    /// [`BOOT_FROM_DISK`], which is refused.
+    /// [`BOOT_FROM_DISK`], which the server refuses.
     Disk,
 }
 
 /// The boot parameters of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// What is named.
+    /// The named file, if any.
     pub file: Option<BootFile>,
-    /// Its name or URL: `file` and option 67. Empty where nothing is named.
+    /// Its name or URL, for `file` and option 67; empty if no file is named.
     pub name: ArrayString<127>,
-    /// `siaddr`, and by TFTP also `sname` and option 66; unspecified where nothing is named.
+    /// `siaddr`, and for TFTP also `sname` and option 66; unspecified if no file is named.
     pub server: Ipv4Addr,
-    /// Whether the name is a TFTP path, which needs its server named too.
+    /// The name is a TFTP path, for which the server has to be named too.
     pub by_tftp: bool,
     /// Option 60.
     pub vendor_class: Option<&'static str>,
     /// Option 43.
     pub vendor_options: VendorOptions,
-    /// Tell iPXE not to wait for ProxyDHCP offers (sub-option 176 of option 175): we are all there is.
+    /// iPXE is told not to wait for ProxyDHCP offers (sub-option 176 of option 175), because there are none.
     pub no_proxy_dhcp: bool,
 }
 
 impl Boot {
-    /// Nothing to boot: an address, if anything, is all that the client gets.
+    /// No file is named: the client gets an address at most.
     pub const NONE: Self = Self {
         file: None,
         name: ArrayString::new_const(),
@@ -127,19 +126,19 @@ impl Boot {
     };
 }
 
-/// What option 43 holds.
+/// The content of option 43.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VendorOptions {
-    /// Nothing.
+    /// The option is left out.
     #[default]
     None,
-    /// "Take the file that is named, discover no boot servers."
+    /// The client is told to use the named file and to discover no boot servers.
     NoDiscovery,
-    /// The menu that a Raspberry Pi's boot ROM looks for.
+    /// The menu that the boot ROM of a Raspberry Pi requires.
     RaspberryPi,
 }
 
-/// Decides. The message types are those of RFC 2131 §4.3, the four states of DHCPREQUEST its §4.3.2.
+/// Decides the answer. RFC 2131 §4.3 has the message types, §4.3.2 the four states of DHCPREQUEST.
 #[must_use]
 pub fn answer<'m>(
     question: Question<'_>,
@@ -149,16 +148,16 @@ pub fn answer<'m>(
 ) -> Answer<'m> {
     let Question { query, client, arrival } = question;
     let giaddr = query.giaddr();
-    // A relay that is ourselves would have us answer ourselves.
+    // With our own address as the relay's, the answer would come back to us.
     if !giaddr.is_unspecified() && (giaddr == server.address || !is_host(giaddr)) {
         return Answer::Silence(Reason::BadRelay);
     }
     let to_boot_server = arrival.destination.port() == BOOT_SERVER_PORT;
-    // In ProxyDHCP, addresses are the other server's matter.
+    // In ProxyDHCP, the other server assigns addresses.
     if server.mode == Mode::Proxy && !to_boot_server && query.message() != MessageType::Discover {
         return Answer::Silence(Reason::NothingToSay);
     }
-    // A client that chose another server tells every server so by that server's identifier.
+    // A client that chose another server says so by that server's identifier.
     let ours = |id: Ipv4Addr| id == server.address || Some(id) == client.relay.server_id_override;
     if query.message() != MessageType::Discover && query.server_id().is_some_and(|id| !ours(id)) {
         return Answer::Silence(Reason::OtherServer);
@@ -201,8 +200,8 @@ impl<'m> Deciding<'_, 'm> {
 
     fn request(&self) -> Answer<'m> {
         let query = self.question.query;
-        // SELECTING names the server and the address (option 50), INIT-REBOOT the address alone, RENEWING
-        // and REBINDING have it and say so in `ciaddr`.
+        // SELECTING names the server and the address (option 50), INIT-REBOOT the address only. RENEWING and REBINDING have the
+        // address and put it into `ciaddr`.
         let wanted = match (query.ciaddr(), query.requested_address()) {
             (ciaddr, None) if ciaddr.is_unspecified() => return Answer::Silence(Reason::NoAddress),
             (ciaddr, Some(requested)) if ciaddr.is_unspecified() => requested,
@@ -211,7 +210,7 @@ impl<'m> Deciding<'_, 'm> {
         if self.is_on_wrong_network() {
             // RFC 2131 §4.3.2: "If the DHCP server detects that the client is on the wrong net … then the
             // server SHOULD send a DHCPNAK."
-            return self.nak("the machine is on a network where its address does not belong");
+            return self.nak("the machine is on a network that its address does not belong to");
         }
         if wanted != self.machine.address {
             return self.nak("the machine asked for another address than the one reserved for it");
@@ -226,7 +225,7 @@ impl<'m> Deciding<'_, 'm> {
         })
     }
 
-    /// RFC 2131 §4.3.5: parameters without an address and without a lease.
+    /// Answers a DHCPINFORM (RFC 2131 §4.3.5) with parameters, without an address or a lease.
     fn inform(&self) -> Answer<'m> {
         Answer::Reply(Reply {
             ciaddr: self.question.query.ciaddr(),
@@ -236,13 +235,12 @@ impl<'m> Deciding<'_, 'm> {
         })
     }
 
-    /// ProxyDHCP (PXE 2.1 §2.2): what to boot, beside the other server's address.
+    /// Offers a boot file by ProxyDHCP (PXE 2.1 §2.2), beside the other server's address.
     fn proxy_offer(&self) -> Answer<'m> {
         self.boot_only(MessageType::Offer)
     }
 
-    /// PXE 2.1 §2.2.4: firmware that took a ProxyDHCP offer asks again on port 4011, by now with an
-    /// address.
+    /// Answers on port 4011 (PXE 2.1 §2.2.4): firmware that took a ProxyDHCP offer asks again there, once it has an address.
     fn boot_server(&self) -> Answer<'m> {
         match self.question.query.message() {
             MessageType::Request | MessageType::Inform => self.boot_only(MessageType::Ack),
@@ -284,8 +282,8 @@ impl<'m> Deciding<'_, 'm> {
         }
     }
 
-    /// Only where both the relay names the link and the spec gives the length of the mask: without either,
-    /// nobody but the administrator knows which network the machine is on.
+    /// Returns `true` if the relay names a link and the spec has a mask, and the two contradict each other. Without either, only the
+    /// administrator knows the machine's network.
     fn is_on_wrong_network(&self) -> bool {
         match (self.question.client.relay.link_selection, self.machine.prefix_length) {
             (Some(link), Some(prefix_length)) => !prefix::same(link, self.machine.address, prefix_length),
@@ -296,7 +294,7 @@ impl<'m> Deciding<'_, 'm> {
     fn network(&self, lease_seconds: Option<u32>) -> Network<'m> {
         let machine = self.machine;
         let prefix_length = machine.prefix_length.unwrap_or(self.server.prefix_length);
-        // Ourselves, or the relay, where the machine can reach it without a router.
+        // Our own address or the relay's, if the machine can reach it without a router.
         let on_link = |&address: &Ipv4Addr| {
             address != machine.address
                 && prefix::same(address, machine.address, prefix_length)
@@ -312,36 +310,36 @@ impl<'m> Deciding<'_, 'm> {
         let loader = client.loader(machine);
         let file = match (client.kind, disposition) {
             (ClientKind::Plain, _) => None,
-            // The script says where to boot from, so that the person at the console can read it.
+            // The script itself sends the machine to its disk, so that people can read the reason on the console.
             (ClientKind::Ipxe, _) if client.http => Some(BootFile::Script),
             (ClientKind::Ipxe | ClientKind::Pxe, Disposition::Network) => loader.map(BootFile::Tftp),
             (ClientKind::HttpBoot, Disposition::Network) => loader.map(BootFile::Http),
-            // The ROM looks at no file name, so that only a lease without PXE options stops it.
+            // The ROM ignores file names, so that only a lease without PXE options stops it.
             (_, Disposition::Disk) if client.raspberry_pi => None,
-            // EDK2 asks four times over one minute, by PXE as by HTTP, before it believes that there is
-            // nothing to boot, and PXE ROMs wait as long for a ProxyDHCP offer. A file that the server
-            // then refuses sends all of them to their next boot entry at once.
+            // EDK2 asks four times within a minute, by PXE and by HTTP, before it gives up, and PXE ROMs wait as long for a
+            // ProxyDHCP offer. A file that the server then refuses makes all of them try their next boot entry at once.
             (_, Disposition::Disk) => Some(BootFile::Disk),
         };
         file.map_or(Boot::NONE, |file| boot(file, client, server, machine.mac))
     }
 }
 
+/// Returns the boot parameters for a client that is given this file.
 fn boot(file: BootFile, client: &Client, server: &Server, mac: MacAddr) -> Boot {
     let proxy = server.mode == Mode::Proxy;
     let vendor_class = match client.kind {
-        // EDK2 ignores an offer whose class is anything but these ten bytes.
+        // EDK2 ignores an offer with any other class than these ten bytes.
         ClientKind::HttpBoot => Some("HTTPClient"),
         ClientKind::Pxe => Some("PXEClient"),
-        // iPXE takes an offer of this class for a ProxyDHCP offer, and only then.
+        // iPXE accepts an offer as a ProxyDHCP offer only with this class.
         ClientKind::Ipxe => proxy.then_some("PXEClient"),
         ClientKind::Plain => None,
     };
     let bios = client.architecture.is_none_or(|number| ClientArchitecture::of(number).is_bios());
     let vendor_options = match client.kind {
         ClientKind::Pxe if client.raspberry_pi => VendorOptions::RaspberryPi,
-        // In ProxyDHCP, some UEFI firmware drops offers that forbid discovery; without option 43 all of
-        // it comes back on port 4011.
+        // In ProxyDHCP, some UEFI firmware drops offers that forbid discovery. Without option 43, all of it asks again on port
+        // 4011.
         ClientKind::Pxe if !proxy || bios => VendorOptions::NoDiscovery,
         _ => VendorOptions::None,
     };
@@ -356,7 +354,7 @@ fn boot(file: BootFile, client: &Client, server: &Server, mac: MacAddr) -> Boot 
     }
 }
 
-/// The longest, an HTTP URL of a loader, has well under the 127 bytes that `file` holds.
+/// Returns the name or URL of a file. The longest, an HTTP URL of a loader, is well below the 127 bytes that `file` holds.
 fn name(file: BootFile, by_http: bool, server: &Server, mac: MacAddr) -> ArrayString<127> {
     let mut text = ArrayString::new();
     let Server { address, http_port, .. } = server;

@@ -1,36 +1,36 @@
-//! How a query arrived, and at which server.
+//! The circumstances of a query: its addresses, and the server that it reached.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Whether addresses are given.
+/// The kind of DHCP service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Full DHCP: reservations and boot files.
+    /// Full DHCP: addresses and boot files.
     Server,
-    /// ProxyDHCP: boot files, beside another server that gives the addresses.
+    /// ProxyDHCP: boot files only, beside another server that assigns the addresses.
     Proxy,
 }
 
-/// Ourselves on one interface.
+/// Our server on one interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Our address: server identifier, TFTP server, host of every URL.
     pub address: Ipv4Addr,
-    /// Bits in the interface's network mask; machines without one of their own use it.
+    /// The bits of the interface's network mask, for machines without a mask of their own.
     pub prefix_length: u8,
     /// The port of the boot HTTP listener.
     pub http_port: u16,
-    /// Seconds of a lease.
+    /// The duration of a lease in seconds.
     pub lease_seconds: u32,
-    /// Whether addresses are given.
+    /// The kind of service.
     pub mode: Mode,
 }
 
-/// From where to where a query travelled.
+/// The source and destination of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// The sender's IP address, unspecified where it has none, and its UDP port.
+    /// The sender's IP address, unspecified if it has none, and its UDP port.
     pub source: SocketAddrV4,
-    /// The address that it spoke to, ours or a broadcast address, and port 67 or 4011.
+    /// The address that it spoke to, which is ours or a broadcast address, and port 67 or 4011.
     pub destination: SocketAddrV4,
 }

@@ -1,4 +1,4 @@
-//! What is asking: which program, on which architecture, through which relay.
+//! The client that asks: its program, architecture and relay.
 
 use super::{
     decode::{Options, Query},
@@ -15,7 +15,7 @@ use crate::model::{
 /// iPXE's feature "HTTP protocol" within option 175.
 const IPXE_FEATURE_HTTP: u8 = 0x13;
 
-/// The first three bytes of the MACs that Raspberry Pi boards have.
+/// The MAC prefixes of Raspberry Pi boards.
 const RASPBERRY_PI_MACS: [[u8; 3]; 7] = [
     [0x28, 0xcd, 0xc1],
     [0x2c, 0xcf, 0x67],
@@ -26,22 +26,22 @@ const RASPBERRY_PI_MACS: [[u8; 3]; 7] = [
     [0xe4, 0x5f, 0x01],
 ];
 
-/// The program that asks, as far as its message tells.
+/// The client, as far as its message tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Which program.
+    /// The program.
     pub kind: ClientKind,
     /// Its processor architecture type (IANA), from option 93 or option 60.
     pub architecture: Option<u16>,
-    /// Whether it can fetch over HTTP.
+    /// It can fetch files over HTTP.
     pub http: bool,
-    /// Whether it is the boot ROM of a Raspberry Pi, which wants a menu and looks at no file name.
+    /// It is the boot ROM of a Raspberry Pi, which needs a menu and ignores file names.
     pub raspberry_pi: bool,
-    /// Through which relay it asks.
+    /// The relay through which it asks.
     pub relay: Relay,
 }
 
-/// Tells what sent this message.
+/// Classifies the sender of a message.
 #[must_use]
 pub fn classify(query: &Query<'_>) -> Client {
     let class = query.option(code::VENDOR_CLASS).unwrap_or_default();
@@ -56,7 +56,7 @@ pub fn classify(query: &Query<'_>) -> Client {
     } else if class.starts_with(b"PXEClient") || class.starts_with(b"U-Boot") {
         ClientKind::Pxe
     } else {
-        // Firmware without a vendor class that we know still says what it is by option 93.
+        // Firmware without a known vendor class still identifies itself by option 93.
         match architecture {
             Some(number) if ClientArchitecture::of(number).by_http => ClientKind::HttpBoot,
             Some(_) => ClientKind::Pxe,
@@ -65,8 +65,8 @@ pub fn classify(query: &Query<'_>) -> Client {
     };
     let http = match kind {
         ClientKind::HttpBoot => true,
-        // An iPXE that lists its features lists HTTP where it has it; one that lists none (a script of
-        // somebody's, an old build that sends the user class alone) is taken to be able.
+        // An iPXE that lists its features lists HTTP if it has it. One that lists none (a user's script, or an old build that
+        // sends the user class only) is assumed to have it.
         ClientKind::Ipxe => ipxe_options.is_none_or(ipxe_has_http),
         ClientKind::Pxe | ClientKind::Plain => false,
     };
@@ -75,7 +75,7 @@ pub fn classify(query: &Query<'_>) -> Client {
 }
 
 impl Client {
-    /// The loader that this client can start. `None` where there is none for its architecture.
+    /// Returns the loader that this client can start; `None` if there is none for its architecture.
     #[must_use]
     pub fn loader(&self, machine: &Machine) -> Option<LoaderFile> {
         match self.architecture {
@@ -85,7 +85,7 @@ impl Client {
         }
     }
 
-    /// Whether the firmware says that it runs on another processor than the spec does.
+    /// Returns `true` if the firmware reports another processor architecture than the spec.
     #[must_use]
     pub fn contradicts(&self, machine: &Machine) -> bool {
         self.kind != ClientKind::Plain
@@ -94,8 +94,8 @@ impl Client {
     }
 }
 
-/// Option 93 is a list (RFC 4578 §2.1). Firmware that can boot in several ways says all of them; the
-/// first that fits the vendor class and that there is a loader for is meant.
+/// Returns the architecture that option 93 means. It is a list (RFC 4578 §2.1): firmware that can boot in several ways lists all of
+/// them. The first that fits the vendor class and has a loader counts.
 fn architecture(query: &Query<'_>, class: &[u8], by_http: bool) -> Option<u16> {
     let list = query.option(code::ARCHITECTURES).unwrap_or_default();
     let mut numbers = list.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
@@ -107,7 +107,7 @@ fn architecture(query: &Query<'_>, class: &[u8], by_http: bool) -> Option<u16> {
     numbers.find(fits).or(first).or_else(|| architecture_in_class(class))
 }
 
-/// `PXEClient:Arch:00007:UNDI:003000`, or U-Boot's `U-Boot.armv8`.
+/// Returns the architecture in a vendor class such as `PXEClient:Arch:00007:UNDI:003000` or `U-Boot.armv8`.
 fn architecture_in_class(class: &[u8]) -> Option<u16> {
     match class {
         b"U-Boot.armv7" => return Some(21),
@@ -119,7 +119,7 @@ fn architecture_in_class(class: &[u8]) -> Option<u16> {
     str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
-/// Option 77: iPXE sends the bare text; RFC 3004 wants a list of texts, each with its length before it.
+/// Returns `true` if option 77 says iPXE. iPXE sends the bare text; RFC 3004 wants a list of texts, each preceded by its length.
 fn says_ipxe(user_class: &[u8]) -> bool {
     if user_class.starts_with(b"iPXE") {
         return true;
@@ -141,7 +141,8 @@ fn ipxe_has_http(options: &[u8]) -> bool {
         || listed.any(|(code, value)| code == IPXE_FEATURE_HTTP && options[value].iter().any(|&byte| byte != 0))
 }
 
-/// The boot ROM says architecture 0, like a PC; its MAC or its machine identifier (`RPi4`, …) gives it away.
+/// Returns `true` for the boot ROM of a Raspberry Pi. It reports architecture 0, like a PC, and is recognised by its MAC or its
+/// machine identifier (`RPi4`, …).
 fn is_raspberry_pi(query: &Query<'_>, architecture: Option<u16>) -> bool {
     let mac = query.mac().0;
     architecture == Some(RASPBERRY_PI)

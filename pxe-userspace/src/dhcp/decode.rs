@@ -1,16 +1,15 @@
-//! The guarded door: bytes from the wire become a [`Query`] or a reason.
+//! Parses bytes from the wire into a [`Query`], or a reason for silence.
 //!
-//! What a broken packet does here, in one place:
+//! Malformed packets are treated as follows:
 //!
-//! - The header must be that of a DHCP client on Ethernet; nothing else is read before that is sure.
-//! - An option that came in pieces is joined (RFC 3396): options field, then `file`, then `sname`, the
-//!   latter two where option 52 says so.
-//! - An option that has one value (50, 53, 54) and came twice with different ones is a contradiction;
-//!   twice the same is once.
-//! - An option whose length runs past the end of its field ends that field. Where it is one that decides
-//!   (50, 53, 54) the message is dropped; otherwise what came before it is kept, since firmware with a
-//!   broken tail must still boot.
-//! - A missing end option is no error.
+//! - The header must be that of a DHCP client on Ethernet. This is checked before anything else is read.
+//! - An option in several pieces is joined (RFC 3396), in the order options field, `file`, `sname`. The latter two are read if
+//!   option 52 says so.
+//! - An option with a single value (50, 53, 54) that comes twice with different values is a contradiction. The same value twice
+//!   counts once.
+//! - An option whose length exceeds its field ends that field. If it is an essential one (50, 53, 54), the message is dropped.
+//!   Otherwise the options before it are kept, because firmware that sends a malformed tail must still boot.
+//! - A missing end option is not an error.
 
 use std::{net::Ipv4Addr, ops::Range};
 
@@ -22,7 +21,7 @@ use super::{
     wire::{MessageType, code},
 };
 
-/// The options that are read; any other is skipped.
+/// The options that are read. All others are skipped.
 const KEPT: [u8; 13] = [
     code::REQUESTED_ADDRESS,
     code::MESSAGE_TYPE,
@@ -39,11 +38,11 @@ const KEPT: [u8; 13] = [
     code::IPXE,
 ];
 
-/// Room for options that came in pieces. Each byte of a packet is joined at most once, and Ethernet's
-/// packets leave little more than this for options.
+/// The room for options that came in pieces. Each byte of a packet is joined at most once, and an Ethernet packet has little more
+/// than this for options.
 const JOINED_CAPACITY: usize = 1024;
 
-/// Where an option's value lies.
+/// The place of an option's value.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     start: u16,
@@ -51,7 +50,7 @@ struct Slot {
     joined: bool,
 }
 
-/// One client's message, checked. Borrows the packet.
+/// A checked message of a client. It borrows the packet.
 #[derive(Clone, Debug)]
 pub struct Query<'a> {
     header: &'a [u8; field::OPTIONS],
@@ -62,14 +61,14 @@ pub struct Query<'a> {
     mac: MacAddr,
 }
 
-/// Reads a UDP payload that arrived on port 67 or 4011.
+/// Parses a UDP payload that arrived on port 67 or 4011.
 ///
 /// # Errors
 ///
-/// A [`Reason`] says what is wrong with it. See the module for what is tolerated.
+/// A [`Reason`] says what is wrong with it. The module's documentation lists what is tolerated.
 pub fn decode(payload: &[u8]) -> Result<Query<'_>, Reason> {
     let header: &[u8; field::OPTIONS] = payload.first_chunk().ok_or(Reason::Length)?;
-    // Offsets below are kept in 16 bits.
+    // Offsets are kept in 16 bits below.
     if payload.len() > usize::from(u16::MAX) {
         return Err(Reason::Length);
     }
@@ -107,7 +106,7 @@ impl<'a> Query<'a> {
         let mut overload = 0;
         let mut split = 0_u16;
         self.read_field(field::OPTIONS..self.payload.len(), &mut overload, &mut split)?;
-        // RFC 2131 §4.1: `file` is read before `sname`. An overload option inside them means nothing.
+        // RFC 2131 §4.1: `file` is read before `sname`. An overload option inside them is ignored.
         let said = overload;
         if said & 1 != 0 {
             self.read_field(field::FILE, &mut overload, &mut split)?;
@@ -118,7 +117,7 @@ impl<'a> Query<'a> {
         if split != 0 { self.join(split, said) } else { Ok(()) }
     }
 
-    /// Notes where the options of one field are, and in `split` which of them came before.
+    /// Notes the places of the options of one field, and in `split` those that have come before.
     fn read_field(&mut self, range: Range<usize>, overload: &mut u8, split: &mut u16) -> Result<(), Reason> {
         for option in Options::new(self.payload, range) {
             let (code, value) = match option {
@@ -174,7 +173,7 @@ impl<'a> Query<'a> {
         Ok(())
     }
 
-    /// The value of an option that is read, whole.
+    /// Returns the whole value of an option, if it is one that is read.
     #[must_use]
     pub fn option(&self, code: u8) -> Option<&[u8]> {
         let slot = self.slots[kept(code)?]?;
@@ -190,86 +189,86 @@ impl<'a> Query<'a> {
         self.fixed::<4>(code).ok().flatten().map(Ipv4Addr::from)
     }
 
-    /// Option 53.
+    /// Returns option 53.
     #[must_use]
     pub const fn message(&self) -> MessageType {
         self.message
     }
 
-    /// `chaddr`: never zero, never a group address.
+    /// Returns `chaddr`, which is neither zero nor a group address.
     #[must_use]
     pub const fn mac(&self) -> MacAddr {
         self.mac
     }
 
-    /// `ciaddr`; unspecified where the client has no address.
+    /// Returns `ciaddr`; unspecified if the client has no address.
     #[must_use]
     pub fn ciaddr(&self) -> Ipv4Addr {
         address(&self.header[field::CIADDR])
     }
 
-    /// `giaddr`; unspecified where no relay forwarded.
+    /// Returns `giaddr`; unspecified if no relay forwarded the message.
     #[must_use]
     pub fn giaddr(&self) -> Ipv4Addr {
         address(&self.header[field::GIADDR])
     }
 
-    /// `flags`.
+    /// Returns `flags`.
     #[must_use]
     pub fn flags(&self) -> u16 {
         u16::from_be_bytes(array(&self.header[field::FLAGS]))
     }
 
-    /// Whether the client cannot take unicast before it has its address.
+    /// Returns `true` if the client cannot receive unicast before it has its address.
     #[must_use]
     pub fn wants_broadcast(&self) -> bool {
         self.flags() & BROADCAST_FLAG != 0
     }
 
-    /// Option 50.
+    /// Returns option 50.
     #[must_use]
     pub fn requested_address(&self) -> Option<Ipv4Addr> {
         self.address_option(code::REQUESTED_ADDRESS)
     }
 
-    /// Option 54.
+    /// Returns option 54.
     #[must_use]
     pub fn server_id(&self) -> Option<Ipv4Addr> {
         self.address_option(code::SERVER_ID)
     }
 
-    /// Option 118 (RFC 3011).
+    /// Returns option 118 (RFC 3011).
     #[must_use]
     pub fn subnet_selection(&self) -> Option<Ipv4Addr> {
         self.address_option(code::SUBNET_SELECTION)
     }
 
-    /// Whether the client wants this option: option 55 names it, or there is no option 55.
+    /// Returns `true` if the client wants this option: option 55 lists it, or is absent.
     #[must_use]
     pub fn wants(&self, code: u8) -> bool {
         self.option(code::PARAMETERS).is_none_or(|list| list.contains(&code))
     }
 
-    /// Option 57 in bytes, where it is one: an IP datagram's length, never below 576.
+    /// Returns option 57, the length of an IP datagram in bytes, raised to 576 if it is smaller.
     #[must_use]
     pub fn maximum_size(&self) -> Option<u16> {
         let bytes = self.fixed::<2>(code::MAXIMUM_SIZE).ok().flatten()?;
         Some(u16::from_be_bytes(bytes).max(576))
     }
 
-    /// The BOOTP header.
+    /// Returns the BOOTP header.
     #[must_use]
     pub const fn header(&self) -> &'a [u8; field::OPTIONS] {
         self.header
     }
 }
 
-/// Options of which a second instance cannot be a continuation of the first.
+/// Returns `true` for an option whose second instance cannot continue the first.
 const fn has_one_value(code: u8) -> bool {
     matches!(code, code::REQUESTED_ADDRESS | code::MESSAGE_TYPE | code::SERVER_ID)
 }
 
-/// The place of each code in [`KEPT`], or beyond its end.
+/// The index of each code in [`KEPT`], or one beyond its end.
 const INDEX: [u8; 256] = {
     let mut table = [u8::MAX; 256];
     let mut index = 0;
@@ -292,8 +291,8 @@ fn address(bytes: &[u8]) -> Ipv4Addr {
     Ipv4Addr::from(array::<4>(bytes))
 }
 
-/// The options of one field: code and the range of the value in the packet; the code alone as an
-/// error where the value runs past the field, and nothing after that.
+/// Iterates over the options of one field: the code, and the range of the value in the packet. A value that exceeds the field
+/// yields its code as an error, and ends the iteration.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
     bytes: &'a [u8],
@@ -302,7 +301,7 @@ pub struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// Reads the options in `range` of `bytes`.
+    /// Iterates over the options in `range` of `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8], range: Range<usize>) -> Self {
         Self { bytes, at: range.start, end: range.end.min(bytes.len()) }

@@ -1,15 +1,14 @@
-//! A reply as bytes, written in place.
+//! Writes a reply as bytes, in place.
 //!
-//! The options' order is part of the meaning here:
+//! The order of options matters:
 //!
-//! - What a client cannot do without comes first, so that it is never what is left out for want of room.
-//! - Option 67 comes after every option that is for the client: EDK2 writes a NUL over the byte behind
-//!   the boot file's name, in its own copy of the packet, and then reads on from there.
-//! - Option 82 comes last, as RFC 3046 §2.2 asks.
+//! - Essential options come first, so that they are never left out if there is too little room.
+//! - Option 67 comes after all other options for the client: EDK2 overwrites the byte after the boot file's name with a NUL, in its
+//!   own copy of the packet, and then continues reading there.
+//! - Option 82 comes last, as RFC 3046 §2.2 requires.
 //!
-//! An option that does not fit goes whole into `file`, else into `sname` (option 52 then says so). `file`
-//! is never used where it names a boot file; `sname` only where there is no other room, since option 66 and
-//! `siaddr` say the same.
+//! An option that does not fit is written whole into `file`, else into `sname`, and option 52 says so. `file` is not used if it names
+//! a boot file. `sname` is used only if there is no other room, since option 66 and `siaddr` say the same as it does.
 
 use std::{fmt::Write as _, ops::Range};
 
@@ -27,24 +26,24 @@ use pxe_common::bootp::{MAGIC_COOKIE, field};
 /// The longest message that one Ethernet frame carries.
 pub const MAXIMUM_LENGTH: usize = 1500 - IP_UDP_HEADERS;
 
-/// Room for option 52, kept in the options field.
+/// The room that is reserved for option 52 in the options field.
 const OVERLOAD_ROOM: usize = 3;
-/// DNS servers that one option holds.
+/// The most DNS servers that one option holds.
 const DNS_SERVERS: usize = 63;
 
 /// Sub-option 6 of option 43, PXE_DISCOVERY_CONTROL: bit 3, "download the boot file that is named".
 const NO_DISCOVERY: [u8; 4] = [6, 1, 8, 255];
-/// The menu with one item that a Raspberry Pi 3 or 4 looks for: control, menu (item 0, 17 bytes), prompt.
+/// The menu with one item that a Raspberry Pi 3 or 4 requires: control, menu (item 0, 17 bytes), prompt.
 const RASPBERRY_PI_MENU: &[u8] = b"\x06\x01\x08\x09\x14\x00\x00\x11Raspberry Pi Boot\x0a\x04\x00PXE\xff";
 /// Option 175 for iPXE: `no-pxedhcp` = 1.
 const NO_PROXY_DHCP: [u8; 3] = [176, 1, 1];
 
-/// Writes the reply to the beginning of `out` and returns its length: at least 300 bytes, at most what the
-/// client accepts (option 57, else 576 with the IP and UDP headers).
+/// Writes the reply to the beginning of `out`. Returns its length, which is at least 300 bytes and at most what the client accepts
+/// (option 57, else 576 with the IP and UDP headers).
 ///
 /// # Errors
 ///
-/// [`Reason::NoRoom`] where `out` is too small, or what must be in the reply does not fit.
+/// [`Reason::NoRoom`] if `out` is too small, or if the essential options do not fit.
 pub fn encode(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8]) -> Result<usize, Reason> {
     let limit = usize::from(query.maximum_size().unwrap_or(576)) - IP_UDP_HEADERS;
     let limit = limit.min(MAXIMUM_LENGTH).min(out.len());
@@ -56,12 +55,12 @@ pub fn encode(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8]) -> Result<us
     write(reply, query, out, false).map(|(length, _)| length)
 }
 
-/// One attempt. Also says whether every option found room.
+/// Makes one attempt. Returns the length, and whether every option found room.
 fn write(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8], fill_sname: bool) -> Result<(usize, bool), Reason> {
     let boot = &reply.boot;
     let mut server_name = ArrayString::<15>::new();
     if boot.by_tftp {
-        // Fifteen bytes hold every IPv4 address.
+        // Fifteen bytes hold any IPv4 address.
         let _ = write!(server_name, "{}", boot.server);
     }
     let names_server = fill_sname && !server_name.is_empty();
@@ -76,7 +75,7 @@ fn write(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8], fill_sname: bool)
         + relay_information.map_or(0, encoded_length)
         + if boot.name.is_empty() { 0 } else { encoded_length(boot.name.as_bytes()) }
         + 1;
-    // The message type is the first option of the field that every client reads, whatever a relay wants back.
+    // The message type is always the first option of the options field, however much a relay wants back.
     let room = field::OPTIONS + encoded_length(&[0]);
     let end = out.len().checked_sub(reserved).filter(|&end| end >= room).ok_or(Reason::NoRoom)?;
     let mut writer = Writer {
@@ -93,7 +92,7 @@ fn write(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8], fill_sname: bool)
         && reply.network.and_then(|network| network.lease_seconds).is_none_or(|lease_seconds| {
             writer.put(code::LEASE_SECONDS, &lease_seconds.to_be_bytes())
         })
-        // RFC 6842 §3: the client identifier comes back unaltered.
+        // RFC 6842 §3: the client identifier is returned unaltered.
         && writer.put_some(code::CLIENT_ID, query.option(code::CLIENT_ID));
     if !essential {
         return Err(Reason::NoRoom);
@@ -101,7 +100,7 @@ fn write(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8], fill_sname: bool)
     if let Some(reason) = reply.reason {
         writer.put(code::MESSAGE, reason.as_bytes());
     } else {
-        // RFC 4578 §2.3: the machine identifier comes back too.
+        // RFC 4578 §2.3: so is the machine identifier.
         writer.put_some(code::MACHINE_ID, query.option(code::MACHINE_ID));
         write_boot(boot, server_name.as_bytes(), &mut writer);
         if let Some(network) = &reply.network {
@@ -112,7 +111,7 @@ fn write(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8], fill_sname: bool)
     Ok((writer.finish(boot.name.as_bytes(), relay_information), complete))
 }
 
-/// RFC 2131 §4.3.1 table 3.
+/// Writes the header fields of RFC 2131 §4.3.1 table 3.
 fn write_header(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8]) {
     out[..field::OPTIONS].fill(0);
     out[field::OP] = 2;
@@ -143,7 +142,7 @@ fn write_boot(boot: &Boot, server_name: &[u8], writer: &mut Writer<'_>) {
     }
 }
 
-/// The mask always, since an address means nothing without it; the others where the client wants them.
+/// Writes the mask, without which an address is useless, and those of the other options that the client wants.
 fn write_network(network: &Network<'_>, query: &Query<'_>, writer: &mut Writer<'_>) {
     let Network { lease_seconds, prefix_length, router, machine } = *network;
     writer.put(code::SUBNET_MASK, &prefix::mask(prefix_length).octets());
@@ -181,13 +180,13 @@ fn put_text(out: &mut [u8], field: Range<usize>, text: &[u8]) {
     out[start..start + text.len()].copy_from_slice(text);
 }
 
-/// Bytes that an option takes with its headers: one for each 255 bytes of value (RFC 3396 §6).
+/// Returns the bytes that an option takes with its headers, one for each 255 bytes of value (RFC 3396 §6).
 const fn encoded_length(value: &[u8]) -> usize {
     let pieces = if value.is_empty() { 1 } else { value.len().div_ceil(255) };
     value.len() + 2 * pieces
 }
 
-/// The room that is left in each field.
+/// Writes options into the room that is left in each field.
 struct Writer<'o> {
     out: &'o mut [u8],
     main: Range<usize>,
@@ -198,10 +197,10 @@ struct Writer<'o> {
 }
 
 impl Writer<'_> {
-    /// Writes an option where there is room for all of it, and says whether there was.
+    /// Writes an option into the first field that has room for all of it. Returns `false` if none has.
     fn put(&mut self, code: u8, value: &[u8]) -> bool {
         let length = encoded_length(value);
-        // Overloaded fields keep a byte for their end option.
+        // Overloaded fields need a byte for their end option.
         let (room, overload) = if length <= self.main.len() {
             (&mut self.main, 0)
         } else if length < self.file.len() {
@@ -223,7 +222,7 @@ impl Writer<'_> {
         value.is_none_or(|value| self.put(code, value))
     }
 
-    /// Writes what room was kept for, and returns the message's length.
+    /// Writes the options for which room was reserved. Returns the message's length.
     fn finish(self, boot_file: &[u8], relay_information: Option<&[u8]>) -> usize {
         let Self { out, main, file, sname, overload, .. } = self;
         let mut at = main.start;
@@ -251,7 +250,7 @@ impl Writer<'_> {
     }
 }
 
-/// Writes an option in as many pieces as it needs, and returns where it ends.
+/// Writes an option in as many pieces as it needs. Returns its end.
 fn put_at(out: &mut [u8], mut at: usize, code: u8, value: &[u8]) -> usize {
     let mut rest = value;
     loop {

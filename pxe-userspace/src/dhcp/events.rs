@@ -1,4 +1,4 @@
-//! What a question and its answer tell the journal.
+//! The events that a question and its answer make for the journal.
 
 use std::net::Ipv4Addr;
 
@@ -20,16 +20,16 @@ use crate::{
     net::prefix,
 };
 
-/// The events of one packet, in the order in which they happened. No packet makes more.
+/// The events of one packet, in the order in which they happened. No packet makes more than five.
 pub type Events = ArrayVec<EventKind, 5>;
 
-/// Adds an event. One beyond the limit would be left out, since answering matters more.
+/// Adds an event. One beyond the limit is dropped, since the answer matters more.
 pub(super) fn push(events: &mut Events, event: EventKind) {
     let pushed = events.try_push(event);
     debug_assert!(pushed.is_ok(), "no packet makes more events");
 }
 
-/// What the question says about the machine.
+/// Adds the events of a question.
 pub(super) fn asked(
     question: &Question<'_>,
     machine: &Machine,
@@ -41,7 +41,7 @@ pub(super) fn asked(
     match query.message() {
         MessageType::Discover => {
             push(events, EventKind::Discover { client: *kind, client_architecture: *architecture });
-            // Firmware repeats itself in every message; once for each boot is enough.
+            // Firmware repeats its architecture in every message; one event for each boot is enough.
             if let Some(client_architecture) = *architecture
                 && question.client.contradicts(machine)
             {
@@ -55,7 +55,7 @@ pub(super) fn asked(
             }
         }
         MessageType::Request | MessageType::Inform => {
-            // On port 4011 it is our boot server that is asked.
+            // On port 4011 the client asks our boot server.
             let of_other_server = server.mode == Mode::Proxy && arrival.destination.port() != BOOT_SERVER_PORT;
             let (client, client_architecture) = (*kind, *architecture);
             push(events, EventKind::Request { client, client_architecture, of_other_server });
@@ -69,9 +69,9 @@ pub(super) fn asked(
     }
 }
 
-/// The relay, where it is outside the network of the address that we offer: the machine may have moved to another rack.
-/// It is answered all the same, for a relay may speak from any of its addresses; one that names the link (RFC 3527) is
-/// believed, see [`Reason::WrongNetwork`].
+/// Returns the relay if it is outside the network of the machine's address: the machine may have been moved to another rack.
+/// It is answered all the same, because a relay may use any of its addresses. A relay that names the link (RFC 3527) is
+/// believed, see [`Reason::WrongNetwork`](super::Reason::WrongNetwork).
 fn foreign_relay(client: &Client, machine: &Machine, server: &Server) -> Option<Ipv4Addr> {
     let prefix_length = machine.prefix_length.unwrap_or(server.prefix_length);
     let is_foreign = |&relay: &Ipv4Addr| !prefix::same(relay, machine.address, prefix_length);
@@ -79,7 +79,7 @@ fn foreign_relay(client: &Client, machine: &Machine, server: &Server) -> Option<
     (server.mode == Mode::Server && client.relay.link_selection.is_none()).then_some(relay)
 }
 
-/// Whether the DHCP reply is what sends this client to its disk. iPXE learns it from its script.
+/// Returns `true` if the DHCP reply sends this client to its disk. iPXE learns that from its script.
 fn is_sent_by_dhcp(client: &Client) -> bool {
     match client.kind {
         ClientKind::Pxe | ClientKind::HttpBoot => true,
@@ -88,6 +88,7 @@ fn is_sent_by_dhcp(client: &Client) -> bool {
     }
 }
 
+/// Adds the event of an answer.
 pub(super) fn answered(reply: &Reply<'_>, client: ClientKind, events: &mut Events) {
     let address = (!reply.yiaddr.is_unspecified()).then_some(reply.yiaddr);
     let boot_file = reply.boot.file.and_then(|file| match file {

@@ -1,20 +1,19 @@
 //! DHCP (RFC 2131, 2132) and PXE as values: decode, classify, answer, encode. No I/O, no clock, no
 //! allocation.
 //!
-//! A packet is five calls, which [`respond`] makes in order:
+//! [`respond`] handles a packet with five calls:
 //!
-//! 1. [`decode::decode`]: bytes → [`decode::Query`]. The one door for bytes from outside.
-//! 2. [`client::classify`]: what is asking → [`client::Client`].
-//! 3. [`answer::answer`]: what to say → [`answer::Reply`] or silence with a [`Reason`].
+//! 1. [`decode::decode`]: bytes → [`decode::Query`]. The only parser of bytes from outside.
+//! 2. [`client::classify`]: who asks → [`client::Client`].
+//! 3. [`answer::answer`]: the decision → [`answer::Reply`], or silence with a [`Reason`].
 //! 4. [`encode::encode`]: the reply as bytes, in place.
-//! 5. [`reply_route::reply_route`]: where it goes → [`ReplyRoute`].
+//! 5. [`reply_route::reply_route`]: the destination of the reply → [`ReplyRoute`].
 //!
-//! The parser is our own. dhcproto, the crate for DHCP in Rust, is made for clients and servers that meet
-//! well-formed peers: it reads `hlen` bytes of hardware address whatever `hlen` says and panics above 16,
-//! ignores the magic cookie, drops every option behind the first malformed one without a word, keeps one
-//! architecture of option 93, and neither joins split options (RFC 3396) nor follows option 52. It also
-//! allocates for every option. So it is the tests' independent witness instead: each reply that is
-//! encoded here must decode there to the same meaning.
+//! The parser is our own. dhcproto, the DHCP crate for Rust, is made for well-formed peers: it reads `hlen` bytes of hardware
+//! address whatever `hlen` says and panics above 16, ignores the magic cookie, silently drops every option after the first
+//! malformed one, keeps one architecture of option 93, and neither joins split options (RFC 3396) nor follows option 52. It also
+//! allocates for every option. So it serves as the tests' independent witness: every reply that is encoded here must decode
+//! there to the same meaning.
 
 pub mod answer;
 pub mod arrival;
@@ -49,32 +48,32 @@ use crate::{
     net::prefix,
 };
 
-/// What came of a packet.
+/// The result of a packet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// The machine that asked; `None` where the packet is no DHCP or nobody's.
+    /// The machine that asked; `None` if the packet is not DHCP or belongs to no machine.
     pub mac: Option<MacAddr>,
-    /// The reply, or why there is none.
+    /// The reply, or the reason for silence.
     pub verdict: Result<Sent, Reason>,
-    /// What the journal should know, in the order in which it happened.
+    /// The events for the journal, in the order in which they happened.
     pub events: Events,
 }
 
 /// A reply that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Bytes written.
+    /// The number of bytes written.
     pub length: usize,
-    /// The address and port that it must leave from: where the client spoke to.
+    /// The address and port that it must come from: those that the client spoke to.
     pub source: SocketAddrV4,
-    /// Where it goes.
+    /// Its destination.
     pub route: ReplyRoute,
     /// DHCPOFFER, DHCPACK or DHCPNAK.
     pub message: MessageType,
 }
 
-/// Answers one UDP payload that came to port 67 or 4011. `lookup` finds the machine and where it is sent;
-/// the reply is written to the beginning of `out`, which should hold [`encode::MAXIMUM_LENGTH`] bytes.
+/// Answers one UDP payload that came to port 67 or 4011. `lookup` finds the machine and its disposition. The reply is written to
+/// the beginning of `out`, which should hold [`encode::MAXIMUM_LENGTH`] bytes.
 pub fn respond<M: Deref<Target = Machine>>(
     payload: &[u8],
     arrival: &Arrival,
@@ -114,7 +113,7 @@ pub fn respond<M: Deref<Target = Machine>>(
     Outcome { mac: Some(query.mac()), verdict, events }
 }
 
-/// A reply leaves from the address and port that the client spoke to; a broadcast spoke to all of ours.
+/// Returns the source of a reply: the address and port that the client spoke to, or our own address after a broadcast.
 fn reply_source(arrival: &Arrival, server: &Server) -> SocketAddrV4 {
     let spoken_to = *arrival.destination.ip();
     let to_all = !relay::is_host(spoken_to)

@@ -1,48 +1,48 @@
-//! Why a packet was left unanswered.
+//! Reasons for leaving a packet unanswered.
 
-/// Every way for a packet to stay without a reply. Each is a counter.
+/// A reason for not answering a packet. Each has a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Shorter than a DHCP message, or longer than UDP can carry.
+    /// The packet is shorter than a DHCP message, or longer than UDP can carry.
     Length,
-    /// `op` is not BOOTREQUEST: a server's packet, or one replayed.
+    /// `op` is not BOOTREQUEST: the packet is from a server, or replayed.
     NotARequest,
     /// `htype` is not Ethernet, or `hlen` is not 6.
     HardwareAddress,
     /// `chaddr` is zero or a group address.
     NotOneMachine,
-    /// No magic cookie, or no message type: BOOTP.
+    /// The packet has no magic cookie or no message type: it is BOOTP.
     Bootp,
-    /// An option that decides has a wrong length, or is cut off.
+    /// An essential option has a wrong length, or is cut off.
     BrokenOption,
-    /// An option that can have one value came with two: two server identifiers, for one.
+    /// An option that can have one value came with two, for example two server identifiers.
     Contradiction,
     /// A message type that clients do not send.
     NotAClientMessage,
     /// No machine has this MAC.
     UnknownMachine,
-    /// `giaddr` is ourselves, or no address that a relay can have.
+    /// `giaddr` is our own address, or cannot be a relay's.
     BadRelay,
     /// The client took another server's offer.
     OtherServer,
-    /// DHCPREQUEST without an address.
+    /// A DHCPREQUEST names no address.
     NoAddress,
-    /// The relay says that the machine is on a network where its address does not belong.
+    /// The relay reports the machine on a network that its address does not belong to.
     WrongNetwork,
-    /// ProxyDHCP has nothing for this message: it is about an address, which is the other server's to give.
+    /// ProxyDHCP does not answer this message: it concerns an address, which the other server assigns.
     NothingToSay,
-    /// The machine boots from its disk, and silence is how this firmware goes on to it.
+    /// The machine boots from its disk, and silence makes this firmware continue with it.
     SentToDisk,
-    /// There is no loader for the firmware's architecture, and ProxyDHCP has nothing else to say.
+    /// There is no loader for the firmware's architecture, and ProxyDHCP has nothing else to offer.
     NoLoader,
     /// DHCPDECLINE and DHCPRELEASE have no reply.
     NoReplyDue,
-    /// The reply does not fit into what the client accepts.
+    /// The reply is longer than the client accepts.
     NoRoom,
 }
 
 impl Reason {
-    /// Every reason, in the order of its counters.
+    /// All reasons, in the order of their counters.
     pub const ALL: [Self; 18] = [
         Self::Length,
         Self::NotARequest,
@@ -64,13 +64,13 @@ impl Reason {
         Self::NoRoom,
     ];
 
-    /// The index of its counter, below [`Reason::ALL`]'s length.
+    /// Returns the index of the counter, below the length of [`Reason::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The label of its counter.
+    /// Returns the label of the counter.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -95,17 +95,17 @@ impl Reason {
         }
     }
 
-    /// The same in words for a person, about one machine.
+    /// Returns the reason in words, about one machine.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
             Self::Length => "the packet is too short or too long for DHCP",
-            Self::NotARequest => "the packet is a server's, not a client's",
+            Self::NotARequest => "the packet comes from a server, not from a client",
             Self::HardwareAddress => "the packet does not carry an Ethernet address of six bytes",
             Self::NotOneMachine => "the hardware address in the packet cannot belong to one machine",
             Self::Bootp => "the packet is BOOTP without DHCP",
             Self::BrokenOption => "an option in the packet is cut off or has a wrong length",
-            Self::Contradiction => "the packet says two different things about one option",
+            Self::Contradiction => "the packet has two different values for one option",
             Self::NotAClientMessage => "the packet is of a type that clients do not send",
             Self::UnknownMachine => "no machine in the spec has this MAC",
             Self::BadRelay => "the relay's address (giaddr) is our own or cannot be a relay's",
@@ -114,13 +114,13 @@ impl Reason {
             }
             Self::NoAddress => "the machine requested a lease without naming an address",
             Self::WrongNetwork => {
-                "the relay places the machine on a network where its address does not belong; check the cabling or the spec"
+                "the relay reports the machine on a network that its address does not belong to; check the cabling or the spec"
             }
-            Self::NothingToSay => "the message is about an address, which is the other DHCP server's to give",
+            Self::NothingToSay => "the message concerns an address, which the other DHCP server assigns",
             Self::SentToDisk => "the machine is to boot from its disk",
-            Self::NoLoader => "there is no loader for the architecture that the machine's firmware names",
+            Self::NoLoader => "there is no loader for the architecture of the machine's firmware",
             Self::NoReplyDue => "the message needs no reply",
-            Self::NoRoom => "the reply is longer than what the machine or its relay left room for",
+            Self::NoRoom => "the reply is longer than the machine and its relay accept",
         }
     }
 }
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_has_a_counter_and_a_name_of_its_own() {
+    fn reasons_have_a_counter_and_a_name_each() {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason.index(), index);
             assert_eq!(Reason::ALL.iter().filter(|other| other.name() == reason.name()).count(), 1);

@@ -1,29 +1,27 @@
-//! Relay agent information (option 82): the sub-options that change an answer.
+//! Relay agents: `giaddr`, and the sub-options of option 82 that change an answer.
 
 use std::net::Ipv4Addr;
 
 use super::decode::Query;
 
-/// Sub-option 5 (RFC 3527): an address on the client's link, where `giaddr` is not.
+/// Sub-option 5 (RFC 3527): an address on the client's link, for relays whose `giaddr` is not on it.
 const LINK_SELECTION: u8 = 5;
-/// Sub-option 11 (RFC 5107): the relay's address, to stand as server identifier so that renewals come
-/// through the relay too.
+/// Sub-option 11 (RFC 5107): the relay's address, to be used as server identifier so that renewals also pass through the relay.
 const SERVER_ID_OVERRIDE: u8 = 11;
 
-/// What a relay agent said beside the client's message.
+/// The information that a relay agent adds to a client's message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Relay {
-    /// `giaddr`, where a relay forwarded the message.
+    /// `giaddr`, if a relay forwarded the message.
     pub address: Option<Ipv4Addr>,
-    /// The link that the client is on, where option 82 or option 118 (RFC 3011) names it.
+    /// The client's link, if option 82 or option 118 (RFC 3011) names it.
     pub link_selection: Option<Ipv4Addr>,
-    /// The server identifier to use, where option 82 gives one.
+    /// The server identifier to use, if option 82 sets one.
     pub server_id_override: Option<Ipv4Addr>,
 }
 
 impl Relay {
-    /// Reads what the relay said. A broken sub-option ends the reading: the option is echoed as it came,
-    /// whatever is in it.
+    /// Reads the relay's information. A malformed sub-option ends the reading. The option is echoed as it came in any case.
     #[must_use]
     pub fn of(query: &Query<'_>) -> Self {
         let giaddr = query.giaddr();
@@ -31,20 +29,20 @@ impl Relay {
         let in_option = |code| sub_option(information, code).and_then(host_address);
         Self {
             address: (!giaddr.is_unspecified()).then_some(giaddr),
-            // RFC 3527 §3: the relay's word wins over the client's.
+            // RFC 3527 §3: the relay takes precedence over the client.
             link_selection: in_option(LINK_SELECTION).or_else(|| query.subnet_selection()),
             server_id_override: in_option(SERVER_ID_OVERRIDE),
         }
     }
 
-    /// An address on the client's own link, as far as the relay told.
+    /// Returns an address on the client's own link, as far as the relay names one.
     #[must_use]
     pub fn link(&self) -> Option<Ipv4Addr> {
         self.link_selection.or(self.address)
     }
 }
 
-/// Whether an address can be that of one host.
+/// Returns `true` if the address can belong to one host.
 #[must_use]
 pub fn is_host(address: Ipv4Addr) -> bool {
     !(address.octets()[0] == 0 || address.is_broadcast() || address.is_multicast() || address.is_loopback())
@@ -71,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sub_options_are_found_and_broken_ones_end_the_search() {
+    fn sub_options_are_found_up_to_a_malformed_one() {
         let bytes = [1, 2, b'e', b'1', 5, 4, 10, 1, 0, 0, 11, 9, 10];
         assert_eq!(sub_option(&bytes, 1), Some(&b"e1"[..]));
         assert_eq!(sub_option(&bytes, 5).and_then(host_address), Some(Ipv4Addr::new(10, 1, 0, 0)));

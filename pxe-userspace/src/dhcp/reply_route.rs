@@ -1,4 +1,4 @@
-//! The five ways in which a reply reaches its client (RFC 2131 §4.1, and PXE's port 4011).
+//! The five routes by which a reply reaches its client (RFC 2131 §4.1, and PXE's port 4011).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -7,31 +7,30 @@ use pxe_common::bootp::{BOOT_SERVER_PORT, CLIENT_PORT, SERVER_PORT};
 
 use super::{arrival::Arrival, decode::Query, wire::MessageType};
 
-/// Where a reply goes.
+/// The route of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyRoute {
-    /// To the relay agent that forwarded the query, on the server port. The frame goes back to the
-    /// Ethernet address that the query came from.
+    /// To the relay agent that forwarded the query, on the server port. The frame returns to the Ethernet address that the query
+    /// came from.
     Relay(Ipv4Addr),
-    /// To a client that has its address and answers ARP. The frame goes back to the Ethernet address
-    /// that the query came from, which may be a router's.
+    /// To a client that has its address and answers ARP. The frame returns to the Ethernet address that the query came from, which
+    /// may be a router's.
     Client(Ipv4Addr),
-    /// To the address that is being given, in a frame for the client's hardware address: it cannot
-    /// answer ARP yet.
+    /// To the assigned address, in a frame to the client's hardware address, because the client cannot answer ARP yet.
     Hardware {
-        /// The address being given.
+        /// The assigned address.
         address: Ipv4Addr,
         /// The client's hardware address.
         mac: MacAddr,
     },
     /// To every host of the link.
     Broadcast,
-    /// Back to where the query came from: ProxyDHCP's boot server port, and DHCPINFORM without `ciaddr`.
+    /// To the source of the query, for ProxyDHCP's boot server port and for DHCPINFORM without `ciaddr`.
     Source(SocketAddrV4),
 }
 
 impl ReplyRoute {
-    /// The IP address and UDP port of the reply's destination.
+    /// Returns the IP address and UDP port of the reply's destination.
     #[must_use]
     pub const fn destination(self) -> SocketAddrV4 {
         match self {
@@ -43,7 +42,7 @@ impl ReplyRoute {
     }
 }
 
-/// Chooses the way for a reply of this type that gives `yiaddr` (unspecified where it gives none).
+/// Chooses the route of a reply of this type that assigns `yiaddr` (unspecified if it assigns no address).
 #[must_use]
 pub fn reply_route(message: MessageType, yiaddr: Ipv4Addr, query: &Query<'_>, arrival: &Arrival) -> ReplyRoute {
     let has_source = !arrival.source.ip().is_unspecified();
@@ -64,12 +63,11 @@ pub fn reply_route(message: MessageType, yiaddr: Ipv4Addr, query: &Query<'_>, ar
     if !query.ciaddr().is_unspecified() {
         return ReplyRoute::Client(query.ciaddr());
     }
-    // Not in the RFC, which takes `ciaddr` of a DHCPINFORM for granted; some clients leave it empty.
+    // Not in the RFC, which assumes that a DHCPINFORM has `ciaddr`. Some clients leave it empty.
     if query.message() == MessageType::Inform && has_source {
         return ReplyRoute::Source(arrival.source);
     }
-    // "… and the broadcast bit is set, then the server broadcasts". A ProxyDHCP offer gives no address
-    // to unicast to.
+    // "… and the broadcast bit is set, then the server broadcasts". A ProxyDHCP offer assigns no address to unicast to.
     if query.wants_broadcast() || yiaddr.is_unspecified() {
         return ReplyRoute::Broadcast;
     }

@@ -1,4 +1,4 @@
-//! What the tests of this module share: a builder of clients' messages, a machine, a server.
+//! Shared by the tests of `dhcp`: a builder of clients' messages, a machine, a server.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ pub(super) const DECLINE: u8 = 4;
 pub(super) const RELEASE: u8 = 7;
 pub(super) const INFORM: u8 = 8;
 
-/// A client's message under construction. The end option is added by [`Message::bytes`].
+/// A client's message under construction. [`Message::bytes`] adds the end option.
 #[derive(Clone)]
 pub(super) struct Message(Vec<u8>);
 
@@ -88,7 +88,7 @@ impl Message {
         self.field(field::FLAGS, &[0x80, 0])
     }
 
-    /// Firmware of this architecture and class.
+    /// Adds the options of firmware of this class and architecture.
     pub(super) fn firmware(self, class: &str, architecture: u16) -> Self {
         self.option(code::VENDOR_CLASS, class.as_bytes()).option(code::ARCHITECTURES, &architecture.to_be_bytes())
     }
@@ -128,7 +128,7 @@ pub(super) fn proxy() -> Server {
     Server { mode: Mode::Proxy, ..server() }
 }
 
-/// As a client without an address sends.
+/// Returns the addresses of a query from a client without an address.
 pub(super) fn from_nowhere() -> Arrival {
     Arrival {
         source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
@@ -136,7 +136,7 @@ pub(super) fn from_nowhere() -> Arrival {
     }
 }
 
-/// As a client or a relay with an address speaks to us alone.
+/// Returns the addresses of a unicast query from a client or a relay with an address.
 pub(super) fn from(source: Ipv4Addr, port: u16) -> Arrival {
     Arrival { source: SocketAddrV4::new(source, port), destination: SocketAddrV4::new(SERVER, port) }
 }
@@ -146,7 +146,7 @@ pub(super) fn from(source: Ipv4Addr, port: u16) -> Arrival {
 pub(super) struct Seen {
     pub(super) bytes: Vec<u8>,
     options: BTreeMap<u8, Vec<u8>>,
-    /// The codes in their order, pieces of one option as one.
+    /// The codes in their order. Pieces of one option count once.
     pub(super) order: Vec<u8>,
 }
 
@@ -201,7 +201,7 @@ impl Seen {
     }
 }
 
-/// Asks, and shows what came: the outcome, and the reply where there is one.
+/// Asks. Returns the outcome, and the reply if there is one.
 pub(super) fn ask(
     message: Message,
     arrival: &Arrival,

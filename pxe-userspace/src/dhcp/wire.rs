@@ -1,9 +1,9 @@
-//! Numbers of the wire: header fields, option codes, message types.
+//! Numbers of the wire format: option codes, message types, lengths.
 
-/// Replies are padded to this (RFC 1542 §2.1): older clients and relays drop shorter ones.
+/// The length to which replies are padded (RFC 1542 §2.1): older clients and relays drop shorter ones.
 pub const MINIMUM_LENGTH: usize = 300;
-/// IPv4 and UDP headers: what option 57 counts beyond the DHCP message (RFC 2132 §9.10 takes its
-/// minimum, 576, from the IP datagram that every host accepts).
+/// The length of the IPv4 and UDP headers, which option 57 includes (RFC 2132 §9.10: its minimum, 576, is the IP datagram that
+/// every host accepts).
 pub const IP_UDP_HEADERS: usize = 28;
 
 /// Option codes (RFC 2132 unless said otherwise).
@@ -20,11 +20,11 @@ pub mod code {
     pub const HOST_NAME: u8 = 12;
     /// Broadcast address.
     pub const BROADCAST: u8 = 28;
-    /// Vendor-specific: here the PXE options (PXE 2.1 table 2-1).
+    /// Vendor-specific information: here the PXE options (PXE 2.1 table 2-1).
     pub const VENDOR_SPECIFIC: u8 = 43;
-    /// The address that the client asks for.
+    /// Requested address.
     pub const REQUESTED_ADDRESS: u8 = 50;
-    /// Seconds of the lease.
+    /// Duration of the lease in seconds.
     pub const LEASE_SECONDS: u8 = 51;
     /// `file` (1), `sname` (2) or both (3) hold options.
     pub const OVERLOAD: u8 = 52;
@@ -32,9 +32,9 @@ pub mod code {
     pub const MESSAGE_TYPE: u8 = 53;
     /// Server identifier.
     pub const SERVER_ID: u8 = 54;
-    /// The options that the client wants.
+    /// Parameter request list: the options that the client wants.
     pub const PARAMETERS: u8 = 55;
-    /// Why a DHCPNAK.
+    /// The reason for a DHCPNAK.
     pub const MESSAGE: u8 = 56;
     /// The longest message that the client accepts.
     pub const MAXIMUM_SIZE: u8 = 57;
@@ -66,7 +66,7 @@ pub mod code {
     pub const END: u8 = 255;
 }
 
-/// DHCP message type (RFC 2132 §9.6). Numbers that are not a client's first eight are kept.
+/// DHCP message type (RFC 2132 §9.6). Unknown numbers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageType {
     /// DHCPDISCOVER.

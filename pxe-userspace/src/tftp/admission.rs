@@ -1,28 +1,27 @@
-//! How many transfers may run, and whose: so that no host takes the admission of a fleet.
+//! Admission control: limits for each source and for hosts outside the fleet, so that one host cannot use up the fleet's places.
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
-/// Transfers of one address that run at once, at most. A machine needs one or two; a site may come through one translated
-/// address.
+/// Transfers of one address that may run at once. A machine needs one or two; a site behind NAT shares one address.
 pub(super) const LIMIT_PER_SOURCE: u32 = 64;
 
-/// The admission of a worker.
+/// The places of one worker's transfers.
 #[derive(Debug)]
 pub(super) struct Admission {
     limit: usize,
     taken: usize,
-    /// Those taken by addresses of no machine.
+    /// Places taken by addresses that belong to no machine.
     by_strangers: usize,
     by_source: HashMap<Ipv4Addr, u32>,
 }
 
 impl Admission {
-    /// As many admission, all free.
+    /// Makes `limit` places, all free.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, taken: 0, by_strangers: 0, by_source: HashMap::new() }
     }
 
-    /// Takes a place for this address, which is or is not a machine's. Says whether there was one: half of all admission are
+    /// Takes a place for this address, which is or is not a machine's. Returns `false` if there is none; half of all places are
     /// kept for machines.
     pub(super) fn take(&mut self, source: Ipv4Addr, is_machine: bool) -> bool {
         let of_source = self.by_source.get(&source).copied().unwrap_or(0);
@@ -36,7 +35,7 @@ impl Admission {
         true
     }
 
-    /// Gives back a place that was taken with the same arguments.
+    /// Returns a place that was taken with the same arguments.
     pub(super) fn give_back(&mut self, source: Ipv4Addr, is_machine: bool) {
         let Some(of_source) = self.by_source.get_mut(&source) else { return };
         *of_source -= 1;
@@ -57,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_cannot_take_every_place() {
+    fn single_address_cannot_take_every_place() {
         let mut admission = Admission::new(1000);
         let taken = (0..1000).filter(|_| admission.take(address(1), true)).count();
         assert_eq!(taken, LIMIT_PER_SOURCE as usize);
@@ -67,17 +66,17 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_places_are_for_machines() {
+    fn machines_have_half_of_the_places() {
         let mut admission = Admission::new(1000);
         let strangers = (0..2000).filter(|&number| admission.take(address(number), false)).count();
         let machines = (2000..4000).filter(|&number| admission.take(address(number), true)).count();
         assert_eq!((strangers, machines), (500, 500));
         admission.give_back(address(0), false);
-        assert!(admission.take(address(0), false), "a place given back is free again");
+        assert!(admission.take(address(0), false), "a returned place is free again");
     }
 
     #[test]
-    fn nothing_is_remembered_of_who_has_gone() {
+    fn sources_without_a_place_are_forgotten() {
         let mut admission = Admission::new(10);
         for number in 0..1000 {
             assert!(admission.take(address(number), number % 2 == 0));

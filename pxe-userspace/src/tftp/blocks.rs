@@ -1,7 +1,7 @@
-//! Blocks of a file, each behind its header, as they go onto the wire.
+//! Reads blocks of a file as they go onto the wire, each behind its header.
 //!
-//! A window is read with one `preadv2` into the buffer that is sent, leaving gaps for the headers: one copy out of the page
-//! cache. A mapped file would save that copy, but then a file that somebody truncates ends the process (SIGBUS).
+//! One `preadv2` reads a window into the buffer that is sent, with gaps for the headers: one copy out of the page cache. Mapping the
+//! file would save that copy, but truncating a mapped file ends the process (SIGBUS).
 
 use std::{fs::File, io::IoSliceMut};
 
@@ -12,23 +12,23 @@ use super::{
     packet::{DATA, HEADER_LENGTH},
 };
 
-/// Why blocks could not be read.
+/// Blocks could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadError {
     /// They are not in the page cache: reading would have to wait for the disk.
     Cold,
     /// The file is shorter than it was.
     Shrunk,
-    /// The kernel says so.
+    /// The kernel reports an error.
     Io(Errno),
 }
 
-/// Whether reading may wait for the disk.
+/// The choice whether reading may wait for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// No: answer [`ReadError::Cold`].
+    /// Reading fails with [`ReadError::Cold`] instead.
     CacheOnly,
-    /// Yes.
+    /// Reading waits.
     Disk,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// The blocks `first..first + count` of a file on these terms.
+    /// Selects the blocks `first..first + count` of a file that is sent on these terms.
     pub(super) fn new(terms: &Terms, first: u64, count: usize) -> Self {
         let block_size = u64::from(terms.block_size);
         let offset = first.saturating_sub(1).saturating_mul(block_size);
@@ -51,12 +51,12 @@ impl Run {
         Self { first, offset, payload: payload as usize, block_size: terms.block_size.into(), headers: count }
     }
 
-    /// Bytes on the wire, headers included.
+    /// Returns the number of bytes on the wire, headers included.
     pub(super) fn length(&self) -> usize {
         self.payload + self.headers * HEADER_LENGTH
     }
 
-    /// Where in the file it begins, in bytes.
+    /// Returns the offset of the first block in the file, in bytes.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
@@ -81,7 +81,7 @@ impl Run {
         let result = match patience {
             Patience::Disk => read(ReadWriteFlags::empty()),
             Patience::CacheOnly => match read(ReadWriteFlags::NOWAIT) {
-                // Not every filesystem can tell.
+                // Not every file system supports NOWAIT.
                 Err(Errno::OPNOTSUPP | Errno::INVAL) => read(ReadWriteFlags::empty()),
                 Ok(read) if read < self.payload => Err(Errno::AGAIN),
                 result => result,
@@ -125,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_whole_blocks_ends_with_an_empty_one() {
+    fn file_of_whole_blocks_ends_with_an_empty_block() {
         assert_eq!(read(b"abcdefgh", &terms(8), 1, 2).unwrap(), b"\0\x03\0\x01abcdefgh\0\x03\0\x02");
         assert_eq!(read(b"", &terms(0), 1, 1).unwrap(), b"\0\x03\0\x01");
     }
 
     #[test]
-    fn a_file_that_shrank_is_noticed() {
+    fn shrunk_file_is_noticed() {
         assert_eq!(read(b"abcdefgh", &terms(20), 2, 1), Err(ReadError::Shrunk));
         assert_eq!(read(b"abcdefghij", &terms(20), 2, 1), Err(ReadError::Shrunk));
     }

@@ -1,4 +1,4 @@
-//! A part of a file as it goes onto the wire.
+//! A part of a file in the form in which it is sent.
 
 /// A run of consecutive blocks, each behind its header.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
-//! Files laid out as they are sent, kept for all who ask for the same.
+//! A cache of files in the form in which they are sent, shared by all transfers of the same file.
 //!
-//! A storm is the same loader ten thousand times. So a file is cut into chunks, each as long as one send may be, with the
-//! headers in their places: read once, and from then on a window is a system call that sends memory. What a file is can be
-//! told by its identity; one that was written to a moment ago is not kept, for its next change might look the same.
+//! A storm asks for the same loader ten thousand times. So a file is cut into chunks, each as long as one send may be, with the
+//! headers in their places. A chunk is read once; from then on a window is a system call that sends memory. Chunks are found by the
+//! identity of their file. A file that was written to a moment ago is not cached, because its next change might leave the same
+//! identity.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,12 +14,12 @@ use std::{
 use super::{chunk::Chunk, files::Identity, options::Terms, packet::HEADER_LENGTH, socket::Outbox};
 use crate::artifacts::OpenArtifact;
 
-/// Bytes that a worker keeps, at most.
+/// The most bytes that a worker keeps.
 const LIMIT: usize = 32 << 20;
-/// A file that was written to more recently is read anew for each transfer: file systems' clocks are coarse.
+/// A file that was written to more recently is read again for each transfer, because file systems' clocks are coarse.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// Which chunk of which file, cut for which block size.
+/// Identifies a chunk: its file, its block size and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     file: Identity,
@@ -26,22 +27,22 @@ pub(super) struct Key {
     index: u64,
 }
 
-/// The chunks that were used last.
+/// The cached chunks of one worker.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
     known: HashMap<Key, Arc<Chunk>>,
-    /// In the order in which they came.
+    /// The oldest first.
     order: VecDeque<Key>,
     bytes: usize,
 }
 
 impl Chunks {
-    /// The chunk, if it is kept.
+    /// Returns a chunk, if it is kept.
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Chunk>> {
         self.known.get(key).map(Arc::clone)
     }
 
-    /// Keeps a chunk, and lets go of the oldest where there are too many.
+    /// Keeps a chunk, and drops the oldest ones beyond the limit.
     pub(super) fn keep(&mut self, key: Key, chunk: Chunk) -> Arc<Chunk> {
         let chunk = Arc::new(chunk);
         self.bytes += chunk.0.len();
@@ -59,13 +60,13 @@ impl Chunks {
     }
 }
 
-/// Where a transfer is in the chunks of its file.
+/// A transfer's place in the chunks of its file.
 #[derive(Debug)]
 pub(super) struct Cursor {
     file: Identity,
-    /// Blocks of a chunk.
+    /// Blocks in a chunk.
     blocks: u64,
-    /// The chunk that was used last. It does not keep it in memory.
+    /// The chunk that was used last, without keeping it in memory.
     last: (u64, Weak<Chunk>),
 }
 
@@ -78,14 +79,14 @@ pub(super) struct Piece {
     pub(super) chunk_start: u64,
     /// Its blocks.
     pub(super) chunk_blocks: usize,
-    /// The first of the blocks.
+    /// The first block of the piece.
     pub(super) first: u64,
-    /// How many.
+    /// The number of blocks of the piece.
     pub(super) count: usize,
 }
 
 impl Cursor {
-    /// For a transfer that begins now. `None`: this file is not kept.
+    /// Makes the cursor of a transfer that begins at `now`. Returns `None` for a file that is not cached.
     pub(super) fn new(file: &OpenArtifact, terms: &Terms, now: SystemTime) -> Option<Self> {
         let age = now.duration_since(file.modified).unwrap_or_default();
         // A power of two, so that windows do not straddle chunks.
@@ -95,7 +96,7 @@ impl Cursor {
         (age >= SETTLED_AFTER).then_some(cursor)
     }
 
-    /// The blocks from `first` on, before `end`, that lie in one chunk.
+    /// Returns those of the blocks `first..end` that lie in the same chunk as the first.
     pub(super) fn piece(&self, terms: &Terms, first: u64, end: u64) -> Piece {
         let index = first.saturating_sub(1) / self.blocks;
         let chunk_start = index * self.blocks + 1;
@@ -104,7 +105,7 @@ impl Cursor {
         Piece { index, chunk_start, chunk_blocks: (chunk_end - chunk_start) as usize, first, count }
     }
 
-    /// The chunk of a piece, if it is in memory.
+    /// Returns the chunk of a piece, if it is in memory.
     pub(super) fn find(&mut self, chunks: &Chunks, terms: &Terms, piece: &Piece) -> Option<Arc<Chunk>> {
         let (index, chunk) = &self.last;
         if *index == piece.index
@@ -117,20 +118,20 @@ impl Cursor {
         Some(chunk)
     }
 
-    /// The name of a piece's chunk.
+    /// Returns the key of a piece's chunk.
     pub(super) fn key(&self, terms: &Terms, piece: &Piece) -> Key {
         Key { file: self.file, block_size: terms.block_size, index: piece.index }
     }
 }
 
 impl Piece {
-    /// Whether it begins its chunk. Only then is the chunk worth reading: who comes into the middle of one finds it in
-    /// memory, or there are more transfers than memory for their chunks.
+    /// Returns `true` if the piece begins its chunk. Only then is the chunk worth reading: a transfer that enters the middle of
+    /// one finds it in memory, unless there are more chunks in use than memory for them.
     pub(super) fn begins_chunk(&self) -> bool {
         self.first == self.chunk_start
     }
 
-    /// Its bytes within the chunk, of blocks that are `datagram` bytes long with their headers.
+    /// Returns its range of bytes in the chunk. `datagram` is the length of a block with its header.
     pub(super) fn range(&self, chunk: &Chunk, datagram: usize) -> std::ops::Range<usize> {
         let start = (self.first - self.chunk_start) as usize * datagram;
         let end = (start + self.count * datagram).min(chunk.0.len());
@@ -156,8 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn pieces_end_where_chunks_do() {
-        // 50 bytes in blocks of 8 are 7 blocks; of chunks of 4 the second has 3.
+    fn pieces_end_with_their_chunk() {
+        // 50 bytes in blocks of 8 are 7 blocks; in chunks of 4, the second has 3.
         let (cursor, terms) = (cursor(1, 4), terms(50));
         let piece = |first, end| {
             let piece = cursor.piece(&terms, first, end);
@@ -170,11 +171,11 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_found_in_its_chunk() {
+    fn piece_is_found_in_its_chunk() {
         let (mut cursor, terms, mut chunks) = (cursor(1, 4), terms(50), Chunks::default());
         let piece = cursor.piece(&terms, 6, 8);
         assert!(cursor.find(&chunks, &terms, &piece).is_none());
-        // Three blocks, of which the last has two bytes.
+        // Three blocks, the last with two bytes.
         chunks.keep(cursor.key(&terms, &piece), Chunk(vec![0; 12 + 12 + 6]));
         let chunk = cursor.find(&chunks, &terms, &piece).unwrap();
         assert_eq!(piece.range(&chunk, 12), 12..30);
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_let_go() {
+    fn memory_is_bounded_and_released() {
         let (mut cursor, terms, mut chunks) = (cursor(1, 4), terms(1 << 40), Chunks::default());
         let first = cursor.piece(&terms, 1, 5);
         for number in 0..100_000 {
@@ -194,11 +195,11 @@ mod tests {
             assert!(chunks.bytes <= LIMIT && chunks.order.len() == chunks.known.len());
         }
         assert_eq!(chunks.bytes, LIMIT);
-        assert!(cursor.find(&chunks, &terms, &first).is_none(), "who used it last does not keep it");
+        assert!(cursor.find(&chunks, &terms, &first).is_none(), "its last user does not keep it");
     }
 
     #[test]
-    fn a_file_that_was_just_written_is_not_kept() {
+    fn file_that_was_just_written_is_not_cached() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("kernel"), "one").unwrap();
         let file = crate::artifacts::Store::new(directory.path().to_owned()).open(b"kernel").unwrap();

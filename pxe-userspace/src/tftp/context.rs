@@ -1,4 +1,4 @@
-//! What every part of the server shares.
+//! The values that all parts of the server share.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use crate::{
     model::{event::EventSink, inventory::SharedInventory},
 };
 
-/// The files, the machines, and where the server reports to.
+/// The files and machines, and the receivers of events and counts.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// Opens the files that clients ask for.
     pub store: Arc<Store>,
-    /// Tells machines by their address.
+    /// Knows machines by their address.
     pub inventory: SharedInventory,
     /// Takes boot events.
     pub events: EventSink,
-    /// Counts.
+    /// Counts requests and transfers.
     pub metrics: Arc<Metrics>,
     pub(super) refusals: Arc<RefusalLog>,
 }

@@ -1,12 +1,12 @@
 //! Boot events of the files that machines ask for.
 //!
-//! Nothing else in `tftp` makes an event. A [`Delivery`] tells the journal of the request when it begins, and is used up by its end, so
-//! that a request has one end at most:
+//! Nothing else in `tftp` makes events. A [`Delivery`] tells the journal of the request when it begins and is consumed by its end, so
+//! that a request has at most one end:
 //!
 //! | end | the journal is told | because |
 //! |---|---|---|
 //! | the last block was acknowledged | done | the client has the whole file |
-//! | every block was sent, the last is not acknowledged | unconfirmed | some firmware never acknowledges it, another client is gone: its next step tells which |
+//! | every block was sent, the last was not acknowledged | unconfirmed | some firmware never acknowledges it, other clients are gone: the next step of the machine shows which |
 //! | the client asked for the length only | nothing | no file was delivered, and nothing failed |
 //! | anything else | failed, with the reason | |
 
@@ -33,30 +33,30 @@ pub(super) struct Delivery {
     requested: Instant,
 }
 
-/// How a transfer ended.
+/// The end of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// By what the client did or left undone.
+    /// The client ended it, or the disk did not answer.
     Transferred(Outcome),
     /// The file changed or could not be read, for this reason.
     Unsendable(String),
 }
 
-/// What an end means for the machine.
+/// The meaning of an end for the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It has the file.
+    /// The machine has the file.
     Done,
-    /// It was sent the file, and has it or not.
+    /// The machine was sent the file, and may have it.
     Unconfirmed,
-    /// It did not want the file.
+    /// The machine did not ask for the file itself.
     NothingWanted,
-    /// It does not have the file, for this reason.
+    /// The machine does not have the file, for this reason.
     Failed(String),
 }
 
 impl End {
-    /// Returns what the metrics count.
+    /// Returns the result that the metrics count.
     pub(super) fn result(&self) -> TransferResult {
         match self {
             Self::Transferred(Outcome::Done) => TransferResult::done,
@@ -69,7 +69,7 @@ impl End {
         }
     }
 
-    /// Returns the error that is sent to a client which still waits.
+    /// Returns the error to send to a client that still waits for the file.
     pub(super) fn error_message(&self) -> Option<String> {
         match (self, self.verdict()) {
             (Self::Unsendable(_) | Self::Transferred(Outcome::DiskStalled), Verdict::Failed(reason)) => Some(reason),
@@ -96,7 +96,7 @@ impl End {
 }
 
 impl Delivery {
-    /// Tells the journal that a client asked for a file. `machine` is the machine whose address the client has.
+    /// Tells the journal that a client asks for a file. `machine` is the machine that has the client's address.
     pub(super) fn begin(events: &EventSink, now: Instant, machine: Option<MacAddr>, path: &[u8]) -> Self {
         let delivery = Self { machine, artifact: kind_of(path), path: short_path(path), requested: now };
         let (artifact, transport, path) = (delivery.artifact, Transport::Tftp, Arc::clone(&delivery.path));
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_acknowledged_whole_is_done() {
+    fn acknowledged_whole_file_alone_is_done() {
         let aborted = Outcome::Aborted { code: 8, message: "no".into() };
         let cases: &[(End, TransferResult, &[&str])] = &[
             (End::Transferred(Outcome::Done), TransferResult::done, &["requested", "done"]),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_ours_are_told_to_the_client() {
+    fn failures_to_read_are_sent_to_the_client() {
         let message = |end: End| end.error_message();
         assert_eq!(message(End::Unsendable("shrank".to_owned())).as_deref(), Some("shrank"));
         assert!(message(End::Transferred(Outcome::DiskStalled)).is_some_and(|text| text.starts_with(UNREADABLE)));

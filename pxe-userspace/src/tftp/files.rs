@@ -1,4 +1,4 @@
-//! One open file for all transfers of the same file, so that a storm costs as many descriptors as there are files.
+//! Shares one open file among all transfers of it, so that a storm takes as many descriptors as there are files.
 
 use std::{
     collections::HashMap,
@@ -8,13 +8,13 @@ use std::{
 
 use crate::artifacts::OpenArtifact;
 
-/// The files that are being sent.
+/// The open files of one worker.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
     open: HashMap<Identity, Weak<OpenArtifact>>,
 }
 
-/// What tells a file from others, and from what it was before it was written to.
+/// Tells a file from others, and from its state before it was last written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Identity {
     pub(super) inode: u64,
@@ -23,18 +23,18 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Of a file as it was when it was opened.
+    /// Returns the identity that a file had when it was opened.
     pub(super) fn of(file: &OpenArtifact) -> Self {
         Self { inode: file.inode, length: file.length, modified: file.modified }
     }
 }
 
-/// Files that nobody sends any more are forgotten when so many are known.
+/// Files that no transfer uses any more are forgotten once this many are known.
 const FORGET_AT: usize = 64;
 
 impl OpenFiles {
-    /// The file as others have it open already, else this one. Each request opens its path anew, so that a file that was
-    /// replaced is served in its new form at once.
+    /// Returns the file that other transfers have open already, if it is the same, else this one. Each request opens its path, so
+    /// that a replaced file is served in its new form at once.
     pub(super) fn share(&mut self, file: OpenArtifact) -> Arc<OpenArtifact> {
         let identity = Identity::of(&file);
         if let Some(shared) = self.open.get(&identity).and_then(Weak::upgrade) {
@@ -57,7 +57,7 @@ mod tests {
     use crate::artifacts::Store;
 
     #[test]
-    fn the_same_file_is_open_once_and_a_new_one_is_noticed() {
+    fn same_file_is_open_once_and_a_new_one_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path().to_owned());
         fs::write(directory.path().join("kernel"), "one").unwrap();
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_sends_is_forgotten() {
+    fn unused_files_are_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path().to_owned());
         let mut files = OpenFiles::default();

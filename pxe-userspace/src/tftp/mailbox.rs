@@ -1,4 +1,4 @@
-//! Messages to a worker that may be asleep, waiting for datagrams.
+//! Messages to a worker, which may be asleep waiting for datagrams.
 
 use std::{
     net::SocketAddrV4,
@@ -27,7 +27,7 @@ pub(super) enum Message {
         /// The datagram as it came.
         datagram: Box<[u8]>,
     },
-    /// The blocks that a transfer waits for are in the page cache now.
+    /// The blocks that a transfer waits for have been read into the page cache.
     Warmed {
         /// The client.
         client: SocketAddrV4,

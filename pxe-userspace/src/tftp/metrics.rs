@@ -1,4 +1,4 @@
-//! What is counted.
+//! Counters and gauges.
 
 use std::sync::atomic::AtomicU64;
 
@@ -13,25 +13,25 @@ use prometheus_client::{
 pub struct Metrics {
     /// Datagrams that reached the listening socket.
     pub requests: Counter,
-    /// Requests and datagrams that were not served, by reason.
+    /// Requests and datagrams that were refused, by reason.
     pub refused: Family<RefusedLabels, Counter>,
-    /// Transfers that ended, by how.
+    /// Transfers that ended, by result.
     pub transfers: Family<TransferLabels, Counter>,
-    /// Transfers that run now.
+    /// Running transfers.
     pub active: Gauge,
     /// Bytes of files that clients have acknowledged.
     pub bytes: Counter<u64, AtomicU64>,
-    /// Retransmissions: an acknowledgement did not come in time.
+    /// Retransmissions, because an acknowledgement did not come in time.
     pub timeouts: Counter,
-    /// Datagrams that the kernel did not take for sending.
+    /// Datagrams that the kernel refused to send.
     pub send_errors: Counter,
-    /// Datagrams to a transfer that does not exist (any more).
+    /// Datagrams for a transfer that does not exist (any more).
     pub strays: Counter,
-    /// Requests of addresses that belong to no machine of the cluster spec.
+    /// Requests from addresses that belong to no machine of the cluster spec.
     pub unknown_clients: Counter,
 }
 
-/// Why a request was not served.
+/// A reason for refusing a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "they are the values of the label")]
 pub enum RefusedReason {
@@ -43,25 +43,25 @@ pub enum RefusedReason {
     unreadable,
     /// The server is read-only.
     write,
-    /// `mail`, or a mode that nobody knows.
+    /// The mode is `mail` or unknown.
     mode,
-    /// Not a TFTP request.
+    /// The datagram is not a TFTP request.
     malformed,
-    /// Neither a machine's address nor one in a network of ours.
+    /// The address is neither a machine's nor in a network of ours.
     foreign,
-    /// As many transfers as are allowed run already, in all or of this client's address; or requests come faster than they can be looked at.
+    /// The limit of transfers is reached, in all or for this client's address; or requests come faster than they can be read.
     busy,
 }
 
-/// How a transfer ended.
+/// The result of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[allow(non_camel_case_types, reason = "they are the values of the label")]
 pub enum TransferResult {
-    /// Everything was acknowledged.
+    /// The client acknowledged the whole file.
     done,
-    /// The client only asked for the length.
+    /// The client asked for the length only.
     probed,
-    /// The client broke off.
+    /// The client sent an error.
     aborted,
     /// Everything was sent, and the end not acknowledged.
     unconfirmed,
@@ -76,33 +76,33 @@ pub enum TransferResult {
 /// Labels of [`Metrics::refused`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RefusedLabels {
-    /// Why.
+    /// The reason.
     pub reason: RefusedReason,
 }
 
 /// Labels of [`Metrics::transfers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TransferLabels {
-    /// How it ended.
+    /// The result.
     pub result: TransferResult,
 }
 
 impl Metrics {
-    /// Makes them known to a registry, as `tftp_…`.
+    /// Registers all of them as `tftp_…`.
     pub fn register(&self, registry: &mut Registry) {
         let Self { requests, refused, transfers, active, bytes, timeouts, send_errors, strays, unknown_clients } = self;
         let registry = registry.sub_registry_with_prefix("tftp");
         registry.register("requests", "Datagrams that reached the listening socket", requests.clone());
-        registry.register("refused", "Requests that were not served, by reason", refused.clone());
-        registry.register("transfers", "Transfers that ended, by how", transfers.clone());
-        registry.register("active_transfers", "Transfers that run now", active.clone());
+        registry.register("refused", "Requests that were refused, by reason", refused.clone());
+        registry.register("transfers", "Transfers that ended, by result", transfers.clone());
+        registry.register("active_transfers", "Running transfers", active.clone());
         registry.register("acknowledged_bytes", "Bytes of files that clients have acknowledged", bytes.clone());
         registry.register("timeouts", "Acknowledgements that did not come in time", timeouts.clone());
-        registry.register("send_errors", "Datagrams that the kernel did not take for sending", send_errors.clone());
-        registry.register("stray_datagrams", "Datagrams to a transfer that does not exist", strays.clone());
+        registry.register("send_errors", "Datagrams that the kernel refused to send", send_errors.clone());
+        registry.register("stray_datagrams", "Datagrams for a transfer that does not exist", strays.clone());
         registry.register(
             "unknown_clients",
-            "Requests of addresses that belong to no machine of the cluster spec",
+            "Requests from addresses that belong to no machine of the cluster spec",
             unknown_clients.clone(),
         );
     }
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_that_dashboards_use() {
+    fn names_are_those_that_dashboards_use() {
         let mut registry = Registry::with_prefix("pxed");
         let metrics = Metrics::default();
         metrics.register(&mut registry);

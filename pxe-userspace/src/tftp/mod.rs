@@ -1,7 +1,12 @@
 //! The TFTP server (RFC 1350, 2347, 2348, 2349, 7440): read-only, thousands of transfers at once.
 //!
-//! A listening socket divides clients among workers; a worker has one socket for all its transfers. What a transfer does is
-//! decided by [`transfer::Transfer`], which neither sends nor reads a clock.
+//! ```text
+//! server ─► mailbox ─► worker ─► transfers ─► transfer     what to do: pure
+//!                                    │  └───► delivery     what the journal is told
+//!                                    └──────► sender       blocks from memory, page cache or disk
+//! ```
+//!
+//! A listening socket divides clients among workers; a worker has one socket for all its transfers.
 
 mod admission;
 mod blocks;

@@ -1,4 +1,4 @@
-//! What client and server agree on before the first block (RFC 2347).
+//! Option negotiation: what client and server agree on before the first block (RFC 2347).
 
 use std::{io::Write as _, time::Duration};
 
@@ -6,29 +6,29 @@ use super::packet::{HEADER_LENGTH, OACK, Options};
 
 /// The block size of RFC 1350, in bytes.
 const DEFAULT_BLOCK_SIZE: u16 = 512;
-/// Blocks in flight at most. More gains nothing on a local network, and 64 is what one segmented send carries.
+/// The most blocks in flight. More gains nothing on a local network, and one segmented send carries 64.
 const WINDOW_LIMIT: u16 = 64;
 /// IPv4 header, UDP header and TFTP header, in bytes.
 const OVERHEAD: u16 = 20 + 8 + HEADER_LENGTH as u16;
 
-/// The terms of one transfer.
+/// The agreed terms of one transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// Length of the file in bytes.
+    /// The length of the file in bytes.
     pub length: u64,
-    /// Bytes in every block but the last, which has fewer.
+    /// The bytes of every block but the last, which has fewer.
     pub block_size: u16,
-    /// Blocks sent before an acknowledgement is awaited.
+    /// The blocks that are sent before an acknowledgement is awaited.
     pub window: u16,
-    /// How long to wait for an acknowledgement, where the client said so.
+    /// The wait for an acknowledgement, if the client set one.
     pub timeout: Option<Duration>,
-    /// The options that are acknowledged, with our values; without any, the first block goes out at once.
+    /// The acknowledged options with our values. If there are none, the first block goes out at once.
     acknowledged: Options,
 }
 
 impl Terms {
-    /// Answers the options of a request for a file of `length` bytes, for a client that `mtu` bytes reach in one IP
-    /// packet. A block never fragments: firmware with little memory loses fragments first.
+    /// Answers the options of a request for a file of `length` bytes. `mtu` is the size of an IP packet that reaches the client
+    /// unfragmented. A block is never fragmented: firmware with little memory loses fragments first.
     #[must_use]
     pub fn negotiate(options: Options, length: u64, mtu: u16) -> Self {
         let Options { block_size, transfer_size, timeout, window_size } = options;
@@ -43,32 +43,32 @@ impl Terms {
         }
     }
 
-    /// Whether an option acknowledgement precedes the first block.
+    /// Returns `true` if an option acknowledgement precedes the first block.
     #[must_use]
     pub fn has_options(&self) -> bool {
         self.acknowledged != Options::default()
     }
 
-    /// Whether the client asked for the length of the file.
+    /// Returns `true` if the client asked for the length of the file.
     #[must_use]
     pub fn tells_length(&self) -> bool {
         self.acknowledged.transfer_size
     }
 
-    /// Blocks in the file: the last is shorter than the others, and empty where the length is a multiple.
+    /// Returns the number of blocks. The last is shorter than the others: empty, if the length is a multiple of the block size.
     #[must_use]
     pub fn blocks(&self) -> u64 {
         self.length / u64::from(self.block_size) + 1
     }
 
-    /// The option acknowledgement.
+    /// Returns the option acknowledgement.
     #[must_use]
     pub fn option_acknowledgement(&self) -> Vec<u8> {
         let Options { block_size, transfer_size, timeout, window_size } = self.acknowledged;
         let mut packet = OACK.to_be_bytes().to_vec();
         let mut option = |name: &str, value: Option<u64>| {
             if let Some(value) = value {
-                // Writing to memory does not fail.
+                // Writing to memory cannot fail.
                 let _ = write!(packet, "{name}\0{value}\0");
             }
         };
@@ -94,16 +94,16 @@ mod tests {
         );
         type Case = (&'static str, Options, u16, (u16, u16), &'static [u8]);
         let cases: &[Case] = &[
-            ("nothing asked", none, mtu, (512, 1), b"\0\x06"),
-            ("what fits is granted", size(1468), mtu, (1468, 1), b"\0\x06blksize\x001468\0"),
-            ("what does not fit is clamped", size(65464), mtu, (1468, 1), b"\0\x06blksize\x001468\0"),
+            ("no options", none, mtu, (512, 1), b"\0\x06"),
+            ("block size that fits", size(1468), mtu, (1468, 1), b"\0\x06blksize\x001468\0"),
+            ("block size that does not fit", size(65464), mtu, (1468, 1), b"\0\x06blksize\x001468\0"),
             ("jumbo frames", size(65464), 9000, (8968, 1), b"\0\x06blksize\x008968\0"),
             ("loopback", size(65464), 65535, (65464, 1), b"\0\x06blksize\x0065464\0"),
-            ("an absurd MTU", size(1468), 20, (8, 1), b"\0\x06blksize\x008\0"),
+            ("absurd MTU", size(1468), 20, (8, 1), b"\0\x06blksize\x008\0"),
             ("window", window(4), mtu, (512, 4), b"\0\x06windowsize\x004\0"),
-            ("window clamped", window(65535), mtu, (512, 64), b"\0\x06windowsize\x0064\0"),
+            ("window too large", window(65535), mtu, (512, 64), b"\0\x06windowsize\x0064\0"),
             (
-                "all of them",
+                "all options",
                 Options { block_size: Some(1024), transfer_size: true, timeout: Some(2), window_size: Some(8) },
                 mtu,
                 (1024, 8),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_block_is_shorter_than_the_others() {
+    fn last_block_is_shorter_than_the_others() {
         let blocks = |length| Terms::negotiate(Options::default(), length, 1500).blocks();
         assert_eq!([0, 1, 511, 512, 513, 1024].map(blocks), [1, 1, 1, 2, 2, 3]);
     }

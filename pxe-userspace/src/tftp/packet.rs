@@ -1,4 +1,4 @@
-//! What travels: requests, acknowledgements, errors (RFC 1350 §5), and the options in a request (RFC 2347).
+//! The wire format: requests, acknowledgements, errors (RFC 1350 §5), and the options of a request (RFC 2347).
 
 /// Read request.
 const RRQ: u16 = 1;
@@ -15,14 +15,14 @@ pub const OACK: u16 = 6;
 
 /// The largest block that RFC 2348 allows, in bytes.
 pub const BLOCK_SIZE_LIMIT: u16 = 65464;
-/// Opcode and block number in front of a block, in bytes.
+/// The length of opcode and block number in front of a block, in bytes.
 pub const HEADER_LENGTH: usize = 4;
 
 /// Error codes (RFC 1350 §5, RFC 2347).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum ErrorCode {
-    /// See the message.
+    /// The message says what is wrong.
     Undefined = 0,
     /// File not found.
     NotFound = 1,
@@ -30,27 +30,27 @@ pub enum ErrorCode {
     AccessViolation = 2,
     /// Illegal TFTP operation.
     IllegalOperation = 4,
-    /// The client does not like the options.
+    /// The client refuses the options.
     OptionsRefused = 8,
 }
 
-/// A packet as a server receives it. Paths and messages are as they came, in no particular encoding.
+/// A packet that a client sends. Paths and messages are bytes as they came, in no particular encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// Read request.
     Read(Request<'a>),
     /// Write request.
     Write {
-        /// The path asked for.
+        /// The requested path.
         path: &'a [u8],
     },
     /// Acknowledgement of a block.
     Ack(u16),
-    /// The other side gives up.
+    /// The client gives up.
     Error {
-        /// One of [`ErrorCode`], or anything else.
+        /// One of [`ErrorCode`], or any other number.
         code: u16,
-        /// For a person.
+        /// A message for people.
         message: &'a [u8],
     },
 }
@@ -58,32 +58,32 @@ pub enum Packet<'a> {
 /// A read request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The path asked for.
+    /// The requested path.
     pub path: &'a [u8],
-    /// How bytes are to be translated.
+    /// The requested translation of bytes.
     pub mode: TransferMode,
-    /// What was asked for beyond RFC 1350.
+    /// The requested options.
     pub options: Options,
 }
 
 /// Transfer modes (RFC 1350 §1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferMode {
-    /// Bytes as they are.
+    /// Bytes are sent as they are.
     Octet,
-    /// Text lines. What boots is never text that wants translating, and clients that default to this mode (tftp-hpa)
-    /// would get a damaged file, so it is served like `octet`.
+    /// Lines of text. Files for booting are never text that has to be translated, and clients that default to this mode (tftp-hpa)
+    /// would get a damaged file. So it is served like `octet`.
     Netascii,
-    /// `mail`, obsolete, or anything else.
+    /// `mail`, which is obsolete, or any other mode.
     Other,
 }
 
-/// The options of a request that are known and make sense; all others count as not sent (RFC 2347).
+/// The options of a request that are known and valid. Others are ignored (RFC 2347).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// `blksize` in bytes, 8 to 65464 (RFC 2348).
     pub block_size: Option<u16>,
-    /// `tsize`: the client wants to know the length of the file (RFC 2349).
+    /// `tsize`: the client asks for the length of the file (RFC 2349).
     pub transfer_size: bool,
     /// `timeout` in seconds, 1 to 255 (RFC 2349).
     pub timeout: Option<u8>,
@@ -91,16 +91,16 @@ pub struct Options {
     pub window_size: Option<u16>,
 }
 
-/// Why a datagram is not a packet that a server can receive.
+/// A datagram is not a packet that a client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Fewer bytes than the fixed fields need.
     #[error("{0} bytes are too few for a TFTP packet")]
     Short(usize),
-    /// No opcode that is sent to a server.
+    /// The opcode is not one that is sent to a server.
     #[error("opcode {0} is not one that a TFTP client sends")]
     Opcode(u16),
-    /// A string without its terminating NUL.
+    /// A string lacks its terminating NUL.
     #[error("path or mode does not end")]
     Unterminated,
 }
@@ -110,7 +110,7 @@ impl<'a> Packet<'a> {
     ///
     /// # Errors
     ///
-    /// It is not a packet that a client sends.
+    /// The datagram is not a packet that a client sends.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
         let short = Malformed::Short(datagram.len());
         let (opcode, rest) = split_u16(datagram).ok_or(short)?;
@@ -156,7 +156,7 @@ impl Options {
         {
             rest = tail;
             let Some(number) = decimal(value) else { continue };
-            // The first of several counts: RFC 2347 forbids to repeat one.
+            // The first of several counts: RFC 2347 forbids repeating an option.
             if name.eq_ignore_ascii_case(b"blksize") && number >= 8 {
                 let block_size = u16::try_from(number).unwrap_or(u16::MAX).min(BLOCK_SIZE_LIMIT);
                 options.block_size.get_or_insert(block_size);
@@ -174,7 +174,7 @@ impl Options {
     }
 }
 
-/// An error packet.
+/// Builds an error packet.
 #[must_use]
 pub fn error_packet(code: ErrorCode, message: &str) -> Vec<u8> {
     let mut packet = Vec::with_capacity(HEADER_LENGTH + message.len() + 1);
@@ -194,7 +194,7 @@ fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
-/// A decimal number; one too large for 64 bits is as good as the largest.
+/// Parses a decimal number. One that is too large for 64 bits becomes the largest.
 fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -236,18 +236,18 @@ mod tests {
                 ),
             ),
             (
-                "senseless values are as good as absent",
+                "invalid values are ignored",
                 b"\0\x01a\0octet\0blksize\x007\0timeout\x00256\0windowsize\x000\0tsize\0-1\0blksize\0\0blksize\x001e3\0",
                 read("a", TransferMode::Octet, none),
             ),
             (
-                "large values are the largest, the first of two counts",
+                "large values are clamped, the first of two counts",
                 b"\0\x01a\0octet\0blksize\x0099999999999999999999999\0windowsize\x0070000\0windowsize\x001\0",
                 read("a", TransferMode::Octet, Options { block_size: Some(65464), window_size: Some(65535), ..none }),
             ),
-            ("an option without its value", b"\0\x01a\0octet\0blksize\0", read("a", TransferMode::Octet, none)),
-            ("an option that does not end", b"\0\x01a\0octet\0blksize\x00512", read("a", TransferMode::Octet, none)),
-            ("an empty path", b"\0\x01\0octet\0", read("", TransferMode::Octet, none)),
+            ("option without its value", b"\0\x01a\0octet\0blksize\0", read("a", TransferMode::Octet, none)),
+            ("option without its NUL", b"\0\x01a\0octet\0blksize\x00512", read("a", TransferMode::Octet, none)),
+            ("empty path", b"\0\x01\0octet\0", read("", TransferMode::Octet, none)),
             ("write", b"\0\x02a\0octet\0", Ok(Packet::Write { path: b"a" })),
             ("acknowledgement", b"\0\x04\xff\xfe", Ok(Packet::Ack(0xfffe))),
             ("acknowledgement, padded", b"\0\x04\0\x01\0\0\0", Ok(Packet::Ack(1))),
@@ -256,11 +256,11 @@ mod tests {
             ("nothing", b"", Err(Malformed::Short(0))),
             ("half an opcode", b"\0", Err(Malformed::Short(1))),
             ("half an acknowledgement", b"\0\x04\0", Err(Malformed::Short(3))),
-            ("a path that does not end", b"\0\x01boot", Err(Malformed::Unterminated)),
-            ("a mode that does not end", b"\0\x01boot\0octet", Err(Malformed::Unterminated)),
+            ("path without its NUL", b"\0\x01boot", Err(Malformed::Unterminated)),
+            ("mode without its NUL", b"\0\x01boot\0octet", Err(Malformed::Unterminated)),
             ("data", b"\0\x03\0\x01x", Err(Malformed::Opcode(3))),
             ("option acknowledgement", b"\0\x06tsize\x001\0", Err(Malformed::Opcode(6))),
-            ("an opcode in the wrong byte order", b"\x01\0a\0octet\0", Err(Malformed::Opcode(256))),
+            ("opcode in the wrong byte order", b"\x01\0a\0octet\0", Err(Malformed::Opcode(256))),
         ];
         for (name, datagram, expected) in cases {
             assert_eq!(Packet::parse(datagram), *expected, "{name}");
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_read_as_it_was_written() {
+    fn error_is_read_as_it_was_written() {
         let packet = error_packet(ErrorCode::NotFound, "no such file");
         assert_eq!(packet, b"\0\x05\0\x01no such file\0");
     }

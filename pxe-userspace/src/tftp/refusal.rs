@@ -1,4 +1,4 @@
-//! Why a read request is refused, and how the client, the journal and the metrics are told.
+//! Refusals of requests, as the client, the journal and the metrics are told.
 
 use super::{
     metrics::RefusedReason,
@@ -9,7 +9,7 @@ use crate::{
     model::failure::{NO_SUCH_FILE, OUTSIDE, UNREADABLE},
 };
 
-/// A refusal, as the metrics count it and as the client and the journal read it.
+/// A refusal: what the metrics count, and what the client and the journal read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) reason: RefusedReason,
@@ -17,15 +17,15 @@ pub(super) struct Refused {
     pub(super) text: &'static str,
 }
 
-/// A transfer mode that is not served.
+/// The refusal of a transfer mode that is not served.
 const MODE: Refused =
     Refused { reason: RefusedReason::mode, code: ErrorCode::IllegalOperation, text: "only mode octet is served" };
 
-/// A write request.
+/// The refusal of a write request.
 pub(super) const WRITE: Refused =
     Refused { reason: RefusedReason::write, code: ErrorCode::AccessViolation, text: "this server is read-only" };
 
-/// Opens the file that is asked for.
+/// Opens the requested file.
 ///
 /// # Errors
 ///

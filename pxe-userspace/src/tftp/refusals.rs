@@ -8,10 +8,10 @@ use std::{
 
 use pxe_common::MacAddr;
 
-/// At most one line in this time; the others are counted.
+/// The time between two lines; refusals in between are counted.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// When the last line was written, and how many were held back since.
+/// The time of the last line, and the number of refusals held back since.
 #[derive(Debug, Default)]
 pub(super) struct RefusalLog {
     state: Mutex<Option<(Instant, u64)>>,
@@ -25,7 +25,7 @@ impl RefusalLog {
         tracing::info!(%client, machine, path = %path.escape_debug(), reason, held_back, "TFTP request refused");
     }
 
-    /// How many lines were held back, when one may be written now.
+    /// Returns the number of refusals held back, if a line may be written now.
     fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *state {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_a_second_tells_of_the_others() {
+    fn line_a_second_counts_the_others() {
         let log = RefusalLog::default();
         let start = Instant::now();
         let admitted: Vec<_> = (0..25).map(|tenth| log.admit(start + Duration::from_millis(100) * tenth)).collect();

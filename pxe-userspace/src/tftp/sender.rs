@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{artifacts::OpenArtifact, model::failure::UNREADABLE, net::raw_udp::RawUdp};
 
-/// Ethernet's MTU, for paths of which the kernel tells none.
+/// Ethernet's MTU, for paths whose MTU the kernel does not know.
 const USUAL_MTU: u16 = 1500;
 
 /// The path that single blocks take to a client.
@@ -45,14 +45,14 @@ pub(super) struct Flow {
     route: Route,
 }
 
-/// Why blocks were not sent.
+/// Blocks were not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Interrupted {
     /// The blocks from `first` on are not in the page cache.
     Cold {
-        /// The first of them.
+        /// The first missing block.
         first: u64,
-        /// Where it begins in the file, in bytes.
+        /// Its offset in the file, in bytes.
         offset: u64,
     },
     /// The file cannot be sent to its end, for this reason.
@@ -62,7 +62,7 @@ pub(super) enum Interrupted {
 /// A socket, the datagrams that wait to be sent through it, and the chunks that many transfers send.
 pub(super) struct Sender {
     socket: UdpSocket,
-    /// Connected to one client after another, to ask the kernel for the path's MTU.
+    /// A socket that is connected to one client after another, to ask the kernel for the path's MTU.
     probe: UdpSocket,
     outbox: Outbox,
     chunks: Chunks,
@@ -73,7 +73,7 @@ impl Flow {
     /// Makes the flow of a transfer that begins at `now`.
     pub(super) fn new(client: SocketAddrV4, terms: Terms, file: Arc<OpenArtifact>, now: SystemTime) -> Self {
         let cursor = Cursor::new(&file, &terms, now);
-        // Of windows, each a send of many datagrams, the stack's share is small.
+        // A window is one send of many datagrams, so the stack costs little.
         let route = if terms.window == 1 { Route::Unknown } else { Route::Stack };
         Self { client, terms, file, cursor, route }
     }
@@ -83,14 +83,14 @@ impl Flow {
         Arc::clone(&self.file)
     }
 
-    /// Sends through the IP stack from now on, which asks for the neighbour again: what was lost may have gone astray.
+    /// Sends through the IP stack from now on. It looks the neighbour up again, in case frames went to a wrong address.
     pub(super) fn avoid_shortcut(&mut self) {
         self.route = Route::Stack;
     }
 }
 
 impl Sender {
-    /// Makes a sender over a socket. `direct` leads past the IP stack, from the socket's own address.
+    /// Makes a sender on a socket. `direct` is a way past the IP stack, with the socket's own address.
     pub(super) fn new(
         socket: UdpSocket,
         probe: UdpSocket,
@@ -139,7 +139,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// The blocks before [`Interrupted::Cold::first`] are queued; the file changed or cannot be read.
+    /// Some blocks are not in the page cache, and those before them are queued; or the file changed or cannot be read.
     pub(super) fn send_blocks(
         &mut self,
         flow: &mut Flow,

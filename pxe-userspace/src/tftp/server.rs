@@ -1,4 +1,4 @@
-//! The listening socket, and the workers among whom it divides the clients.
+//! The listening socket, and the workers among which it divides the clients.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -31,15 +31,15 @@ use crate::{
     net::{interface::Interface, prefix, raw_udp::RawUdp},
 };
 
-/// Transfers that run at once at one address, at most.
+/// The most transfers that run at once at one address of ours.
 pub const TRANSFERS_LIMIT: usize = 20_000;
-/// Workers at one address, at most. Measured on a veth pair, a gigabyte in windows of 64 costs one of them about a second of
-/// processor time, in single blocks of 1468 bytes about six.
+/// The most workers at one address of ours. Measured on a veth pair, a gigabyte costs a worker about a second of processor time in
+/// windows of 64, and about six in single blocks of 1468 bytes.
 const WORKERS_LIMIT: usize = 4;
 /// The longest request that is read whole, in bytes; RFC 2347 allows 512.
 const REQUEST_LIMIT: usize = 1024;
 
-/// A TFTP server that has its sockets, at one address.
+/// A TFTP server at one address, with its sockets bound.
 #[derive(Debug)]
 pub struct TftpServer {
     address: SocketAddrV4,
@@ -56,13 +56,13 @@ struct Share {
     direct: Option<RawUdp>,
 }
 
-/// The sockets are not to be had.
+/// A socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("TFTP on {address}: {source}{}", advice(source))]
 pub struct BindError {
-    /// The address and port asked for.
+    /// The requested address and port.
     pub address: SocketAddrV4,
-    /// What the kernel said.
+    /// The kernel's error.
     pub source: io::Error,
 }
 
@@ -76,29 +76,28 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 impl TftpServer {
-    /// Binds the listening socket to an address of ours, and for each worker a socket for its transfers. Replies thus leave
-    /// from the address that the client spoke to. Port 69 is TFTP's; 0 lets the kernel choose.
+    /// Binds the listening socket to an address of ours, and a socket for each worker's transfers. So replies leave from the
+    /// address that the client spoke to. Port 69 is TFTP's; 0 lets the kernel choose.
     ///
-    /// Machines of the inventory are served wherever they are. Others are served within `networks`, each an address with the
-    /// bits of its mask, and get no answer elsewhere: a source address is easily forged, and answers are larger than
-    /// requests.
+    /// Machines of the inventory are served wherever they are. Other clients are served only within `networks`, each an address
+    /// with the bits of its mask: a source address is easily forged, and answers are larger than requests.
     ///
     /// # Errors
     ///
-    /// The address is not ours, the port is taken, or we may not bind it.
+    /// The address is not ours, the port is taken, or the process may not bind it.
     pub fn bind(address: Ipv4Addr, port: u16, networks: Vec<(Ipv4Addr, u8)>) -> Result<Self, BindError> {
         let failed = |source| BindError { address: SocketAddrV4::new(address, port), source };
         let listener = bind(address, port).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
-        // Half of the processors: the fewer the workers, the larger the batches, and DHCP and HTTP want their share.
+        // Half of the processors: fewer workers make larger batches, and DHCP and HTTP need their share.
         let workers = thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2).min(WORKERS_LIMIT);
         let share = || Ok(Share { socket: bind(address, 0)?, probe: bind(address, 0)?, direct: None });
         let shares = (0..workers).map(|_| share()).collect::<Result<_, _>>().map_err(failed)?;
         Ok(Self { address: SocketAddrV4::new(address, port), networks, listener, shares })
     }
 
-    /// Lets blocks that are acknowledged one by one go to neighbours on this interface past the host's IP stack, which
-    /// does about a third of the work of sending. Where that is not to be had, the stack serves.
+    /// Sends blocks that are acknowledged one by one to neighbours on this interface past the host's IP stack, which saves about a
+    /// third of the work of sending. If no packet socket can be opened, the stack sends them.
     #[must_use]
     pub fn on_interface(mut self, interface: &Interface) -> Self {
         for share in &mut self.shares {
@@ -109,23 +108,23 @@ impl TftpServer {
         self
     }
 
-    /// Where it listens.
+    /// Returns the address and port on which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddrV4 {
         self.address
     }
 
-    /// Serves until the future is dropped. To be called within a runtime, whose threads for blocking work wait for the disk;
-    /// the server has threads of its own.
+    /// Serves until the future is dropped, on threads of its own. Must be called within a runtime, whose threads for blocking work
+    /// wait for the disk.
     ///
     /// # Errors
     ///
-    /// A thread cannot be started, or ended, which is a defect.
+    /// A thread cannot be started, or has ended, which is a defect.
     pub async fn serve(self, context: Context) -> io::Result<()> {
         let Self { address, networks, listener, shares } = self;
         let limit = TRANSFERS_LIMIT.div_ceil(shares.len().max(1));
         let (ended, mut end) = mpsc::channel(1);
-        // Dropped, they are told to end.
+        // Tells the threads to end when it is dropped.
         let mut threads = Threads::default();
         let mut workers = Vec::new();
         for Share { socket, probe, direct } in shares {
@@ -143,7 +142,7 @@ impl TftpServer {
         let (mailbox, _) = Mailbox::new()?;
         let listening = move |mailbox: &Mailbox| listen(&listener, &networks, &workers, &context, mailbox);
         threads.start(Arc::new(mailbox), ended, listening)?;
-        // Its sender is gone when a thread has ended, however.
+        // A thread has ended, in whatever way.
         let _ = end.recv().await;
         Err(io::Error::other(format!("TFTP on {address}: a thread ended")))
     }
@@ -155,12 +154,12 @@ struct Threads {
     mailboxes: Vec<Arc<Mailbox>>,
 }
 
-/// Sends something when it is dropped, also by a panic.
+/// Sends a message when it is dropped, also by a panic.
 struct AtEnd(mpsc::Sender<()>);
 
 impl Drop for AtEnd {
     fn drop(&mut self) {
-        // Full or gone: somebody else has told.
+        // An error means that another thread has sent one.
         let _ = self.0.try_send(());
     }
 }
@@ -183,12 +182,12 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // Not waited for: one may be reading from a disk that hangs.
+        // They are not joined: one may be reading from a disk that hangs.
         self.mailboxes.iter().for_each(|mailbox| mailbox.close());
     }
 }
 
-/// Hands every request to the worker of its client's address, which thus knows all transfers of that address.
+/// Hands each request to the worker of its client's address, so that one worker knows all transfers of an address.
 fn listen(
     listener: &UdpSocket,
     networks: &[(Ipv4Addr, u8)],
@@ -204,7 +203,7 @@ fn listen(
             Err(Errno::EAGAIN) => {
                 let mut sources =
                     [listener.as_fd(), own_mailbox.as_fd()].map(|source| PollFd::new(source, PollFlags::POLLIN));
-                // An error here comes back from the next receive.
+                // The next receive reports any error.
                 let _ = poll(&mut sources, PollTimeout::NONE);
                 continue;
             }
@@ -237,13 +236,13 @@ fn worker_of(client: SocketAddrV4, workers: &[Arc<Mailbox>]) -> Option<&Arc<Mail
     workers.get((hasher.finish() % workers.len().max(1) as u64) as usize)
 }
 
-/// Whether this address gets answers.
+/// Returns `true` if this address gets answers.
 fn is_served(client: Ipv4Addr, fleet: &Inventory, networks: &[(Ipv4Addr, u8)]) -> bool {
     networks.iter().any(|&(ours, prefix_length)| prefix::same(client, ours, prefix_length))
         || fleet.by_address(client).is_some()
 }
 
-/// Whether a datagram to this source reaches one host.
+/// Returns `true` if a datagram to this source reaches one host.
 fn can_answer(client: SocketAddrV4) -> bool {
     let ip = client.ip();
     client.port() != 0 && !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast()

@@ -1,5 +1,5 @@
-//! Datagrams in batches: many received with one system call, many sent with one, and a window of one transfer handed
-//! over as a single buffer that the kernel or the card cuts into datagrams (UDP generic segmentation offload).
+//! Sends and receives datagrams in batches: one system call for many, and a window of one transfer as a single buffer that the
+//! kernel or the card cuts into datagrams (UDP generic segmentation offload).
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -23,23 +23,23 @@ use crate::net::{
     raw_udp::{Prefix, RawUdp},
 };
 
-/// Datagrams taken or given with one system call.
+/// Datagrams that one system call receives or sends.
 pub(super) const BATCH: usize = 64;
-/// Bytes of each socket buffer: 10,000 clients that speak at once, at about 800 bytes of kernel memory for a small
+/// The size of each socket buffer in bytes: 10,000 simultaneous clients, each with about 800 bytes of kernel memory for a small
 /// datagram, several times over.
 const SOCKET_BUFFER: usize = 32 << 20;
-/// The kernel cuts no more than this many datagrams out of one send (UDP_MAX_SEGMENTS).
+/// The most datagrams that the kernel cuts one send into (UDP_MAX_SEGMENTS).
 const SEGMENTS_LIMIT: usize = 64;
-/// The most that one send carries: an IPv4 packet's 65535 bytes without its headers.
+/// The most bytes that one send carries: an IPv4 packet's 65535 without its headers.
 const SEND_LIMIT: usize = 65_507;
-/// Bytes gathered before they are sent: small enough to stay in a processor's cache between the copy out of the page
+/// The bytes that are gathered before they are sent: few enough to stay in a processor's cache between the copy out of the page
 /// cache and the copy into the socket.
 const OUTBOX_CAPACITY: usize = 256 << 10;
 
-/// How long to wait for a socket that takes nothing, in milliseconds: its interface does not send any more.
+/// The wait for a socket that takes nothing, in milliseconds, before its interface is taken to send no more.
 const ROOM_WAIT: u16 = 200;
 
-/// A non-blocking UDP socket with large buffers; port 0 lets the kernel choose.
+/// Binds a non-blocking UDP socket with large buffers. Port 0 lets the kernel choose.
 pub(super) fn bind(address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     // Without CAP_NET_ADMIN the limits of net.core.{r,w}mem_max hold: a smaller buffer loses datagrams in a storm, which
@@ -51,7 +51,7 @@ pub(super) fn bind(address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Where datagrams are received.
+/// Receives datagrams in batches.
 pub(super) struct Inbox {
     buffer: Vec<u8>,
     datagram_limit: usize,
@@ -60,7 +60,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Room for a batch of datagrams; what is longer than `datagram_limit` bytes is cut.
+    /// Makes room for a batch of datagrams. One that is longer than `datagram_limit` bytes is cut.
     pub(super) fn new(datagram_limit: usize) -> Self {
         Self {
             buffer: vec![0; datagram_limit * BATCH],
@@ -70,11 +70,11 @@ impl Inbox {
         }
     }
 
-    /// Takes up to a batch of datagrams from the socket. They are then in [`datagram`](Self::datagram).
+    /// Receives up to a batch of datagrams, which [`datagram`](Self::datagram) then returns.
     ///
     /// # Errors
     ///
-    /// `EAGAIN`: there is none.
+    /// `EAGAIN`: there is no datagram.
     pub(super) fn receive(&mut self, socket: &UdpSocket) -> Result<(), Errno> {
         let Self { buffer, datagram_limit, headers, received } = self;
         received.clear();
@@ -86,12 +86,12 @@ impl Inbox {
         Ok(())
     }
 
-    /// How many datagrams were received last.
+    /// Returns the number of datagrams that were received last.
     pub(super) fn len(&self) -> usize {
         self.received.len()
     }
 
-    /// One of the datagrams that were received last, and where it came from.
+    /// Returns one of the datagrams that were received last, and its source.
     pub(super) fn datagram(&self, index: usize) -> Option<(SocketAddrV4, &[u8])> {
         let &(address, length) = self.received.get(index)?;
         let start = index * self.datagram_limit;
@@ -99,12 +99,12 @@ impl Inbox {
     }
 }
 
-/// Where a send goes.
+/// The destination of a send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Destination {
     /// The client.
     pub(super) client: SocketAddrV4,
-    /// Its hardware address, where single datagrams to it may go past the IP stack.
+    /// Its hardware address, if single datagrams to it may go past the IP stack.
     pub(super) mac: Option<MacAddr>,
 }
 
@@ -114,29 +114,29 @@ impl From<SocketAddrV4> for Destination {
     }
 }
 
-/// Datagrams that wait to be sent.
+/// Queues datagrams and sends them in batches.
 pub(super) struct Outbox {
     buffer: Vec<u8>,
     used: usize,
     queue: Vec<Outgoing>,
-    /// How many of the queue were sent.
+    /// The sends of the queue that are done.
     sent: usize,
     errors: u64,
-    /// The kernel cuts sends into datagrams. Given up when the card turns out not to be able to.
+    /// The kernel cuts sends into datagrams. Switched off if the card turns out not to support it.
     segmentation: bool,
-    /// The way past the IP stack, and where from. Given up when it turns out not to lead anywhere.
+    /// The way past the IP stack, and its source address. Dropped if frames cannot be sent.
     direct: Option<(RawUdp, SocketAddrV4)>,
 }
 
 /// A send: one datagram, or several to the same client.
 struct Outgoing {
-    /// Of a datagram that goes past the IP stack: what stands in front of it.
+    /// The headers of a datagram that goes past the IP stack.
     prefix: Option<Prefix>,
     to: SocketAddrV4,
-    /// Where its bytes are: a chunk that others send too, or the outbox's own buffer.
+    /// The chunk that holds its bytes; `None` for the outbox's own buffer.
     chunk: Option<Arc<Chunk>>,
     range: Range<usize>,
-    /// Bytes of each datagram but the last, where there are several.
+    /// The bytes of each datagram but the last, if there are several.
     segment: Option<u16>,
 }
 
@@ -148,7 +148,7 @@ impl Outgoing {
 }
 
 impl Outbox {
-    /// `direct`: a way past the IP stack to neighbours, and where it sends from.
+    /// Makes an empty outbox. `direct` is a way past the IP stack to neighbours, with its source address.
     pub(super) fn new(direct: Option<(RawUdp, SocketAddrV4)>) -> Self {
         Self {
             direct,
@@ -161,34 +161,34 @@ impl Outbox {
         }
     }
 
-    /// How many blocks of this length, with their headers, go into one send.
+    /// Returns how many datagrams of this length go into one send.
     pub(super) fn segments(length: usize) -> usize {
         (SEND_LIMIT / length.max(1)).clamp(1, SEGMENTS_LIMIT)
     }
 
-    /// Whether a send of this many bytes of our own has room now.
+    /// Returns `true` if a send of this many bytes can be queued now.
     pub(super) fn has_room(&self, length: usize) -> bool {
         self.queue.len() < BATCH && self.buffer.len() - self.used >= length
     }
 
-    /// The space for the next send, to be filled before [`push`](Self::push). Empty where there is no room.
+    /// Returns the space for the next send, to be filled before [`push`](Self::push); empty if there is no room.
     pub(super) fn space(&mut self, length: usize) -> &mut [u8] {
         self.buffer.get_mut(self.used..self.used + length).unwrap_or_default()
     }
 
-    /// The hardware address of a client that is a neighbour, if there is a way past the IP stack.
+    /// Returns the hardware address of a client, if it is a neighbour and there is a way past the IP stack.
     pub(super) fn neighbour(&self, socket: &UdpSocket, client: SocketAddrV4) -> Option<MacAddr> {
         self.direct.as_ref()?.0.neighbour(socket, client)
     }
 
-    /// Queues the first `length` bytes of the space, as datagrams of `segment` bytes, of which the last may be shorter.
+    /// Queues the first `length` bytes of the space as datagrams of `segment` bytes. The last may be shorter.
     pub(super) fn push(&mut self, to: Destination, length: usize, segment: usize) {
         let range = self.used..self.used + length;
         self.used = range.end;
         self.queue_up(to, None, range, segment);
     }
 
-    /// Queues a part of a chunk, likewise.
+    /// Queues a part of a chunk in the same way.
     pub(super) fn push_chunk(&mut self, to: Destination, chunk: Arc<Chunk>, range: Range<usize>, segment: usize) {
         self.queue_up(to, Some(chunk), range, segment);
     }
@@ -212,7 +212,7 @@ impl Outbox {
         }
     }
 
-    /// Sends everything, waiting where the socket's buffer is full. What finds no room for long is given up.
+    /// Sends everything, and waits while the socket's buffer is full. What finds no room for too long is dropped.
     pub(super) fn flush(&mut self, socket: &UdpSocket) {
         while self.sent < self.queue.len() {
             let direct = self.direct.as_ref().filter(|_| self.queue[self.sent].prefix.is_some());
@@ -225,13 +225,13 @@ impl Outbox {
                 Err(Errno::EAGAIN) => {
                     let waiting_for = direct.map_or(socket.as_fd(), |(direct, _)| direct.as_fd());
                     let mut writable = [PollFd::new(waiting_for, PollFlags::POLLOUT)];
-                    // An error here comes back from the next send.
+                    // The next send reports any error.
                     if poll(&mut writable, PollTimeout::from(ROOM_WAIT)) == Ok(0) {
                         self.errors += (self.queue.len() - self.sent) as u64;
                         break;
                     }
                 }
-                // The stack may know better. A full queue passes; anything else is about the interface.
+                // The stack may succeed. A full queue is temporary; any other error is about the interface.
                 Err(error) if direct.is_some() => {
                     self.queue[self.sent].prefix = None;
                     if error != Errno::ENOBUFS {
@@ -247,12 +247,12 @@ impl Outbox {
         self.used = 0;
     }
 
-    /// Sends that the kernel refused since this was last asked.
+    /// Returns the number of sends that the kernel has refused since the last call.
     pub(super) fn take_errors(&mut self) -> u64 {
         std::mem::take(&mut self.errors)
     }
 
-    /// Hands the kernel as many sends as are cut alike, and says how many it took.
+    /// Hands the kernel the next sends that are cut alike. Returns how many it took.
     fn send_some(&self, socket: &UdpSocket) -> Result<usize, Errno> {
         let waiting = &self.queue[self.sent..];
         let segment = waiting.first().and_then(|first| first.segment);
@@ -269,22 +269,22 @@ impl Outbox {
         Ok(sendmmsg(fd, &mut headers, &slices, &addresses, &control, MsgFlags::MSG_DONTWAIT)?.count())
     }
 
-    /// Hands the interface as many datagrams as go past the IP stack, and says how many it took.
+    /// Hands the interface the next datagrams that go past the IP stack. Returns how many it took.
     fn send_frames(&self, direct: &RawUdp) -> Result<usize, Errno> {
         let frames = self.queue[self.sent..].iter().take(BATCH).map_while(|outgoing| {
             let prefix = outgoing.prefix.as_ref()?;
             Some([IoSlice::new(prefix), IoSlice::new(outgoing.bytes(&self.buffer))])
         });
         let frames: Vec<_> = frames.collect();
-        // The socket is bound to the interface, and the frames say the rest.
+        // The socket is bound to the interface, and the frames hold the addresses.
         let addresses: Vec<Option<SockaddrIn>> = vec![None; frames.len()];
         let mut headers = MultiHeaders::preallocate(frames.len(), None);
         let (fd, flags) = (direct.as_fd().as_raw_fd(), MsgFlags::MSG_DONTWAIT);
         Ok(sendmmsg(fd, &mut headers, &frames, &addresses, [], flags)?.count())
     }
 
-    /// The kernel refused the first of the waiting sends. Where it was to be cut, that may be the reason: its datagrams go
-    /// one by one. Otherwise it is given up; for the transfer that is as good as lost on the way.
+    /// Handles the kernel's refusal of the first waiting send. If it was to be cut, that may be the reason, so its datagrams are sent
+    /// one by one. Otherwise it is dropped, which is the same to the transfer as a loss on the way.
     fn send_failed(&mut self, socket: &UdpSocket, error: Errno) {
         let Some(outgoing) = self.queue.get(self.sent) else { return };
         self.sent += 1;
@@ -292,7 +292,7 @@ impl Outbox {
             self.errors += 1;
             return;
         };
-        // EIO: the card does not compute checksums. EINVAL is about this client alone: its path takes less than was thought.
+        // EIO: the card does not compute checksums. EINVAL concerns this client only: its path has a smaller MTU than was thought.
         if error == Errno::EIO {
             self.segmentation = false;
         }
@@ -304,8 +304,8 @@ impl Outbox {
     }
 }
 
-/// The largest IP packet that reaches this client unfragmented, in bytes, as far as the kernel knows: the MTU of the route,
-/// or of the path where a router has told.
+/// Returns the size of the largest IP packet that reaches this client unfragmented, in bytes, as far as the kernel knows: the MTU
+/// of the route, or of the path if a router has reported it.
 pub(super) fn path_mtu(probe: &UdpSocket, client: SocketAddrV4) -> Result<u16, Errno> {
     // Connecting a UDP socket sends nothing; it looks the route up.
     nix::sys::socket::connect(probe.as_raw_fd(), &SockaddrIn::from(client))?;
@@ -350,8 +350,8 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_are_the_same_whoever_cuts_them() {
-        // 200 in one send are more than any kernel cuts: it refuses, and they go one by one.
+    fn datagrams_are_the_same_with_and_without_segmentation() {
+        // No kernel cuts 200 out of one send: it refuses, and they go one by one.
         for (blocks, segmentation) in [(1, true), (40, true), (40, false), (200, true), (200, false)] {
             let received = send(blocks, 100, segmentation);
             let expected: Vec<_> =
@@ -361,11 +361,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_counted_and_stops_nothing() {
+    fn failed_send_is_counted_and_stops_nothing() {
         let (sender, receiver, to) = pair();
         let mut outbox = Outbox::new(None);
         outbox.space(1);
-        // A socket bound to 127.0.0.1 has no way to the world.
+        // A socket that is bound to 127.0.0.1 reaches no other host.
         outbox.push(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9).into(), 1, 1);
         outbox.push(to.into(), 1, 1);
         outbox.flush(&sender);
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_the_mtu_of_the_path() {
+    fn path_mtu_is_the_kernels() {
         let probe = bind(Ipv4Addr::LOCALHOST, 0).unwrap();
         let mtu: u32 = std::fs::read_to_string("/sys/class/net/lo/mtu").unwrap().trim().parse().unwrap();
         for _ in 0..2 {

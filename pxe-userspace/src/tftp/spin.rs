@@ -1,41 +1,41 @@
-//! Whether to look again before sleeping.
+//! Decides whether a worker polls once more before it sleeps.
 //!
-//! Being woken costs more than answering: a processor leaves its sleep, and the one that sends pays for the call. Under load
-//! the next datagram is a few microseconds away, and a worker that looks for it a few times more never sleeps. Where that is
-//! seen not to help, it is not done.
+//! Being woken costs more than answering: a processor has to leave its sleep state, and the sender pays for the call. Under load
+//! the next datagram is a few microseconds away, and a worker that polls a little longer never sleeps. It stops doing so while that
+//! does not help.
 
 use std::time::{Duration, Instant};
 
-/// How long to look again, at most: about what being woken costs.
-const LINGER: Duration = Duration::from_micros(50);
-/// How much of having gone well is remembered.
+/// The longest time to poll: about the cost of being woken.
+const SPIN: Duration = Duration::from_micros(50);
+/// The most credit that success earns.
 const CREDIT_LIMIT: u8 = 16;
-/// What lingering in vain costs, in times that it went well.
+/// The credit that polling in vain costs.
 const PENALTY: u8 = 4;
-/// Without credit, one wait in so many is begun by lingering all the same.
+/// Without credit, one wait in this many begins with polling all the same.
 const PROBE_EVERY: u32 = 64;
 
-/// The memory of one worker.
+/// The recent success of one worker's polling.
 #[derive(Debug, Default)]
 pub(super) struct Spin {
-    /// Since when there has been nothing to do.
+    /// The time since which there has been nothing to do.
     since: Option<Instant>,
     credit: u8,
     waits: u32,
 }
 
 impl Spin {
-    /// There was something to do.
+    /// Records that there was something to do.
     pub(super) fn worked(&mut self) {
         if self.since.take().is_some() {
             self.credit = (self.credit + 1).min(CREDIT_LIMIT);
         }
     }
 
-    /// There is nothing to do: whether to look again at once, instead of sleeping.
+    /// Records that there is nothing to do. Returns `true` to poll again at once, `false` to sleep.
     pub(super) fn again(&mut self, now: Instant) -> bool {
         if let Some(since) = self.since {
-            if now.saturating_duration_since(since) < LINGER {
+            if now.saturating_duration_since(since) < SPIN {
                 return true;
             }
             self.since = None;
@@ -55,7 +55,7 @@ impl Spin {
 mod tests {
     use super::*;
 
-    /// Waits for datagrams that come this often; says how many waits slept, and how long the others took in all.
+    /// Waits for datagrams that come at this interval. Returns the number of waits that slept, and the time that the others spent.
     fn wait(spin: &mut Spin, every: Duration, waits: u32) -> (u32, Duration) {
         let (mut now, mut slept, mut spun) = (Instant::now(), 0, Duration::ZERO);
         for _ in 0..waits {
@@ -75,14 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn under_load_nobody_sleeps() {
+    fn worker_under_load_never_sleeps() {
         let mut spin = Spin::default();
         let (slept, _) = wait(&mut spin, Duration::from_micros(20), 10_000);
         assert!(slept <= PROBE_EVERY, "{slept}");
     }
 
     #[test]
-    fn otherwise_hardly_anything_is_spent() {
+    fn idle_worker_spends_hardly_anything() {
         let mut spin = Spin::default();
         wait(&mut spin, Duration::from_micros(20), 1000);
         let (slept, spun) = wait(&mut spin, Duration::from_millis(1), 10_000);

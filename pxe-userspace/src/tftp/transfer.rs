@@ -9,7 +9,7 @@
 //! Blocks are counted from 1 in 64 bits here; on the wire the number wraps from 65535 to 0, so that files have no limit.
 //!
 //! A file is delivered when its last block is acknowledged, and in no other case. An acknowledgement counts only for blocks that were
-//! handed to the kernel: what waits for the disk has not been sent, whoever acknowledges it.
+//! handed to the kernel. Blocks that wait for the disk have not been sent, so that their acknowledgement is wrong or forged.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ const UNANSWERED_REPEATS: u32 = 3;
 const SILENCE: Duration = Duration::from_secs(30);
 /// The same for a client that has been sent everything: some never acknowledge the last block.
 const SILENCE_AT_END: Duration = Duration::from_secs(10);
-/// The time after which a client is given up that sends packets and makes no progress.
+/// The time after which a client is given up that keeps sending packets without making progress.
 const NO_PROGRESS: Duration = Duration::from_secs(120);
 /// A repeated acknowledgement that comes this long after we sent something is due to the client's own timer: what we sent was lost.
 /// One that comes sooner only says that something arrived twice or that a block is missing.
@@ -59,7 +59,7 @@ pub enum Action {
     End(Outcome),
 }
 
-/// How a transfer ended.
+/// The outcome of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The client acknowledged the last block, hence the whole file.
@@ -111,7 +111,7 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Begins a transfer on these terms. Returns it with what is sent first.
+    /// Begins a transfer on these terms. Returns it with its first action.
     #[must_use]
     pub fn new(now: Instant, terms: Terms) -> (Self, Action) {
         let wait = Wait::new(now, terms.timeout);
@@ -206,7 +206,7 @@ impl Transfer {
         self.sent = first.saturating_sub(1).max(self.acknowledged);
     }
 
-    /// Goes on after the disk was read: with the rest of the window, wherever that ends by now.
+    /// Continues after the disk was read, with the rest of the window as it is by then.
     #[must_use]
     pub fn on_readable(&mut self, now: Instant) -> Action {
         if !std::mem::take(&mut self.withheld) {
@@ -237,7 +237,7 @@ impl Transfer {
                 return self.next_window();
             }
         }
-        // What was not sent cannot have arrived.
+        // Blocks that were not sent cannot have arrived.
         if newly == 0 || newly > in_flight {
             return Action::Wait;
         }
@@ -276,7 +276,7 @@ impl Transfer {
         self.acknowledged == 0 && (self.offering || !self.terms.has_options())
     }
 
-    /// Returns `true` if every block was sent, of which the last window is not acknowledged yet.
+    /// Returns `true` if every block was sent and the last window is not acknowledged yet.
     fn everything_sent(&self) -> bool {
         !self.offering && self.sent == self.terms.blocks()
     }

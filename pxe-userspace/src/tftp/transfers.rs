@@ -1,4 +1,4 @@
-//! The running transfers of one worker: begun by requests, moved on by datagrams and timers, ended once.
+//! The running transfers of one worker: requests begin them, datagrams and timers move them on, and each ends once.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ use crate::{
     model::{artifact_names::is_optional, event::short_path},
 };
 
-/// A running transfer and what belongs to it.
+/// A running transfer and its resources.
 struct Running {
     client: SocketAddrV4,
     transfer: Transfer,
@@ -43,14 +43,14 @@ struct Running {
     due: Due,
 }
 
-/// Why a transfer does not simply go on.
+/// An interruption of a transfer.
 enum Stop {
-    /// The disk has to be read first, from here on.
+    /// The disk has to be read first.
     Read {
-        /// In bytes from the beginning of the file.
+        /// The place in the file to read from, in bytes.
         offset: u64,
     },
-    /// It is over.
+    /// The transfer is over.
     Over(End),
 }
 
@@ -64,9 +64,9 @@ pub(super) struct Transfers {
     timers: Timers,
     files: OpenFiles,
     serial: u64,
-    /// Where the disk's threads report to.
+    /// The mailbox to which the disk's threads report.
     mailbox: Arc<Mailbox>,
-    /// The runtime whose threads wait for the disk.
+    /// The runtime whose blocking threads wait for the disk.
     disk: Handle,
 }
 
@@ -80,7 +80,7 @@ struct Asked<'a> {
 }
 
 impl Running {
-    /// Carries an action out. `patience`: may it wait for the disk?
+    /// Carries an action out. `patience` says whether it may wait for the disk.
     fn perform(&mut self, sender: &mut Sender, action: Action, patience: Patience) -> Result<(), Stop> {
         match action {
             Action::Wait => Ok(()),
@@ -104,7 +104,7 @@ impl Running {
 }
 
 impl Transfers {
-    /// Makes an empty table, of which at most `limit` transfers run at once.
+    /// Makes an empty table for at most `limit` transfers at once.
     pub(super) fn new(
         context: Context,
         address: Ipv4Addr,
@@ -146,7 +146,7 @@ impl Transfers {
         self.timers.is_empty()
     }
 
-    /// Takes a datagram that came to the socket of all transfers.
+    /// Handles a datagram that came to the socket of all transfers.
     pub(super) fn on_datagram(&mut self, now: Instant, client: SocketAddrV4, datagram: &[u8]) {
         let Some(running) = self.running.get_mut(&client) else {
             self.context.metrics.strays.inc();
@@ -158,7 +158,7 @@ impl Transfers {
         self.settle(now, client, performed);
     }
 
-    /// Looks at the transfers whose timers are due.
+    /// Handles the timers that are due.
     pub(super) fn on_tick(&mut self, now: Instant) {
         while let Some((client, serial, due)) = self.timers.next(now) {
             let is_in_force = |running: &&mut Running| running.serial == serial && running.due == due;
@@ -175,7 +175,7 @@ impl Transfers {
         }
     }
 
-    /// Takes a message from the mailbox.
+    /// Handles a message from the mailbox.
     pub(super) fn on_message(&mut self, now: Instant, message: Message) {
         match message {
             Message::Request { client, datagram } => self.on_request(now, client, &datagram),
@@ -231,12 +231,12 @@ impl Transfers {
         match open(&self.context.store, &asked.request) {
             Err(refused) => self.refuse(&asked, refused),
             Ok(file) if self.admission.take(*client.ip(), machine.is_some()) => self.begin(&asked, file),
-            // Silence makes the client ask again, when there may be room.
+            // A client that gets no answer asks again, and there may be room then.
             Ok(_) => self.context.metrics.refuse(RefusedReason::busy),
         }
     }
 
-    /// Begins the transfer of a file, for which a place was taken.
+    /// Begins the transfer of a file, after a place was taken for it.
     fn begin(&mut self, asked: &Asked<'_>, file: OpenArtifact) {
         let &Asked { now, client, machine, ref request, datagram } = asked;
         let terms = Terms::negotiate(request.options, file.length, self.sender.mtu(client));
@@ -259,10 +259,10 @@ impl Transfers {
         self.settle(now, client, performed);
     }
 
-    /// Refuses a read request, and tells everybody.
+    /// Refuses a read request: tells the client, the journal, the log and the metrics.
     fn refuse(&mut self, asked: &Asked<'_>, refused: Refused) {
         let &Asked { now, client, machine, ref request, .. } = asked;
-        // Nobody expects these to be there: no reason to worry about the machine, nor a line that holds back another.
+        // Optional files are expected to be missing: no failure of the machine, and no line that would hold back another.
         if !(refused.reason == RefusedReason::not_found && is_optional(request.path)) {
             let Context { events, refusals, .. } = &self.context;
             refusals.log(client, machine, &short_path(request.path), refused.text);
@@ -277,7 +277,7 @@ impl Transfers {
         self.sender.send(client, &error_packet(code, text));
     }
 
-    /// Does what a transfer calls for that does not simply go on.
+    /// Handles the interruption of a transfer.
     fn settle(&mut self, now: Instant, client: SocketAddrV4, performed: Result<(), Stop>) {
         match performed {
             Ok(()) => {}

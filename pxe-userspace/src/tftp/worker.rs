@@ -22,9 +22,9 @@ use super::{
 
 /// The longest acknowledgement or error that is read whole, in bytes.
 const REPLY_LIMIT: usize = 256;
-/// The resolution of timers: well below the shortest wait for an acknowledgement.
+/// The resolution of timers, well below the shortest wait for an acknowledgement.
 const TICK: Duration = Duration::from_millis(50);
-/// Batches taken from the socket before timers and new requests have their turn.
+/// The batches that are taken from the socket before timers and new requests have their turn.
 const BATCHES_A_TURN: usize = 16;
 
 /// A worker and its transfers.
@@ -47,7 +47,7 @@ impl Worker {
         while self.mailbox.is_open() {
             let received = self.receive(&mut inbox);
             let mut told = false;
-            // The next ones when there is room for what they call for.
+            // Requests are taken only while their answers have room.
             while self.transfers.has_room()
                 && let Ok(message) = messages.try_recv()
             {
@@ -63,7 +63,7 @@ impl Worker {
             if received || told {
                 spin.worked();
             } else if spin.again(now) {
-                // Whoever shares the processor may be who is waited for.
+                // The client may be running on the same processor.
                 thread::yield_now();
             } else {
                 self.wait();
@@ -77,7 +77,7 @@ impl Worker {
             if self.transfers.is_idle() { PollTimeout::NONE } else { PollTimeout::from(TICK.as_millis() as u16) };
         let sources = [self.transfers.socket().as_fd(), self.mailbox.as_fd()];
         let mut sources = sources.map(|source| PollFd::new(source, PollFlags::POLLIN));
-        // An error here comes back from the next receive.
+        // The next receive reports any error.
         let _ = poll(&mut sources, timeout);
         if sources[1].any().unwrap_or(false) {
             self.mailbox.has_woken();

@@ -1,4 +1,4 @@
-//! What the DHCP tests share: captures, a machine, a server, a printer for messages.
+//! Shared by the DHCP tests: captures, a machine, a server, a printer for messages.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -24,12 +24,12 @@ use pxe_userspace::{
     },
 };
 
-/// The directory of the captures and their goldens.
+/// Returns the directory of the captures and their goldens.
 pub fn firmware_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firmware")
 }
 
-/// The captures, in the order of their names.
+/// Returns the captures, sorted by name.
 pub fn captures() -> Vec<PathBuf> {
     let mut paths: Vec<_> = fs::read_dir(firmware_directory())
         .expect("the captures are there")
@@ -45,18 +45,18 @@ pub fn captures() -> Vec<PathBuf> {
 pub struct Packet {
     /// Its number in the capture, counted from 1 as Wireshark does.
     pub number: usize,
-    /// From where to where it went.
+    /// Its source and destination.
     pub arrival: Arrival,
     /// The UDP payload.
     pub payload: Vec<u8>,
 }
 
-/// The messages of clients in a capture.
+/// Returns the messages of clients in a capture.
 pub fn client_packets(path: &Path) -> Vec<Packet> {
     dhcp_packets(path).into_iter().filter(|packet| packet.payload.first() == Some(&1)).collect()
 }
 
-/// Every frame in a capture: classic pcap.
+/// Returns every frame of a capture in the classic pcap format.
 pub fn frames(path: &Path) -> Vec<Vec<u8>> {
     let bytes = fs::read(path).expect("a readable capture");
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize;
@@ -71,7 +71,7 @@ pub fn frames(path: &Path) -> Vec<Vec<u8>> {
     frames
 }
 
-/// Every DHCP message in a capture: Ethernet, IPv4 without options or fragments.
+/// Returns every DHCP message of a capture: Ethernet, IPv4 without options or fragments.
 pub fn dhcp_packets(path: &Path) -> Vec<Packet> {
     let mut packets = Vec::new();
     for (number, frame) in (1..).zip(frames(path)) {
@@ -92,7 +92,7 @@ pub fn dhcp_packets(path: &Path) -> Vec<Packet> {
     packets
 }
 
-/// The machine of the captures.
+/// Returns the machine of the captures.
 pub fn machine(architecture: Architecture) -> Machine {
     Machine {
         mac: MacAddr([0x52, 0x54, 0x00, 0x99, 0x00, 0x01]),
@@ -114,14 +114,14 @@ pub fn machine(architecture: Architecture) -> Machine {
     }
 }
 
-/// The server of the captures.
+/// Returns the server of the captures.
 pub fn server(mode: Mode) -> Server {
     let last = if mode == Mode::Proxy { 2 } else { 1 };
     let address = Ipv4Addr::new(10, 99, 0, last);
     Server { address, prefix_length: 24, http_port: 8000, lease_seconds: 3600, mode }
 }
 
-/// A client's broadcast.
+/// Returns the addresses of a client's broadcast.
 pub fn broadcast() -> Arrival {
     Arrival {
         source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
@@ -129,7 +129,7 @@ pub fn broadcast() -> Arrival {
     }
 }
 
-/// A message in words, one field or option a line.
+/// Describes a message in words, one field or option a line.
 pub fn describe(message: &[u8]) -> String {
     let mut text = String::new();
     let ip = |range: std::ops::Range<usize>| Ipv4Addr::from(<[u8; 4]>::try_from(&message[range]).expect("four bytes"));
@@ -163,7 +163,7 @@ pub fn describe(message: &[u8]) -> String {
     text
 }
 
-/// Two digits a byte.
+/// Formats bytes as two digits each.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -12,13 +12,13 @@ use serde_json::{Map, Value};
 use super::{super::finding::Finding, template::Template};
 use crate::model::inventory::AddressHashBuilder;
 
-/// What a machine says of itself: the query of its request, as Matchbox takes it. Of a label that comes twice the first
-/// counts; `mac` is in the usual spelling, and left out where it is no hardware address.
+/// The labels of a machine: the query of its request, as Matchbox reads it. The first of two equal labels counts. `mac` is in the
+/// usual spelling, and left out if it is not a hardware address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
-    /// The labels of a decoded query.
+    /// Makes labels of a decoded query.
     #[must_use]
     pub fn new(query: &[(String, String)]) -> Self {
         let mut labels = BTreeMap::new();
@@ -35,67 +35,67 @@ impl Labels {
         Self(labels)
     }
 
-    /// A label; empty where there is none.
+    /// Returns a label; empty if there is none.
     #[must_use]
     pub fn get(&self, key: &str) -> &str {
         self.0.get(key).map_or("", String::as_str)
     }
 
-    /// Every label, sorted.
+    /// Returns every label, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
 
-/// The machines with these labels boot this profile.
+/// The machines with certain labels, and the profile that they boot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// The name of its file without the ending.
+    /// The name of its file without the extension.
     pub id: String,
-    /// Labels that a machine must have; none in the default group.
+    /// The labels that a machine must have; none in the default group.
     pub selector: BTreeMap<String, String>,
-    /// What templates and `/metadata` may tell.
+    /// The values for templates and `/metadata`.
     pub metadata: Map<String, Value>,
-    /// What its machines boot.
+    /// The profile that its machines boot.
     pub profile: Arc<Profile>,
 }
 
 impl Group {
-    /// Whether a machine is in the group. A selector with an empty value is met by the lack of the label too.
+    /// Returns `true` if a machine is in the group. A selector with an empty value also matches a missing label.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
         self.selector.iter().all(|(key, value)| labels.get(key) == value)
     }
 }
 
-/// What machines boot, and the configurations that they fetch then.
+/// The files that machines boot, and the configurations that they fetch then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// The name of its file without the ending, by which groups refer to it.
+    /// The name of its file without the extension, by which groups refer to it.
     pub id: String,
-    /// What is loaded; without it there is no script.
+    /// The kernel and its companions; `None` for a profile without a script.
     pub boot: Option<NetBoot>,
-    /// The Ignition config, JSON as it is in its file.
+    /// The Ignition config: the JSON of its file, unchanged.
     pub ignition: Option<Arc<str>>,
-    /// What `/generic` answers.
+    /// The answer of `/generic`.
     pub generic: Option<Arc<Template>>,
-    /// What `/cloud` answers.
+    /// The answer of `/cloud`.
     pub cloud: Option<Arc<Template>>,
 }
 
-/// `boot` of a profile: text for iPXE's and GRUB's commands, passed on as it is written.
+/// `boot` of a profile: text for the commands of iPXE and GRUB, passed on unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetBoot {
     /// A URL or a path, usually below `/assets/`.
     pub kernel: String,
-    /// The same, options of iPXE's `initrd` before it.
+    /// The same, after options of iPXE's `initrd`.
     pub initrd: Vec<String>,
     /// Kernel arguments.
     pub args: Vec<String>,
 }
 
 impl NetBoot {
-    /// The files of our own that it needs, relative to the artifacts directory.
+    /// Returns the artifacts that it needs, relative to the artifacts directory.
     pub fn assets(&self) -> impl Iterator<Item = &str> {
         let words = std::iter::once(&self.kernel).chain(&self.initrd);
         words.filter_map(|word| word.split_ascii_whitespace().next_back()?.strip_prefix("/assets/"))
@@ -108,17 +108,17 @@ pub type SharedCatalog = Arc<ArcSwap<Catalog>>;
 /// Every group of a directory: an immutable snapshot, swapped whole when the directory changes.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    /// The first that matches counts.
+    /// The groups, of which the first match counts.
     groups: Vec<Arc<Group>>,
     profiles: Vec<Arc<Profile>>,
-    /// The groups that ask for a `mac`.
+    /// The indices of the groups that select a `mac`.
     by_mac: HashMap<MacAddr, Vec<usize>, AddressHashBuilder>,
     without_mac: Vec<usize>,
 }
 
 impl Catalog {
-    /// Builds the snapshot. As in Matchbox, a group with more selectors goes before one with fewer, and among as many the
-    /// one whose selectors are the later in the alphabet.
+    /// Builds the snapshot. As in Matchbox, a group with more selectors comes before one with fewer. Among equal numbers, the one
+    /// whose selectors are later in the alphabet comes first.
     #[must_use]
     pub fn new(mut groups: Vec<Arc<Group>>, profiles: Vec<Arc<Profile>>) -> Self {
         groups.sort_by_cached_key(|group| std::cmp::Reverse((group.selector.len(), selector_text(&group.selector))));
@@ -133,19 +133,19 @@ impl Catalog {
         Self { groups, profiles, by_mac, without_mac }
     }
 
-    /// Every group, in the order in which they are tried.
+    /// Returns every group, in the order in which they are tried.
     #[must_use]
     pub fn groups(&self) -> &[Arc<Group>] {
         &self.groups
     }
 
-    /// Every profile, sorted by its id.
+    /// Returns every profile, sorted by id.
     #[must_use]
     pub fn profiles(&self) -> &[Arc<Profile>] {
         &self.profiles
     }
 
-    /// The group of the machine with these labels.
+    /// Returns the group of the machine with these labels.
     #[must_use]
     pub fn select(&self, labels: &Labels) -> Option<&Arc<Group>> {
         let named = labels.get("mac").parse().ok().and_then(|mac: MacAddr| self.by_mac.get(&mac));
@@ -159,7 +159,7 @@ impl Catalog {
     }
 }
 
-/// As Matchbox compares selectors.
+/// Returns the text by which Matchbox compares selectors.
 pub(super) fn selector_text(selector: &BTreeMap<String, String>) -> String {
     let mut pairs: Vec<_> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.sort_unstable();
@@ -171,6 +171,6 @@ pub(super) fn selector_text(selector: &BTreeMap<String, String>) -> String {
 pub struct LoadedCatalog {
     /// Its groups and profiles.
     pub catalog: Catalog,
-    /// What looks like a mistake, but can be served.
+    /// Likely mistakes that do not prevent serving.
     pub warnings: Vec<Finding>,
 }

@@ -1,4 +1,4 @@
-//! JSON whose every value keeps its place in the text, so that a mistake is told where it stands.
+//! Reads JSON whose values keep their places in the text, so that mistakes are reported with their place.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use serde_json::value::RawValue;
 
 use super::super::finding::{Notes, Position};
 
-/// Reads the values of one text, and notes what is wrong with them.
+/// Reads the values of one text, and notes their mistakes.
 #[derive(Debug)]
 pub(super) struct Reader<'t> {
     text: &'t str,
     pub(super) notes: Notes,
 }
 
-/// The entries of an object; of a key that comes twice the last counts, as in Go.
+/// The entries of an object. The last of two equal keys counts, as in Go.
 pub(super) type Object<'t> = BTreeMap<String, &'t RawValue>;
 
 impl<'t> Reader<'t> {
@@ -21,7 +21,7 @@ impl<'t> Reader<'t> {
         Self { text, notes: Notes::default() }
     }
 
-    /// The whole text as an object.
+    /// Returns the whole text as an object.
     pub(super) fn root(&mut self) -> Option<(&'t RawValue, Object<'t>)> {
         match serde_json::from_str::<&RawValue>(self.text) {
             Ok(value) => self.object(value, "").map(|object| (value, object)),
@@ -34,7 +34,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Where a value of the text stands.
+    /// Returns the place of a value in the text.
     pub(super) fn at(&self, value: &RawValue) -> Position {
         let offset = (value.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize);
         let before = self.text.get(..offset).unwrap_or_default();
@@ -47,7 +47,7 @@ impl<'t> Reader<'t> {
         self.notes.error(self.at(value), field.to_owned(), message);
     }
 
-    /// The value as a type of serde's, or nothing and a note that says what it should be.
+    /// Deserializes a value. If that fails, notes that it is not `what`.
     pub(super) fn value<T: serde::Deserialize<'t>>(
         &mut self,
         value: &'t RawValue,
@@ -67,18 +67,18 @@ impl<'t> Reader<'t> {
         self.value(value, field, "an object: write {\"key\": value, …}")
     }
 
-    /// Warns of keys that mean nothing, for a misspelt `selector` makes a group everybody's.
+    /// Warns of unknown keys, because a misspelt `selector` makes a group match every machine.
     pub(super) fn warn_of_unknown(&mut self, object: &Object<'t>, prefix: &str, known: &[&str]) {
         for (key, value) in object {
             if !known.iter().any(|known| known.eq_ignore_ascii_case(key)) {
-                let message = format!("means nothing here, and Matchbox ignores it: there are {}", known.join(", "));
+                let message = format!("is an unknown field, which Matchbox ignores: known are {}", known.join(", "));
                 self.notes.warn(self.at(value), format!("{prefix}{key}"), message);
             }
         }
     }
 }
 
-/// The value of a key, in any case as Go's decoder takes it; `null` is as good as nothing.
+/// Returns the value of a key, ignoring case as Go's decoder does; `None` if it is absent or `null`.
 pub(super) fn child<'t>(object: &Object<'t>, key: &str) -> Option<&'t RawValue> {
     let found = object
         .get(key)
@@ -86,7 +86,7 @@ pub(super) fn child<'t>(object: &Object<'t>, key: &str) -> Option<&'t RawValue> 
     found.copied().filter(|value| value.get() != "null")
 }
 
-/// What an error says without the place, which is told apart.
+/// Returns the message of an error without its place, which is reported separately.
 pub(super) fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or_default().to_owned()

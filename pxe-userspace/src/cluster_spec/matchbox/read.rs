@@ -1,4 +1,4 @@
-//! The files of a data directory become a catalog, or every mistake with its place.
+//! Reads the files of a data directory into a catalog, or reports every mistake with its place.
 
 use std::{
     collections::BTreeMap,
@@ -20,13 +20,13 @@ use super::{
     template::Template,
 };
 
-/// What of a data directory makes the catalog.
+/// The subdirectories that make up the catalog.
 pub(super) const SUBDIRECTORIES: [&str; 5] = ["groups", "profiles", "ignition", "generic", "cloud"];
 
 /// The longest configuration that is served, in bytes.
 const MAX_CONFIG_BYTES: usize = 4 << 20;
 
-/// Collects what is wrong.
+/// Collects the mistakes.
 #[derive(Debug, Default)]
 struct Findings {
     errors: Vec<Finding>,
@@ -52,7 +52,7 @@ pub(super) fn directory(directory: &Path) -> Result<LoadedCatalog, SpecErrors> {
     let Findings { mut errors, mut warnings } = findings;
     if errors.is_empty() {
         if groups.is_empty() {
-            warnings.push(Finding::about_file(directory, "has no group: nobody is answered".to_owned()));
+            warnings.push(Finding::about_file(directory, "has no group: no machine is answered".to_owned()));
         }
         let profiles = profiles.into_values().flatten().collect();
         Ok(LoadedCatalog { catalog: Catalog::new(groups, profiles), warnings })
@@ -62,14 +62,14 @@ pub(super) fn directory(directory: &Path) -> Result<LoadedCatalog, SpecErrors> {
     }
 }
 
-/// The texts of `<directory>/<name>/*.json`, sorted by name, each with its name without the ending. As Matchbox does, other
-/// files and subdirectories are left alone.
+/// Returns the texts of `<directory>/<name>/*.json`, sorted by name, each with its name without the extension. Other files and
+/// subdirectories are ignored, as by Matchbox.
 fn texts(directory: &Path, name: &str, findings: &mut Findings) -> Vec<(String, Arc<Path>, String)> {
     let directory = directory.join(name);
     let files = match files::list(&directory, |file| file.extension() == Some(OsStr::new("json"))) {
         Ok(files) => files,
         Err(error) => {
-            let message = format!("cannot be listed: {error}; is it in the data directory of a Matchbox?");
+            let message = format!("cannot be listed: {error}; is this a data directory of Matchbox?");
             findings.errors.push(Finding::about_file(&directory, message));
             return Vec::new();
         }
@@ -86,7 +86,7 @@ fn texts(directory: &Path, name: &str, findings: &mut Findings) -> Vec<(String, 
     texts
 }
 
-/// Every profile by its id; nothing instead of one that has a mistake.
+/// Returns every profile by its id; `None` for one with a mistake.
 fn profiles(directory: &Path, findings: &mut Findings) -> BTreeMap<String, Option<Arc<Profile>>> {
     let mut profiles = BTreeMap::new();
     for (id, file, text) in texts(directory, "profiles", findings) {
@@ -111,9 +111,10 @@ fn profile<'t>(
     reader.warn_of_unknown(object, "", &["id", "name", "cloud_id", "ignition_id", "generic_id", "boot"]);
     match child(object, "id") {
         Some(value) => {
-            let written: Option<String> = reader.value(value, "id", "a text");
+            let written: Option<String> = reader.value(value, "id", "a string");
             if let Some(written) = written.filter(|written| *written != id) {
-                let message = format!("{written:?} is not the name of the file, and groups go by that: {id:?}");
+                let message =
+                    format!("{written:?} differs from the name of the file, by which groups refer to it: {id:?}");
                 reader.notes.warn(reader.at(value), "id".to_owned(), message);
             }
         }
@@ -146,7 +147,7 @@ fn profile<'t>(
 }
 
 fn net_boot<'t>(value: &'t RawValue, reader: &mut Reader<'t>) -> Option<NetBoot> {
-    const TEXTS: &str = "a list of texts: write [\"…\", \"…\"]";
+    const TEXTS: &str = "a list of strings: write [\"…\", \"…\"]";
     let object = reader.object(value, "boot")?;
     reader.warn_of_unknown(&object, "boot.", &["kernel", "initrd", "args"]);
     let mut texts = |key: &str| -> Vec<String> {
@@ -154,7 +155,7 @@ fn net_boot<'t>(value: &'t RawValue, reader: &mut Reader<'t>) -> Option<NetBoot>
         value.and_then(|value| reader.value(value, &format!("boot.{key}"), TEXTS)).unwrap_or_default()
     };
     let (initrd, args) = (texts("initrd"), texts("args"));
-    let kernel = child(&object, "kernel").and_then(|kernel| reader.value(kernel, "boot.kernel", "a text"));
+    let kernel = child(&object, "kernel").and_then(|kernel| reader.value(kernel, "boot.kernel", "a string"));
     let kernel: String = kernel.unwrap_or_default();
     if kernel.is_empty() {
         reader.notes.warn(reader.at(value), "boot.kernel".to_owned(), "is missing: nothing can boot from this profile");
@@ -162,7 +163,7 @@ fn net_boot<'t>(value: &'t RawValue, reader: &mut Reader<'t>) -> Option<NetBoot>
     Some(NetBoot { kernel, initrd, args })
 }
 
-/// The file that a profile names by `<name>_id`, with the place where it is named.
+/// Returns the file that a profile names by `<name>_id`, with the place of the name.
 fn config<'t>(
     directory: &Path,
     name: &str,
@@ -171,7 +172,7 @@ fn config<'t>(
 ) -> Option<(&'t RawValue, Arc<Path>, String)> {
     let field = format!("{name}_id");
     let value = child(object, &field)?;
-    let id: String = reader.value(value, &field, "a text")?;
+    let id: String = reader.value(value, &field, "a string")?;
     if id.is_empty() {
         return None;
     }
@@ -193,7 +194,7 @@ fn config<'t>(
     }
 }
 
-/// Why an Ignition config is not served.
+/// The refusal of an Ignition config.
 enum Refused {
     Kind(String),
     Text(Finding),
@@ -203,8 +204,8 @@ fn check_ignition(file: &Arc<Path>, text: &str) -> Result<(), Refused> {
     let extension = file.extension().and_then(OsStr::to_str);
     if !matches!(extension, Some("ign" | "ignition")) {
         return Err(Refused::Kind(format!(
-            "{} is no *.ign or *.ignition, so it is Butane, which pxed does not translate: run `butane` on it once, and \
-             name what it prints",
+            "{} is not *.ign or *.ignition, so it is taken for Butane, which pxed does not translate: run `butane` on it, and \
+             name its output",
             file.display()
         )));
     }
@@ -233,7 +234,7 @@ fn groups(
             if let Some(first) = seen.get(&selector) {
                 let what = if selector.is_empty() { "selects every machine" } else { "selects the same machines" };
                 let at = child(&object, "selector").map_or_else(|| reader.at(root), |value| reader.at(value));
-                let message = format!("{what}, as {} does, which goes first", first.display());
+                let message = format!("{what} as {}, which comes first", first.display());
                 reader.notes.warn(at, "selector".to_owned(), message);
             } else {
                 seen.insert(selector, Arc::clone(&file));
@@ -256,7 +257,7 @@ fn group<'t>(
     let selector = child(object, "selector").and_then(|selector| reader.object(selector, "selector"));
     let selector = selector.unwrap_or_default().into_iter().filter_map(|(key, value)| {
         let field = format!("selector.{key}");
-        let text: String = reader.value(value, &field, "a text")?;
+        let text: String = reader.value(value, &field, "a string")?;
         if !key.eq_ignore_ascii_case("mac") {
             return Some((key, text));
         }
@@ -277,13 +278,13 @@ fn group<'t>(
         reader.error(root, "profile", "is missing: name the profile that the machines boot");
         return None;
     };
-    let name: String = reader.value(value, "profile", "a text")?;
+    let name: String = reader.value(value, "profile", "a string")?;
     let profile = match profiles.get(&name) {
-        // A profile with a mistake is an error of its own.
+        // The mistake of a profile is reported by itself.
         Some(profile) => Arc::clone(profile.as_ref()?),
         None => {
             let known: Vec<_> = profiles.keys().take(10).map(String::as_str).collect();
-            reader.error(value, "profile", format!("there is no profiles/{name}.json, but {}", known.join(", ")));
+            reader.error(value, "profile", format!("there is no profiles/{name}.json, only {}", known.join(", ")));
             return None;
         }
     };

@@ -1,14 +1,14 @@
-//! Matchbox's templates, as far as `{{.name}}` goes.
+//! Matchbox's templates, as far as they only fill in names.
 //!
-//! They are Go's `text/template`. What is filled in are the group's metadata and selectors and the request's query:
-//! `{{.name}}`, `{{.outer.inner}}`, `{{.request.query.mac}}`; `{{-` and `-}}` take the white space beside them away, and
-//! `{{/* … */}}` is a comment. Conditions, loops and functions are refused when the template is read.
+//! They are Go's `text/template`. Variables are the group's metadata and selectors and the request's query: `{{.name}}`,
+//! `{{.outer.inner}}`, `{{.request.query.mac}}`. `{{-` and `-}}` remove the adjacent white space, and `{{/* … */}}` is a comment.
+//! Conditions, loops and functions are refused when the template is read.
 
 use serde_json::Value;
 
 use super::super::finding::Position;
 
-/// A template, understood.
+/// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
 
@@ -20,7 +20,7 @@ enum Part {
 }
 
 impl Template {
-    /// Understands a template.
+    /// Parses a template.
     pub(super) fn parse(text: &str) -> Result<Self, (Position, String)> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -29,9 +29,9 @@ impl Template {
             let at = || place(text, text.len() - after.len() - 2);
             let (before, (action, following)) = (
                 if trims { before.trim_start() } else { before },
-                after.split_once("}}").ok_or_else(|| (at(), "{{ is never closed by }}".to_owned()))?,
+                after.split_once("}}").ok_or_else(|| (at(), "{{ is not closed by }}".to_owned()))?,
             );
-            // Go takes the dash for a trim only with white space behind it, for `{{-3}}` is a number.
+            // In Go, a dash removes white space only if white space follows it: `{{-3}}` is a number.
             let (action, trims_before) = match action.strip_prefix('-').filter(|rest| rest.starts_with(is_space)) {
                 Some(action) => (action, true),
                 None => (action, false),
@@ -44,9 +44,7 @@ impl Template {
             let action = action.trim();
             if !(action.starts_with("/*") && action.ends_with("*/")) {
                 parts.push(Part::Variable(variable(action).ok_or_else(|| {
-                    let message = format!(
-                        "{{{{{action}}}}} is more than pxed understands of templates: only {{{{.name}}}} is filled in"
-                    );
+                    let message = format!("{{{{{action}}}}} is not supported by pxed: only {{{{.name}}}} is filled in");
                     (at(), message)
                 })?));
             }
@@ -58,11 +56,11 @@ impl Template {
         Ok(Self(parts))
     }
 
-    /// The template filled in.
+    /// Fills the template in.
     ///
     /// # Errors
     ///
-    /// The first name that has no value, or has one that is no text, number or truth value.
+    /// The first name without a value, or whose value is not a string, number or boolean.
     pub fn render(&self, variables: &Value) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.0 {
@@ -82,7 +80,7 @@ const fn is_space(character: char) -> bool {
     matches!(character, ' ' | '\t' | '\r' | '\n')
 }
 
-/// The path in `.outer.inner`.
+/// Returns the path in `.outer.inner`.
 fn variable(action: &str) -> Option<Vec<String>> {
     let keys = action.strip_prefix('.')?.split('.');
     let is_name = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_');
@@ -96,8 +94,8 @@ fn place(text: &str, offset: usize) -> Position {
     Position { line: u32::try_from(line).unwrap_or(u32::MAX), column: u32::try_from(column).unwrap_or(u32::MAX) }
 }
 
-/// A value as Go prints it: text as it is, truth values, and numbers, which are all floating point to Go's decoder.
-/// Nothing for null, lists and objects.
+/// Returns a string, boolean or number as Go prints it. Numbers are all floating point to Go's decoder. Returns `None` for null,
+/// lists and objects.
 #[must_use]
 pub fn text_of(value: &Value) -> Option<String> {
     match value {
@@ -108,8 +106,8 @@ pub fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// `%v` of a float64: the shortest digits that name it; below 1e-4 and from 1e21 with an exponent of a sign and two
-/// digits at least.
+/// Formats a number like `%v` of a float64: the shortest digits that identify it; below 1e-4 and from 1e21 with an exponent of a
+/// sign and at least two digits.
 fn number_text(number: f64) -> String {
     if number == 0.0 || (1e-4..1e21).contains(&number.abs()) {
         return number.to_string();
@@ -159,16 +157,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_said_with_its_place() {
+    fn unsupported_actions_are_reported_with_their_place() {
         for (text, expected) in [
             ("{{.missing}}", ".missing"),
             ("{{.name.more}}", ".name.more"),
             ("{{.list}}", ".list"),
             ("{{.none}}", ".none"),
-            ("a\n {{if .yes}}x{{end}}", "2:2: {{if .yes}} is more than pxed understands"),
-            ("{{.}}", "1:1: {{.}} is more than"),
-            ("{{.name | printf}}", "1:1: {{.name | printf}} is more than"),
-            ("é {{.name}", "1:3: {{ is never closed by }}"),
+            ("a\n {{if .yes}}x{{end}}", "2:2: {{if .yes}} is not supported"),
+            ("{{.}}", "1:1: {{.}} is not supported"),
+            ("{{.name | printf}}", "1:1: {{.name | printf}} is not supported"),
+            ("é {{.name}", "1:3: {{ is not closed by }}"),
         ] {
             let error = rendered(text).unwrap_err();
             assert!(error.starts_with(expected), "{text}: {error}");

@@ -1,4 +1,4 @@
-use std::{fs, time::Duration};
+use std::{fs, time::Instant};
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -40,7 +40,7 @@ fn labels(query: &str) -> Labels {
 }
 
 #[test]
-fn a_machine_gets_the_group_that_says_most_of_it() {
+fn machine_gets_the_group_with_the_most_selectors() {
     let directory = Directory::new(&[
         ("groups/default.json", r#"{"profile": "p"}"#),
         ("groups/node1.json", r#"{"profile": "p", "selector": {"mac": "52:54:00:AB:CD:01"}}"#),
@@ -51,7 +51,7 @@ fn a_machine_gets_the_group_that_says_most_of_it() {
         ("groups/installed.json", r#"{"profile": "p", "selector": {"os": "installed"}}"#),
         ("groups/rack.json", r#"{"profile": "p", "selector": {"rack": "a", "region": "eu"}}"#),
         ("groups/no-serial.json", r#"{"profile": "p", "selector": {"serial": "", "asset": "7", "room": "2"}}"#),
-        // Left alone, as Matchbox does.
+        // Ignored, as by Matchbox.
         ("groups/README", "not a group"),
         ("groups/.hidden.json", "not a group"),
     ]);
@@ -71,7 +71,7 @@ fn a_machine_gets_the_group_that_says_most_of_it() {
         ("OS=installed", "default"),
         ("os=installed&os=other", "installed"),
         ("os=other&os=installed", "default"),
-        // Two selectors each: the later in the alphabet goes first, and `rack` comes after `mac`.
+        // Both have two selectors. The later in the alphabet comes first, and `rack` is later than `mac`.
         ("mac=52:54:00:ab:cd:01&os=installed&rack=a&region=eu", "rack"),
         ("asset=7&room=2", "no-serial"),
         ("asset=7&room=2&serial=x", "default"),
@@ -81,7 +81,7 @@ fn a_machine_gets_the_group_that_says_most_of_it() {
 }
 
 #[test]
-fn without_a_default_group_others_get_nothing() {
+fn machines_outside_all_groups_get_nothing_without_a_default_group() {
     let directory = Directory::new(&[("groups/a.json", r#"{"profile": "p", "selector": {"uuid": "1"}}"#)]);
     let catalog = directory.load().0.unwrap();
     assert!(catalog.select(&labels("uuid=2")).is_none());
@@ -90,7 +90,7 @@ fn without_a_default_group_others_get_nothing() {
 
 /// Every mistake of one directory at once, each with its place and its field.
 #[test]
-fn mistakes_are_all_told() {
+fn mistakes_are_all_reported() {
     let directory = Directory::new(&[
         ("groups/1.json", "{\n  \"profile\": \"p\",\n  \"selector\": {\"mac\": \"52:54\"}\n}"),
         ("groups/2.json", "{\"profile\": \"p\"\n"),
@@ -110,19 +110,19 @@ fn mistakes_are_all_told() {
     ]);
     let (_, errors, _) = directory.load();
     let expected = [
-        "generic/g:2:1: {{range .x}} is more than pxed understands of templates",
+        "generic/g:2:1: {{range .x}} is not supported by pxed",
         "groups/1.json:3:23: selector.mac: \"52:54\" is not a MAC address",
         "groups/2.json:2:1: not JSON: EOF while parsing an object",
-        "groups/3.json:3:13: profile: there is no profiles/none.json, but broken, files, p, texts",
+        "groups/3.json:3:13: profile: there is no profiles/none.json, only broken, files, p, texts",
         "groups/4.json:1:1: profile: is missing",
-        "groups/4.json:1:24: selector.count: is not a text",
+        "groups/4.json:1:24: selector.count: is not a string",
         "groups/6.json:1:1: is not an object",
         "ignition/b.ign:2:13: not JSON: expected value",
         "profiles/broken.json:1:1: id: is missing: write \"id\": \"broken\"",
-        "profiles/broken.json:1:21: boot.kernel: is not a text",
-        "profiles/broken.json:1:34: boot.initrd: is not a list of texts",
-        "profiles/broken.json:1:47: boot.args: is not a list of texts",
-        "profiles/files.json:1:32: ignition_id: ignition/a.yaml is no *.ign or *.ignition, so it is Butane",
+        "profiles/broken.json:1:21: boot.kernel: is not a string",
+        "profiles/broken.json:1:34: boot.initrd: is not a list of strings",
+        "profiles/broken.json:1:47: boot.args: is not a list of strings",
+        "profiles/files.json:1:32: ignition_id: ignition/a.yaml is not *.ign or *.ignition, so it is taken for Butane",
         "profiles/files.json:1:56: generic_id: \"../x\" leads out of generic/",
         "profiles/files.json:1:76: cloud_id: cloud/none: cannot be read",
     ];
@@ -133,7 +133,7 @@ fn mistakes_are_all_told() {
 }
 
 #[test]
-fn what_looks_like_a_mistake_is_a_warning() {
+fn likely_mistakes_are_warnings() {
     let directory = Directory::new(&[
         ("groups/a.json", r#"{"profile": "p", "selectors": {"mac": "52:54:00:ab:cd:01"}}"#),
         ("groups/b.json", r#"{"profile": "p", "selector": {}}"#),
@@ -143,11 +143,11 @@ fn what_looks_like_a_mistake_is_a_warning() {
     let (_, errors, warnings) = directory.load();
     assert_eq!(errors, [""; 0]);
     let expected = [
-        "profiles/q.json:1:48: boot.arg: means nothing here",
-        "profiles/q.json:1:8: id: \"other\" is not the name of the file",
+        "profiles/q.json:1:48: boot.arg: is an unknown field",
+        "profiles/q.json:1:8: id: \"other\" differs from the name of the file",
         "profiles/r.json:1:21: boot.kernel: is missing",
-        "groups/a.json:1:31: selectors: means nothing here",
-        "groups/b.json:1:30: selector: selects every machine, as ",
+        "groups/a.json:1:31: selectors: is an unknown field",
+        "groups/b.json:1:30: selector: selects every machine as ",
     ];
     assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
     for expected in expected {
@@ -156,7 +156,7 @@ fn what_looks_like_a_mistake_is_a_warning() {
 }
 
 #[test]
-fn what_is_no_data_directory_is_said() {
+fn directory_without_groups_and_profiles_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     assert!(!is_directory(directory.path()));
     let errors = load(directory.path()).unwrap_err().to_string();
@@ -164,7 +164,7 @@ fn what_is_no_data_directory_is_said() {
 }
 
 #[test]
-fn the_example_is_a_data_directory() {
+fn example_is_a_data_directory() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/matchbox");
     assert!(is_directory(&directory));
     let LoadedCatalog { catalog, warnings } = load(&directory).unwrap();
@@ -176,43 +176,39 @@ fn the_example_is_a_data_directory() {
 }
 
 #[test]
-fn a_change_comes_into_force_and_a_mistake_does_not() {
+fn changes_come_into_force_and_mistakes_do_not() {
     let directory = Directory::new(&[
         ("profiles/g.json", r#"{"id": "g", "generic_id": "config"}"#),
         ("generic/config", "one"),
         ("groups/default.json", r#"{"profile": "g"}"#),
     ]);
     let shared = SharedCatalog::default();
-    let watcher = watch(directory.0.path().to_owned(), Arc::clone(&shared)).unwrap();
-    let rendered = || {
+    let mut task = watch::Task::new(source(directory.0.path().to_owned(), Arc::clone(&shared)));
+    let mut now = Instant::now();
+    let mut in_force = || {
+        // A change is loaded at the second look.
+        for _ in 0..3 {
+            now += task.look(now);
+        }
         let catalog = shared.load();
         let template = catalog.select(&Labels::default()).and_then(|group| group.profile.generic.clone());
         template.map(|template| template.render(&Value::Null).unwrap())
     };
-    let wait_for = |wanted: &str| {
-        for _ in 0..2000 {
-            if rendered().as_deref() == Some(wanted) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("{wanted} never came into force, but {:?}", rendered());
-    };
-    wait_for("one");
-    // No group or profile changes, only what a profile names.
-    directory.write("generic/config", "two");
-    wait_for("two");
+    assert_eq!(in_force().as_deref(), Some("one"));
+    // No group or profile changes, only a file that a profile names. Each text has a length of its own, since the file system's
+    // clock may not have moved on.
+    directory.write("generic/config", "second");
+    assert_eq!(in_force().as_deref(), Some("second"));
     directory.write("groups/default.json", "{");
-    watcher.reload_now();
-    directory.write("generic/config", "three");
-    watcher.reload_now();
+    directory.write("generic/config", "third one");
+    assert_eq!(in_force().as_deref(), Some("second"));
     directory.write("groups/other.json", r#"{"profile": "g"}"#);
     fs::remove_file(directory.0.path().join("groups/default.json")).unwrap();
-    wait_for("three");
+    assert_eq!(in_force().as_deref(), Some("third one"));
 }
 
-/// JSON of sorts, with the words that mean something.
-fn json_of_sorts() -> impl Strategy<Value = String> {
+/// Text that resembles JSON, with the words that have a meaning.
+fn json_like() -> impl Strategy<Value = String> {
     const WORDS: &[&str] = &[
         "{",
         "}",
@@ -247,7 +243,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_is_a_catalog_or_errors(group in json_of_sorts(), profile in json_of_sorts(), bytes in any::<Vec<u8>>()) {
+    fn arbitrary_text_is_a_catalog_or_errors(group in json_like(), profile in json_like(), bytes in any::<Vec<u8>>()) {
         let directory = Directory::new(&[("groups/a.json", &group), ("profiles/b.json", &profile)]);
         directory.write("groups/bytes.json", bytes);
         let (catalog, errors, _) = directory.load();

@@ -22,7 +22,7 @@ fn rig(
 }
 
 impl<R: FnMut(&dyn Fn() -> bool) -> Reloaded> Rig<R> {
-    /// Looks at the file for so many milliseconds.
+    /// Looks at the file for this many milliseconds.
     fn run(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
         while self.now < end {

@@ -1,8 +1,8 @@
-//! What is wrong is said with its line and field, all of it at once.
+//! Mistakes are reported with their line and field, all of them at once.
 
 use super::{Files, cluster};
 
-/// The findings on one file, as `line:column: field: message`.
+/// Returns the findings on one file, as `line:column: field: message`.
 fn findings(text: &str) -> (Vec<String>, Vec<String>) {
     let files = Files::new(&[("x", "")]);
     files.write("c.yaml", text);
@@ -26,45 +26,39 @@ const ENTRY: &str = "      - address: 10.0.0.11
 ";
 
 #[test]
-fn a_bad_value_is_named_with_its_place() {
+fn wrong_values_are_reported_with_their_place() {
     const MACHINE: &str = "spec.controlPlane.metalSpec.machines[0]";
-    // What to replace in ENTRY, by what, and what is then said.
+    // The text to replace in ENTRY, its replacement, and the place, field and beginning of the message.
     let cases = [
-        ("10.0.0.11", "10.0.0.256", "11:18", "address", "\"10.0.0.256\" is no IPv4 address"),
-        ("10.0.0.11", "0.0.0.0", "11:18", "address", "0.0.0.0 means no host"),
+        ("10.0.0.11", "10.0.0.256", "11:18", "address", "\"10.0.0.256\" is not an IPv4 address"),
+        ("10.0.0.11", "0.0.0.0", "11:18", "address", "0.0.0.0 does not name a host"),
         ("10.0.0.11", "255.255.255.255", "11:18", "address", "255.255.255.255 is a broadcast or reserved address"),
         ("10.0.0.11", "224.0.0.1", "11:18", "address", "224.0.0.1 is a multicast address"),
         ("10.0.0.11", "127.0.0.1", "11:18", "address", "127.0.0.1 is a loopback address"),
         ("10.0.0.11", "10.0.0.1", "11:18", "address", "10.0.0.1 is the address of a pxeServerSpec"),
-        (
-            "10.0.0.11",
-            "10.0.0.11/24",
-            "11:18",
-            "address",
-            "\"10.0.0.11/24\" has a prefix length: write 10.0.0.11 alone",
-        ),
-        ("10.0.0.11", "[10.0.0.11]", "11:9", "address", "is a list, where text belongs"),
+        ("10.0.0.11", "10.0.0.11/24", "11:18", "address", "\"10.0.0.11/24\" has a prefix length: write 10.0.0.11 here"),
+        ("10.0.0.11", "[10.0.0.11]", "11:9", "address", "is a list, but must be text"),
         ("address: 10.0.0.11", "version: v1.13.0", "11:9", "address", "is missing: write the address"),
         (
             "address: 10.0.0.11",
             "address: 10.0.0.11\n        machineRef: {kind: A, name: b}",
             "12:9",
             "machineRef",
-            "stands beside address",
+            "conflicts with address",
         ),
         (
             "address: 10.0.0.11",
             "address: 10.0.0.11\n        version: 1.13",
             "12:18",
             "version",
-            "\"1.13\" is no Talos version",
+            "\"1.13\" is not a Talos version",
         ),
         (
             "52:54:00:00:00:11",
             "52:54:00:00:00",
             "13:23",
             "pxeClientSpec.macAddress",
-            "\"52:54:00:00:00\" is no MAC address",
+            "\"52:54:00:00:00\" is not a MAC address",
         ),
         (
             "52:54:00:00:00:11",
@@ -88,7 +82,7 @@ fn a_bad_value_is_named_with_its_place() {
             "amd64\n          kernelCmdlineArgs: {a: b}",
             "15:11",
             "pxeClientSpec.kernelCmdlineArgs",
-            "is a mapping, where text belongs",
+            "is a mapping, but must be text",
         ),
         (
             "amd64",
@@ -118,7 +112,7 @@ fn a_bad_value_is_named_with_its_place() {
     }
 }
 
-/// Exactly one error, which begins so.
+/// Checks that there is exactly one error, with this beginning.
 fn check(text: &str, expected: &str) {
     let errors = errors(text);
     assert!(
@@ -129,25 +123,29 @@ fn check(text: &str, expected: &str) {
 }
 
 #[test]
-fn a_bad_role_or_server_is_named_with_its_place() {
+fn wrong_roles_and_servers_are_reported_with_their_place() {
     let text = cluster(ENTRY);
     let cases = [
         (
             "{address: 10.0.0.1, i",
             "{address: 999.999.999.999, i",
-            "5:28: spec.pxeServerSpec.address: \"999.999.999.999\" is no",
+            "5:28: spec.pxeServerSpec.address: \"999.999.999.999\" is not",
         ),
         (
             "{address: 10.0.0.1, i",
             "{i",
             "5:3: spec.pxeServerSpec.address: is missing: write the address of this server",
         ),
-        ("interface: eth1", "interface: a/b", "5:49: spec.pxeServerSpec.interface: \"a/b\" is no Linux interface name"),
-        ("eth1", "provisioning-net-0", "5:49: spec.pxeServerSpec.interface: \"provisioning-net-0\" is no Linux"),
+        (
+            "interface: eth1",
+            "interface: a/b",
+            "5:49: spec.pxeServerSpec.interface: \"a/b\" is not a Linux interface name",
+        ),
+        ("eth1", "provisioning-net-0", "5:49: spec.pxeServerSpec.interface: \"provisioning-net-0\" is not a Linux"),
         ("mode: metal", "mode: metall", "8:11: spec.controlPlane.mode: is \"metall\": write metal, container or cloud"),
         ("    mode: metal\n", "", "6:3: spec.controlPlane.mode: is missing: write metal"),
-        ("v1.13.0", "1.13.0", "7:14: spec.controlPlane.version: \"1.13.0\" is no Talos version"),
-        ("v1.13.0", "v1.13.0-", "7:14: spec.controlPlane.version: \"v1.13.0-\" is no Talos version"),
+        ("v1.13.0", "1.13.0", "7:14: spec.controlPlane.version: \"1.13.0\" is not a Talos version"),
+        ("v1.13.0", "v1.13.0-", "7:14: spec.controlPlane.version: \"v1.13.0-\" is not a Talos version"),
         ("{name: lab}", "{}", "3:1: metadata.name: is missing: every resource has a name"),
         (
             "apiVersion: talos.alperen.cloud/v1alpha1\n",
@@ -157,18 +155,18 @@ fn a_bad_role_or_server_is_named_with_its_place() {
         (
             "{name: lab}",
             "{name: lab, annotations: {pxed.dev/boot-policy: never}}",
-            "3:59: metadata.annotations.pxed.dev/boot-policy: \"never\" is no boot policy",
+            "3:59: metadata.annotations.pxed.dev/boot-policy: \"never\" is not a boot policy",
         ),
         (
             "{name: lab}",
             "{name: lab, annotations: {pxed.dev/disk-route: reboot}}",
-            "3:58: metadata.annotations.pxed.dev/disk-route: \"reboot\" is no way to the disk: write auto, exit, sanboot or \
+            "3:58: metadata.annotations.pxed.dev/disk-route: \"reboot\" is not a disk route: write auto, exit, sanboot or \
              not-found",
         ),
         (
             "  controlPlane:",
             "  controlPlaneRef: {name: a}\n  controlPlane:",
-            "6:3: spec.controlPlaneRef: stands beside controlPlane: keep one",
+            "6:3: spec.controlPlaneRef: conflicts with controlPlane: keep one",
         ),
         ("spec:", "kind: TalosWorker\nspec:", "4:1: kind: is given twice, first in line 2: keep one"),
     ];
@@ -179,7 +177,7 @@ fn a_bad_role_or_server_is_named_with_its_place() {
 }
 
 #[test]
-fn what_is_no_yaml_is_said_for_each_document() {
+fn syntax_errors_are_reported_for_each_document() {
     let text = format!("a: [1\n---\n{}---\nkind: TalosCluster\n\tx: 1\n", cluster(ENTRY));
     let errors = errors(&text);
     assert_eq!(errors.len(), 2, "{errors:?}");
@@ -188,7 +186,7 @@ fn what_is_no_yaml_is_said_for_each_document() {
 }
 
 #[test]
-fn worker_machines_as_bare_strings_are_each_an_error() {
+fn machines_as_bare_strings_are_each_an_error() {
     let text = "apiVersion: talos.alperen.cloud/v1alpha1
 kind: TalosWorker
 metadata:
@@ -200,7 +198,7 @@ spec:
     machines:
     - \"10.0.153.58\"
     - \"10.0.153.59\"";
-    let message = "is no mapping: write `- address: 10.0.0.11`, where a bare address stands now";
+    let message = "is not a mapping: write `- address: 10.0.0.11` instead of a bare address";
     assert_eq!(
         errors(text),
         [
@@ -211,13 +209,13 @@ spec:
 }
 
 #[test]
-fn a_spec_without_any_cluster_is_an_error() {
+fn spec_without_a_cluster_is_an_error() {
     for text in ["", "# nothing\n", "kind: ConfigMap\n", "null\n---\n"] {
         let (errors, _) = findings(text);
         assert!(errors.len() == 1 && errors[0].ends_with("has no TalosCluster: is it the right path?"), "{errors:?}");
     }
     let (_, warnings) = findings(&cluster(ENTRY).replace("kind: TalosCluster", "kind: TalosClutser"));
-    assert!(warnings[0].starts_with("2:7: kind: \"TalosClutser\" is no kind"), "{warnings:?}");
+    assert!(warnings[0].starts_with("2:7: kind: \"TalosClutser\" is not a known kind"), "{warnings:?}");
 }
 
 #[test]
@@ -225,10 +223,10 @@ fn duplicates_name_both_places() {
     let text = cluster(&ENTRY.repeat(2));
     assert!(
         matches!(&errors(&text)[..], [address, mac]
-        if address.starts_with("15:18: spec.controlPlane.metalSpec.machines[1].address: 10.0.0.11 belongs to the machine in ")
-            && address.contains(" in 11 already")
-            && mac.starts_with("17:23: spec.controlPlane.metalSpec.machines[1].pxeClientSpec.macAddress: 52:54:00:00:00:11 belongs to ")
-            && mac.contains(" in 13 already")),
+        if address.starts_with("15:18: spec.controlPlane.metalSpec.machines[1].address: 10.0.0.11 is already used by the machine in ")
+            && address.contains(" in 11: give")
+            && mac.starts_with("17:23: spec.controlPlane.metalSpec.machines[1].pxeClientSpec.macAddress: 52:54:00:00:00:11 is already used by ")
+            && mac.contains(" in 13: give")),
         "{:?}",
         errors(&text)
     );
@@ -239,7 +237,7 @@ fn duplicates_name_both_places() {
 }
 
 #[test]
-fn a_reference_to_nothing_lists_what_there_is() {
+fn dangling_reference_lists_the_existing_names() {
     let cluster = "apiVersion: talos.alperen.cloud/v1alpha1
 kind: TalosCluster
 metadata: {name: lab, namespace: racks}
@@ -261,16 +259,19 @@ spec:
         )
     };
     let place = "6:21: spec.workerRef.name: there is no TalosWorker \"worker\" in namespace \"racks\"";
-    check(&format!("{cluster}{}", worker("worker", "default")), &format!("{place}, nor any other: add its document"));
+    check(
+        &format!("{cluster}{}", worker("worker", "default")),
+        &format!("{place}, and no other TalosWorker: add its document"),
+    );
     let others = worker("blue", "racks") + &worker("amber", "racks");
-    check(&format!("{cluster}{others}"), &format!("{place}, but amber, blue"));
+    check(&format!("{cluster}{others}"), &format!("{place}, only amber, blue"));
     let second = cluster.replace("lab", "second").replace("10.0.0.1", "10.0.0.9");
     let twice = format!("{cluster}---\n{second}{}", worker("worker", "racks"));
-    check(&twice, "13:21: spec.workerRef.name: TalosWorker \"worker\" belongs to cluster \"lab\" already");
+    check(&twice, "13:21: spec.workerRef.name: TalosWorker \"worker\" already belongs to cluster \"lab\"");
 }
 
 #[test]
-fn all_errors_come_at_once_in_the_order_of_files_and_lines() {
+fn errors_come_all_at_once_in_the_order_of_files_and_lines() {
     let bad = cluster(&ENTRY.replace("10.0.0.11", "10.0.0").replace("amd64", "sparc"));
     let files = Files::new(&[("a.yaml", &bad), ("b.yaml", &bad.replace("name: lab", "name: b")), ("c.yml", "a: [")]);
     let Err(errors) = files.load() else { panic!("loaded") };
@@ -283,7 +284,7 @@ fn all_errors_come_at_once_in_the_order_of_files_and_lines() {
 }
 
 #[test]
-fn files_that_cannot_be_read_are_errors() {
+fn unreadable_files_are_errors() {
     let files = Files::new(&[]);
     files.write("latin1.yaml", b"a: b\nname: caf\xe9\n");
     let missing = files.path("missing.yaml");
@@ -295,7 +296,7 @@ fn files_that_cannot_be_read_are_errors() {
     assert_eq!(
         lines,
         [
-            "fifo: is no regular file: a spec is read again when it changes",
+            "fifo: is not a regular file: write the spec to one, which is read again when it changes",
             "latin1.yaml:2:10: is not UTF-8 from here on: save the file as UTF-8",
             "missing.yaml: cannot be read: No such file or directory (os error 2)",
         ]
@@ -303,12 +304,12 @@ fn files_that_cannot_be_read_are_errors() {
 }
 
 #[test]
-fn what_looks_like_a_slip_is_a_warning() {
+fn likely_mistakes_are_warnings() {
     let long = format!("amd64\n          kernelCmdlineArgs: {}", "a".repeat(1801));
     let cases = [
         (
             ENTRY.replace("amd64", "amd64\n          kernelCmdLineArgs: a"),
-            "15:11: spec.controlPlane.metalSpec.machines[0].pxeClientSpec.kernelCmdLineArgs: is no field of it",
+            "15:11: spec.controlPlane.metalSpec.machines[0].pxeClientSpec.kernelCmdLineArgs: is an unknown field",
         ),
         (
             ENTRY.replace("amd64", &long),
@@ -325,20 +326,20 @@ fn what_looks_like_a_slip_is_a_warning() {
         (
             "  pxeServerSpec: {address: 10.0.0.1, interface: eth1}\n",
             "",
-            "1:1: spec.pxeServerSpec: is missing, so that 1 machines",
+            "1:1: spec.pxeServerSpec: is missing, so 1 machine is not served",
         ),
         ("mode: metal", "mode: container", "10:7: spec.controlPlane.metalSpec.machines: are not booted"),
-        ("    version: v1.13.0\n", "", "6:3: spec.controlPlane.version: is missing: v1.13.0 is taken"),
-        ("v1alpha1", "v1beta1", "1:13: apiVersion: talos.alperen.cloud/v1beta1 is read as if"),
+        ("    version: v1.13.0\n", "", "6:3: spec.controlPlane.version: is missing: v1.13.0 is assumed"),
+        ("v1alpha1", "v1beta1", "1:13: apiVersion: talos.alperen.cloud/v1beta1 is not known and is read as"),
         (
             "{name: lab}",
             "{name: lab, annotations: {pxed.dev/disk-route.52-54-00-00-00-13: exit}}",
-            "3:37: metadata.annotations: no machine that is served has the address 52:54:00:00:00:13",
+            "3:37: metadata.annotations: no served machine has the MAC address 52:54:00:00:00:13",
         ),
         (
             "{name: lab}",
             "{name: lab, annotations: {pxed.dev/boot-policy.52-54-00-00-00-12: hold}}",
-            "3:37: metadata.annotations: no machine that is served has the address 52:54:00:00:00:12",
+            "3:37: metadata.annotations: no served machine has the MAC address 52:54:00:00:00:12",
         ),
     ];
     for (from, to, expected) in cases {
@@ -350,30 +351,30 @@ fn what_looks_like_a_slip_is_a_warning() {
 }
 
 #[test]
-fn an_address_must_be_a_hosts_in_its_network() {
+fn addresses_must_be_those_of_hosts_in_their_network() {
     let with_meta = |address: &str, meta: &str| {
         cluster(&ENTRY.replace("10.0.0.11", address))
             .replace("    metalSpec:\n", &format!("    metalSpec:\n      machineSpec: {{meta: {{{meta}}}}}\n"))
     };
     check(
         &with_meta("10.0.0.255", "subnet: 24"),
-        "12:18: spec.controlPlane.metalSpec.machines[0].address: 10.0.0.255 is the broadcast address in a network of 24 bits",
+        "12:18: spec.controlPlane.metalSpec.machines[0].address: 10.0.0.255 is the broadcast address of its /24 network",
     );
     check(
         &with_meta("10.0.4.0", "subnet: 22"),
-        "12:18: spec.controlPlane.metalSpec.machines[0].address: 10.0.4.0 names the network itself",
+        "12:18: spec.controlPlane.metalSpec.machines[0].address: 10.0.4.0 is the network address of its /22 network",
     );
     check(
         &with_meta("10.0.4.4", "subnet: 33"),
-        "10:36: spec.controlPlane.metalSpec.machineSpec.meta.subnet: \"33\" is no prefix length",
+        "10:36: spec.controlPlane.metalSpec.machineSpec.meta.subnet: \"33\" is not a prefix length",
     );
     check(
         &with_meta("10.0.4.4", "gateway: fe80"),
-        "10:37: spec.controlPlane.metalSpec.machineSpec.meta.gateway: \"fe80\" is no IPv4 address",
+        "10:37: spec.controlPlane.metalSpec.machineSpec.meta.gateway: \"fe80\" is not an IPv4 address",
     );
     check(
         &with_meta("10.0.4.4", "hostname: a_b"),
-        "10:38: spec.controlPlane.metalSpec.machineSpec.meta.hostname: \"a_b\" is no host name",
+        "10:38: spec.controlPlane.metalSpec.machineSpec.meta.hostname: \"a_b\" is not a host name",
     );
     let (errors, warnings) = findings(&with_meta("10.0.5.4", "subnet: 24, gateway: 10.0.4.1, dnsServers: ['fd00::1']"));
     assert_eq!(errors, [""; 0]);

@@ -1,4 +1,4 @@
-//! What a good spec means.
+//! The machines of valid specs.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::model::{
     policy::{BootPolicy, DiskRoute},
 };
 
-/// The machines of one file, in the order of the spec, and the warnings.
+/// Returns the machines of one file, in the order of the spec, and the warnings.
 fn load(text: &str) -> (Vec<Arc<Machine>>, Vec<String>) {
     let files = Files::new(&[("c.yaml", text)]);
     let loaded = files.load().unwrap_or_else(|errors| panic!("{errors}\n{text}"));
@@ -33,7 +33,7 @@ fn entry(number: u8, more: &str) -> String {
 const SCHEMATIC: &str = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
 
 #[test]
-fn a_machine_takes_what_it_does_not_say_from_its_role() {
+fn machine_inherits_from_its_role() {
     let own = format!("        version: v1.14.0-rc.1\n        image: ghcr.io/siderolabs/installer:v1.14.0\n{}", "");
     let text = cluster(&format!("{}{}      - address: 10.0.0.13\n", entry(11, ""), entry(12, &own))).replace(
         "    metalSpec:\n",
@@ -59,7 +59,7 @@ fn a_machine_takes_what_it_does_not_say_from_its_role() {
 }
 
 #[test]
-fn kernel_arguments_pass_byte_for_byte() {
+fn kernel_arguments_are_unchanged() {
     let arguments = "talos.config.inline=AB+/cd== a='b \"c\"'  <&>  ${mac} ü";
     for quoted in
         [arguments.to_owned(), format!("'{}'", arguments.replace('\'', "''")), format!(">-\n            {arguments}")]
@@ -70,7 +70,7 @@ fn kernel_arguments_pass_byte_for_byte() {
 }
 
 #[test]
-fn a_mac_address_survives_without_quotes_in_every_spelling() {
+fn mac_address_survives_without_quotes_in_every_spelling() {
     for spelling in ["12:34:56:12:34:56", "123456123456", "1234.5612.3456", "12-34-56-12-34-56", "!!str 123456123456"] {
         let text = cluster(&entry(11, "").replace("52:54:00:00:00:11", spelling));
         assert_eq!(machines(&text)[0].mac.to_string(), "12:34:56:12:34:56", "{spelling}");
@@ -78,7 +78,7 @@ fn a_mac_address_survives_without_quotes_in_every_spelling() {
 }
 
 #[test]
-fn encodings_and_forms_that_mean_the_same_read_the_same() {
+fn equivalent_encodings_and_forms_give_the_same_machines() {
     let text = cluster(&entry(11, ""));
     let expected = machines(&text);
     let list = format!("apiVersion: v1\nkind: List\nitems:\n- {}", text.replace('\n', "\n  "));
@@ -100,7 +100,7 @@ fn encodings_and_forms_that_mean_the_same_read_the_same() {
 }
 
 #[test]
-fn other_documents_are_passed_over() {
+fn other_documents_are_skipped() {
     let (machines, warnings) = load(&format!(
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\ndata: {{a: b, a: c}}\n---\n---\n# nothing\n---\n{}---
 apiVersion: controlplane.cluster.x-k8s.io/v1alpha3
@@ -127,7 +127,7 @@ fn anchors_aliases_and_merge_keys_are_followed() {
     assert_eq!(machines[1].mac.to_string(), "52:54:00:00:00:12");
 }
 
-/// A cluster `blue` of namespace `racks` by references, with one worker in a list.
+/// Returns a cluster `blue` of namespace `racks` with a reference to its role, which has one worker in a list.
 fn by_reference(worker: &str, more: &str) -> String {
     format!(
         "apiVersion: talos.alperen.cloud/v1alpha1
@@ -174,7 +174,7 @@ fn references_are_resolved_within_the_namespace() {
 }
 
 #[test]
-fn a_talos_machine_is_a_machine_of_its_roles_cluster() {
+fn talos_machine_is_a_machine_of_the_cluster_of_its_role() {
     let machines = machines(&by_reference("", &talos_machine(12, "v1.12.0", "")));
     let machine = &machines[1];
     assert_eq!(
@@ -185,7 +185,7 @@ fn a_talos_machine_is_a_machine_of_its_roles_cluster() {
 }
 
 #[test]
-fn the_operators_copy_of_a_listed_machine_is_the_same_machine() {
+fn copy_of_a_listed_machine_is_the_same_machine() {
     let copy = talos_machine(11, "v1.12.0", "pxed.dev/boot-policy: hold");
     let (machines, warnings) = load(&by_reference("", &copy));
     assert_eq!((machines.len(), warnings.len()), (1, 0), "{warnings:?}");
@@ -204,7 +204,7 @@ fn the_operators_copy_of_a_listed_machine_is_the_same_machine() {
 }
 
 #[test]
-fn the_copies_of_an_inlined_role_are_no_second_cluster() {
+fn copies_of_an_inline_role_add_no_machines() {
     let role = "---
 apiVersion: talos.alperen.cloud/v1alpha1
 kind: TalosControlPlane
@@ -230,7 +230,7 @@ spec:
 }
 
 #[test]
-fn the_nearest_boot_policy_counts() {
+fn nearest_boot_policy_counts() {
     let of_role = ", annotations: {pxed.dev/boot-policy: once}";
     let of_machine = ", annotations: {pxed.dev/boot-policy: once, pxed.dev/boot-policy.52-54-00-00-00-11: auto}";
     let held = talos_machine(11, "v1.13.0", "pxed.dev/boot-policy: hold");
@@ -245,7 +245,7 @@ fn the_nearest_boot_policy_counts() {
 }
 
 #[test]
-fn the_nearest_way_to_the_disk_counts() {
+fn nearest_disk_route_counts() {
     let cluster_wide = |text: &str| text.replace("boot-policy: always", "disk-route: exit");
     let of_role = ", annotations: {pxed.dev/disk-route: sanboot}";
     let of_machine = ", annotations: {pxed.dev/disk-route: sanboot, pxed.dev/disk-route.52-54-00-00-00-11: not-found}";
@@ -262,7 +262,7 @@ fn the_nearest_way_to_the_disk_counts() {
 }
 
 #[test]
-fn a_host_name_is_given_to_one_machine_or_to_none() {
+fn host_name_is_given_to_one_machine_or_to_none() {
     let named =
         |text: &str| text.replace("    metalSpec:\n", "    metalSpec:\n      machineSpec: {meta: {hostname: alone}}\n");
     let machines = machines(&named(&cluster(&entry(11, ""))));
@@ -273,13 +273,13 @@ fn a_host_name_is_given_to_one_machine_or_to_none() {
         warnings,
         [
             "c.yaml:10:38: spec.controlPlane.metalSpec.machineSpec.meta.hostname: \"alone\" would be the name of 2 machines: \
-         DHCP gives it to none"
+         DHCP gives it to none of them"
         ]
     );
 }
 
 #[test]
-fn a_machine_ref_finds_its_address() {
+fn machine_ref_finds_its_address() {
     let reference =
         "      - machineRef: {apiVersion: metal3.io/v1alpha1, kind: BareMetalHost, name: node, fieldPath: 'PATH'}
         pxeClientSpec: {macAddress: 52:54:00:00:00:11, cpuArchitecture: amd64}
@@ -307,7 +307,7 @@ spec:
     }
     let bad = cluster(&reference.replace("PATH", "status.ip"));
     for (text, expected) in [
-        (format!("{bad}{host}"), "has no IPv4 address at \"status.ip\", but at status.nics[1].ip"),
+        (format!("{bad}{host}"), "has no IPv4 address at \"status.ip\", only at status.nics[1].ip"),
         (good, "BareMetalHost \"node\" of namespace \"default\" is not in these files"),
     ] {
         let Err(errors) = Files::new(&[("c.yaml", &text)]).load() else { panic!("loaded") };

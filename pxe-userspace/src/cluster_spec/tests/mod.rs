@@ -1,4 +1,4 @@
-//! Whole specs, good and bad.
+//! Whole specs, valid and invalid.
 
 mod errors;
 mod machines;
@@ -10,7 +10,7 @@ use std::{fs, path::PathBuf};
 
 use super::{Loaded, SpecErrors};
 
-/// Files in a directory of their own.
+/// Files in a temporary directory.
 struct Files {
     directory: tempfile::TempDir,
 }
@@ -36,14 +36,14 @@ impl Files {
         super::load(&[self.directory.path().to_owned()])
     }
 
-    /// A finding without the directory that the files happen to be in.
+    /// Formats findings without the temporary directory.
     fn relative(&self, findings: &[super::Finding]) -> Vec<String> {
         let directory = format!("{}/", self.directory.path().display());
         findings.iter().map(|finding| finding.to_string().replace(&directory, "")).collect()
     }
 }
 
-/// A cluster with one control plane machine; `{…}` parts are what a test is about.
+/// Returns a cluster with these control plane machines.
 fn cluster(machine: &str) -> String {
     format!(
         "apiVersion: talos.alperen.cloud/v1alpha1
@@ -61,7 +61,7 @@ spec:
 }
 
 #[test]
-fn every_example_is_valid_and_without_warnings() {
+fn examples_are_valid_and_without_warnings() {
     let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
     let mut seen = 0;
     for entry in fs::read_dir(examples).unwrap() {

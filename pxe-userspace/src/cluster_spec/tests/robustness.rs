@@ -1,4 +1,4 @@
-//! Whatever the text, it is read or refused, in a time that its length bounds.
+//! Any text is read or refused, in a time that its length bounds.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{super::read, Files, cluster};
 
 #[test]
-fn texts_made_to_hurt_are_refused_or_read_in_no_time() {
+fn hostile_texts_are_refused_or_read_quickly() {
     let laughs = (0..30).fold("x0: &x0 [ha, ha]\n".to_owned(), |text, n| {
         format!("{text}x{}: &x{} [*x{n}, *x{n}, *x{n}, *x{n}, *x{n}, *x{n}, *x{n}, *x{n}]\n", n + 1, n + 1)
     });
@@ -42,7 +42,7 @@ fn texts_made_to_hurt_are_refused_or_read_in_no_time() {
     }
 }
 
-/// Text out of the pieces that a spec is made of, in any order.
+/// Returns a strategy for text of the pieces of a spec, in any order.
 fn spec_like() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "apiVersion: talos.alperen.cloud/v1alpha1\n",
@@ -86,7 +86,7 @@ fn spec_like() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
-/// Loads a file as a whole: the pieces, the references between them, the checks.
+/// Loads a file completely, with references and checks.
 fn load(text: &[u8]) -> usize {
     let files = Files::new(&[]);
     files.write("c.yaml", text);
@@ -115,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn a_spec_with_bytes_changed_is_survived(
+    fn spec_with_changed_bytes_is_survived(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
         let mut bytes = cluster("      - address: 10.0.0.11\n        pxeClientSpec: {macAddress: 52:54:00:00:00:11, cpuArchitecture: amd64}\n").into_bytes();

@@ -1,4 +1,4 @@
-//! A fleet of 100,000 machines. `cargo test --release -p pxe-userspace --lib spec::tests::scale -- --ignored --nocapture`
+//! A fleet of 100,000 machines: `cargo test --release -p pxe-userspace --lib cluster_spec::tests::scale -- --ignored --nocapture`
 
 use std::sync::Arc;
 use std::{
@@ -60,7 +60,7 @@ fn load(loader: &mut Loader, files: &Files) -> (Arc<Inventory>, Duration) {
 
 #[test]
 #[ignore = "measures: run it alone, in release"]
-fn a_hundred_thousand_machines() {
+fn hundred_thousand_machines() {
     for one_file in [true, false] {
         let files = Files::new(&[]);
         let write = |changed: &str| {

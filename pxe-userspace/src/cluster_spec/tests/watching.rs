@@ -1,4 +1,4 @@
-//! Changes of the files reach the inventory in force; mistakes do not.
+//! Changes of files come into force; mistakes do not.
 
 use std::{
     os::unix::fs::symlink,
@@ -81,7 +81,7 @@ fn config_map_volume_is_swapped() {
     }
     symlink("..1", files.path("..data")).unwrap();
     symlink("..data/c.yaml", files.path("c.yaml")).unwrap();
-    // A link from elsewhere into the volume sees the swap as well.
+    // A link into the volume from elsewhere is followed as well.
     let outside = Files::new(&[]);
     symlink(files.path("c.yaml"), outside.path("mine.yaml")).unwrap();
     let watched = [files.directory.path().to_owned(), outside.path("mine.yaml")].map(Watched::new);

@@ -14,7 +14,7 @@ type Load = Box<dyn FnMut(&dyn Fn() -> bool) -> Reloaded>;
 struct Rig {
     directory: tempfile::TempDir,
     task: Task<Load>,
-    /// What was loaded, in order.
+    /// The loaded texts, in order.
     loads: Rc<RefCell<Vec<String>>>,
     now: Instant,
 }

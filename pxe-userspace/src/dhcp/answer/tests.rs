@@ -1,4 +1,4 @@
-//! What each message gets, from bytes to bytes.
+//! The answer to each message, from bytes to bytes.
 
 use super::*;
 use crate::{
@@ -32,7 +32,7 @@ fn silence(message: Message) -> Option<Reason> {
 }
 
 #[test]
-fn a_discover_is_offered_the_reservation_whatever_it_wishes_for() {
+fn discover_is_offered_the_reservation_whatever_it_requests() {
     let (sent, seen) = sent(Message::new(DISCOVER).address(50, OTHER).address(54, OTHER));
     assert_eq!(sent.message, MessageType::Offer);
     assert_eq!(seen.option(53), Some(&[2][..]));
@@ -53,14 +53,14 @@ fn a_discover_is_offered_the_reservation_whatever_it_wishes_for() {
 }
 
 #[test]
-fn a_client_that_lists_its_options_gets_those_and_what_is_always_sent() {
+fn parameter_list_selects_the_options_beside_the_fixed_ones() {
     let (_, seen) = sent(Message::new(DISCOVER).option(55, &[3, 28]));
     assert_eq!(seen.order, [53, 54, 51, 1, 3, 28]);
 }
 
 /// RFC 2131 §4.3.2: selecting, init-reboot, renewing, rebinding.
 #[test]
-fn requests_are_acknowledged_refused_or_left_to_others_by_their_state() {
+fn requests_are_acknowledged_refused_or_ignored_by_their_state() {
     let new = || Message::new(REQUEST);
     let elsewhere = Ipv4Addr::new(10, 0, 0, 51);
     let ack = Ok(MessageType::Ack);
@@ -104,7 +104,7 @@ fn requests_are_acknowledged_refused_or_left_to_others_by_their_state() {
 }
 
 #[test]
-fn an_inform_gets_parameters_without_an_address_or_a_lease() {
+fn inform_gets_parameters_without_an_address_or_a_lease() {
     let (outcome, seen) = ask(Message::new(INFORM).ciaddr(OTHER), &from(OTHER, 67), &machine(), FromNetwork, &server());
     let seen = seen.unwrap();
     assert_eq!(outcome.verdict.unwrap().route, ReplyRoute::Client(OTHER));
@@ -129,7 +129,7 @@ fn decline_and_release_are_events_without_a_reply() {
 }
 
 #[test]
-fn messages_of_servers_and_of_nobody_are_left_alone() {
+fn messages_of_servers_strangers_and_impossible_relays_are_ignored() {
     for message in [0, 2, 5, 6, 9, 10, 200] {
         let replayed = Message::new(message).address(54, SERVER);
         assert_eq!(silence(replayed), Some(Reason::NotAClientMessage), "type {message}");
@@ -142,9 +142,9 @@ fn messages_of_servers_and_of_nobody_are_left_alone() {
     }
 }
 
-/// The rows of the table of client classes: class, architecture, then options 60, 43, 66, 67.
+/// Architecture, class, then options 43 and 66, and the file.
 #[test]
-fn each_firmware_gets_its_boot_fields() {
+fn firmware_classes_get_their_boot_fields() {
     const NO_DISCOVERY: &[u8] = &[6, 1, 8, 255];
     let url = |file: &str| format!("http://10.0.0.1:8000/assets/{file}");
     let x64 = || "ipxe-efi-x86_64.efi".to_owned();
@@ -186,7 +186,7 @@ fn ipxe_gets_its_script_and_is_told_not_to_wait() {
 }
 
 #[test]
-fn a_raspberry_pi_gets_the_menu_it_looks_for() {
+fn raspberry_pi_gets_the_menu_that_it_requires() {
     let (_, seen) = sent(Message::new(DISCOVER).firmware("PXEClient", 0).option(97, b"\x00RPi4"));
     let menu = seen.option(43).unwrap();
     assert!(menu.windows(17).any(|window| window == b"Raspberry Pi Boot"));
@@ -194,20 +194,20 @@ fn a_raspberry_pi_gets_the_menu_it_looks_for() {
 }
 
 #[test]
-fn firmware_of_the_wrong_architecture_boots_its_own_loader_and_is_told_on() {
+fn firmware_of_the_wrong_architecture_gets_its_own_loader_and_is_reported() {
     let (outcome, seen) = asked(Message::new(DISCOVER).firmware("PXEClient", 11));
     assert_eq!(seen.unwrap().text(67), "ipxe-efi-arm64.efi");
     assert!(outcome.events.into_iter().any(|event| event == EventKind::WrongArchitecture { client_architecture: 11 }));
     let (_, seen) = sent(Message::new(DISCOVER).firmware("PXEClient", 2));
-    assert_eq!((seen.option(60), seen.option(67)), (None, None), "there is no loader for Itanium");
+    assert_eq!((seen.option(60), seen.option(67)), (None, None), "Itanium has no loader");
     let mut arm = machine();
     arm.architecture = Architecture::Arm64;
     let (_, seen) = ask(Message::new(DISCOVER).option(60, b"PXEClient"), &from_nowhere(), &arm, FromNetwork, &server());
-    assert_eq!(seen.unwrap().text(67), "ipxe-efi-arm64.efi", "firmware that does not say is the spec's");
+    assert_eq!(seen.unwrap().text(67), "ipxe-efi-arm64.efi", "without option 93, the spec's architecture counts");
 }
 
 #[test]
-fn a_machine_for_its_disk_is_sent_after_a_file_that_is_refused() {
+fn machine_for_its_disk_is_given_a_file_that_is_refused() {
     let url = "http://10.0.0.1:8000/boot-from-disk";
     let script = "http://10.0.0.1:8000/boot/52-54-00-ab-cd-ef.ipxe";
     let pi = Message::new(DISCOVER).firmware("PXEClient", 41);
@@ -292,7 +292,7 @@ fn proxy_mode_leaves_addresses_to_the_other_server() {
 }
 
 #[test]
-fn a_relay_gets_its_information_back_and_its_identifier_used() {
+fn relay_gets_its_information_back_and_its_identifier_used() {
     let information = [1, 2, b'e', b'1', 11, 4, 10, 7, 0, 1, 151, 0];
     let through = |kind| Message::new(kind).giaddr(RELAY).option(82, &information);
     let (sent, seen) = sent(through(DISCOVER));
@@ -311,7 +311,7 @@ fn a_relay_gets_its_information_back_and_its_identifier_used() {
 }
 
 #[test]
-fn a_chosen_link_without_the_reservation_gets_no_offer() {
+fn link_selection_outside_the_reservation_gets_no_offer() {
     let mut machine = machine();
     machine.prefix_length = Some(24);
     let through = |kind, link: [u8; 6]| Message::new(kind).giaddr(RELAY).option(82, &link);
@@ -326,7 +326,7 @@ fn a_chosen_link_without_the_reservation_gets_no_offer() {
 }
 
 #[test]
-fn the_router_is_one_that_the_machine_can_reach() {
+fn router_is_reachable_for_the_machine() {
     let mut machine = machine();
     let router = |machine: &Machine, message: Message| {
         ask(message, &from_nowhere(), machine, FromNetwork, &server()).1.unwrap().address(3)
@@ -343,7 +343,7 @@ fn the_router_is_one_that_the_machine_can_reach() {
 
 /// RFC 2131 §4.1.
 #[test]
-fn a_reply_takes_the_way_that_its_client_can_hear() {
+fn replies_take_the_route_of_the_rfc() {
     let hardware = ReplyRoute::Hardware { address: ADDRESS, mac: MAC };
     let nowhere = from_nowhere();
     let bound = from(ADDRESS, 67);
@@ -364,7 +364,7 @@ fn a_reply_takes_the_way_that_its_client_can_hear() {
 }
 
 #[test]
-fn a_reply_leaves_from_the_address_that_was_spoken_to() {
+fn reply_comes_from_the_address_that_was_spoken_to() {
     let source = |destination: Ipv4Addr| {
         let mut arrival = from_nowhere();
         arrival.destination.set_ip(destination);
@@ -378,7 +378,7 @@ fn a_reply_leaves_from_the_address_that_was_spoken_to() {
 }
 
 #[test]
-fn an_exchange_is_four_events_in_order() {
+fn exchange_makes_four_events_in_order() {
     let (outcome, _) = asked(Message::new(DISCOVER).firmware("PXEClient", 7));
     let client = ClientKind::Pxe;
     let client_architecture = Some(7);
@@ -396,9 +396,9 @@ fn an_exchange_is_four_events_in_order() {
     assert_eq!(outcome.events.into_iter().last(), Some(ignored));
 }
 
-/// Beside another server no ACK of ours says that an operating system came up: its own REQUEST does.
+/// Beside another server there is no ACK of ours to show that an operating system came up, only its REQUEST.
 #[test]
-fn proxy_mode_reports_requests_for_the_other_servers_address() {
+fn proxy_mode_reports_requests_for_an_address_of_the_other_server() {
     let message = || Message::new(REQUEST).address(54, OTHER).address(50, ADDRESS);
     let cases = [
         (message(), from_nowhere(), proxy(), true),
@@ -412,12 +412,12 @@ fn proxy_mode_reports_requests_for_the_other_servers_address() {
         assert_eq!(of_other_server, expected, "{arrival:?} {:?}", server.mode);
     }
     let (outcome, seen) = ask(message(), &from_nowhere(), &machine(), FromNetwork, &proxy());
-    assert!(seen.is_none() && outcome.events.into_iter().count() == 1, "heard, and not answered");
+    assert!(seen.is_none() && outcome.events.into_iter().count() == 1, "heard but not answered");
 }
 
-/// Answered, and not without a word.
+/// The relay is answered all the same.
 #[test]
-fn a_relay_outside_the_machines_network_is_reported() {
+fn relay_outside_the_network_of_the_machine_is_reported() {
     let near = Ipv4Addr::new(10, 0, 0, 254);
     let far = Ipv4Addr::new(10, 0, 1, 1);
     let wide = Machine { prefix_length: Some(23), ..machine() };
@@ -441,16 +441,16 @@ fn a_relay_outside_the_machines_network_is_reported() {
         assert!(matches!(events.last(), Some(EventKind::Offer { .. })), "{name}: {events:?}");
         assert_eq!(events.iter().find_map(foreign), expected, "{name}");
     }
-    // All that one packet can tell is told.
+    // One packet can make five events.
     let arm = Message::new(DISCOVER).firmware("PXEClient", 11).giaddr(far);
     let (outcome, _) = ask(arm, &from(far, 67), &machine(), Disk, &server());
     let events: Vec<_> = outcome.events.into_iter().collect();
     assert!(matches!(events.last(), Some(EventKind::Offer { .. })) && events.len() == 5, "{events:?}");
 }
 
-/// People script against this JSON.
+/// Users' scripts read this JSON.
 #[test]
-fn a_boot_file_is_a_string_in_json() {
+fn boot_file_is_a_string_in_json() {
     let (outcome, _) = asked(Message::new(DISCOVER).firmware("PXEClient", 7));
     let json = serde_json::to_value(outcome.events.into_iter().last()).unwrap();
     assert_eq!(json["boot_file"], "ipxe-efi-x86_64.efi");
@@ -459,7 +459,7 @@ fn a_boot_file_is_a_string_in_json() {
     assert_eq!((&json["event"], &json["boot_file"]), (&"offer".into(), &"script".into()));
 }
 
-/// A name that does not fit would be cut in a release build.
+/// A release build would cut a name that does not fit.
 #[test]
 fn longest_boot_file_names_fit() {
     let server = Server { address: Ipv4Addr::BROADCAST, http_port: u16::MAX, ..server() };

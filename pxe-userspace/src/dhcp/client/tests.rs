@@ -12,9 +12,9 @@ fn classified(message: Message) -> Client {
     classify(&decode(&packet).unwrap())
 }
 
-/// The rows of the table of client classes, each with the forms that its clients are seen in.
+/// Client classes, each with the forms in which its clients are seen.
 #[test]
-fn every_class_is_told_from_its_options() {
+fn classes_are_told_by_their_options() {
     use ClientKind::{HttpBoot, Ipxe, Plain, Pxe};
     let new = || Message::new(DISCOVER);
     let junk = [0xff; 40];
@@ -68,7 +68,7 @@ fn every_class_is_told_from_its_options() {
 }
 
 #[test]
-fn a_raspberry_pi_that_says_it_is_a_pc_is_recognised() {
+fn raspberry_pi_that_claims_to_be_a_pc_is_recognised() {
     let pi = |mac: [u8; 6]| Message::new(DISCOVER).firmware("PXEClient:Arch:00000:UNDI:002001", 0).field(28..34, &mac);
     let by_mac = classified(pi([0xdc, 0xa6, 0x32, 1, 2, 3]));
     assert!(by_mac.raspberry_pi);
@@ -101,15 +101,18 @@ fn firmware_of_another_architecture_than_the_spec_contradicts() {
         assert_eq!(client.contradicts(&machine), contradicts, "{spec} {class} {architecture}");
     }
     machine.architecture = Architecture::Arm64;
-    assert!(!classified(Message::new(DISCOVER).option(60, b"PXEClient")).contradicts(&machine), "it did not say");
+    assert!(
+        !classified(Message::new(DISCOVER).option(60, b"PXEClient")).contradicts(&machine),
+        "it names no architecture"
+    );
 }
 
 #[test]
-fn the_relay_is_read_from_giaddr_and_option_82() {
+fn relay_is_read_from_giaddr_and_option_82() {
     let information = [1, 2, b'e', b'1', 5, 4, 10, 7, 0, 0, 11, 4, 10, 7, 0, 1];
     let relay = classified(Message::new(DISCOVER).giaddr(RELAY).address(118, OTHER).option(82, &information)).relay;
     assert_eq!(relay.address, Some(RELAY));
-    assert_eq!(relay.link_selection, Some("10.7.0.0".parse().unwrap()), "the relay's word wins");
+    assert_eq!(relay.link_selection, Some("10.7.0.0".parse().unwrap()), "the relay takes precedence");
     assert_eq!(relay.server_id_override, Some(RELAY));
     let plain = classified(Message::new(DISCOVER).address(118, OTHER)).relay;
     assert_eq!((plain.address, plain.link_selection), (None, Some(OTHER)));

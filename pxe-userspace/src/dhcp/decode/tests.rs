@@ -1,9 +1,9 @@
 use super::*;
 use crate::dhcp::testing::{ADDRESS, DISCOVER, Message, OTHER, REQUEST, SERVER};
 
-/// The crafted packets: what they are, and what becomes of them.
+/// Crafted packets, and the reason for which each is dropped.
 #[test]
-fn crafted_packets_are_dropped_for_their_reason() {
+fn crafted_packets_are_dropped_with_their_reason() {
     let good = || Message::new(DISCOVER);
     let cases: Vec<(&str, Vec<u8>, Reason)> = vec![
         ("nothing", vec![], Reason::Length),
@@ -48,7 +48,7 @@ fn crafted_packets_are_dropped_for_their_reason() {
 }
 
 #[test]
-fn what_can_be_understood_is() {
+fn harmless_irregularities_are_tolerated() {
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("no end option", Message::new(DISCOVER).bytes()[..243].to_vec()),
         ("junk behind the end", Message::new(DISCOVER).raw(&[255, 53, 1, 3, 54, 200]).bytes()),
@@ -69,7 +69,7 @@ fn what_can_be_understood_is() {
 }
 
 #[test]
-fn what_precedes_a_broken_tail_is_kept() {
+fn options_before_a_malformed_tail_are_kept() {
     let packet = Message::new(DISCOVER).option(93, &[0, 7]).raw(&[12, 250, b'h']).bytes();
     assert_eq!(decode(&packet).unwrap().option(code::ARCHITECTURES), Some(&[0, 7][..]));
 }
@@ -91,7 +91,7 @@ fn split_options_are_joined_in_the_order_of_the_fields() {
 }
 
 #[test]
-fn overloaded_fields_are_read_only_where_option_52_says_so() {
+fn overloaded_fields_are_read_only_if_option_52_says_so() {
     for (overload, in_file, in_sname) in [(0, false, false), (1, true, false), (2, false, true), (3, true, true)] {
         let packet = Message::new(DISCOVER)
             .option(52, &[overload])
@@ -105,7 +105,7 @@ fn overloaded_fields_are_read_only_where_option_52_says_so() {
 }
 
 #[test]
-fn an_overload_option_inside_an_overloaded_field_means_nothing() {
+fn overload_option_inside_an_overloaded_field_is_ignored() {
     let packet = Message::new(DISCOVER)
         .option(52, &[1])
         .field(field::FILE, &[52, 1, 3, 255])
@@ -115,13 +115,13 @@ fn an_overload_option_inside_an_overloaded_field_means_nothing() {
 }
 
 #[test]
-fn more_pieces_than_any_frame_holds_are_dropped() {
+fn pieces_beyond_the_capacity_are_dropped() {
     let packet = (0..8).fold(Message::new(DISCOVER), |message, _| message.option(61, &[7; 255])).bytes();
     assert_eq!(decode(&packet).err(), Some(Reason::BrokenOption));
 }
 
 #[test]
-fn the_header_and_the_options_are_read_where_they_are() {
+fn header_and_options_are_read_from_their_places() {
     let packet = Message::new(REQUEST)
         .ciaddr(ADDRESS)
         .giaddr(OTHER)

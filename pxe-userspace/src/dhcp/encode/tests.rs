@@ -12,14 +12,14 @@ fn asked(message: Message) -> Result<Seen, Reason> {
 }
 
 #[test]
-fn short_replies_are_padded_to_what_old_clients_expect() {
+fn short_replies_are_padded_for_old_clients() {
     let seen = asked(Message::new(DISCOVER).option(55, &[])).unwrap();
     assert_eq!(seen.bytes.len(), MINIMUM_LENGTH);
     assert!(seen.bytes[..MINIMUM_LENGTH].ends_with(&[0; 16]), "padding is zero");
 }
 
 #[test]
-fn fields_are_copied_and_cleared_as_the_rfc_says() {
+fn fields_are_copied_and_cleared_as_in_the_rfc() {
     let message = Message::new(DISCOVER)
         .broadcast()
         .giaddr(RELAY)
@@ -38,7 +38,7 @@ fn fields_are_copied_and_cleared_as_the_rfc_says() {
 }
 
 #[test]
-fn the_message_type_comes_first_however_much_a_relay_wants_back() {
+fn message_type_comes_first_however_much_a_relay_wants_back() {
     let mut without_room = 0;
     for length in 200..=255 {
         let message = Message::new(DISCOVER).giaddr(RELAY).option(82, &[7; 60]).option(82, &vec![7; length]);
@@ -54,7 +54,7 @@ fn the_message_type_comes_first_however_much_a_relay_wants_back() {
 }
 
 #[test]
-fn identifiers_come_back_as_they_came() {
+fn identifiers_are_returned_unaltered() {
     let id: Vec<u8> = (0..=254).collect();
     let seen = asked(Message::new(DISCOVER).option(57, &[5, 220]).option(61, &id).option(97, &[9; 40])).unwrap();
     assert_eq!(seen.option(61), Some(&id[..]));
@@ -63,9 +63,9 @@ fn identifiers_come_back_as_they_came() {
     assert_eq!((seen.option(61), seen.option(97)), (Some(&[][..]), Some(&[][..])));
 }
 
-/// The message is at most what option 57 says, without the 28 bytes of IP and UDP headers.
+/// The limit is option 57 without the 28 bytes of IP and UDP headers.
 #[test]
-fn the_maximum_size_is_respected() {
+fn maximum_size_is_respected() {
     for (said, limit) in [(None, 548), (Some(0), 548), (Some(576), 548), (Some(700), 672), (Some(65_280), 1472)] {
         let mut message = Message::new(DISCOVER).firmware("PXEClient", 7).option(61, &[1; 200]).option(97, &[2; 100]);
         if let Some(said) = said {
@@ -78,7 +78,7 @@ fn the_maximum_size_is_respected() {
 }
 
 #[test]
-fn what_does_not_fit_spills_into_free_fields() {
+fn options_that_do_not_fit_spill_into_free_fields() {
     let plain = asked(Message::new(DISCOVER).option(61, &[1; 250]).option(97, &[2; 100])).unwrap();
     assert_eq!(plain.option(52), Some(&[1][..]), "an operating system has no boot file: `file` is free");
     assert_eq!(plain.option(97), Some(&[2; 100][..]));
@@ -96,7 +96,7 @@ fn what_does_not_fit_spills_into_free_fields() {
 }
 
 #[test]
-fn every_length_finds_room_to_the_byte() {
+fn options_of_every_length_find_room_to_the_byte() {
     for length in 0..=255 {
         for other in [0, 20, 100, 180] {
             let message = Message::new(DISCOVER).option(61, &vec![1; other]).option(97, &vec![2; length]);
@@ -104,7 +104,7 @@ fn every_length_finds_room_to_the_byte() {
             let firmware = asked(message.firmware("PXEClient", 7)).unwrap();
             for seen in [plain, firmware] {
                 assert_eq!(seen.option(61).map(<[u8]>::len), Some(other));
-                // What finds no room is left out whole.
+                // An option without room is left out whole.
                 assert!(seen.option(97).is_none_or(|id| id.len() == length), "{other} and {length}");
             }
         }
@@ -127,13 +127,13 @@ fn relay_information_is_last_and_whole_or_there_is_no_reply() {
 }
 
 #[test]
-fn the_boot_file_is_followed_by_nothing_that_a_client_reads() {
+fn boot_file_is_the_last_option_for_the_client() {
     let seen = asked(Message::new(DISCOVER).firmware("PXEClient", 7)).unwrap();
     assert_eq!(seen.order.last(), Some(&code::BOOT_FILE));
 }
 
 #[test]
-fn more_dns_servers_than_an_option_holds_are_left_out() {
+fn dns_servers_beyond_one_option_are_left_out() {
     let mut machine = machine();
     machine.dns_servers = (0..100).map(|last| [10, 1, 0, last].into()).collect();
     let message = Message::new(DISCOVER).option(57, &[5, 220]);
@@ -142,7 +142,7 @@ fn more_dns_servers_than_an_option_holds_are_left_out() {
 }
 
 #[test]
-fn a_buffer_below_the_minimum_is_no_room() {
+fn buffer_below_the_minimum_is_no_room() {
     let packet = Message::new(DISCOVER).bytes();
     let query = crate::dhcp::decode::decode(&packet).unwrap();
     let machine = machine();

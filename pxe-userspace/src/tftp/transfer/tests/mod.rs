@@ -1,4 +1,4 @@
-//! Single rules of a transfer; [`table`] has every event in every phase, [`simulation`] whole transfers over bad links.
+//! Single rules. [`table`] has every event in every phase, [`simulation`] whole transfers over bad links.
 
 use super::*;
 use crate::tftp::packet::Options;

@@ -13,7 +13,7 @@ struct Client {
     terms: Terms,
     received: Vec<u64>,
     in_window: u16,
-    /// Acknowledges blocks that it has already, too, as EDK2 does.
+    /// The client also acknowledges blocks that it has already, as EDK2 does.
     nervous: bool,
 }
 
@@ -21,7 +21,7 @@ impl Client {
     fn on_datagram(&mut self, datagram: &Datagram) -> Option<u16> {
         let last = self.received.len() as u64;
         match *datagram {
-            // Repeated: our acknowledgement was lost.
+            // A repetition means that our acknowledgement was lost.
             Datagram::Options => self.received.is_empty().then_some(0),
             Datagram::Block(number) if number == last + 1 => {
                 self.received.push(number);
@@ -32,7 +32,7 @@ impl Client {
                 }
                 full.then_some(number as u16)
             }
-            // After a window that arrived whole, its last block again means that our acknowledgement was lost.
+            // After a whole window, its last block again means that our acknowledgement was lost.
             Datagram::Block(number) => {
                 let answer = self.nervous || number > last || (number == last && self.in_window == 0);
                 if answer {
@@ -106,7 +106,7 @@ fn simulate(terms: Terms, nervous: bool, mut fate: impl FnMut() -> Fate) -> (Opt
         } else if let Some(block) = up.pop_front() {
             actions.push_back(transfer.on_packet(now, &ack(block)));
         } else {
-            // Silence: both sides repeat themselves.
+            // In silence, both sides repeat themselves.
             now = transfer.deadline();
             actions.push_back(transfer.on_timer(now));
             if client.received.is_empty() {
@@ -153,13 +153,13 @@ proptest! {
         let terms = if options { windowed(length, window) } else { plain(length) };
         let (outcome, _, client) = simulate(terms, nervous, bad_link(seed));
         prop_assert!(client.received.iter().copied().eq(1..=client.received.len() as u64));
-        // The last acknowledgement may be lost for good: the client has everything and is gone.
+        // The last acknowledgement may be lost: the client has everything and is gone.
         prop_assert!(client.is_done(), "{outcome:?} after {} of {} blocks", client.received.len(), terms.blocks());
         prop_assert!(matches!(outcome, Some(Outcome::Done | Outcome::Unconfirmed)), "{outcome:?}");
     }
 
-    /// Whatever comes, and whenever the disk is slow: no more counts as acknowledged than was sent, and the transfer is done
-    /// when that is the whole file, and only then.
+    /// For any input and any delay of the disk: no more counts as acknowledged than was sent, and the transfer is done exactly when
+    /// that is the whole file.
     #[test]
     fn arbitrary_packets_acknowledge_nothing_that_was_not_sent(
         length in prop_oneof![0u64..100_000, any::<u64>()],
