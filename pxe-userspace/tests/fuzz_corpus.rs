@@ -18,8 +18,10 @@ use std::{
 use common::{captures, client_packets, frames};
 use pxe_common::testing::cases;
 
+type Target = (&'static str, fn(&[u8]));
+
 /// The targets by the names that `cargo xtask fuzz` knows them by.
-const TARGETS: [(&str, fn(&[u8])); 7] = [
+const TARGETS: [Target; 7] = [
     ("admin_api", targets::admin_api),
     ("cluster_spec", targets::cluster_spec),
     ("dhcp_respond", targets::dhcp_respond),
