@@ -29,6 +29,12 @@ impl Datapath {
         }
     }
 
+    /// Returns the option with its value.
+    #[must_use]
+    pub fn arguments(self) -> [&'static str; 2] {
+        ["--datapath", self.name()]
+    }
+
     /// Returns whether an XDP program is on the interface.
     #[must_use]
     pub fn has_program(self) -> bool {

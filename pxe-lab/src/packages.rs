@@ -9,6 +9,8 @@ pub enum Purpose {
     Ebpf,
     /// `cargo xtask lint`.
     Lint,
+    /// `cargo xtask fuzz`.
+    Fuzz,
 }
 
 /// A Debian package.
@@ -30,6 +32,10 @@ const fn tests(name: &'static str, has: &'static [&'static str], why: &'static s
 
 const fn ebpf(name: &'static str, has: &'static [&'static str], why: &'static str) -> Package {
     Package { name, has, purpose: Purpose::Ebpf, why }
+}
+
+const fn fuzz(name: &'static str, has: &'static [&'static str], why: &'static str) -> Package {
+    Package { name, has, purpose: Purpose::Fuzz, why }
 }
 
 /// All of them.
@@ -58,6 +64,7 @@ pub const PACKAGES: &[Package] = &[
     ebpf("llvm-22-dev", &["/usr/lib/llvm-22/bin/llvm-config"], "what bpf-linker is built with"),
     ebpf("libzstd-dev", &["/usr/include/zstd.h"], "what bpf-linker is built with"),
     ebpf("zlib1g-dev", &["/usr/include/zlib.h"], "what bpf-linker is built with"),
+    fuzz("g++", &["c++"], "compiler of libFuzzer"),
 ];
 
 /// Returns the package that has this program; by default, one of the same name.

@@ -31,17 +31,30 @@ pub fn test(name: &str, run: impl FnOnce() -> anyhow::Result<()> + Send + 'stati
     })
 }
 
-/// The same test once for each datapath, whose name follows the test's.
+/// A test's name and what it does on a datapath.
+pub type DatapathTest = (&'static str, fn(Datapath) -> anyhow::Result<()>);
+
+/// Returns each test once for each datapath, whose name follows the test's.
 #[must_use]
-pub fn datapath_tests(name: &str, datapaths: &[Datapath], run: fn(Datapath) -> anyhow::Result<()>) -> Vec<Trial> {
-    let one = |&datapath| test(&format!("{name}_{datapath}"), move || run(datapath));
-    datapaths.iter().map(one).collect()
+pub fn on_datapaths(datapaths: &[Datapath], tests: &[DatapathTest]) -> Vec<Trial> {
+    let on_each = |&(name, run): &DatapathTest| {
+        datapaths.iter().map(move |&datapath| test(&format!("{name}_{datapath}"), move || run(datapath)))
+    };
+    tests.iter().flat_map(on_each).collect()
 }
 
 /// Runs the tests as the command line says; the same options as `cargo test`'s own harness.
 #[must_use]
 pub fn main(tests: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+/// The same for tests that do little but wait: all of them at once, unless the command line says otherwise.
+#[must_use]
+pub fn main_at_once(tests: Vec<Trial>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(tests.len());
+    libtest_mimic::run(&arguments, tests).exit_code()
 }
 
 /// Asks again and again until `holds` says yes, for what has no event to wait for.

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::ensure;
 use pxe_lab::{
-    Artifacts, Bridged, Capture, Dnsmasq, Namespace, Process, Pxed,
+    Artifacts, Bridged, Capture, Datapath, Dnsmasq, Namespace, Process, Pxed,
     capture::Kind,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
     requires, suite,
@@ -15,13 +15,17 @@ const SOON: Duration = Duration::from_secs(30);
 const STRANGER: &str = "52:54:00:aa:00:01";
 
 fn main() -> ExitCode {
-    suite::main(vec![suite::test(
-        "dnsmasq_serves_strangers_on_the_same_port_of_the_same_host",
-        dnsmasq_serves_strangers_on_the_same_port_of_the_same_host,
-    )])
+    // A packet socket takes nothing away: dnsmasq would see the machine too.
+    suite::main(suite::on_datapaths(
+        &Datapath::WITH_PROGRAM,
+        &[(
+            "dnsmasq_serves_strangers_on_the_same_port_of_the_same_host",
+            dnsmasq_serves_strangers_on_the_same_port_of_the_same_host,
+        )],
+    ))
 }
 
-fn dnsmasq_serves_strangers_on_the_same_port_of_the_same_host() -> anyhow::Result<()> {
+fn dnsmasq_serves_strangers_on_the_same_port_of_the_same_host(datapath: Datapath) -> anyhow::Result<()> {
     requires::tools(&["udhcpc"])?;
     let network = Bridged::new(SERVER_ADDRESS, 2)?;
     let machine = Machine::number(1);
@@ -30,7 +34,7 @@ fn dnsmasq_serves_strangers_on_the_same_port_of_the_same_host() -> anyhow::Resul
     let dnsmasq = Dnsmasq::start(&network.server, "10.99.0.200,10.99.0.250", &[])?;
     let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
     let spec = cluster::cluster(std::slice::from_ref(&machine));
-    let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &[])?;
+    let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &datapath.arguments())?;
     let capture = Capture::start(&network.clients[0])?;
 
     let known = lease(&network.clients[0])?;

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use pxe_lab::{
-    Artifacts, Bridged, Capture, Namespace, Process, Pxed,
+    Artifacts, Bridged, Capture, Datapath, Namespace, Process, Pxed,
     capture::{Kind, Message},
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
     requires, suite,
@@ -24,11 +24,11 @@ use tempfile::TempDir;
 const NEXT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    suite::main(vec![
-        suite::test("udhcpc", udhcpc),
-        suite::test("isc_dhclient", isc_dhclient),
-        suite::test("systemd_networkd", systemd_networkd),
-    ])
+    // A client that takes no orders waits for half of its lease.
+    suite::main_at_once(suite::on_datapaths(
+        &Datapath::ALL,
+        &[("udhcpc", udhcpc), ("isc_dhclient", isc_dhclient), ("systemd_networkd", systemd_networkd)],
+    ))
 }
 
 /// A machine beside pxed whose client is under test.
@@ -52,9 +52,14 @@ impl Bench {
     }
 
     /// Starts pxed with leases so short that clients which take no orders renew them soon.
-    fn pxed(&self) -> anyhow::Result<Pxed<'_>> {
+    fn pxed(&self, datapath: Datapath) -> anyhow::Result<Pxed<'_>> {
         let spec = cluster::cluster(std::slice::from_ref(&self.machine));
-        Pxed::start(&self.network.server, &spec, self.artifacts.path(), &["--lease-seconds", "16"])
+        Pxed::start(
+            &self.network.server,
+            &spec,
+            self.artifacts.path(),
+            &[&datapath.arguments()[..], &["--lease-seconds", "16"]].concat(),
+        )
     }
 
     /// A program that the client calls to configure the interface, in place of the system's own.
@@ -121,10 +126,10 @@ impl Bench {
     }
 }
 
-fn udhcpc() -> anyhow::Result<()> {
+fn udhcpc(datapath: Datapath) -> anyhow::Result<()> {
     requires::tools(&["udhcpc"])?;
     let bench = Bench::new()?;
-    let pxed = bench.pxed()?;
+    let pxed = bench.pxed(datapath)?;
     let capture = Capture::start(bench.client())?;
     let hook = bench.hook("#!/bin/sh\n[ \"$1\" != bound ] || ip address add $ip/$mask dev $interface\n")?;
     let mut command = bench.client().command("udhcpc");
@@ -138,10 +143,10 @@ fn udhcpc() -> anyhow::Result<()> {
     knows_the_release(&pxed, &bench.machine)
 }
 
-fn isc_dhclient() -> anyhow::Result<()> {
+fn isc_dhclient(datapath: Datapath) -> anyhow::Result<()> {
     requires::tools(&["dhclient"])?;
     let bench = Bench::new()?;
-    let pxed = bench.pxed()?;
+    let pxed = bench.pxed(datapath)?;
     let capture = Capture::start(bench.client())?;
     let hook =
         bench.hook("#!/bin/sh\n[ \"$reason\" != BOUND ] || ip address add $new_ip_address/24 dev $interface\n")?;
@@ -165,13 +170,13 @@ fn isc_dhclient() -> anyhow::Result<()> {
     knows_the_release(&pxed, &bench.machine)
 }
 
-fn systemd_networkd() -> anyhow::Result<()> {
+fn systemd_networkd(datapath: Datapath) -> anyhow::Result<()> {
     let networkd = Path::new("/lib/systemd/systemd-networkd");
     if !networkd.exists() {
         return Err(requires::Skip("not installed: systemd-networkd (package systemd)".to_owned()).into());
     }
     let bench = Bench::new()?;
-    let pxed = bench.pxed()?;
+    let pxed = bench.pxed(datapath)?;
     let capture = Capture::start(bench.client())?;
     let network = "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n";
     let file = bench.scratch.path().join("lab.network");

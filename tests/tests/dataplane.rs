@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use pxe_common::MacAddr;
 use pxe_lab::{
-    Artifacts, Bridged, Namespace, Process, Pxed,
+    Artifacts, Bridged, Datapath, Namespace, Process, Pxed,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
     requires, suite,
 };
@@ -19,32 +19,35 @@ use pxe_lab::{
 const SOON: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    suite::main(vec![
-        suite::test("killed_it_leaves_the_interface_and_a_successor_takes_over", killed_it_leaves_the_interface),
-        suite::test("a_reload_adds_a_machine_without_detaching", a_reload_adds_a_machine_without_detaching),
-        suite::test("a_broken_spec_leaves_the_last_good_one_in_force", a_broken_spec_leaves_the_last_good_one_in_force),
-        suite::test("an_interface_that_cannot_be_served_is_named", an_interface_that_cannot_be_served_is_named),
-        suite::test("every_datapath_serves", every_datapath_serves),
-        suite::test("a_repeated_question_is_answered_twice", a_repeated_question_is_answered_twice),
-        suite::test("a_stream_of_exchanges_loses_nothing", a_stream_of_exchanges_loses_nothing),
-    ])
+    suite::main(suite::on_datapaths(
+        &Datapath::ALL,
+        &[
+            ("interface_of_a_killed_pxed_is_free_for_its_successor", killed_pxed_leaves_the_interface),
+            ("reload_adds_a_machine_without_detaching", reload_adds_a_machine_without_detaching),
+            ("broken_spec_leaves_the_last_good_one_in_force", broken_spec_leaves_the_last_good_one_in_force),
+            ("interface_that_cannot_be_served_is_named", interface_that_cannot_be_served_is_named),
+            ("repeated_question_is_answered_twice", repeated_question_is_answered_twice),
+            ("stream_of_exchanges_loses_nothing", stream_of_exchanges_loses_nothing),
+        ],
+    ))
 }
 
-fn killed_it_leaves_the_interface() -> anyhow::Result<()> {
+fn killed_pxed_leaves_the_interface(datapath: Datapath) -> anyhow::Result<()> {
+    let arguments = datapath.arguments();
     let network = Bridged::new(SERVER_ADDRESS, 1)?;
     let machine = Machine::number(1);
     network.set_mac(0, &machine.mac)?;
     let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
     let mut pxed =
-        Pxed::start(&network.server, &cluster::cluster(std::slice::from_ref(&machine)), artifacts.path(), &[])?;
-    ensure!(program_on(&network.server)?.is_some(), "no XDP program on the interface");
+        Pxed::start(&network.server, &cluster::cluster(std::slice::from_ref(&machine)), artifacts.path(), &arguments)?;
+    ensure!(program_on(&network.server)?.is_some() == datapath.has_program(), "not served by {datapath}");
 
     pxed.process.signal(Signal::SIGKILL)?;
     pxed.process.wait(SOON)?;
     ensure!(program_on(&network.server)?.is_none(), "SIGKILL left the XDP program on the interface");
 
-    pxed.start_again(artifacts.path(), &[])?;
-    ensure!(program_on(&network.server)?.is_some(), "the successor attached no XDP program");
+    pxed.start_again(artifacts.path(), &arguments)?;
+    ensure!(program_on(&network.server)?.is_some() == datapath.has_program(), "the successor serves otherwise");
     gets(&network.clients[0], &machine)?;
 
     pxed.process.signal(Signal::SIGTERM)?;
@@ -54,14 +57,16 @@ fn killed_it_leaves_the_interface() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn a_reload_adds_a_machine_without_detaching() -> anyhow::Result<()> {
+fn reload_adds_a_machine_without_detaching(datapath: Datapath) -> anyhow::Result<()> {
+    let arguments = datapath.arguments();
     let network = Bridged::new(SERVER_ADDRESS, 2)?;
     let machines = [Machine::number(1), Machine::number(2)];
     network.set_mac(0, &machines[0].mac)?;
     network.set_mac(1, &machines[1].mac)?;
     let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
-    let pxed = Pxed::start(&network.server, &cluster::cluster(&machines[..1]), artifacts.path(), &[])?;
-    let before = program_on(&network.server)?.context("no XDP program on the interface")?;
+    let pxed = Pxed::start(&network.server, &cluster::cluster(&machines[..1]), artifacts.path(), &arguments)?;
+    let before = program_on(&network.server)?;
+    ensure!(before.is_some() == datapath.has_program(), "not served by {datapath}");
     gets(&network.clients[0], &machines[0])?;
     let refused = lease(&network.clients[1], "1")?;
     ensure!(!refused.contains("lease of"), "a machine that the spec does not name got {refused}");
@@ -73,28 +78,30 @@ fn a_reload_adds_a_machine_without_detaching() -> anyhow::Result<()> {
     gets(&network.clients[1], &machines[1])?;
     gets(&network.clients[0], &machines[0])?;
     let after = program_on(&network.server)?;
-    ensure!(after == Some(before), "the program was {before} and is {after:?}");
+    ensure!(after == before, "the program was {before:?} and is {after:?}");
     Ok(())
 }
 
-fn a_broken_spec_leaves_the_last_good_one_in_force() -> anyhow::Result<()> {
+fn broken_spec_leaves_the_last_good_one_in_force(datapath: Datapath) -> anyhow::Result<()> {
+    let arguments = datapath.arguments();
     let network = Bridged::new(SERVER_ADDRESS, 1)?;
     let machine = Machine::number(1);
     network.set_mac(0, &machine.mac)?;
     let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
     let spec = cluster::cluster(std::slice::from_ref(&machine));
-    let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &[])?;
+    let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &arguments)?;
     pxed.rewrite_spec(&spec.replace(&machine.mac, "52:54:00:99:00"))?;
     pxed.process.wait_for_line("macAddress", SOON)?;
     gets(&network.clients[0], &machine)
 }
 
-fn an_interface_that_cannot_be_served_is_named() -> anyhow::Result<()> {
+fn interface_that_cannot_be_served_is_named(datapath: Datapath) -> anyhow::Result<()> {
+    let arguments = datapath.arguments();
     let server = Namespace::new("server")?;
     let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
     let spec = cluster::cluster(&[Machine::number(1)]);
     let fails_with = |words: &[&str]| {
-        let mut pxed = Pxed::launch(&server, &spec, artifacts.path(), &[])?;
+        let mut pxed = Pxed::launch(&server, &spec, artifacts.path(), &arguments)?;
         let status = pxed.process.wait(SOON)?;
         let said = pxed.process.output();
         ensure!(!status.success(), "it runs with {words:?}: {said}");
@@ -110,24 +117,9 @@ fn an_interface_that_cannot_be_served_is_named() -> anyhow::Result<()> {
     fails_with(&["eth0", cluster::SERVER, "ip addr"])
 }
 
-fn every_datapath_serves() -> anyhow::Result<()> {
-    let network = Bridged::new(SERVER_ADDRESS, 1)?;
-    let machine = Machine::number(1);
-    network.set_mac(0, &machine.mac)?;
-    let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
-    for datapath in ["xdp", "generic", "socket"] {
-        let spec = cluster::cluster(std::slice::from_ref(&machine));
-        let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &["--datapath", datapath])?;
-        gets(&network.clients[0], &machine).with_context(|| format!("--datapath {datapath}"))?;
-        let attached = program_on(&network.server)?.is_some();
-        ensure!(attached == (datapath != "socket"), "--datapath {datapath}: XDP program attached: {attached}");
-        drop(pxed);
-    }
-    Ok(())
-}
-
 /// Whoever repeats a question has lost it or its answer, and gets two answers.
-fn a_repeated_question_is_answered_twice() -> anyhow::Result<()> {
+fn repeated_question_is_answered_twice(datapath: Datapath) -> anyhow::Result<()> {
+    let arguments = datapath.arguments();
     let network = Bridged::new(SERVER_ADDRESS, 1)?;
     let (machine, other) = (Machine::number(1), Machine::number(2));
     let client = &network.clients[0];
@@ -135,32 +127,30 @@ fn a_repeated_question_is_answered_twice() -> anyhow::Result<()> {
     client.ip(&["route", "add", "255.255.255.255", "dev", "eth0"])?;
     let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
     let spec = cluster::cluster(&[machine.clone(), other.clone()]);
-    for datapath in ["xdp", "generic", "socket"] {
-        let _pxed = Pxed::start(&network.server, &spec, artifacts.path(), &["--datapath", datapath])?;
-        let socket = client.enter(|| {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68))?;
-            socket.set_broadcast(true)?;
-            socket.set_read_timeout(Some(SOON))?;
-            io::Result::Ok(socket)
-        })??;
-        // The other's question comes last: what is answered before its answer has all been answered.
-        let asked = [(&machine, 1), (&machine, 1), (&machine, 2), (&other, 1)];
-        for (machine, xid) in asked {
-            let bytes = discover(machine.mac.parse()?, xid);
-            socket.send_to(&bytes, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67))?;
-        }
-        let mut answered = Vec::new();
-        let mut buffer = [0; 1500];
-        while answered.last() != Some(&(other.mac.parse()?, 1)) {
-            let length = socket.recv(&mut buffer).with_context(|| format!("--datapath {datapath}: {answered:?}"))?;
-            let [_, _, _, _, a, b, c, d, ..] = buffer[..length] else { continue };
-            let mac = MacAddr(*buffer[28..].first_chunk().context("a short answer")?);
-            answered.push((mac, u32::from_be_bytes([a, b, c, d])));
-        }
-        let mac: MacAddr = machine.mac.parse()?;
-        let wanted = [(mac, 1), (mac, 1), (mac, 1), (mac, 2), (other.mac.parse()?, 1)];
-        ensure!(answered == wanted, "--datapath {datapath}: {answered:?}");
+    let _pxed = Pxed::start(&network.server, &spec, artifacts.path(), &arguments)?;
+    let socket = client.enter(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68))?;
+        socket.set_broadcast(true)?;
+        socket.set_read_timeout(Some(SOON))?;
+        io::Result::Ok(socket)
+    })??;
+    // The other's question comes last: what is answered before its answer has all been answered.
+    let asked = [(&machine, 1), (&machine, 1), (&machine, 2), (&other, 1)];
+    for (machine, xid) in asked {
+        let bytes = discover(machine.mac.parse()?, xid);
+        socket.send_to(&bytes, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67))?;
     }
+    let mut answered = Vec::new();
+    let mut buffer = [0; 1500];
+    while answered.last() != Some(&(other.mac.parse()?, 1)) {
+        let length = socket.recv(&mut buffer).with_context(|| format!("{answered:?}"))?;
+        let [_, _, _, _, a, b, c, d, ..] = buffer[..length] else { continue };
+        let mac = MacAddr(*buffer[28..].first_chunk().context("a short answer")?);
+        answered.push((mac, u32::from_be_bytes([a, b, c, d])));
+    }
+    let mac: MacAddr = machine.mac.parse()?;
+    let wanted = [(mac, 1), (mac, 1), (mac, 1), (mac, 2), (other.mac.parse()?, 1)];
+    ensure!(answered == wanted, "{answered:?}");
     Ok(())
 }
 
@@ -180,8 +170,9 @@ fn discover(mac: MacAddr, xid: u32) -> Vec<u8> {
 }
 
 /// perfdhcp plays 200 clients at a rate that any machine keeps up with; every exchange must complete.
-fn a_stream_of_exchanges_loses_nothing() -> anyhow::Result<()> {
+fn stream_of_exchanges_loses_nothing(datapath: Datapath) -> anyhow::Result<()> {
     requires::tools(&["perfdhcp"])?;
+    let arguments = datapath.arguments();
     let network = Bridged::new(SERVER_ADDRESS, 1)?;
     let client = &network.clients[0];
     client.ip(&["address", "add", "10.99.0.3/24", "dev", "eth0"])?;
@@ -192,7 +183,7 @@ fn a_stream_of_exchanges_loses_nothing() -> anyhow::Result<()> {
     };
     let machines: Vec<_> = (0..200).map(machine).collect();
     let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
-    let pxed = Pxed::start(&network.server, &cluster::cluster(&machines), artifacts.path(), &[])?;
+    let pxed = Pxed::start(&network.server, &cluster::cluster(&machines), artifacts.path(), &arguments)?;
     let mut command = client.command("perfdhcp");
     command.args([
         "-4",

@@ -7,12 +7,12 @@ use pxe_lab::{Bridged, Namespace, Process, suite};
 
 fn main() -> ExitCode {
     suite::main(vec![
-        suite::test("a_namespace_is_deleted_even_after_a_panic", a_namespace_is_deleted_even_after_a_panic),
+        suite::test("namespace_is_deleted_even_after_a_panic", namespace_is_deleted_even_after_a_panic),
         suite::test("clients_reach_the_server_over_the_bridge", clients_reach_the_server_over_the_bridge),
     ])
 }
 
-fn a_namespace_is_deleted_even_after_a_panic() -> anyhow::Result<()> {
+fn namespace_is_deleted_even_after_a_panic() -> anyhow::Result<()> {
     let namespace = Namespace::new("panic")?;
     let file = Path::new("/run/netns").join(namespace.name());
     ensure!(file.exists(), "{} was not made", file.display());

@@ -4,9 +4,10 @@ use std::{fs, process::ExitCode, time::Duration};
 
 use anyhow::{Context, ensure};
 use pxe_lab::{
-    Artifacts, Bridged, Process, Pxed, build,
+    Artifacts, Bridged, Datapath, Process, Pxed, build,
     cluster::{self, Machine, VERSION},
-    requires, suite,
+    requires,
+    suite::{self, DatapathTest},
     topology::INTERFACE,
 };
 use serde_json::Value;
@@ -54,14 +55,17 @@ const BOOT: &str = "#!ipxe\n\
     kernel /missing || shell\n";
 
 fn main() -> ExitCode {
-    suite::main(vec![
-        suite::test("every_firmware_boots_from_dnsmasq", every_firmware_boots_from_dnsmasq),
-        suite::test("what_does_not_boot_is_reported", what_does_not_boot_is_reported),
-        suite::test("nobody_answers", nobody_answers),
-        suite::test("a_fleet_boots_over_a_bad_link", a_fleet_boots_over_a_bad_link),
-        suite::test("a_burst_is_answered_to_the_last", a_burst_is_answered_to_the_last),
-        suite::test("a_load_loses_nothing", a_load_loses_nothing),
-    ])
+    let against_pxed: [DatapathTest; _] = [
+        ("fleet_boots_over_a_bad_link", fleet_boots_over_a_bad_link),
+        ("burst_is_answered_to_the_last", burst_is_answered_to_the_last),
+        ("load_loses_nothing", load_loses_nothing),
+    ];
+    let against_others = [
+        suite::test("firmware_of_every_kind_boots_from_dnsmasq", firmware_of_every_kind_boots_from_dnsmasq),
+        suite::test("failed_boot_is_reported", failed_boot_is_reported),
+        suite::test("silence_is_reported", silence_is_reported),
+    ];
+    suite::main(against_others.into_iter().chain(suite::on_datapaths(&Datapath::ALL, &against_pxed)).collect())
 }
 
 /// A network with dnsmasq and a web server, and room for one client.
@@ -118,7 +122,7 @@ fn rehearse(bridged: &Bridged, arguments: &[&str], kind: &str) -> anyhow::Result
     Ok((output.status.success(), found))
 }
 
-fn every_firmware_boots_from_dnsmasq() -> anyhow::Result<()> {
+fn firmware_of_every_kind_boots_from_dnsmasq() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let (success, machines) =
         lab.rehearse(&["--hurry", "--machines", "24", "--firmware", KINDS, "--limit-seconds", "120"], "done")?;
@@ -143,7 +147,7 @@ fn every_firmware_boots_from_dnsmasq() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn what_does_not_boot_is_reported() -> anyhow::Result<()> {
+fn failed_boot_is_reported() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let macs = "02:70:78:00:00:ff,02:70:78:00:00:01";
     let (success, summary) = lab.rehearse(&["--hurry", "--mac", macs, "--firmware", "uefi-x64"], "summary")?;
@@ -152,7 +156,7 @@ fn what_does_not_boot_is_reported() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn nobody_answers() -> anyhow::Result<()> {
+fn silence_is_reported() -> anyhow::Result<()> {
     let bridged = Bridged::new("10.99.0.1/24", 1)?;
     let (success, machines) = rehearse(&bridged, &["--firmware", "ipxe", "--limit-seconds", "2"], "done")?;
     ensure!(!success && machines[0]["reason"] == "not done after 2 s", "{machines:?}");
@@ -174,11 +178,16 @@ fn fleet() -> Vec<Machine> {
 }
 
 /// Runs a fleet against pxed and returns what its JSON says of the whole.
-fn against_pxed(arguments: &[&str], kind: &str) -> anyhow::Result<(bool, Value)> {
+fn against_pxed(datapath: Datapath, arguments: &[&str], kind: &str) -> anyhow::Result<(bool, Value)> {
     let bridged = Bridged::new("10.99.0.1/16", 1)?;
     let artifacts = Artifacts::stand_ins(&[VERSION], 50_000)?;
     let spec = cluster::cluster_with_gateway(&fleet(), cluster::SERVER).replace("subnet: 24", "subnet: 16");
-    let _pxed = Pxed::start(&bridged.server, &spec, artifacts.path(), &["--machine-rate", "0"])?;
+    let _pxed = Pxed::start(
+        &bridged.server,
+        &spec,
+        artifacts.path(),
+        &[&datapath.arguments()[..], &["--machine-rate", "0"]].concat(),
+    )?;
     let machines = FLEET.to_string();
     let arguments = [&["--machines", &machines], arguments].concat();
     let (success, mut found) = rehearse(&bridged, &arguments, kind)?;
@@ -186,11 +195,11 @@ fn against_pxed(arguments: &[&str], kind: &str) -> anyhow::Result<(bool, Value)>
     Ok((success, found.remove(0)))
 }
 
-fn a_fleet_boots_over_a_bad_link() -> anyhow::Result<()> {
+fn fleet_boots_over_a_bad_link(datapath: Datapath) -> anyhow::Result<()> {
     // At 5 %, one fleet in seven has a machine that loses all four of iPXE's REQUESTs or their answers, and gives up as iPXE does.
     let link = ["--drop", "2", "--duplicate", "2", "--reorder", "2", "--seed", "1"];
     let way = ["--arrival", "poisson", "--over-seconds", "1", "--hurry", "--firmware", "bios,uefi-x64,http-x64,ipxe"];
-    let (success, summary) = against_pxed(&[&link[..], &way].concat(), "summary")?;
+    let (success, summary) = against_pxed(datapath, &[&link[..], &way].concat(), "summary")?;
     ensure!(success && summary["booted"] == FLEET, "{summary}");
     for milestone in ["offer", "lease", "kernel", "booted"] {
         ensure!(summary["milestones"][milestone]["count"] == FLEET, "{milestone}: {summary}");
@@ -206,8 +215,8 @@ fn a_fleet_boots_over_a_bad_link() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn a_burst_is_answered_to_the_last() -> anyhow::Result<()> {
-    let (success, summary) = against_pxed(&["--until", "offer"], "summary")?;
+fn burst_is_answered_to_the_last(datapath: Datapath) -> anyhow::Result<()> {
+    let (success, summary) = against_pxed(datapath, &["--until", "offer"], "summary")?;
     ensure!(success && summary["reached"] == FLEET && summary["booted"] == 0, "{summary}");
     let dhcp = &summary["traffic"]["dhcp"];
     ensure!(dhcp["sent_frames"] == FLEET && dhcp["received_frames"] == FLEET, "{summary}");
@@ -215,12 +224,12 @@ fn a_burst_is_answered_to_the_last() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn a_load_loses_nothing() -> anyhow::Result<()> {
+fn load_loses_nothing(datapath: Datapath) -> anyhow::Result<()> {
     let load = ["--outstanding", "64", "--seconds", "1", "--firmware", "uefi-x64,bios,ipxe,plain"];
-    let (success, load) = against_pxed(&load, "load")?;
+    let (success, load) = against_pxed(datapath, &load, "load")?;
     ensure!(success && load["completed"] == load["begun"], "{load}");
     ensure!(load["completed"].as_u64() > Some(u64::from(FLEET)), "not every machine had its turn: {load}");
-    let (success, load) = against_pxed(&["--exchanges-per-second", "1000", "--seconds", "1"], "load")?;
+    let (success, load) = against_pxed(datapath, &["--exchanges-per-second", "1000", "--seconds", "1"], "load")?;
     ensure!(success && load["begun"] == 1000, "{load}");
     Ok(())
 }

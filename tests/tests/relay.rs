@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, process::ExitCode, time::Duration};
 
 use anyhow::{Context, ensure};
 use pxe_lab::{
-    Artifacts, Capture, Namespace, Process, Pxed,
+    Artifacts, Capture, Datapath, Namespace, Process, Pxed,
     capture::Kind,
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
     requires, suite,
@@ -18,10 +18,10 @@ const RELAY: &str = "10.99.0.2";
 const SOON: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
-    suite::main(vec![suite::test("isc_dhcrelay_with_option_82", isc_dhcrelay_with_option_82)])
+    suite::main(suite::on_datapaths(&Datapath::ALL, &[("isc_dhcrelay_with_option_82", isc_dhcrelay_with_option_82)]))
 }
 
-fn isc_dhcrelay_with_option_82() -> anyhow::Result<()> {
+fn isc_dhcrelay_with_option_82(datapath: Datapath) -> anyhow::Result<()> {
     requires::tools(&["dhcrelay", "udhcpc"])?;
     let (client, relay, server) = (Namespace::new("client")?, Namespace::new("relay")?, Namespace::new("server")?);
     veth(&client, INTERFACE, &relay, "down0")?;
@@ -36,7 +36,7 @@ fn isc_dhcrelay_with_option_82() -> anyhow::Result<()> {
 
     let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
     let spec = cluster::cluster_with_gateway(std::slice::from_ref(&machine), GATEWAY);
-    let pxed = Pxed::start(&server, &spec, artifacts.path(), &[])?;
+    let pxed = Pxed::start(&server, &spec, artifacts.path(), &datapath.arguments())?;
     let at_relay = Capture::start(&relay)?;
     let mut agent = relay.command("dhcrelay");
     agent.args(["-4", "-d", "--no-pid", "-a", "-id", "down0", "-iu", "up0", SERVER]);

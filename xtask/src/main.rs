@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod ebpf;
+mod fuzz;
 mod install;
 mod lab;
 mod lint;
@@ -33,6 +34,8 @@ enum Command {
     Bench(bench::Args),
     /// Check format, lints, and the dependencies' licences and sources
     Lint(lint::Args),
+    /// Throw bytes at everything that reads them from outside, with libFuzzer
+    Fuzz(fuzz::Args),
     /// The XDP program: build the checked-in object, or check that it is what the source gives
     Ebpf(ebpf::Args),
     /// Wire up namespaces, a bridge and clients, and open a shell in them
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Install(args) => install::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Lint(args) => lint::run(args),
+        Command::Fuzz(args) => fuzz::run(args),
         Command::Ebpf(args) => ebpf::run(args),
         Command::Lab(args) => lab::run(args),
     };

@@ -59,7 +59,7 @@ impl Bench {
 
     /// pxed with this spec.
     pub(crate) fn pxed_with(&self, datapath: Datapath, spec: &str, extra: &[&str]) -> anyhow::Result<Pxed<'_>> {
-        let arguments = [&["--datapath", datapath.name()], extra].concat();
+        let arguments = [&datapath.arguments(), extra].concat();
         Pxed::start(&self.server, spec, self.artifacts.path(), &arguments)
     }
 

@@ -27,29 +27,30 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let tests: [(&str, fn(Datapath) -> anyhow::Result<()>); _] = [
-        ("vlan_tags_come_back", vlan_tags_come_back),
-        ("relayed_question_is_answered_through_its_relay", relay::relayed),
-        ("server_id_override", relay::server_id_override),
-        ("link_selection", relay::link_selection),
-        ("malformed_packets_are_counted_and_survived", malformed::survived),
-        ("jumbo_frames_are_survived", malformed::jumbo),
-        ("renewal_at_another_server_is_left_alone", renewal_at_another_server),
-        ("machine_on_the_wrong_interface_gets_nothing", disturbed::wrong_interface),
-        ("flood_of_one_machine_harms_no_other", flood::of_one_machine),
-        ("flood_of_strangers_takes_no_memory", flood::of_strangers),
-        ("interface_that_goes_down_is_served_again", disturbed::down_and_up),
-        ("address_that_comes_back_is_served_again", disturbed::address_lost),
-        ("changed_mac_is_answered_from", disturbed::another_mac),
-        ("interface_that_is_replaced_is_served_again", disturbed::replaced),
-    ];
-    let everywhere = tests.iter().flat_map(|&(name, run)| suite::datapath_tests(name, &Datapath::ALL, run));
-    let with_rings = suite::datapath_tests(
-        "stuck_transmitter_costs_replies_and_no_query",
-        &Datapath::WITH_PROGRAM,
-        stuck::stuck_transmitter,
+    let everywhere = suite::on_datapaths(
+        &Datapath::ALL,
+        &[
+            ("vlan_tags_come_back", vlan_tags_come_back),
+            ("relayed_question_is_answered_through_its_relay", relay::relayed),
+            ("server_id_override", relay::server_id_override),
+            ("link_selection", relay::link_selection),
+            ("malformed_packets_are_counted_and_survived", malformed::survived),
+            ("jumbo_frames_are_survived", malformed::jumbo),
+            ("renewal_at_another_server_is_left_alone", renewal_at_another_server),
+            ("machine_on_the_wrong_interface_gets_nothing", disturbed::wrong_interface),
+            ("flood_of_one_machine_harms_no_other", flood::of_one_machine),
+            ("flood_of_strangers_takes_no_memory", flood::of_strangers),
+            ("interface_that_goes_down_is_served_again", disturbed::down_and_up),
+            ("address_that_comes_back_is_served_again", disturbed::address_lost),
+            ("changed_mac_is_answered_from", disturbed::another_mac),
+            ("interface_that_is_replaced_is_served_again", disturbed::replaced),
+        ],
     );
-    suite::main(everywhere.chain(with_rings).collect())
+    let with_rings = suite::on_datapaths(
+        &Datapath::WITH_PROGRAM,
+        &[("stuck_transmitter_costs_replies_and_no_query", stuck::stuck_transmitter)],
+    );
+    suite::main(everywhere.into_iter().chain(with_rings).collect())
 }
 
 /// IEEE 802.1Q and 802.1ad: a reply has the tags of its question, priority and drop eligibility included, or the

@@ -63,7 +63,7 @@ pub(super) fn install(missing: &Missing, privilege: Privilege) -> anyhow::Result
     let unavailable = missing::unavailable(&missing.packages, &String::from_utf8_lossy(&policy.stdout));
     // Apart from each other: that the compiler cannot be installed must not keep the tests from running.
     let mut failure = updated.err();
-    for purpose in [Purpose::Tests, Purpose::Ebpf] {
+    for purpose in [Purpose::Tests, Purpose::Ebpf, Purpose::Lint, Purpose::Fuzz] {
         let wanted =
             missing.packages.iter().filter(|package| package.purpose == purpose && !unavailable.contains(package));
         let names: Vec<_> = wanted.map(|package| package.name).collect();

@@ -46,8 +46,19 @@ pub(crate) const CARGO_DENY: CargoTool = CargoTool {
     why: "check of the dependencies' licences and sources",
 };
 
+/// Builds fuzz targets with libFuzzer, and runs them.
+pub(crate) const CARGO_FUZZ: CargoTool = CargoTool {
+    name: "cargo-fuzz",
+    version: "0.13.2",
+    arguments: &["--debug"],
+    environment: &[],
+    needs: None,
+    purpose: Purpose::Fuzz,
+    why: "runs the fuzz targets",
+};
+
 /// All of them.
-pub(super) const CARGO_TOOLS: &[CargoTool] = &[BPF_LINKER, CARGO_DENY];
+pub(super) const CARGO_TOOLS: &[CargoTool] = &[BPF_LINKER, CARGO_DENY, CARGO_FUZZ];
 
 impl CargoTool {
     /// Returns where it is: in PATH, or in cargo's directory of programs, which may not be in PATH.
