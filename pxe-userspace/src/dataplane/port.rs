@@ -96,7 +96,7 @@ impl Port {
             interface,
         };
         let attempts: &[Path] = match context.datapath {
-            Datapath::Auto if port.interface.is_aggregate() => &[Path::Generic, Path::Socket],
+            Datapath::Auto if port.interface.aggregate => &[Path::Generic, Path::Socket],
             Datapath::Auto => &[Path::Driver, Path::Generic, Path::Socket],
             Datapath::Xdp => &[Path::Driver],
             Datapath::Generic => &[Path::Generic],
