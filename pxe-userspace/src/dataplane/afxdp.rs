@@ -7,7 +7,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, RawFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -123,10 +123,14 @@ impl Queue {
         Ok(Self { socket, rx, tx, fill, completion, umem, owed: 0, stats: Arc::default() })
     }
 
-    /// The descriptor that the XDP program's socket map wants.
-    #[must_use]
-    pub fn raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+    /// Returns another descriptor of the socket, for the socket maps of XDP programs.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor left.
+    pub fn duplicate_fd(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the descriptor is the socket's own, which lives as long as `self`.
+        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }.try_clone_to_owned()
     }
 
     /// What this queue lost, for whoever reports it.

@@ -15,7 +15,7 @@ use pxe_common::{
     layout::{MachineState, Settings},
 };
 
-use super::{Context, counters::ReplyCounters, duplicate_answers::DuplicateAnswers};
+use super::{context::Context, counters::ReplyCounters, duplicate_answers::DuplicateAnswers};
 use crate::{
     dhcp::{self, Arrival, Delivery, Server},
     model::{event::EventSink, inventory::Inventory, policy::PolicyBook},
@@ -34,17 +34,6 @@ impl Servers {
     #[must_use]
     pub fn new(servers: HashMap<Ipv4Addr, Server>) -> Self {
         Self(servers)
-    }
-
-    /// Whether these are the servers.
-    #[must_use]
-    pub fn is(&self, servers: &HashMap<Ipv4Addr, Server>) -> bool {
-        self.0 == *servers
-    }
-
-    /// Our addresses.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.0.keys().copied()
     }
 
     /// Whether an address is ours.

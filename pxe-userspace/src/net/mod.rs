@@ -5,4 +5,4 @@ pub mod interface;
 pub mod packet_socket;
 pub mod prefix;
 pub mod raw_udp;
-pub mod xdp_presence;
+pub mod xdp_programs;

@@ -1,4 +1,4 @@
-//! Whether an XDP program is attached to an interface, by one question to rtnetlink(7).
+//! Which XDP programs are attached to an interface, by one question to rtnetlink(7).
 
 use std::{io, os::fd::AsRawFd as _};
 
@@ -13,18 +13,19 @@ const ATTRIBUTE_HEADER: usize = 4;
 const ATTRIBUTE_TYPE: u16 = 0x3fff;
 /// linux/if_link.h.
 const IFLA_XDP: u16 = 43;
-const IFLA_XDP_ATTACHED: u16 = 2;
-const XDP_ATTACHED_NONE: u8 = 0;
+/// `IFLA_XDP_PROG_ID` if there is one program; else `IFLA_XDP_DRV_PROG_ID`, `IFLA_XDP_SKB_PROG_ID` and
+/// `IFLA_XDP_HW_PROG_ID`.
+const IFLA_XDP_PROGRAMS: std::ops::RangeInclusive<u16> = 4..=7;
 
 /// More than the kernel says about any link without its virtual functions.
 const ANSWER_BYTES: usize = 32 << 10;
 
-/// Returns true if an XDP program, ours or another, is attached to the interface of this index, in whichever mode.
+/// Returns the identifiers of the XDP programs that are attached to the interface of this index, in whichever mode.
 ///
 /// # Errors
 ///
 /// When there is no such interface, or the kernel refuses to tell.
-pub fn has_program(interface_index: u32) -> io::Result<bool> {
+pub fn programs(interface_index: u32) -> io::Result<Vec<u32>> {
     let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
     let kernel = NetlinkAddr::new(0, 0);
     sendto(socket.as_raw_fd(), &question(interface_index), &kernel, MsgFlags::empty())?;
@@ -32,7 +33,7 @@ pub fn has_program(interface_index: u32) -> io::Result<bool> {
     // The answer is there when `sendto` returns.
     let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
     answer.truncate(length);
-    is_attached(&answer)
+    programs_in(&answer)
 }
 
 /// An `RTM_GETLINK` request for one interface.
@@ -49,7 +50,7 @@ fn question(interface_index: u32) -> Vec<u8> {
 }
 
 /// Reads the answer: `RTM_NEWLINK` with its attributes, or `NLMSG_ERROR` with an errno.
-fn is_attached(answer: &[u8]) -> io::Result<bool> {
+fn programs_in(answer: &[u8]) -> io::Result<Vec<u32>> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "rtnetlink's answer is malformed");
     let length = number(answer, 0).and_then(|length| usize::try_from(length).ok()).ok_or_else(malformed)?;
     let message = answer.get(..length).ok_or_else(malformed)?;
@@ -62,8 +63,8 @@ fn is_attached(answer: &[u8]) -> io::Result<bool> {
     if kind != libc::RTM_NEWLINK {
         return Err(malformed());
     }
-    let state = attribute(attributes, IFLA_XDP).and_then(|xdp| attribute(xdp, IFLA_XDP_ATTACHED)?.first().copied());
-    Ok(state.is_some_and(|state| state != XDP_ATTACHED_NONE))
+    let xdp = attribute(attributes, IFLA_XDP).unwrap_or_default();
+    Ok(IFLA_XDP_PROGRAMS.filter_map(|kind| number(attribute(xdp, kind)?, 0)).collect())
 }
 
 /// Returns the value of the first attribute of a type.
@@ -116,32 +117,36 @@ mod tests {
     }
 
     #[test]
-    fn attached_program_is_found_among_the_attributes() {
+    fn attached_programs_are_found_among_the_attributes() {
         const NESTED: u16 = 0x8000;
         let name = attribute_of(libc::IFLA_IFNAME, b"eth0\0");
-        let xdp = |kind: u16, mode| attribute_of(kind, &attribute_of(IFLA_XDP_ATTACHED, &[mode]));
-        for (attributes, attached) in [
-            (vec![name.clone()], false),
-            (vec![name.clone(), xdp(IFLA_XDP, XDP_ATTACHED_NONE)], false),
-            (vec![name.clone(), xdp(IFLA_XDP, 1), name.clone()], true),
-            (vec![name.clone(), xdp(IFLA_XDP | NESTED, 2)], true),
-            (vec![xdp(IFLA_XDP, 4), name], true),
+        // The mode comes first.
+        let xdp = |kind, programs: &[(u16, u32)]| {
+            let programs = programs.iter().flat_map(|(kind, id)| attribute_of(*kind, &id.to_ne_bytes()));
+            attribute_of(kind, &attribute_of(2, &[1]).into_iter().chain(programs).collect::<Vec<_>>())
+        };
+        for (attributes, expected) in [
+            (vec![name.clone()], vec![]),
+            (vec![name.clone(), xdp(IFLA_XDP, &[])], vec![]),
+            (vec![name.clone(), xdp(IFLA_XDP, &[(4, 77)]), name.clone()], vec![77]),
+            (vec![name.clone(), xdp(IFLA_XDP | NESTED, &[(4, 77), (6, 77)])], vec![77, 77]),
+            (vec![xdp(IFLA_XDP, &[(5, 77), (7, 78)]), name], vec![77, 78]),
         ] {
-            assert_eq!(is_attached(&link(&attributes)).unwrap(), attached, "{attributes:?}");
+            assert_eq!(programs_in(&link(&attributes)).unwrap(), expected, "{attributes:?}");
         }
     }
 
     #[test]
     fn refusal_is_an_error() {
         let refusal = message(libc::NLMSG_ERROR as u16, &(-libc::ENODEV).to_ne_bytes());
-        assert_eq!(is_attached(&refusal).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        assert_eq!(programs_in(&refusal).unwrap_err().raw_os_error(), Some(libc::ENODEV));
     }
 
     #[test]
     fn kernel_is_asked() {
         let loopback = nix::net::if_::if_nametoindex("lo").unwrap();
-        assert!(!has_program(loopback).unwrap());
-        assert_eq!(has_program(i32::MAX as u32).unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        assert!(programs(loopback).unwrap().is_empty());
+        assert_eq!(programs(i32::MAX as u32).unwrap_err().raw_os_error(), Some(libc::ENODEV));
     }
 
     proptest! {
@@ -151,7 +156,7 @@ mod tests {
                 length[..4].copy_from_slice(&48_u32.to_ne_bytes());
                 length[4..].copy_from_slice(&(if kind { libc::RTM_NEWLINK } else { libc::NLMSG_ERROR as u16 }).to_ne_bytes());
             }
-            let _ = is_attached(&bytes);
+            let _ = programs_in(&bytes);
         }
     }
 }
