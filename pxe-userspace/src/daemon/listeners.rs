@@ -228,3 +228,6 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
