@@ -1,11 +1,21 @@
-//! The TFTP and HTTP servers on each of our addresses, started and stopped as the inventory names them; or, for a
-//! Matchbox directory alone, HTTP on every address.
+//! The TFTP and HTTP servers on each of our addresses, started and stopped as [`plan`] says; or, for a Matchbox directory
+//! alone, HTTP on every address.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::{http, model::inventory::Inventory, net::interface::Interface, tftp};
+use super::listeners_plan::{Device, Looks, Place, Plan, Service, State, Step, Wanted, plan};
+use crate::{
+    http,
+    model::inventory::Inventory,
+    net::interface::{Interface, InterfaceError},
+    tftp,
+};
 
 /// The port of TFTP (RFC 1350 §4).
 const TFTP_PORT: u16 = 69;
@@ -19,107 +29,205 @@ pub(super) enum Scope {
     HttpEverywhere,
 }
 
-/// The servers that run, by our address.
-pub(super) struct Listeners {
-    scope: Scope,
-    http: Arc<http::Context>,
-    tftp: tftp::Context,
-    running: BTreeMap<Ipv4Addr, Running>,
-}
+/// What starts and stops servers, so that tests can stand in for it.
+pub(super) trait Backend {
+    /// A server that runs.
+    type Server;
 
-struct Running {
-    tftp: Option<JoinHandle<()>>,
-    http: JoinHandle<()>,
-    stop_http: oneshot::Sender<()>,
-}
-
-impl Listeners {
-    /// No server yet.
-    pub(super) fn new(http: http::Context, tftp: tftp::Context, scope: Scope) -> Self {
-        Self { scope, http: Arc::new(http), tftp, running: BTreeMap::new() }
-    }
-
-    /// Starts servers on the addresses that the inventory names where none runs, and stops those on others. To be called
-    /// within the runtime.
+    /// Reads an interface.
     ///
     /// # Errors
     ///
-    /// Every address on which a port is not to be had. The others are served all the same.
-    pub(super) fn apply(&mut self, inventory: &Inventory) -> Result<(), Vec<anyhow::Error>> {
-        // TFTP wants to know the interface; without one, HTTP alone is served.
-        let wanted: BTreeMap<_, _> = match self.scope {
-            Scope::Sites => {
-                let sites = inventory.machines().iter().map(|machine| &machine.site);
-                sites.map(|site| (site.address, Some(&*site.interface))).collect()
-            }
-            Scope::HttpEverywhere => BTreeMap::from([(Ipv4Addr::UNSPECIFIED, None)]),
+    /// There is none of this name, none that can be served, or the kernel did not tell.
+    fn interface(&mut self, name: &str) -> Result<Interface, InterfaceError>;
+
+    /// Starts a server, on an interface if the place asks for one.
+    ///
+    /// # Errors
+    ///
+    /// The port is not to be had.
+    fn start(&mut self, place: Place, interface: Option<&Interface>) -> anyhow::Result<Self::Server>;
+
+    /// Returns true if the server has ended by itself.
+    fn has_ended(&self, server: &Self::Server) -> bool;
+
+    /// Stops a server. It accepts nothing more, and what it does already may end.
+    fn stop(&mut self, server: Self::Server);
+}
+
+/// The servers that run.
+pub(super) struct Listeners<B: Backend = Servers> {
+    scope: Scope,
+    backend: B,
+    running: BTreeMap<Place, Running<B::Server>>,
+    /// What the inventory wants, worked out once for each inventory.
+    wanted: Option<(Arc<Inventory>, Wanted)>,
+}
+
+struct Running<S> {
+    server: S,
+    device: Option<Device>,
+}
+
+impl<B: Backend> Listeners<B> {
+    /// No server yet.
+    pub(super) fn new(backend: B, scope: Scope) -> Self {
+        Self { scope, backend, running: BTreeMap::new(), wanted: None }
+    }
+
+    /// Starts servers on the addresses that the inventory names where none runs, and stops those that have nothing to serve
+    /// there. To be called within the runtime.
+    ///
+    /// Returns what is not served and why. The rest is.
+    pub(super) fn reconcile(&mut self, inventory: &Arc<Inventory>) -> Vec<String> {
+        let Self { scope, backend, running, wanted: known } = self;
+        let wanted = match known.take() {
+            Some((of, wanted)) if Arc::ptr_eq(&of, inventory) => wanted,
+            _ => wanted(*scope, inventory),
         };
-        let gone =
-            self.running.iter().filter(|(address, running)| !wanted.contains_key(address) || running.has_ended());
-        for address in gone.map(|(&address, _)| address).collect::<Vec<_>>() {
-            if let Some(running) = self.running.remove(&address) {
-                running.stop();
+        let names: BTreeSet<_> = wanted.values().flatten().cloned().collect();
+        let looks: Looks = names.into_iter().map(|name| (Arc::clone(&name), backend.interface(&name))).collect();
+        let state = |Running { server, device }: &Running<B::Server>| State {
+            device: device.clone(),
+            has_ended: backend.has_ended(server),
+        };
+        let have = running.iter().map(|(&place, running)| (place, state(running))).collect();
+        let Plan { steps, mut problems } = plan(&have, &wanted, &looks);
+        for step in steps {
+            match step {
+                Step::Stop(place, reason) => {
+                    tracing::info!("{place} stops: {reason}");
+                    if let Some(Running { server, .. }) = running.remove(&place) {
+                        backend.stop(server);
+                    }
+                }
+                Step::Start(place, interface) => match backend.start(place, interface.as_ref()) {
+                    Ok(server) => {
+                        let device = interface.as_ref().map(Device::from);
+                        running.insert(place, Running { server, device });
+                    }
+                    Err(error) => problems.push(format!("{error:#}")),
+                },
             }
         }
-        let mut errors = Vec::new();
-        for (address, interface) in wanted {
-            if !self.running.contains_key(&address) {
-                match self.start(address, interface) {
-                    Ok(running) => drop(self.running.insert(address, running)),
-                    Err(error) => errors.push(error),
+        *known = Some((Arc::clone(inventory), wanted));
+        problems
+    }
+}
+
+/// Returns the places that the inventory wants to be served.
+fn wanted(scope: Scope, inventory: &Inventory) -> Wanted {
+    let mut wanted = Wanted::new();
+    match scope {
+        Scope::HttpEverywhere => {
+            wanted.insert(Place { service: Service::Http, address: Ipv4Addr::UNSPECIFIED }, BTreeSet::new());
+        }
+        Scope::Sites => {
+            let sites: BTreeSet<_> = inventory.machines().iter().map(|machine| &*machine.site).collect();
+            for site in sites {
+                for service in [Service::Tftp, Service::Http] {
+                    let place = Place { service, address: site.address };
+                    wanted.entry(place).or_default().insert(Arc::clone(&site.interface));
                 }
             }
         }
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
+    wanted
+}
 
-    fn start(&self, address: Ipv4Addr, interface: Option<&str>) -> anyhow::Result<Running> {
-        let tftp = match interface {
-            Some(interface) => {
-                let interface = Interface::read(interface)?;
-                let server = tftp::TftpServer::bind(address, TFTP_PORT, interface.addresses.clone())?;
-                Some(server.on_interface(&interface))
-            }
-            None => None,
-        };
-        let http = http::bind(address, self.http.http_port)?;
-        let context = self.tftp.clone();
-        let tftp = tftp.map(|tftp| {
-            tokio::spawn(async move {
-                if let Err(error) = tftp.serve(context).await {
-                    tracing::error!(%address, "TFTP ends: {error}");
-                }
-            })
-        });
-        let (stop_http, stopped) = oneshot::channel();
-        let context = Arc::clone(&self.http);
-        let http = tokio::spawn(async move {
-            // Told to stop, or the sender is gone: both mean the end.
-            let stopped = async { drop(stopped.await) };
-            if let Err(error) = http::serve(http, context, stopped).await {
-                tracing::error!(%address, "boot HTTP ends: {error}");
-            }
-        });
-        Ok(Running { tftp, http, stop_http })
-    }
-
+impl Listeners {
     /// Stops every server. HTTP transfers that end soon may: they are what the tasks returned still do.
     pub(super) fn stop(&mut self) -> Vec<JoinHandle<()>> {
-        std::mem::take(&mut self.running).into_values().map(Running::stop).collect()
+        std::mem::take(&mut self.running).into_values().filter_map(|Running { server, .. }| server.stop()).collect()
     }
 }
 
-impl Running {
-    fn has_ended(&self) -> bool {
-        self.http.is_finished() || self.tftp.as_ref().is_some_and(JoinHandle::is_finished)
+/// The real servers, as tasks of the runtime.
+pub(super) struct Servers {
+    http: Arc<http::Context>,
+    tftp: tftp::Context,
+}
+
+/// A server that runs.
+pub(super) enum Server {
+    Tftp(JoinHandle<()>),
+    Http { task: JoinHandle<()>, stop: oneshot::Sender<()> },
+}
+
+impl Servers {
+    /// Servers that answer from these.
+    pub(super) fn new(http: http::Context, tftp: tftp::Context) -> Self {
+        Self { http: Arc::new(http), tftp }
+    }
+}
+
+impl Backend for Servers {
+    type Server = Server;
+
+    fn interface(&mut self, name: &str) -> Result<Interface, InterfaceError> {
+        Interface::read(name)
     }
 
-    fn stop(self) -> JoinHandle<()> {
-        if let Some(tftp) = self.tftp {
-            tftp.abort();
+    fn start(&mut self, place: Place, interface: Option<&Interface>) -> anyhow::Result<Server> {
+        let Place { service, address } = place;
+        match service {
+            Service::Tftp => {
+                let networks = interface.map(|interface| interface.addresses.clone()).unwrap_or_default();
+                let server = tftp::TftpServer::bind(address, TFTP_PORT, networks)?;
+                let server = match interface {
+                    Some(interface) => server.on_interface(interface),
+                    None => server,
+                };
+                let context = self.tftp.clone();
+                Ok(Server::Tftp(tokio::spawn(async move {
+                    if let Err(error) = server.serve(context).await {
+                        tracing::error!(%address, "TFTP ends: {error}");
+                    }
+                })))
+            }
+            Service::Http => {
+                let http = http::bind(address, self.http.http_port)?;
+                let context = Arc::clone(&self.http);
+                let (stop, stopped) = oneshot::channel();
+                let task = tokio::spawn(async move {
+                    // Told to stop, or the sender is gone: both mean the end.
+                    let stopped = async { drop(stopped.await) };
+                    if let Err(error) = http::serve(http, context, stopped).await {
+                        tracing::error!(%address, "boot HTTP ends: {error}");
+                    }
+                });
+                Ok(Server::Http { task, stop })
+            }
         }
-        // An error means that it has ended already.
-        let _ = self.stop_http.send(());
-        self.http
+    }
+
+    fn has_ended(&self, server: &Server) -> bool {
+        match server {
+            Server::Tftp(task) | Server::Http { task, .. } => task.is_finished(),
+        }
+    }
+
+    fn stop(&mut self, server: Server) {
+        drop(server.stop());
     }
 }
+
+impl Server {
+    /// Stops it. Returns what may still end.
+    fn stop(self) -> Option<JoinHandle<()>> {
+        match self {
+            Self::Tftp(task) => {
+                task.abort();
+                None
+            }
+            Self::Http { task, stop } => {
+                // An error means that it has ended already.
+                let _ = stop.send(());
+                Some(task)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

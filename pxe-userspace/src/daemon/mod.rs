@@ -2,6 +2,7 @@
 
 mod limits;
 mod listeners;
+mod listeners_plan;
 mod preflight;
 mod signals;
 mod upkeep;
@@ -19,7 +20,7 @@ use pxe_common::layout::Settings;
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinHandle};
 
 use self::{
-    listeners::{Listeners, Scope},
+    listeners::{Listeners, Scope, Servers},
     preflight::missing_artifacts,
     signals::{Asked, Signals},
     upkeep::Upkeep,
@@ -144,7 +145,7 @@ impl Daemon {
         let (events, receiver) = EventSink::channel(EVENT_CAPACITY);
         let replies = Arc::new(ReplyCounters::default());
         let (tftp_metrics, http_metrics) = (Arc::new(tftp::Metrics::default()), Arc::new(http::Metrics::default()));
-        let listeners = Listeners::new(
+        let servers = Servers::new(
             http::Context {
                 inventory: Arc::clone(&inventory),
                 catalog: Arc::clone(&catalog),
@@ -157,8 +158,9 @@ impl Daemon {
                 http_port: config.http_port,
             },
             tftp::Context::new(Arc::clone(&store), Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics)),
-            if config.cluster.is_empty() { Scope::HttpEverywhere } else { Scope::Sites },
         );
+        let scope = if config.cluster.is_empty() { Scope::HttpEverywhere } else { Scope::Sites };
+        let listeners = Listeners::new(servers, scope);
         let dataplane = Arc::new(Mutex::new(Dataplane::new(dataplane::Context {
             datapath: config.datapath,
             settings: config.settings,
@@ -180,7 +182,7 @@ impl Daemon {
         registry.register_collector(Box::new(DataplaneMetrics::new(Arc::clone(&dataplane), replies)));
         let ready = Arc::new(AtomicBool::new(false));
         let upkeep = Arc::new(Upkeep::new(Arc::clone(&inventory), listeners, dataplane, Arc::clone(&ready)));
-        let problems = upkeep.reconcile();
+        let problems = upkeep.start();
         if !problems.is_empty() {
             return Err(cannot_start(&problems));
         }

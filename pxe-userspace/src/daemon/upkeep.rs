@@ -1,24 +1,42 @@
 //! Keeps what serves in step with what is wanted: at start, after each reload, and every few seconds, since interfaces come
 //! and go and what failed may work by now.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use tokio::task::JoinHandle;
 
 use super::listeners::Listeners;
-use crate::{dataplane::Dataplane, model::inventory::SharedInventory};
+use crate::{
+    dataplane::{Dataplane, Report},
+    model::inventory::SharedInventory,
+};
 
 /// The servers and the dataplane, with what is wrong with them at the moment.
 pub(super) struct Upkeep {
     inventory: SharedInventory,
-    listeners: Mutex<Listeners>,
+    /// Held during a whole look, so that looks of several threads come one after the other.
+    serving: Mutex<Serving>,
     dataplane: Arc<Mutex<Dataplane>>,
-    /// What the last look found wrong: each is told once when it comes, and once when all are gone.
-    complaints: Mutex<Vec<String>>,
     ready: Arc<AtomicBool>,
+}
+
+struct Serving {
+    listeners: Listeners,
+    found: Findings,
+}
+
+/// What a look found: each is told once when it comes, and once when all problems are gone.
+#[derive(Default)]
+struct Findings {
+    problems: BTreeSet<String>,
+    warnings: BTreeSet<String>,
 }
 
 impl Upkeep {
@@ -29,38 +47,52 @@ impl Upkeep {
         dataplane: Arc<Mutex<Dataplane>>,
         ready: Arc<AtomicBool>,
     ) -> Self {
-        Self { inventory, listeners: Mutex::new(listeners), dataplane, complaints: Mutex::default(), ready }
+        let serving = Mutex::new(Serving { listeners, found: Findings::default() });
+        Self { inventory, serving, dataplane, ready }
     }
 
-    /// Brings everything in step with the inventory. Returns what is not served and why. To be called within the runtime.
-    pub(super) fn reconcile(&self) -> Vec<String> {
-        // Files before packets: a machine that gets an answer asks for its loader at once.
-        let listeners = lock(&self.listeners).apply(&self.inventory.load()).err().unwrap_or_default();
-        let ports = lock(&self.dataplane).reconcile().err().unwrap_or_default();
-        let listeners = listeners.into_iter().map(|error| format!("{error:#}"));
-        let problems: Vec<_> = listeners.chain(ports.into_iter().map(|error| error.to_string())).collect();
-        self.ready.store(problems.is_empty(), Ordering::Relaxed);
-        problems
+    /// Serves for the first time. Returns what is not served and why, which the caller is to tell. To be called within the
+    /// runtime.
+    pub(super) fn start(&self) -> Vec<String> {
+        let serving = &mut *lock(&self.serving);
+        serving.found = self.reconcile(&mut serving.listeners);
+        serving.found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        serving.found.problems.iter().cloned().collect()
     }
 
-    /// As [`Self::reconcile`], and logs what has become wrong or right since the last time.
+    /// Brings everything in step with the inventory, and logs what has become wrong or right since the last time. To be
+    /// called within the runtime.
     pub(super) fn look_after(&self) {
-        let problems = self.reconcile();
-        let mut complaints = lock(&self.complaints);
-        for problem in problems.iter().filter(|problem| !complaints.contains(problem)) {
+        let serving = &mut *lock(&self.serving);
+        let found = self.reconcile(&mut serving.listeners);
+        for problem in found.problems.difference(&serving.found.problems) {
             tracing::error!("{problem}");
         }
-        if problems.is_empty() && !complaints.is_empty() {
+        for warning in found.warnings.difference(&serving.found.warnings) {
+            tracing::warn!("{warning}");
+        }
+        if found.problems.is_empty() && !serving.found.problems.is_empty() {
             tracing::info!("everything is served again");
         }
-        *complaints = problems;
+        serving.found = found;
+    }
+
+    fn reconcile(&self, listeners: &mut Listeners) -> Findings {
+        // Files before packets: a machine that gets an answer asks for its loader at once.
+        let of_listeners = listeners.reconcile(&self.inventory.load_full());
+        let Report { problems, warnings } = lock(&self.dataplane).reconcile(Instant::now());
+        // Both may say the same of an interface.
+        let problems: BTreeSet<_> = of_listeners.into_iter().chain(problems.iter().map(ToString::to_string)).collect();
+        self.ready.store(problems.is_empty(), Ordering::Relaxed);
+        Findings { problems, warnings: warnings.iter().map(ToString::to_string).collect() }
     }
 
     /// The XDP programs leave, the servers stop. What is returned are the transfers that may still end.
     pub(super) fn stop(&self) -> Vec<JoinHandle<()>> {
+        let serving = &mut *lock(&self.serving);
         self.ready.store(false, Ordering::Relaxed);
         lock(&self.dataplane).close();
-        lock(&self.listeners).stop()
+        serving.listeners.stop()
     }
 }
 

@@ -88,7 +88,7 @@ impl Collector for DataplaneMetrics {
             MetricType::Counter,
         )?;
         for port in dataplane.ports() {
-            for (index, queue) in port.queues().iter().enumerate() {
+            for (index, queue) in port.queues() {
                 let index = index.to_string();
                 for (way, count) in [("receive", &queue.overrun), ("reply", &queue.unsent)] {
                     let labels =

@@ -1,370 +1,323 @@
 //! One interface that we serve on: its XDP program, its sockets, its worker threads.
 
-use std::{
-    collections::HashMap,
-    io,
-    net::Ipv4Addr,
-    os::fd::AsFd as _,
-    sync::Arc,
-    thread::{self, JoinHandle},
-};
+use std::{io, net::Ipv4Addr, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use pxe_common::{
-    Counter, MacAddr,
-    layout::{QUEUES_CAPACITY, UnknownMachines},
-};
+use pxe_common::{Counter, MacAddr, layout::QUEUES_CAPACITY};
 
 use super::{
-    Context, Datapath, DataplaneError,
-    responder::{Responder, Servers},
-    ring::{Queue, QueueStats},
-    xdp::{AttachMode, XdpProgram},
+    datapath::Path,
+    difference::Difference,
+    error::DataplaneError,
+    kernel::{Entry, Kernel, SharedServers, Source, Worker},
+    linux::Linux,
+    plan::{Changes, Fallback, Opening, Retry, Served, State, Step},
+    ring::QueueStats,
+    xdp::XdpProgram,
 };
-use crate::{
-    dhcp::Server,
-    net::{interface::Interface, packet_socket::PacketSocket},
-};
+use crate::net::interface::Interface;
 
-/// Frames of one queue's ring each way when the interface has only one: a burst of 10,000 machines fits.
-const RING_FRAMES: u32 = 16_384;
-
-/// However many queues there are, each keeps at least this many. With the most queues that we serve that is 256 MiB for
-/// an interface, and 64 MiB up to 64 queues.
-const RING_FRAMES_MINIMUM: u32 = 256;
-
-/// How frames of a port reach us, with the numbers that its kind has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
-    /// AF_XDP behind the program in the driver.
-    Driver,
-    /// AF_XDP behind the program in the network stack.
-    Generic,
-    /// A packet socket.
-    Socket,
+/// An interface with everything that runs on it. Dropping it stops the workers and takes the program off. It executes the
+/// steps of a plan and decides nothing.
+pub struct Port<K: Kernel = Linux> {
+    state: State,
+    servers: SharedServers,
+    machinery: Machinery<K>,
 }
 
-impl Path {
-    /// For logs and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Driver => "xdp-driver",
-            Self::Generic => "xdp-generic",
-            Self::Socket => "socket",
-        }
-    }
+/// The program and the workers of one path.
+struct Machinery<K: Kernel> {
+    program: Option<K::Program>,
+    /// One in each place; none where one ended and no other could be started. With XDP a place is a queue.
+    workers: Vec<Option<K::Worker>>,
 }
 
-/// An interface with everything that runs on it. Dropping it stops the workers and takes the program off.
-pub struct Port {
-    interface: Interface,
-    path: Path,
-    servers: Arc<ArcSwap<Servers>>,
-    /// The machines that the program knows, sorted. Without a program, those that it would.
-    machines: Vec<MacAddr>,
-    // Dropped before the workers end, so that the kernel passes frames on while they do.
-    program: Option<XdpProgram>,
-    queues: Vec<Arc<QueueStats>>,
-    stop: Arc<EventFd>,
-    workers: Vec<JoinHandle<()>>,
-}
-
-impl Port {
-    /// Starts to serve on an interface that [`Interface::serves`] has been asked about.
+impl<K: Kernel> Port<K> {
+    /// Starts to serve by the best path that works.
     ///
     /// # Errors
     ///
-    /// When neither XDP nor a packet socket, as far as `context` allows them, can be had.
-    pub fn open(
-        interface: Interface,
-        servers: &HashMap<Ipv4Addr, Server>,
-        machines: &[MacAddr],
-        context: &Context,
-    ) -> Result<Self, DataplaneError> {
-        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(io::Error::from);
-        let stop = Arc::new(stop.map_err(|error| DataplaneError::system(&interface.name, "eventfd", error))?);
-        let mut port = Self {
+    /// No path works. The error is that of the best, which is what a person can do something about.
+    pub fn open(kernel: &mut K, opening: Opening, now: Instant) -> Result<Self, DataplaneError> {
+        let Opening { interface, paths, answered, machines } = opening;
+        if !interface.running {
+            tracing::warn!(interface = interface.name, "no carrier: is the cable plugged in?");
+        }
+        let servers = Arc::new(ArcSwap::from_pointee(kernel.servers(&answered)));
+        let mut state = State {
             path: Path::Socket,
-            servers: Arc::new(ArcSwap::from_pointee(Servers::default())),
-            machines: Vec::new(),
             program: None,
-            queues: Vec::new(),
-            stop,
-            workers: Vec::new(),
+            fallback: None,
+            room: 0,
+            servers: addresses(&answered),
             interface,
+            answered,
+            machines,
+            ended: Vec::new(),
         };
-        let attempts: &[Path] = match context.datapath {
-            Datapath::Auto if port.interface.is_aggregate() => &[Path::Generic, Path::Socket],
-            Datapath::Auto => &[Path::Driver, Path::Generic, Path::Socket],
-            Datapath::Xdp => &[Path::Driver],
-            Datapath::Generic => &[Path::Generic],
-            Datapath::Socket => &[Path::Socket],
-        };
-        let mut failure = None;
-        for (index, &path) in attempts.iter().enumerate() {
-            match port.start(path, servers, machines, context) {
-                Ok(()) => {
-                    port.path = path;
-                    if path == Path::Socket && context.settings.unknown() == UnknownMachines::Drop {
-                        tracing::warn!(
-                            interface = port.interface.name,
-                            "without XDP, unknown machines are not dropped"
-                        );
-                    }
-                    return Ok(port);
-                }
-                Err(error) => {
-                    port.halt();
-                    if index + 1 < attempts.len() {
-                        tracing::warn!(interface = port.interface.name, "{error}; trying the next slower datapath");
-                    }
-                    // What kept the fastest path from working is what a person can mend.
-                    failure.get_or_insert(error);
-                }
-            }
-        }
-        Err(failure.unwrap_or_else(|| {
-            DataplaneError::system(&port.interface.name, "choosing a datapath", io::ErrorKind::Unsupported.into())
-        }))
+        let machinery = Machinery::open_best(kernel, &mut state, paths, &servers, now)?;
+        Ok(Self { state, servers, machinery })
     }
 
-    fn start(
-        &mut self,
-        path: Path,
-        servers: &HashMap<Ipv4Addr, Server>,
-        machines: &[MacAddr],
-        context: &Context,
-    ) -> Result<(), DataplaneError> {
-        let mode = match path {
-            Path::Driver => AttachMode::Driver,
-            Path::Generic => AttachMode::Generic,
-            Path::Socket => {
-                self.set_servers(servers.clone())?;
-                self.machines = machines.to_vec();
-                return self.start_socket(context);
-            }
-        };
-        let mut program = XdpProgram::load(&self.interface, machines.len())?;
-        program.set_settings(context.settings)?;
-        for &mac in machines {
-            program.add_machine(mac)?;
-        }
-        self.machines = machines.to_vec();
-        // Some drivers set up their queues anew when a program is attached, which would unbind sockets.
-        program.attach(mode)?;
-        self.program = Some(program);
-        self.set_servers(servers.clone())?;
-        self.start_queues(context)
-    }
-
-    fn start_queues(&mut self, context: &Context) -> Result<(), DataplaneError> {
-        let count = self.interface.queues.min(QUEUES_CAPACITY);
-        let depth = (RING_FRAMES / count.next_power_of_two()).max(RING_FRAMES_MINIMUM);
-        for index in 0..count {
-            let interface = &self.interface;
-            let mut queue = Queue::open(interface.index, interface.mtu, index, depth)
-                .map_err(|error| DataplaneError::Queue { interface: interface.name.clone(), error })?;
-            if let Some(program) = &mut self.program {
-                program.set_socket(index, queue.raw_fd())?;
-            }
-            self.queues.push(queue.stats());
-            let name = format!("{}/{index}", self.interface.name);
-            self.spawn(&name, context, move |stop, responder| {
-                queue.serve(stop.as_fd(), |frame, reply| responder.respond(frame, reply))
-            })?;
-        }
-        Ok(())
-    }
-
-    fn start_socket(&mut self, context: &Context) -> Result<(), DataplaneError> {
-        let name = self.interface.name.clone();
-        let mut socket = PacketSocket::open(self.interface.index)
-            .map_err(|error| DataplaneError::system(&name, "opening a packet socket (it needs CAP_NET_RAW)", error))?;
-        self.spawn(&name, context, move |stop, responder| {
-            socket.serve(stop.as_fd(), |frame, reply| responder.respond(frame, reply))
-        })
-    }
-
-    fn spawn(
-        &mut self,
-        name: &str,
-        context: &Context,
-        serve: impl FnOnce(&EventFd, &mut Responder) -> io::Result<()> + Send + 'static,
-    ) -> Result<(), DataplaneError> {
-        let mut responder = Responder::new(&self.interface, Arc::clone(&self.servers), self.program.is_some(), context);
-        let stop = Arc::clone(&self.stop);
-        let label = name.to_owned();
-        let worker = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            if let Err(error) = serve(&stop, &mut responder) {
-                tracing::error!(worker = label, "the worker ends: {error}");
-            }
-        });
-        self.workers.push(worker.map_err(|error| DataplaneError::system(name, "starting a worker thread", error))?);
-        Ok(())
-    }
-
-    /// Replaces the server values, by our addresses on this interface.
+    /// Executes a step that leaves the interface open.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses an address in its map.
-    pub fn set_servers(&mut self, servers: HashMap<Ipv4Addr, Server>) -> Result<(), DataplaneError> {
-        let before = self.servers.load_full();
-        // Our answers come first: a request that the kernel hands us must find them.
-        let after = Arc::new(Servers::new(servers));
-        self.servers.store(Arc::clone(&after));
-        if let Some(program) = &mut self.program {
-            for address in after.addresses() {
-                program.add_server(address)?;
+    /// The kernel refuses. The state says what has been done nevertheless.
+    pub fn execute(&mut self, kernel: &mut K, step: Step, now: Instant) -> Result<(), DataplaneError> {
+        match step {
+            // Both are matters of the whole port.
+            Step::Close(_) | Step::Open(_) => Ok(()),
+            Step::Answer(answered) => {
+                self.servers.store(Arc::new(kernel.servers(&answered)));
+                self.state.answered = answered;
+                Ok(())
             }
-            for address in before.addresses().filter(|&address| !after.serves(address)) {
-                program.remove_server(address);
+            Step::WriteServers(changes) => {
+                let program = self.machinery.program.as_mut();
+                let known = &mut self.state.servers;
+                write(kernel, program, changes, known, Entry::RemoveServer, Entry::AddServer)
+            }
+            Step::WriteMachines(changes) => {
+                let program = self.machinery.program.as_mut();
+                let known = &mut self.state.machines;
+                let (added, removed) = (changes.difference.added.len(), changes.difference.removed.len());
+                write(kernel, program, changes, known, Entry::RemoveMachine, Entry::AddMachine)?;
+                tracing::info!(interface = self.state.interface.name, added, removed, "machines changed");
+                Ok(())
+            }
+            Step::RestartWorker(place) => self.restart_worker(kernel, place),
+            Step::Enlarge(machines) => self.enlarge(kernel, machines),
+            Step::Improve(paths) => {
+                self.improve(kernel, paths, now);
+                Ok(())
             }
         }
-        Ok(())
     }
 
-    /// Makes these machines, sorted, the ones that the program knows, touching no entry but those that differ.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses an entry. What was not done then is done the next time.
-    pub fn set_machines(&mut self, machines: &[MacAddr]) -> Result<(), DataplaneError> {
-        let (added, removed) = difference(&self.machines, machines);
-        if added.is_empty() && removed.is_empty() {
+    fn restart_worker(&mut self, kernel: &mut K, place: u32) -> Result<(), DataplaneError> {
+        let Self { state, servers, machinery } = self;
+        let Some(slot) = usize::try_from(place).ok().and_then(|place| machinery.workers.get_mut(place)) else {
             return Ok(());
+        };
+        // Its socket must be closed before another can be bound to the queue.
+        *slot = None;
+        let source = source(&state.interface, state.path, place);
+        let worker = kernel.start(&state.interface, source, servers)?;
+        if let Some(program) = &mut machinery.program {
+            kernel.register(program, &worker)?;
         }
-        if let Some(program) = &mut self.program {
-            // Both are harmless when they are done twice.
-            for &mac in &removed {
-                program.remove_machine(mac)?;
-            }
-            for &mac in &added {
-                program.add_machine(mac)?;
-            }
+        *slot = Some(worker);
+        tracing::warn!(interface = state.interface.name, place, "a worker ended: started another");
+        Ok(())
+    }
+
+    /// The sockets and their workers stay; only the program is another.
+    fn enlarge(&mut self, kernel: &mut K, machines: Arc<[MacAddr]>) -> Result<(), DataplaneError> {
+        let Self { state, machinery: Machinery { program, workers }, .. } = self;
+        let Some(program) = program else { return Ok(()) };
+        let mut successor = load(kernel, state, &machines)?;
+        for worker in workers.iter().flatten() {
+            kernel.register(&mut successor, worker)?;
         }
-        self.machines = machines.to_vec();
+        let (id, room) = (kernel.id(&successor), kernel.room(&successor));
+        kernel.replace(program, successor)?;
+        state.program = Some(id);
+        state.room = room;
+        state.servers = addresses(&state.answered);
+        state.machines = machines;
         tracing::info!(
-            interface = self.interface.name,
-            added = added.len(),
-            removed = removed.len(),
-            "machines changed"
+            interface = state.interface.name,
+            machines = state.machines.len(),
+            room,
+            "the map of machines was too small: exchanged the program for one with a larger map"
         );
         Ok(())
     }
 
-    /// What is served now.
-    #[must_use]
-    pub fn servers(&self) -> Arc<Servers> {
-        self.servers.load_full()
+    /// A frame reaches either path, never both: what the program redirects the packet socket does not see, and what it
+    /// passes on, as long as no socket is registered for the queue, only the packet socket sees.
+    fn improve(&mut self, kernel: &mut K, paths: &[Path], now: Instant) {
+        let Some(mut fallback) = self.state.fallback.take() else { return };
+        match Machinery::open_best(kernel, &mut self.state, paths, &self.servers, now) {
+            Ok(machinery) => {
+                self.machinery = machinery;
+                let path = self.state.path.name();
+                tracing::info!(interface = self.state.interface.name, path, "a better path works now: moved to it");
+            }
+            Err(error) => {
+                tracing::debug!("there is still no better path: {error}");
+                fallback.retry.postpone(now);
+                self.state.fallback = Some(fallback);
+            }
+        }
     }
 
-    /// Whether the program's map has room for so many machines.
-    #[must_use]
-    pub fn has_room_for(&self, machines: usize) -> bool {
-        self.program.as_ref().is_none_or(|program| program.has_room_for(machines))
+    /// Looks which workers have ended.
+    pub fn look_after_workers(&mut self) {
+        let is_idle = |worker: &Option<K::Worker>| worker.as_ref().is_none_or(Worker::has_ended);
+        let places = (0_u32..).zip(&self.machinery.workers);
+        self.state.ended = places.filter(|(_, worker)| is_idle(worker)).map(|(place, _)| place).collect();
     }
 
-    /// Whether every worker that was started still works.
+    /// Returns what runs.
     #[must_use]
-    pub fn is_alive(&self) -> bool {
-        self.workers.iter().all(|worker| !worker.is_finished())
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
-    /// The interface as it was when the port was opened.
+    /// Returns the interface as it was when the port was opened.
     #[must_use]
     pub fn interface(&self) -> &Interface {
-        &self.interface
+        &self.state.interface
     }
 
-    /// How its frames reach us.
+    /// Returns how its frames reach us.
     #[must_use]
     pub fn path(&self) -> Path {
-        self.path
+        self.state.path
     }
 
-    /// What became of every frame in the XDP program; nothing without one.
+    /// Returns the number of its workers.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.machinery.workers.len()
+    }
+}
+
+impl Port<Linux> {
+    /// Returns what became of every frame in the XDP program; nothing without one.
     #[must_use]
     pub fn counters(&self) -> Vec<(Counter, u64)> {
-        self.program.as_ref().map(XdpProgram::counters).unwrap_or_default()
+        self.machinery.program.as_ref().map(XdpProgram::counters).unwrap_or_default()
     }
 
-    /// What each queue lost.
-    #[must_use]
-    pub fn queues(&self) -> &[Arc<QueueStats>] {
-        &self.queues
-    }
-
-    /// Stops what runs, so that the next attempt starts anew.
-    fn halt(&mut self) {
-        self.program = None;
-        if self.stop.write(1).is_err() {
-            return;
-        }
-        for worker in self.workers.drain(..) {
-            if worker.join().is_err() {
-                tracing::error!(interface = self.interface.name, "a worker has panicked");
-            }
-        }
-        self.queues.clear();
-        // Ready for the next attempt: reading takes the counter back to zero.
-        let _ = self.stop.read();
+    /// Returns what each receive queue lost.
+    pub fn queues(&self) -> impl Iterator<Item = (u32, &QueueStats)> {
+        self.machinery.workers.iter().flatten().filter_map(|worker| worker.queue_stats())
     }
 }
 
-impl Drop for Port {
+impl<K: Kernel> Machinery<K> {
+    /// Opens the first path that works, and says in the state which one that is, what its maps have, and what kept the best
+    /// path from working.
+    fn open_best(
+        kernel: &mut K,
+        state: &mut State,
+        paths: &[Path],
+        servers: &SharedServers,
+        now: Instant,
+    ) -> Result<Self, DataplaneError> {
+        let mut reason = None;
+        for &path in paths {
+            match Self::open(kernel, state, path, servers) {
+                Ok(machinery) => {
+                    state.path = path;
+                    state.program = machinery.program.as_ref().map(|program| kernel.id(program));
+                    state.room = machinery.program.as_ref().map_or(usize::MAX, |program| kernel.room(program));
+                    state.servers = addresses(&state.answered);
+                    state.fallback = reason.map(|error: DataplaneError| Fallback {
+                        reason: error.to_string(),
+                        retry: Retry::after_failure(now),
+                    });
+                    return Ok(machinery);
+                }
+                Err(error) => {
+                    tracing::debug!(path = path.name(), "{error}");
+                    // What kept the best path from working is what a person can do something about.
+                    reason.get_or_insert(error);
+                }
+            }
+        }
+        let none =
+            || DataplaneError::system(&state.interface.name, "choosing a path", io::ErrorKind::Unsupported.into());
+        Err(reason.unwrap_or_else(none))
+    }
+
+    fn open(kernel: &mut K, state: &State, path: Path, servers: &SharedServers) -> Result<Self, DataplaneError> {
+        let mut machinery = Self { program: None, workers: Vec::new() };
+        if let Some(mode) = path.attach_mode() {
+            let mut program = load(kernel, state, &state.machines)?;
+            // Some drivers set up their queues anew when a program is attached, which would unbind sockets.
+            kernel.attach(&mut program, mode)?;
+            machinery.program = Some(program);
+        }
+        for place in 0..places(&state.interface, path) {
+            let worker = kernel.start(&state.interface, source(&state.interface, path, place), servers)?;
+            if let Some(program) = &mut machinery.program {
+                kernel.register(program, &worker)?;
+            }
+            machinery.workers.push(Some(worker));
+        }
+        Ok(machinery)
+    }
+}
+
+impl<K: Kernel> Drop for Machinery<K> {
     fn drop(&mut self) {
-        self.halt();
+        // First the program, so that the kernel passes frames on while the workers end.
+        self.program = None;
+        self.workers.iter().flatten().for_each(Worker::ask_to_end);
+        self.workers.clear();
     }
 }
 
-/// What is in `after` alone, and in `before` alone; all sorted.
-fn difference(before: &[MacAddr], after: &[MacAddr]) -> (Vec<MacAddr>, Vec<MacAddr>) {
-    let (mut added, mut removed) = (Vec::new(), Vec::new());
-    let (mut old, mut new) = (before.iter().copied().peekable(), after.iter().copied().peekable());
-    loop {
-        match (old.peek().copied(), new.peek().copied()) {
-            (None, None) => return (added, removed),
-            (Some(gone), next) if next.is_none_or(|next| gone < next) => {
-                removed.push(gone);
-                old.next();
-            }
-            (next, Some(came)) if next.is_none_or(|next| came < next) => {
-                added.push(came);
-                new.next();
-            }
-            _ => {
-                old.next();
-                new.next();
-            }
-        }
+/// Loads a program that knows our addresses and these machines.
+fn load<K: Kernel>(kernel: &mut K, state: &State, machines: &[MacAddr]) -> Result<K::Program, DataplaneError> {
+    let mut program = kernel.load(&state.interface, machines.len())?;
+    for &mac in machines {
+        kernel.write(&mut program, Entry::AddMachine(mac))?;
+    }
+    for &(address, _) in &state.answered {
+        kernel.write(&mut program, Entry::AddServer(address))?;
+    }
+    Ok(program)
+}
+
+/// Writes entries of a map, all of them even if some fail, and keeps account of what the map has.
+fn write<K: Kernel, T: Copy + Ord>(
+    kernel: &mut K,
+    mut program: Option<&mut K::Program>,
+    changes: Changes<T>,
+    known: &mut Arc<[T]>,
+    remove: fn(T) -> Entry,
+    add: fn(T) -> Entry,
+) -> Result<(), DataplaneError> {
+    let Changes { difference: Difference { mut added, mut removed }, result } = changes;
+    let mut errors = Vec::new();
+    let mut is_written = |entry| match &mut program {
+        Some(program) => kernel.write(program, entry).map_err(|error| errors.push(error)).is_ok(),
+        None => true,
+    };
+    removed.retain(|&entry| is_written(remove(entry)));
+    added.retain(|&entry| is_written(add(entry)));
+    let mut errors = errors.into_iter();
+    let Some(first) = errors.next() else {
+        *known = result;
+        return Ok(());
+    };
+    *known = Difference { added, removed }.applied_to(known);
+    match errors.len() {
+        0 => Err(first),
+        others => Err(DataplaneError::Entries { first: Box::new(first), others }),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn what_comes_and_goes_makes_the_one_the_other(before: BTreeSet<u8>, after: BTreeSet<u8>) {
-            let macs = |set: &BTreeSet<u8>| set.iter().map(|&n| MacAddr([2, 0, 0, 0, 0, n])).collect::<Vec<_>>();
-            let (before, after) = (macs(&before), macs(&after));
-            let (added, removed) = difference(&before, &after);
-            let mut changed: BTreeSet<_> = before.iter().copied().collect();
-            for mac in &removed {
-                prop_assert!(changed.remove(mac));
-            }
-            for mac in added {
-                prop_assert!(changed.insert(mac));
-            }
-            prop_assert_eq!(changed.into_iter().collect::<Vec<_>>(), after);
-        }
+/// Returns the number of workers that a path has.
+fn places(interface: &Interface, path: Path) -> u32 {
+    match path {
+        Path::Driver | Path::Generic => interface.queues.min(QUEUES_CAPACITY),
+        Path::Socket => 1,
     }
+}
+
+fn source(interface: &Interface, path: Path, place: u32) -> Source {
+    match path {
+        Path::Driver | Path::Generic => Source::Queue { index: place, of: places(interface, path) },
+        Path::Socket => Source::Packets,
+    }
+}
+
+fn addresses(served: &[Served]) -> Arc<[Ipv4Addr]> {
+    served.iter().map(|&(address, _)| address).collect()
 }

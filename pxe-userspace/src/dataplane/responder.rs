@@ -15,7 +15,7 @@ use pxe_common::{
     layout::{MachineState, Settings},
 };
 
-use super::{Context, counters::ReplyCounters, duplicate_answers::DuplicateAnswers};
+use super::{context::Context, counters::ReplyCounters, duplicate_answers::DuplicateAnswers};
 use crate::{
     dhcp::{self, Arrival, ReplyRoute, Server},
     model::{event::EventSink, inventory::Inventory, policy_book::PolicyBook},
@@ -36,18 +36,7 @@ impl Servers {
         Self(servers)
     }
 
-    /// Returns whether the servers are exactly these.
-    #[must_use]
-    pub fn is(&self, servers: &HashMap<Ipv4Addr, Server>) -> bool {
-        self.0 == *servers
-    }
-
-    /// Returns the servers' addresses.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        self.0.keys().copied()
-    }
-
-    /// Returns whether there is a server at an address.
+    /// Returns `true` if there is a server at this address.
     #[must_use]
     pub fn serves(&self, address: Ipv4Addr) -> bool {
         self.0.contains_key(&address)

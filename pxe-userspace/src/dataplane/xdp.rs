@@ -8,7 +8,7 @@ use std::{io, net::Ipv4Addr, os::fd::RawFd, time::Duration};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray, XskMap},
-    programs::{Xdp, XdpMode},
+    programs::{Xdp, XdpMode, xdp::XdpLinkId},
 };
 use aya_log::EbpfLogger;
 use pxe_common::{
@@ -75,6 +75,7 @@ pub enum XdpError {
 /// A loaded program with its link, and the maps that change while it runs.
 pub struct XdpProgram {
     interface: String,
+    id: u32,
     /// The number of machines that its map has room for.
     capacity: u32,
     machines: HashMap<MapData, MachineKey, MachineState>,
@@ -82,6 +83,8 @@ pub struct XdpProgram {
     sockets: XskMap<MapData>,
     settings: Array<MapData, Settings>,
     counters: PerCpuArray<MapData, u64>,
+    /// Where it is attached, if it is.
+    link: Option<(XdpLinkId, AttachMode)>,
     // Its drop closes the link.
     ebpf: Ebpf,
     /// The task that logs the program's messages.
@@ -115,19 +118,24 @@ impl XdpProgram {
             .map_err(|error| explain(&interface.name, what, &error))?;
         let maps = maps(&mut ebpf).map_err(|error| explain(&interface.name, what, error.as_ref()))?;
         let (machines, servers, sockets, settings, counters) = maps;
-        program(&mut ebpf)
-            .and_then(|program| program.load().map_err(Into::into))
+        let id = program(&mut ebpf)
+            .and_then(|program| {
+                program.load()?;
+                Ok(program.info()?.id())
+            })
             .map_err(|error| explain(&interface.name, what, error.as_ref()))?;
         let log_task =
             if log_level == layout::LOG_SILENT { None } else { forward_messages(&interface.name, &mut ebpf) };
         Ok(Self {
             interface: interface.name.clone(),
+            id,
             capacity,
             machines,
             servers,
             sockets,
             settings,
             counters,
+            link: None,
             ebpf,
             log_task,
         })
@@ -139,15 +147,43 @@ impl XdpProgram {
     ///
     /// If the driver does not support it, or another program is attached.
     pub fn attach(&mut self, mode: AttachMode) -> Result<(), XdpError> {
-        let (mode, what) = match mode {
+        let (xdp_mode, what) = match mode {
             AttachMode::Driver => (XdpMode::Driver, "attach the XDP program in the driver"),
             AttachMode::Generic => (XdpMode::Skb, "attach the XDP program in generic mode"),
         };
         let interface = self.interface.clone();
-        program(&mut self.ebpf)
-            .and_then(|program| program.attach(&interface, mode).map_err(Into::into))
+        let link = program(&mut self.ebpf)
+            .and_then(|program| program.attach(&interface, xdp_mode).map_err(Into::into))
             .map_err(|error| explain(&interface, what, error.as_ref()))?;
+        self.link = Some((link, mode));
         Ok(())
+    }
+
+    /// Replaces this attached program by one that is not attached, in one step. The counters and the machines' token buckets
+    /// start again.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses. This program is still attached, unless the kernel refuses that too.
+    pub fn replace_by(&mut self, mut successor: Self) -> Result<(), XdpError> {
+        let Some((link, mode)) = self.link.take() else {
+            let nothing = AnyError::from("no program is attached");
+            return Err(explain(&self.interface, "exchange the XDP program", nothing.as_ref()));
+        };
+        let moved = program(&mut self.ebpf).and_then(|program| Ok(program.take_link(link)?));
+        let moved = moved.and_then(|link| Ok(program(&mut successor.ebpf)?.attach_to_link(link)?));
+        match moved {
+            Ok(link) => {
+                successor.link = Some((link, mode));
+                *self = successor;
+                Ok(())
+            }
+            Err(error) => {
+                // aya has closed the link.
+                self.attach(mode)?;
+                Err(explain(&self.interface, "exchange the XDP program", error.as_ref()))
+            }
+        }
     }
 
     /// Redirects the requests of one receive queue to a socket.
@@ -170,10 +206,16 @@ impl XdpProgram {
         self.settings.set(0, settings, 0).map_err(|error| explain(&self.interface, "write its settings", &error))
     }
 
-    /// Returns whether its map has room for this many machines.
+    /// Returns the kernel's identifier of it.
     #[must_use]
-    pub fn has_room_for(&self, machines: usize) -> bool {
-        u32::try_from(machines).is_ok_and(|machines| machines <= self.capacity)
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Returns how many machines its map has room for.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        usize::try_from(self.capacity).unwrap_or(usize::MAX)
     }
 
     /// Adds a machine. One that is there already keeps its state.
@@ -213,10 +255,18 @@ impl XdpProgram {
             .map_err(|error| explain(&self.interface, "add a server address to its map", &error))
     }
 
-    /// Removes an address of ours.
-    pub fn remove_server(&mut self, address: Ipv4Addr) {
-        // It fails only if the address is not there.
-        let _ = self.servers.remove(&address.octets());
+    /// Removes an address of ours, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn remove_server(&mut self, address: Ipv4Addr) -> Result<(), XdpError> {
+        match self.servers.remove(&address.octets()) {
+            Err(error) if !matches!(os_error(&error), Some(libc::ENOENT)) && !is_missing(&error) => {
+                Err(explain(&self.interface, "remove a server address from its map", &error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the counts of frames since the program was loaded, summed over the processors.

@@ -1,10 +1,13 @@
 //! What the kernel says about a network interface, and what must be true before we serve on it.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::{
+    io,
+    net::{Ipv4Addr, UdpSocket},
+};
 
 use nix::{
     ifaddrs::{InterfaceAddress, getifaddrs},
-    net::if_::{InterfaceFlags, if_nametoindex},
+    net::if_::InterfaceFlags,
 };
 use pxe_common::MacAddr;
 
@@ -27,6 +30,9 @@ pub struct Interface {
     pub running: bool,
     /// Receive queues: each gets a worker.
     pub queues: u32,
+    /// Whether frames of several interfaces come together in it: there the driver's own XDP runs on its members, and
+    /// their frames never reach a socket that is bound to it.
+    pub aggregate: bool,
 }
 
 /// Why an interface cannot serve, and what to do about it.
@@ -68,16 +74,28 @@ pub enum InterfaceError {
         /// The interface.
         name: String,
     },
-    /// A system call failed.
-    #[error("interface {name}: {what}: {error}")]
-    System {
+    /// The kernel could not be asked, so nothing is known about the interface.
+    #[error("interface {name} cannot be looked up: {what}: {error}")]
+    Unreadable {
         /// The interface.
         name: String,
         /// What was asked of the kernel.
         what: &'static str,
         /// What it said.
-        error: std::io::Error,
+        error: io::Error,
     },
+}
+
+impl InterfaceError {
+    /// Returns true if the kernel said that there is no such interface, or none that can be served. An error that leaves
+    /// open whether the interface is there returns false.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::NotEthernet { .. } => true,
+            Self::Down { .. } | Self::NoAddress { .. } | Self::Unreadable { .. } => false,
+        }
+    }
 }
 
 impl Interface {
@@ -85,82 +103,59 @@ impl Interface {
     ///
     /// # Errors
     ///
-    /// When there is none of this name, it is not Ethernet, or the kernel refuses to tell.
+    /// [`InterfaceError::Missing`] or [`InterfaceError::NotEthernet`] if the kernel's list of interfaces says so;
+    /// [`InterfaceError::Unreadable`] if the kernel refuses to tell, whatever the reason.
     pub fn read(name: &str) -> Result<Self, InterfaceError> {
-        let system = |what| move |error: nix::Error| system_error(name, what, error.into());
-        let entries: Vec<_> = getifaddrs().map_err(system("getifaddrs"))?.collect();
-        let Ok(index) = if_nametoindex(name) else {
-            let mut present: Vec<_> = entries.into_iter().map(|entry| entry.interface_name).collect();
-            present.sort();
-            present.dedup();
-            return Err(InterfaceError::Missing { name: name.to_owned(), present: present.join(", ") });
-        };
-
-        let mut interface = Self {
+        let unreadable = |what| move |error| InterfaceError::Unreadable { name: name.to_owned(), what, error };
+        let entries: Vec<_> = getifaddrs().map_err(|error| unreadable("getifaddrs")(error.into()))?.collect();
+        let Link { index, mac, addresses, up, running } = find(name, &entries)?;
+        let device = std::path::Path::new("/sys/class/net").join(name);
+        Ok(Self {
             name: name.to_owned(),
             index,
-            mac: MacAddr::default(),
-            mtu: sys::mtu(name).map_err(|error| system_error(name, "SIOCGIFMTU", error))?,
-            addresses: Vec::new(),
-            up: false,
-            running: false,
-            queues: queues(name)?,
-        };
-        // An address with a label of its own (ip-address(8)) comes under `name:label`.
-        let is_ours = |entry: &&InterfaceAddress| entry.interface_name.split(':').next() == Some(name);
-        for entry in entries.iter().filter(is_ours) {
-            interface.up |= entry.flags.contains(InterfaceFlags::IFF_UP);
-            interface.running |= entry.flags.contains(InterfaceFlags::IFF_RUNNING);
-            let Some(address) = entry.address else { continue };
-            if let Some(mac) = address.as_link_addr().and_then(nix::sys::socket::LinkAddr::addr) {
-                interface.mac = MacAddr(mac);
-            }
-            if let Some(ipv4) = address.as_sockaddr_in() {
-                let mask = entry.netmask.and_then(|mask| mask.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::ip));
-                let prefix = mask.map_or(32, |mask| mask.to_bits().leading_ones());
-                interface.addresses.push((ipv4.ip(), u8::try_from(prefix).unwrap_or(32)));
-            }
-        }
-        if interface.mac.is_zero() && name != "lo" {
-            return Err(InterfaceError::NotEthernet { name: name.to_owned() });
-        }
-        Ok(interface)
+            mac,
+            mtu: sys::mtu(name).map_err(unreadable("SIOCGIFMTU"))?,
+            addresses,
+            up,
+            running,
+            queues: queues(sys::receive_channels(name), || listed_queues(&device))
+                .map_err(unreadable("counting receive queues"))?,
+            aggregate: device.join("bonding").exists() || device.join("team").exists(),
+        })
     }
 
-    /// The prefix length of one of its addresses.
+    /// Returns the prefix length of one of its addresses.
     #[must_use]
     pub fn prefix_length(&self, address: Ipv4Addr) -> Option<u8> {
         self.addresses.iter().find(|(present, _)| *present == address).map(|&(_, prefix_length)| prefix_length)
     }
 
-    /// Whether frames of several interfaces come together in it: there the driver's own XDP runs on its members, and
-    /// their frames never reach a socket that is bound to it.
-    #[must_use]
-    pub fn is_aggregate(&self) -> bool {
-        let device = std::path::Path::new("/sys/class/net").join(&self.name);
-        device.join("bonding").exists() || device.join("team").exists()
-    }
-
-    /// Whether the kernel now has another device under this name, or has set it up anew.
+    /// Returns true if the kernel now has another device under this name, or has set it up anew.
     #[must_use]
     pub fn is_replaced_by(&self, now: &Self) -> bool {
         let of = |interface: &Self| (interface.index, interface.mac, interface.mtu, interface.queues);
         of(self) != of(now)
     }
 
-    /// The prefix length of one of its addresses, which a server needs to be able to serve there.
+    /// Returns the prefix length of one of its addresses, which a server needs to be able to serve there.
     ///
     /// # Errors
     ///
     /// When the interface is down or does not have the address.
     pub fn serves(&self, address: Ipv4Addr) -> Result<u8, InterfaceError> {
         if !self.up {
-            return Err(InterfaceError::Down { name: self.name.clone() });
+            return Err(self.is_down());
         }
         self.prefix_length(address).ok_or_else(|| self.lacks(address))
     }
 
-    /// The error that says that it does not have an address.
+    /// Returns the error that says that it is down.
+    #[must_use]
+    pub fn is_down(&self) -> InterfaceError {
+        InterfaceError::Down { name: self.name.clone() }
+    }
+
+    /// Returns the error that says that it does not have an address.
     #[must_use]
     pub fn lacks(&self, address: Ipv4Addr) -> InterfaceError {
         let present: Vec<_> = self.addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
@@ -169,18 +164,72 @@ impl Interface {
     }
 }
 
-fn system_error(name: &str, what: &'static str, error: std::io::Error) -> InterfaceError {
-    InterfaceError::System { name: name.to_owned(), what, error }
+/// What the kernel's list of interfaces says about one.
+struct Link {
+    index: u32,
+    mac: MacAddr,
+    addresses: Vec<(Ipv4Addr, u8)>,
+    up: bool,
+    running: bool,
 }
 
-/// The receive queues in use: the driver's channels, or, for drivers without any, what sysfs lists.
-fn queues(name: &str) -> Result<u32, InterfaceError> {
-    let count = sys::receive_channels(name).or_else(|_| {
-        let entries = std::fs::read_dir(format!("/sys/class/net/{name}/queues"))?;
-        let receive = entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"rx-"));
-        u32::try_from(receive.count()).map_err(std::io::Error::other)
-    });
-    Ok(count.map_err(|error| system_error(name, "counting receive queues", error))?.max(1))
+/// Finds an interface in the kernel's list. The index is taken from there too: asking for it by itself could fail, which is
+/// not the same as that there is none.
+fn find(name: &str, entries: &[InterfaceAddress]) -> Result<Link, InterfaceError> {
+    // An address with a label of its own (ip-address(8)) comes under `name:label`.
+    let of_ours = |entry: &&InterfaceAddress| entry.interface_name.split(':').next() == Some(name);
+    if !entries.iter().any(|entry| of_ours(&entry)) {
+        let mut present: Vec<_> = entries.iter().map(|entry| entry.interface_name.as_str()).collect();
+        present.sort_unstable();
+        present.dedup();
+        return Err(InterfaceError::Missing { name: name.to_owned(), present: present.join(", ") });
+    }
+    let mut device = None;
+    let mut addresses = Vec::new();
+    let mut flags = InterfaceFlags::empty();
+    for entry in entries.iter().filter(of_ours) {
+        flags |= entry.flags;
+        let Some(address) = entry.address else { continue };
+        if let Some(link) = address.as_link_addr()
+            && let Some(mac) = link.addr()
+        {
+            device = u32::try_from(link.ifindex()).ok().map(|index| (index, MacAddr(mac)));
+        }
+        if let Some(ipv4) = address.as_sockaddr_in() {
+            let mask = entry.netmask.and_then(|mask| mask.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::ip));
+            let prefix = mask.map_or(32, |mask| mask.to_bits().leading_ones());
+            addresses.push((ipv4.ip(), u8::try_from(prefix).unwrap_or(32)));
+        }
+    }
+    let is_ethernet = |mac: &MacAddr| !mac.is_zero() || flags.contains(InterfaceFlags::IFF_LOOPBACK);
+    match device.filter(|(_, mac)| is_ethernet(mac)) {
+        Some((index, mac)) => Ok(Link {
+            index,
+            mac,
+            addresses,
+            up: flags.contains(InterfaceFlags::IFF_UP),
+            running: flags.contains(InterfaceFlags::IFF_RUNNING),
+        }),
+        None => Err(InterfaceError::NotEthernet { name: name.to_owned() }),
+    }
+}
+
+/// Returns the receive queues in use: the driver's channels, or what sysfs lists if the driver has no channels. A driver
+/// that cannot answer just now, while it resets the card for example, is no driver without channels.
+fn queues(channels: io::Result<u32>, listed: impl FnOnce() -> io::Result<u32>) -> io::Result<u32> {
+    let count = match channels {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => listed(),
+        channels => channels,
+    };
+    Ok(count?.max(1))
+}
+
+fn listed_queues(device: &std::path::Path) -> io::Result<u32> {
+    let mut count = 0;
+    for entry in std::fs::read_dir(device.join("queues"))? {
+        count += u32::from(entry?.file_name().as_encoded_bytes().starts_with(b"rx-"));
+    }
+    Ok(count)
 }
 
 /// The hardware address of a neighbour on an interface, if the kernel knows it (arp(7), SIOCGARP).
@@ -188,7 +237,7 @@ fn queues(name: &str) -> Result<u32, InterfaceError> {
 /// # Errors
 ///
 /// When the kernel refuses to tell, or the name is none of an interface.
-pub(super) fn neighbour(socket: &UdpSocket, name: &str, address: Ipv4Addr) -> std::io::Result<Option<MacAddr>> {
+pub(super) fn neighbour(socket: &UdpSocket, name: &str, address: Ipv4Addr) -> io::Result<Option<MacAddr>> {
     match sys::neighbour(socket, name, address) {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
         found => found,
@@ -304,16 +353,17 @@ mod tests {
             up: true,
             running: true,
             queues: 1,
+            aggregate: false,
         }
     }
 
     #[test]
-    fn an_interface_serves_the_addresses_that_it_has() {
+    fn present_address_is_served() {
         assert_eq!(interface().serves(Ipv4Addr::new(10, 0, 0, 1)).unwrap(), 24);
     }
 
     #[test]
-    fn what_is_missing_is_named_with_what_to_do() {
+    fn error_names_what_is_missing_and_what_to_do() {
         let error = interface().serves(Ipv4Addr::new(10, 0, 1, 1)).unwrap_err().to_string();
         assert!(error.contains("it has: 10.0.0.1/24") && error.contains("ip address add 10.0.1.1"), "{error}");
 
@@ -321,14 +371,47 @@ mod tests {
         let error = down.serves(Ipv4Addr::new(10, 0, 0, 1)).unwrap_err().to_string();
         assert!(error.contains("ip link set dev eth1 up"), "{error}");
 
-        let error = Interface::read("nosuch0").unwrap_err().to_string();
+        let error = Interface::read("nosuch0").unwrap_err();
+        assert!(error.is_gone());
+        let error = error.to_string();
         assert!(error.contains("nosuch0") && error.contains("lo"), "{error}");
     }
 
     #[test]
-    fn the_loopback_is_read_from_the_kernel() {
+    fn loopback_is_read_from_the_kernel() {
         let loopback = Interface::read("lo").unwrap();
         assert_eq!(loopback.serves(Ipv4Addr::LOCALHOST).unwrap(), 8);
+        assert_eq!(loopback.index, nix::net::if_::if_nametoindex("lo").unwrap());
         assert!(loopback.queues >= 1);
+    }
+
+    #[test]
+    fn only_a_missing_or_unfit_interface_is_gone() {
+        let unreadable = |errno| InterfaceError::Unreadable {
+            name: "eth1".to_owned(),
+            what: "getifaddrs",
+            error: io::Error::from_raw_os_error(errno),
+        };
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENODEV, libc::EACCES] {
+            assert!(!unreadable(errno).is_gone(), "errno {errno}");
+        }
+        assert!(!interface().is_down().is_gone());
+        assert!(!interface().lacks(Ipv4Addr::LOCALHOST).is_gone());
+        assert!(find("eth1", &[]).is_err_and(|error| error.is_gone()));
+    }
+
+    #[test]
+    fn queue_count_is_taken_from_sysfs_only_where_the_driver_has_no_channels() {
+        let errno = |errno| Err::<u32, _>(io::Error::from_raw_os_error(errno));
+        assert_eq!(queues(Ok(8), || panic!("sysfs")).unwrap(), 8);
+        assert_eq!(queues(Ok(0), || panic!("sysfs")).unwrap(), 1);
+        assert_eq!(queues(errno(libc::EOPNOTSUPP), || Ok(4)).unwrap(), 4);
+        for refusal in [libc::EMFILE, libc::ENODEV, libc::EBUSY] {
+            assert_eq!(queues(errno(refusal), || Ok(4)).unwrap_err().raw_os_error(), Some(refusal));
+        }
+        assert_eq!(
+            queues(errno(libc::EOPNOTSUPP), || errno(libc::EMFILE)).unwrap_err().raw_os_error(),
+            Some(libc::EMFILE)
+        );
     }
 }

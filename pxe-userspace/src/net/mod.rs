@@ -6,3 +6,4 @@ pub mod interface;
 pub mod packet_socket;
 pub mod prefix;
 pub mod raw_udp;
+pub mod xdp_programs;

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, RawFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -122,10 +122,14 @@ impl Queue {
         Ok(Self { socket, ledger, stats: Arc::default() })
     }
 
-    /// Returns the descriptor for the XDP program's socket map.
-    #[must_use]
-    pub fn raw_fd(&self) -> RawFd {
-        self.socket.socket.as_raw_fd()
+    /// Returns another descriptor of the socket, for the socket maps of XDP programs.
+    ///
+    /// # Errors
+    ///
+    /// If there is no descriptor left.
+    pub fn duplicate_fd(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the descriptor is the socket's own, which lives as long as `self`.
+        unsafe { BorrowedFd::borrow_raw(self.socket.socket.as_raw_fd()) }.try_clone_to_owned()
     }
 
     /// Returns the counts of what this queue loses, which [`serve`](Self::serve) keeps up to date.

@@ -1,0 +1,183 @@
+//! What is to be done so that the servers that run become those that are wanted: a pure function, as
+//! [`dataplane::plan`](crate::dataplane::plan) is for interfaces.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+    sync::Arc,
+};
+
+use pxe_common::MacAddr;
+
+use crate::net::interface::{Interface, InterfaceError};
+
+/// What is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Service {
+    /// Loaders. It sends frames of its own on the interface, and is given to the interface's networks.
+    Tftp,
+    /// Everything else. It needs nothing but the address.
+    Http,
+}
+
+/// Where something is served. At most one server runs in a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) service: Service,
+    pub(super) address: Ipv4Addr,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let service = match self.service {
+            Service::Tftp => "TFTP",
+            Service::Http => "boot HTTP",
+        };
+        write!(formatter, "{service} on {}", self.address)
+    }
+}
+
+/// The interfaces of which one must have the address of a place; empty where no interface is asked for.
+pub(super) type Wanted = BTreeMap<Place, BTreeSet<Arc<str>>>;
+
+/// The interfaces that are wanted somewhere, as the kernel has them now.
+pub(super) type Looks = BTreeMap<Arc<str>, Result<Interface, InterfaceError>>;
+
+/// A server that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    /// The interface that it was started for.
+    pub(super) device: Option<Device>,
+    /// Whether it has ended by itself.
+    pub(super) has_ended: bool,
+}
+
+/// What makes an interface the same for a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Device {
+    name: String,
+    index: u32,
+    mac: MacAddr,
+}
+
+impl From<&Interface> for Device {
+    fn from(interface: &Interface) -> Self {
+        Self { name: interface.name.clone(), index: interface.index, mac: interface.mac }
+    }
+}
+
+/// A change.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Stops the server of a place.
+    Stop(Place, Reason),
+    /// Starts a server in a place, for an interface if the place asks for one.
+    Start(Place, Option<Interface>),
+}
+
+/// Why a server is stopped. Nothing else stops one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Reason {
+    /// The inventory names the address no more.
+    #[error("no cluster is served here any more")]
+    NotWanted,
+    /// No interface has the address.
+    #[error("the address is gone")]
+    AddressGone,
+    /// The interface that it was started for is another one.
+    #[error("its interface is another one, or was set up anew")]
+    OtherInterface,
+    /// It has ended by itself.
+    #[error("it has ended")]
+    Ended,
+}
+
+/// What to do, and what cannot be done.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// The steps, in order.
+    pub(super) steps: Vec<Step>,
+    /// What keeps places from being served, whatever the steps do.
+    pub(super) problems: Vec<String>,
+}
+
+/// Works out the steps from what runs to what is wanted.
+pub(super) fn plan(have: &BTreeMap<Place, State>, want: &Wanted, looks: &Looks) -> Plan {
+    let mut plan = Plan::default();
+    for &place in have.keys().filter(|place| !want.contains_key(place)) {
+        plan.steps.push(Step::Stop(place, Reason::NotWanted));
+    }
+    for (&place, interfaces) in want {
+        plan.place(place, have.get(&place), interfaces, looks);
+    }
+    plan
+}
+
+impl Plan {
+    fn place(&mut self, place: Place, have: Option<&State>, interfaces: &BTreeSet<Arc<str>>, looks: &Looks) {
+        let found = Found::among(interfaces, place.address, looks, have.and_then(|state| state.device.as_ref()));
+        match (have, found) {
+            (Some(State { has_ended: true, .. }), Found::Fit(interface)) => {
+                self.steps.push(Step::Stop(place, Reason::Ended));
+                self.steps.push(Step::Start(place, interface.cloned()));
+            }
+            (Some(State { device, .. }), Found::Fit(interface)) => {
+                let is_other = place.service == Service::Tftp && *device != interface.map(Device::from);
+                if is_other {
+                    // Its sockets close a little later, so its successor comes with the next look.
+                    self.steps.push(Step::Stop(place, Reason::OtherInterface));
+                    self.problems.push(format!("{place}: {}: starting again", Reason::OtherInterface));
+                }
+            }
+            (None, Found::Fit(interface)) => self.steps.push(Step::Start(place, interface.cloned())),
+            (have, Found::None(problems)) => {
+                if have.is_some() {
+                    self.steps.push(Step::Stop(place, Reason::AddressGone));
+                }
+                self.problems.extend(problems);
+            }
+            // What serves may do so still.
+            (_, Found::Unknown(problems)) => self.problems.extend(problems),
+        }
+    }
+}
+
+/// What the looks say of a place.
+enum Found<'l> {
+    /// It can be served, on this interface if the place asks for one.
+    Fit(Option<&'l Interface>),
+    /// No interface has the address.
+    None(Vec<String>),
+    /// An interface could not be looked up.
+    Unknown(Vec<String>),
+}
+
+impl<'l> Found<'l> {
+    /// Chooses among interfaces the one where the server runs already, or the first that has the address.
+    fn among(interfaces: &BTreeSet<Arc<str>>, address: Ipv4Addr, looks: &'l Looks, runs_on: Option<&Device>) -> Self {
+        if interfaces.is_empty() {
+            return Self::Fit(None);
+        }
+        let mut fits = Vec::new();
+        let mut problems = Vec::new();
+        let mut is_unknown = false;
+        for look in interfaces.iter().filter_map(|name| looks.get(name)) {
+            match look {
+                Ok(interface) if interface.prefix_length(address).is_some() => fits.push(interface),
+                Ok(interface) => problems.push(interface.lacks(address).to_string()),
+                Err(error) => {
+                    is_unknown |= !error.is_gone();
+                    problems.push(error.to_string());
+                }
+            }
+        }
+        let is_running = |interface: &&&Interface| runs_on.is_some_and(|device| device.name == interface.name);
+        match fits.iter().find(is_running) {
+            Some(&interface) => Self::Fit(Some(interface)),
+            // The one where it runs may be the one that could not be looked up.
+            None if is_unknown && (runs_on.is_some() || fits.is_empty()) => Self::Unknown(problems),
+            None => fits.first().map_or(Self::None(problems), |interface| Self::Fit(Some(interface))),
+        }
+    }
+}

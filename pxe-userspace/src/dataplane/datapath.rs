@@ -1,0 +1,64 @@
+//! The ways that frames can reach us on an interface.
+
+use super::xdp::AttachMode;
+
+/// How frames are to reach us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Datapath {
+    /// XDP in the driver, else generic XDP, else a packet socket.
+    Auto,
+    /// XDP in the driver, or fail.
+    Xdp,
+    /// Generic XDP, or fail.
+    Generic,
+    /// A packet socket.
+    Socket,
+}
+
+/// How frames of a port reach us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// AF_XDP behind the program in the driver.
+    Driver,
+    /// AF_XDP behind the program in the network stack.
+    Generic,
+    /// A packet socket.
+    Socket,
+}
+
+impl Datapath {
+    /// Returns the paths to try on an interface, the best first. On an aggregate such as a bond the driver's own XDP is none
+    /// of them: it would run on the members.
+    #[must_use]
+    pub fn paths(self, aggregate: bool) -> &'static [Path] {
+        match self {
+            Self::Auto if aggregate => &[Path::Generic, Path::Socket],
+            Self::Auto => &[Path::Driver, Path::Generic, Path::Socket],
+            Self::Xdp => &[Path::Driver],
+            Self::Generic => &[Path::Generic],
+            Self::Socket => &[Path::Socket],
+        }
+    }
+}
+
+impl Path {
+    /// Returns the name for logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Driver => "xdp-driver",
+            Self::Generic => "xdp-generic",
+            Self::Socket => "socket",
+        }
+    }
+
+    /// Returns where the path's XDP program is attached, or `None` if the path has none.
+    #[must_use]
+    pub const fn attach_mode(self) -> Option<AttachMode> {
+        match self {
+            Self::Driver => Some(AttachMode::Driver),
+            Self::Generic => Some(AttachMode::Generic),
+            Self::Socket => None,
+        }
+    }
+}

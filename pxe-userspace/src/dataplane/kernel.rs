@@ -1,0 +1,126 @@
+//! What a port asks of the kernel, so that tests can stand in for it.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use arc_swap::ArcSwap;
+use pxe_common::MacAddr;
+
+use super::{error::DataplaneError, plan::Served, responder::Servers, xdp::AttachMode};
+use crate::net::interface::{Interface, InterfaceError};
+
+/// The servers that the workers of a port answer as. They can be exchanged while the workers run.
+pub type SharedServers = Arc<ArcSwap<Servers>>;
+
+/// Where a worker's frames come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An AF_XDP socket on one receive queue.
+    Queue {
+        /// The queue.
+        index: u32,
+        /// How many queues are served, among which memory is divided.
+        of: u32,
+    },
+    /// A packet socket.
+    Packets,
+}
+
+/// One entry of a map to write. Writing it twice is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The machine becomes known.
+    AddMachine(MacAddr),
+    /// The machine becomes unknown.
+    RemoveMachine(MacAddr),
+    /// The address becomes ours.
+    AddServer(Ipv4Addr),
+    /// The address is no longer ours.
+    RemoveServer(Ipv4Addr),
+}
+
+/// A thread that answers frames. Dropped, it has ended.
+pub trait Worker {
+    /// Returns true if it has ended by itself.
+    fn has_ended(&self) -> bool;
+
+    /// Asks it to end, without waiting for it.
+    fn ask_to_end(&self);
+}
+
+/// The kernel.
+pub trait Kernel {
+    /// A loaded XDP program. Dropped, it leaves its interface.
+    type Program;
+    /// A thread with its socket.
+    type Worker: Worker;
+
+    /// Reads an interface.
+    ///
+    /// # Errors
+    ///
+    /// There is none of this name, none that can be served, or the kernel did not tell.
+    fn interface(&mut self, name: &str) -> Result<Interface, InterfaceError>;
+
+    /// Returns the identifiers of the XDP programs that are attached to an interface, ours or others.
+    ///
+    /// # Errors
+    ///
+    /// The kernel did not tell.
+    fn programs(&mut self, interface: &Interface) -> Result<Vec<u32>, InterfaceError>;
+
+    /// Returns what workers answer as at these addresses.
+    fn servers(&self, addresses: &[Served]) -> Servers;
+
+    /// Loads a program with room for this many machines at least. It is not attached yet, and its maps are empty.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the program or its maps.
+    fn load(&mut self, interface: &Interface, machines: usize) -> Result<Self::Program, DataplaneError>;
+
+    /// Returns the identifier of a program.
+    fn id(&self, program: &Self::Program) -> u32;
+
+    /// Returns how many machines the program's map has room for.
+    fn room(&self, program: &Self::Program) -> usize;
+
+    /// Writes an entry of a map.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses, for example because the map is full.
+    fn write(&mut self, program: &mut Self::Program, entry: Entry) -> Result<(), DataplaneError>;
+
+    /// Attaches a program. From here on frames pass through it; as long as no socket is registered, all of them pass on.
+    ///
+    /// # Errors
+    ///
+    /// The driver cannot, or another program is attached.
+    fn attach(&mut self, program: &mut Self::Program, mode: AttachMode) -> Result<(), DataplaneError>;
+
+    /// Puts a program in the place of one that is attached, in one step.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses. The program that was attached still is, or else it is off the interface.
+    fn replace(&mut self, program: &mut Self::Program, successor: Self::Program) -> Result<(), DataplaneError>;
+
+    /// Opens a socket and starts a worker on it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the socket or the thread.
+    fn start(
+        &mut self,
+        interface: &Interface,
+        source: Source,
+        servers: &SharedServers,
+    ) -> Result<Self::Worker, DataplaneError>;
+
+    /// Lets a program redirect the frames of a worker's queue to it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses the map entry.
+    fn register(&mut self, program: &mut Self::Program, worker: &Self::Worker) -> Result<(), DataplaneError>;
+}

@@ -1,0 +1,213 @@
+//! The kernel that we run on: XDP programs by aya, sockets, threads.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::{
+    context::Context,
+    error::DataplaneError,
+    kernel::{Entry, Kernel, SharedServers, Source, Worker},
+    plan::Served,
+    responder::{Responder, Servers},
+    ring::{Queue, QueueStats},
+    xdp::{AttachMode, XdpProgram},
+};
+use crate::{
+    dhcp::Server,
+    net::{
+        interface::{Interface, InterfaceError},
+        packet_socket::PacketSocket,
+        xdp_programs,
+    },
+};
+
+/// Frames of one queue's ring each way when the interface has only one: a burst of 10,000 machines fits.
+const RING_FRAMES: u32 = 16_384;
+
+/// The least that each queue has, however many there are. With the most queues that we serve that is 256 MiB for an
+/// interface, and 64 MiB up to 64 queues.
+const RING_FRAMES_MINIMUM: u32 = 256;
+
+/// The kernel, with what the workers answer from.
+pub struct Linux {
+    context: Context,
+}
+
+impl Linux {
+    /// Returns the kernel for ports that answer from this context.
+    #[must_use]
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    fn responder(&self, interface: &Interface, servers: &SharedServers, behind_xdp: bool) -> Responder {
+        Responder::new(interface, Arc::clone(servers), behind_xdp, &self.context)
+    }
+}
+
+impl Kernel for Linux {
+    type Program = XdpProgram;
+    type Worker = WorkerThread;
+
+    fn interface(&mut self, name: &str) -> Result<Interface, InterfaceError> {
+        Interface::read(name)
+    }
+
+    fn programs(&mut self, interface: &Interface) -> Result<Vec<u32>, InterfaceError> {
+        let what = "asking rtnetlink for its XDP programs";
+        xdp_programs::programs(interface.index).map_err(|error| InterfaceError::Unreadable {
+            name: interface.name.clone(),
+            what,
+            error,
+        })
+    }
+
+    fn servers(&self, addresses: &[Served]) -> Servers {
+        let Context { http_port, lease_seconds, mode, .. } = self.context;
+        let server =
+            |&(address, prefix_length)| (address, Server { address, prefix_length, http_port, lease_seconds, mode });
+        Servers::new(addresses.iter().map(server).collect())
+    }
+
+    fn load(&mut self, interface: &Interface, machines: usize) -> Result<XdpProgram, DataplaneError> {
+        let mut program = XdpProgram::load(interface, machines)?;
+        program.set_settings(self.context.settings)?;
+        Ok(program)
+    }
+
+    fn id(&self, program: &XdpProgram) -> u32 {
+        program.id()
+    }
+
+    fn room(&self, program: &XdpProgram) -> usize {
+        program.room()
+    }
+
+    fn write(&mut self, program: &mut XdpProgram, entry: Entry) -> Result<(), DataplaneError> {
+        let written = match entry {
+            Entry::AddMachine(mac) => program.add_machine(mac),
+            Entry::RemoveMachine(mac) => program.remove_machine(mac),
+            Entry::AddServer(address) => program.add_server(address),
+            Entry::RemoveServer(address) => program.remove_server(address),
+        };
+        Ok(written?)
+    }
+
+    fn attach(&mut self, program: &mut XdpProgram, mode: AttachMode) -> Result<(), DataplaneError> {
+        Ok(program.attach(mode)?)
+    }
+
+    fn replace(&mut self, program: &mut XdpProgram, successor: XdpProgram) -> Result<(), DataplaneError> {
+        Ok(program.replace_by(successor)?)
+    }
+
+    fn start(
+        &mut self,
+        interface: &Interface,
+        source: Source,
+        servers: &SharedServers,
+    ) -> Result<WorkerThread, DataplaneError> {
+        let name = &interface.name;
+        match source {
+            Source::Queue { index, of } => {
+                let depth = (RING_FRAMES / of.next_power_of_two()).max(RING_FRAMES_MINIMUM);
+                let mut queue = Queue::open(interface.index, interface.mtu, index, depth)
+                    .map_err(|error| DataplaneError::Queue { interface: name.clone(), error })?;
+                let socket = queue.duplicate_fd().map_err(|error| DataplaneError::system(name, "dup", error))?;
+                let queue_worker = QueueWorker { index, socket, stats: queue.stats() };
+                let mut responder = self.responder(interface, servers, true);
+                WorkerThread::start(name, &format!("{name}/{index}"), Some(queue_worker), move |stop| {
+                    queue.serve(stop.as_fd(), |frame, reply| responder.respond(frame, reply))
+                })
+            }
+            Source::Packets => {
+                let what = "opening a packet socket (it needs CAP_NET_RAW)";
+                let mut socket =
+                    PacketSocket::open(interface.index).map_err(|error| DataplaneError::system(name, what, error))?;
+                let mut responder = self.responder(interface, servers, false);
+                WorkerThread::start(name, name, None, move |stop| {
+                    socket.serve(stop.as_fd(), |frame, reply| responder.respond(frame, reply))
+                })
+            }
+        }
+    }
+
+    fn register(&mut self, program: &mut XdpProgram, worker: &WorkerThread) -> Result<(), DataplaneError> {
+        if let Some(QueueWorker { index, socket, .. }) = &worker.queue {
+            program.set_socket(*index, socket.as_raw_fd())?;
+        }
+        Ok(())
+    }
+}
+
+/// A thread that answers frames until it is told to end.
+pub struct WorkerThread {
+    label: String,
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+    queue: Option<QueueWorker>,
+}
+
+/// What others need of a worker's AF_XDP socket.
+struct QueueWorker {
+    index: u32,
+    /// Registers the socket in the maps of programs to come. The socket closes when both this and the worker's own
+    /// descriptor are closed.
+    socket: OwnedFd,
+    stats: Arc<QueueStats>,
+}
+
+impl WorkerThread {
+    fn start(
+        interface: &str,
+        label: &str,
+        queue: Option<QueueWorker>,
+        serve: impl FnOnce(&EventFd) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, DataplaneError> {
+        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
+            .map_err(|error| DataplaneError::system(interface, "eventfd", error.into()))?;
+        let stop = Arc::new(stop);
+        let (seen, worker) = (Arc::clone(&stop), label.to_owned());
+        let thread = thread::Builder::new()
+            .name(label.to_owned())
+            .spawn(move || {
+                if let Err(error) = serve(&seen) {
+                    tracing::error!(worker, "the worker ends: {error}");
+                }
+            })
+            .map_err(|error| DataplaneError::system(interface, "starting a worker thread", error))?;
+        Ok(Self { label: label.to_owned(), stop, thread: Some(thread), queue })
+    }
+
+    /// Returns the index of its receive queue and what that lost, or `None` if it has a packet socket.
+    #[must_use]
+    pub fn queue_stats(&self) -> Option<(u32, &QueueStats)> {
+        self.queue.as_ref().map(|queue| (queue.index, &*queue.stats))
+    }
+}
+
+impl Worker for WorkerThread {
+    fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn ask_to_end(&self) {
+        // It fails only where the counter is full, and then it has been asked.
+        let _ = self.stop.write(1);
+    }
+}
+
+impl Drop for WorkerThread {
+    fn drop(&mut self) {
+        self.ask_to_end();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!(worker = self.label, "a worker has panicked");
+        }
+    }
+}

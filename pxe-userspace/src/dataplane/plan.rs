@@ -1,0 +1,361 @@
+//! What is to be done so that what runs becomes what is wanted.
+//!
+//! [`plan`] is a pure function of what runs ([`State`]), what the inventory wants ([`Wanted`]) and what a look at the kernel
+//! found ([`Look`]). A [`Port`](super::port::Port) executes its steps; a step that fails has changed nothing in the state, so
+//! that the next plan has it again. An interface that the kernel could not be asked about keeps what it has.
+
+use std::{
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use pxe_common::{MacAddr, layout::QUEUES_CAPACITY};
+
+use super::{
+    datapath::{Datapath, Path},
+    difference::Difference,
+    wanted::{ByInterface, Wanted},
+};
+use crate::net::interface::{Interface, InterfaceError};
+
+/// An address of ours with the prefix length that it has on its interface.
+pub type Served = (Ipv4Addr, u8);
+
+/// What runs on an interface.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// The interface as it was when the port was opened.
+    pub interface: Interface,
+    /// How its frames reach us.
+    pub path: Path,
+    /// The identifier of its program, if the path has one.
+    pub program: Option<u32>,
+    /// Why there is no better path.
+    pub fallback: Option<Fallback>,
+    /// Machines that the program's map has room for. Without a program there is room for any number.
+    pub room: usize,
+    /// The addresses that the workers answer from, sorted.
+    pub answered: Vec<Served>,
+    /// The addresses that the program's map is known to have, sorted. Without a program, those that it would have.
+    pub servers: Arc<[Ipv4Addr]>,
+    /// The machines that the program's map is known to have, sorted. Without a program, those that it would have.
+    pub machines: Arc<[MacAddr]>,
+    /// The places of workers that ended, or could not be started again.
+    pub ended: Vec<u32>,
+}
+
+/// Why a port does not have the best path, and when to try again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// What kept the best path from working.
+    pub reason: String,
+    /// When a better one is tried.
+    pub retry: Retry,
+}
+
+/// When something that failed is tried again: after pauses that grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    due: Instant,
+    pause: Duration,
+}
+
+impl Retry {
+    /// The pause after the first failure: until the next look.
+    const SHORTEST: Duration = Duration::from_secs(1);
+    /// An attempt loads a program, and attaching it may set up a card's queues anew. So those that fail must be rare.
+    pub const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+    /// Returns when to try again what has failed now for the first time.
+    #[must_use]
+    pub fn after_failure(now: Instant) -> Self {
+        Self { due: now + Self::SHORTEST, pause: Self::SHORTEST }
+    }
+
+    /// Doubles the pause after another failure.
+    pub fn postpone(&mut self, now: Instant) {
+        self.pause = (self.pause * 2).min(Self::LONGEST);
+        self.due = now + self.pause;
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        now >= self.due
+    }
+}
+
+/// What a look at the kernel found about one interface.
+#[derive(Debug)]
+pub struct Look {
+    /// The interface, or why it could not be read.
+    pub interface: Result<Interface, InterfaceError>,
+    /// The XDP programs that are attached to it, ours or others; `None` if nobody asked.
+    pub programs: Result<Option<Vec<u32>>, InterfaceError>,
+}
+
+/// A change to one interface.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Stops to serve.
+    Close(Reason),
+    /// Starts to serve.
+    Open(Opening),
+    /// Lets the workers answer from these addresses and no others. It comes before the map of addresses is written: a
+    /// request that the program hands us must find its answer.
+    Answer(Vec<Served>),
+    /// Writes the map of our addresses.
+    WriteServers(Changes<Ipv4Addr>),
+    /// Writes the map of machines.
+    WriteMachines(Changes<MacAddr>),
+    /// Starts another worker in the place of one that ended.
+    RestartWorker(u32),
+    /// Exchanges the program for one whose map has room for these machines.
+    Enlarge(Arc<[MacAddr]>),
+    /// Opens one of these paths beside the packet socket, then closes that.
+    Improve(&'static [Path]),
+}
+
+/// What an interface is opened with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opening {
+    /// The interface.
+    pub interface: Interface,
+    /// The paths to try, the best first.
+    pub paths: &'static [Path],
+    /// The addresses to answer from, sorted.
+    pub answered: Vec<Served>,
+    /// The machines, sorted.
+    pub machines: Arc<[MacAddr]>,
+}
+
+/// Entries of a map to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes<T> {
+    /// The entries.
+    pub difference: Difference<T>,
+    /// What the map has when all of them are written.
+    pub result: Arc<[T]>,
+}
+
+/// Why an interface is no longer served as it was. Nothing else closes a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// The inventory names it no more.
+    #[error("no cluster is served here any more")]
+    NotWanted,
+    /// There is no such interface any more.
+    #[error("the interface is gone")]
+    Gone,
+    /// It is another one, or has another MAC, MTU or number of queues.
+    #[error("the interface was set up anew")]
+    SetUpAnew,
+    /// Somebody has taken our program off.
+    #[error("the XDP program was taken off")]
+    ProgramTakenOff,
+}
+
+/// What to do, and what cannot be done.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The steps, in order, each with its interface. Those of one interface do not depend on those of another.
+    pub steps: Vec<(Arc<str>, Step)>,
+    /// What keeps interfaces from serving as wanted, whatever the steps do.
+    pub problems: Vec<InterfaceError>,
+}
+
+/// Works out the steps from what runs to what is wanted.
+#[must_use]
+pub fn plan(
+    have: &ByInterface<&State>,
+    want: &ByInterface<Wanted>,
+    looks: ByInterface<Look>,
+    datapath: Datapath,
+    now: Instant,
+) -> Plan {
+    let mut plan = Plan::default();
+    for name in have.keys().filter(|name| !want.contains_key(*name)) {
+        plan.steps.push((Arc::clone(name), Step::Close(Reason::NotWanted)));
+    }
+    for (name, look) in looks {
+        let Some(wanted) = want.get(&name) else { continue };
+        let mut one = OneInterface { wanted, datapath, now, steps: Vec::new(), problems: Vec::new() };
+        one.plan(have.get(&name).copied(), look);
+        plan.steps.extend(one.steps.into_iter().map(|step| (Arc::clone(&name), step)));
+        plan.problems.append(&mut one.problems);
+    }
+    plan
+}
+
+struct OneInterface<'w> {
+    wanted: &'w Wanted,
+    datapath: Datapath,
+    now: Instant,
+    steps: Vec<Step>,
+    problems: Vec<InterfaceError>,
+}
+
+impl OneInterface<'_> {
+    fn plan(&mut self, have: Option<&State>, look: Look) {
+        let Look { interface, programs } = look;
+        let interface = match interface {
+            Ok(interface) => interface,
+            Err(error) => {
+                match have {
+                    Some(_) if error.is_gone() => self.steps.push(Step::Close(Reason::Gone)),
+                    // What was served until now still is, as far as anybody knows.
+                    Some(state) => self.keep_up(state, self.still_wanted(state), true),
+                    None => {}
+                }
+                self.problems.push(error);
+                return;
+            }
+        };
+        let programs = programs.unwrap_or_else(|error| {
+            self.problems.push(error);
+            None
+        });
+        let served = self.served(&interface);
+        let is_up = interface.up;
+        if !is_up {
+            self.problems.push(interface.is_down());
+        }
+        match have {
+            Some(state) => match why_anew(state, &interface, programs.as_deref()) {
+                Some(reason) => {
+                    self.steps.push(Step::Close(reason));
+                    if is_up {
+                        self.open(interface, served);
+                    }
+                }
+                None => {
+                    self.keep_up(state, served, is_up);
+                    // While another program is there, an attempt would be in vain.
+                    if is_up && programs.is_none_or(|programs| programs.is_empty()) {
+                        self.improve(state);
+                    }
+                }
+            },
+            None if is_up => self.open(interface, served),
+            None => {}
+        }
+    }
+
+    /// Returns the wanted addresses that the interface has, and reports those that it lacks.
+    fn served(&mut self, interface: &Interface) -> Vec<Served> {
+        let mut served = Vec::new();
+        for &address in &self.wanted.addresses {
+            match interface.prefix_length(address) {
+                Some(prefix_length) => served.push((address, prefix_length)),
+                None => self.problems.push(interface.lacks(address)),
+            }
+        }
+        served
+    }
+
+    fn still_wanted(&self, state: &State) -> Vec<Served> {
+        let is_wanted = |&(address, _): &Served| self.wanted.addresses.binary_search(&address).is_ok();
+        state.answered.iter().copied().filter(is_wanted).collect()
+    }
+
+    fn open(&mut self, interface: Interface, answered: Vec<Served>) {
+        let paths = self.datapath.paths(interface.aggregate);
+        let machines = Arc::clone(&self.wanted.machines);
+        self.steps.push(Step::Open(Opening { interface, paths, answered, machines }));
+    }
+
+    /// What can be done to a port while it serves. Nothing can be bound to an interface that is down.
+    fn keep_up(&mut self, state: &State, served: Vec<Served>, can_bind: bool) {
+        let servers: Arc<[Ipv4Addr]> = served.iter().map(|&(address, _)| address).collect();
+        if served != state.answered {
+            self.steps.push(Step::Answer(served));
+        }
+        let difference = Difference::between(&state.servers, &servers);
+        if !difference.is_empty() {
+            self.steps.push(Step::WriteServers(Changes { difference, result: servers }));
+        }
+
+        let machines = &self.wanted.machines;
+        let mut difference = Difference::between(&state.machines, machines);
+        let free = state.room.saturating_sub(state.machines.len() - difference.removed.len());
+        let fits = difference.added.len() <= free;
+        difference.added.truncate(free);
+        if !difference.is_empty() {
+            let result = if fits { Arc::clone(machines) } else { difference.applied_to(&state.machines) };
+            self.steps.push(Step::WriteMachines(Changes { difference, result }));
+        }
+
+        if can_bind {
+            self.steps.extend(state.ended.iter().map(|&place| Step::RestartWorker(place)));
+        }
+        if !fits {
+            self.steps.push(Step::Enlarge(Arc::clone(machines)));
+        }
+    }
+
+    /// From the packet socket to XDP only: that path can be opened while this one serves. From generic XDP to the driver's it
+    /// cannot, since the kernel has one program for an interface, and little is to be gained.
+    fn improve(&mut self, state: &State) {
+        let is_due = state.fallback.as_ref().is_some_and(|fallback| fallback.retry.is_due(self.now));
+        if is_due && state.path == Path::Socket {
+            let paths = self.datapath.paths(state.interface.aggregate);
+            let better = paths.iter().position(|&path| path == state.path).unwrap_or_default();
+            self.steps.push(Step::Improve(&paths[..better]));
+        }
+    }
+}
+
+/// Returns why a port must be closed and opened again, or `None` if it can stay.
+fn why_anew(state: &State, interface: &Interface, programs: Option<&[u32]>) -> Option<Reason> {
+    if state.interface.is_replaced_by(interface) {
+        return Some(Reason::SetUpAnew);
+    }
+    let (ours, present) = state.program.zip(programs)?;
+    (!present.contains(&ours)).then_some(Reason::ProgramTakenOff)
+}
+
+/// What a person should know of an interface that is served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// It has more queues than the map of sockets has places.
+    #[error(
+        "interface {interface} has {queues} receive queues, and only the first {QUEUES_CAPACITY} are served: what arrives \
+         on the others is not answered. `ethtool -L {interface} combined {QUEUES_CAPACITY}` lets everything arrive on those"
+    )]
+    QueuesUnserved {
+        /// The interface.
+        interface: String,
+        /// The queues that it has.
+        queues: u32,
+    },
+    /// There is no better path at the moment.
+    #[error("{reason}. Meanwhile {interface} is served by the slower path {}", path.name())]
+    SlowerPath {
+        /// The interface.
+        interface: String,
+        /// The path that serves.
+        path: Path,
+        /// What kept the best path from working.
+        reason: String,
+    },
+    /// Nobody drops what should be dropped.
+    #[error("interface {interface} is served without XDP, so unknown machines are not dropped")]
+    Undropped {
+        /// The interface.
+        interface: String,
+    },
+}
+
+/// Returns what a person should know of what runs. `drop_unknown` is what the XDP program was told about unknown machines.
+pub fn warnings(state: &State, drop_unknown: bool) -> impl Iterator<Item = Warning> {
+    let State { interface: Interface { name, queues, .. }, path, fallback, .. } = state;
+    let is_socket = *path == Path::Socket;
+    let queues = (!is_socket && *queues > QUEUES_CAPACITY)
+        .then(|| Warning::QueuesUnserved { interface: name.clone(), queues: *queues });
+    let path = fallback.as_ref().map(|Fallback { reason, .. }| Warning::SlowerPath {
+        interface: name.clone(),
+        path: *path,
+        reason: reason.clone(),
+    });
+    let undropped = (is_socket && drop_unknown).then(|| Warning::Undropped { interface: name.clone() });
+    [queues, path, undropped].into_iter().flatten()
+}

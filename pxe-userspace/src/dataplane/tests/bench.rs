@@ -1,0 +1,193 @@
+//! A dataplane on the fake kernel, and what must hold of it after every look.
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use pxe_common::{MacAddr, layout::QUEUES_CAPACITY};
+
+use super::{
+    super::{
+        Dataplane, Report,
+        datapath::{Datapath, Path},
+        plan::{Retry, State},
+    },
+    fake::{Fake, Operation, Question, World},
+};
+use crate::model::{
+    architecture::Architecture,
+    inventory::{Inventory, Machine, SharedInventory, Site},
+    testing,
+};
+
+/// The address that each interface has first, and another.
+pub(super) const SITES: [(&str, [Ipv4Addr; 2]); 2] = [
+    ("eth0", [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)]),
+    ("eth1", [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 1, 0, 2)]),
+];
+
+pub(super) const ETH0: &str = SITES[0].0;
+pub(super) const ETH1: &str = SITES[1].0;
+
+pub(super) fn mac(number: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 1, number])
+}
+
+/// The spec, the kernel, the clock and the dataplane between them.
+pub(super) struct Bench {
+    pub(super) kernel: Fake,
+    pub(super) machines: BTreeMap<MacAddr, Site>,
+    pub(super) dataplane: Dataplane<Fake>,
+    pub(super) now: Instant,
+    inventory: SharedInventory,
+}
+
+impl Bench {
+    /// Both interfaces are there, with two queues and their first addresses. The spec is empty.
+    pub(super) fn new(datapath: Datapath) -> Self {
+        let kernel = Fake::default();
+        for (name, [address, _]) in SITES {
+            kernel.world().plug_in(name, 2, &[(address, 24)]);
+        }
+        let inventory = SharedInventory::default();
+        let dataplane = Dataplane::with_kernel(kernel.clone(), Arc::clone(&inventory), datapath, false);
+        Self { kernel, machines: BTreeMap::new(), dataplane, now: Instant::now(), inventory }
+    }
+
+    /// The same, with machines on both interfaces, served.
+    pub(super) fn serving(datapath: Datapath) -> Self {
+        let mut bench = Self::new(datapath);
+        bench.put(1, ETH0);
+        bench.put(2, ETH0);
+        bench.put(3, ETH1);
+        bench.reconcile_well();
+        bench
+    }
+
+    /// Puts a machine at the first address of an interface.
+    pub(super) fn put(&mut self, number: u8, interface: &str) {
+        let (_, [address, _]) = SITES.into_iter().find(|(name, _)| *name == interface).unwrap();
+        self.put_at(number, interface, address);
+    }
+
+    /// Puts a machine at an address of an interface.
+    pub(super) fn put_at(&mut self, number: u8, interface: &str, address: Ipv4Addr) {
+        self.machines.insert(mac(number), Site { interface: interface.into(), address });
+    }
+
+    pub(super) fn state(&self, interface: &str) -> &State {
+        self.dataplane.ports[interface].state()
+    }
+
+    /// Returns true if there is a port on the interface.
+    pub(super) fn has(&self, interface: &str) -> bool {
+        self.dataplane.ports.contains_key(interface)
+    }
+
+    /// Returns true if every frame of a machine is answered.
+    pub(super) fn serves(&self, number: u8) -> bool {
+        let world = self.kernel.world();
+        self.questions(&world).iter().filter(|question| question.mac == mac(number)).all(|q| world.answers(q) == 1)
+    }
+
+    /// Lets an operation on an interface fail.
+    pub(super) fn refuse(&self, interface: &str, operation: Operation) {
+        self.kernel.world().refused.push((interface.to_owned(), operation));
+    }
+
+    /// Lets everything succeed again.
+    pub(super) fn allow_all(&self) {
+        self.kernel.world().refused.clear();
+    }
+
+    /// The dataplane looks, and everything that must always hold is checked:
+    /// what should be served is served, once, or a problem names the interface; what was served stays so at every
+    /// moment, unless the kernel took the interface or the address away; the maps have what they are said to have.
+    ///
+    /// Returns the problems and the warnings.
+    pub(super) fn reconcile(&mut self) -> (Vec<String>, Vec<String>) {
+        self.put_in_force();
+        {
+            let mut world = self.kernel.world();
+            let served = self.questions(&world).into_iter().filter(|question| {
+                let port = &self.dataplane.ports.get(&*question.interface);
+                let device = &world.devices.get(&question.interface);
+                let is_the_same = port.zip(*device).is_some_and(|(port, device)| {
+                    !port.interface().is_replaced_by(&device.interface)
+                        && device.interface.prefix_length(question.site).is_some()
+                });
+                is_the_same && world.answers(question) == 1
+            });
+            world.watched = served.collect();
+        }
+        self.reconcile_unwatched()
+    }
+
+    /// As [`Self::reconcile`], where what was served may be interrupted.
+    pub(super) fn reconcile_unwatched(&mut self) -> (Vec<String>, Vec<String>) {
+        self.now += Duration::from_secs(2);
+        self.put_in_force();
+        self.kernel.world().done.clear();
+        let Report { problems, warnings } = self.dataplane.reconcile(self.now);
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+
+        let mut world = self.kernel.world();
+        world.watched.clear();
+        for question in self.questions(&world) {
+            let answers = world.answers(&question);
+            let is_reported = problems.iter().any(|problem| problem.contains(&question.interface));
+            let is_right = answers == 1 || answers == 0 && is_reported;
+            assert!(is_right, "{answers} answers to {question:?}, {problems:?}, after {:?}", world.done);
+        }
+        for (name, port) in &self.dataplane.ports {
+            let State { machines, servers, room, path, .. } = port.state();
+            let Some(maps) = world.maps(name) else { continue };
+            assert_ne!(*path, Path::Socket);
+            assert!(maps.machines.iter().eq(machines.iter()), "{name}: {maps:?}, thought to be {machines:?}");
+            assert!(maps.servers.iter().eq(servers.iter()), "{name}: {maps:?}, thought to be {servers:?}");
+            assert_eq!(maps.room, *room);
+        }
+        (problems, warnings.iter().map(ToString::to_string).collect())
+    }
+
+    /// As [`Self::reconcile`], where nothing may be wrong. Returns what was done.
+    pub(super) fn reconcile_well(&mut self) -> Vec<Operation> {
+        let (problems, _) = self.reconcile();
+        assert_eq!(problems, Vec::<String>::new());
+        std::mem::take(&mut self.kernel.world().done)
+    }
+
+    /// Waits until everything that failed has to be tried again.
+    pub(super) fn wait(&mut self) {
+        self.now += Retry::LONGEST;
+    }
+
+    fn put_in_force(&self) {
+        let template = testing::machine(1, Architecture::Amd64, "v1.13.0", None);
+        let machine = |(&mac, site): (&MacAddr, &Site)| {
+            Arc::new(Machine { mac, site: Arc::new(site.clone()), ..Machine::clone(&template) })
+        };
+        let inventory = Inventory::new(self.machines.iter().map(machine).collect());
+        if *inventory.machines() != *self.inventory.load().machines() {
+            self.inventory.store(Arc::new(inventory));
+        }
+    }
+
+    /// Returns every frame that must be answered: of each machine, to everybody and to us, on each queue that can be served.
+    fn questions(&self, world: &World) -> Vec<Question> {
+        let mut questions = Vec::new();
+        for (&mac, site) in &self.machines {
+            let queues = world.devices.get(&*site.interface).map_or(1, |device| device.interface.queues);
+            for queue in 0..queues.min(QUEUES_CAPACITY) {
+                for unicast in [false, true] {
+                    let interface = site.interface.to_string();
+                    questions.push(Question { interface, queue, mac, site: site.address, unicast });
+                }
+            }
+        }
+        questions
+    }
+}

@@ -1,0 +1,375 @@
+//! Each fault by its name: what it does to what is served, and how it is put right.
+
+use pxe_common::layout::QUEUES_CAPACITY;
+
+use super::{
+    super::{
+        datapath::{Datapath, Path},
+        kernel::{Entry, Source},
+        xdp::AttachMode,
+    },
+    bench::{Bench, ETH0, ETH1, SITES, mac},
+    fake::{Attached, Operation, ROOM},
+};
+
+const DRIVER: Operation = Operation::Attach(AttachMode::Driver);
+const GENERIC: Operation = Operation::Attach(AttachMode::Generic);
+const NOTHING: [Operation; 0] = [];
+
+fn queue(index: u32) -> Operation {
+    Operation::Start(Source::Queue { index, of: 2 })
+}
+
+#[test]
+fn unchanged_world_is_not_touched() {
+    for datapath in [Datapath::Auto, Datapath::Generic, Datapath::Socket] {
+        let mut bench = Bench::serving(datapath);
+        assert_eq!(bench.reconcile_well(), NOTHING);
+    }
+}
+
+#[test]
+fn changed_machine_is_one_map_entry() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    bench.put(4, ETH0);
+    assert_eq!(bench.reconcile_well(), [Operation::Write(Entry::AddMachine(mac(4)))]);
+    bench.machines.remove(&mac(1));
+    assert_eq!(bench.reconcile_well(), [Operation::Write(Entry::RemoveMachine(mac(1)))]);
+}
+
+#[test]
+fn program_is_attached_before_sockets_are_bound_and_the_map_is_last() {
+    let mut bench = Bench::new(Datapath::Auto);
+    bench.put(1, ETH0);
+    let [address, _] = SITES[0].1;
+    let expected = [
+        Operation::Load,
+        Operation::Write(Entry::AddMachine(mac(1))),
+        Operation::Write(Entry::AddServer(address)),
+        DRIVER,
+        queue(0),
+        Operation::Register(0),
+        queue(1),
+        Operation::Register(1),
+    ];
+    assert_eq!(bench.reconcile_well(), expected);
+}
+
+#[test]
+fn outgrown_map_is_exchanged_while_everything_is_served() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    for number in 10..10 + u8::try_from(ROOM).unwrap() {
+        bench.put(number, ETH0);
+    }
+    let done = bench.reconcile_well();
+    assert!(done.contains(&Operation::Replace) && !done.contains(&DRIVER) && !done.contains(&queue(0)), "{done:?}");
+    assert!(bench.state(ETH0).room > ROOM);
+    assert_eq!(bench.reconcile_well(), NOTHING);
+}
+
+/// The old program keeps the machines that it has, and takes as many others as there is room for.
+#[test]
+fn outgrown_map_that_cannot_be_exchanged_goes_on_serving() {
+    for refused in
+        [Operation::Load, Operation::Replace, Operation::Register(1), Operation::Write(Entry::AddMachine(mac(13)))]
+    {
+        let mut bench = Bench::serving(Datapath::Auto);
+        bench.refuse(ETH0, refused);
+        for number in 10..14 {
+            bench.put(number, ETH0);
+        }
+        let (problems, _) = bench.reconcile();
+        assert!(!problems.is_empty() && problems.iter().all(|problem| problem.contains(ETH0)), "{problems:?}");
+        for number in [1, 2, 3, 10, 11] {
+            assert!(bench.serves(number), "machine {number} with {refused:?}");
+        }
+        assert!(!bench.serves(13));
+        bench.allow_all();
+        bench.reconcile_well();
+        assert!(bench.serves(13));
+    }
+}
+
+#[test]
+fn program_that_a_failed_exchange_took_off_is_attached_with_the_next_look() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    bench.refuse(ETH0, Operation::ReplaceOrDetach);
+    for number in 10..14 {
+        bench.put(number, ETH0);
+    }
+    assert!(!bench.reconcile_unwatched().0.is_empty());
+    assert!(!bench.serves(1));
+    bench.allow_all();
+    bench.reconcile_well();
+}
+
+#[test]
+fn ended_worker_is_restarted_and_the_others_go_on() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    bench.kernel.world().end_workers(ETH0, |place| place == 1);
+    assert_eq!(bench.reconcile_well(), [queue(1), Operation::Register(1)]);
+
+    bench.kernel.world().end_workers(ETH0, |place| place == 0);
+    bench.refuse(ETH0, queue(0));
+    assert_eq!(bench.reconcile().0.len(), 1);
+    assert_eq!(bench.reconcile().0.len(), 1);
+    bench.allow_all();
+    assert_eq!(bench.reconcile_well(), [queue(0), Operation::Register(0)]);
+
+    let mut bench = Bench::serving(Datapath::Socket);
+    bench.kernel.world().end_workers(ETH0, |_| true);
+    assert_eq!(bench.reconcile_well(), [Operation::Start(Source::Packets)]);
+}
+
+#[test]
+fn replaced_interface_is_opened_anew() {
+    type Change = fn(&mut Bench);
+    let changes: [(&str, Change); 4] = [
+        ("index", |bench| bench.kernel.world().plug_in(ETH0, 2, &[(SITES[0].1[0], 24)])),
+        ("MAC", |bench| bench.kernel.world().device(ETH0).interface.mac = mac(99)),
+        ("MTU", |bench| bench.kernel.world().device(ETH0).interface.mtu = 9000),
+        ("queues", |bench| bench.kernel.world().device(ETH0).interface.queues = 4),
+    ];
+    for (what, change) in changes {
+        for datapath in [Datapath::Auto, Datapath::Socket] {
+            let mut bench = Bench::serving(datapath);
+            change(&mut bench);
+            let done = bench.reconcile_well();
+            assert!(done.iter().any(|operation| matches!(operation, Operation::Start(_))), "{what}: {done:?}");
+            let interface = bench.kernel.world().device(ETH0).interface.clone();
+            assert_eq!(bench.state(ETH0).interface, interface, "{what}");
+            assert_eq!(bench.reconcile_well(), NOTHING, "{what}");
+        }
+    }
+}
+
+#[test]
+fn missing_interface_is_closed_reported_and_served_when_it_is_back() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    bench.kernel.world().devices.remove(ETH0);
+    let (problems, _) = bench.reconcile();
+    assert!(problems.len() == 1 && problems[0].contains("does not exist"), "{problems:?}");
+    assert!(!bench.has(ETH0) && bench.serves(3));
+    bench.kernel.world().plug_in(ETH0, 2, &[(SITES[0].1[0], 24)]);
+    bench.reconcile_well();
+}
+
+/// Nothing is taken away from an interface that is down: it is served the moment that it is up.
+#[test]
+fn down_interface_is_reported_and_keeps_its_port() {
+    for datapath in [Datapath::Auto, Datapath::Socket] {
+        let mut bench = Bench::serving(datapath);
+        bench.kernel.world().device(ETH0).interface.up = false;
+        let (problems, _) = bench.reconcile();
+        assert!(problems.len() == 1 && problems[0].contains("ip link set dev eth0 up"), "{problems:?}");
+        assert!(bench.kernel.world().done.is_empty());
+        bench.kernel.world().device(ETH0).interface.up = true;
+        assert!(bench.serves(1));
+        assert_eq!(bench.reconcile_well(), NOTHING);
+    }
+}
+
+#[test]
+fn interface_that_comes_back_down_is_opened_when_it_is_up() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    bench.kernel.world().plug_in(ETH0, 2, &[(SITES[0].1[0], 24)]);
+    bench.kernel.world().device(ETH0).interface.up = false;
+    assert_eq!(bench.reconcile().0.len(), 1);
+    assert!(!bench.has(ETH0));
+    bench.kernel.world().device(ETH0).interface.up = true;
+    bench.reconcile_well();
+}
+
+#[test]
+fn failure_on_one_interface_leaves_the_others_served() {
+    for refused in [Operation::Look, Operation::Load, DRIVER, queue(1), Operation::Register(0)] {
+        let mut bench = Bench::new(Datapath::Xdp);
+        bench.put(1, ETH0);
+        bench.put(3, ETH1);
+        bench.refuse(ETH0, refused);
+        let (problems, _) = bench.reconcile();
+        assert!(problems.len() == 1 && problems[0].contains(ETH0), "{problems:?}");
+        assert!(bench.serves(3) && !bench.serves(1), "{refused:?}");
+        bench.allow_all();
+        bench.reconcile_well();
+    }
+}
+
+#[test]
+fn failed_server_write_is_tried_again() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    let [first, second] = SITES[0].1;
+    for site in bench.machines.values_mut().filter(|site| &*site.interface == ETH0) {
+        site.address = second;
+    }
+    bench.kernel.world().device(ETH0).interface.addresses.push((second, 24));
+    let writes = [Operation::Write(Entry::RemoveServer(first)), Operation::Write(Entry::AddServer(second))];
+    bench.refuse(ETH0, writes[0]);
+    bench.refuse(ETH0, writes[1]);
+    let (problems, _) = bench.reconcile();
+    assert!(problems.len() == 1 && problems[0].contains("(and 1 more)"), "{problems:?}");
+    assert_eq!(bench.reconcile().0.len(), 1);
+    bench.allow_all();
+    assert_eq!(bench.reconcile_well(), writes);
+}
+
+#[test]
+fn failed_machine_write_is_tried_again_and_the_others_are_done() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    bench.machines.remove(&mac(1));
+    bench.machines.remove(&mac(2));
+    bench.put(5, ETH0);
+    bench.put(6, ETH0);
+    let failing = [Operation::Write(Entry::RemoveMachine(mac(1))), Operation::Write(Entry::AddMachine(mac(5)))];
+    failing.iter().for_each(|&write| bench.refuse(ETH0, write));
+    let (problems, _) = bench.reconcile();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(bench.serves(6) && !bench.serves(5));
+    assert_eq!(bench.state(ETH0).machines[..], [mac(1), mac(6)]);
+    bench.allow_all();
+    assert_eq!(bench.reconcile_well(), failing);
+}
+
+#[test]
+fn prefix_length_that_changed_reaches_the_answers_alone() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    let [address, _] = SITES[0].1;
+    bench.kernel.world().device(ETH0).interface.addresses = vec![(address, 16)];
+    assert_eq!(bench.reconcile_well(), NOTHING);
+    assert_eq!(bench.state(ETH0).answered, [(address, 16)]);
+}
+
+#[test]
+fn queues_beyond_the_map_are_named_with_the_command() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    assert!(bench.reconcile().1.is_empty());
+    bench.kernel.world().device(ETH0).interface.queues = QUEUES_CAPACITY + 1;
+    let (problems, warnings) = bench.reconcile();
+    assert!(problems.is_empty());
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    for part in [ETH0, "257 receive queues", "first 256", "`ethtool -L eth0 combined 256`"] {
+        assert!(warning.contains(part), "no {part} in {warning}");
+    }
+    // The packet socket receives from all of them.
+    let mut bench = Bench::new(Datapath::Socket);
+    bench.put(1, ETH0);
+    bench.kernel.world().device(ETH0).interface.queues = QUEUES_CAPACITY + 1;
+    assert!(bench.reconcile().1.is_empty());
+}
+
+#[test]
+fn foreign_program_costs_the_path_as_long_as_it_is_there() {
+    let mut bench = Bench::new(Datapath::Auto);
+    bench.put(1, ETH0);
+    bench.kernel.world().device(ETH0).attached = Some(Attached::Foreign);
+    let (problems, warnings) = bench.reconcile();
+    assert!(problems.is_empty() && warnings.len() == 1 && warnings[0].contains("another XDP program"), "{warnings:?}");
+    assert_eq!(bench.state(ETH0).path, Path::Socket);
+    for _ in 0..10 {
+        assert_eq!(bench.reconcile_well(), NOTHING, "nothing is tried in vain");
+    }
+    bench.kernel.world().device(ETH0).attached = None;
+    let done = bench.reconcile_well();
+    assert!(done.contains(&DRIVER), "{done:?}");
+    assert_eq!(bench.state(ETH0).path, Path::Driver);
+    assert_eq!(bench.reconcile(), (vec![], vec![]));
+}
+
+/// Each attempt may disturb the card, so those in vain get rarer.
+#[test]
+fn better_path_is_tried_with_growing_pauses() {
+    let mut bench = Bench::new(Datapath::Auto);
+    bench.put(1, ETH0);
+    bench.refuse(ETH0, queue(1));
+    assert_eq!(bench.reconcile().1.len(), 1);
+    let mut looks_between = Vec::new();
+    let mut idle = 0;
+    while looks_between.len() < 6 {
+        bench.refuse(ETH0, queue(1));
+        if bench.reconcile_well().is_empty() {
+            idle += 1;
+        } else {
+            looks_between.push(idle);
+            idle = 0;
+        }
+        assert_eq!(bench.state(ETH0).path, Path::Socket);
+    }
+    assert_eq!(looks_between, [0, 0, 1, 3, 7, 15]);
+    bench.allow_all();
+    bench.wait();
+    bench.reconcile_well();
+    assert_eq!(bench.state(ETH0).path, Path::Driver);
+}
+
+#[test]
+fn generic_path_is_not_given_up_for_an_attempt() {
+    let mut bench = Bench::new(Datapath::Auto);
+    bench.put(1, ETH0);
+    bench.refuse(ETH0, DRIVER);
+    let (_, warnings) = bench.reconcile();
+    assert!(warnings[0].contains("xdp-generic"), "{warnings:?}");
+    bench.allow_all();
+    bench.wait();
+    assert_eq!(bench.reconcile_well(), NOTHING);
+    assert_eq!(bench.state(ETH0).path, Path::Generic);
+}
+
+#[test]
+fn aggregate_is_never_served_in_the_driver() {
+    let mut bench = Bench::new(Datapath::Auto);
+    bench.put(1, ETH0);
+    bench.kernel.world().device(ETH0).interface.aggregate = true;
+    bench.refuse(ETH0, GENERIC);
+    bench.reconcile();
+    assert_eq!(bench.state(ETH0).path, Path::Socket);
+    bench.allow_all();
+    bench.wait();
+    bench.reconcile_well();
+    assert_eq!(bench.state(ETH0).path, Path::Generic);
+}
+
+#[test]
+fn program_that_was_taken_off_is_attached_again() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    bench.kernel.world().device(ETH0).attached = None;
+    let done = bench.reconcile_well();
+    assert!(done.contains(&DRIVER), "{done:?}");
+}
+
+/// Today's machines are served, and those that come are too.
+#[test]
+fn failed_look_takes_nothing_down() {
+    for datapath in [Datapath::Auto, Datapath::Socket] {
+        let mut bench = Bench::serving(datapath);
+        bench.refuse(ETH0, Operation::Look);
+        bench.refuse(ETH0, Operation::LookForProgram);
+        for _ in 0..3 {
+            let (problems, _) = bench.reconcile();
+            assert!(problems.len() == 1 && problems[0].contains("cannot be looked up"), "{problems:?}");
+            assert!(bench.kernel.world().done.is_empty());
+            assert!(bench.serves(1));
+        }
+        bench.put(4, ETH0);
+        bench.reconcile();
+        assert!(bench.serves(4));
+        bench.allow_all();
+        assert_eq!(bench.reconcile_well(), NOTHING);
+    }
+}
+
+#[test]
+fn failed_look_for_programs_is_not_an_absent_program() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    bench.refuse(ETH0, Operation::LookForProgram);
+    let (problems, _) = bench.reconcile();
+    assert!(problems.len() == 1 && bench.kernel.world().done.is_empty(), "{problems:?}");
+}
+
+#[test]
+fn unwanted_interface_is_closed() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    bench.machines.remove(&mac(3));
+    bench.reconcile_well();
+    assert!(!bench.has(ETH1) && bench.has(ETH0));
+    assert_eq!(bench.kernel.world().device(ETH1).attached, None);
+}
