@@ -1,6 +1,7 @@
 //! Notices changes of files by looking at them, and loads them again.
 //!
-//! Every second each file is looked at (`stat`, and the listing of directories). inotify would be quicker and wrong too often: it
+//! Several times a second each file is looked at (`stat`, and the listing of directories); less often, if there are so many that looking
+//! takes long. inotify would be quicker and wrong too often: it
 //! watches inodes, while a path comes to mean another file when a link on the way moves (a ConfigMap volume swaps `..data`), when a
 //! directory is deleted and made again, or when something is mounted over it. It hears nothing of other hosts' writes on NFS, and its
 //! instances run out on Kubernetes nodes, so that looking would be needed all the same.
@@ -17,8 +18,12 @@ use super::{
     finding::Finding,
 };
 
-/// The time between two looks at files that do not change.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two looks at files that do not change, if looking takes next to no time.
+const LEAST_INTERVAL: Duration = Duration::from_millis(200);
+/// The time between two looks, however long they take.
+const MOST_INTERVAL: Duration = Duration::from_secs(2);
+/// The time between two looks, in times that one takes: looking needs 2 % of a processor at most, up to [`MOST_INTERVAL`].
+const INTERVAL_FOR_COST: u32 = 50;
 /// Files are loaded once they have not changed for this long: an editor writes a file in several steps. What is written later is
 /// certain to look different, since the file system's clock has moved on.
 const QUIET: Duration = files::CLOCK_STEP;
@@ -98,6 +103,11 @@ where
     Ok(Watcher { wake, thread: Some(thread) })
 }
 
+/// Returns the time until the next look, after one that took this long and found nothing to do.
+fn interval(cost: Duration) -> Duration {
+    (cost * INTERVAL_FOR_COST).clamp(LEAST_INTERVAL, MOST_INTERVAL)
+}
+
 /// Logs findings, up to a limit.
 pub(super) fn log_all(findings: &[Finding], log: impl Fn(&Finding)) {
     findings.iter().take(LOGGED).for_each(log);
@@ -146,7 +156,8 @@ impl<R: FnMut(&dyn Fn() -> bool) -> Reloaded> Task<R> {
 
     fn run(mut self, woken: &Receiver<Wake>) {
         loop {
-            let wait = self.look(Instant::now());
+            let now = Instant::now();
+            let wait = self.look(now).unwrap_or_else(|| interval(now.elapsed()));
             match woken.recv_timeout(wait) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Wake::Reload) => self.forget(),
@@ -160,14 +171,15 @@ impl<R: FnMut(&dyn Fn() -> bool) -> Reloaded> Task<R> {
         (self.loaded, self.changed) = (None, None);
     }
 
-    /// Looks at the files, and loads them if they have changed and rest. Returns the time until the next look.
-    pub(super) fn look(&mut self, now: Instant) -> Duration {
+    /// Looks at the files, and loads them if they have changed and rest. Returns the time until the next look; `None` if nothing is
+    /// pending.
+    pub(super) fn look(&mut self, now: Instant) -> Option<Duration> {
         let Source { paths, files, reload } = &mut self.source;
         // Before the files are read: what is written meanwhile looks different next time.
         let look = Look::at(paths, *files);
         if self.loaded.as_ref() == Some(&look) {
             self.changed = None;
-            return INTERVAL;
+            return None;
         }
         let changed = match self.changed.take() {
             Some(changed) if changed.look == look => changed,
@@ -179,22 +191,22 @@ impl<R: FnMut(&dyn Fn() -> bool) -> Reloaded> Task<R> {
         let is_overdue = !changed.put_off && now.saturating_duration_since(changed.begun) >= PATIENCE;
         if rested < needed && !is_overdue {
             self.changed = Some(changed);
-            return needed - rested;
+            return Some(needed - rested);
         }
         let have_rested = || rested >= CONFIRM && Look::at(paths, *files) == changed.look;
         match reload(&have_rested) {
             Reloaded::PutOff => {
                 self.changed = Some(Changed { put_off: true, ..changed });
-                CONFIRM.saturating_sub(rested).max(QUIET)
+                Some(CONFIRM.saturating_sub(rested).max(QUIET))
             }
             // What did not rest may have been read half.
             Reloaded::Done if rested < QUIET => {
                 self.loaded = None;
-                QUIET
+                Some(QUIET)
             }
             Reloaded::Done => {
                 self.loaded = Some(changed.look);
-                INTERVAL
+                None
             }
         }
     }

@@ -188,7 +188,7 @@ fn changes_come_into_force_and_mistakes_do_not() {
     let mut in_force = || {
         // A change is loaded at the second look.
         for _ in 0..3 {
-            now += task.look(now);
+            now += task.look(now).unwrap_or_default();
         }
         let catalog = shared.load();
         let template = catalog.select(&Labels::default()).and_then(|group| group.profile.generic.clone());

@@ -26,7 +26,7 @@ impl<R: FnMut(&dyn Fn() -> bool) -> Reloaded> Rig<R> {
     fn run(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
         while self.now < end {
-            let wait = self.task.look(self.now);
+            let wait = self.task.look(self.now).unwrap_or(Duration::from_millis(200));
             self.now = (self.now + wait).min(end);
         }
         self.task.look(self.now);

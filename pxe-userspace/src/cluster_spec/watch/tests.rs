@@ -40,10 +40,7 @@ impl Rig {
     fn settle(&mut self) -> (Vec<String>, Duration) {
         let begin = self.now;
         loop {
-            let wait = self.task.look(self.now);
-            if wait == INTERVAL {
-                return (self.loads.take(), self.now - begin);
-            }
+            let Some(wait) = self.task.look(self.now) else { return (self.loads.take(), self.now - begin) };
             self.now += wait;
         }
     }
@@ -126,12 +123,12 @@ fn changes_of_every_kind_are_loaded_once() {
     for (name, path, prepare, change, expected) in cases {
         let mut rig = rig(path, prepare);
         assert_eq!(rig.settle().0.len(), 1, "{name}: at the beginning");
-        rig.now += INTERVAL;
+        rig.now += LEAST_INTERVAL;
         assert_eq!(rig.settle().0, [""; 0], "{name}: nothing has changed");
         change(rig.path());
         let (loads, took) = rig.settle();
         assert_eq!((loads, took), (vec![(*expected).to_owned()], QUIET), "{name}");
-        rig.now += INTERVAL;
+        rig.now += LEAST_INTERVAL;
         assert_eq!(rig.settle().0, [""; 0], "{name}: nothing has changed since");
     }
 }
@@ -164,7 +161,7 @@ fn file_that_never_rests_is_loaded_after_a_second_and_when_it_rests() {
         if !rig.loads.borrow().is_empty() {
             loaded_after.get_or_insert(rig.now - begin);
         }
-        assert!(wait <= QUIET, "{wait:?}");
+        assert!(wait.is_some_and(|wait| wait <= QUIET), "{wait:?}");
         rig.now += QUIET;
     }
     assert_eq!(loaded_after, Some(PATIENCE));
@@ -195,13 +192,21 @@ fn load_that_is_put_off_is_repeated_when_the_files_have_rested() {
     let mut task = Task::new(Source { paths: vec![path.clone()], files: files::of_spec, reload });
     let start = Instant::now();
     let at = |millis| start + Duration::from_millis(millis);
-    let millis = Duration::from_millis;
+    let millis = |millis| Some(Duration::from_millis(millis));
     assert_eq!(task.look(at(0)), millis(100));
     assert_eq!(task.look(at(100)), millis(900), "put off");
     fs::write(&path, "three").unwrap();
     assert_eq!(task.look(at(1000)), millis(100), "changed: the second begins again");
     assert_eq!(task.look(at(1100)), millis(900));
     assert_eq!(task.look(at(1900)), millis(100), "not yet");
-    assert_eq!(task.look(at(2000)), INTERVAL);
+    assert_eq!(task.look(at(2000)), None);
     assert_eq!(answers.take(), [false, false, true]);
+}
+
+#[test]
+fn interval_grows_with_the_cost_of_a_look() {
+    let millis = Duration::from_millis;
+    assert_eq!(interval(millis(0)), LEAST_INTERVAL);
+    assert_eq!(interval(millis(10)), millis(500), "2 % of a processor");
+    assert_eq!(interval(millis(1000)), MOST_INTERVAL);
 }
