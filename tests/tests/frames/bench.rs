@@ -59,8 +59,12 @@ impl Bench {
 
     /// pxed with this spec.
     pub(crate) fn pxed_with(&self, datapath: Datapath, spec: &str, extra: &[&str]) -> anyhow::Result<Pxed<'_>> {
-        let arguments = [&datapath.arguments(), extra].concat();
-        Pxed::start(&self.server, spec, self.artifacts.path(), &arguments)
+        self.pxed_by_options(spec, &[&datapath.arguments(), extra].concat())
+    }
+
+    /// pxed with this spec and these options alone, by the datapath that it chooses itself.
+    pub(crate) fn pxed_by_options(&self, spec: &str, options: &[&str]) -> anyhow::Result<Pxed<'_>> {
+        Pxed::start(&self.server, spec, self.artifacts.path(), options)
     }
 
     /// The client's end.

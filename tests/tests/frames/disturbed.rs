@@ -1,7 +1,10 @@
 //! Interfaces: the wrong one, one that goes away, one that comes back as another.
 
 use std::{
+    collections::BTreeSet,
+    fs,
     net::{Ipv4Addr, SocketAddrV4},
+    process::Command,
     time::Duration,
 };
 
@@ -9,7 +12,8 @@ use anyhow::ensure;
 use pxe_lab::{
     Datapath,
     cluster::{self, Machine, SERVER, SERVER_ADDRESS},
-    suite,
+    namespace::output,
+    requires, suite,
     topology::INTERFACE,
 };
 
@@ -125,6 +129,47 @@ pub(crate) fn another_mac(datapath: Datapath) -> anyhow::Result<()> {
         let reply = plug.await_reply(question.xid, Duration::from_millis(200))?;
         Ok(reply.is_some_and(|reply| reply.ethernet_source == MAC))
     })
+}
+
+/// Without a free descriptor the kernel cannot be asked about its interfaces. DHCP goes on as if nothing had happened.
+pub(crate) fn failed_look(datapath: Datapath) -> anyhow::Result<()> {
+    requires::tools(&["prlimit"])?;
+    let bench = Bench::new()?;
+    let machine = Machine::number(1);
+    let pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
+    let plug = bench.plug()?;
+    let details = || bench.server.ip(&["-details", "link", "show", "dev", INTERFACE]);
+    let before = details()?;
+    let process = pxed.process.id().to_string();
+    let limit = |descriptors: &str| {
+        let descriptors = format!("--nofile={descriptors}:");
+        output(Command::new("prlimit").args(["--pid", &process, &descriptors]))
+    };
+
+    limit(&every_descriptor_taken_below(&process)?.to_string())?;
+    pxed.process.wait_for_line("interface eth0 cannot be looked up", AGAIN)?;
+    for _ in 0..3 {
+        plug.ask(&Query::discover(&machine)?)?;
+    }
+    ensure!(details()? == before, "the interface was {before} and is {}", details()?);
+    limit("1024")?;
+    pxed.process.wait_for_line("everything is served again", AGAIN)?;
+    plug.ask(&Query::discover(&machine)?)?;
+    ensure!(details()? == before, "the interface was {before} and is {}", details()?);
+    let serving = pxed.process.output().matches("serving").count();
+    ensure!(serving == 1, "served anew: {}", pxed.process.output());
+    Ok(())
+}
+
+/// A number below which a process has every descriptor open, as large as poll(2) with a few descriptors needs it.
+fn every_descriptor_taken_below(process: &str) -> anyhow::Result<u32> {
+    const LEAST: u32 = 8;
+    let open = fs::read_dir(format!("/proc/{process}/fd"))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().parse()?))
+        .collect::<anyhow::Result<BTreeSet<u32>>>()?;
+    let free = (0..).find(|descriptor| !open.contains(descriptor)).unwrap_or_default();
+    ensure!(free >= LEAST, "descriptor {free} is free");
+    Ok(free)
 }
 
 /// Asks as firmware does, again and again, until it is answered.

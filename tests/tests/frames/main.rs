@@ -6,6 +6,7 @@
 mod bench;
 mod disturbed;
 mod flood;
+mod foreign;
 mod malformed;
 mod plug;
 mod relay;
@@ -44,13 +45,15 @@ fn main() -> ExitCode {
             ("address_that_comes_back_is_served_again", disturbed::address_lost),
             ("changed_mac_is_answered_from", disturbed::another_mac),
             ("interface_that_is_replaced_is_served_again", disturbed::replaced),
+            ("failed_look_at_the_kernel_takes_nothing_down", disturbed::failed_look),
         ],
     );
     let with_rings = suite::on_datapaths(
         &Datapath::WITH_PROGRAM,
         &[("stuck_transmitter_costs_replies_and_no_query", stuck::stuck_transmitter)],
     );
-    suite::main(everywhere.into_iter().chain(with_rings).collect())
+    let automatic = suite::test("foreign_program_that_leaves_makes_room_for_ours", foreign::program_that_leaves);
+    suite::main(everywhere.into_iter().chain(with_rings).chain([automatic]).collect())
 }
 
 /// IEEE 802.1Q and 802.1ad: a reply has the tags of its question, priority and drop eligibility included, or the
