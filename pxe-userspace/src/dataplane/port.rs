@@ -161,6 +161,13 @@ impl Port {
 
     fn start_queues(&mut self, context: &Context) -> Result<(), DataplaneError> {
         let count = self.interface.queues.min(QUEUES_CAPACITY);
+        if count < self.interface.queues {
+            let (name, queues) = (&self.interface.name, self.interface.queues);
+            tracing::warn!(
+                "interface {name} has {queues} receive queues, and only the first {count} are served: what arrives on the others \
+                 is not answered. `ethtool -L {name} combined {count}` lets everything arrive on those"
+            );
+        }
         let depth = (RING_FRAMES / count.next_power_of_two()).max(RING_FRAMES_MINIMUM);
         for index in 0..count {
             let interface = &self.interface;

@@ -8,6 +8,7 @@ mod disturbed;
 mod flood;
 mod malformed;
 mod plug;
+mod queues;
 mod relay;
 mod stuck;
 mod wire;
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
             ("address_that_comes_back_is_served_again", disturbed::address_lost),
             ("changed_mac_is_answered_from", disturbed::another_mac),
             ("interface_that_is_replaced_is_served_again", disturbed::replaced),
+            ("queues_are_all_answered", queues::all_answered),
+            ("queue_that_is_added_is_answered", queues::added),
+            ("queues_beyond_those_that_are_served_are_named", queues::too_many),
         ],
     );
     let with_rings = suite::on_datapaths(
