@@ -108,7 +108,25 @@ impl Bridged {
 ///
 /// What `ip` said.
 pub fn veth(one: &Namespace, one_end: &str, other: &Namespace, other_end: &str) -> anyhow::Result<()> {
-    one.ip(&["link", "add", one_end, "type", "veth", "peer", "name", other_end, "netns", other.name()])?;
+    veth_with_queues(one, one_end, other, other_end, 1)
+}
+
+/// The same with so many queues to receive and to send at both ends. A frame arrives on the queue of the number that it was sent on.
+///
+/// # Errors
+///
+/// What `ip` said.
+pub fn veth_with_queues(
+    one: &Namespace,
+    one_end: &str,
+    other: &Namespace,
+    other_end: &str,
+    queues: u32,
+) -> anyhow::Result<()> {
+    let queues = queues.to_string();
+    let queues = ["numrxqueues", &queues, "numtxqueues", &queues];
+    let (pair, peer) = (["type", "veth", "peer", "name", other_end, "netns", other.name()], ["link", "add", one_end]);
+    one.ip(&[&peer[..], &queues, &pair, &queues].concat())?;
     one.ip(&["link", "set", one_end, "up"])?;
     other.ip(&["link", "set", other_end, "up"]).map(drop)
 }

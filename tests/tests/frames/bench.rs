@@ -6,7 +6,7 @@ use pxe_lab::{
     Artifacts, Datapath, Namespace, Pxed,
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
     pxed::Metrics,
-    topology::{INTERFACE, veth},
+    topology::{INTERFACE, veth_with_queues},
 };
 
 use crate::{plug::Plug, wire::Mac};
@@ -26,18 +26,27 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> anyhow::Result<Self> {
+        Self::with_queues(1)
+    }
+
+    /// The same with so many queues at both ends of the cable.
+    pub(crate) fn with_queues(queues: u32) -> anyhow::Result<Self> {
         let bench = Self {
             server: Namespace::new("server")?,
             client: Namespace::new("client")?,
             artifacts: Artifacts::stand_ins(&[VERSION], 1000)?,
         };
-        bench.plug_in(INTERFACE, SERVER_ADDRESS)?;
+        bench.plug_in_with_queues(INTERFACE, SERVER_ADDRESS, queues)?;
         Ok(bench)
     }
 
     /// A cable between interfaces of this name, the server's with this address and [`SERVER_MAC`].
     pub(crate) fn plug_in(&self, interface: &str, address: &str) -> anyhow::Result<()> {
-        veth(&self.server, interface, &self.client, interface)?;
+        self.plug_in_with_queues(interface, address, 1)
+    }
+
+    fn plug_in_with_queues(&self, interface: &str, address: &str, queues: u32) -> anyhow::Result<()> {
+        veth_with_queues(&self.server, interface, &self.client, interface, queues)?;
         let [a, b, c, d, e, f] = SERVER_MAC;
         let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
         self.server.ip(&["link", "set", interface, "address", &mac])?;

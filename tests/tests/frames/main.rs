@@ -9,6 +9,7 @@ mod flood;
 mod foreign;
 mod malformed;
 mod plug;
+mod queues;
 mod relay;
 mod stuck;
 mod wire;
@@ -46,6 +47,9 @@ fn main() -> ExitCode {
             ("changed_mac_is_answered_from", disturbed::another_mac),
             ("interface_that_is_replaced_is_served_again", disturbed::replaced),
             ("failed_look_at_the_kernel_takes_nothing_down", disturbed::failed_look),
+            ("queues_are_all_answered", queues::all_answered),
+            ("queue_that_is_added_is_answered", queues::added),
+            ("queues_beyond_those_that_are_served_are_named", queues::too_many),
         ],
     );
     let with_rings = suite::on_datapaths(
