@@ -5,12 +5,15 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    sync::Arc,
     time::Instant,
 };
 
-use super::{tests::start_with, *};
+use prometheus_client::registry::Registry;
+
+use super::tests::start_with;
 use crate::{
-    journal::samples::*,
+    journal::{Journal, samples::*},
     model::{
         event::{BootEvent, EventSink},
         policy_book::SharedPolicies,

@@ -3,16 +3,21 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use prometheus_client::registry::Registry;
 use pxe_common::MacAddr;
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
-use super::*;
+use super::{context::MAX_FOLLOWERS, *};
 use crate::{
-    journal::{self, samples::*},
+    journal::{self, Journal, samples::*},
     model::{
         event::{EventKind, EventSink},
         inventory::SharedInventory,

@@ -18,9 +18,12 @@ use prometheus_client::{
 use super::service::Journal;
 use crate::model::event::EventSink;
 
-/// Adds the metrics of the journal, and of the sink that feeds it, to a registry.
-pub(super) fn register(journal: Arc<Journal>, sink: &EventSink, registry: &mut Registry) {
-    registry.register_collector(Box::new(JournalMetrics { journal, dropped: sink.dropped_counter() }));
+impl Journal {
+    /// Adds the metrics of the journal, and of the sink that feeds it, to a registry.
+    pub fn register(self: &Arc<Self>, sink: &EventSink, registry: &mut Registry) {
+        let metrics = JournalMetrics { journal: Arc::clone(self), dropped: sink.dropped_counter() };
+        registry.register_collector(Box::new(metrics));
+    }
 }
 
 #[derive(Debug)]

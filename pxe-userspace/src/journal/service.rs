@@ -9,7 +9,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use prometheus_client::registry::Registry;
 use pxe_common::MacAddr;
 use tokio::{
     sync::{broadcast, mpsc},
@@ -17,16 +16,16 @@ use tokio::{
 };
 
 use super::{
-    MachineRecord, Stage, StateError,
     fleet::Fleet,
     json::FleetEvent,
     log::{self, Line, Logger},
-    metrics,
+    machine_record::MachineRecord,
     record::Logging,
-    state::{State, StateDir},
+    stage::Stage,
+    state::{State, StateDir, StateError},
 };
 use crate::model::{
-    event::{BootEvent, EventSink},
+    event::BootEvent,
     inventory::{Inventory, Machine, SharedInventory},
     policy_book::SharedPolicies,
 };
@@ -92,11 +91,6 @@ impl Journal {
             not_saved: AtomicU64::new(0),
             log_dropped: Arc::default(),
         })
-    }
-
-    /// Adds the metrics of the journal, and of the sink that feeds it, to a registry.
-    pub fn register(self: &Arc<Self>, sink: &EventSink, registry: &mut Registry) {
-        metrics::register(Arc::clone(self), sink, registry);
     }
 
     /// The inventory in force.
