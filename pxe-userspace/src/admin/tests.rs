@@ -42,7 +42,7 @@ pub(super) async fn start_with(inventory: SharedInventory) -> Server {
     let state = tempfile::tempdir().unwrap();
     let journal = Journal::new(inventory, SharedPolicies::default(), state.path()).unwrap();
     let journal = Arc::new(journal);
-    let mut registry = Registry::default();
+    let mut registry = Registry::with_prefix("pxed");
     let (sink, receiver) = EventSink::channel(10_000);
     journal.register(&sink, &mut registry);
     let ready = Arc::new(AtomicBool::new(false));
