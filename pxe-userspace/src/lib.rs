@@ -14,6 +14,7 @@ pub mod http;
 pub mod journal;
 pub mod logging;
 pub mod memory;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod tftp;

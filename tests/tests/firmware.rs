@@ -94,7 +94,7 @@ fn went_through_af_xdp(pxed: &Pxed<'_>) -> anyhow::Result<()> {
     let redirected = metrics.sum("pxed_xdp_packets_total", &["verdict=\"redirect\""]);
     ensure!(redirected >= 4.0, "only {redirected} frames went through AF_XDP: {metrics:?}");
     ensure!(
-        metrics.sum("pxed_port", &["path=\"xdp-driver\""]) > 0.0,
+        metrics.sum("pxed_port", &["path=\"xdp_driver\""]) > 0.0,
         "the interface is not served by driver XDP: {metrics:?}"
     );
     ensure!(metrics.sum("pxed_queue_lost_total", &[]) == 0.0, "frames were lost: {metrics:?}");

@@ -20,7 +20,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Admin, MAX_FOLLOWERS, refuse};
+use super::{
+    context::{Admin, MAX_FOLLOWERS},
+    refusal::refuse,
+};
 use crate::journal::json::FleetEvent;
 
 /// A comment line this often shows both ends that the other is there.

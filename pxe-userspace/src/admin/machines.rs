@@ -13,7 +13,7 @@ use http_body_util::channel::{Channel, Sender};
 use pxe_common::{MacAddr, mac::ParseMacError};
 use serde::Deserialize;
 
-use super::{Admin, refuse};
+use super::{context::Admin, refusal::refuse};
 use crate::journal::{Journal, MachineRecord, Stage, StateError, diagnose, json::MachineJson};
 
 /// Machines written at once: the journal waits meanwhile, well below a millisecond each time.

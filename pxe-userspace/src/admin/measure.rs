@@ -5,12 +5,15 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    sync::Arc,
     time::Instant,
 };
 
-use super::{tests::start_with, *};
+use prometheus_client::registry::Registry;
+
+use super::tests::start_with;
 use crate::{
-    journal::samples::*,
+    journal::{Journal, samples::*},
     model::{
         event::{BootEvent, EventSink},
         policy_book::SharedPolicies,
@@ -43,7 +46,7 @@ async fn storm_of_ten_thousand() {
     let state = tempfile::tempdir().unwrap();
     let journal = Arc::new(Journal::new(inventory(10_000), SharedPolicies::default(), state.path()).unwrap());
     let (sink, receiver) = EventSink::channel(65_536);
-    let mut registry = Registry::default();
+    let mut registry = Registry::with_prefix("pxed");
     journal.register(&sink, &mut registry);
     let task = tokio::spawn(crate::journal::run(Arc::clone(&journal), receiver, std::future::pending()));
     let events: Vec<BootEvent> = storm(10_000, 30).collect();

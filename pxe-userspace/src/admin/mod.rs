@@ -15,51 +15,27 @@
 //! There is no login: whoever reaches the listener may use it, so it belongs on a loopback or management
 //! address. What a web page in an operator's browser may do is another matter: see [`origin`].
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::io;
 
 use axum::{
-    Json, Router,
-    extract::State,
-    http::{StatusCode, header},
+    Router,
+    http::StatusCode,
     middleware,
-    response::{IntoResponse, Response},
     routing::{get, post},
 };
-use prometheus_client::registry::Registry;
-use serde::Serialize;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 
-use crate::journal::Journal;
-
+mod context;
+mod dashboard;
 mod events;
 mod machines;
+mod monitoring;
 mod origin;
+mod refusal;
 
-/// Followers of the event stream at once.
-const MAX_FOLLOWERS: usize = 64;
-
-/// What the admin listener shows.
-#[derive(Clone, Debug)]
-pub struct AdminContext {
-    /// The machines.
-    pub journal: Arc<Journal>,
-    /// The metrics.
-    pub registry: Arc<Registry>,
-    /// Whether machines are answered.
-    pub ready: Arc<AtomicBool>,
-}
-
-#[derive(Clone, Debug)]
-struct Admin {
-    context: AdminContext,
-    followers: Arc<Semaphore>,
-}
+use context::Admin;
+pub use context::AdminContext;
+use refusal::refuse;
 
 /// Serves the admin API until `shutdown` is ready. Open connections are not waited for: a follower of
 /// events would never end.
@@ -83,63 +59,17 @@ pub fn router(context: AdminContext) -> Router {
         .route("/api/v1/machines/{mac}/release", post(machines::release))
         .route("/api/v1/stages", get(machines::stages))
         .route("/api/v1/events", get(events::follow))
-        .route("/", get(dashboard))
-        .route("/dashboard.js", get(dashboard_script))
+        .route("/", get(dashboard::page))
+        .route("/dashboard.js", get(dashboard::script))
         .layer(middleware::from_fn(origin::guard));
     Router::new()
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/readyz", get(monitoring::ready))
+        .route("/metrics", get(monitoring::metrics))
         .merge(guarded)
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such page; the API is below /api/v1/"))
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
-        .with_state(Admin { context, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) })
-}
-
-/// An error as the API gives it: `{"error": "…"}`.
-fn refuse(status: StatusCode, error: impl Into<String>) -> Response {
-    #[derive(Serialize)]
-    struct Refusal {
-        error: String,
-    }
-    (status, Json(Refusal { error: error.into() })).into_response()
-}
-
-async fn ready(State(admin): State<Admin>) -> Response {
-    if admin.context.ready.load(Ordering::Relaxed) {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
-    }
-}
-
-async fn metrics(State(admin): State<Admin>) -> Response {
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &admin.context.registry) {
-        Ok(()) => {
-            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, content_type)], text).into_response()
-        }
-        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics could not be written: {error}")),
-    }
-}
-
-async fn dashboard() -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'unsafe-inline'; \
-             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        ),
-        (header::CACHE_CONTROL, "no-cache"),
-    ];
-    (headers, include_str!("dashboard.html")).into_response()
-}
-
-async fn dashboard_script() -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/javascript; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
-    (headers, include_str!("dashboard.js")).into_response()
+        .with_state(Admin::new(context))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use axum::{
     response::Response,
 };
 
-use super::refuse;
+use super::refusal::refuse;
 
 /// Lets through what no foreign web page can have sent.
 pub(super) async fn guard(request: Request, next: Next) -> Response {

@@ -3,16 +3,21 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use prometheus_client::registry::Registry;
 use pxe_common::MacAddr;
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
-use super::*;
+use super::{context::MAX_FOLLOWERS, *};
 use crate::{
-    journal::{self, samples::*},
+    journal::{self, Journal, samples::*},
     model::{
         event::{EventKind, EventSink},
         inventory::SharedInventory,
@@ -37,7 +42,7 @@ pub(super) async fn start_with(inventory: SharedInventory) -> Server {
     let state = tempfile::tempdir().unwrap();
     let journal = Journal::new(inventory, SharedPolicies::default(), state.path()).unwrap();
     let journal = Arc::new(journal);
-    let mut registry = Registry::default();
+    let mut registry = Registry::with_prefix("pxed");
     let (sink, receiver) = EventSink::channel(10_000);
     journal.register(&sink, &mut registry);
     let ready = Arc::new(AtomicBool::new(false));

@@ -22,8 +22,8 @@ pub(crate) fn machines(
 ) {
     check_servers(servers, resolved);
     let ours: HashSet<Ipv4Addr> = servers.iter().map(|(_, _, server)| server.address.value).collect();
-    let mut by_mac = HashMap::with_capacity_and_hasher(candidates.len(), AddressHashBuilder);
-    let mut by_address = HashMap::with_capacity_and_hasher(candidates.len(), AddressHashBuilder);
+    let mut by_mac = HashMap::with_capacity_and_hasher(candidates.len(), AddressHashBuilder::default());
+    let mut by_address = HashMap::with_capacity_and_hasher(candidates.len(), AddressHashBuilder::default());
     for (index, Candidate { machine, origin }) in candidates.iter().enumerate() {
         if let Some(first) = by_mac.insert(machine.mac, index).and_then(|first: usize| candidates.get(first)) {
             let first = first.origin.document.place(first.origin.mac_at());

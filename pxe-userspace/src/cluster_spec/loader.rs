@@ -153,7 +153,7 @@ impl Loader {
                 }
                 Source::Text(stat, text) => {
                     for Piece { lines_before, text } in split::split(text) {
-                        let hash = AddressHashBuilder.hash_one(text);
+                        let hash = AddressHashBuilder::default().hash_one(text);
                         add(lines_before, Fingerprint { hash, length: text.len() }, Some(text));
                     }
                     stat.clone()

@@ -75,7 +75,7 @@ impl<'d> Resolver<'d> {
             machines: Vec::new(),
             foreign: HashMap::new(),
             copies: HashMap::default(),
-            listed: HashMap::with_capacity_and_hasher(expected, AddressHashBuilder),
+            listed: HashMap::with_capacity_and_hasher(expected, AddressHashBuilder::default()),
             sites: HashMap::new(),
             servers: Vec::new(),
             candidates: Vec::with_capacity(expected),

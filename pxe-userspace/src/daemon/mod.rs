@@ -3,6 +3,7 @@
 mod limits;
 mod listeners;
 mod listeners_plan;
+mod metrics;
 mod preflight;
 mod signals;
 mod upkeep;
@@ -10,17 +11,17 @@ mod upkeep;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
-use prometheus_client::registry::Registry;
 use pxe_common::layout::Settings;
 use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinHandle};
 
 use self::{
     listeners::{Listeners, Scope, Servers},
+    metrics::Metered,
     preflight::missing_artifacts,
     signals::{Asked, Signals},
     upkeep::Upkeep,
@@ -32,7 +33,7 @@ use crate::{
         self,
         matchbox::{self, SharedCatalog},
     },
-    dataplane::{self, Datapath, Dataplane, counters::ReplyCounters, metrics::DataplaneMetrics},
+    dataplane::{self, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts},
     dhcp::Mode,
     http,
     journal::{self, Journal},
@@ -174,12 +175,15 @@ impl Daemon {
             duplicate_answers: Arc::default(),
         })));
 
-        let mut registry = Registry::default();
-        let ours = registry.sub_registry_with_prefix("pxed");
-        tftp_metrics.register(ours);
-        http_metrics.register(ours);
-        journal.register(&events, &mut registry);
-        registry.register_collector(Box::new(DataplaneMetrics::new(Arc::clone(&dataplane), replies)));
+        let observed = Arc::clone(&dataplane);
+        let registry = metrics::registry(Metered {
+            tftp: &tftp_metrics,
+            http: &http_metrics,
+            journal: &journal,
+            events: &events,
+            replies: &replies,
+            ports: move || PortCounts::of(&observed.lock().unwrap_or_else(PoisonError::into_inner)),
+        });
         let ready = Arc::new(AtomicBool::new(false));
         let upkeep = Arc::new(Upkeep::new(Arc::clone(&inventory), listeners, dataplane, Arc::clone(&ready)));
         let problems = upkeep.start();

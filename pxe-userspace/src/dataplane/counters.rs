@@ -1,39 +1,84 @@
 //! Counts of the replies that the workers sent, and of the frames that they did not answer.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use prometheus_client::registry::Registry;
+use pxe_common::Counter;
 
-use pxe_common::{Counter, counter::COUNTERS};
+use crate::{
+    dhcp::{Reason, Sent, wire::MessageType},
+    metrics::{Counters, Label, label},
+};
 
-use crate::dhcp::{Reason, Sent, wire::MessageType};
+label! {
+    /// The message type of a reply.
+    enum Message: "message" {
+        /// DHCPOFFER.
+        Offer = "offer",
+        /// DHCPACK.
+        Ack = "ack",
+        /// DHCPNAK.
+        Nak = "nak",
+    }
+}
+
+impl Label for Reason {
+    const NAME: &'static str = "reason";
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn value(self) -> &'static str {
+        self.name()
+    }
+
+    fn index(self) -> usize {
+        self.index()
+    }
+}
+
+impl Label for Counter {
+    const NAME: &'static str = "reason";
+    const ALL: &'static [Self] = Self::ALL;
+
+    fn value(self) -> &'static str {
+        self.name()
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
 
 /// Counts of replies by message type, and of unanswered frames by reason. All workers share them.
 #[derive(Debug, Default)]
 pub struct ReplyCounters {
-    pub(super) offers: AtomicU64,
-    pub(super) acks: AtomicU64,
-    pub(super) naks: AtomicU64,
-    pub(super) silences: [AtomicU64; Reason::ALL.len()],
-    pub(super) refused: [AtomicU64; COUNTERS as usize],
+    replies: Counters<Message>,
+    silences: Counters<Reason>,
+    refused: Counters<Counter>,
 }
 
 impl ReplyCounters {
+    /// Registers the counters under names that begin with `dhcp_` and `socket_`.
+    pub fn register(&self, registry: &mut Registry) {
+        let Self { replies, silences, refused } = self;
+        registry.register("dhcp_replies", "DHCP replies sent, by message type", replies.clone());
+        let help = "DHCP packets left unanswered, by reason";
+        registry.register("dhcp_silences", help, silences.clone());
+        let help = "Frames that reached the packet socket without XDP and were not answered, by reason";
+        registry.register("socket_frames_refused", help, refused.clone());
+    }
+
     /// Counts the outcome of one DHCP packet.
     pub fn count(&self, verdict: &Result<Sent, Reason>) {
-        let counter = match verdict {
-            Ok(Sent { message: MessageType::Offer, .. }) => &self.offers,
-            Ok(Sent { message: MessageType::Nak, .. }) => &self.naks,
-            Ok(_) => &self.acks,
-            Err(reason) => &self.silences[reason.index()],
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match verdict {
+            Ok(Sent { message: MessageType::Offer, .. }) => self.replies.increment(Message::Offer),
+            Ok(Sent { message: MessageType::Nak, .. }) => self.replies.increment(Message::Nak),
+            Ok(_) => self.replies.increment(Message::Ack),
+            Err(reason) => self.silences.increment(*reason),
+        }
     }
 
     /// Counts a frame that is not answered because of its headers or its rate, and returns `None`. Behind XDP there are no such
     /// frames: the program has counted them.
     pub fn refuse<T>(&self, reason: Counter) -> Option<T> {
-        if let Some(counter) = self.refused.get(reason as usize) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
+        self.refused.increment(reason);
         None
     }
 }

@@ -54,8 +54,9 @@ impl DuplicateAnswers {
     /// a client keeps in retransmissions (RFC 2131 §4.1), its sender, which differs if two relays forward the same question, and
     /// the kind of its answer.
     fn asked_again(&self, mac: MacAddr, xid: u32, sender: Ipv4Addr, answer: MessageType) -> bool {
-        let machine = AddressHashBuilder.hash_one(mac);
-        let question = AddressHashBuilder.hash_one((machine, xid, u32::from(sender), u32::from(u8::from(answer))));
+        let machine = AddressHashBuilder::default().hash_one(mac);
+        let question =
+            AddressHashBuilder::default().hash_one((machine, xid, u32::from(sender), u32::from(u8::from(answer))));
         let slot = usize::try_from(machine % SLOTS as u64).ok().and_then(|place| self.slots.get(place));
         slot.is_some_and(|slot| slot.swap(question, Ordering::Relaxed) == question)
     }

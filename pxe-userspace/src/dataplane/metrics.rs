@@ -1,111 +1,105 @@
-//! What the dataplane counts, as metrics.
+//! The metrics of the ports.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-};
+use std::{fmt, sync::atomic::Ordering};
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
-};
-
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 use pxe_common::Counter;
 
-use super::{Dataplane, counters::ReplyCounters};
-use crate::dhcp::Reason;
+use super::{Dataplane, datapath::Path, port::Port};
+use crate::metrics::{Families, snake_case};
 
-/// The dataplane's metrics, read when they are asked for.
-#[derive(Clone)]
-pub struct DataplaneMetrics {
-    dataplane: Arc<Mutex<Dataplane>>,
-    replies: Arc<ReplyCounters>,
+/// What one port has counted.
+#[derive(Clone, Debug)]
+pub struct PortCounts {
+    /// The name of its interface.
+    pub interface: String,
+    /// How its frames reach us.
+    pub path: Path,
+    /// The verdicts of its XDP program; empty without one.
+    pub frames: Vec<(Counter, u64)>,
+    /// The losses of each receive queue.
+    pub queues: Vec<QueueLosses>,
 }
 
-impl DataplaneMetrics {
-    /// The metrics of a dataplane and of the replies that its workers count.
+/// Frames that one receive queue lost.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueLosses {
+    /// The number of the queue.
+    pub queue: u32,
+    /// Frames that came while there was no room to receive.
+    pub received: u64,
+    /// Replies that there was no room for.
+    pub replies: u64,
+}
+
+impl PortCounts {
+    /// Returns the counts of every port.
     #[must_use]
-    pub fn new(dataplane: Arc<Mutex<Dataplane>>, replies: Arc<ReplyCounters>) -> Self {
-        Self { dataplane, replies }
+    pub fn of(dataplane: &Dataplane) -> Vec<Self> {
+        let of_port = |port: &Port| Self {
+            interface: port.interface().name.clone(),
+            path: port.path(),
+            frames: port.counters(),
+            queues: port
+                .queues()
+                .map(|(queue, stats)| QueueLosses {
+                    queue,
+                    received: stats.overrun.load(Ordering::Relaxed),
+                    replies: stats.unsent.load(Ordering::Relaxed),
+                })
+                .collect(),
+        };
+        dataplane.ports().map(of_port).collect()
     }
 }
 
-impl fmt::Debug for DataplaneMetrics {
+/// The metrics of the ports, read when they are asked for.
+pub struct PortMetrics<F> {
+    counts: F,
+}
+
+impl<F: Fn() -> Vec<PortCounts>> PortMetrics<F> {
+    /// Creates the metrics of the ports whose counts `counts` returns.
+    pub fn new(counts: F) -> Self {
+        Self { counts }
+    }
+}
+
+impl<F> fmt::Debug for PortMetrics<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DataplaneMetrics").finish_non_exhaustive()
+        f.debug_struct("PortMetrics").finish_non_exhaustive()
     }
 }
 
-impl Collector for DataplaneMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let ReplyCounters { offers, acks, naks, silences, refused } = &*self.replies;
-        let mut metric = encoder.encode_descriptor("pxed_dhcp_replies", "DHCP replies", None, MetricType::Counter)?;
-        for (message, count) in [("offer", offers), ("ack", acks), ("nak", naks)] {
-            ConstCounter::new(count.load(Ordering::Relaxed)).encode(metric.encode_family(&[("message", message)])?)?;
-        }
-        let mut metric = encoder.encode_descriptor(
-            "pxed_dhcp_silences",
-            "DHCP packets of known machines left unanswered",
-            None,
-            MetricType::Counter,
-        )?;
-        for (reason, count) in Reason::ALL.iter().zip(silences) {
-            let labels = [("reason", reason.name())];
-            ConstCounter::new(count.load(Ordering::Relaxed)).encode(metric.encode_family(&labels)?)?;
-        }
-
-        let mut metric = encoder.encode_descriptor(
-            "pxed_socket_frames_refused",
-            "Frames that came past XDP, to the packet socket, and were not answered",
-            None,
-            MetricType::Counter,
-        )?;
-        for (reason, count) in Counter::ALL.iter().zip(refused) {
-            let labels = [("reason", reason.name())];
-            ConstCounter::new(count.load(Ordering::Relaxed)).encode(metric.encode_family(&labels)?)?;
-        }
-
-        let dataplane = self.dataplane.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut metric = encoder.encode_descriptor(
-            "pxed_xdp_packets",
-            "Frames by what the XDP program did with them and why",
-            None,
-            MetricType::Counter,
-        )?;
-        for port in dataplane.ports() {
-            let interface = port.interface().name.as_str();
-            for (counter, count) in port.counters() {
-                let labels =
-                    [("interface", interface), ("verdict", counter.action().name()), ("reason", counter.name())];
-                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+impl<F: Fn() -> Vec<PortCounts> + Send + Sync + 'static> Collector for PortMetrics<F> {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let ports = (self.counts)();
+        let mut families = Families::new(encoder);
+        let mut family =
+            families.counters("xdp_packets", "Frames by what the XDP program did with them, and the reason")?;
+        for PortCounts { interface, frames, .. } in &ports {
+            for (counter, count) in frames {
+                let (verdict, reason) = (counter.action().name(), counter.name());
+                let labels = [("interface", interface.as_str()), ("verdict", verdict), ("reason", reason)];
+                family.member(&labels, *count)?;
             }
         }
-        let mut metric = encoder.encode_descriptor(
-            "pxed_queue_lost",
-            "Frames that a receive queue lost: no room to receive, or none to reply",
-            None,
-            MetricType::Counter,
+        let mut family = families.counters(
+            "queue_lost",
+            "Frames that a receive queue lost because there was no room to receive or to reply",
         )?;
-        for port in dataplane.ports() {
-            for (index, queue) in port.queues() {
-                let index = index.to_string();
-                for (way, count) in [("receive", &queue.overrun), ("reply", &queue.unsent)] {
-                    let labels =
-                        [("interface", port.interface().name.as_str()), ("queue", index.as_str()), ("way", way)];
-                    ConstCounter::new(count.load(Ordering::Relaxed)).encode(metric.encode_family(&labels)?)?;
+        for PortCounts { interface, queues, .. } in &ports {
+            for QueueLosses { queue, received, replies } in queues {
+                let queue = queue.to_string();
+                for (way, count) in [("receive", received), ("reply", replies)] {
+                    let labels = [("interface", interface.as_str()), ("queue", queue.as_str()), ("way", way)];
+                    family.member(&labels, *count)?;
                 }
             }
         }
-        let mut metric = encoder.encode_descriptor(
-            "pxed_port",
-            "Interfaces served, by how their frames reach us",
-            None,
-            MetricType::Gauge,
-        )?;
-        for port in dataplane.ports() {
-            let labels = [("interface", port.interface().name.as_str()), ("path", port.path().name())];
-            ConstGauge::new(1_i64).encode(metric.encode_family(&labels)?)?;
+        let mut family = families.gauges("port", "Interfaces served, by how their frames reach pxed")?;
+        for PortCounts { interface, path, .. } in &ports {
+            family.member(&[("interface", interface.as_str()), ("path", &snake_case(path.name()))], 1)?;
         }
         Ok(())
     }

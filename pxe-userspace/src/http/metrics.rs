@@ -1,22 +1,33 @@
 //! The counters of the boot HTTP server.
 
+use std::fmt::{self, Write as _};
+
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-/// The handler that a request went to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(super) enum Route {
-    /// `/assets/…`
-    Assets,
-    /// `/boot/{mac}.ipxe`
-    Script,
-    /// Matchbox's routes.
-    Matchbox,
-    /// No route, or no request.
-    Other,
+use crate::metrics::{Counters, Label as _, label};
+
+label! {
+    /// The handler that a request went to.
+    pub(super) enum Route: "route" {
+        /// `/assets/…`
+        Assets = "assets",
+        /// `/boot/{mac}.ipxe`
+        Script = "script",
+        /// Matchbox's routes.
+        Matchbox = "matchbox",
+        /// No route, or no request.
+        Other = "other",
+    }
+}
+
+impl EncodeLabelValue for Route {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(self.value())
+    }
 }
 
 /// Labels of the request counter.
@@ -28,33 +39,27 @@ pub(super) struct RequestLabels {
     pub(super) status: u16,
 }
 
-/// The reason why something was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Refused {
-    /// The head of the request.
-    Head,
-    /// A path that leads out of the artifacts directory.
-    Path,
-    /// A script asked for from an address that is not the machine's.
-    Source,
-    /// A connection beyond the limit, in total or for one address.
-    Connection,
-    /// A client that did not send its request, or did not read its answer, in time.
-    Timeout,
-}
-
-/// Labels of the refusal counter.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct RefusedLabels {
-    /// The reason.
-    pub(super) reason: Refused,
+label! {
+    /// The reason why something was refused.
+    pub enum Refused: "reason" {
+        /// The head of the request.
+        Head = "head",
+        /// A path that leads out of the artifacts directory.
+        Path = "path",
+        /// A script asked for from an address that is not the machine's.
+        Source = "source",
+        /// A connection beyond the limit, in total or for one address.
+        Connection = "connection",
+        /// A client that did not send its request, or did not read its answer, in time.
+        Timeout = "timeout",
+    }
 }
 
 /// The counters. All listeners share one instance.
 #[derive(Debug, Default)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
-    refused: Family<RefusedLabels, Counter>,
+    refused: Counters<Refused>,
     bytes: Counter,
     disk_waits: Counter,
     connections: Gauge,
@@ -64,10 +69,18 @@ impl Metrics {
     /// Registers the counters under names that begin with `http_`.
     pub fn register(&self, registry: &mut Registry) {
         let Self { requests, refused, bytes, disk_waits, connections } = self;
+        // Other statuses of a route are exposed once it has answered with them.
+        for &route in Route::ALL {
+            drop(requests.get_or_create(&RequestLabels { route, status: 200 }));
+        }
         registry.register("http_requests", "Requests answered, by route and status", requests.clone());
         registry.register("http_refused", "Requests and connections refused, by reason", refused.clone());
         registry.register("http_sent_bytes", "Bytes of files and scripts sent", bytes.clone());
-        registry.register("http_disk_waits", "Times that a file had to be read from the disk", disk_waits.clone());
+        registry.register(
+            "http_disk_waits",
+            "Times that a file had to be read from the disk before it was sent",
+            disk_waits.clone(),
+        );
         registry.register("http_connections", "Open connections", connections.clone());
     }
 
@@ -76,7 +89,7 @@ impl Metrics {
     }
 
     pub(super) fn refused(&self, reason: Refused) {
-        self.refused.get_or_create(&RefusedLabels { reason }).inc();
+        self.refused.increment(reason);
     }
 
     pub(super) fn sent(&self, bytes: u64) {
@@ -114,6 +127,6 @@ impl Metrics {
     /// Returns how often something was refused for this reason.
     #[must_use]
     pub fn refusals(&self, reason: Refused) -> u64 {
-        self.refused.get_or_create(&RefusedLabels { reason }).get()
+        self.refused.get(reason)
     }
 }

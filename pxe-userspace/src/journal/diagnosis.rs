@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{MachineRecord, Stage};
+use super::{machine_record::MachineRecord, stage::Stage};
 use crate::model::{
     client_architecture::ClientArchitecture,
     event::{ArtifactKind, BootFileName, EventKind, Transport},

@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 use pxe_common::MacAddr;
 
 use super::{
-    MachineRecord,
     interner::Interner,
+    machine_record::MachineRecord,
     policy::{self, Cycle},
     record::{Logging, Record},
     stage::Stage,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use serde::{Serialize, Serializer};
 
-use super::{MachineRecord, diagnosis::Diagnosis, stage::Stage};
+use super::{diagnosis::Diagnosis, machine_record::MachineRecord, stage::Stage};
 use crate::model::{
     architecture::Architecture,
     event::{BootEvent, EventKind},

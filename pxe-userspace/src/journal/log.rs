@@ -3,14 +3,11 @@
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread::JoinHandle,
 };
 
+use prometheus_client::metrics::counter::Counter;
 use tracing::Level;
 
 use super::json::FleetEvent;
@@ -36,12 +33,12 @@ pub(super) struct Logger {
     batch: Vec<Line>,
     thread: JoinHandle<()>,
     /// Lines that were dropped because the log lagged.
-    dropped: Arc<AtomicU64>,
+    dropped: Counter,
 }
 
 impl Logger {
     /// Starts the thread.
-    pub(super) fn start(dropped: Arc<AtomicU64>) -> io::Result<Self> {
+    pub(super) fn start(dropped: Counter) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(CAPACITY);
         // Whoever set a subscriber for this thread alone (tests do) means the log's as well.
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
@@ -64,7 +61,7 @@ impl Logger {
         if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) =
             self.sender.try_send(std::mem::take(&mut self.batch))
         {
-            self.dropped.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            self.dropped.inc_by(batch.len() as u64);
         }
     }
 

@@ -1,56 +1,42 @@
-//! The journal's metrics, counted when they are asked for.
+//! The metrics of the journal.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::{fmt, sync::Arc};
+
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
+
+use super::service::{Counts, Journal};
+use crate::{
+    metrics::{Families, snake_case},
+    model::event::EventSink,
 };
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
-};
-
-use super::service::Journal;
-use crate::model::event::EventSink;
-
-/// Adds the metrics of the journal, and of the sink that feeds it, to a registry.
-pub(super) fn register(journal: Arc<Journal>, sink: &EventSink, registry: &mut Registry) {
-    registry.register_collector(Box::new(JournalMetrics { journal, dropped: sink.dropped_counter() }));
+impl Journal {
+    /// Registers the metrics of the journal, and of the sink that feeds it.
+    pub fn register(self: &Arc<Self>, sink: &EventSink, registry: &mut Registry) {
+        let Counts { events, unknown, not_saved, log_dropped } = self.counts();
+        registry.register("boot_events", "Boot events taken into the journal", events.clone());
+        let help = "Boot events of machines that are not in the spec";
+        registry.register("boot_events_of_unknown", help, unknown.clone());
+        let help = "Boot events lost because the journal lagged";
+        registry.register("boot_events_dropped", help, sink.dropped_counter());
+        let help = "Boot events not logged because the log lagged";
+        registry.register("boot_log_lines_dropped", help, log_dropped.clone());
+        let help = "Times that the state directory could not be written";
+        registry.register("state_write_failures", help, not_saved.clone());
+        registry.register_collector(Box::new(StageMetrics(Arc::clone(self))));
+    }
 }
 
+/// The machines by stage, counted when the metrics are read.
 #[derive(Debug)]
-struct JournalMetrics {
-    journal: Arc<Journal>,
-    dropped: Arc<AtomicU64>,
-}
+struct StageMetrics(Arc<Journal>);
 
-impl Collector for JournalMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        let counts = self.journal.counts();
-        let dropped = self.dropped.load(Ordering::Relaxed);
-        let mut counter = |name: &str, help: &str, value: u64| {
-            let counter = ConstCounter::new(value);
-            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
-            counter.encode(metric)
-        };
-        counter("pxed_boot_events", "Boot events taken into the journal.", counts.events)?;
-        counter("pxed_boot_events_of_unknown", "Boot events of machines that are not in the spec.", counts.unknown)?;
-        counter("pxed_boot_events_dropped", "Boot events forgotten because the journal lagged.", dropped)?;
-        counter("pxed_boot_log_lines_dropped", "Boot events not logged because the log lagged.", counts.log_dropped)?;
-        counter("pxed_state_write_failures", "Times that the state directory could not be written.", counts.not_saved)?;
-        let mut metric = encoder.encode_descriptor(
-            "pxed_machines",
-            "Machines of the spec by boot stage.",
-            None,
-            ConstGauge::new(0_u64).metric_type(),
-        )?;
-        for (stage, machines) in self.journal.stages() {
-            ConstGauge::new(machines).encode(metric.encode_family(&[("stage", stage.name())])?)?;
+impl Collector for StageMetrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families::new(encoder);
+        let mut family = families.gauges("machines", "Machines of the spec by boot stage")?;
+        for (stage, machines) in self.0.stages() {
+            family.member(&[("stage", snake_case(stage.name()))], machines)?;
         }
         Ok(())
     }

@@ -2,14 +2,11 @@
 
 use std::{
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::counter::Counter;
 use pxe_common::MacAddr;
 use tokio::{
     sync::{broadcast, mpsc},
@@ -17,16 +14,16 @@ use tokio::{
 };
 
 use super::{
-    MachineRecord, Stage, StateError,
     fleet::Fleet,
     json::FleetEvent,
     log::{self, Line, Logger},
-    metrics,
+    machine_record::MachineRecord,
     record::Logging,
-    state::{State, StateDir},
+    stage::Stage,
+    state::{State, StateDir, StateError},
 };
 use crate::model::{
-    event::{BootEvent, EventSink},
+    event::BootEvent,
     inventory::{Inventory, Machine, SharedInventory},
     policy_book::SharedPolicies,
 };
@@ -54,19 +51,16 @@ pub struct Journal {
     /// Held while saving, so that an older state never replaces a newer one.
     state_dir: Mutex<StateDir>,
     feed: broadcast::Sender<Arc<FleetEvent>>,
-    events: AtomicU64,
-    unknown: AtomicU64,
-    not_saved: AtomicU64,
-    log_dropped: Arc<AtomicU64>,
+    counts: Counts,
 }
 
 /// What the journal has counted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Counts {
-    pub(super) events: u64,
-    pub(super) unknown: u64,
-    pub(super) not_saved: u64,
-    pub(super) log_dropped: u64,
+    pub(super) events: Counter,
+    pub(super) unknown: Counter,
+    pub(super) not_saved: Counter,
+    pub(super) log_dropped: Counter,
 }
 
 impl Journal {
@@ -87,16 +81,8 @@ impl Journal {
             followed: Mutex::new(followed),
             state_dir: Mutex::new(state_dir),
             feed: broadcast::Sender::new(FEED_CAPACITY),
-            events: AtomicU64::new(0),
-            unknown: AtomicU64::new(0),
-            not_saved: AtomicU64::new(0),
-            log_dropped: Arc::default(),
+            counts: Counts::default(),
         })
-    }
-
-    /// Adds the metrics of the journal, and of the sink that feeds it, to a registry.
-    pub fn register(self: &Arc<Self>, sink: &EventSink, registry: &mut Registry) {
-        metrics::register(Arc::clone(self), sink, registry);
     }
 
     /// The inventory in force.
@@ -183,10 +169,10 @@ impl Journal {
         self.follow_inventory(&inventory, &mut fleet);
         for event in events {
             let Some(machine) = inventory.by_mac(event.mac) else {
-                self.unknown.fetch_add(1, Ordering::Relaxed);
+                self.counts.unknown.inc();
                 continue;
             };
-            self.events.fetch_add(1, Ordering::Relaxed);
+            self.counts.events.inc();
             let applied = fleet.apply(&event);
             let level = log::level(&event.kind, applied.moved);
             let logged = match log::is_wanted(level).then(|| fleet.may_log(event.mac, event.at)) {
@@ -229,7 +215,7 @@ impl Journal {
         let Some(machines) = self.fleet().take_state() else { return Ok(()) };
         let state: State = machines.into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect();
         state_dir.save(&state).inspect_err(|_| {
-            self.not_saved.fetch_add(1, Ordering::Relaxed);
+            self.counts.not_saved.inc();
             self.fleet().state_not_saved();
         })
     }
@@ -240,13 +226,8 @@ impl Journal {
         }
     }
 
-    pub(super) fn counts(&self) -> Counts {
-        Counts {
-            events: self.events.load(Ordering::Relaxed),
-            unknown: self.unknown.load(Ordering::Relaxed),
-            not_saved: self.not_saved.load(Ordering::Relaxed),
-            log_dropped: self.log_dropped.load(Ordering::Relaxed),
-        }
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     fn fleet(&self) -> MutexGuard<'_, Fleet> {
@@ -282,7 +263,7 @@ pub async fn run(
     mut receiver: mpsc::Receiver<BootEvent>,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
-    let mut logger = Logger::start(Arc::clone(&journal.log_dropped))?;
+    let mut logger = Logger::start(journal.counts.log_dropped.clone())?;
     let mut batch = Vec::with_capacity(BATCH);
     let mut take = tokio::time::interval(TAKE_EVERY);
     take.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -3,13 +3,11 @@
 use std::{
     fmt,
     net::Ipv4Addr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use prometheus_client::metrics::counter::Counter;
 use pxe_common::MacAddr;
 use serde::{Serialize, Serializer};
 use tokio::sync::mpsc;
@@ -248,7 +246,7 @@ fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::
 #[derive(Clone, Debug)]
 pub struct EventSink {
     sender: mpsc::Sender<BootEvent>,
-    dropped: Arc<AtomicU64>,
+    dropped: Counter,
 }
 
 impl EventSink {
@@ -256,20 +254,20 @@ impl EventSink {
     #[must_use]
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<BootEvent>) {
         let (sender, receiver) = mpsc::channel(capacity);
-        (Self { sender, dropped: Arc::default() }, receiver)
+        (Self { sender, dropped: Counter::default() }, receiver)
     }
 
     /// Hands the event over. Never blocks: when the journal lags by the whole capacity, the event is
     /// counted and forgotten.
     pub fn send(&self, mac: MacAddr, at: SystemTime, kind: EventKind) {
         if self.sender.try_send(BootEvent { mac, at, kind }).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.dropped.inc();
         }
     }
 
-    /// Counts the events forgotten from now on, too; unlike a clone of the sink, it keeps no journal running.
-    pub(crate) fn dropped_counter(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.dropped)
+    /// Returns the counter of the events that were dropped. Unlike a clone of the sink, it does not keep the journal running.
+    pub(crate) fn dropped_counter(&self) -> Counter {
+        self.dropped.clone()
     }
 
     /// Whether the next event would be forgotten.
@@ -281,6 +279,6 @@ impl EventSink {
     /// Events forgotten so far.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.dropped.get()
     }
 }

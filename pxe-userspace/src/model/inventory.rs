@@ -1,12 +1,6 @@
 //! The fleet as the program uses it: validated, immutable, looked up by MAC and by address.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, Hasher},
-    net::Ipv4Addr,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::HashMap, net::Ipv4Addr, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
@@ -126,52 +120,11 @@ impl Machine {
 /// The inventory in force. Readers load it for each packet or request; a reload stores the next one.
 pub type SharedInventory = Arc<ArcSwap<Inventory>>;
 
-/// Hashes hardware and network addresses by one multiplication, folded, as wyhash does. An address
-/// is looked up for each packet, and the keys of the tables come from the spec alone, so nobody
-/// from outside can choose them to collide.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.write_u64(u64::from_le_bytes(*word));
-        }
-        if !rest.is_empty() {
-            self.write_u64(rest.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)));
-        }
-    }
-
-    fn write_u32(&mut self, word: u32) {
-        self.write_u64(u64::from(word));
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        // The low half is well mixed in its high bits, the high half in its low ones.
-        let product = u128::from(self.0 ^ word ^ 0xe703_7ed1_a0b4_28db) * 0x9e37_79b9_7f4a_7c15;
-        self.0 = (product as u64) ^ (product >> 64) as u64;
-    }
-
-    /// The length of an array, which is the same for all keys of a table.
-    fn write_usize(&mut self, _length: usize) {}
-}
-
-/// Makes an [`AddressHasher`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AddressHashBuilder;
-
-impl BuildHasher for AddressHashBuilder {
-    type Hasher = AddressHasher;
-
-    fn build_hasher(&self) -> AddressHasher {
-        AddressHasher::default()
-    }
-}
+/// Builds the hasher of every table that hardware or network addresses are looked up in, which happens for each packet.
+///
+/// The seed is fixed: the keys of the tables come from the cluster spec, so nobody outside can choose them to collide.
+// A lookup among 100,000 machines takes 6.4 ns, an insertion 8.4 ns (`lookup_cost` below; SipHash: 20 and 19 ns).
+pub type AddressHashBuilder = foldhash::fast::FixedState;
 
 /// Every machine of every cluster: an immutable snapshot, swapped whole when the spec changes.
 #[derive(Debug, Default)]
@@ -252,6 +205,8 @@ pub fn diff(old: &Inventory, new: &Inventory) -> Diff {
 
 #[cfg(test)]
 mod tests {
+    use std::{hash::BuildHasher as _, hint::black_box, time::Instant};
+
     use super::*;
 
     fn machine(number: u8, interface: &str, line: u32) -> Machine {
@@ -314,6 +269,37 @@ mod tests {
         assert!(diff(&old, &inventory([machine(1, "eth1", 2)])).is_empty());
     }
 
+    /// A figure, not a test: `cargo test --release -p pxe-userspace --lib model::inventory -- --ignored --nocapture`
+    #[test]
+    #[ignore = "measures"]
+    fn lookup_cost() {
+        const MACHINES: u32 = 100_000;
+        let in_order: Vec<_> = (0..MACHINES)
+            .map(|number| {
+                let [_, a, b, c] = number.to_be_bytes();
+                MacAddr([0x52, 0x54, 0, a, b, c])
+            })
+            .collect();
+        let mut shuffled = in_order.clone();
+        let mut random = 1_u64;
+        for last in (1..shuffled.len()).rev() {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            shuffled.swap(last, (random >> 33) as usize % (last + 1));
+        }
+        let nanoseconds = |begin: Instant| begin.elapsed().as_nanos() as f64 / f64::from(MACHINES);
+        let (mut building, mut looking_up) = (f64::MAX, f64::MAX);
+        for _ in 0..50 {
+            let begin = Instant::now();
+            let by_mac: HashMap<MacAddr, u32, AddressHashBuilder> = in_order.iter().copied().zip(0..).collect();
+            building = building.min(nanoseconds(begin));
+            let begin = Instant::now();
+            let sum: u64 = shuffled.iter().map(|mac| u64::from(by_mac[black_box(mac)])).sum();
+            looking_up = looking_up.min(nanoseconds(begin));
+            assert_eq!(sum, (0..u64::from(MACHINES)).sum::<u64>());
+        }
+        println!("{MACHINES} machines: {building:.2} ns to insert one, {looking_up:.2} ns to look one up");
+    }
+
     #[test]
     fn addresses_in_a_row_spread_over_the_whole_table() {
         const BUCKETS: u64 = 1 << 17;
@@ -321,7 +307,7 @@ mod tests {
         let mut tags = std::collections::HashSet::new();
         for number in 0..100_000_u32 {
             let [_, a, b, c] = number.to_be_bytes();
-            let hash = AddressHashBuilder.hash_one(MacAddr([0x52, 0x54, 0, a, b, c]));
+            let hash = AddressHashBuilder::default().hash_one(MacAddr([0x52, 0x54, 0, a, b, c]));
             buckets.insert(hash % BUCKETS);
             tags.insert(hash >> 57);
         }

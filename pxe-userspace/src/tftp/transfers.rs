@@ -202,7 +202,7 @@ impl Transfers {
                 self.tell_refusal(client, WRITE);
             }
             // Never answered: an error about an error could go on for ever.
-            Ok(Packet::Ack(_) | Packet::Error { .. }) | Err(_) => self.context.metrics.refuse(RefusedReason::malformed),
+            Ok(Packet::Ack(_) | Packet::Error { .. }) | Err(_) => self.context.metrics.refuse(RefusedReason::Malformed),
         }
     }
 
@@ -232,7 +232,7 @@ impl Transfers {
             Err(refused) => self.refuse(&asked, refused),
             Ok(file) if self.admission.take(*client.ip(), machine.is_some()) => self.begin(&asked, file),
             // A client that gets no answer asks again, and there may be room then.
-            Ok(_) => self.context.metrics.refuse(RefusedReason::busy),
+            Ok(_) => self.context.metrics.refuse(RefusedReason::Busy),
         }
     }
 
@@ -263,7 +263,7 @@ impl Transfers {
     fn refuse(&mut self, asked: &Asked<'_>, refused: Refused) {
         let &Asked { now, client, machine, ref request, .. } = asked;
         // Optional files are expected to be missing: no failure of the machine, and no line that would hold back another.
-        if !(refused.reason == RefusedReason::not_found && is_optional(request.path)) {
+        if !(refused.reason == RefusedReason::NotFound && is_optional(request.path)) {
             let Context { events, refusals, .. } = &self.context;
             refusals.log(client, machine, &short_path(request.path), refused.text);
             Delivery::begin(events, now, machine, request.path).refuse(events, refused.text);

@@ -433,10 +433,10 @@ async fn metrics_count_requests_and_refusals() {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     for line in [
-        "http_requests_total{route=\"Matchbox\",status=\"200\"} 1",
-        "http_requests_total{route=\"Assets\",status=\"200\"} 1",
-        "http_requests_total{route=\"Assets\",status=\"403\"} 1",
-        "http_refused_total{reason=\"Path\"} 1",
+        "http_requests_total{route=\"matchbox\",status=\"200\"} 1",
+        "http_requests_total{route=\"assets\",status=\"200\"} 1",
+        "http_requests_total{route=\"assets\",status=\"403\"} 1",
+        "http_refused_total{reason=\"path\"} 1",
         "http_connections ",
         &format!("http_sent_bytes_total {}\n", script.len()),
     ] {

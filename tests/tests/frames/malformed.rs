@@ -91,13 +91,13 @@ fn cases(offer: &[u8]) -> anyhow::Result<Vec<Case>> {
 fn options_cases(good: &Query, case: &mut impl FnMut(&'static str, Vec<u8>, Fate)) {
     use Fate::{Dhcp, Offer};
     let mut raw = |name, bytes: &[u8], fate| case(name, good.clone().with_raw(bytes).frame(), fate);
-    raw("message type without its length", &[53], Dhcp("broken-option"));
-    raw("message type without its value", &[53, 1], Dhcp("broken-option"));
-    raw("message type of two bytes", &[53, 2, 1, 1, 255], Dhcp("broken-option"));
-    raw("message type of no byte", &[53, 0, 255], Dhcp("broken-option"));
-    raw("server identifier cut off", &[53, 1, 3, 54, 4, 10, 99], Dhcp("broken-option"));
-    raw("server identifier of three bytes", &[53, 1, 3, 54, 3, 10, 99, 0, 255], Dhcp("broken-option"));
-    raw("requested address of five bytes", &[53, 1, 3, 50, 5, 10, 99, 0, 101, 0, 255], Dhcp("broken-option"));
+    raw("message type without its length", &[53], Dhcp("broken_option"));
+    raw("message type without its value", &[53, 1], Dhcp("broken_option"));
+    raw("message type of two bytes", &[53, 2, 1, 1, 255], Dhcp("broken_option"));
+    raw("message type of no byte", &[53, 0, 255], Dhcp("broken_option"));
+    raw("server identifier cut off", &[53, 1, 3, 54, 4, 10, 99], Dhcp("broken_option"));
+    raw("server identifier of three bytes", &[53, 1, 3, 54, 3, 10, 99, 0, 255], Dhcp("broken_option"));
+    raw("requested address of five bytes", &[53, 1, 3, 50, 5, 10, 99, 0, 101, 0, 255], Dhcp("broken_option"));
     raw("no options", &[], Dhcp("bootp"));
     raw("no message type", &[12, 1, b'x', 255], Dhcp("bootp"));
     raw("message type behind the end", &[255, 53, 1, 1], Dhcp("bootp"));
@@ -119,12 +119,12 @@ fn options_cases(good: &Query, case: &mut impl FnMut(&'static str, Vec<u8>, Fate
     raw(
         "user class in more pieces than are joined",
         &[&[53, 1, 1][..], &pieces, &[255]].concat(),
-        Dhcp("broken-option"),
+        Dhcp("broken_option"),
     );
-    raw("message type 0", &[53, 1, 0, 255], Dhcp("not-a-client-message"));
-    raw("message type 9", &[53, 1, 9, 255], Dhcp("not-a-client-message"));
-    raw("a lease query", &[53, 1, 10, 255], Dhcp("not-a-client-message"));
-    raw("message type 255", &[53, 1, 255, 255], Dhcp("not-a-client-message"));
+    raw("message type 0", &[53, 1, 0, 255], Dhcp("not_a_client_message"));
+    raw("message type 9", &[53, 1, 9, 255], Dhcp("not_a_client_message"));
+    raw("a lease query", &[53, 1, 10, 255], Dhcp("not_a_client_message"));
+    raw("message type 255", &[53, 1, 255, 255], Dhcp("not_a_client_message"));
 
     let mut list = |name, list: &[(u8, &[u8])], fate| case(name, good.clone().with(list).frame(), fate);
     let (ours, other) = ([10, 99, 0, 1], OTHER_SERVER.octets());
@@ -137,8 +137,8 @@ fn options_cases(good: &Query, case: &mut impl FnMut(&'static str, Vec<u8>, Fate
     list("two message types", &[(53, &[DISCOVER]), (53, &[REQUEST])], Dhcp("contradiction"));
     list("two addresses", &[(53, &[REQUEST]), (50, address), (50, &[10, 99, 0, 102])], Dhcp("contradiction"));
     list("the same message type twice", &[(53, &[DISCOVER]), (53, &[DISCOVER])], Offer);
-    list("another server's choice", &[(53, &[REQUEST]), (50, address), (54, &other)], Dhcp("other-server"));
-    list("a request without an address", &[(53, &[REQUEST]), (54, &ours)], Dhcp("no-address"));
+    list("another server's choice", &[(53, &[REQUEST]), (50, address), (54, &other)], Dhcp("other_server"));
+    list("a request without an address", &[(53, &[REQUEST]), (54, &ours)], Dhcp("no_address"));
 }
 
 fn everything() -> Vec<u8> {
@@ -167,14 +167,14 @@ fn header_cases(good: &Query, offer: &[u8], case: &mut impl FnMut(&'static str, 
     case("an offer replayed", good.frame_of(offer), Frame("not_a_request"));
     let mut request = offer.to_vec();
     request[0] = 1;
-    case("an offer replayed as a request", good.frame_of(&request), Dhcp("not-a-client-message"));
+    case("an offer replayed as a request", good.frame_of(&request), Dhcp("not_a_client_message"));
 
     let relayed = |giaddr: [u8; 4]| Query { giaddr: giaddr.into(), ..good.clone() }.frame();
-    case("giaddr that is ours", relayed([10, 99, 0, 1]), Dhcp("bad-relay"));
-    case("giaddr that is everybody", relayed([255, 255, 255, 255]), Dhcp("bad-relay"));
-    case("giaddr that is a group", relayed([224, 0, 0, 1]), Dhcp("bad-relay"));
-    case("giaddr that is the loopback", relayed([127, 0, 0, 1]), Dhcp("bad-relay"));
-    case("giaddr that is this network", relayed([0, 0, 0, 1]), Dhcp("bad-relay"));
+    case("giaddr that is ours", relayed([10, 99, 0, 1]), Dhcp("bad_relay"));
+    case("giaddr that is everybody", relayed([255, 255, 255, 255]), Dhcp("bad_relay"));
+    case("giaddr that is a group", relayed([224, 0, 0, 1]), Dhcp("bad_relay"));
+    case("giaddr that is the loopback", relayed([127, 0, 0, 1]), Dhcp("bad_relay"));
+    case("giaddr that is this network", relayed([0, 0, 0, 1]), Dhcp("bad_relay"));
 
     let mut no_cookie = options(&[(53, &[DISCOVER])]);
     no_cookie[..4].fill(0);
@@ -185,7 +185,7 @@ fn header_cases(good: &Query, offer: &[u8], case: &mut impl FnMut(&'static str, 
         case(name, Query { chaddr, ..good.clone() }.frame(), Program("unknown_machine_passed"));
     }
     let to_boot_server = Query { destination: server_at(4011)?, ethernet_destination: SERVER_MAC, ..good.clone() };
-    case("a DISCOVER on port 4011", to_boot_server.frame(), Dhcp("not-a-client-message"));
+    case("a DISCOVER on port 4011", to_boot_server.frame(), Dhcp("not_a_client_message"));
     let elsewhere =
         Query { destination: SocketAddrV4::new(OTHER_SERVER, 67), ethernet_destination: SERVER_MAC, ..good.clone() };
     case("a DISCOVER to another server", elsewhere.frame(), Frame("for_another_server"));

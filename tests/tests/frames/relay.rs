@@ -101,9 +101,9 @@ pub(crate) fn server_id_override(datapath: Datapath) -> anyhow::Result<()> {
     came_back(&question, &ack, &information)?;
     ensure!(ack.kind() == Some(ACK) && ack.option(54) == Some(&RELAY.octets()), "{ack:?}");
 
-    let before = silences(&pxed.metrics()?, "other-server");
+    let before = silences(&pxed.metrics()?, "other_server");
     is_silent(&plug, &chosen(Ipv4Addr::new(10, 99, 0, 77))?)?;
-    ensure!(silences(&pxed.metrics()?, "other-server") - before == 1.0, "another server's choice was not counted");
+    ensure!(silences(&pxed.metrics()?, "other_server") - before == 1.0, "another server's choice was not counted");
     Ok(())
 }
 
@@ -123,9 +123,9 @@ pub(crate) fn link_selection(datapath: Datapath) -> anyhow::Result<()> {
     came_back(&question, &offer, &information)?;
     ensure!(offer.yiaddr().to_string() == machine().address, "{offer:?}");
 
-    let before = silences(&pxed.metrics()?, "wrong-network");
+    let before = silences(&pxed.metrics()?, "wrong_network");
     is_silent(&plug, &far_relay([10, 77, 0, 0])?.0)?;
-    ensure!(silences(&pxed.metrics()?, "wrong-network") - before == 1.0, "a wrong link was not counted");
+    ensure!(silences(&pxed.metrics()?, "wrong_network") - before == 1.0, "a wrong link was not counted");
     Ok(())
 }
 

@@ -1,9 +1,6 @@
 //! `pxed status`, `watch`, `explain`, `hold`, `release`: clients of the admin listener.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use pxe_common::MacAddr;
@@ -11,9 +8,11 @@ use pxe_common::MacAddr;
 mod client;
 mod fleet;
 mod machine;
+mod output;
 mod watch;
 
 use client::AdminClient;
+use output::print;
 
 /// Where the admin listener is, and how its answers are shown.
 #[derive(Debug, clap::Args)]
@@ -135,17 +134,6 @@ fn decide(args: MachineArgs, decision: &str) -> anyhow::Result<ExitCode> {
 fn show(text: &str) -> anyhow::Result<ExitCode> {
     print(text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Prints to standard output. Returns whether somebody still reads it: `pxed status | head` is no error.
-fn print(text: &str) -> anyhow::Result<bool> {
-    let mut output = io::stdout().lock();
-    let end = if text.ends_with('\n') { "" } else { "\n" };
-    match write!(output, "{text}{end}").and_then(|()| output.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error).context("standard output"),
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use pxe_common::MacAddr;
 use serde::Deserialize;
 
-use super::{client::AdminClient, print};
+use super::{client::AdminClient, output::print};
 
 /// What is shown of an event.
 #[derive(Debug, Deserialize)]

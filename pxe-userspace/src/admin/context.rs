@@ -1,0 +1,37 @@
+//! What the handlers of the admin listener work with.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+
+use crate::journal::Journal;
+
+/// How many clients may follow the event stream at once.
+pub(super) const MAX_FOLLOWERS: usize = 64;
+
+/// What the admin listener shows.
+#[derive(Clone, Debug)]
+pub struct AdminContext {
+    /// The machines.
+    pub journal: Arc<Journal>,
+    /// The metrics.
+    pub registry: Arc<Registry>,
+    /// Set while machines are answered.
+    pub ready: Arc<AtomicBool>,
+}
+
+/// The state of the router.
+#[derive(Clone, Debug)]
+pub(super) struct Admin {
+    pub(super) context: AdminContext,
+    /// One permit for each client that may follow the event stream.
+    pub(super) followers: Arc<Semaphore>,
+}
+
+impl Admin {
+    /// Creates the state of a router that nobody follows yet.
+    pub(super) fn new(context: AdminContext) -> Self {
+        Self { context, followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)) }
+    }
+}

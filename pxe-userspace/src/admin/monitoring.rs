@@ -1,0 +1,32 @@
+//! Readiness and metrics, for probes and Prometheus.
+
+use std::sync::atomic::Ordering;
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+
+use super::{context::Admin, refusal::refuse};
+
+/// `GET /readyz`.
+pub(super) async fn ready(State(admin): State<Admin>) -> Response {
+    if admin.context.ready.load(Ordering::Relaxed) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &admin.context.registry) {
+        Ok(()) => {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, content_type)], text).into_response()
+        }
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics could not be written: {error}")),
+    }
+}

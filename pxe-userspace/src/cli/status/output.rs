@@ -1,0 +1,16 @@
+//! Standard output.
+
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+
+/// Prints to standard output. Returns whether somebody still reads it: `pxed status | head` is no error.
+pub(super) fn print(text: &str) -> anyhow::Result<bool> {
+    let mut output = io::stdout().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(output, "{text}{end}").and_then(|()| output.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("standard output"),
+    }
+}

@@ -1,0 +1,78 @@
+use std::{env, fs};
+
+use prometheus_client::encoding::text;
+use pxe_common::Counter;
+
+use super::*;
+use crate::{
+    dataplane::{datapath::Path, metrics::QueueLosses},
+    model::{inventory::SharedInventory, policy_book::SharedPolicies},
+};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/daemon/metrics/exposition.txt");
+
+/// One port of each kind.
+fn ports() -> Vec<PortCounts> {
+    let verdicts: Vec<_> = Counter::ALL.iter().map(|&counter| (counter, 0)).collect();
+    let queues = vec![QueueLosses { queue: 0, received: 0, replies: 0 }];
+    let port = |interface: &str, path, frames: &[(Counter, u64)]| PortCounts {
+        interface: interface.to_owned(),
+        path,
+        frames: frames.to_vec(),
+        queues: queues.clone(),
+    };
+    vec![port("eth1", Path::Driver, &verdicts), port("eth2", Path::Generic, &verdicts), port("eth3", Path::Socket, &[])]
+}
+
+/// Returns what a daemon exposes before the first packet.
+fn exposition() -> String {
+    let state = tempfile::tempdir().unwrap();
+    let journal = Journal::new(SharedInventory::default(), SharedPolicies::default(), state.path()).unwrap();
+    let registry = registry(Metered {
+        tftp: &tftp::Metrics::default(),
+        http: &http::Metrics::default(),
+        journal: &Arc::new(journal),
+        events: &EventSink::channel(1).0,
+        replies: &ReplyCounters::default(),
+        ports,
+    });
+    let mut exposed = String::new();
+    text::encode(&mut exposed, &registry).unwrap();
+    exposed
+}
+
+/// Dashboards and alerts depend on names, types and labels. `PXED_BLESS=1` rewrites the file.
+#[test]
+fn exposition_is_a_contract() {
+    let is_sample = |line: &str| !line.starts_with('#');
+    let exposition = exposition();
+    let without_value = |line| if is_sample(line) { line.rsplit_once(' ').unwrap().0 } else { line };
+    let mut lines: Vec<_> = exposition.lines().map(without_value).collect();
+    // The members of some families come in no fixed order.
+    lines.chunk_by_mut(|line, next| is_sample(line) && is_sample(next)).for_each(<[_]>::sort_unstable);
+    let contract = lines.join("\n") + "\n";
+    if env::var_os("PXED_BLESS").is_some() {
+        fs::write(GOLDEN, &contract).unwrap();
+    }
+    assert_eq!(contract, fs::read_to_string(GOLDEN).unwrap_or_default(), "{GOLDEN}: PXED_BLESS=1 rewrites it");
+}
+
+#[test]
+fn label_values_are_lower_case_words_joined_by_underscores() {
+    for line in exposition().lines().filter(|line| !line.starts_with('#')) {
+        let Some((_, labels)) = line.split_once('{') else { continue };
+        for value in labels.split('"').skip(1).step_by(2) {
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+            assert!(value.bytes().all(plain), "{value} in {line}");
+        }
+    }
+}
+
+#[test]
+fn every_metric_has_one_sentence_of_help() {
+    for line in exposition().lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (name, help) = line.split_once(' ').unwrap();
+        assert!(name.starts_with("pxed_"), "{name}");
+        assert!(help.ends_with('.') && !help.ends_with(".."), "{line}");
+    }
+}
