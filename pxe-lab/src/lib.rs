@@ -23,6 +23,7 @@ pub mod process;
 pub mod pxed;
 pub mod requires;
 pub mod suite;
+pub mod tcp;
 pub mod topology;
 
 pub use artifacts::Artifacts;

@@ -2,21 +2,17 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::TcpStream,
-    os::fd::AsRawFd as _,
+    net::{SocketAddrV4, TcpStream},
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
-use nix::sys::{
-    signal::Signal,
-    socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt},
-};
+use nix::sys::signal::Signal;
 use pxe_lab::{
     Artifacts, Bridged, Namespace, Pxed,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
-    suite,
+    suite, tcp,
     topology::INTERFACE,
 };
 
@@ -74,7 +70,9 @@ impl Lab {
 
     /// Downloads the initramfs but for its end, which pxed has written by then, and pulls the cable.
     fn lose_the_end(&self, pxed: &Pxed<'_>) -> anyhow::Result<TcpStream> {
-        let mut connection = self.client().enter(connection)??;
+        let address = SocketAddrV4::new(cluster::SERVER.parse()?, 8000);
+        let connect = || tcp::connect_with_receive_buffer(address, RECEIVE_BUFFER);
+        let mut connection = self.client().enter(connect)??;
         let path = format!("/assets/initramfs-{VERSION}-amd64.xz");
         write!(connection, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", cluster::SERVER)?;
         let mut head = Vec::new();
@@ -116,24 +114,12 @@ impl Lab {
     }
 }
 
-/// A connection to pxed with a small receive window.
-fn connection() -> anyhow::Result<TcpStream> {
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
-    let [a, b, c, d] = cluster::SERVER.parse::<std::net::Ipv4Addr>()?.octets();
-    connect(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 8000))?;
-    let connection = TcpStream::from(socket);
-    connection.set_read_timeout(Some(SOON))?;
-    Ok(connection)
-}
-
 /// The machine is reset while its cable is out, so that pxed learns of it only when it sends again.
 fn bytes_lost_with_the_link_are_a_failure() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let pxed = lab.pxed()?;
     let connection = lab.lose_the_end(&pxed)?;
-    setsockopt(&connection, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
-    drop(connection);
+    tcp::reset(connection)?;
     ensure!(lab.outcome_so_far(&pxed)?.is_none(), "pxed cannot know yet");
     lab.plug("up")?;
     let (event, bytes, boots_from) = lab.outcome(&pxed)?;

@@ -422,18 +422,6 @@ async fn parts_of_a_changed_file_or_of_an_earlier_download_do_not_count() {
     assert_eq!((lab.seen().await, lab.seen().await), (Requested(Initramfs), Done(Initramfs, LENGTH)));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_resumes_a_broken_download() {
-    let mut lab = Lab::start_with_initramfs();
-    let broken_at = LENGTH * 6 / 10;
-    lab.read_partly("", broken_at).await.reset();
-    assert_failed_after(&mut lab, broken_at, "Connection reset").await;
-    std::fs::write(lab.directory.path().join("resumed"), &initramfs()[..broken_at as usize]).unwrap();
-    let Some(_) = curl(&lab, &["-o", "resumed", "-C", "-", &lab.url(INITRAMFS)]).await else { return };
-    assert!(std::fs::read(lab.directory.path().join("resumed")).unwrap() == initramfs(), "the resumed file differs");
-    assert_eq!((lab.seen().await, lab.seen().await), (Requested(Initramfs), Done(Initramfs, LENGTH)));
-}
-
 /// While the server is still writing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reset_in_the_middle_of_a_large_file_is_a_failure() {

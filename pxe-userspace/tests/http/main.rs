@@ -1,4 +1,4 @@
-//! The boot HTTP server on loopback, with curl and hand-made bytes as its clients.
+//! The boot HTTP server on loopback, with hand-made requests.
 //!
 //! Machines have addresses of 127.0.0.0/8, so a client gets a machine's address by binding to it.
 
@@ -7,7 +7,6 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -130,10 +129,6 @@ impl Lab {
         Self { directory, address, store, metrics, events, stop: Some(stop), served }
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
     /// Sends the bytes from `source` and returns everything that comes back until the server closes the connection.
     async fn raw_from(&self, source: Ipv4Addr, request: &[u8]) -> Vec<u8> {
         let socket = TcpSocket::new_v4().unwrap();
@@ -166,94 +161,6 @@ impl Lab {
         assert_eq!(event.mac, NODE_1);
         event.kind
     }
-}
-
-/// Runs curl as machine 1 in the lab's directory; `None`, loudly, where there is no curl.
-async fn curl(lab: &Lab, arguments: &[&str]) -> Option<String> {
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--max-time", "20", "--interface", "127.0.0.11"]);
-    command.args(arguments).current_dir(lab.directory.path());
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
-    match output {
-        Ok(output) => {
-            assert!(output.status.success(), "curl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-            Some(String::from_utf8_lossy(&output.stdout).into_owned())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("SKIPPED: curl is not installed (apt-get install curl)");
-            None
-        }
-        Err(error) => panic!("curl: {error}"),
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_are_whole_in_part_and_resumed_by_curl() {
-    let mut lab = Lab::start();
-    let url = lab.url(&format!("/assets/{KERNEL}"));
-    let kernel = kernel();
-    let got = |name: &str| std::fs::read(lab.directory.path().join(name)).unwrap();
-
-    let Some(_) = curl(&lab, &["-o", "whole", &url]).await else { return };
-    assert!(got("whole") == kernel, "the file arrived changed");
-    curl(&lab, &["-o", "part", "-r", "1000-1999", &url]).await;
-    assert_eq!(got("part"), &kernel[1000..2000]);
-    curl(&lab, &["-o", "tail", "-r", "-17", &url]).await;
-    assert_eq!(got("tail"), &kernel[kernel.len() - 17..]);
-    std::fs::write(lab.directory.path().join("resumed"), &kernel[..1_234_567]).unwrap();
-    curl(&lab, &["-o", "resumed", "-C", "-", &url]).await;
-    assert!(got("resumed") == kernel, "the resumed file differs");
-    // A request for several ranges gets all of the file.
-    let status = curl(&lab, &["-o", "ranges", "-w", "%{http_code}", "-r", "0-1,5-6", &url]).await.unwrap();
-    assert_eq!((status.as_str(), got("ranges").len()), ("200", kernel.len()));
-    let status = curl(&lab, &["-o", "/dev/null", "-w", "%{http_code}", "-r", "9999999-", &url]).await.unwrap();
-    assert_eq!(status, "416");
-
-    let (artifact, transport) = (ArtifactKind::Kernel, Transport::Http);
-    let path: Arc<str> = format!("/assets/{KERNEL}").into();
-    assert_eq!(lab.event().await, EventKind::Requested { artifact, transport, path: path.clone() });
-    match lab.event().await {
-        EventKind::Done { artifact: ArtifactKind::Kernel, bytes, .. } => assert_eq!(bytes, kernel.len() as u64),
-        other => panic!("{other:?}"),
-    }
-    // The two parts and the end that was resumed do not cover the kernel.
-    for _ in 0..4 {
-        assert!(matches!(lab.event().await, EventKind::Requested { .. }));
-    }
-    assert!(matches!(lab.event().await, EventKind::Done { bytes, .. } if bytes == kernel.len() as u64));
-    assert!(matches!(lab.event().await, EventKind::Requested { .. }));
-    assert!(matches!(lab.event().await, EventKind::Failed { bytes: 0, .. }));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connection_is_kept_by_curl_after_heads_and_conditions() {
-    let lab = Lab::start();
-    let url = lab.url(&format!("/assets/{KERNEL}"));
-    let Some(head) = curl(&lab, &["-I", &url]).await else { return };
-    for line in ["HTTP/1.1 200 OK\r\n", "Content-Length: 3000017\r\n", "Accept-Ranges: bytes\r\n", "ETag: \""] {
-        assert!(head.contains(line), "{line} in {head}");
-    }
-    // A range is defined for GET alone.
-    let part = curl(&lab, &["-I", "-r", "0-9", &url]).await.unwrap();
-    assert!(part.contains("HTTP/1.1 200 OK\r\n") && part.contains("Content-Length: 3000017\r\n"), "{part}");
-    let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-    let (etag, modified) = (value("ETag: "), value("Last-Modified: "));
-
-    let written = "%{http_code} %{num_connects}\n";
-    let script = lab.url("/boot.ipxe");
-    let arguments = ["-o", "a", "-o", "b", "-o", "c", "-w", written, &url, &script, &url];
-    assert_eq!(curl(&lab, &arguments).await.unwrap(), "200 1\n200 0\n200 0\n");
-
-    for condition in [format!("If-None-Match: {etag}"), format!("If-Modified-Since: {modified}")] {
-        // The second URL shows that the connection is in step after an answer without a body.
-        let arguments = ["-o", "/dev/null", "-o", "/dev/null", "-w", written, "-H", &condition, &url, &script];
-        assert_eq!(curl(&lab, &arguments).await.unwrap(), "304 1\n200 0\n", "{condition}");
-    }
-    let unmatched = ["-o", "/dev/null", "-w", written, "-H", "If-None-Match: \"other\"", &url];
-    assert_eq!(curl(&lab, &unmatched).await.unwrap(), "200 1\n");
-    let http_10 = ["-0", "-o", "old", "-w", written, &url];
-    assert_eq!(curl(&lab, &http_10).await.unwrap(), "200 1\n");
-    assert_eq!(std::fs::read(lab.directory.path().join("old")).unwrap().len(), 3_000_017);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

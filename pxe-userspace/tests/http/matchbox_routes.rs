@@ -2,7 +2,7 @@
 
 use pxe_userspace::cluster_spec::matchbox::Catalog;
 
-use crate::{Lab, curl};
+use crate::Lab;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn routes_answer_for_a_machine_as_matchbox_does() {
@@ -62,7 +62,7 @@ async fn strangers_get_nothing_without_a_matchbox_directory() {
 
 /// The expected answers are Matchbox's own from the same directory, byte for byte except for the order of `/metadata`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn matchbox_directory_answers_curl_as_matchbox_does() {
+async fn matchbox_directory_is_answered_as_matchbox_does() {
     let lab = Lab::start();
     let talos = "#!ipxe\nkernel /assets/vmlinuz-v1.13.0-amd64 initrd=initramfs.xz slab_nomerge pti=on console=tty0 \
                  printk.devkmsg=on talos.platform=metal \
@@ -105,8 +105,8 @@ async fn matchbox_directory_answers_curl_as_matchbox_does() {
         ("/generic?mac=52:54:00:00:00:01", 404, missing),
         ("/ignition?mac=52:54:00:00:00:01&os=installed", 404, missing),
     ] {
-        let Some(got) = curl(&lab, &["-w", "%{http_code}", &lab.url(path)]).await else { return };
-        assert_eq!(got, format!("{body}{status}"), "{path}");
+        let (got_status, _, got) = lab.get(path).await;
+        assert_eq!((got_status, got.as_str()), (status, body), "{path}");
     }
     let (_, head, _) = lab.get("/ignition").await;
     assert!(head.contains("application/json"), "{head}");
