@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{IoSliceMut, Read as _, Write as _},
     net::SocketAddrV4,
     path::Path,
     process::ExitCode,
@@ -14,8 +14,13 @@ use pxe_lab::{
     Artifacts, Namespace, Pxed,
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
     namespace::output,
-    requires, suite, tcp,
+    requires::{self, Skip},
+    suite, tcp,
     topology::{INTERFACE, veth},
+};
+use rustix::{
+    fs::{Advice, fadvise},
+    io::{Errno, ReadWriteFlags, preadv2},
 };
 use tempfile::TempDir;
 
@@ -29,6 +34,7 @@ fn main() -> ExitCode {
         suite::test("curl_gets_files_whole_in_part_and_resumed", curl_gets_files_whole_in_part_and_resumed),
         suite::test("curl_resumes_a_broken_download", curl_resumes_a_broken_download),
         suite::test("curl_keeps_its_connection_after_heads_and_conditions", curl_keeps_its_connection),
+        suite::test("file_that_is_not_in_memory_is_waited_for_once", file_that_is_not_in_memory_is_waited_for_once),
         suite::test("curl_fetches_files_by_tftp_in_every_block_size", curl_fetches_files_by_tftp_in_every_block_size),
         suite::test("tftp_hpa_fetches_files", tftp_hpa_fetches_files),
     ])
@@ -200,6 +206,32 @@ fn curl_keeps_its_connection() -> anyhow::Result<()> {
     is(&["-o", "/dev/null", "-w", WRITTEN, "-H", "If-None-Match: \"other\"", &url], "200 1\n")?;
     is(&["-0", "-o", "old", "-w", WRITTEN, &url], "200 1\n")?;
     ensure!(lab.got("old")? == lab.served(&kernel())?, "HTTP/1.0 gets another file");
+    Ok(())
+}
+
+/// Workers do not wait for the disk: another thread does, and only when it has to.
+fn file_that_is_not_in_memory_is_waited_for_once() -> anyhow::Result<()> {
+    let lab = Lab::new("curl")?;
+    let pxed = lab.pxed()?;
+    let path = lab.artifacts.path().join(kernel());
+    let kernel_bytes = lab.served(&kernel())?;
+    let file = fs::File::open(&path)?;
+    file.sync_all()?;
+    fadvise(&file, 0, None, Advice::DontNeed)?;
+    // Without RWF_NOWAIT, as on tmpfs, it cannot be told.
+    let mut byte = [0];
+    let probe = preadv2(&file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT);
+    if probe != Err(Errno::AGAIN) {
+        return Err(Skip(format!("the filesystem of {} keeps files in memory, or cannot tell", path.display())).into());
+    }
+    let waits = || Ok::<_, anyhow::Error>(pxed.metrics()?.sum("pxed_http_disk_waits_total", &[]));
+    let url = url(&kernel());
+    lab.curl(&["-o", "cold", &url])?;
+    ensure!(lab.got("cold")? == kernel_bytes, "the file arrived changed");
+    let cold = waits()?;
+    ensure!((1.0..=3.0).contains(&cold), "{cold} waits for three megabytes");
+    lab.curl(&["-o", "warm", &url])?;
+    ensure!(lab.got("warm")? == kernel_bytes && waits()? == cold, "{} waits for a file in memory", waits()? - cold);
     Ok(())
 }
 

@@ -118,12 +118,6 @@ impl Metrics {
         self.bytes.get()
     }
 
-    /// Returns how often a file had to be read from the disk before it could be sent on.
-    #[must_use]
-    pub fn disk_waits(&self) -> u64 {
-        self.disk_waits.get()
-    }
-
     /// Returns how often something was refused for this reason.
     #[must_use]
     pub fn refusals(&self, reason: Refused) -> u64 {

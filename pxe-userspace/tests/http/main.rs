@@ -68,7 +68,6 @@ fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Ma
 struct Lab {
     directory: tempfile::TempDir,
     address: SocketAddr,
-    store: Arc<Store>,
     metrics: Arc<Metrics>,
     events: mpsc::Receiver<BootEvent>,
     stop: Option<oneshot::Sender<()>>,
@@ -108,11 +107,10 @@ impl Lab {
         ];
         let (sink, events) = EventSink::channel(1024);
         let metrics = Arc::new(Metrics::default());
-        let store = Arc::new(Store::new(directory.path().to_owned()));
         let context = Context {
             inventory: Arc::new(ArcSwap::from_pointee(Inventory::new(machines))),
             catalog: Arc::new(ArcSwap::from_pointee(catalog)),
-            store: Arc::clone(&store),
+            store: Arc::new(Store::new(directory.path().to_owned())),
             events: sink,
             policies: Arc::new(ArcSwap::from_pointee(PolicyBook::default())),
             metrics: Arc::clone(&metrics),
@@ -126,7 +124,7 @@ impl Lab {
         let served = tokio::spawn(serve(listener, Arc::new(context), async {
             let _ = stopped.await;
         }));
-        Self { directory, address, store, metrics, events, stop: Some(stop), served }
+        Self { directory, address, metrics, events, stop: Some(stop), served }
     }
 
     /// Sends the bytes from `source` and returns everything that comes back until the server closes the connection.
@@ -371,29 +369,6 @@ async fn file_that_shrinks_breaks_the_connection_and_says_why() {
         EventKind::Failed { reason, bytes, .. } => assert!(reason.contains("shortened") && bytes > 0, "{reason}"),
         other => panic!("{other:?}"),
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn disk_is_waited_for_on_another_thread_and_only_when_needed() {
-    let lab = Lab::start();
-    let path = lab.directory.path().join(KERNEL);
-    let file = std::fs::File::open(&path).unwrap();
-    file.sync_all().unwrap();
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-    let is_cold = !lab.store.open(KERNEL.as_bytes()).unwrap().is_cached(0..3_000_017);
-    if !is_cold {
-        let message = format!("the filesystem of {} keeps files in memory, or cannot tell", path.display());
-        assert!(std::env::var_os("PXED_TESTS_REQUIRE_ALL").is_none(), "{message}");
-        eprintln!("SKIPPED: {message}");
-        return;
-    }
-    let request = format!("GET /assets/{KERNEL} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let source = Ipv4Addr::new(127, 0, 0, 11);
-    assert!(lab.raw_from(source, request.as_bytes()).await.ends_with(&kernel()), "the file arrived changed");
-    let waits = lab.metrics.disk_waits();
-    assert!((1..=3).contains(&waits), "{waits} waits for three megabytes");
-    assert!(lab.raw_from(source, request.as_bytes()).await.ends_with(&kernel()), "the file arrived changed");
-    assert_eq!(lab.metrics.disk_waits(), waits, "the file is in the page cache now");
 }
 
 /// The worker that wakes first accepts all of them, and hands the other workers their share.

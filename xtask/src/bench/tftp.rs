@@ -330,32 +330,3 @@ fn spec(addresses: impl Iterator<Item = Ipv4Addr>) -> String {
         .collect();
     cluster::cluster_with_gateway(&machines, GATEWAY)
 }
-
-#[cfg(test)]
-mod tests {
-    use pxe_lab::requires::Skip;
-
-    use super::*;
-
-    fn load_a_little(window: u16) -> anyhow::Result<TftpOutcome> {
-        let cell = Cell { clients: 3, window, file: SMALL, limit: Duration::from_secs(30) };
-        let wire = Wire::new(cell.clients)?;
-        let _pxed = Pxed::start(&wire.server, &spec(addresses(cell.clients)), wire.files.path(), &[])?;
-        let load_ = TftpLoad { transfers: 6, ..wire.load(&cell) };
-        wire.client.enter(|| load(&load_))?
-    }
-
-    #[test]
-    fn the_load_takes_whole_files_and_loses_nothing() {
-        for window in [1, 8, 64] {
-            match load_a_little(window) {
-                Err(error) if error.is::<Skip>() => eprintln!("SKIPPED: {error}"),
-                outcome => {
-                    let TftpOutcome { bytes, finished, failed, timeouts, window: granted, .. } = outcome.unwrap();
-                    assert_eq!((bytes, finished, failed, timeouts), (6 << 20, 6, 0, 0), "window {window}");
-                    assert_eq!(granted, window);
-                }
-            }
-        }
-    }
-}
