@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_is_laid_out_as_the_kernel_reads_it() {
+    fn entry_is_laid_out_as_the_kernel_reads_it() {
         let mut archive = Archive::default();
         archive.file("init", b"hello");
         let bytes = archive.finish();

@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_owner_is_read_from_the_name() {
+    fn owner_is_read_from_the_name() {
         assert_eq!(owner("pxelab-4711-0-net"), Some(4711));
         assert_eq!(owner("pxelab-net"), None);
         assert_eq!(owner("somebody-4711-0"), None);

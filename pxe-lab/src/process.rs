@@ -232,7 +232,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[test]
-    fn a_line_is_waited_for() {
+    fn line_is_waited_for() {
         let process =
             Process::spawn("sh", Command::new("sh").args(["-c", "echo one; echo two >&2; sleep 60"])).unwrap();
         assert_eq!(process.wait_for_line("tw", SOON).unwrap(), "two");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_process_is_not_waited_for() {
+    fn ended_process_is_not_waited_for() {
         let mut process = Process::spawn("sh", Command::new("sh").args(["-c", "echo said; exit 3"])).unwrap();
         let error = process.wait_for_line("never", SOON).unwrap_err().to_string();
         assert!(error.contains("ended") && error.contains("said"), "{error}");
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unfinished_line_does_not_count() {
+    fn unfinished_line_does_not_count() {
         assert_eq!(find_line(b"a=1\r\nb=2", &["b"]), None);
         assert_eq!(find_line(b"a=1\r\nb=2\r\n", &["b"]), Some("b=2".to_owned()));
     }

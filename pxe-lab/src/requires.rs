@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_tool_is_named_with_its_package() {
+    fn missing_tool_is_named_with_its_package() {
         assert_eq!(tools(&["sh"]), Ok(()));
         let Skip(reason) = tools(&["sh", "no-such-tool"]).unwrap_err();
         assert_eq!(reason, "not installed: no-such-tool (package no-such-tool)");

@@ -1,6 +1,8 @@
 //! The layering of ARCHITECTURE.md, held against the sources: each module of `pxe-userspace` imports only what its row
 //! allows, and in no crate do files import each other in a circle.
 
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests may fail by panicking")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lines_of_the_test_programs_are_summed_up() {
+    fn lines_of_the_test_programs_are_summed_up() {
         let mut summary = Summary::default();
         for line in [
             "test dhcp::answers ... ok",

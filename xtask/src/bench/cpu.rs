@@ -123,14 +123,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_times_of_a_process_are_found_behind_any_name() {
+    fn times_of_a_process_are_found_behind_any_name() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 10 20 3 4 20 0 1 0 5 6";
         assert_eq!(process_ticks(stat), Some(37));
         assert_eq!(process_ticks("7 (short) S 1"), None);
     }
 
     #[test]
-    fn the_line_of_all_processors_is_read() {
+    fn line_of_all_processors_is_read() {
         assert_eq!(machine_ticks("cpu  1 2 3 4 5 6 7 8\ncpu0 1"), Some(vec![1, 2, 3, 4, 5, 6, 7, 8]));
         assert_eq!(machine_ticks("intr 1"), None);
     }

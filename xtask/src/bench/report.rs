@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_that_was_not_measured_is_not_reached() {
+    fn goal_that_was_not_measured_is_not_reached() {
         assert!(!Goal::at_least("a", 2.0, None).met);
         assert!(Goal::at_least("a", 2.0, ratio(Some(4.0), Some(2.0))).met);
         assert!(!Goal::at_most("a", 2.0, "ms", Some(2.1)).met);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chapter_is_markdown() {
+    fn chapter_is_markdown() {
         let mut table = Table::new(["a", "b"]);
         table.row(["1".to_owned(), "2".to_owned()]);
         let chapter = Chapter {

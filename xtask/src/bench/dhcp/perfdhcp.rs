@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_report_is_read() {
+    fn report_is_read() {
         let report = "***Rate statistics***\nRate: 1 4-way\n\n***Statistics for: DISCOVER-OFFER***\nsent packets: 10\n\
             received packets: 9\n\n***Statistics for: REQUEST-ACK***\nsent packets: 9\nreceived packets: 8\n\n\
             ***Timestamps for packets: DISCOVER-OFFER***\nsent / received: 000000.000079 / 000000.000579\n\

@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_a_failure() {
+    fn absent_server_is_a_failure() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
         drop(listener);
