@@ -321,3 +321,6 @@ fn source(interface: &Interface, path: Path, place: u32) -> Source {
 fn addresses(served: &[Served]) -> Arc<[Ipv4Addr]> {
     served.iter().map(|&(address, _)| address).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,15 @@
 //! Each fault by its name: what it does to what is served, and how it is put right.
 
+use std::sync::Arc;
+
 use pxe_common::layout::QUEUES_CAPACITY;
 
 use super::{
     super::{
         datapath::{Datapath, Path},
         kernel::{Entry, Source},
+        plan::{Look, Step, plan},
+        wanted::Wanted,
         xdp::AttachMode,
     },
     bench::{Bench, ETH0, ETH1, SITES, mac},
@@ -228,6 +232,22 @@ fn failed_machine_write_is_tried_again_and_the_others_are_done() {
     assert_eq!(bench.state(ETH0).machines[..], [mac(1), mac(6)]);
     bench.allow_all();
     assert_eq!(bench.reconcile_well(), failing);
+}
+
+/// A request that the program hands us must find its answer.
+#[test]
+fn workers_know_an_address_before_the_map_does() {
+    let bench = Bench::serving(Datapath::Auto);
+    let [first, second] = SITES[0].1;
+    let mut interface = bench.state(ETH0).interface.clone();
+    interface.addresses.push((second, 24));
+    let have = [(ETH0.into(), bench.state(ETH0))].into();
+    let wanted = Wanted { addresses: vec![first, second], machines: Arc::clone(&bench.state(ETH0).machines) };
+    let look = Look { interface: Ok(interface), programs: Ok(None) };
+    let plan = plan(&have, &[(ETH0.into(), wanted)].into(), [(ETH0.into(), look)].into(), Datapath::Auto, bench.now);
+    let steps: Vec<_> = plan.steps.into_iter().map(|(_, step)| step).collect();
+    assert_eq!(steps[0], Step::Answer(vec![(first, 24), (second, 24)]));
+    assert!(steps.len() == 2 && matches!(steps[1], Step::WriteServers(_)), "{steps:?}");
 }
 
 #[test]
