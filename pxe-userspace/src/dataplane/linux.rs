@@ -1,4 +1,4 @@
-//! The kernel that we run on: XDP programs by aya, sockets, threads.
+//! The real kernel: XDP programs by aya, sockets, threads.
 
 use std::{
     io,
@@ -42,7 +42,7 @@ const RELEASE_TIME: Duration = Duration::from_millis(500);
 /// The interval at which a queue is tried meanwhile.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The kernel, with what the workers answer from.
+/// The Linux kernel, with the context that the workers answer from.
 pub struct Linux {
     context: Context,
 }
@@ -173,11 +173,11 @@ pub struct WorkerThread {
     queue: Option<QueueWorker>,
 }
 
-/// What others need of a worker's AF_XDP socket.
+/// A worker's AF_XDP socket, as far as others need it.
 struct QueueWorker {
     index: u32,
-    /// Registers the socket in the maps of programs to come. The socket closes when both this and the worker's own
-    /// descriptor are closed.
+    /// A second descriptor, for the socket maps of later programs. The socket closes when the worker's own descriptor is
+    /// closed too.
     socket: OwnedFd,
     stats: Arc<QueueStats>,
 }

@@ -1,4 +1,4 @@
-//! A port on the kernel that the tests run on: what the kernel in memory takes for granted.
+//! A port on the real kernel: the assumptions of the kernel in memory.
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
@@ -29,7 +29,7 @@ use crate::{
     net::xdp_programs,
 };
 
-/// How long an answer may take on a busy machine.
+/// The longest time that an answer may take on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -73,7 +73,7 @@ impl Cable {
         self.port.execute(&mut self.kernel, step, Instant::now()).unwrap();
     }
 
-    /// A question is answered, by way of the program.
+    /// Asks, and waits for an answer that came by way of the program.
     fn is_answered(&self) {
         let before = self.redirected();
         send(self.far_end.as_raw_fd(), &FrameBuilder::default().build(), MsgFlags::empty()).unwrap();
@@ -141,7 +141,7 @@ fn in_a_namespace(test: fn()) {
 }
 
 #[test]
-fn program_is_exchanged_under_the_running_sockets() {
+fn program_is_replaced_under_the_running_sockets() {
     in_a_namespace(|| {
         for paths in [&[Path::Driver], &[Path::Generic]] {
             let mut cable = Cable::lay(paths);

@@ -60,7 +60,7 @@ fn program_is_attached_before_sockets_are_bound_and_the_map_is_last() {
 }
 
 #[test]
-fn outgrown_map_is_exchanged_while_everything_is_served() {
+fn outgrown_map_is_replaced_while_everything_is_served() {
     let mut bench = Bench::serving(Datapath::Auto);
     for number in 10..10 + u8::try_from(ROOM).unwrap() {
         bench.put(number, ETH0);
@@ -73,7 +73,7 @@ fn outgrown_map_is_exchanged_while_everything_is_served() {
 
 /// The old program keeps the machines that it has, and takes as many others as there is room for.
 #[test]
-fn outgrown_map_that_cannot_be_exchanged_goes_on_serving() {
+fn outgrown_map_that_cannot_be_replaced_goes_on_serving() {
     for refused in
         [Operation::Load, Operation::Replace, Operation::Register(1), Operation::Write(Entry::AddMachine(mac(13)))]
     {
@@ -95,7 +95,7 @@ fn outgrown_map_that_cannot_be_exchanged_goes_on_serving() {
 }
 
 #[test]
-fn program_that_a_failed_exchange_took_off_is_attached_with_the_next_look() {
+fn program_that_a_failed_replacement_took_off_is_attached_with_the_next_look() {
     let mut bench = Bench::serving(Datapath::Auto);
     bench.refuse(ETH0, Operation::ReplaceOrDetach);
     for number in 10..14 {
@@ -126,7 +126,7 @@ fn ended_worker_is_restarted_and_the_others_go_on() {
 }
 
 #[test]
-fn replaced_interface_is_opened_anew() {
+fn replaced_interface_is_reopened() {
     type Change = fn(&mut Bench);
     let changes: [(&str, Change); 4] = [
         ("index", |bench| bench.kernel.world().plug_in(ETH0, 2, &[(SITES[0].1[0], 24)])),
@@ -356,7 +356,7 @@ fn program_that_was_taken_off_is_attached_again() {
     assert!(done.contains(&DRIVER), "{done:?}");
 }
 
-/// Today's machines are served, and those that come are too.
+/// Machines that were served stay so, and machines that are added are served too.
 #[test]
 fn failed_look_takes_nothing_down() {
     for datapath in [Datapath::Auto, Datapath::Socket] {
