@@ -67,7 +67,7 @@ pub(crate) fn program_that_leaves() -> anyhow::Result<()> {
 
     drop(foreign);
     let deadline = Instant::now() + SOON;
-    while !path("xdp-driver")? {
+    while !path("xdp_driver")? {
         ensure!(Instant::now() < deadline, "still not by XDP: {}", pxed.process.last_lines());
         ask()?;
     }
