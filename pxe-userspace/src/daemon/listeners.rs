@@ -20,7 +20,7 @@ use crate::{
 /// The port of TFTP (RFC 1350 §4).
 const TFTP_PORT: u16 = 69;
 
-/// Where servers run.
+/// The addresses that servers run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     /// TFTP and HTTP on the addresses of the inventory's sites.
@@ -29,7 +29,7 @@ pub(super) enum Scope {
     HttpEverywhere,
 }
 
-/// What starts and stops servers, so that tests can stand in for it.
+/// Starts and stops servers. Tests replace it by one in memory.
 pub(super) trait Backend {
     /// A server that runs.
     type Server;
@@ -38,14 +38,14 @@ pub(super) trait Backend {
     ///
     /// # Errors
     ///
-    /// There is none of this name, none that can be served, or the kernel did not tell.
+    /// If there is none of this name, if it cannot be served, or if the kernel does not tell.
     fn interface(&mut self, name: &str) -> Result<Interface, InterfaceError>;
 
     /// Starts a server, on an interface if the place asks for one.
     ///
     /// # Errors
     ///
-    /// The port is not to be had.
+    /// If the port cannot be bound.
     fn start(&mut self, place: Place, interface: Option<&Interface>) -> anyhow::Result<Self::Server>;
 
     /// Returns true if the server has ended by itself.
@@ -60,7 +60,7 @@ pub(super) struct Listeners<B: Backend = Servers> {
     scope: Scope,
     backend: B,
     running: BTreeMap<Place, Running<B::Server>>,
-    /// What the inventory wants, worked out once for each inventory.
+    /// The inventory in force, and the places that it wants to be served.
     wanted: Option<(Arc<Inventory>, Wanted)>,
 }
 
@@ -70,15 +70,15 @@ struct Running<S> {
 }
 
 impl<B: Backend> Listeners<B> {
-    /// No server yet.
+    /// Returns listeners without a server.
     pub(super) fn new(backend: B, scope: Scope) -> Self {
         Self { scope, backend, running: BTreeMap::new(), wanted: None }
     }
 
-    /// Starts servers on the addresses that the inventory names where none runs, and stops those that have nothing to serve
-    /// there. To be called within the runtime.
+    /// Starts and stops servers until they are what the inventory wants, as far as the kernel allows it. It must be called
+    /// within a tokio runtime.
     ///
-    /// Returns what is not served and why. The rest is.
+    /// Returns everything that is not served as wanted. The rest is served.
     pub(super) fn reconcile(&mut self, inventory: &Arc<Inventory>) -> Vec<String> {
         let Self { scope, backend, running, wanted: known } = self;
         let wanted = match known.take() {
@@ -155,7 +155,7 @@ pub(super) enum Server {
 }
 
 impl Servers {
-    /// Servers that answer from these.
+    /// Returns a backend whose servers answer from these contexts.
     pub(super) fn new(http: http::Context, tftp: tftp::Context) -> Self {
         Self { http: Arc::new(http), tftp }
     }

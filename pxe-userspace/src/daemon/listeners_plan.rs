@@ -1,5 +1,5 @@
-//! What is to be done so that the servers that run become those that are wanted: a pure function, as
-//! [`dataplane::plan`](crate::dataplane::plan) is for interfaces.
+//! The steps from the servers that run to those that are wanted: a pure function, as [`dataplane::plan`](crate::dataplane::plan)
+//! is for interfaces.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,16 +12,16 @@ use pxe_common::MacAddr;
 
 use crate::net::interface::{Interface, InterfaceError};
 
-/// What is served.
+/// A service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Service {
-    /// Loaders. It sends frames of its own on the interface, and is given to the interface's networks.
+    /// It sends frames of its own on its interface, and serves the interface's networks.
     Tftp,
-    /// Everything else. It needs nothing but the address.
+    /// It needs nothing but its address.
     Http,
 }
 
-/// Where something is served. At most one server runs in a place.
+/// A service at an address. At most one server runs in each place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) service: Service,
@@ -49,11 +49,11 @@ pub(super) type Looks = BTreeMap<Arc<str>, Result<Interface, InterfaceError>>;
 pub(super) struct State {
     /// The interface that it was started for.
     pub(super) device: Option<Device>,
-    /// Whether it has ended by itself.
+    /// True if it has ended by itself.
     pub(super) has_ended: bool,
 }
 
-/// What makes an interface the same for a server.
+/// The identity of an interface, as far as a server depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Device {
     name: String,
@@ -76,33 +76,33 @@ pub(super) enum Step {
     Start(Place, Option<Interface>),
 }
 
-/// Why a server is stopped. Nothing else stops one.
+/// A reason to stop a server. There is no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Reason {
-    /// The inventory names the address no more.
-    #[error("no cluster is served here any more")]
+    /// The inventory no longer names the address.
+    #[error("no cluster is served here any longer")]
     NotWanted,
     /// No interface has the address.
     #[error("the address is gone")]
     AddressGone,
-    /// The interface that it was started for is another one.
-    #[error("its interface is another one, or was set up anew")]
-    OtherInterface,
+    /// Its interface is another one, or has another MAC.
+    #[error("its interface was replaced or reconfigured")]
+    Replaced,
     /// It has ended by itself.
     #[error("it has ended")]
     Ended,
 }
 
-/// What to do, and what cannot be done.
+/// The result of planning.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     /// The steps, in order.
     pub(super) steps: Vec<Step>,
-    /// What keeps places from being served, whatever the steps do.
+    /// The problems that no step can solve.
     pub(super) problems: Vec<String>,
 }
 
-/// Works out the steps from what runs to what is wanted.
+/// Computes the steps from what runs to what is wanted.
 pub(super) fn plan(have: &BTreeMap<Place, State>, want: &Wanted, looks: &Looks) -> Plan {
     let mut plan = Plan::default();
     for &place in have.keys().filter(|place| !want.contains_key(place)) {
@@ -126,8 +126,8 @@ impl Plan {
                 let is_other = place.service == Service::Tftp && *device != interface.map(Device::from);
                 if is_other {
                     // Its sockets close a little later, so its successor comes with the next look.
-                    self.steps.push(Step::Stop(place, Reason::OtherInterface));
-                    self.problems.push(format!("{place}: {}: starting again", Reason::OtherInterface));
+                    self.steps.push(Step::Stop(place, Reason::Replaced));
+                    self.problems.push(format!("{place}: {}: starting again", Reason::Replaced));
                 }
             }
             (None, Found::Fit(interface)) => self.steps.push(Step::Start(place, interface.cloned())),
@@ -137,13 +137,13 @@ impl Plan {
                 }
                 self.problems.extend(problems);
             }
-            // What serves may do so still.
+            // As far as anybody knows, the server still serves.
             (_, Found::Unknown(problems)) => self.problems.extend(problems),
         }
     }
 }
 
-/// What the looks say of a place.
+/// The findings of the looks about a place.
 enum Found<'l> {
     /// It can be served, on this interface if the place asks for one.
     Fit(Option<&'l Interface>),

@@ -32,7 +32,7 @@ struct Serving {
     found: Findings,
 }
 
-/// What a look found: each is told once when it comes, and once when all problems are gone.
+/// The findings of a look. Each is logged once when it appears, and the end of all problems once.
 #[derive(Default)]
 struct Findings {
     problems: BTreeSet<String>,
@@ -51,7 +51,7 @@ impl Upkeep {
         Self { inventory, serving, dataplane, ready }
     }
 
-    /// Serves for the first time. Returns what is not served and why, which the caller is to tell. To be called within the
+    /// Serves for the first time, and returns what is not served and why, without logging it. It must be called within a tokio
     /// runtime.
     pub(super) fn start(&self) -> Vec<String> {
         let serving = &mut *lock(&self.serving);
@@ -60,8 +60,8 @@ impl Upkeep {
         serving.found.problems.iter().cloned().collect()
     }
 
-    /// Brings everything in step with the inventory, and logs what has become wrong or right since the last time. To be
-    /// called within the runtime.
+    /// Brings everything in step with the inventory, and logs what has become wrong or right since the last time. It must be
+    /// called within a tokio runtime.
     pub(super) fn look_after(&self) {
         let serving = &mut *lock(&self.serving);
         let found = self.reconcile(&mut serving.listeners);

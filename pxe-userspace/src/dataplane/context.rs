@@ -1,4 +1,4 @@
-//! What every port needs to know.
+//! The context that all ports share.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::{
     model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies},
 };
 
-/// What every port needs to know.
+/// The context that all ports share.
 #[derive(Clone)]
 pub struct Context {
-    /// How frames are to reach us.
+    /// The way that frames are to reach us.
     pub datapath: Datapath,
-    /// What the XDP program does with unknown machines, and the rate that it holds each machine to.
+    /// The XDP program's settings: the fate of unknown machines, and each machine's rate limit.
     pub settings: Settings,
     /// Server or proxy.
     pub mode: Mode,
@@ -25,12 +25,12 @@ pub struct Context {
     pub lease_seconds: u32,
     /// The machines.
     pub inventory: SharedInventory,
-    /// Where each machine is sent.
+    /// The destination of each machine: network or disk.
     pub policies: SharedPolicies,
-    /// Where events go.
+    /// The way to the journal.
     pub events: EventSink,
-    /// What is counted about replies.
+    /// The counts of replies.
     pub counters: Arc<ReplyCounters>,
-    /// What was asked last.
+    /// The last question of each machine.
     pub duplicate_answers: Arc<DuplicateAnswers>,
 }

@@ -2,7 +2,7 @@
 
 use super::xdp::AttachMode;
 
-/// How frames are to reach us.
+/// The way that frames are to reach us (`--datapath`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datapath {
     /// XDP in the driver, else generic XDP, else a packet socket.
@@ -15,7 +15,7 @@ pub enum Datapath {
     Socket,
 }
 
-/// How frames of a port reach us.
+/// The way that frames of a port reach us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// AF_XDP behind the program in the driver.

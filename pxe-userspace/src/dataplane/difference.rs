@@ -1,18 +1,18 @@
-//! What makes one sorted list the other.
+//! The difference of two sorted lists.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-/// What to add to a list and what to remove from it, so that it becomes another; all sorted.
+/// The entries to add to a list and to remove from it so that it becomes another, sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference<T> {
-    /// What is missing.
+    /// The missing entries.
     pub added: Vec<T>,
-    /// What is too much.
+    /// The superfluous entries.
     pub removed: Vec<T>,
 }
 
 impl<T: Copy + Ord> Difference<T> {
-    /// Compares two sorted lists. It is free if they are the same allocation.
+    /// Compares two sorted lists. This is free if they are the same allocation.
     #[must_use]
     pub fn between(before: &Arc<[T]>, after: &Arc<[T]>) -> Self {
         let mut difference = Self { added: Vec::new(), removed: Vec::new() };
@@ -45,7 +45,7 @@ impl<T: Copy + Ord> Difference<T> {
         self.added.is_empty() && self.removed.is_empty()
     }
 
-    /// Returns the list that comes of `before` when the difference is made to it.
+    /// Applies the difference to a list.
     #[must_use]
     pub fn applied_to(&self, before: &[T]) -> Arc<[T]> {
         let removed: BTreeSet<T> = self.removed.iter().copied().collect();

@@ -1,11 +1,11 @@
-//! Why an interface is not served as wanted.
+//! Errors: an interface is not served as wanted.
 
 use std::io;
 
 use super::{ring::QueueError, xdp::XdpError};
 use crate::net::interface::InterfaceError;
 
-/// Why an interface is not served, or not for everybody.
+/// An interface is not served, or not for everybody.
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
     /// The interface is not fit for it, or could not be looked up.
@@ -19,7 +19,7 @@ pub enum DataplaneError {
     Queue {
         /// The interface.
         interface: String,
-        /// What failed.
+        /// The error.
         error: QueueError,
     },
     /// A system call failed.
@@ -27,17 +27,17 @@ pub enum DataplaneError {
     System {
         /// The interface.
         interface: String,
-        /// What was asked of the kernel.
+        /// The request to the kernel.
         what: &'static str,
-        /// What it said.
+        /// Its answer.
         error: io::Error,
     },
-    /// The same happened to several map entries.
+    /// Several map entries could not be written.
     #[error("{first} (and {others} more)")]
     Entries {
-        /// What happened to the first.
+        /// The error of the first entry.
         first: Box<DataplaneError>,
-        /// How many others there are.
+        /// The number of other entries.
         others: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! What a port asks of the kernel, so that tests can stand in for it.
+//! The operations that a port needs of the kernel, as a trait, so that tests can replace the kernel.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -8,17 +8,17 @@ use pxe_common::MacAddr;
 use super::{error::DataplaneError, plan::Served, responder::Servers, xdp::AttachMode};
 use crate::net::interface::{Interface, InterfaceError};
 
-/// The servers that the workers of a port answer as. They can be exchanged while the workers run.
+/// The servers that the workers of a port answer as. They can be replaced while the workers run.
 pub type SharedServers = Arc<ArcSwap<Servers>>;
 
-/// Where a worker's frames come from.
+/// The source of a worker's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// An AF_XDP socket on one receive queue.
     Queue {
         /// The queue.
         index: u32,
-        /// How many queues are served, among which memory is divided.
+        /// The number of queues that are served, among which memory is divided.
         of: u32,
     },
     /// A packet socket.
@@ -38,7 +38,7 @@ pub enum Entry {
     RemoveServer(Ipv4Addr),
 }
 
-/// A thread that answers frames. Dropped, it has ended.
+/// A thread that answers frames. Dropping it waits until it has ended.
 pub trait Worker {
     /// Returns true if it has ended by itself.
     fn has_ended(&self) -> bool;
@@ -47,9 +47,9 @@ pub trait Worker {
     fn ask_to_end(&self);
 }
 
-/// The kernel.
+/// The kernel, as far as ports need it.
 pub trait Kernel {
-    /// A loaded XDP program. Dropped, it leaves its interface.
+    /// A loaded XDP program. When it is dropped, it leaves its interface.
     type Program;
     /// A thread with its socket.
     type Worker: Worker;
@@ -58,24 +58,24 @@ pub trait Kernel {
     ///
     /// # Errors
     ///
-    /// There is none of this name, none that can be served, or the kernel did not tell.
+    /// If there is none of this name, if it cannot be served, or if the kernel does not tell.
     fn interface(&mut self, name: &str) -> Result<Interface, InterfaceError>;
 
     /// Returns the identifiers of the XDP programs that are attached to an interface, ours or others.
     ///
     /// # Errors
     ///
-    /// The kernel did not tell.
+    /// If the kernel does not tell.
     fn programs(&mut self, interface: &Interface) -> Result<Vec<u32>, InterfaceError>;
 
-    /// Returns what workers answer as at these addresses.
+    /// Returns the servers at these addresses.
     fn servers(&self, addresses: &[Served]) -> Servers;
 
     /// Loads a program with room for this many machines at least. It is not attached yet, and its maps are empty.
     ///
     /// # Errors
     ///
-    /// The kernel refuses the program or its maps.
+    /// If the kernel refuses the program or its maps.
     fn load(&mut self, interface: &Interface, machines: usize) -> Result<Self::Program, DataplaneError>;
 
     /// Returns the identifier of a program.
@@ -88,28 +88,28 @@ pub trait Kernel {
     ///
     /// # Errors
     ///
-    /// The kernel refuses, for example because the map is full.
+    /// If the kernel refuses, for example because the map is full.
     fn write(&mut self, program: &mut Self::Program, entry: Entry) -> Result<(), DataplaneError>;
 
-    /// Attaches a program. From here on frames pass through it; as long as no socket is registered, all of them pass on.
+    /// Attaches a program. From then on it sees every frame; until a socket is registered, it passes all of them on.
     ///
     /// # Errors
     ///
-    /// The driver cannot, or another program is attached.
+    /// If the driver does not support it, or another program is attached.
     fn attach(&mut self, program: &mut Self::Program, mode: AttachMode) -> Result<(), DataplaneError>;
 
-    /// Puts a program in the place of one that is attached, in one step.
+    /// Replaces an attached program by one that is not attached, in one step.
     ///
     /// # Errors
     ///
-    /// The kernel refuses. The program that was attached still is, or else it is off the interface.
+    /// If the kernel refuses. Then the program is still attached, or none is.
     fn replace(&mut self, program: &mut Self::Program, successor: Self::Program) -> Result<(), DataplaneError>;
 
     /// Opens a socket and starts a worker on it.
     ///
     /// # Errors
     ///
-    /// The kernel refuses the socket or the thread.
+    /// If the kernel refuses the socket or the thread.
     fn start(
         &mut self,
         interface: &Interface,
@@ -121,6 +121,6 @@ pub trait Kernel {
     ///
     /// # Errors
     ///
-    /// The kernel refuses the map entry.
+    /// If the kernel refuses the map entry.
     fn register(&mut self, program: &mut Self::Program, worker: &Self::Worker) -> Result<(), DataplaneError>;
 }

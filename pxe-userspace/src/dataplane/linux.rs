@@ -1,10 +1,11 @@
-//! The kernel that we run on: XDP programs by aya, sockets, threads.
+//! The real kernel: XDP programs by aya, sockets, threads.
 
 use std::{
     io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::Arc,
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -15,7 +16,7 @@ use super::{
     kernel::{Entry, Kernel, SharedServers, Source, Worker},
     plan::Served,
     responder::{Responder, Servers},
-    ring::{Queue, QueueStats},
+    ring::{Queue, QueueError, QueueStats},
     xdp::{AttachMode, XdpProgram},
 };
 use crate::{
@@ -34,7 +35,14 @@ const RING_FRAMES: u32 = 16_384;
 /// interface, and 64 MiB up to 64 queues.
 const RING_FRAMES_MINIMUM: u32 = 256;
 
-/// The kernel, with what the workers answer from.
+/// The time that the kernel gets to let go of a queue whose socket was closed. It does so in the background, after close(2)
+/// has returned.
+const RELEASE_TIME: Duration = Duration::from_millis(500);
+
+/// The interval at which a queue is tried meanwhile.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The Linux kernel, with the context that the workers answer from.
 pub struct Linux {
     context: Context,
 }
@@ -116,8 +124,7 @@ impl Kernel for Linux {
         let name = &interface.name;
         match source {
             Source::Queue { index, of } => {
-                let depth = (RING_FRAMES / of.next_power_of_two()).max(RING_FRAMES_MINIMUM);
-                let mut queue = Queue::open(interface.index, interface.mtu, index, depth)
+                let mut queue = open_queue(interface, index, of)
                     .map_err(|error| DataplaneError::Queue { interface: name.clone(), error })?;
                 let socket = queue.duplicate_fd().map_err(|error| DataplaneError::system(name, "dup", error))?;
                 let queue_worker = QueueWorker { index, socket, stats: queue.stats() };
@@ -146,6 +153,18 @@ impl Kernel for Linux {
     }
 }
 
+/// Opens the socket of a queue. If the queue has another, waits a little for it to go.
+fn open_queue(interface: &Interface, index: u32, of: u32) -> Result<Queue, QueueError> {
+    let depth = (RING_FRAMES / of.next_power_of_two()).max(RING_FRAMES_MINIMUM);
+    let deadline = Instant::now() + RELEASE_TIME;
+    loop {
+        match Queue::open(interface.index, interface.mtu, index, depth) {
+            Err(error) if error.busy && Instant::now() < deadline => thread::sleep(RELEASE_INTERVAL),
+            opened => return opened,
+        }
+    }
+}
+
 /// A thread that answers frames until it is told to end.
 pub struct WorkerThread {
     label: String,
@@ -154,11 +173,11 @@ pub struct WorkerThread {
     queue: Option<QueueWorker>,
 }
 
-/// What others need of a worker's AF_XDP socket.
+/// A worker's AF_XDP socket, as far as others need it.
 struct QueueWorker {
     index: u32,
-    /// Registers the socket in the maps of programs to come. The socket closes when both this and the worker's own
-    /// descriptor are closed.
+    /// A second descriptor, for the socket maps of later programs. The socket closes when the worker's own descriptor is
+    /// closed too.
     socket: OwnedFd,
     stats: Arc<QueueStats>,
 }

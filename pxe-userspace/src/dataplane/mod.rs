@@ -48,16 +48,16 @@ pub struct Dataplane<K: Kernel = Linux> {
     drop_unknown: bool,
     inventory: SharedInventory,
     ports: ByInterface<Port<K>>,
-    /// What the inventory wants, worked out once for each inventory.
+    /// The inventory in force, and what it wants.
     wanted: (Arc<Inventory>, ByInterface<Wanted>),
 }
 
-/// What is not as it should be.
+/// The findings of a look.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What is not served as wanted.
+    /// Problems: something is not served as wanted.
     pub problems: Vec<DataplaneError>,
-    /// What is served and could be better.
+    /// Warnings: everything is served, but could be better.
     pub warnings: Vec<Warning>,
 }
 
@@ -95,10 +95,11 @@ impl<K: Kernel> Dataplane<K> {
         Self { kernel, datapath, drop_unknown, inventory, ports, wanted }
     }
 
-    /// Makes the ports what the inventory in force wants and the kernel's interfaces allow. Where nothing has changed nothing
-    /// is touched, so it can be called at any time, and what failed is tried again. To be called within the runtime.
+    /// Opens, changes and closes ports until they are what the inventory in force wants, as far as the kernel allows it. What
+    /// is already as wanted is not touched, and what failed before is tried again, so it can be called at any time. It must be
+    /// called within a tokio runtime.
     ///
-    /// Returns everything that is not served as wanted. The rest is.
+    /// Returns everything that is not served as wanted. The rest is served.
     pub fn reconcile(&mut self, now: Instant) -> Report {
         self.take_inventory();
         let looks = self.wanted.1.keys().map(|name| (Arc::clone(name), look(&mut self.kernel, &self.ports, name)));

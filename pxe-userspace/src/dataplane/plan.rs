@@ -1,4 +1,4 @@
-//! What is to be done so that what runs becomes what is wanted.
+//! The steps from what runs to what is wanted.
 //!
 //! [`plan`] is a pure function of what runs ([`State`]), what the inventory wants ([`Wanted`]) and what a look at the kernel
 //! found ([`Look`]). A [`Port`](super::port::Port) executes its steps; a step that fails has changed nothing in the state, so
@@ -22,16 +22,16 @@ use crate::net::interface::{Interface, InterfaceError};
 /// An address of ours with the prefix length that it has on its interface.
 pub type Served = (Ipv4Addr, u8);
 
-/// What runs on an interface.
+/// The state of a port: what runs on an interface, and what its maps are known to have.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     /// The interface as it was when the port was opened.
     pub interface: Interface,
-    /// How its frames reach us.
+    /// The path by which its frames reach us.
     pub path: Path,
     /// The identifier of its program, if the path has one.
     pub program: Option<u32>,
-    /// Why there is no better path.
+    /// The reason why there is no better path, if there should be one.
     pub fallback: Option<Fallback>,
     /// Machines that the program's map has room for. Without a program there is room for any number.
     pub room: usize,
@@ -45,16 +45,16 @@ pub struct State {
     pub ended: Vec<u32>,
 }
 
-/// Why a port does not have the best path, and when to try again.
+/// A port that does not have the best path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
-    /// What kept the best path from working.
+    /// The error that kept the best path from working.
     pub reason: String,
-    /// When a better one is tried.
+    /// The time at which a better path is tried.
     pub retry: Retry,
 }
 
-/// When something that failed is tried again: after pauses that grow.
+/// The time at which something that failed is tried again, after pauses that grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     due: Instant,
@@ -64,10 +64,10 @@ pub struct Retry {
 impl Retry {
     /// The pause after the first failure: until the next look.
     const SHORTEST: Duration = Duration::from_secs(1);
-    /// An attempt loads a program, and attaching it may set up a card's queues anew. So those that fail must be rare.
+    /// The longest pause. An attempt loads a program, and attaching it may reset the card, so attempts that fail must be rare.
     pub const LONGEST: Duration = Duration::from_secs(15 * 60);
 
-    /// Returns when to try again what has failed now for the first time.
+    /// Returns the time of the second attempt, if the first has failed now.
     #[must_use]
     pub fn after_failure(now: Instant) -> Self {
         Self { due: now + Self::SHORTEST, pause: Self::SHORTEST }
@@ -84,10 +84,10 @@ impl Retry {
     }
 }
 
-/// What a look at the kernel found about one interface.
+/// The findings of a look at the kernel about one interface.
 #[derive(Debug)]
 pub struct Look {
-    /// The interface, or why it could not be read.
+    /// The interface, or the reason why it cannot be served or could not be looked up.
     pub interface: Result<Interface, InterfaceError>,
     /// The XDP programs that are attached to it, ours or others; `None` if nobody asked.
     pub programs: Result<Option<Vec<u32>>, InterfaceError>,
@@ -109,13 +109,13 @@ pub enum Step {
     WriteMachines(Changes<MacAddr>),
     /// Starts another worker in the place of one that ended.
     RestartWorker(u32),
-    /// Exchanges the program for one whose map has room for these machines.
+    /// Replaces the program by one whose map has room for these machines.
     Enlarge(Arc<[MacAddr]>),
     /// Opens one of these paths beside the packet socket, then closes that.
     Improve(&'static [Path]),
 }
 
-/// What an interface is opened with.
+/// The parameters with which a port is opened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opening {
     /// The interface.
@@ -133,37 +133,37 @@ pub struct Opening {
 pub struct Changes<T> {
     /// The entries.
     pub difference: Difference<T>,
-    /// What the map has when all of them are written.
+    /// The map's content when all of them are written.
     pub result: Arc<[T]>,
 }
 
-/// Why an interface is no longer served as it was. Nothing else closes a port.
+/// A reason to close a port. There is no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// The inventory names it no more.
-    #[error("no cluster is served here any more")]
+    /// The inventory no longer names the interface.
+    #[error("no cluster is served here any longer")]
     NotWanted,
-    /// There is no such interface any more.
+    /// The interface no longer exists.
     #[error("the interface is gone")]
     Gone,
-    /// It is another one, or has another MAC, MTU or number of queues.
-    #[error("the interface was set up anew")]
-    SetUpAnew,
-    /// Somebody has taken our program off.
+    /// The interface is another one, or has another MAC, MTU or number of queues.
+    #[error("the interface was replaced or reconfigured")]
+    Replaced,
+    /// Our program is no longer attached.
     #[error("the XDP program was taken off")]
     ProgramTakenOff,
 }
 
-/// What to do, and what cannot be done.
+/// The result of planning.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// The steps, in order, each with its interface. Those of one interface do not depend on those of another.
     pub steps: Vec<(Arc<str>, Step)>,
-    /// What keeps interfaces from serving as wanted, whatever the steps do.
+    /// The problems that no step can solve.
     pub problems: Vec<InterfaceError>,
 }
 
-/// Works out the steps from what runs to what is wanted.
+/// Computes the steps from what runs to what is wanted.
 #[must_use]
 pub fn plan(
     have: &ByInterface<&State>,
@@ -202,7 +202,7 @@ impl OneInterface<'_> {
             Err(error) => {
                 match have {
                     Some(_) if error.is_gone() => self.steps.push(Step::Close(Reason::Gone)),
-                    // What was served until now still is, as far as anybody knows.
+                    // As far as anybody knows, the interface still serves.
                     Some(state) => self.keep_up(state, self.still_wanted(state), true),
                     None => {}
                 }
@@ -220,7 +220,7 @@ impl OneInterface<'_> {
             self.problems.push(interface.is_down());
         }
         match have {
-            Some(state) => match why_anew(state, &interface, programs.as_deref()) {
+            Some(state) => match reason_to_reopen(state, &interface, programs.as_deref()) {
                 Some(reason) => {
                     self.steps.push(Step::Close(reason));
                     if is_up {
@@ -263,7 +263,7 @@ impl OneInterface<'_> {
         self.steps.push(Step::Open(Opening { interface, paths, answered, machines }));
     }
 
-    /// What can be done to a port while it serves. Nothing can be bound to an interface that is down.
+    /// Plans what can be done while the port serves. No socket can be bound to an interface that is down (`can_bind`).
     fn keep_up(&mut self, state: &State, served: Vec<Served>, can_bind: bool) {
         let servers: Arc<[Ipv4Addr]> = served.iter().map(|&(address, _)| address).collect();
         if served != state.answered {
@@ -292,8 +292,8 @@ impl OneInterface<'_> {
         }
     }
 
-    /// From the packet socket to XDP only: that path can be opened while this one serves. From generic XDP to the driver's it
-    /// cannot, since the kernel has one program for an interface, and little is to be gained.
+    /// Plans the move from the packet socket to XDP, which can be opened while the packet socket serves. There is no such move
+    /// from generic XDP to the driver's: an interface has only one program, so the move would interrupt service.
     fn improve(&mut self, state: &State) {
         let is_due = state.fallback.as_ref().is_some_and(|fallback| fallback.retry.is_due(self.now));
         if is_due && state.path == Path::Socket {
@@ -304,16 +304,16 @@ impl OneInterface<'_> {
     }
 }
 
-/// Returns why a port must be closed and opened again, or `None` if it can stay.
-fn why_anew(state: &State, interface: &Interface, programs: Option<&[u32]>) -> Option<Reason> {
+/// Returns the reason why a port must be closed and opened again, or `None` if it can stay.
+fn reason_to_reopen(state: &State, interface: &Interface, programs: Option<&[u32]>) -> Option<Reason> {
     if state.interface.is_replaced_by(interface) {
-        return Some(Reason::SetUpAnew);
+        return Some(Reason::Replaced);
     }
     let (ours, present) = state.program.zip(programs)?;
     (!present.contains(&ours)).then_some(Reason::ProgramTakenOff)
 }
 
-/// What a person should know of an interface that is served.
+/// Something that a person should know about an interface that is served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// It has more queues than the map of sockets has places.
@@ -327,17 +327,17 @@ pub enum Warning {
         /// The queues that it has.
         queues: u32,
     },
-    /// There is no better path at the moment.
+    /// It is served, but not by the best path.
     #[error("{reason}. Meanwhile {interface} is served by the slower path {}", path.name())]
     SlowerPath {
         /// The interface.
         interface: String,
         /// The path that serves.
         path: Path,
-        /// What kept the best path from working.
+        /// The error that kept the best path from working.
         reason: String,
     },
-    /// Nobody drops what should be dropped.
+    /// Unknown machines should be dropped, and its path cannot do that.
     #[error("interface {interface} is served without XDP, so unknown machines are not dropped")]
     Undropped {
         /// The interface.
@@ -345,7 +345,7 @@ pub enum Warning {
     },
 }
 
-/// Returns what a person should know of what runs. `drop_unknown` is what the XDP program was told about unknown machines.
+/// Returns what a person should know about a port. `drop_unknown` says that unknown machines are to be dropped.
 pub fn warnings(state: &State, drop_unknown: bool) -> impl Iterator<Item = Warning> {
     let State { interface: Interface { name, queues, .. }, path, fallback, .. } = state;
     let is_socket = *path == Path::Socket;

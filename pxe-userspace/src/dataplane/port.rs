@@ -17,8 +17,8 @@ use super::{
 };
 use crate::net::interface::Interface;
 
-/// An interface with everything that runs on it. Dropping it stops the workers and takes the program off. It executes the
-/// steps of a plan and decides nothing.
+/// An interface with everything that runs on it. It executes the steps of a plan and decides nothing. When it is dropped, the
+/// program leaves the interface and the workers end.
 pub struct Port<K: Kernel = Linux> {
     state: State,
     servers: SharedServers,
@@ -28,7 +28,7 @@ pub struct Port<K: Kernel = Linux> {
 /// The program and the workers of one path.
 struct Machinery<K: Kernel> {
     program: Option<K::Program>,
-    /// One in each place; none where one ended and no other could be started. With XDP a place is a queue.
+    /// The worker of each place; `None` if it has ended and no other could be started. With XDP a place is a queue.
     workers: Vec<Option<K::Worker>>,
 }
 
@@ -37,7 +37,7 @@ impl<K: Kernel> Port<K> {
     ///
     /// # Errors
     ///
-    /// No path works. The error is that of the best, which is what a person can do something about.
+    /// If no path works; the error is that of the best one.
     pub fn open(kernel: &mut K, opening: Opening, now: Instant) -> Result<Self, DataplaneError> {
         let Opening { interface, paths, answered, machines } = opening;
         if !interface.running {
@@ -63,10 +63,10 @@ impl<K: Kernel> Port<K> {
     ///
     /// # Errors
     ///
-    /// The kernel refuses. The state says what has been done nevertheless.
+    /// If the kernel refuses. The state says what has been done nevertheless.
     pub fn execute(&mut self, kernel: &mut K, step: Step, now: Instant) -> Result<(), DataplaneError> {
         match step {
-            // Both are matters of the whole port.
+            // The dataplane does both.
             Step::Close(_) | Step::Open(_) => Ok(()),
             Step::Answer(answered) => {
                 self.servers.store(Arc::new(kernel.servers(&answered)));
@@ -112,7 +112,7 @@ impl<K: Kernel> Port<K> {
         Ok(())
     }
 
-    /// The sockets and their workers stay; only the program is another.
+    /// Replaces the program. The sockets and their workers stay.
     fn enlarge(&mut self, kernel: &mut K, machines: Arc<[MacAddr]>) -> Result<(), DataplaneError> {
         let Self { state, machinery: Machinery { program, workers }, .. } = self;
         let Some(program) = program else { return Ok(()) };
@@ -130,20 +130,20 @@ impl<K: Kernel> Port<K> {
             interface = state.interface.name,
             machines = state.machines.len(),
             room,
-            "the map of machines was too small: exchanged the program for one with a larger map"
+            "the map of machines was too small: replaced the program by one with a larger map"
         );
         Ok(())
     }
 
-    /// A frame reaches either path, never both: what the program redirects the packet socket does not see, and what it
-    /// passes on, as long as no socket is registered for the queue, only the packet socket sees.
+    /// Moves to a better path. Meanwhile a frame reaches one of the two paths, never both: the packet socket does not see what
+    /// the program redirects, and it alone sees what the program passes on while no socket is registered for the queue.
     fn improve(&mut self, kernel: &mut K, paths: &[Path], now: Instant) {
         let Some(mut fallback) = self.state.fallback.take() else { return };
         match Machinery::open_best(kernel, &mut self.state, paths, &self.servers, now) {
             Ok(machinery) => {
                 self.machinery = machinery;
                 let path = self.state.path.name();
-                tracing::info!(interface = self.state.interface.name, path, "a better path works now: moved to it");
+                tracing::info!(interface = self.state.interface.name, path, "moved to a better path");
             }
             Err(error) => {
                 tracing::debug!("there is still no better path: {error}");
@@ -153,14 +153,14 @@ impl<K: Kernel> Port<K> {
         }
     }
 
-    /// Looks which workers have ended.
+    /// Notes in the state which workers have ended.
     pub fn look_after_workers(&mut self) {
         let is_idle = |worker: &Option<K::Worker>| worker.as_ref().is_none_or(Worker::has_ended);
         let places = (0_u32..).zip(&self.machinery.workers);
         self.state.ended = places.filter(|(_, worker)| is_idle(worker)).map(|(place, _)| place).collect();
     }
 
-    /// Returns what runs.
+    /// Returns what runs, as the plan needs it.
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
@@ -172,7 +172,7 @@ impl<K: Kernel> Port<K> {
         &self.state.interface
     }
 
-    /// Returns how its frames reach us.
+    /// Returns the path by which its frames reach us.
     #[must_use]
     pub fn path(&self) -> Path {
         self.state.path
@@ -186,20 +186,20 @@ impl<K: Kernel> Port<K> {
 }
 
 impl Port<Linux> {
-    /// Returns what became of every frame in the XDP program; nothing without one.
+    /// Returns the XDP program's counts of frames; none without a program.
     #[must_use]
     pub fn counters(&self) -> Vec<(Counter, u64)> {
         self.machinery.program.as_ref().map(XdpProgram::counters).unwrap_or_default()
     }
 
-    /// Returns what each receive queue lost.
+    /// Returns the counts of the frames that each receive queue lost.
     pub fn queues(&self) -> impl Iterator<Item = (u32, &QueueStats)> {
         self.machinery.workers.iter().flatten().filter_map(|worker| worker.queue_stats())
     }
 }
 
 impl<K: Kernel> Machinery<K> {
-    /// Opens the first path that works, and says in the state which one that is, what its maps have, and what kept the best
+    /// Opens the first path that works, and notes in the state which one that is, what its maps have, and what kept the best
     /// path from working.
     fn open_best(
         kernel: &mut K,
@@ -224,7 +224,7 @@ impl<K: Kernel> Machinery<K> {
                 }
                 Err(error) => {
                     tracing::debug!(path = path.name(), "{error}");
-                    // What kept the best path from working is what a person can do something about.
+                    // The error of the best path is the one that a person can do something about.
                     reason.get_or_insert(error);
                 }
             }
@@ -238,7 +238,7 @@ impl<K: Kernel> Machinery<K> {
         let mut machinery = Self { program: None, workers: Vec::new() };
         if let Some(mode) = path.attach_mode() {
             let mut program = load(kernel, state, &state.machines)?;
-            // Some drivers set up their queues anew when a program is attached, which would unbind sockets.
+            // Before the sockets: some drivers reset their queues when a program is attached, which unbinds sockets.
             kernel.attach(&mut program, mode)?;
             machinery.program = Some(program);
         }
@@ -321,3 +321,6 @@ fn source(interface: &Interface, path: Path, place: u32) -> Source {
 fn addresses(served: &[Served]) -> Arc<[Ipv4Addr]> {
     served.iter().map(|&(address, _)| address).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! What the inventory wants of each interface.
+//! The demands of the inventory on each interface.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,16 +13,16 @@ use crate::model::inventory::Inventory;
 /// Something for each interface, by its name.
 pub type ByInterface<T> = BTreeMap<Arc<str>, T>;
 
-/// What the inventory wants of one interface.
+/// The demands of the inventory on one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Our addresses there, sorted.
     pub addresses: Vec<Ipv4Addr>,
-    /// The machines to answer, sorted. Two lists that are the same share their memory, which makes them quick to compare.
+    /// The machines to answer, sorted. A list that has not changed keeps its allocation, so that comparing it is free.
     pub machines: Arc<[MacAddr]>,
 }
 
-/// Works out what an inventory wants. Lists that have not changed since `before` are taken over from there.
+/// Computes the demands of an inventory. Lists that have not changed since `before` are taken over from there.
 #[must_use]
 pub fn wanted(inventory: &Inventory, before: &ByInterface<Wanted>) -> ByInterface<Wanted> {
     let mut interfaces = ByInterface::<(BTreeSet<Ipv4Addr>, Vec<MacAddr>)>::new();

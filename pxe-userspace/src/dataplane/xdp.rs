@@ -168,7 +168,7 @@ impl XdpProgram {
     pub fn replace_by(&mut self, mut successor: Self) -> Result<(), XdpError> {
         let Some((link, mode)) = self.link.take() else {
             let nothing = AnyError::from("no program is attached");
-            return Err(explain(&self.interface, "exchange the XDP program", nothing.as_ref()));
+            return Err(explain(&self.interface, "replace the XDP program", nothing.as_ref()));
         };
         let moved = program(&mut self.ebpf).and_then(|program| Ok(program.take_link(link)?));
         let moved = moved.and_then(|link| Ok(program(&mut successor.ebpf)?.attach_to_link(link)?));
@@ -181,7 +181,7 @@ impl XdpProgram {
             Err(error) => {
                 // aya has closed the link.
                 self.attach(mode)?;
-                Err(explain(&self.interface, "exchange the XDP program", error.as_ref()))
+                Err(explain(&self.interface, "replace the XDP program", error.as_ref()))
             }
         }
     }

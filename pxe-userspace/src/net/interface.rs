@@ -1,4 +1,4 @@
-//! What the kernel says about a network interface, and what must be true before we serve on it.
+//! The kernel's view of a network interface, and the conditions for serving on it.
 
 use std::{
     io,
@@ -24,18 +24,18 @@ pub struct Interface {
     pub mtu: u16,
     /// Its IPv4 addresses, each with the bits of its network mask.
     pub addresses: Vec<(Ipv4Addr, u8)>,
-    /// Whether a person has set it up (`IFF_UP`).
+    /// True if a person has set it up (`IFF_UP`).
     pub up: bool,
-    /// Whether the link has a carrier (`IFF_RUNNING`).
+    /// True if the link has a carrier (`IFF_RUNNING`).
     pub running: bool,
     /// Receive queues: each gets a worker.
     pub queues: u32,
-    /// Whether frames of several interfaces come together in it: there the driver's own XDP runs on its members, and
-    /// their frames never reach a socket that is bound to it.
+    /// True if it joins several interfaces, as a bond does. There the driver's own XDP runs on the members, and their frames
+    /// never reach a socket that is bound to the aggregate.
     pub aggregate: bool,
 }
 
-/// Why an interface cannot serve, and what to do about it.
+/// An interface cannot serve, or could not be looked up; with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
     /// No such interface.
@@ -79,9 +79,9 @@ pub enum InterfaceError {
     Unreadable {
         /// The interface.
         name: String,
-        /// What was asked of the kernel.
+        /// The request to the kernel.
         what: &'static str,
-        /// What it said.
+        /// Its answer.
         error: io::Error,
     },
 }
@@ -130,7 +130,7 @@ impl Interface {
         self.addresses.iter().find(|(present, _)| *present == address).map(|&(_, prefix_length)| prefix_length)
     }
 
-    /// Returns true if the kernel now has another device under this name, or has set it up anew.
+    /// Returns true if the kernel now has another device under this name, or has reconfigured it.
     #[must_use]
     pub fn is_replaced_by(&self, now: &Self) -> bool {
         let of = |interface: &Self| (interface.index, interface.mac, interface.mtu, interface.queues);
@@ -164,7 +164,7 @@ impl Interface {
     }
 }
 
-/// What the kernel's list of interfaces says about one.
+/// An interface in the kernel's list.
 struct Link {
     index: u32,
     mac: MacAddr,
@@ -173,8 +173,8 @@ struct Link {
     running: bool,
 }
 
-/// Finds an interface in the kernel's list. The index is taken from there too: asking for it by itself could fail, which is
-/// not the same as that there is none.
+/// Finds an interface in the kernel's list. The index is taken from there too: a separate request for it could fail, which
+/// would not mean that there is no such interface.
 fn find(name: &str, entries: &[InterfaceAddress]) -> Result<Link, InterfaceError> {
     // An address with a label of its own (ip-address(8)) comes under `name:label`.
     let of_ours = |entry: &&InterfaceAddress| entry.interface_name.split(':').next() == Some(name);
@@ -214,8 +214,8 @@ fn find(name: &str, entries: &[InterfaceAddress]) -> Result<Link, InterfaceError
     }
 }
 
-/// Returns the receive queues in use: the driver's channels, or what sysfs lists if the driver has no channels. A driver
-/// that cannot answer just now, while it resets the card for example, is no driver without channels.
+/// Returns the number of receive queues in use: the driver's channels, or the queues that sysfs lists if the driver has no
+/// channels. Only EOPNOTSUPP means that: a driver may also be unable to answer for a moment, while it resets its card.
 fn queues(channels: io::Result<u32>, listed: impl FnOnce() -> io::Result<u32>) -> io::Result<u32> {
     let count = match channels {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => listed(),
@@ -244,7 +244,7 @@ pub(super) fn neighbour(socket: &UdpSocket, name: &str, address: Ipv4Addr) -> io
     }
 }
 
-#[expect(unsafe_code, reason = "these facts are to be had by ioctl alone, and no crate here wraps them")]
+#[expect(unsafe_code, reason = "these facts come by ioctl alone, and no crate here wraps them")]
 mod sys {
     use std::{
         ffi::CString,

@@ -13,8 +13,8 @@ const ATTRIBUTE_HEADER: usize = 4;
 const ATTRIBUTE_TYPE: u16 = 0x3fff;
 /// linux/if_link.h.
 const IFLA_XDP: u16 = 43;
-/// `IFLA_XDP_PROG_ID` if there is one program; else `IFLA_XDP_DRV_PROG_ID`, `IFLA_XDP_SKB_PROG_ID` and
-/// `IFLA_XDP_HW_PROG_ID`.
+/// `IFLA_XDP_PROG_ID` if there is one program; also `IFLA_XDP_DRV_PROG_ID`, `IFLA_XDP_SKB_PROG_ID` and
+/// `IFLA_XDP_HW_PROG_ID`, by its mode.
 const IFLA_XDP_PROGRAMS: std::ops::RangeInclusive<u16> = 4..=7;
 
 /// More than the kernel says about any link without its virtual functions.
@@ -64,7 +64,10 @@ fn programs_in(answer: &[u8]) -> io::Result<Vec<u32>> {
         return Err(malformed());
     }
     let xdp = attribute(attributes, IFLA_XDP).unwrap_or_default();
-    Ok(IFLA_XDP_PROGRAMS.filter_map(|kind| number(attribute(xdp, kind)?, 0)).collect())
+    let mut programs: Vec<_> = IFLA_XDP_PROGRAMS.filter_map(|kind| number(attribute(xdp, kind)?, 0)).collect();
+    programs.sort_unstable();
+    programs.dedup();
+    Ok(programs)
 }
 
 /// Returns the value of the first attribute of a type.
@@ -129,7 +132,7 @@ mod tests {
             (vec![name.clone()], vec![]),
             (vec![name.clone(), xdp(IFLA_XDP, &[])], vec![]),
             (vec![name.clone(), xdp(IFLA_XDP, &[(4, 77)]), name.clone()], vec![77]),
-            (vec![name.clone(), xdp(IFLA_XDP | NESTED, &[(4, 77), (6, 77)])], vec![77, 77]),
+            (vec![name.clone(), xdp(IFLA_XDP | NESTED, &[(4, 77), (6, 77)])], vec![77]),
             (vec![xdp(IFLA_XDP, &[(5, 77), (7, 78)]), name], vec![77, 78]),
         ] {
             assert_eq!(programs_in(&link(&attributes)).unwrap(), expected, "{attributes:?}");

@@ -157,7 +157,7 @@ pub(crate) fn failed_look(datapath: Datapath) -> anyhow::Result<()> {
     plug.ask(&Query::discover(&machine)?)?;
     ensure!(details()? == before, "the interface was {before} and is {}", details()?);
     let serving = pxed.process.output().matches("serving").count();
-    ensure!(serving == 1, "served anew: {}", pxed.process.output());
+    ensure!(serving == 1, "opened again: {}", pxed.process.output());
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use crate::{
     wire::{OFFER, Query},
 };
 
-/// In what time the better path is to be taken.
+/// The longest time until the better path is taken.
 const SOON: Duration = Duration::from_secs(30);
 
 /// A program that passes every frame on: ours, that knows no machine. Dropped, it leaves.
@@ -43,7 +43,7 @@ impl Foreign {
 /// `--datapath auto` serves by the packet socket while another program is there, and moves to XDP when it has left. Every
 /// question is answered meanwhile, once.
 pub(crate) fn program_that_leaves() -> anyhow::Result<()> {
-    const MOVED: &str = "a better path works now";
+    const MOVED: &str = "moved to a better path";
     let bench = Bench::new()?;
     let foreign = Foreign::attach(&bench.server)?;
     let machine = Machine::number(1);
@@ -67,7 +67,7 @@ pub(crate) fn program_that_leaves() -> anyhow::Result<()> {
 
     drop(foreign);
     let deadline = Instant::now() + SOON;
-    while !path("xdp-driver")? {
+    while !path("xdp_driver")? {
         ensure!(Instant::now() < deadline, "still not by XDP: {}", pxed.process.last_lines());
         ask()?;
     }

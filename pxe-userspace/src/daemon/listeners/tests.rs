@@ -35,7 +35,7 @@ struct World {
     refused: BTreeSet<Place>,
     /// The servers that run, by number: each with its place and the interface that it was started for.
     servers: BTreeMap<u32, (Place, Option<Interface>)>,
-    /// What was started and stopped since the test took it away.
+    /// The places that were started and stopped since the lists were taken.
     started: Vec<Place>,
     stopped: Vec<Place>,
     last_id: u32,
@@ -236,7 +236,7 @@ fn down_interface_keeps_its_servers() {
 
 /// TFTP sends frames of its own, from a MAC and on an index. HTTP knows neither.
 #[test]
-fn tftp_is_started_anew_on_a_replaced_interface() {
+fn tftp_is_restarted_on_a_replaced_interface() {
     let mut bench = Bench::serving();
     bench.change(ETH0, |interface| interface.mac = MacAddr([2, 0, 0, 0, 0, 9]));
     assert_eq!(bench.reconcile().len(), 1);
@@ -316,7 +316,8 @@ fn happen(bench: &mut Bench, (name, address): (&'static str, Ipv4Addr), event: &
     }
 }
 
-/// What should be served is served, or a problem names it or its interface; and nothing was stopped that served.
+/// Checks that everything wanted is served or a problem names it or its interface, and that nothing was stopped without a
+/// reason.
 fn check(
     bench: &Bench,
     problems: &[String],
@@ -368,7 +369,7 @@ proptest! {
             }
             happen(&mut bench, (name, address), &Event::Address(true));
         }
-        // One to stop what runs for another interface, one to start it anew.
+        // One to stop what runs for another interface, one to start it again.
         bench.reconcile();
         prop_assert_eq!(bench.reconcile(), NOTHING);
         bench.done();

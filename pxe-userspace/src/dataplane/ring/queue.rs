@@ -24,7 +24,7 @@ use xdp::{
     CompletionRing, Packet, RingConfigBuilder, RxRing, Umem, WakableFillRing, WakableTxRing,
     nic::NicIndex,
     slab::{HeapSlab, Slab as _},
-    socket::{XdpSocket, XdpSocketBuilder},
+    socket::{SocketError, XdpSocket, XdpSocketBuilder},
     umem::{FrameSize, UmemCfgBuilder},
 };
 
@@ -57,6 +57,8 @@ pub struct QueueError {
     pub what: &'static str,
     /// The reason that the kernel gave.
     pub reason: String,
+    /// True if the queue has another socket, which may be closing.
+    pub busy: bool,
 }
 
 /// Counts of the frames that a queue lost.
@@ -93,7 +95,7 @@ impl Queue {
     /// If the kernel or the driver refuses; memory for the rings counts against `RLIMIT_MEMLOCK` before kernel 5.11.
     pub fn open(interface_index: u32, mtu: u16, queue: u32, depth: u32) -> Result<Self, QueueError> {
         let failed = |what: &'static str| {
-            move |error: &dyn std::fmt::Display| QueueError { queue, what, reason: error.to_string() }
+            move |error: &dyn std::fmt::Display| QueueError { queue, what, reason: error.to_string(), busy: false }
         };
         // No more than the transmit and the completion ring have room for, so that a reply with a frame can be sent.
         let budget = depth.min(REPLY_FRAMES);
@@ -113,9 +115,10 @@ impl Queue {
             return Err(failed("mapping its rings")(&"a ring is missing"));
         };
         let (fill, completion) = (rings.fill_ring, rings.completion_ring);
-        let socket = builder
-            .bind(NicIndex::new(interface_index), queue, flags)
-            .map_err(|error| failed("binding an AF_XDP socket")(&error))?;
+        let socket = builder.bind(NicIndex::new(interface_index), queue, flags).map_err(|error| {
+            let busy = matches!(&error, SocketError::Bind(error) if error.kind() == io::ErrorKind::ResourceBusy);
+            QueueError { busy, ..failed("binding an AF_XDP socket")(&error) }
+        })?;
         let mut socket = Socket { socket, rx, tx, fill, completion, umem };
         let mut ledger = Ledger::new(depth as usize, budget as usize);
         ledger.filled(socket.fill(ledger.owed()));

@@ -26,7 +26,7 @@ use crate::{
 /// Machines that a map has room for, unless more are asked for.
 pub(super) const ROOM: usize = 4;
 
-/// What can be asked of the kernel.
+/// An operation of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Look,
@@ -48,9 +48,9 @@ pub(super) struct Fake(Rc<RefCell<World>>);
 #[derive(Default)]
 pub(super) struct World {
     pub(super) devices: BTreeMap<String, Device>,
-    /// What fails, by interface.
+    /// The operations that fail, by interface.
     pub(super) refused: Vec<(String, Operation)>,
-    /// What was changed since the test took it away.
+    /// The operations since the list was taken.
     pub(super) done: Vec<Operation>,
     /// Questions that must be answered once whatever is being done, unless it is the kernel that takes the program off.
     pub(super) watched: Vec<Question>,
@@ -96,7 +96,7 @@ pub(super) struct Question {
     pub(super) mac: MacAddr,
     /// Our address, where the machine belongs.
     pub(super) site: Ipv4Addr,
-    /// Whether it is sent to that address, or to everybody.
+    /// True if it is sent to that address, false if to everybody.
     pub(super) unicast: bool,
 }
 

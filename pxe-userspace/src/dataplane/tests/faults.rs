@@ -1,11 +1,15 @@
 //! Each fault by its name: what it does to what is served, and how it is put right.
 
+use std::sync::Arc;
+
 use pxe_common::layout::QUEUES_CAPACITY;
 
 use super::{
     super::{
         datapath::{Datapath, Path},
         kernel::{Entry, Source},
+        plan::{Look, Step, plan},
+        wanted::Wanted,
         xdp::AttachMode,
     },
     bench::{Bench, ETH0, ETH1, SITES, mac},
@@ -56,7 +60,7 @@ fn program_is_attached_before_sockets_are_bound_and_the_map_is_last() {
 }
 
 #[test]
-fn outgrown_map_is_exchanged_while_everything_is_served() {
+fn outgrown_map_is_replaced_while_everything_is_served() {
     let mut bench = Bench::serving(Datapath::Auto);
     for number in 10..10 + u8::try_from(ROOM).unwrap() {
         bench.put(number, ETH0);
@@ -69,7 +73,7 @@ fn outgrown_map_is_exchanged_while_everything_is_served() {
 
 /// The old program keeps the machines that it has, and takes as many others as there is room for.
 #[test]
-fn outgrown_map_that_cannot_be_exchanged_goes_on_serving() {
+fn outgrown_map_that_cannot_be_replaced_goes_on_serving() {
     for refused in
         [Operation::Load, Operation::Replace, Operation::Register(1), Operation::Write(Entry::AddMachine(mac(13)))]
     {
@@ -91,7 +95,7 @@ fn outgrown_map_that_cannot_be_exchanged_goes_on_serving() {
 }
 
 #[test]
-fn program_that_a_failed_exchange_took_off_is_attached_with_the_next_look() {
+fn program_that_a_failed_replacement_took_off_is_attached_with_the_next_look() {
     let mut bench = Bench::serving(Datapath::Auto);
     bench.refuse(ETH0, Operation::ReplaceOrDetach);
     for number in 10..14 {
@@ -122,7 +126,7 @@ fn ended_worker_is_restarted_and_the_others_go_on() {
 }
 
 #[test]
-fn replaced_interface_is_opened_anew() {
+fn replaced_interface_is_reopened() {
     type Change = fn(&mut Bench);
     let changes: [(&str, Change); 4] = [
         ("index", |bench| bench.kernel.world().plug_in(ETH0, 2, &[(SITES[0].1[0], 24)])),
@@ -228,6 +232,22 @@ fn failed_machine_write_is_tried_again_and_the_others_are_done() {
     assert_eq!(bench.state(ETH0).machines[..], [mac(1), mac(6)]);
     bench.allow_all();
     assert_eq!(bench.reconcile_well(), failing);
+}
+
+/// A request that the program hands us must find its answer.
+#[test]
+fn workers_know_an_address_before_the_map_does() {
+    let bench = Bench::serving(Datapath::Auto);
+    let [first, second] = SITES[0].1;
+    let mut interface = bench.state(ETH0).interface.clone();
+    interface.addresses.push((second, 24));
+    let have = [(ETH0.into(), bench.state(ETH0))].into();
+    let wanted = Wanted { addresses: vec![first, second], machines: Arc::clone(&bench.state(ETH0).machines) };
+    let look = Look { interface: Ok(interface), programs: Ok(None) };
+    let plan = plan(&have, &[(ETH0.into(), wanted)].into(), [(ETH0.into(), look)].into(), Datapath::Auto, bench.now);
+    let steps: Vec<_> = plan.steps.into_iter().map(|(_, step)| step).collect();
+    assert_eq!(steps[0], Step::Answer(vec![(first, 24), (second, 24)]));
+    assert!(steps.len() == 2 && matches!(steps[1], Step::WriteServers(_)), "{steps:?}");
 }
 
 #[test]
@@ -336,7 +356,7 @@ fn program_that_was_taken_off_is_attached_again() {
     assert!(done.contains(&DRIVER), "{done:?}");
 }
 
-/// Today's machines are served, and those that come are too.
+/// Machines that were served stay so, and machines that are added are served too.
 #[test]
 fn failed_look_takes_nothing_down() {
     for datapath in [Datapath::Auto, Datapath::Socket] {

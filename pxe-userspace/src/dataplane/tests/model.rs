@@ -24,7 +24,7 @@ const MACHINES: u8 = 12;
 enum Event {
     /// The spec names the machine at the interface's first or second address.
     Put(u8, usize),
-    /// The spec names the machine no more.
+    /// The spec no longer names the machine.
     Remove(u8),
     Unplug,
     PlugIn {
