@@ -23,6 +23,10 @@ const ATTEMPTS: u32 = 20;
 /// How long a prompt waits for somebody in front of the machine, in milliseconds.
 const PROMPT_MS: u32 = 60_000;
 
+/// How long iPXE goes on for before it starts the kernel, in milliseconds. It acknowledges the end of the initramfs while it waits for
+/// something, and on UEFI it would not do so any more: then nothing would tell whether the initramfs arrived.
+const ACKNOWLEDGE_MS: u32 = 100;
+
 /// Few scripts are longer, in bytes.
 const USUAL_LENGTH: usize = 3072;
 
@@ -101,6 +105,7 @@ fn network_script(machine: &Machine, http_port: u16) -> String {
          initrd --name {INITRD_NAME} {initramfs} || goto failed\n\
          set step kernel\n\
          echo pxed: {name} starting the kernel\n\
+         prompt --timeout {ACKNOWLEDGE_MS} ||\n\
          boot ||\n\
          \n\
          :failed\n\

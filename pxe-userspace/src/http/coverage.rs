@@ -73,6 +73,15 @@ impl Coverage {
         false
     }
 
+    /// Returns `true` if a machine would have the whole file with these bytes of it.
+    pub(super) fn would_be_whole(&self, mac: MacAddr, file: FileState, bytes: &Range<u64>) -> bool {
+        let parts = self.machines.get(&mac).map(Vec::as_slice).unwrap_or_default();
+        let part = parts.iter().find(|part| part.file == file);
+        let mut ranges = part.map(|part| part.ranges.clone()).unwrap_or_default();
+        ranges.insert(bytes.clone());
+        ranges.is_all(file.length)
+    }
+
     /// Forgets the parts of a file that a machine has: it begins with it again.
     pub(super) fn forget(&mut self, mac: MacAddr, file: FileState) {
         let Some(parts) = self.machines.get_mut(&mac) else { return };
@@ -95,7 +104,7 @@ impl Coverage {
 }
 
 /// A set of bytes as a few ranges: in order, none empty, with a gap between each two.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Ranges(Vec<Range<u64>>);
 
 impl Ranges {

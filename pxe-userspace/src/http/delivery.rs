@@ -1,10 +1,15 @@
-//! Says what machines asked for by HTTP, what arrived, and what did not: the only place that makes `Requested`, `Done` and `Failed`.
+//! Says what machines asked for by HTTP, what arrived, and what did not: the only place that makes these events.
 //!
-//! `Done` means that the machine has the whole file: it acknowledged the last byte of each answer that counts ([`super::flights`]), and the
-//! answers together hold all of it ([`super::coverage`]). Boot policy goes by it: a machine that is wrongly taken to have its initramfs is
-//! sent to an empty disk.
+//! | the journal is told | when |
+//! |---|---|
+//! | requested | the request came |
+//! | done | the machine has the whole file: it acknowledged the last byte of each answer that counts ([`super::flights`]), and the answers together hold all of the file ([`super::coverage`]) |
+//! | unconfirmed | it has the whole file if it has what was sent last |
+//! | failed | the request was refused, or an answer was lost |
+//! | nothing more | a part arrived that leaves others missing |
 //!
-//! What is acknowledged has reached the machine's TCP. Whether its loader read it from there cannot be seen.
+//! Boot policy goes by it: a machine that is wrongly taken to have its initramfs is sent to an empty disk. What is acknowledged has reached
+//! the machine's TCP; whether its loader read it from there cannot be seen.
 
 use std::{
     ops::Range,
@@ -54,6 +59,11 @@ impl Delivery {
         let (path, reason) = (Arc::clone(&self.path), reason.into());
         let (artifact, transport) = (self.artifact, Transport::Http);
         self.send(events, EventKind::Failed { artifact, transport, path, bytes, reason });
+    }
+
+    fn unconfirmed(&self, events: &EventSink, bytes: u64) {
+        let (artifact, transport, path) = (self.artifact, Transport::Http, Arc::clone(&self.path));
+        self.send(events, EventKind::Unconfirmed { artifact, transport, path, bytes });
     }
 
     fn done(&self, events: &EventSink, bytes: u64, began: Instant) {
@@ -151,39 +161,52 @@ impl Deliveries {
         self.settle(Event::Stopped, stream, &STOPPED);
     }
 
-    /// Announces the verdicts that follow from an event, and returns `true` if something was lost. The system call is made only while
-    /// something is on its way.
+    /// Announces the verdicts that follow from an event, and returns `true` if something did not arrive. The system call is made only
+    /// while something is on its way.
     fn settle(&mut self, event: Event, stream: &Stream, reason: &dyn ToString) -> bool {
         if self.flights.len() == 0 {
             return false;
         }
-        let mut is_lost = false;
-        for (flight, verdict) in self.flights.observe(event, stream.acknowledged(), Instant::now()) {
-            let InFlight { delivery, content, began } = flight;
-            let acknowledged = match verdict {
-                Verdict::Delivered => content.length(),
-                Verdict::Lost { acknowledged } => acknowledged,
-            };
-            is_lost |= verdict != Verdict::Delivered;
-            // All that the machine has of it now, with what earlier answers brought.
-            let whole = match &content {
-                Content::Text(length) => (verdict == Verdict::Delivered).then_some(*length),
-                Content::File(file, bytes) => {
-                    let bytes = bytes.start..bytes.start + acknowledged;
-                    let inventory = self.context.inventory.load();
-                    let is_whole = self.coverage(|coverage| coverage.add(delivery.mac, *file, bytes, &inventory));
-                    is_whole.then_some(file.length)
-                }
-            };
-            match (whole, verdict) {
-                (Some(length), _) => delivery.done(&self.context.events, length, began),
-                (None, Verdict::Lost { .. }) => {
-                    delivery.failed(&self.context.events, acknowledged, &reason.to_string());
-                }
-                (None, Verdict::Delivered) => {}
+        let verdicts = self.flights.observe(event, stream.reach(), Instant::now());
+        for (flight, verdict) in &verdicts {
+            self.announce(flight, *verdict, reason);
+        }
+        verdicts.iter().any(|(_, verdict)| *verdict != Verdict::Delivered)
+    }
+
+    fn announce(&self, flight: &InFlight, verdict: Verdict, reason: &dyn ToString) {
+        let (InFlight { delivery, content, began }, events) = (flight, &self.context.events);
+        let acknowledged = match verdict {
+            Verdict::Delivered => content.length(),
+            Verdict::Unconfirmed { acknowledged } | Verdict::Lost { acknowledged } => acknowledged,
+        };
+        // The length of what the machine has whole, with what earlier answers brought.
+        let whole = match content {
+            Content::Text(length) => (verdict == Verdict::Delivered).then_some(*length),
+            Content::File(file, bytes) => {
+                let (arrived, inventory) = (bytes.start..bytes.start + acknowledged, self.context.inventory.load());
+                let is_whole = self.coverage(|coverage| coverage.add(delivery.mac, *file, arrived, &inventory));
+                is_whole.then_some(file.length)
+            }
+        };
+        match (whole, verdict) {
+            (Some(length), _) => delivery.done(events, length, *began),
+            (None, Verdict::Delivered) => {}
+            (None, Verdict::Unconfirmed { .. }) if self.would_be_whole(flight) => {
+                delivery.unconfirmed(events, acknowledged);
+            }
+            (None, Verdict::Unconfirmed { .. } | Verdict::Lost { .. }) => {
+                delivery.failed(events, acknowledged, &reason.to_string());
             }
         }
-        is_lost
+    }
+
+    /// Returns `true` if the machine has the whole of what it asked for, provided that it has all of this answer.
+    fn would_be_whole(&self, InFlight { delivery, content, .. }: &InFlight) -> bool {
+        match content {
+            Content::Text(_) => true,
+            Content::File(file, bytes) => self.coverage(|coverage| coverage.would_be_whole(delivery.mac, *file, bytes)),
+        }
     }
 
     fn coverage<T>(&self, work: impl FnOnce(&mut Coverage) -> T) -> T {

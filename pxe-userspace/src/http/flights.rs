@@ -6,9 +6,14 @@
 //! ```text
 //!              last byte acknowledged
 //!  in flight ──────────────────────────────────────────────► delivered
-//!      └────── connection broken, nothing acknowledged ────► lost, with the bytes acknowledged so far
-//!              for a minute, or server stopped
+//!      │       connection broken, nothing acknowledged
+//!      └────── for a minute, or server stopped ────────────► lost, with the bytes acknowledged so far
+//!                └─ all sent and nearly all acknowledged ──► unconfirmed
 //! ```
+//!
+//! Unconfirmed is for loaders that do not stay for the acknowledgement. iPXE on UEFI takes a dozen packets from the card, acknowledges
+//! them together at its next step, and starts the kernel without another step if they bring the end of the initramfs. From here that looks
+//! like a machine that lost its power in the last instant, so it is neither delivered nor lost.
 //!
 //! The kernel does not tell when the send queue is empty. So the connection looks at it when something happens that makes an
 //! empty queue likely (the next request, the client's FIN), and by a timer that backs off. A request alone proves nothing: it may have
@@ -26,6 +31,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
 /// The longest pause between looks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(256);
+
+/// The most bytes at the end of an answer that are unconfirmed and not lost: what a loader may take from its card at once.
+const UNCONFIRMED_LIMIT: u64 = 128 * 1024;
 
 /// The most answers in flight on one connection. Only a client that pipelines has more than one.
 const FLIGHT_LIMIT: usize = 16;
@@ -45,11 +53,25 @@ pub(super) enum Event {
     Stopped,
 }
 
+/// How far the bytes of a connection have come, as positions in the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// The end of what has left this host.
+    pub(super) sent: u64,
+    /// The end of what the client has acknowledged.
+    pub(super) acknowledged: u64,
+}
+
 /// What became of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The client has acknowledged all of it.
     Delivered,
+    /// All of it was sent, and the client acknowledged all but an end that it may have as well.
+    Unconfirmed {
+        /// The bytes of the body that were acknowledged, counted from its beginning.
+        acknowledged: u64,
+    },
     /// The rest will not arrive.
     Lost {
         /// The bytes of the body that were acknowledged, counted from its beginning.
@@ -105,17 +127,17 @@ impl<T> Flights<T> {
         (!self.flights.is_empty()).then_some(self.look)
     }
 
-    /// Returns the verdicts that follow from an event, with the stream acknowledged up to this position.
-    pub(super) fn observe(&mut self, event: Event, acknowledged: u64, now: Instant) -> Vec<(T, Verdict)> {
-        if acknowledged > self.acknowledged {
-            self.acknowledged = acknowledged;
+    /// Returns the verdicts that follow from an event.
+    pub(super) fn observe(&mut self, event: Event, reach: Reach, now: Instant) -> Vec<(T, Verdict)> {
+        if reach.acknowledged > self.acknowledged {
+            self.acknowledged = reach.acknowledged;
             self.advanced = now;
         }
         let mut verdicts = Vec::new();
         while let Some(flight) = self.flights.pop_front_if(|flight| flight.body.end <= self.acknowledged) {
             verdicts.push((flight.cargo, Verdict::Delivered));
         }
-        let is_lost = match event {
+        let is_over = match event {
             Event::Request | Event::Fin => false,
             Event::Broken | Event::Stopped => true,
             Event::Timer => {
@@ -124,15 +146,23 @@ impl<T> Flights<T> {
                 now.duration_since(self.advanced) >= PATIENCE
             }
         };
-        if is_lost {
-            let acknowledged = self.acknowledged;
-            let lost = |flight: Flight<T>| {
-                let acknowledged = acknowledged.saturating_sub(flight.body.start);
-                (flight.cargo, Verdict::Lost { acknowledged })
-            };
-            verdicts.extend(self.flights.drain(..).map(lost));
+        if is_over {
+            let reach = Reach { acknowledged: self.acknowledged, ..reach };
+            verdicts.extend(self.flights.drain(..).map(|flight| (flight.cargo, undelivered(&flight.body, reach))));
         }
         verdicts
+    }
+}
+
+/// Returns the verdict on a body whose last byte is not acknowledged and will not be.
+fn undelivered(body: &Range<u64>, reach: Reach) -> Verdict {
+    let acknowledged = reach.acknowledged.saturating_sub(body.start);
+    let rest = body.end.saturating_sub(reach.acknowledged);
+    // A client that has acknowledged nothing of it may never have been there.
+    if acknowledged > 0 && rest <= UNCONFIRMED_LIMIT && body.end <= reach.sent {
+        Verdict::Unconfirmed { acknowledged }
+    } else {
+        Verdict::Lost { acknowledged }
     }
 }
 

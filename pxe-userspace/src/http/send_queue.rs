@@ -1,21 +1,45 @@
-//! How many bytes of a TCP connection the peer has not acknowledged.
+//! What of a TCP connection waits in the send queue of the kernel.
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd as _},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
-/// Returns the length of the send queue in bytes: what was written to the socket and is not acknowledged yet, a FIN included as one
-/// byte. The kernel keeps the number when the connection is reset.
-///
-/// # Errors
-///
-/// The kernel's error; there is none for a connected TCP socket.
-#[expect(unsafe_code, reason = "no crate here wraps SIOCOUTQ, and their TCP_INFO ends before what is not sent yet")]
-pub(super) fn send_queue(socket: impl AsFd) -> io::Result<u64> {
+/// How many bytes at the end of what was written to a socket wait, and for what. A FIN counts as one. The kernel keeps the numbers when the
+/// connection is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SendQueue {
+    /// Bytes that the peer has not acknowledged.
+    pub(super) unacknowledged: u64,
+    /// Bytes of these that have not been sent for the first time.
+    pub(super) unsent: u64,
+}
+
+impl SendQueue {
+    /// A queue that holds all that was ever written.
+    pub(super) const ENDLESS: Self = Self { unacknowledged: u64::MAX, unsent: u64::MAX };
+
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's error; there is none for a connected TCP socket.
+    pub(super) fn of(socket: impl AsFd) -> io::Result<Self> {
+        /// <linux/sockios.h>; libc lacks it.
+        const SIOCOUTQNSD: u64 = 0x894b;
+        let socket = socket.as_fd();
+        // SIOCOUTQ has the number of TIOCOUTQ.
+        let unacknowledged = ask(socket, libc::TIOCOUTQ)?;
+        let unsent = if unacknowledged == 0 { 0 } else { ask(socket, SIOCOUTQNSD)? };
+        Ok(Self { unacknowledged, unsent })
+    }
+}
+
+#[expect(unsafe_code, reason = "no crate here wraps these, and their TCP_INFO ends before what is not sent yet")]
+fn ask(socket: BorrowedFd<'_>, request: u64) -> io::Result<u64> {
     let mut length: libc::c_int = 0;
-    // SAFETY: SIOCOUTQ, which has the number of TIOCOUTQ, writes one int (tcp(7)), to a variable that outlives the call.
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ as _, &raw mut length) };
+    // SAFETY: both requests write one int (tcp(7)), to a variable that outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), request as _, &raw mut length) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -48,17 +72,20 @@ mod tests {
     #[test]
     fn send_queue_is_what_the_peer_has_not_acknowledged() {
         let (mut server, mut client) = connection();
-        assert_eq!(send_queue(&server).unwrap(), 0);
+        let empty = SendQueue { unacknowledged: 0, unsent: 0 };
+        assert_eq!(SendQueue::of(&server).unwrap(), empty);
         let written = fill(&mut server);
-        let queue = send_queue(&server).unwrap();
-        assert!(0 < queue && queue <= written, "{queue} of {written}");
+        let queue = SendQueue::of(&server).unwrap();
+        // The client's window is full, so that what it has not taken has not been sent.
+        assert!(0 < queue.unacknowledged && queue.unacknowledged < written, "{queue:?} of {written}");
+        assert!(0 < queue.unsent && queue.unsent <= queue.unacknowledged, "{queue:?}");
         let mut rest = vec![0; usize::try_from(written).unwrap()];
         client.read_exact(&mut rest).unwrap();
         // A FIN follows the bytes, and its acknowledgement theirs.
         drop(client);
         server.set_nonblocking(false).unwrap();
         server.read_exact(&mut [0]).unwrap_err();
-        assert_eq!(send_queue(&server).unwrap(), 0);
+        assert_eq!(SendQueue::of(&server).unwrap(), empty);
     }
 
     #[test]
@@ -69,16 +96,17 @@ mod tests {
         drop(client);
         server.set_nonblocking(false).unwrap();
         assert_eq!(server.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        let queue = send_queue(&server).unwrap();
-        assert!(0 < queue && queue <= written, "{queue} of {written}");
+        let queue = SendQueue::of(&server).unwrap();
+        assert!(0 < queue.unacknowledged && queue.unacknowledged < written, "{queue:?} of {written}");
+        assert!(0 < queue.unsent && queue.unsent <= queue.unacknowledged, "{queue:?}");
     }
 
     #[test]
     fn fin_counts_as_one_byte() {
         let (mut server, _client) = connection();
         fill(&mut server);
-        let queue = send_queue(&server).unwrap();
+        let queue = SendQueue::of(&server).unwrap().unacknowledged;
         server.shutdown(std::net::Shutdown::Write).unwrap();
-        assert_eq!(send_queue(&server).unwrap(), queue + 1);
+        assert_eq!(SendQueue::of(&server).unwrap().unacknowledged, queue + 1);
     }
 }

@@ -18,7 +18,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{flights::PATIENCE, metrics::Metrics, send_queue::send_queue};
+use super::{
+    flights::{PATIENCE, Reach},
+    metrics::Metrics,
+    send_queue::SendQueue,
+};
 use crate::{
     artifacts::{OpenArtifact, READ_AHEAD},
     model::failure::FELL_SILENT,
@@ -58,7 +62,7 @@ pub(super) enum Broken {
 pub(super) struct Stream {
     tcp: TcpStream,
     /// Bytes written to the socket since the connection began.
-    sent: u64,
+    written: u64,
     /// Whether our FIN follows them.
     is_finished: bool,
     is_new: bool,
@@ -66,18 +70,20 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, sent: 0, is_finished: false, is_new: true }
+        Self { tcp, written: 0, is_finished: false, is_new: true }
     }
 
     /// Returns the number of bytes written since the connection began: the position of the next one.
     pub(super) fn position(&self) -> u64 {
-        self.sent
+        self.written
     }
 
-    /// Returns the number of bytes that the client has acknowledged since the connection began. Costs a system call.
-    pub(super) fn acknowledged(&self) -> u64 {
-        let queue = send_queue(&self.tcp).unwrap_or(u64::MAX);
-        acknowledged(self.sent, self.is_finished, queue)
+    /// Returns how far the bytes written since the connection began have come. Costs a system call, or two if not all are acknowledged.
+    pub(super) fn reach(&self) -> Reach {
+        // There is no error for a connected socket; if there were one, nothing would be known to have arrived.
+        let SendQueue { unacknowledged, unsent } = SendQueue::of(&self.tcp).unwrap_or(SendQueue::ENDLESS);
+        let before = |queue| position(self.written, self.is_finished, queue);
+        Reach { sent: before(unsent), acknowledged: before(unacknowledged) }
     }
 
     /// Appends to `buffer` what the client has sent, until it holds `limit` bytes; 0 means that the client has sent its FIN.
@@ -211,8 +217,8 @@ impl Stream {
         at_once: bool,
         mut operation: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Result<usize, Broken> {
-        let Self { tcp, sent, .. } = self;
-        let mut operation = || operation(tcp).inspect(|&count| *sent += count as u64);
+        let Self { tcp, written, .. } = self;
+        let mut operation = || operation(tcp).inspect(|&count| *written += count as u64);
         let first = if at_once { operation() } else { Err(io::ErrorKind::WouldBlock.into()) };
         match first {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -237,10 +243,10 @@ impl Stream {
     }
 }
 
-/// Returns the number of bytes acknowledged: all that were sent but those in the queue, where a FIN counts as one.
-const fn acknowledged(sent: u64, is_finished: bool, queue: u64) -> u64 {
-    let acknowledged = (sent + is_finished as u64).saturating_sub(queue);
-    if acknowledged > sent { sent } else { acknowledged }
+/// Returns the position before the last `queue` bytes that were written, where a FIN counts as one.
+const fn position(written: u64, is_finished: bool, queue: u64) -> u64 {
+    let position = (written + is_finished as u64).saturating_sub(queue);
+    if position > written { written } else { position }
 }
 
 /// Returns up to where the file, from `offset` on, is in the page cache now. A thread that sendfile(2) makes wait for the disk
@@ -262,8 +268,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn acknowledged_bytes_do_not_include_the_fin() {
-        for (sent, is_finished, queue, expected) in [
+    fn position_does_not_count_the_fin() {
+        for (written, is_finished, queue, expected) in [
             (0, false, 0, 0),
             (100, false, 0, 100),
             (100, false, 1, 99),
@@ -275,7 +281,7 @@ mod tests {
             (0, true, 1, 0),
             (100, false, u64::MAX, 0),
         ] {
-            assert_eq!(acknowledged(sent, is_finished, queue), expected, "{sent} {is_finished} {queue}");
+            assert_eq!(position(written, is_finished, queue), expected, "{written} {is_finished} {queue}");
         }
     }
 }

@@ -45,6 +45,20 @@ fn file_is_whole_when_its_parts_cover_it() {
 }
 
 #[test]
+fn file_would_be_whole_by_the_part_that_is_missing() {
+    let (mut coverage, inventory) = (Coverage::default(), inventory(1..2));
+    assert!(coverage.would_be_whole(mac(1), file(1), &(0..64)), "it needs no other part");
+    assert!(!coverage.would_be_whole(mac(1), file(1), &(38..64)));
+    coverage.add(mac(1), file(1), 0..38, &inventory);
+    for (bytes, expected) in [(38..64, true), (0..64, true), (20..64, true), (39..64, false), (38..63, false)] {
+        assert_eq!(coverage.would_be_whole(mac(1), file(1), &bytes), expected, "{bytes:?}");
+    }
+    assert!(!coverage.would_be_whole(mac(2), file(1), &(38..64)), "it is another machine's");
+    assert!(!coverage.would_be_whole(mac(1), file(2), &(38..64)), "it is of another file");
+    assert!(!coverage.add(mac(1), file(1), 39..64, &inventory), "to ask is not to have");
+}
+
+#[test]
 fn empty_file_is_whole_at_once() {
     let empty = FileState { length: 0, ..file(1) };
     assert!(Coverage::default().add(mac(1), empty, 0..0, &inventory(1..2)));

@@ -12,45 +12,86 @@ const NEXT_BODY: Range<u64> = BODY.end + HEAD..BODY.end + HEAD + 50;
 /// The verdicts on the first answer and on the next; nothing for an answer that stays in flight.
 type Verdicts = Vec<(&'static str, Verdict)>;
 
-fn lost(name: &'static str, acknowledged: u64) -> (&'static str, Verdict) {
-    (name, Verdict::Lost { acknowledged })
-}
-
 fn delivered(name: &'static str) -> (&'static str, Verdict) {
     (name, Verdict::Delivered)
 }
 
-/// Every state of a connection with up to two answers, the verdicts that an acknowledgement alone brings in it, and those of the end of the
-/// connection.
-fn states() -> Vec<(&'static str, usize, u64, Verdicts, Verdicts)> {
+fn unconfirmed(name: &'static str, acknowledged: u64) -> (&'static str, Verdict) {
+    (name, Verdict::Unconfirmed { acknowledged })
+}
+
+fn lost(name: &'static str, acknowledged: u64) -> (&'static str, Verdict) {
+    (name, Verdict::Lost { acknowledged })
+}
+
+fn reach(sent: u64, acknowledged: u64) -> Reach {
+    Reach { sent, acknowledged }
+}
+
+/// A state of a connection with up to two answers.
+struct State {
+    name: &'static str,
+    in_flight: usize,
+    reach: Reach,
+    /// What an acknowledgement up to here brings, whatever the event.
+    alive: Verdicts,
+    /// What the end of the connection brings.
+    ended: Verdicts,
+}
+
+fn states() -> Vec<State> {
+    let state = |name, in_flight, reach, alive, ended| State { name, in_flight, reach, alive, ended };
+    let all = NEXT_BODY.end;
     vec![
-        ("nothing in flight", 0, 0, vec![], vec![]),
-        ("nothing acknowledged", 1, 0, vec![], vec![lost("first", 0)]),
-        ("part of the head acknowledged", 1, HEAD - 1, vec![], vec![lost("first", 0)]),
-        ("the head acknowledged", 1, HEAD, vec![], vec![lost("first", 0)]),
-        ("one byte acknowledged", 1, BODY.start + 1, vec![], vec![lost("first", 1)]),
-        ("all but one byte acknowledged", 1, BODY.end - 1, vec![], vec![lost("first", 199)]),
-        ("all acknowledged", 1, BODY.end, vec![delivered("first")], vec![delivered("first")]),
-        ("two, nothing acknowledged", 2, 0, vec![], vec![lost("first", 0), lost("next", 0)]),
-        ("two, part of the first acknowledged", 2, BODY.end - 1, vec![], vec![lost("first", 199), lost("next", 0)]),
-        (
+        state("nothing in flight", 0, reach(0, 0), vec![], vec![]),
+        state("nothing sent", 1, reach(0, 0), vec![], vec![lost("first", 0)]),
+        state("all sent, nothing acknowledged", 1, reach(BODY.end, 0), vec![], vec![lost("first", 0)]),
+        state("part of the head acknowledged", 1, reach(BODY.end, HEAD - 1), vec![], vec![lost("first", 0)]),
+        state("the head acknowledged", 1, reach(BODY.end, HEAD), vec![], vec![lost("first", 0)]),
+        state("one byte acknowledged", 1, reach(BODY.end, HEAD + 1), vec![], vec![unconfirmed("first", 1)]),
+        state("one byte not acknowledged", 1, reach(BODY.end, BODY.end - 1), vec![], vec![unconfirmed("first", 199)]),
+        state("one byte not sent", 1, reach(BODY.end - 1, BODY.end - 1), vec![], vec![lost("first", 199)]),
+        state("all acknowledged", 1, reach(BODY.end, BODY.end), vec![delivered("first")], vec![delivered("first")]),
+        state("two, nothing acknowledged", 2, reach(all, 0), vec![], vec![lost("first", 0), lost("next", 0)]),
+        state(
+            "two, the first not acknowledged",
+            2,
+            reach(all, BODY.end - 1),
+            vec![],
+            vec![unconfirmed("first", 199), lost("next", 0)],
+        ),
+        state(
+            "two, the next not sent",
+            2,
+            reach(BODY.end, BODY.end - 1),
+            vec![],
+            vec![unconfirmed("first", 199), lost("next", 0)],
+        ),
+        state(
             "two, the first acknowledged",
             2,
-            BODY.end,
+            reach(all, BODY.end),
             vec![delivered("first")],
             vec![delivered("first"), lost("next", 0)],
         ),
-        (
+        state(
             "two, part of the next acknowledged",
             2,
-            NEXT_BODY.end - 1,
+            reach(all, all - 1),
+            vec![delivered("first")],
+            vec![delivered("first"), unconfirmed("next", 49)],
+        ),
+        state(
+            "two, part of the next sent",
+            2,
+            reach(all - 1, all - 1),
             vec![delivered("first")],
             vec![delivered("first"), lost("next", 49)],
         ),
-        (
+        state(
             "two, both acknowledged",
             2,
-            NEXT_BODY.end,
+            reach(all, all),
             vec![delivered("first"), delivered("next")],
             vec![delivered("first"), delivered("next")],
         ),
@@ -69,7 +110,7 @@ fn in_flight(count: usize, now: Instant) -> Flights<&'static str> {
 fn verdicts_follow_from_state_and_event() {
     let began = Instant::now();
     let just_before = began + PATIENCE - Duration::from_millis(1);
-    for (state, count, acknowledged, alive, ended) in states() {
+    for State { name, in_flight: count, reach, alive, ended } in states() {
         for event in EVENTS {
             for (when, is_silent) in [(began, false), (just_before, false), (began + PATIENCE, true)] {
                 // The acknowledgement may be news, which ends a silence, or known from a look before.
@@ -77,22 +118,36 @@ fn verdicts_follow_from_state_and_event() {
                     let mut flights = in_flight(count, began);
                     let mut verdicts = Vec::new();
                     if is_known {
-                        verdicts = flights.observe(Event::Request, acknowledged, began);
-                        assert_eq!(verdicts, alive, "{state}");
+                        verdicts = flights.observe(Event::Request, reach, began);
+                        assert_eq!(verdicts, alive, "{name}");
                     }
-                    verdicts.extend(flights.observe(event, acknowledged, when));
-                    let is_news = !is_known && acknowledged > 0;
+                    verdicts.extend(flights.observe(event, reach, when));
+                    let is_news = !is_known && reach.acknowledged > 0;
                     let expected = match event {
                         Event::Timer if is_silent && !is_news => &ended,
                         Event::Timer | Event::Request | Event::Fin => &alive,
                         Event::Broken | Event::Stopped => &ended,
                     };
                     let after = when.duration_since(began);
-                    assert_eq!(&verdicts, expected, "{state}, {event:?} after {after:?}, known: {is_known}");
-                    assert_eq!(flights.len(), count - expected.len(), "{state}, {event:?}");
+                    assert_eq!(&verdicts, expected, "{name}, {event:?} after {after:?}, known: {is_known}");
+                    assert_eq!(flights.len(), count - expected.len(), "{name}, {event:?}");
                 }
             }
         }
+    }
+}
+
+#[test]
+fn end_of_an_answer_is_unconfirmed_up_to_what_a_loader_takes_at_once() {
+    let now = Instant::now();
+    let body = HEAD..HEAD + 2 * UNCONFIRMED_LIMIT;
+    for (rest, expected) in [
+        (UNCONFIRMED_LIMIT, unconfirmed("large", UNCONFIRMED_LIMIT)),
+        (UNCONFIRMED_LIMIT + 1, lost("large", UNCONFIRMED_LIMIT - 1)),
+    ] {
+        let mut flights = Flights::new(now);
+        flights.depart("large", body.clone(), now);
+        assert_eq!(flights.observe(Event::Broken, reach(body.end, body.end - rest), now), [expected]);
     }
 }
 
@@ -101,8 +156,8 @@ fn answer_without_a_body_arrives_with_its_head() {
     let now = Instant::now();
     let mut flights = Flights::new(now);
     flights.depart("empty", HEAD..HEAD, now);
-    assert_eq!(flights.observe(Event::Timer, HEAD - 1, now), []);
-    assert_eq!(flights.observe(Event::Timer, HEAD, now), [delivered("empty")]);
+    assert_eq!(flights.observe(Event::Timer, reach(HEAD, HEAD - 1), now), []);
+    assert_eq!(flights.observe(Event::Timer, reach(HEAD, HEAD), now), [delivered("empty")]);
 }
 
 #[test]
@@ -111,13 +166,17 @@ fn silence_begins_with_the_answer_and_again_with_each_acknowledgement() {
     let mut flights = Flights::new(opened);
     let began = opened + 10 * PATIENCE;
     flights.depart("first", BODY, began);
-    assert_eq!(flights.observe(Event::Timer, 0, began), [], "the connection was idle before");
+    assert_eq!(flights.observe(Event::Timer, reach(BODY.end, 0), began), [], "the connection was idle before");
     for step in 1..100 {
         let now = began + step * (PATIENCE - Duration::from_millis(1));
-        assert_eq!(flights.observe(Event::Timer, u64::from(step), now), [], "a slow reader is not silent");
+        assert_eq!(
+            flights.observe(Event::Timer, reach(BODY.end, u64::from(step)), now),
+            [],
+            "a slow reader is not silent"
+        );
     }
     let last = began + 99 * (PATIENCE - Duration::from_millis(1));
-    assert_eq!(flights.observe(Event::Timer, 99, last + PATIENCE), [lost("first", 0)]);
+    assert_eq!(flights.observe(Event::Timer, reach(BODY.end, 99), last + PATIENCE), [lost("first", 0)]);
 }
 
 #[test]
@@ -130,12 +189,12 @@ fn looks_back_off_until_the_next_answer() {
     while let Some(look) = flights.next_look().filter(|_| pauses.len() < 10) {
         pauses.push((look - now).as_millis());
         now = look;
-        flights.observe(Event::Timer, 0, now);
+        flights.observe(Event::Timer, reach(0, 0), now);
     }
     assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 256, 256]);
     flights.depart("next", NEXT_BODY, now);
     assert_eq!(flights.next_look(), Some(now + FIRST_PAUSE));
-    flights.observe(Event::Request, NEXT_BODY.end, now);
+    flights.observe(Event::Request, reach(NEXT_BODY.end, NEXT_BODY.end), now);
     assert_eq!(flights.next_look(), None);
 }
 
@@ -148,7 +207,7 @@ fn flights_are_limited() {
         flights.depart(number, number..number + 1, now);
     }
     assert!(flights.is_full());
-    flights.observe(Event::Request, 1, now);
+    flights.observe(Event::Request, reach(1, 1), now);
     assert!(!flights.is_full());
 }
 
@@ -156,7 +215,7 @@ proptest! {
     #[test]
     fn every_answer_gets_one_verdict_and_the_right_one(
         lengths in prop::collection::vec((1u64..50, 0u64..100), 1..8),
-        steps in prop::collection::vec((prop::sample::select(&EVENTS[..3]), 0u64..40, 0u64..30), 0..40),
+        steps in prop::collection::vec((prop::sample::select(&EVENTS[..3]), 0u64..60, 0u64..40, 0u64..30), 0..40),
         end in prop::sample::select(&EVENTS[3..]),
     ) {
         let mut now = Instant::now();
@@ -169,23 +228,25 @@ proptest! {
             bodies.push(body.clone());
             flights.depart(number, body, now);
         }
-        let mut acknowledged = 0;
+        let mut at = Reach::default();
         let mut verdicts = Vec::new();
-        for (event, bytes, seconds) in steps {
+        for (event, bytes, more, seconds) in steps {
             now += Duration::from_secs(seconds);
-            acknowledged = sent.min(acknowledged + bytes);
-            verdicts.extend(flights.observe(event, acknowledged, now).into_iter().map(|verdict| (verdict, acknowledged)));
+            at.sent = sent.min(at.sent + bytes);
+            at.acknowledged = at.sent.min(at.acknowledged + more);
+            verdicts.extend(flights.observe(event, at, now).into_iter().map(|verdict| (verdict, at)));
         }
-        verdicts.extend(flights.observe(end, acknowledged, now).into_iter().map(|verdict| (verdict, acknowledged)));
+        verdicts.extend(flights.observe(end, at, now).into_iter().map(|verdict| (verdict, at)));
         prop_assert_eq!(flights.len(), 0);
         let numbers: Vec<_> = verdicts.iter().map(|((number, _), _)| *number).collect();
         prop_assert_eq!(numbers, (0..bodies.len()).collect::<Vec<_>>());
-        for ((number, verdict), position) in verdicts {
+        for ((number, verdict), at) in verdicts {
             let body = &bodies[number];
-            let expected = if position >= body.end {
-                Verdict::Delivered
-            } else {
-                Verdict::Lost { acknowledged: position.saturating_sub(body.start) }
+            let acknowledged = at.acknowledged.saturating_sub(body.start);
+            let expected = match (at.acknowledged >= body.end, acknowledged > 0 && at.sent >= body.end) {
+                (true, _) => Verdict::Delivered,
+                (false, true) => Verdict::Unconfirmed { acknowledged },
+                (false, false) => Verdict::Lost { acknowledged },
             };
             prop_assert_eq!(verdict, expected);
         }
