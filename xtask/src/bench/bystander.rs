@@ -1,4 +1,4 @@
-//! What the XDP program costs traffic that is not ours.
+//! The cost of the XDP program for traffic that is not pxed's.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ use super::{
 /// Machines in the program's map.
 const MACHINES: u32 = 100_000;
 
-/// Streams of a second for each round: one differs from the next by a tenth.
+/// One-second TCP streams a round. Single streams differ by about a tenth.
 const STREAMS_A_ROUND: u32 = 3;
 
-/// Runs for each kind of frame.
+/// Runs of the program for each kind of frame.
 const REPEAT: u32 = 200_000;
 
-/// What is on the server's interface while TCP crosses it.
+/// The XDP program on the server's interface while TCP crosses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum On {
     Nothing,
-    /// Nothing, and the sender cuts its segments itself, as it must before any XDP program on veth.
+    /// No program, and the sender segments in software, as it must with any XDP program on veth.
     NothingCut,
     Pass(XdpMode),
     Pxed(&'static str),
@@ -44,11 +44,11 @@ const MODES: [(&str, On); 6] = [
     ("**pxed**, generic", On::Pxed("generic")),
 ];
 
-/// Measures it.
+/// Measures frames in the kernel's test loop, and TCP streams with iperf3.
 ///
 /// # Errors
 ///
-/// When a program cannot be loaded or iperf3 cannot be had.
+/// Fails if a program cannot be loaded or iperf3 cannot be fetched.
 pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     let (frames, slowest) = frames()?;
     let figures = streams(plan)?;
@@ -75,9 +75,9 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     }
     Ok(Chapter {
         title: "Bystander".to_owned(),
-        text: "Every frame of the interface passes through the XDP program. A veth device with any XDP program on it lets its peer no \
-               longer hand over segments larger than a frame, so that TCP towards us is cut into frames before it crosses: a cost of \
-               veth that network cards, which cut in hardware, do not have. What our program costs is the difference to an empty \
+        text: "Every frame of the interface passes through the XDP program. With any XDP program on a veth device, its peer can no \
+               longer hand over segments larger than a frame, so TCP towards us is segmented before it crosses. Network cards, \
+               which segment in hardware, do not have this cost. Our program's own cost is the difference to an empty \
                program that is attached in the same way."
             .to_owned(),
         tables: vec![
@@ -88,7 +88,7 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     })
 }
 
-/// Nanoseconds a frame, and the most that one takes that is not ours, without what the kernel's test loop takes.
+/// Returns the nanoseconds of each kind of frame, and how much the slowest foreign frame takes beyond the empty program.
 fn frames() -> anyhow::Result<(Table, Option<f64>)> {
     let mut empty = Pass::load()?;
     let runs: anyhow::Result<Vec<u64>> = (0..20).map(|_| empty.nanoseconds(REPEAT)).collect();
@@ -105,7 +105,7 @@ fn frames() -> anyhow::Result<(Table, Option<f64>)> {
     Ok((table, slowest.map(|nanoseconds| nanoseconds as f64)))
 }
 
-/// Gbit/s towards us and from us, for each of [`MODES`].
+/// Returns Gbit/s towards us and from us, for each of [`MODES`].
 fn streams(plan: &Plan) -> anyhow::Result<Vec<[Samples; 2]>> {
     requires::tools(&["ethtool"])?;
     let iperf = Unpacked::of(&["iperf3"])?;
@@ -118,7 +118,7 @@ fn streams(plan: &Plan) -> anyhow::Result<Vec<[Samples; 2]>> {
     let mut figures: Vec<[Samples; 2]> = MODES.iter().map(|_| Default::default()).collect();
     for round in 0..plan.rounds * STREAMS_A_ROUND {
         for offset in 0..MODES.len() {
-            // Nobody is always first.
+            // Rotate, so that no mode is always first.
             let index = (offset + round as usize) % MODES.len();
             let _guard = Guard::put(&pair, MODES[index].1, &artifacts)?;
             for (samples, reverse) in figures[index].iter_mut().zip([false, true]) {
@@ -129,7 +129,7 @@ fn streams(plan: &Plan) -> anyhow::Result<Vec<[Samples; 2]>> {
     Ok(figures)
 }
 
-/// What keeps the interface as it is to be.
+/// Restores the interface when it is dropped.
 enum Guard<'p> {
     Nothing,
     Cut(&'p Pair),
@@ -168,12 +168,12 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// Whether the client hands over segments larger than a frame.
+/// Turns segmentation offload of the client on or off.
 fn offload(pair: &Pair, state: &str) -> anyhow::Result<()> {
     pair.client.run("ethtool", &["-K", INTERFACE, "tso", state, "gso", state]).map(drop)
 }
 
-/// One second of TCP, in Gbit/s as the receiver counts them.
+/// Sends TCP for one second and returns the Gbit/s that the receiver counted.
 fn stream(iperf: &Unpacked, pair: &Pair, reverse: bool) -> anyhow::Result<f64> {
     let mut client = iperf.command(&pair.client, "iperf3")?;
     client.args(["-c", &SERVER.to_string(), "-t", "1", "-O", "0.2", "-l", "128K", "-J"]);

@@ -1,32 +1,32 @@
-//! What a server costs: its own processor time, and the kernel's for the network.
+//! Processor time of a server: its processes' own, and the kernel's for the network.
 
 use std::{fs, time::Duration};
 
 use anyhow::Context;
 use pxe_lab::Namespace;
 
-/// `/proc` counts in hundredths of a second (`USER_HZ`, the same on every Linux architecture that we run on).
+/// The unit of `/proc`: hundredths of a second (`USER_HZ`, the same on every Linux architecture that we run on).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Processor time, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu {
-    /// User and system time of every process in the server's namespace. Packets that the kernel handles while one of
-    /// them runs are in it, those that it sends most of all.
+    /// User and system time of every process in the server's namespace. It includes packets that the kernel handles
+    /// while one of them runs, above all those that it sends.
     pub(crate) process: f64,
-    /// Softirq time of the whole machine, the client's receive path included. Some of it is in `process` as well:
-    /// the sum is an upper bound, for every server alike.
+    /// Softirq time of the whole machine, including the client's receive path. Some of it is in `process` as well:
+    /// the sum is an upper bound, equally for every server.
     pub(crate) softirq: f64,
 }
 
 impl Cpu {
-    /// Both together: what a comparison uses, so that nothing hides in the kernel.
+    /// Returns the sum of both. Comparisons use it, so that no cost hides in the kernel.
     pub(crate) fn total(self) -> f64 {
         self.process + self.softirq
     }
 }
 
-/// Measures from its creation on.
+/// A measurement that begins when it is created.
 #[derive(Debug)]
 pub(crate) struct Meter<'n> {
     namespace: &'n Namespace,
@@ -38,19 +38,19 @@ impl<'n> Meter<'n> {
     ///
     /// # Errors
     ///
-    /// When `/proc` does not tell.
+    /// Fails if `/proc` cannot be read.
     pub(crate) fn start(namespace: &'n Namespace) -> anyhow::Result<Self> {
         Ok(Self { namespace, begun: read(namespace)? })
     }
 
-    /// What was used since.
+    /// Returns the time used since the start.
     ///
     /// # Errors
     ///
-    /// When `/proc` does not tell.
+    /// Fails if `/proc` cannot be read.
     pub(crate) fn used(&self) -> anyhow::Result<Cpu> {
         let now = read(self.namespace)?;
-        // A process that ended takes its time along.
+        // The time of a process that has ended is no longer counted.
         Ok(Cpu {
             process: (now.process - self.begun.process).max(0.0),
             softirq: (now.softirq - self.begun.softirq).max(0.0),
@@ -58,11 +58,11 @@ impl<'n> Meter<'n> {
     }
 }
 
-/// The resident memory of the processes in a namespace, in bytes.
+/// Returns the resident memory of the processes in a namespace, in bytes.
 ///
 /// # Errors
 ///
-/// When `/proc` does not tell.
+/// Fails if `/proc` cannot be read.
 pub(crate) fn resident_bytes(namespace: &Namespace) -> anyhow::Result<u64> {
     let mut total = 0;
     for process in namespace.processes()? {
@@ -74,8 +74,8 @@ pub(crate) fn resident_bytes(namespace: &Namespace) -> anyhow::Result<u64> {
     Ok(total)
 }
 
-/// Waits for a moment in which the machine does nothing else, at most for so long: what an earlier measurement left to do
-/// (closing sockets, freeing memory) is not the next one's.
+/// Waits until the machine is idle, but no longer than `at_most`. Work that an earlier measurement left behind
+/// (closing sockets, freeing memory) must not count towards the next one.
 pub(crate) fn settle(at_most: Duration) {
     let deadline = std::time::Instant::now() + at_most;
     while std::time::Instant::now() < deadline {
@@ -90,7 +90,7 @@ pub(crate) fn settle(at_most: Duration) {
 fn read(namespace: &Namespace) -> anyhow::Result<Cpu> {
     let mut ticks = 0;
     for process in namespace.processes()? {
-        // Gone meanwhile: counted by its parent.
+        // The process has ended meanwhile; its parent counts it.
         let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { continue };
         ticks += process_ticks(&stat).with_context(|| format!("/proc/{process}/stat: {stat}"))?;
     }
@@ -99,15 +99,15 @@ fn read(namespace: &Namespace) -> anyhow::Result<Cpu> {
     Ok(Cpu { process: ticks as f64 / TICKS_PER_SECOND, softirq: softirq as f64 / TICKS_PER_SECOND })
 }
 
-/// User and system time of a process and of its children that have ended (proc_pid_stat(5), fields 14 to 17).
+/// Returns user and system time of a process and of its ended children (proc_pid_stat(5), fields 14 to 17).
 fn process_ticks(stat: &str) -> Option<u64> {
-    // The name may hold anything but ends at the last parenthesis.
+    // The name may contain any character, but ends at the last parenthesis.
     let (_, fields) = stat.rsplit_once(')')?;
     let fields: Vec<_> = fields.split_whitespace().collect();
     fields.get(11..15)?.iter().map(|field| field.parse::<u64>().ok()).sum()
 }
 
-/// user, nice, system, idle, iowait, irq, softirq, … of all processors.
+/// Returns the ticks of all processors: user, nice, system, idle, iowait, irq, softirq, …
 fn machine_ticks(stat: &str) -> Option<Vec<u64>> {
     let line = stat.lines().next()?.strip_prefix("cpu ")?;
     line.split_whitespace().map(|field| field.parse().ok()).collect()

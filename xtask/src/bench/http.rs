@@ -25,16 +25,16 @@ use super::{
 const FILE_BYTES: usize = 300 << 20;
 const SCRIPT: &str = "script.ipxe";
 
-/// Machines, each of which asks for its script.
+/// The number of machines. Each asks for its script.
 const MACHINES: u32 = 10_000;
 
-/// How long the file is loaded for.
+/// The duration of a file load.
 const LOADING: Duration = Duration::from_secs(2);
 
-/// However slow a server is, scripts take no longer.
+/// The limit for scripts and starts, even with a slow server.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Both listen here, one at a time.
+/// The port of both servers, which run one at a time.
 const PORT: u16 = 8000;
 
 /// One kind of load.
@@ -48,7 +48,7 @@ struct Kind {
 #[derive(Clone, Copy, PartialEq)]
 enum What {
     File,
-    /// So many scripts for each machine, and on each connection.
+    /// The number of scripts for each machine, and on each connection.
     Scripts {
         each: usize,
         per_connection: usize,
@@ -78,19 +78,19 @@ const KINDS: &[Kind] = &[
 
 #[derive(Clone, Copy, Debug)]
 enum Server {
-    /// As it runs by default, with an XDP program on the interface.
+    /// pxed's default, with its XDP program on the interface.
     Pxed,
-    /// With an empty XDP program on the interface.
+    /// nginx with an empty XDP program on the interface.
     NginxXdp,
-    /// Without a program.
+    /// pxed without an XDP program.
     PxedSocket,
     Nginx,
 }
 
-/// They take turns, and are compared in pairs.
+/// The servers in their order. They take turns, and are compared in pairs.
 const SERVERS: [Server; 4] = [Server::Pxed, Server::NginxXdp, Server::PxedSocket, Server::Nginx];
 
-/// What is reported of one server under one kind of load.
+/// The samples of one server under one kind of load.
 #[derive(Default)]
 struct Figures {
     rate: Samples,
@@ -101,20 +101,20 @@ struct Figures {
     failed: Samples,
 }
 
-/// Measures everybody.
+/// Measures both servers.
 ///
 /// # Errors
 ///
-/// When a server cannot be had or does not start, or pxed does not answer everything.
+/// Fails if a server cannot be fetched or does not start, or if a request to pxed fails.
 pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     let bench = Bench::new()?;
     let mut chapter = Chapter {
         title: "HTTP".to_owned(),
         text: format!(
             "A file of {} MiB in the page cache, read by clients that discard it in the kernel; and the script of each of {MACHINES} \
-             machines, from its own address, against a file of the same length. nginx serves by sendfile, with tcp_nopush, a worker a \
+             machines, from its own address, against a file of the same length. nginx uses sendfile, tcp_nopush, one worker per \
              processor, an open-file cache and no log; pxed writes its events. Any XDP program, \
-             an empty one too, makes TCP dearer on veth (see Bystander). So pxed as it runs by default is compared to nginx beside an \
+             even an empty one, makes TCP more expensive on veth (see Bystander). pxed's default is therefore compared to nginx with an \
              empty program on the interface (*XDP*), and pxed with `--datapath socket`, which attaches none, to nginx alone.",
             FILE_BYTES >> 20
         ),
@@ -123,7 +123,7 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     for kind in KINDS.iter().filter(|kind| kind.quick || !plan.quick) {
         let mut figures = SERVERS.map(|_| Figures::default());
         for round in 0..plan.rounds {
-            // Whoever goes first finds the machine as the other left it.
+            // Rotate: each server finds the machine as its predecessor left it.
             let mut order = SERVERS;
             let length = order.len();
             order.rotate_left(round as usize % length);
@@ -138,7 +138,7 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     Ok(chapter)
 }
 
-/// The pairs that are compared: without XDP on either side, and with it.
+/// Returns the pairs that are compared: with XDP on both sides, and without it.
 fn pairs(figures: &[Figures; 4]) -> [(&'static str, &Figures, &Figures); 2] {
     let [pxed, nginx_xdp, socket, nginx] = figures;
     [("XDP", pxed, nginx_xdp), ("no XDP", socket, nginx)]
@@ -207,7 +207,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// nginx serves what pxed said to the first machine.
+    /// Saves pxed's script of the first machine, so that nginx serves the same text.
     fn keep_script(&self) -> anyhow::Result<()> {
         let _pxed = self.pxed("socket")?;
         let url = format!("http://{}{}", self.listen, script(0));
@@ -223,8 +223,8 @@ impl Bench {
 
     fn measure(&self, server: Server, kind: &Kind) -> anyhow::Result<(HttpOutcome, Cpu)> {
         let load = self.load(server, kind);
-        // Workers of the one before, with thousands of connections to close, hold its port for a while after it was ended.
-        suite::eventually("the server before has given up its port", PATIENCE, || {
+        // Workers of the previous server may hold its port for a while after it ended, with thousands of connections to close.
+        suite::eventually("the previous server to release its port", PATIENCE, || {
             Ok(self.pair.server.enter(|| TcpListener::bind(self.listen))?.is_ok())
         })?;
         match server {

@@ -1,4 +1,4 @@
-//! Two hosts on one cable, a fleet as a spec, and the files that it boots.
+//! The benchmarks' lab: two hosts on one cable, a fleet as a spec, and the files that it boots.
 
 use std::{fmt::Write as _, fs, net::Ipv4Addr, path::Path};
 
@@ -7,11 +7,11 @@ use tempfile::TempDir;
 
 /// The server's address; its network has room for 65,000 machines.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
-/// The client's own, which perfdhcp relays from.
+/// The client's own address, from which perfdhcp relays.
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
-/// Bits in their network's mask.
+/// The prefix length of their network.
 pub(crate) const PREFIX_LENGTH: u8 = 16;
-/// The interface on either side.
+/// The name of the interface on either side.
 pub(crate) const INTERFACE: &str = topology::INTERFACE;
 
 /// The first machine's hardware address; the others follow.
@@ -27,11 +27,11 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Wires them up.
+    /// Creates both namespaces and connects them.
     ///
     /// # Errors
     ///
-    /// Without root or iproute2.
+    /// Fails without root or iproute2.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let pair = Self { server: Namespace::new("server")?, client: Namespace::new("client")? };
         topology::veth(&pair.server, INTERFACE, &pair.client, INTERFACE)?;
@@ -44,17 +44,17 @@ impl Pair {
     }
 }
 
-/// The networks that the addresses of the first 16,000 machines are in; the server's and the client's own are not.
+/// The networks of the first 16,000 machines. They contain neither the server nor the client's own address.
 const FLEET: [&str; 6] =
     ["10.99.1.0/24", "10.99.2.0/23", "10.99.4.0/22", "10.99.8.0/21", "10.99.16.0/20", "10.99.32.0/19"];
 
 impl Pair {
-    /// Gives the client the addresses of the machines, all behind its own: the kernel's table of neighbours, 1,024 by default,
-    /// is not what is measured.
+    /// Gives the client the addresses of the machines, routed through its own address. The limit of the kernel's neighbour table
+    /// (1,024 entries by default) is not under test here.
     ///
     /// # Errors
     ///
-    /// What `ip` said.
+    /// Fails with the output of `ip`.
     pub(crate) fn route_fleet(&self) -> anyhow::Result<()> {
         for network in FLEET {
             self.server.ip(&["route", "add", network, "via", &CLIENT.to_string()])?;
@@ -64,7 +64,7 @@ impl Pair {
     }
 }
 
-/// The hardware and network address of the machine of this number, counted from 0.
+/// Returns the hardware and network address of a machine, by its number counted from 0.
 pub(crate) fn machine(number: u32) -> (String, Ipv4Addr) {
     let [a, b, c, d, e, f] = FIRST_MAC;
     let low = u32::from_be_bytes([c, d, e, f]) + number;
@@ -73,7 +73,7 @@ pub(crate) fn machine(number: u32) -> (String, Ipv4Addr) {
     (mac, Ipv4Addr::from_bits(FIRST_ADDRESS.to_bits() + number))
 }
 
-/// A `TalosCluster` of so many machines, amd64.
+/// Returns a `TalosCluster` with this number of machines, all amd64.
 pub(crate) fn spec(machines: u32) -> String {
     let mut spec = format!(
         "apiVersion: talos.alperen.cloud/v1alpha1\nkind: TalosCluster\nmetadata: {{name: bench}}\nspec:\n  \
@@ -90,7 +90,7 @@ pub(crate) fn spec(machines: u32) -> String {
     spec
 }
 
-/// The files of a boot, random, of the sizes given in bytes.
+/// The sizes of a boot's files in bytes. Their content is random.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     pub(crate) loader: usize,
@@ -101,12 +101,12 @@ pub(crate) struct Sizes {
 /// The name of the loader in the artifacts directory.
 pub(crate) const LOADER: &str = "ipxe-efi-x86_64.efi";
 
-/// The name of the kernel in the artifacts directory.
+/// Returns the name of the kernel in the artifacts directory.
 pub(crate) fn kernel() -> String {
     format!("vmlinuz-{}-amd64", cluster::VERSION)
 }
 
-/// The name of the initramfs in the artifacts directory.
+/// Returns the name of the initramfs in the artifacts directory.
 pub(crate) fn initramfs() -> String {
     format!("initramfs-{}-amd64.xz", cluster::VERSION)
 }
@@ -115,7 +115,7 @@ pub(crate) fn initramfs() -> String {
 ///
 /// # Errors
 ///
-/// When there is no room for it.
+/// Fails if there is no room for it.
 pub(crate) fn artifacts(sizes: Sizes) -> anyhow::Result<TempDir> {
     let directory = TempDir::with_prefix("pxed-bench-")?;
     for (name, length) in [
@@ -129,11 +129,11 @@ pub(crate) fn artifacts(sizes: Sizes) -> anyhow::Result<TempDir> {
     Ok(directory)
 }
 
-/// A file of random bytes, which no part of the path can make smaller.
+/// Writes a file of random bytes, which nothing on the way can compress.
 ///
 /// # Errors
 ///
-/// When there is no room for it.
+/// Fails if there is no room for it.
 pub(crate) fn write_random(path: &Path, length: usize) -> anyhow::Result<()> {
     let random = fs::File::open("/dev/urandom")?;
     let mut file = fs::File::create(path)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: pxed measured beside its peers, in the same run.
+//! `cargo xtask bench`: measures pxed beside its peers, in the same run.
 
 use std::{fs, path::PathBuf, process::ExitCode, time::Instant};
 
@@ -31,22 +31,22 @@ mod tftp;
 use plan::Plan;
 use report::Chapter;
 
-/// What `cargo xtask bench` takes.
+/// The options of `cargo xtask bench`.
 ///
-/// Runs pxed and its peers by turns in network namespaces of its own and writes the medians with their ranges, the ratios and
-/// the goals. Peers that are not installed are fetched and unpacked below target/, not installed.
+/// Runs pxed and its peers in turn, in network namespaces of its own, and writes the medians with their ranges, the ratios and
+/// the goals. Missing peers are fetched and unpacked below target/, not installed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The most telling figures only, in about three minutes; writes no file unless --out names one
+    /// Only the most important figures, in about three minutes; writes no file unless --out names one
     #[arg(long)]
     quick: bool,
-    /// What to measure [default: everything]
+    /// Sections to measure [default: everything]
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Section>,
-    /// How often each thing is measured [default: 3, or 1 with --quick]
+    /// Rounds of each measurement [default: 3, or 1 with --quick]
     #[arg(long)]
     rounds: Option<u32>,
-    /// Where the report goes [default: BENCHMARKS.md, when everything is measured]
+    /// File of the report [default: BENCHMARKS.md, if everything is measured]
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -61,23 +61,23 @@ enum Section {
     Storm,
     /// A large file and small scripts, beside nginx
     Http,
-    /// What the XDP program costs traffic that is not ours
+    /// Cost of the XDP program for traffic that is not pxed's
     Bystander,
     /// 100,000 machines: start, memory, reload
     Scale,
 }
 
-/// Runs it. The exit code says whether everything could be measured, not whether the goals were reached.
+/// Runs the benchmarks. The exit code says whether everything could be measured, not whether the goals were reached.
 ///
 /// # Errors
 ///
-/// When pxed is not a release build, something that it needs is missing, or a server does not start.
+/// Fails if pxed is not a release build, something it needs is missing, or a server does not start.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { quick, only, rounds, out } = args;
     let binary = build::choose(Profile::Release)?;
     ensure!(
         binary.profile == Profile::Release,
-        "{binary} is not measured: only a release build says what pxed can do. Unset {} or let it name one",
+        "{binary} is not measured: only a release build shows what pxed can do. Unset {} or let it name one",
         build::BINARY
     );
     eprintln!("xtask: measuring {binary}");
@@ -87,7 +87,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let wanted = |section: &Section| only.is_empty() || only.contains(section);
     let _neighbours = sysctl::Settings::many_neighbours()?;
     let out = out.or_else(|| (!quick && only.is_empty()).then(|| build::workspace().join("BENCHMARKS.md")));
-    // Before the report itself changes what is there.
+    // Describe the checkout before the report itself changes it.
     let commit = commit();
     let begun = Instant::now();
     let mut chapters = Vec::new();
@@ -96,7 +96,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let chapter = section.measure(&plan).with_context(|| format!("{section:?}"))?;
         println!("{chapter}");
         chapters.push(chapter);
-        // What was measured is not lost with what comes after it.
+        // Write after each section, so that a later failure loses nothing.
         if let Some(path) = &out {
             let head = head(&plan, &binary, &commit, begun.elapsed().as_secs())?;
             fs::write(path, report::document(&head, &chapters)).with_context(|| path.display().to_string())?;
@@ -119,7 +119,7 @@ impl Section {
     }
 }
 
-/// What is checked out, as git describes it.
+/// Returns the checked-out commit, as git describes it.
 fn commit() -> String {
     let directory = build::workspace().display().to_string();
     let mut git = std::process::Command::new("git");
@@ -127,7 +127,7 @@ fn commit() -> String {
     output(&mut git).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
-/// What the figures were measured on, and with what.
+/// Returns the head of the report: the machine, the versions and the rounds.
 fn head(plan: &Plan, binary: &Binary, commit: &str, seconds: u64) -> anyhow::Result<String> {
     let text = |program: &str, arguments: &[&str]| {
         output(std::process::Command::new(program).args(arguments)).map(|text| text.trim().to_owned())
@@ -140,10 +140,10 @@ fn head(plan: &Plan, binary: &Binary, commit: &str, seconds: u64) -> anyhow::Res
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Ok(format!(
         "# Benchmarks\n\n\
-         Written by `cargo xtask bench`; not by hand. Server and client are two network namespaces joined by a veth pair, and share \
+         Written by `cargo xtask bench`, not by hand. Server and client are two network namespaces joined by a veth pair, and share \
          the machine's processors, so absolute figures say little about a network card: **read the ratios**. Figures are medians \
          of the rounds, with their range in parentheses; servers take turns within a round. CPU is the server's own (user and \
-         system, every process) plus the softirq time of the whole machine, so that nothing hides in the kernel.\n\n\
+         system, every process) plus the softirq time of the whole machine, so that no cost hides in the kernel.\n\n\
          | | |\n|---|---|\n| date | {} |\n| pxed | {commit}, {} build |\n| kernel | {} |\n| processor | {cores} × {} |\n| memory | {} |\n\
          | rounds | {}{} |\n| took | {seconds} s |\n| peers | {} |\n| command | `{}` |\n",
         text("date", &["--utc", "+%Y-%m-%d %H:%M UTC"])?,

@@ -1,4 +1,4 @@
-//! An XDP program that does nothing: what a link pays for XDP whoever uses it.
+//! An XDP program that passes every frame: the cost of XDP itself on a link.
 
 use anyhow::Context as _;
 use aya::{
@@ -15,15 +15,15 @@ const NAME: &str = "pass";
 /// `r0 = XDP_PASS; exit` (RFC 9669 §4.1, §4.3).
 const INSTRUCTIONS: [u8; 16] = [0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
 
-/// The loaded program; it leaves its interface when it is dropped.
+/// The loaded program. It is detached when it is dropped.
 pub(super) struct Pass(Ebpf);
 
 impl Pass {
-    /// Loads it.
+    /// Loads the program.
     ///
     /// # Errors
     ///
-    /// Without root.
+    /// Fails without root.
     pub(super) fn load() -> anyhow::Result<Self> {
         let object = object()?;
         let mut ebpf = Ebpf::load(&object).context("the empty program")?;
@@ -35,16 +35,16 @@ impl Pass {
     ///
     /// # Errors
     ///
-    /// When the driver cannot.
+    /// Fails if the driver cannot attach it.
     pub(super) fn attach(&mut self, interface: &str, mode: XdpMode) -> anyhow::Result<()> {
         program(&mut self.0)?.attach(interface, mode).map(drop).context("cannot attach the empty program")
     }
 
-    /// Nanoseconds that the kernel takes to run it, its own loop included: the mean of `repeat` runs.
+    /// Returns the mean nanoseconds of `repeat` runs, including the kernel's own loop.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses to run it.
+    /// Fails if the kernel refuses to run it.
     pub(super) fn nanoseconds(&mut self, repeat: u32) -> anyhow::Result<u64> {
         let frame = [0; 64];
         let options = TestRunOptions { data_in: Some(&frame), repeat, ..TestRunOptions::new() };

@@ -1,10 +1,10 @@
-//! How thoroughly everything is measured.
+//! The scope of a benchmark run.
 
-/// How thoroughly it is measured.
+/// The scope of a benchmark run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// How often each thing is measured.
+    /// The number of rounds of each measurement.
     pub(crate) rounds: u32,
-    /// The most telling figures only.
+    /// Only the most important figures.
     pub(crate) quick: bool,
 }

@@ -1,4 +1,4 @@
-//! `pxed rehearse` as the load: a fleet on the client's interface, and what it reports.
+//! `pxed rehearse` as the load generator: a fleet on the client's interface, and its report.
 
 use std::process::Command;
 
@@ -8,20 +8,20 @@ use serde_json::Value;
 
 use super::lab::{FIRST_MAC, INTERFACE};
 
-/// Boots so many machines against whoever answers, and returns the summary.
+/// Boots this number of machines against any server that answers, and returns the summary.
 ///
 /// # Errors
 ///
-/// When it cannot run. Machines that failed are in the summary.
+/// Fails if rehearse cannot run. Failed machines are in the summary.
 pub(crate) fn boot(client: &Namespace, machines: u32, arguments: &[&str]) -> anyhow::Result<Value> {
     report(command(client, machines)?.args(["--progress", "quiet"]).args(arguments), "summary")
 }
 
-/// Lets so many machines take turns with DHCP exchanges, and returns the summary.
+/// Lets this number of machines take turns with DHCP exchanges, and returns the summary.
 ///
 /// # Errors
 ///
-/// As [`boot`].
+/// Fails like [`boot`].
 pub(crate) fn load(client: &Namespace, machines: u32, arguments: &[&str]) -> anyhow::Result<Value> {
     report(command(client, machines)?.args(arguments), "load")
 }
@@ -45,7 +45,7 @@ fn report(command: &mut Command, kind: &str) -> anyhow::Result<Value> {
     bail!("pxed rehearse: no {kind}: {}", String::from_utf8_lossy(&output.stderr))
 }
 
-/// A number in a report, by its path of keys; none where it is absent.
+/// Returns a number of a report by its path of keys, or `None` if it is absent.
 pub(crate) fn figure(report: &Value, path: &[&str]) -> Option<f64> {
     path.iter().try_fold(report, |value, key| value.get(key))?.as_f64()
 }

@@ -1,8 +1,8 @@
-//! Figures as people read them: medians with their ranges, tables, goals, Markdown.
+//! Figures for people: medians with their ranges, tables, goals, Markdown.
 
 use std::fmt::{self, Write as _};
 
-/// What several rounds measured of one thing.
+/// The samples of one figure over several rounds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Samples(Vec<f64>);
 
@@ -12,7 +12,7 @@ impl Samples {
         self.0.sort_by(f64::total_cmp);
     }
 
-    /// The middle one; of an even number, the mean of the two in the middle. None without samples.
+    /// Returns the middle value, or the mean of the two middle ones if the count is even; `None` without samples.
     pub(crate) fn median(&self) -> Option<f64> {
         let (half, values) = (self.0.len() / 2, &self.0);
         match values.len() {
@@ -22,7 +22,7 @@ impl Samples {
         }
     }
 
-    /// `median (least–most)`, or the only value; a dash without any.
+    /// Returns `median (least–most)`, or the only value, or a dash without samples.
     pub(crate) fn show(&self) -> String {
         let Some(median) = self.median() else { return "–".to_owned() };
         match (self.0.first(), self.0.last()) {
@@ -42,7 +42,7 @@ impl FromIterator<f64> for Samples {
     }
 }
 
-/// Three digits that matter, thousands apart.
+/// Formats a number with three significant digits and thousands separators.
 pub(crate) fn number(value: f64) -> String {
     let magnitude = value.abs();
     if magnitude >= 1_000.0 {
@@ -92,32 +92,32 @@ impl fmt::Display for Table {
     }
 }
 
-/// What a figure is held to.
+/// A goal and the figure measured for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Goal {
-    /// What is compared with what.
+    /// The figures that are compared.
     pub(crate) what: String,
-    /// At least, or at most, as a person would write it.
+    /// The limit, as a person would write it.
     pub(crate) wanted: String,
-    /// What was measured.
+    /// The measured figure.
     pub(crate) reached: String,
     pub(crate) met: bool,
 }
 
 impl Goal {
-    /// A ratio that has to be at least so large; not measured counts as not met.
+    /// Returns a goal for a ratio with a lower limit. It is not met if nothing was measured.
     pub(crate) fn at_least(what: impl Into<String>, wanted: f64, reached: Option<f64>) -> Self {
         let met = reached.is_some_and(|reached| reached >= wanted);
         let reached = reached.map_or_else(|| "not measured".to_owned(), |reached| format!("{}×", number(reached)));
         Self { what: what.into(), wanted: format!("{}×", number(wanted)), reached, met }
     }
 
-    /// A goal of time that is met in any case, since the other never came there.
+    /// Marks a goal of time as met because the peer never finished.
     pub(crate) fn beyond(self, why: &str) -> Self {
         Self { reached: format!("{}; {why}", self.reached), met: true, ..self }
     }
 
-    /// A value with a unit that has to be at most so large.
+    /// Returns a goal for a value with a unit and an upper limit.
     pub(crate) fn at_most(what: impl Into<String>, wanted: f64, unit: &str, reached: Option<f64>) -> Self {
         let met = reached.is_some_and(|reached| reached <= wanted);
         let reached =
@@ -126,7 +126,7 @@ impl Goal {
     }
 }
 
-/// How many times larger the one is.
+/// Returns how many times larger the first value is.
 pub(crate) fn ratio(larger: Option<f64>, smaller: Option<f64>) -> Option<f64> {
     let (larger, smaller) = (larger?, smaller?);
     (smaller > 0.0).then(|| larger / smaller)
@@ -136,15 +136,15 @@ pub(crate) fn ratio(larger: Option<f64>, smaller: Option<f64>) -> Option<f64> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chapter {
     pub(crate) title: String,
-    /// How it was measured, and what to know before one reads the figures.
+    /// The method, and remarks on how to read the figures.
     pub(crate) text: String,
-    /// Each with its caption.
+    /// The tables, each with its caption.
     pub(crate) tables: Vec<(String, Table)>,
     pub(crate) goals: Vec<Goal>,
 }
 
 impl Chapter {
-    /// The goals as a table; none where there is no goal.
+    /// Returns the goals as a table, or `None` if there are none.
     fn goals(&self) -> Option<Table> {
         let mut table = Table::new(["goal", "wanted", "measured", ""]);
         for Goal { what, wanted, reached, met } in &self.goals {
@@ -168,13 +168,13 @@ impl fmt::Display for Chapter {
     }
 }
 
-/// The whole report.
+/// Returns the whole report.
 pub(crate) fn document(head: &str, chapters: &[Chapter]) -> String {
     let mut text = head.to_owned();
     for chapter in chapters {
         let _ = write!(text, "\n{chapter}");
     }
-    // Tables end with an empty line, and the file with one line end.
+    // A table ends with an empty line, but the file must end with exactly one line break.
     format!("{}\n", text.trim_end())
 }
 
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_keep_what_matters() {
+    fn numbers_keep_three_significant_digits() {
         let shown = [0.0, 0.1234, 1.234, 12.34, 123.4, 1234.5, 1_234_567.0].map(number);
         assert_eq!(shown, ["0", "0.123", "1.23", "12.3", "123", "1,234", "1,234,567"]);
     }

@@ -1,4 +1,4 @@
-//! A fleet of 100,000 machines: how long until it is served, what it takes, and what a change of one machine takes.
+//! A fleet of 100,000 machines: the time to start, the memory, and the time to apply a change of one machine.
 
 use std::{
     fmt::Write as _,
@@ -19,10 +19,10 @@ use super::{
 const CLUSTERS: u32 = 100;
 const MACHINES_EACH: u32 = 1000;
 
-/// Reloads after which the memory is looked at.
+/// The number of reloads before the memory is measured again.
 const RELOADS: u32 = 3;
 
-/// What one start and its reloads took.
+/// The samples of starts and reloads.
 #[derive(Default)]
 struct Figures {
     start_ms: Samples,
@@ -33,11 +33,11 @@ struct Figures {
     resident_after_mb: Samples,
 }
 
-/// Measures it.
+/// Measures starts and reloads of pxed with the fleet.
 ///
 /// # Errors
 ///
-/// When pxed does not start, or does not see a change.
+/// Fails if pxed does not start or does not notice a change.
 pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     let mut figures = Figures::default();
     for _ in 0..plan.rounds {
@@ -47,9 +47,9 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     let mut table = Table::new(["", "median (range)"]);
     for (name, samples) in [
         ("from exec to /readyz, ms (seen every 20 ms)", ready_ms),
-        ("of it as pxed logs it, XDP map filled, ms", start_ms),
+        ("of which, as pxed logs it, until the XDP map is filled, ms", start_ms),
         ("resident after start, MB", resident_mb),
-        ("reload of one machine more: reading and comparing, ms", load_ms),
+        ("reload with one more machine: reading and comparing, ms", load_ms),
         ("the same, from the changed file to the entry in the XDP map, ms", change_ms),
         ("resident after three reloads, MB", resident_after_mb),
     ] {
@@ -58,7 +58,8 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     Ok(Chapter {
         title: "Scale".to_owned(),
         text: format!(
-            "{} machines in {CLUSTERS} clusters of one file. From the changed file to the map there is the wait for the file to rest.",
+            "{} machines in {CLUSTERS} clusters of one file. The time from the changed file to the map includes the wait until \
+             the file is stable.",
             CLUSTERS * MACHINES_EACH
         ),
         tables: vec![("One node:".to_owned(), table)],
@@ -79,7 +80,7 @@ impl Figures {
         self.ready_ms.push(milliseconds(begun));
         let line = pxed.process.wait_for_line("startup_ms=", Duration::from_secs(5))?;
         self.start_ms.push(field(&line, "startup_ms=").context("no startup_ms in the log")?);
-        // The events of the start have been written by then.
+        // By then the events of the start are written.
         thread::sleep(Duration::from_millis(500));
         self.resident_mb.push(resident_bytes(&pair.server)? as f64 / 1e6);
         for reload in 1..=RELOADS {
@@ -87,9 +88,9 @@ impl Figures {
             let seen = |pattern: &str| pxed.process.output().matches(pattern).count() >= reload as usize;
             let begun = Instant::now();
             pxed.rewrite_spec(&text)?;
-            wait("the new machine is in the map", || seen("machines changed"))?;
+            wait("the new machine in the map", || seen("machines changed"))?;
             self.change_ms.push(milliseconds(begun));
-            wait("the spec is loaded", || seen("cluster spec loaded"))?;
+            wait("the loaded spec", || seen("cluster spec loaded"))?;
             let output = pxed.process.output();
             let line = output.lines().rfind(|line| line.contains("cluster spec loaded")).unwrap_or_default();
             self.load_ms.push(field(line, "duration_ms=").context("no duration_ms in the log")?);
@@ -113,12 +114,12 @@ fn wait(what: &str, holds: impl Fn() -> bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The number behind `key` in a line of the log.
+/// Returns the number after `key` in a line of the log.
 fn field(line: &str, key: &str) -> Option<f64> {
     line.split_once(key)?.1.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// The fleet, with so many machines more in the last cluster.
+/// Returns the fleet, with `more` extra machines in the last cluster.
 fn spec(more: u32) -> String {
     let mut text = String::new();
     for cluster in 0..CLUSTERS {
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_the_log_are_read() {
+    fn numbers_in_the_log_are_read() {
         assert_eq!(field("ready machines=3 startup_ms=712 admin=x", "startup_ms="), Some(712.0));
         assert_eq!(field("ready", "startup_ms="), None);
     }

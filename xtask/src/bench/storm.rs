@@ -1,4 +1,4 @@
-//! A whole fleet powered on at once, through the complete chain, until every machine has its kernel.
+//! A whole fleet powered on at once, through the complete boot chain, until every machine has its kernel.
 
 use std::{fs, net::SocketAddrV4, path::Path, time::Duration};
 
@@ -22,23 +22,23 @@ use super::{
     sysctl::Settings,
 };
 
-/// A network boot program as firmware loads it, and images that are small enough for the cable not to be what is measured:
-/// a real kernel and initramfs are about 100 MB, which take everybody's network card as long.
+/// A network boot program as firmware loads it, and images so small that the cable is not the bottleneck:
+/// real kernels and initramfs are about 100 MB, which occupy the network card of any server equally long.
 const SIZES: Sizes = Sizes { loader: 300 << 10, kernel: 512 << 10, initramfs: 512 << 10 };
 
-/// What has not booted by then has failed.
+/// The time limit. A machine that has not booted by then has failed.
 const LIMIT_SECONDS: &str = "240";
 
-/// The port of boot HTTP, with everybody.
+/// The HTTP port of every server.
 const HTTP_PORT: u16 = 8000;
 
-/// Who boots the fleet.
+/// The servers that boot the fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Set {
     Pxed,
-    /// dnsmasq and nginx, as talos-operator sets up dnsmasq and Matchbox.
+    /// dnsmasq and nginx, set up as talos-operator sets up dnsmasq and Matchbox.
     AsShipped,
-    /// Kea, the best TFTP server, nginx: each tuned.
+    /// Kea, the best TFTP server and nginx, all tuned.
     BestTuned,
 }
 
@@ -58,7 +58,7 @@ struct Tools {
     artifacts: TempDir,
 }
 
-/// What several rounds measured of a set.
+/// The samples of one set over several rounds.
 #[derive(Clone, Debug, Default)]
 struct Figures {
     half: Samples,
@@ -70,11 +70,11 @@ struct Figures {
     client_cpu: Samples,
 }
 
-/// Measures everybody.
+/// Measures all sets.
 ///
 /// # Errors
 ///
-/// When a peer cannot be had or does not start.
+/// Fails if a peer cannot be fetched or does not start.
 pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     let tools = Tools {
         kea: Unpacked::of(&["kea-dhcp4-server", "kea-admin"])?,
@@ -86,10 +86,10 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
         title: "Storm".to_owned(),
         text: format!(
             "`pxed rehearse` powers on every machine at the same instant: UEFI x64, PXE, DHCP with edk2's back-off (4, 8, 16, 32 s, then \
-             it gives up), a loader of {} KiB by TFTP in windows of 4 blocks as edk2 asks for them, iPXE's DHCP, script, kernel and \
+             it gives up), a loader of {} KiB by TFTP in windows of 4 blocks as edk2 requests them, iPXE's DHCP, script, kernel and \
              initramfs of {} KiB each by HTTP. The firmware takes the first good offer (`--hurry`): the seconds that it otherwise \
-             waits for a better one are the same for everybody. Times are from power-on until a machine has kernel and initramfs. The \
-             simulator shares the two processors with the server, and takes a part of the time that is given as well.",
+             waits for a better one are the same for every server. Times are from power-on until a machine has kernel and initramfs. The \
+             simulator shares the two processors with the server, so the times include its own share.",
             SIZES.loader >> 10,
             SIZES.kernel >> 10
         ),
@@ -101,7 +101,7 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
         let mut figures = [const { None::<Figures> }; 3].map(Option::unwrap_or_default);
         for round in 0..plan.rounds {
             for (set, figures) in sets.iter().zip(&mut figures) {
-                // It takes minutes, and its figures are not close.
+                // One round: it takes minutes, and its figures are far from the others.
                 if *set == Set::AsShipped && (round > 0 || plan.quick) {
                     continue;
                 }
@@ -116,10 +116,10 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
                 let sooner = |name: &str, wanted, other: &Figures| {
                     let goal = Goal::at_least(format!("{machines} machines, {name} ÷ pxed"), wanted, times(other));
                     let failed = |figures: &Figures| figures.failed.median().unwrap_or_default();
-                    // The time is of those that came so far.
+                    // The time counts only machines that got that far.
                     match failed(other) {
                         theirs if theirs > 0.0 && failed(ours) == 0.0 => {
-                            goal.beyond(&format!("{} of theirs never had it", number(theirs)))
+                            goal.beyond(&format!("{} of the peer's machines never had it", number(theirs)))
                         }
                         _ => goal,
                     }
@@ -155,7 +155,7 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     Ok(chapter)
 }
 
-/// One storm: the summary of the simulator with the CPU seconds of the server.
+/// Runs one storm. Returns the simulator's summary and the CPU seconds of the server.
 fn storm(set: Set, tools: &Tools, machines: u32, extra: &[&str]) -> anyhow::Result<(Value, cpu::Cpu)> {
     let pair = Pair::new()?;
     cpu::settle(Duration::from_secs(5));
@@ -204,7 +204,7 @@ fn storm(set: Set, tools: &Tools, machines: u32, extra: &[&str]) -> anyhow::Resu
     }
 }
 
-/// The scripts that Matchbox would make, as files.
+/// Writes the scripts that Matchbox would generate, as files.
 fn lay_out_for_nginx(directory: &Path) -> anyhow::Result<()> {
     let chain =
         "#!ipxe\nchain ipxe?uuid=${uuid}&mac=${mac:hexhyp}&domain=${domain}&hostname=${hostname}&serial=${serial}\n";
@@ -219,7 +219,7 @@ fn lay_out_for_nginx(directory: &Path) -> anyhow::Result<()> {
 
 impl Figures {
     fn add(&mut self, (summary, used): &(Value, cpu::Cpu)) {
-        // The sum of nothing is a negative zero.
+        // The sum of no values is a negative zero.
         let failed: f64 =
             0.0 + summary["failed"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_f64()).sum::<f64>();
         self.failed.push(failed);
@@ -228,7 +228,7 @@ impl Figures {
         for (samples, key) in
             [(&mut self.half, "half_seconds"), (&mut self.most, "p99_seconds"), (&mut self.all, "all_seconds")]
         {
-            // Of those that got there. When somebody did not, "all" is not before the limit.
+            // Of the machines that got there. If one did not, "all" is at least the limit.
             let time = figure(summary, &["milestones", "kernel", key]);
             let limit = figure(summary, &["took_seconds"]);
             let time = if key == "all_seconds" && failed > 0.0 { limit } else { time };

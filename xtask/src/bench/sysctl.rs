@@ -1,35 +1,35 @@
-//! Settings of the whole machine, for as long as something is measured.
+//! Kernel settings of the whole machine for the time of a measurement.
 
 use std::fs;
 
 use anyhow::Context;
 
-/// What an administrator gives a server's sockets for a storm.
+/// The socket buffer that an administrator sets for a storm.
 const TUNED_BUFFER: u32 = 16 << 20;
 /// Room for the hardware addresses of the largest fleet: one table serves all namespaces.
 const NEIGHBOURS: u32 = 1 << 18;
 
-/// Settings that get their old values back when this is dropped.
+/// Settings that are restored when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Settings {
     before: Vec<(&'static str, String)>,
 }
 
 impl Settings {
-    /// 16 MiB of buffer for sockets that ask for none.
+    /// Sets 16 MiB of buffer for sockets that request none.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// Fails if the kernel refuses.
     pub(crate) fn large_socket_buffers() -> anyhow::Result<Self> {
         Self::set(&["core/rmem_max", "core/rmem_default", "core/wmem_max", "core/wmem_default"], TUNED_BUFFER)
     }
 
-    /// More neighbours than the kernel remembers by default, 1,024: with more machines on its cable, no server reaches all.
+    /// Raises the limit of the neighbour table (1,024 by default): no server reaches more machines than that on one cable.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
+    /// Fails if the kernel refuses.
     pub(crate) fn many_neighbours() -> anyhow::Result<Self> {
         Self::set(
             &["ipv4/neigh/default/gc_thresh3", "ipv4/neigh/default/gc_thresh2", "ipv4/neigh/default/gc_thresh1"],
@@ -50,7 +50,7 @@ impl Settings {
 
 impl Drop for Settings {
     fn drop(&mut self) {
-        // A default must not exceed its maximum, nor one threshold the next: back in the reverse order.
+        // Restore in reverse: a default must not exceed its maximum, nor one threshold the next.
         for (name, value) in self.before.drain(..).rev() {
             if let Err(error) = fs::write(format!("/proc/sys/net/{name}"), value.trim()) {
                 eprintln!("xtask: cannot set net/{name} back to {}: {error}", value.trim());

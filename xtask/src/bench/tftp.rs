@@ -1,4 +1,4 @@
-//! TFTP: throughput, its cost, and what was lost, by clients and windows.
+//! TFTP: throughput, CPU time and losses, by clients and windows.
 
 use std::{
     fs,
@@ -29,17 +29,17 @@ use super::{
 
 /// The server's address; the network is wide enough for every client.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
-/// A gateway in the machines' network, which nothing goes through.
+/// A gateway in the machines' network. No traffic passes it.
 const GATEWAY: &str = "10.99.16.254";
-/// Transfers of one address at once: what a site behind one translated address may have.
+/// Concurrent transfers of one address: the share of a site behind one translated address.
 const CLIENTS_AN_ADDRESS: usize = 32;
-/// How long a cell runs, in seconds; that of a thousand clients runs to its end.
+/// The duration of a cell in seconds; a cell with a thousand clients runs to its end.
 const SECONDS: f64 = 1.5;
-/// What every loader asks for that fits an Ethernet frame.
+/// The largest block size that fits an Ethernet frame. Every loader requests it.
 const BLOCK_SIZE: u16 = 1468;
-/// What a kernel or an initramfs is like.
+/// A file like a kernel or an initramfs.
 const LARGE: File = File { name: "large", length: 100 << 20 };
-/// What a loader is like.
+/// A file like a loader.
 const SMALL: File = File { name: "small", length: 1 << 20 };
 
 #[derive(Clone, Copy, Debug)]
@@ -48,12 +48,12 @@ struct File {
     length: usize,
 }
 
-/// Who serves.
+/// The server under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Server {
-    /// pxed. veth hands a window over in one piece.
+    /// pxed; veth hands a window over in one piece.
     Pxed,
-    /// pxed on an interface that, like a card without the offload, has the kernel cut windows.
+    /// pxed on an interface without UDP segmentation offload, where the kernel segments windows.
     PxedCut,
     Peer(TftpPeer),
 }
@@ -81,11 +81,11 @@ struct Cell {
     limit: Duration,
 }
 
-/// Measures everybody.
+/// Measures all servers.
 ///
 /// # Errors
 ///
-/// When the network cannot be made or a server does not start.
+/// Fails if the network cannot be created or a server does not start.
 pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     let clients: &[usize] = if plan.quick { &[32] } else { &[1, 32, 1_000] };
     let windows: &[u16] = if plan.quick { &[1, 64] } else { &[1, 4, 8, 64] };
@@ -93,10 +93,10 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     let mut chapter = Chapter {
         title: "TFTP".to_owned(),
         text: format!(
-            "Block size {BLOCK_SIZE}; files of {} MiB, of {} MiB with a thousand clients, from the page cache. A load client of our own, \
-             which checks every block. *Timeouts* are requests and acknowledgements that it had to repeat. veth hands the windows that \
-             pxed sends in one piece (UDP GSO) to the other side uncut, which flatters them; *cut* is pxed on an interface that, as a \
-             card without that offload, has the kernel cut them first. tftpd-hpa and dnsmasq know no windows.",
+            "Block size {BLOCK_SIZE}; files of {} MiB, of {} MiB with a thousand clients, from the page cache. The load client is our own \
+             and checks every block. *Timeouts* are requests and acknowledgements that it had to repeat. veth hands the windows that \
+             pxed sends in one piece (UDP GSO) to the other side uncut, which flatters them; *cut* is pxed on an interface without \
+             that offload, like some cards, where the kernel segments them first. tftpd-hpa and dnsmasq do not support windows.",
             LARGE.length >> 20,
             SMALL.length >> 20
         ),
@@ -108,7 +108,7 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
             "server",
             "MB/s",
             "CPU s per GB",
-            "of it the server's processes",
+            "of which the server's processes",
             "timeouts",
             "failed",
             "p99 of a transfer, s",
@@ -127,7 +127,7 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     Ok(chapter)
 }
 
-/// What several rounds measured of a server in a cell.
+/// The samples of a server in one cell.
 #[derive(Clone, Debug, Default)]
 struct Figures {
     rate: Samples,
@@ -152,7 +152,7 @@ impl Figures {
         self.process.push(used.process / gigabytes);
         self.timeouts.push(*timeouts as f64);
         self.failed.push(*failed as f64);
-        // None where no transfer came to its end in time.
+        // `None` if no transfer finished in time.
         p99.into_iter().for_each(|p99| self.p99.push(p99));
     }
 
@@ -164,7 +164,7 @@ impl Figures {
     }
 }
 
-/// What is wanted of a cell: how many times the throughput of the best peer, and how much less of its processor time.
+/// Returns the goals of a cell: the factor over the best peer's throughput, and the factor below its CPU time.
 const fn wanted(clients: usize, window: u16) -> Option<(f64, Option<f64>)> {
     match (clients, window) {
         (32 | 1_000, 1) => Some((1.2, None)),
@@ -194,41 +194,41 @@ fn goals(cell: &Cell, results: &[(Server, Figures)]) -> Vec<Goal> {
     [Some(throughput), cost, lost].into_iter().flatten().collect()
 }
 
-/// Two namespaces and a cable; files to serve.
+/// Two namespaces, a cable between them, and files to serve.
 struct Wire {
     server: Namespace,
     client: Namespace,
     files: Artifacts,
-    /// Of the client's interface and of the server's.
+    /// The MACs of the client's interface and of the server's.
     macs: (MacAddr, MacAddr),
 }
 
 impl Wire {
-    /// For so many clients at once.
+    /// Creates the network for this number of concurrent clients.
     fn new(clients: usize) -> anyhow::Result<Self> {
         let files = Artifacts::stand_ins(&[cluster::VERSION], 1000)?;
         for File { name, length } in [LARGE, SMALL] {
             let path = files.path().join(name);
             fs::write(&path, pattern(length))?;
-            // What machines boot was not written this second.
+            // The files that machines boot were not written a second ago.
             fs::File::options().write(true).open(path)?.set_modified(SystemTime::now() - Duration::from_secs(3600))?;
         }
-        // Peers give up their privileges.
+        // The peers drop their privileges.
         fs::set_permissions(files.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let (server, client) = (Namespace::new("server")?, Namespace::new("client")?);
         veth(&server, INTERFACE, &client, INTERFACE)?;
         server.ip(&["address", "add", &format!("{SERVER}/16"), "dev", INTERFACE])?;
         client.ip(&["address", "add", "10.99.0.2/16", "dev", INTERFACE])?;
-        // Every address of this network is the clients'.
+        // Every address of this network belongs to the clients.
         client.ip(&["route", "add", "local", "10.99.16.0/20", "dev", "lo"])?;
-        // Machines have asked for each other's MACs before they speak TFTP; here that many at once would lose packets.
+        // Real machines have resolved MACs by ARP before they speak TFTP; resolving all of them at once would lose packets here.
         let macs = (mac(&client)?, mac(&server)?);
         neighbours(&server, addresses(clients), macs.0)?;
         neighbours(&client, [SERVER].into_iter(), macs.1)?;
         Ok(Self { server, client, files, macs })
     }
 
-    /// Runs one cell against every server that suits it, taking turns.
+    /// Runs one cell against every server that supports it; the servers take turns.
     fn rounds(&self, plan: &Plan, cell: &Cell) -> anyhow::Result<Vec<(Server, Figures)>> {
         let suits = |server: &Server| match server {
             Server::Peer(peer) => cell.window == 1 || peer.knows_windows(),
@@ -250,7 +250,7 @@ impl Wire {
         Ok(results)
     }
 
-    /// Runs one cell against a server of its own.
+    /// Runs one cell against a newly started server.
     fn measure(&self, server: Server, cell: &Cell) -> anyhow::Result<(TftpOutcome, Cpu)> {
         let cut = if server == Server::PxedCut { "off" } else { "on" };
         self.server.run("ethtool", &["-K", INTERFACE, "tx-udp-segmentation", cut])?;
@@ -299,14 +299,14 @@ fn addresses(clients: usize) -> impl Iterator<Item = Ipv4Addr> {
     (1..=clients.div_ceil(CLIENTS_AN_ADDRESS) as u32).map(move |number| Ipv4Addr::from_bits(first + number))
 }
 
-/// The MAC of a namespace's interface.
+/// Returns the MAC of a namespace's interface.
 fn mac(namespace: &Namespace) -> anyhow::Result<MacAddr> {
     let text = namespace.ip(&["-o", "link", "show", "dev", INTERFACE])?;
     let mac = text.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
     mac.and_then(|mac| mac.parse().ok()).with_context(|| format!("no MAC in {text}"))
 }
 
-/// Tells a namespace the MAC of these addresses.
+/// Adds the MAC of these addresses to a namespace's neighbour table.
 fn neighbours(namespace: &Namespace, of: impl Iterator<Item = Ipv4Addr>, mac: MacAddr) -> anyhow::Result<()> {
     let mut commands = tempfile::NamedTempFile::new()?;
     for address in of {
@@ -315,7 +315,7 @@ fn neighbours(namespace: &Namespace, of: impl Iterator<Item = Ipv4Addr>, mac: Ma
     namespace.ip(&["-batch", commands.path().to_str().context("a path that is not UTF-8")?]).map(drop)
 }
 
-/// A cluster with a machine at each of the clients' addresses.
+/// Returns a cluster with a machine at each of the clients' addresses.
 fn spec(addresses: impl Iterator<Item = Ipv4Addr>) -> String {
     let machines: Vec<_> = addresses
         .map(|address| {

@@ -1,4 +1,4 @@
-//! Many HTTP clients on one thread: they share two processors with the server, so they must cost little. A body is discarded
+//! Many HTTP clients on one thread. They share two processors with the server, so they must be cheap: a body is discarded
 //! in the kernel (`recv` with `MSG_TRUNC`), never copied.
 
 use std::{
@@ -20,71 +20,71 @@ use nix::{
     },
 };
 
-/// What the clients do.
+/// The load that the clients generate.
 pub(crate) struct HttpLoad {
-    /// Who is asked.
+    /// The server's address.
     pub(crate) server: SocketAddrV4,
     /// Connections that are open at once.
     pub(crate) connections: usize,
-    /// What is asked for, in turn, and from the first one again after the last.
+    /// The requested targets, in turn; after the last one comes the first again.
     pub(crate) targets: Vec<Target>,
-    /// Ends after so many requests; without it, when the time is up.
+    /// Ends after this number of requests; `None` ends when the time is up.
     pub(crate) requests: Option<usize>,
     /// Requests that one connection makes before its client closes it. A machine's iPXE makes one.
     pub(crate) requests_per_connection: usize,
-    /// The most that it takes. What still runs then is broken off: a failure if `requests` says how many there are to be.
+    /// The time limit. Requests that still run then are aborted: failures if `requests` is given.
     pub(crate) within: Duration,
 }
 
-/// What one machine asks for.
+/// The request of one machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// The address that it asks from; `None` leaves it to the kernel.
+    /// The source address; `None` leaves the choice to the kernel.
     pub(crate) source: Option<Ipv4Addr>,
     /// Path and query.
     pub(crate) path: String,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug, Default)]
 pub(crate) struct HttpOutcome {
-    /// Bytes of bodies, of broken-off ones too.
+    /// Bytes of bodies, including aborted ones.
     pub(crate) bytes: u64,
     /// Requests answered completely with 200.
     pub(crate) requests: usize,
-    /// Requests that were not, and the first reason.
+    /// Requests that failed, and the first reason.
     pub(crate) failures: usize,
     pub(crate) first_failure: Option<String>,
     /// From the first connection to the last byte.
     pub(crate) elapsed: Duration,
-    /// From the connection (or, on a connection that is there, from the request) to the last byte; sorted.
+    /// From the connection (on a kept-alive connection, from the request) to the last byte; sorted.
     latencies: Vec<Duration>,
 }
 
 impl HttpOutcome {
-    /// GiB of bodies a second.
+    /// Returns GiB of bodies a second.
     pub(crate) fn gib_per_second(&self) -> f64 {
         self.gib() / self.elapsed.as_secs_f64()
     }
 
-    /// GiB of bodies.
+    /// Returns GiB of bodies.
     pub(crate) fn gib(&self) -> f64 {
         self.bytes as f64 / f64::from(1 << 30)
     }
 
-    /// Answers a second.
+    /// Returns complete answers a second.
     pub(crate) fn requests_per_second(&self) -> f64 {
         self.requests as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// The time within which this share (0 to 1) of the requests were answered.
+    /// Returns the time within which this share (0 to 1) of the requests were answered.
     pub(crate) fn latency(&self, share: f64) -> Duration {
         let last = self.latencies.len().saturating_sub(1);
         self.latencies.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
     }
 }
 
-/// What one call may discard. The memory is never written to.
+/// The number of bytes that one call may discard. The memory is never written to.
 const DISCARD: usize = 1 << 20;
 
 /// The longest response head.
@@ -94,7 +94,7 @@ const HEAD_LIMIT: usize = 4096;
 ///
 /// # Errors
 ///
-/// When there is nothing to ask for, or the kernel has no socket for us. What the server does wrong is in the outcome.
+/// Fails if there is no target, or the kernel gives out no socket. Errors of the server are in the outcome.
 pub(crate) fn run(load: &HttpLoad) -> anyhow::Result<HttpOutcome> {
     ensure!(!load.targets.is_empty() && load.requests_per_connection > 0, "nothing to ask for");
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll")?;
@@ -139,15 +139,15 @@ pub(crate) fn run(load: &HttpLoad) -> anyhow::Result<HttpOutcome> {
 
 struct Connection {
     socket: OwnedFd,
-    /// The request, and how much of it was sent.
+    /// The request, and the number of bytes sent.
     request: Vec<u8>,
     sent: usize,
-    /// The response head as far as it came; empty once it was whole.
+    /// The response head received so far; empty once it was complete.
     head: Vec<u8>,
-    /// Bytes of the body still to come, once the head is there.
+    /// Bytes of the body still missing, once the head is complete.
     body: Option<u64>,
     began: Instant,
-    /// Requests left, this one included.
+    /// Requests left, including this one.
     requests: usize,
 }
 
@@ -160,14 +160,14 @@ enum Progress {
 struct Clients<'l> {
     load: &'l HttpLoad,
     epoll: Epoll,
-    /// Requests begun.
+    /// Requests started.
     begun: usize,
     outcome: HttpOutcome,
     scratch: Vec<u8>,
 }
 
 impl Clients<'_> {
-    /// The next connection, or `None` when there are no more requests to make.
+    /// Opens the next connection. Returns `None` if there are no more requests to make.
     fn open(&mut self, slot: usize) -> anyhow::Result<Option<Connection>> {
         loop {
             let left = self.load.requests.map_or(usize::MAX, |requests| requests.saturating_sub(self.begun));
@@ -185,7 +185,7 @@ impl Clients<'_> {
                     continue;
                 }
             };
-            // Edge-triggered, so that a connection needs one registration in its whole life.
+            // Edge-triggered: a connection needs only one registration in its lifetime.
             let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
             self.epoll.add(&socket, EpollEvent::new(interest, slot as u64)).context("epoll")?;
             let request = format!(
@@ -222,7 +222,7 @@ impl Clients<'_> {
         self.outcome.first_failure.get_or_insert_with(|| reason.to_owned());
     }
 
-    /// Does what can be done without waiting.
+    /// Makes all progress that is possible without waiting.
     fn advance(&mut self, connection: &mut Connection) -> Progress {
         match self.try_advance(connection) {
             Ok(progress) => progress,
@@ -259,7 +259,7 @@ impl Clients<'_> {
         }
     }
 
-    /// Whether it went on; `false` waits for the socket.
+    /// Sends the request. Returns `false` if the socket would block.
     fn send(&self, connection: &mut Connection) -> io::Result<bool> {
         let socket = connection.socket.as_raw_fd();
         match send(socket, &connection.request[connection.sent..], MsgFlags::MSG_NOSIGNAL) {
@@ -279,7 +279,7 @@ impl Clients<'_> {
     fn read_head(&mut self, connection: &mut Connection) -> io::Result<bool> {
         let room = HEAD_LIMIT.saturating_sub(connection.head.len());
         match recv(connection.socket.as_raw_fd(), &mut self.scratch[..room], MsgFlags::empty()) {
-            Ok(0) => return Err(io::Error::other("no head came, or a longer one than we read")),
+            Ok(0) => return Err(io::Error::other("no response head, or one longer than the limit")),
             Ok(count) => connection.head.extend_from_slice(&self.scratch[..count]),
             Err(Errno::EAGAIN) => return Ok(false),
             Err(error) => return Err(error.into()),
@@ -301,7 +301,7 @@ impl Clients<'_> {
             Ok(count) => {
                 self.outcome.bytes += count as u64;
                 connection.body = Some(left - count as u64);
-                // Fewer bytes than asked for are all that there are: the next ones raise an event.
+                // A short count means that the socket is drained: more bytes raise an event.
                 Ok(count == room)
             }
             Err(Errno::EAGAIN) => Ok(false),

@@ -1,4 +1,4 @@
-//! Clients that cost little, since they share the processors with the server.
+//! Load generators. They are cheap, since they share the processors with the server.
 
 pub(crate) mod http;
 pub(crate) mod tftp;

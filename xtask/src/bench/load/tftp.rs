@@ -1,8 +1,8 @@
 //! Many TFTP clients on one thread (RFC 1350, 2347, 2348, 2349, 7440).
 //!
-//! The load shares the machine with the server that it measures, so it is cheap: a socket a client, a few system calls a
-//! window (UDP_GRO receives it whole, where the server or the card sent it as one), no timers but a sweep. It checks every
-//! block's number, its beginning against [`pattern`](super::tftp_client::pattern), and the length of the whole.
+//! The load shares the machine with the server under test, so it is cheap: one socket per client, a few system calls per
+//! window (UDP_GRO receives it whole if the server or the card sent it as one), and one periodic sweep instead of timers.
+//! It checks every block's number, its beginning against [`pattern`](super::tftp_client::pattern), and the total length.
 
 use std::time::{Duration, Instant};
 
@@ -17,41 +17,41 @@ use super::{
     tftp_client::{Client, Inbox, Progress, TftpLoad},
 };
 
-/// How often silent clients are looked for.
+/// The interval of the search for silent clients.
 const SWEEP: Duration = Duration::from_millis(100);
-/// Sockets that are looked at for one wait.
+/// The most sockets handled per wait.
 const EVENTS: usize = 256;
 
-/// What came of it.
+/// The result of a load.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TftpOutcome {
     /// Bytes of file received, in order, once.
     pub(crate) bytes: u64,
-    /// From the first request to the last block, or to the limit.
+    /// From the first request to the last block or the limit.
     pub(crate) seconds: f64,
-    /// Transfers that came whole.
+    /// Complete transfers.
     pub(crate) finished: u64,
-    /// Transfers that the server refused, that were wrong, or that fell silent.
+    /// Transfers that were refused, wrong or timed out.
     pub(crate) failed: u64,
-    /// Transfers that ran when the time was over.
+    /// Transfers still running when the time was up.
     pub(crate) cut: u64,
-    /// How often a client had to ask again.
+    /// Requests and acknowledgements that a client had to repeat.
     pub(crate) timeouts: u64,
     /// The window that the server granted.
     pub(crate) window: u16,
-    /// How long each whole transfer took, sorted.
+    /// The duration of each complete transfer, sorted.
     pub(crate) latencies: Vec<Duration>,
-    /// Why the first of the failed ones did.
+    /// The reason of the first failure.
     pub(crate) first_failure: Option<String>,
 }
 
 impl TftpOutcome {
-    /// Received megabytes (10⁶) a second.
+    /// Returns received megabytes (10⁶ bytes) a second.
     pub(crate) fn megabytes_per_second(&self) -> f64 {
         self.bytes as f64 / 1e6 / self.seconds.max(1e-9)
     }
 
-    /// The time within which this share (0 to 1) of the whole transfers ended.
+    /// Returns the time within which this share (0 to 1) of the complete transfers ended.
     pub(crate) fn quantile(&self, share: f64) -> Option<Duration> {
         let last = self.latencies.len().checked_sub(1)?;
         self.latencies.get((last as f64 * share).round() as usize).copied()
@@ -62,7 +62,7 @@ impl TftpOutcome {
 ///
 /// # Errors
 ///
-/// Sockets are not to be had. What the server does wrong is in the outcome.
+/// Fails if the kernel gives out no sockets. Errors of the server are in the outcome.
 pub(crate) fn run(load: &TftpLoad) -> anyhow::Result<TftpOutcome> {
     allow_descriptors(load.clients)?;
     let mut field = Field {
@@ -126,7 +126,7 @@ struct Field<'l> {
 }
 
 impl Field<'_> {
-    /// Begins a client's next transfer, if there is one to begin.
+    /// Starts a client's next transfer, if there is one left.
     fn begin(&mut self, index: usize) -> anyhow::Result<()> {
         if self.begun == self.load.transfers {
             return Ok(());
@@ -157,14 +157,14 @@ impl Field<'_> {
         Ok(())
     }
 
-    /// Takes leave of a client that has ended, and begins its next transfer.
+    /// Removes a client that has ended, and starts its next transfer.
     fn settle(&mut self, index: usize, now: Instant, progress: Progress) -> anyhow::Result<()> {
         let failure = match progress {
             Progress::Running | Progress::AskedAgain => return Ok(()),
             Progress::Done => None,
             Progress::Failed(reason) => Some(reason),
         };
-        // Closing the socket takes it out of the epoll.
+        // Closing the socket removes it from the epoll.
         let Some(client) = self.clients[index].take() else { return Ok(()) };
         self.running -= 1;
         self.outcome.bytes += client.received_bytes();
@@ -183,7 +183,7 @@ impl Field<'_> {
     }
 }
 
-/// Each client needs a descriptor.
+/// Raises the limit of descriptors: each client needs one.
 fn allow_descriptors(clients: usize) -> anyhow::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let wanted = clients as u64 + 256;

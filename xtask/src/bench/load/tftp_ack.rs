@@ -1,7 +1,7 @@
-//! Acknowledgements past the IP stack, many with one system call.
+//! Acknowledgements that bypass the IP stack, several per system call.
 //!
-//! At windowsize 1 a client spends three quarters of its time in sending, half of that for what is the same each time. A load
-//! that costs as much as the server would measure itself; so it writes its frames by itself.
+//! At windowsize 1 a client spends three quarters of its time in sending, half of that on work that is the same each time.
+//! A load that costs as much as the server would measure itself, so it builds its frames on its own.
 
 use std::{
     net::SocketAddrV4,
@@ -21,10 +21,10 @@ use pxe_common::MacAddr;
 /// Ethernet, IPv4, UDP, and the four bytes of an acknowledgement.
 type Frame = [u8; 46];
 
-/// Acknowledgements that are sent together: few, so that the server works while others are written.
+/// Acknowledgements sent together: few, so that the server works while others are written.
 const BATCH: usize = 8;
 
-/// A packet socket, and what waits to be sent on it.
+/// A packet socket with its queue of frames.
 pub(super) struct Acknowledger {
     socket: OwnedFd,
     headers: MultiHeaders<SockaddrIn>,
@@ -34,11 +34,11 @@ pub(super) struct Acknowledger {
 }
 
 impl Acknowledger {
-    /// Opens the socket on the interface that has `ours`, in the caller's namespace.
+    /// Opens the socket on the interface with the MAC `ours`, in the caller's namespace.
     ///
     /// # Errors
     ///
-    /// When there is no such interface, or we are not root.
+    /// Fails without such an interface or without root.
     pub(super) fn open(ours: MacAddr, servers: MacAddr) -> anyhow::Result<Self> {
         let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
         let is_ours = |address: &LinkAddr| address.addr() == Some(ours.0);
@@ -49,7 +49,7 @@ impl Acknowledger {
         Ok(Self { socket, headers, ours, servers, waiting: Vec::with_capacity(BATCH) })
     }
 
-    /// Sends an acknowledgement, now or soon.
+    /// Queues an acknowledgement, and flushes a full batch.
     pub(super) fn send(&mut self, from: SocketAddrV4, to: SocketAddrV4, packet: [u8; 4]) {
         let mut frame: Frame = [0; 46];
         frame[..6].copy_from_slice(&self.servers.0);
@@ -66,7 +66,7 @@ impl Acknowledger {
         udp[4..6].copy_from_slice(&[0, 12]);
         udp[8..].copy_from_slice(&packet);
         let pseudo = 17 + 12 + sum(&ip[12..20]);
-        // A sum of zero is sent as all ones (RFC 768).
+        // A checksum of zero is sent as all ones (RFC 768).
         let udp_checksum = match checksum(pseudo, udp) {
             0 => 0xffff,
             checksum => checksum,
@@ -78,7 +78,7 @@ impl Acknowledger {
         }
     }
 
-    /// Sends what waits. What the interface does not take is lost, as on a network.
+    /// Sends all queued frames. A frame that the interface does not take is lost, as on a network.
     pub(super) fn flush(&mut self) {
         let Self { socket, headers, waiting, .. } = self;
         let frames: Vec<_> = waiting.iter().map(|frame| [std::io::IoSlice::new(frame)]).collect();
@@ -100,7 +100,7 @@ fn sum(bytes: &[u8]) -> u32 {
     bytes.as_chunks::<2>().0.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum()
 }
 
-/// RFC 1071, with what else counts.
+/// Returns the checksum of RFC 1071 over the bytes and an initial sum.
 fn checksum(more: u32, bytes: &[u8]) -> u16 {
     let mut sum = more + sum(bytes);
     while sum > 0xffff {

@@ -1,4 +1,4 @@
-//! One TFTP client of the load.
+//! One TFTP client of the load generator.
 
 use std::{
     io::{self, IoSliceMut},
@@ -16,55 +16,55 @@ use pxe_common::MacAddr;
 
 use super::tftp_ack::Acknowledger;
 
-/// How long a client waits before it asks again: what firmware waits at the least.
+/// The time before a client repeats itself: the shortest that firmware uses.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it asks again before it gives up.
+/// The repetitions before a client gives up.
 const ATTEMPTS: u32 = 10;
 /// The block size of RFC 1350.
 const DEFAULT_BLOCK_SIZE: u16 = 512;
-/// What is looked at of a datagram when it comes alone, in bytes: its header, and of its block where it belongs.
+/// The part of a single datagram that is copied and checked, in bytes: its header, and the beginning of its block.
 const CHECKED: usize = 256;
 /// Opcodes.
 const DATA: u16 = 3;
 const ACK: u16 = 4;
 const ERROR: u16 = 5;
 const OACK: u16 = 6;
-/// Room for a window of datagrams that came apart, in bytes of kernel memory.
+/// Room for a window of separate datagrams, in bytes of kernel memory.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// What is asked of the server.
+/// The load on a TFTP server.
 #[derive(Clone, Debug)]
 pub(crate) struct TftpLoad {
-    /// Where it listens.
+    /// The server's address.
     pub(crate) server: SocketAddrV4,
-    /// The file.
+    /// The name of the file.
     pub(crate) file: String,
-    /// Its length in bytes, and that it holds [`pattern`].
+    /// The length of the file in bytes. Its content is [`pattern`].
     pub(crate) length: u64,
-    /// The clients' addresses, which are shared evenly: servers limit the transfers of an address.
+    /// The clients' addresses, shared evenly: servers limit the transfers of one address.
     pub(crate) addresses: Vec<Ipv4Addr>,
-    /// Clients at once.
+    /// The number of concurrent clients.
     pub(crate) clients: usize,
-    /// Asked block size in bytes, a multiple of four.
+    /// Requested block size in bytes, a multiple of four.
     pub(crate) block_size: u16,
-    /// Asked windowsize in blocks; the server may grant less.
+    /// Requested windowsize in blocks; the server may grant less.
     pub(crate) window: u16,
-    /// Transfers in all; a client that is done begins the next.
+    /// The total of transfers; a client that has finished one starts the next.
     pub(crate) transfers: u64,
-    /// What has not ended by then is cut.
+    /// The time limit. Transfers that still run then are cut.
     pub(crate) limit: Duration,
-    /// The MACs of the client's interface and of the server: acknowledgements go past the client's IP stack.
+    /// The MACs of the client's interface and of the server: acknowledgements bypass the client's IP stack.
     pub(crate) macs: (MacAddr, MacAddr),
 }
 
-/// A file's content that tells where each of its bytes belongs: its four-byte words count up, little-endian.
+/// Returns content that shows where each of its bytes belongs: four-byte words that count up, little-endian.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
     let mut content: Vec<u8> = (0..length.div_ceil(4) as u32).flat_map(u32::to_le_bytes).collect();
     content.truncate(length);
     content
 }
 
-/// Where datagrams are received, one socket after the other, and the short way for what is said to them.
+/// The receive buffer, which all sockets share, and the sender of acknowledgements.
 pub(super) struct Inbox {
     acknowledger: Acknowledger,
     buffer: Vec<u8>,
@@ -76,16 +76,16 @@ impl Inbox {
         Self { acknowledger, buffer: vec![0; 1 << 16], control: nix::cmsg_space!(i32) }
     }
 
-    /// Sends what waits to be sent.
+    /// Sends the queued acknowledgements.
     pub(super) fn flush(&mut self) {
         self.acknowledger.flush();
     }
 }
 
-/// What a client has come to.
+/// The progress of a client.
 pub(super) enum Progress {
     Running,
-    /// Nothing came: it has repeated what it said last.
+    /// Nothing came, so the client repeated its last packet.
     AskedAgain,
     Done,
     Failed(String),
@@ -94,7 +94,7 @@ pub(super) enum Progress {
 /// One client with one transfer.
 pub(super) struct Client {
     socket: UdpSocket,
-    /// Ours.
+    /// The client's address.
     address: SocketAddrV4,
     server: SocketAddrV4,
     /// The port of the server's transfer is known.
@@ -107,7 +107,7 @@ pub(super) struct Client {
     bytes: u64,
     /// Every block up to this one is acknowledged.
     acknowledged: u64,
-    /// A gap in this window was told.
+    /// The gap in this window was reported.
     gap_told: bool,
     started: Instant,
     heard: Instant,
@@ -148,12 +148,12 @@ impl Client {
         &self.socket
     }
 
-    /// Bytes of the file received so far.
+    /// Returns the bytes of the file received so far.
     pub(super) fn received_bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The window that holds, in blocks.
+    /// Returns the negotiated window, in blocks.
     pub(super) fn window(&self) -> u16 {
         self.window
     }
@@ -162,15 +162,15 @@ impl Client {
         now.saturating_duration_since(self.started)
     }
 
-    /// Tells the server that no more is wanted.
+    /// Tells the server that the transfer is aborted.
     pub(super) fn break_off(&self) {
         if self.connected {
-            // Lost, it is as if we had fallen silent.
+            // If this is lost, the server sees a silent client.
             let _ = self.socket.send(b"\0\x05\0\0cut\0");
         }
     }
 
-    /// Datagrams have arrived: takes a window at most.
+    /// Handles arrived datagrams, at most one window.
     pub(super) fn on_ready(&mut self, now: Instant, inbox: &mut Inbox) -> Progress {
         loop {
             let (length, segment) = match self.receive(inbox) {
@@ -188,19 +188,19 @@ impl Client {
                     progress => return progress,
                 }
             }
-            // The server's turn: nothing more is expected, and asking costs a system call.
+            // Reading on is needless: nothing more is expected before the server's turn, and asking costs a system call.
             if self.acknowledged != acknowledged || self.window == 1 {
                 return Progress::Running;
             }
         }
     }
 
-    /// Repeats what was said last when the server has been silent for too long.
+    /// Repeats the last packet if the server has been silent for too long.
     pub(super) fn on_time(&mut self, now: Instant, load: &TftpLoad, inbox: &mut Inbox) -> Progress {
         if now.saturating_duration_since(self.heard) < PATIENCE {
             return Progress::Running;
         }
-        // What came while another was being taken has no event of its own.
+        // Datagrams that came while another was being read raised no event of their own.
         match self.on_ready(now, inbox) {
             Progress::Running if self.heard < now => {}
             progress => return progress,
@@ -211,7 +211,7 @@ impl Client {
         }
         self.heard = now;
         if self.connected {
-            // By the stack: a frame may have gone astray. What is lost again is repeated again.
+            // Through the IP stack: a frame may have gone astray. If this is lost too, it is repeated again.
             let _ = self.socket.send(&self.acknowledgement());
         } else {
             self.request(load);
@@ -225,7 +225,7 @@ impl Client {
         if *window > 1 {
             packet += &format!("windowsize\0{window}\0");
         }
-        // What is not sent is repeated like what is lost.
+        // A packet that cannot be sent is repeated like a lost one.
         let _ = self.socket.send_to(packet.as_bytes(), self.server);
     }
 
@@ -239,7 +239,7 @@ impl Client {
         [opcode_high, opcode_low, high, low]
     }
 
-    /// Receives one datagram, or several that came as one; returns their length and that of each but the last.
+    /// Receives one datagram, or several that came as one. Returns their length and that of each but the last.
     fn receive(&mut self, inbox: &mut Inbox) -> io::Result<(usize, usize)> {
         if !self.connected {
             let (length, from) = self.socket.recv_from(&mut inbox.buffer)?;
@@ -253,7 +253,7 @@ impl Client {
             return Ok((length, length));
         }
         if self.window == 1 {
-            // Only what is checked is copied. The length is the datagram's all the same.
+            // Only the checked part is copied. The returned length is still that of the datagram.
             let start = &mut inbox.buffer[..CHECKED];
             let length = recv(self.socket.as_raw_fd(), start, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC)?;
             return Ok((length, length));
@@ -302,7 +302,7 @@ impl Client {
     fn on_block(&mut self, number: u16, block: &[u8], acknowledger: &mut Acknowledger) -> Progress {
         let next = self.received + 1;
         if number != next as u16 {
-            // RFC 7440 §4: tell where to go on, once; what is under way is in vain. What lies behind is a repetition.
+            // RFC 7440 §4: report the gap once; blocks in flight are useless. A number behind is a repetition.
             let ahead = number.wrapping_sub(next as u16) < 0x8000;
             if ahead && !self.gap_told && self.window > 1 {
                 self.gap_told = true;
