@@ -1,4 +1,4 @@
-//! DHCP: exchanges a second, what one costs, how long it takes.
+//! DHCP: exchanges a second, CPU time per exchange, and latency.
 
 use std::time::Duration;
 
@@ -17,32 +17,32 @@ mod server;
 use perfdhcp::Load;
 use server::{Server, Tools};
 
-/// A rate counts as kept up with when less than this part is lost.
+/// A server keeps up with a rate if it loses less than this part.
 const LOSS_LIMIT: f64 = 0.01;
-/// How far apart the rates are that are tried.
+/// The factor between the rates that are tried.
 const STEP: f64 = 1.2;
 /// Beyond this, perfdhcp itself gives up.
 const PERFDHCP_LIMIT: f64 = 24_000.0;
-/// How long each rate is kept.
+/// The duration of each rate.
 const SECONDS: u32 = 3;
 
-/// What was measured of a server.
+/// The samples of one server.
 #[derive(Clone, Debug, Default)]
 struct Figures {
-    /// Exchanges a second, the most with less than 1 % lost.
+    /// Exchanges a second: the highest rate with less than 1 % lost.
     rate: Samples,
-    /// Microseconds of CPU for each exchange at that rate: the server's processes alone, and with softirq.
+    /// Microseconds of CPU per exchange at that rate: the server's processes alone, and with softirq.
     process_us: Samples,
     total_us: Samples,
     p50_ms: Samples,
     p99_ms: Samples,
 }
 
-/// Measures everybody.
+/// Measures all servers.
 ///
 /// # Errors
 ///
-/// When a peer cannot be had or does not start.
+/// Fails if a peer cannot be fetched or does not start.
 pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
     let tools = Tools {
         kea: Unpacked::of(&["kea-dhcp4-server", "kea-admin"])?,
@@ -53,10 +53,10 @@ pub(super) fn measure(plan: &Plan) -> anyhow::Result<Chapter> {
         title: "DHCP".to_owned(),
         text: "perfdhcp plays a relay agent that forwards complete four-way exchanges (DISCOVER, OFFER, REQUEST, ACK), each from the \
                next machine of the fleet, all with static reservations. The rate is the highest, in steps of 20 %, at which less than \
-               1 % was lost within 3 s; perfdhcp itself ends near 25,000 here. CPU for each exchange and the time from \
-               DISCOVER to OFFER are those at that rate. *As packaged*: as Debian's package sets it up, leases on the disk. *Tuned*: no \
-               lease file, 16 MiB socket buffers, and dnsmasq is told to log no exchange; *silent*: Kea is, too. perfdhcp has \
-               16 MiB socket buffers always."
+               1 % was lost within 3 s; perfdhcp's own limit is near 25,000 here. CPU per exchange and the time from \
+               DISCOVER to OFFER are measured at that rate. *As packaged*: as Debian's package sets it up, leases on the disk. \
+               *Tuned*: no lease file, 16 MiB socket buffers, and dnsmasq logs no exchange; *silent*: Kea logs none either. \
+               perfdhcp always has 16 MiB socket buffers."
             .to_owned(),
         ..Chapter::default()
     };
@@ -93,12 +93,12 @@ fn servers(plan: &Plan) -> Vec<Server> {
 }
 
 impl Figures {
-    /// One round: looks for the highest rate, and measures at it.
+    /// Runs one round: finds the highest rate and measures at it.
     fn take(&mut self, tools: &Tools, pair: &Pair, machines: u32, likely: f64) -> anyhow::Result<()> {
         let mut rate = likely;
         let mut best: Option<(f64, Cpu, f64)> = None;
         let mut has_failed = false;
-        // Bounded: from the likely rate to either end.
+        // Bounded: the search may go from the likely rate to either end.
         for _ in 0..24 {
             let load = Load { machines, rate: rate as u32, seconds: SECONDS };
             let meter = Meter::start(&pair.server)?;
@@ -109,7 +109,7 @@ impl Figures {
                 if best.is_none_or(|(before, ..)| reached > before) {
                     best = Some((reached, used, outcome.completed as f64));
                 }
-                // The generator does not get faster: what it reached is what can be seen with it.
+                // The generator has reached its limit: a higher rate cannot be measured with it.
                 if has_failed || reached < rate * 0.9 || rate >= PERFDHCP_LIMIT {
                     break;
                 }
@@ -139,7 +139,7 @@ fn table(servers: &[Server], figures: &[Figures]) -> Table {
         "server",
         "exchanges/s",
         "CPU µs per exchange",
-        "of it the server's processes",
+        "of which the server's processes",
         "DISCOVER→OFFER p50 ms",
         "p99 ms",
     ]);

@@ -10,20 +10,20 @@ use crate::bench::{
     peers::unpacked::Unpacked,
 };
 
-/// How long it waits for the last replies.
+/// The time that perfdhcp waits for the last replies.
 const LAST_REPLIES: Duration = Duration::from_millis(500);
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
-    /// How many machines take turns.
+    /// The number of machines that take turns.
     pub(super) machines: u32,
-    /// Exchanges begun a second.
+    /// Exchanges started per second.
     pub(super) rate: u32,
     pub(super) seconds: u32,
 }
 
-/// What came of it.
+/// The result of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Outcome {
     /// DISCOVERs sent.
@@ -35,23 +35,23 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// The part of the exchanges that was not completed.
+    /// Returns the part of the exchanges that was not completed.
     pub(super) fn lost(&self) -> f64 {
         if self.begun == 0 { 1.0 } else { 1.0 - self.completed as f64 / self.begun as f64 }
     }
 
-    /// This part of the offers came within so many milliseconds.
+    /// Returns the milliseconds within which this part of the offers came.
     pub(super) fn offers_within(&self, part: f64) -> Option<f64> {
         let last = self.offer_ms.len().checked_sub(1)?;
         self.offer_ms.get((last as f64 * part).round() as usize).copied()
     }
 }
 
-/// Runs it in the client's namespace. With `latencies` it keeps every packet, and is slower for it.
+/// Runs perfdhcp in the client's namespace. With `latencies` it keeps every packet, which makes it slower.
 ///
 /// # Errors
 ///
-/// When it cannot be run or says something else than expected.
+/// Fails if perfdhcp cannot be run or its report cannot be read.
 pub(super) fn run(kea: &Unpacked, client: &Namespace, load: Load, latencies: bool) -> anyhow::Result<Outcome> {
     let Load { machines, rate, seconds } = load;
     let mac = FIRST_MAC.map(|byte| format!("{byte:02x}")).join(":");
@@ -62,7 +62,7 @@ pub(super) fn run(kea: &Unpacked, client: &Namespace, load: Load, latencies: boo
         command.args(["-x", "t"]);
     }
     let mut process = Process::spawn("perfdhcp", &mut command)?;
-    // Its exit code says whether anything was lost, which the report does better.
+    // The exit code only says whether anything was lost; the report says how much.
     process.wait(Duration::from_secs(u64::from(seconds) + 60))?;
     let report = process.output();
     read(&report).with_context(|| format!("perfdhcp said: {}", report.lines().take(40).collect::<Vec<_>>().join("\n")))
@@ -79,7 +79,7 @@ fn read(report: &str) -> Option<Outcome> {
     Some(Outcome { begun: count(offers, "sent packets:")?, completed: count(acks, "received packets:")?, offer_ms })
 }
 
-/// `sent / received: 000000.000079 / 000000.000626`, in seconds since it began.
+/// Parses `sent / received: 000000.000079 / 000000.000626`, in seconds since perfdhcp began.
 fn latency_ms(line: &str) -> Option<f64> {
     let (sent, received) = line.strip_prefix("sent / received:")?.split_once('/')?;
     let (sent, received): (f64, f64) = (sent.trim().parse().ok()?, received.trim().parse().ok()?);

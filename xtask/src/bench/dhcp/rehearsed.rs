@@ -1,4 +1,4 @@
-//! What perfdhcp cannot show: broadcasts straight from firmware, as many exchanges as the server bears, and one burst.
+//! DHCP loads that perfdhcp cannot generate: firmware's own broadcasts, exchanges as fast as the server answers, and one burst.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::bench::{
     report::{Chapter, Goal, Samples, Table, ratio},
 };
 
-/// Exchanges under way at once: enough to keep any server busy, and few enough for every socket's buffer.
+/// Exchanges in flight: enough to keep any server busy, and few enough for every socket's buffer.
 const OUTSTANDING: &str = "256";
 /// The fleet.
 const MACHINES: u32 = 10_000;
 
-/// What several rounds measured of a server.
+/// The samples of one server over several rounds.
 #[derive(Clone, Debug, Default)]
 struct Figures {
     rate: Samples,
@@ -31,11 +31,11 @@ struct Figures {
     last_ms: Samples,
 }
 
-/// Adds the tables and goals of both to the chapter.
+/// Adds the tables and goals of both loads to the chapter.
 ///
 /// # Errors
 ///
-/// When a peer does not start.
+/// Fails if a peer does not start.
 pub(super) fn measure(plan: &Plan, tools: &Tools, chapter: &mut Chapter) -> anyhow::Result<()> {
     let telling = [Server::Pxed { datapath: "xdp" }, Server::Kea(Setup::Tuned)];
     let rest = [Server::Pxed { datapath: "socket" }, Server::Kea(Setup::Silent), Server::Dnsmasq(Setup::Tuned)];
@@ -45,7 +45,7 @@ pub(super) fn measure(plan: &Plan, tools: &Tools, chapter: &mut Chapter) -> anyh
         for (server, figures) in servers.iter().zip(&mut figures) {
             let pair = Pair::new()?;
             cpu::settle(Duration::from_secs(5));
-            // The burst comes first, while nobody has a lease.
+            // The burst comes first, while no machine has a lease.
             server.with(tools, &pair, MACHINES, || figures.burst(&pair.client))?;
             cpu::settle(Duration::from_secs(5));
             server.with(tools, &pair, MACHINES, || figures.load(&pair))?;
@@ -56,7 +56,7 @@ pub(super) fn measure(plan: &Plan, tools: &Tools, chapter: &mut Chapter) -> anyh
         "exchanges/s",
         "lost %",
         "CPU µs per exchange",
-        "of it the server's processes",
+        "of which the server's processes",
         "DISCOVER→OFFER p99 ms",
     ]);
     let mut burst = Table::new(["server", "answered of 10,000", "the last after ms"]);
@@ -68,8 +68,8 @@ pub(super) fn measure(plan: &Plan, tools: &Tools, chapter: &mut Chapter) -> anyh
     }
     chapter.tables.push((
         format!(
-            "As much as the server bears: `pxed rehearse` keeps {OUTSTANDING} exchanges of {MACHINES} machines under way, broadcast as firmware \
-             does, without a relay:"
+            "As fast as the server answers: `pxed rehearse` keeps {OUTSTANDING} exchanges of {MACHINES} machines in flight, broadcast as \
+             firmware does, without a relay:"
         ),
         sustained,
     ));
@@ -87,7 +87,7 @@ pub(super) fn measure(plan: &Plan, tools: &Tools, chapter: &mut Chapter) -> anyh
         ("the same, Kea tuned and silent ÷ pxed", 12.0, ratio(cost(silent), cost(pxed))),
         ("the same, dnsmasq tuned ÷ pxed", 100.0, ratio(cost(dnsmasq), cost(pxed))),
     ] {
-        // What was not measured is no goal of this run.
+        // A ratio that was not measured is not a goal of this run.
         chapter.goals.extend(measured.map(|measured| Goal::at_least(goal, wanted, Some(measured))));
     }
     chapter.goals.extend([
@@ -104,7 +104,7 @@ pub(super) fn measure(plan: &Plan, tools: &Tools, chapter: &mut Chapter) -> anyh
 
 impl Figures {
     fn burst(&mut self, client: &Namespace) -> anyhow::Result<()> {
-        // Shorter than the first repetition.
+        // The limit is shorter than the first retransmission.
         let arguments = ["--hurry", "--until", "offer", "--limit-seconds", "3"];
         let summary = rehearse::boot(client, MACHINES, &arguments)?;
         self.answered.push(figure(&summary, &["milestones", "offer", "count"]).unwrap_or(0.0));

@@ -13,10 +13,10 @@ use crate::bench::{
     sysctl::Settings,
 };
 
-/// The load of a whole fleet comes from a few thousand machines: none of them is held to its rate, the check is made.
+/// A few thousand machines carry the load of a whole fleet: pxed checks the rate of each, but limits none.
 const MACHINE_RATE: &str = "1000000";
 
-/// Who answers.
+/// The server that answers, with its setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Server {
     Pxed { datapath: &'static str },
@@ -25,7 +25,7 @@ pub(super) enum Server {
 }
 
 impl Server {
-    /// As tables call it.
+    /// Returns the name in tables.
     pub(super) fn name(self) -> String {
         match self {
             Self::Pxed { datapath } => format!("**pxed**, `--datapath {datapath}`"),
@@ -37,7 +37,7 @@ impl Server {
         }
     }
 
-    /// Where the search for its highest rate begins.
+    /// Returns the rate at which the search for the highest one begins.
     pub(super) const fn likely_rate(self, machines: u32) -> f64 {
         match self {
             Self::Pxed { .. } => 12_000.0,
@@ -49,11 +49,11 @@ impl Server {
         }
     }
 
-    /// Starts it, lets `work` load it, and stops it.
+    /// Starts the server, lets `work` load it, and stops it.
     ///
     /// # Errors
     ///
-    /// When it does not start, and those of `work`.
+    /// Fails if the server does not start or `work` fails.
     pub(super) fn with<T>(
         self,
         tools: &Tools,
@@ -61,8 +61,8 @@ impl Server {
         machines: u32,
         work: impl FnOnce() -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        // A large buffer is what an administrator gives a server that he expects a storm on. perfdhcp has one in any case:
-        // what it loses would be charged to the server.
+        // Tuned servers get the large buffer that an administrator sets before an expected storm. perfdhcp always gets one:
+        // its own losses would be charged to the server.
         let is_tuned = !matches!(self, Self::Kea(Setup::Packaged) | Self::Dnsmasq(Setup::Packaged));
         let _buffers = is_tuned.then(Settings::large_socket_buffers).transpose()?;
         let work = || {
@@ -92,7 +92,7 @@ impl Server {
     }
 }
 
-/// What is needed to run them.
+/// The programs needed to run the servers.
 pub(super) struct Tools {
     pub(super) kea: Unpacked,
     pub(super) dnsmasq: Unpacked,

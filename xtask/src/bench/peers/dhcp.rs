@@ -1,4 +1,4 @@
-//! DHCP servers: dnsmasq and Kea, each as its package is set up and as somebody would tune it for a storm.
+//! DHCP servers: dnsmasq and Kea, as packaged and as an administrator would tune them for a storm.
 
 use std::{fmt::Write as _, fs, net::Ipv4Addr, path::Path, time::Duration};
 
@@ -10,17 +10,17 @@ use tempfile::TempDir;
 use super::unpacked::Unpacked;
 use crate::bench::lab::{INTERFACE, PREFIX_LENGTH, SERVER, machine};
 
-/// How long a start with 10,000 reservations may take.
+/// The limit for a start with 10,000 reservations.
 const START: Duration = Duration::from_secs(60);
 
-/// How a peer is set up.
+/// The setup of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setup {
-    /// As Debian's package is: leases on the disk, every exchange logged.
+    /// Debian's default: leases on the disk, every exchange logged.
     Packaged,
-    /// No lease file. Whoever measures gives it large socket buffers, see [`SocketBuffers`]. dnsmasq logs no exchange.
+    /// No lease file; dnsmasq logs no exchange. The benchmark adds large socket buffers, see [`SocketBuffers`].
     Tuned,
-    /// The same, and Kea logs no exchange either.
+    /// Tuned, and Kea logs no exchange either.
     Silent,
 }
 
@@ -31,11 +31,11 @@ pub(crate) struct Running {
     _files: TempDir,
 }
 
-/// dnsmasq with a static reservation for each machine. `extra` are further options: TFTP, boot files.
+/// Starts dnsmasq with a static reservation for each machine. `extra` are further options: TFTP, boot files.
 ///
 /// # Errors
 ///
-/// When it does not start.
+/// Fails if it does not start.
 pub(crate) fn dnsmasq(
     unpacked: &Unpacked,
     namespace: &Namespace,
@@ -66,11 +66,11 @@ pub(crate) fn dnsmasq(
     Ok(Running { _process: process, _files: files })
 }
 
-/// Kea with a static reservation for each machine, answering on as many threads.
+/// Starts Kea with a static reservation for each machine and this number of threads.
 ///
 /// # Errors
 ///
-/// When it does not start.
+/// Fails if it does not start.
 pub(crate) fn kea(
     unpacked: &Unpacked,
     namespace: &Namespace,
@@ -116,7 +116,7 @@ pub(crate) fn kea(
     command.arg("-c").arg(&configuration);
     command.env("KEA_LOCKFILE_DIR", files.path()).env("KEA_PIDFILE_DIR", files.path());
     let process = Process::spawn("kea-dhcp4", &mut command)?;
-    // What it says of its start is said at INFO alone: ask the kernel for its socket instead.
+    // Kea reports its start only at INFO: ask the kernel for its socket instead.
     wait_until(|| {
         let sockets = namespace.run("cat", &["/proc/net/packet", "/proc/net/udp"])?;
         Ok(sockets.lines().any(|line| line.contains(":0043 ")))

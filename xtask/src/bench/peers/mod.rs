@@ -1,5 +1,5 @@
-//! The servers that pxed is compared with: unpacked from Debian's packages into the target directory, not installed, so
-//! that nothing of them starts by itself or is left behind.
+//! The servers that pxed is compared with. They are unpacked from Debian's packages into the target directory, not installed,
+//! so that none of them starts by itself or leaves anything behind.
 
 use std::{collections::BTreeSet, fs};
 
@@ -12,11 +12,11 @@ pub(crate) mod nginx;
 pub(crate) mod tftp;
 pub(crate) mod unpacked;
 
-/// The versions of the peers that were fetched, as one line.
+/// Returns the versions of the fetched peers, as one line.
 ///
 /// # Errors
 ///
-/// When their folder cannot be read.
+/// Fails if their folder cannot be read.
 pub(crate) fn versions() -> anyhow::Result<String> {
     let mut versions = BTreeSet::from([format!("rs-tftpd {}", tftp::RS_TFTPD)]);
     for folder in fs::read_dir(assets::cache().join("peers"))? {
@@ -33,7 +33,7 @@ pub(crate) fn versions() -> anyhow::Result<String> {
     Ok(versions.into_iter().collect::<Vec<_>>().join(", "))
 }
 
-/// Name and version in `name_version_architecture.deb`, where apt escapes the colon of an epoch.
+/// Returns name and version of `name_version_architecture.deb`, where apt escapes the colon of an epoch.
 fn package(file: &str) -> Option<(&str, String)> {
     let (name, rest) = file.split_once('_')?;
     let (version, _) = rest.split_once('_')?;

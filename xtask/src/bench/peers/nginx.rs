@@ -1,4 +1,4 @@
-//! nginx, set up as somebody would who serves large files with it.
+//! nginx, tuned for large files.
 
 use std::{
     fs,
@@ -13,18 +13,18 @@ use tempfile::TempDir;
 
 use super::unpacked::Unpacked;
 
-/// A running nginx; ended when it is dropped.
+/// A running nginx. It is stopped when it is dropped.
 pub(crate) struct Nginx {
     process: Process,
     _prefix: TempDir,
 }
 
 impl Nginx {
-    /// Serves the files below `root`.
+    /// Starts nginx on the files below `root`.
     ///
     /// # Errors
     ///
-    /// When it cannot be fetched or does not start; with its last lines.
+    /// Fails if nginx cannot be fetched or does not start; the error holds its last lines.
     pub(crate) fn start(namespace: &Namespace, listen: SocketAddrV4, root: &Path) -> anyhow::Result<Self> {
         let prefix = TempDir::with_prefix("nginx-")?;
         let configuration = prefix.path().join("nginx.conf");
@@ -33,7 +33,7 @@ impl Nginx {
         command.arg("-p").arg(prefix.path()).arg("-c").arg(&configuration).args(["-e", "stderr"]);
         let process = Process::spawn("nginx", &mut command)?;
         let nginx = Self { process, _prefix: prefix };
-        suite::eventually("nginx listens", Duration::from_secs(10), || {
+        suite::eventually("nginx to listen", Duration::from_secs(10), || {
             Ok(namespace.enter(|| TcpStream::connect(listen))?.is_ok())
         })
         .with_context(|| nginx.process.last_lines())?;
@@ -41,7 +41,7 @@ impl Nginx {
     }
 }
 
-/// A worker for each processor, as `auto` would start; the limits wide enough for a whole fleet at once.
+/// Returns the configuration: one worker per processor, as `auto` would start, and limits for a whole fleet at once.
 fn configuration(listen: SocketAddrV4, root: &Path) -> String {
     let root = root.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]

@@ -1,6 +1,6 @@
 //! TFTP servers: tftpd-hpa, atftpd and dnsmasq of Debian, and rs-tftpd of crates.io.
 //!
-//! None of them is installed on the system: what is not there is unpacked below the target directory.
+//! None of them is installed on the system: missing ones are unpacked below the target directory.
 
 use std::{
     ffi::OsStr,
@@ -15,29 +15,29 @@ use pxe_lab::{Namespace, Process, build, requires::Skip, suite};
 
 use super::unpacked::Unpacked;
 
-/// How long a server may take to open its port.
+/// The time limit for a server to open its port.
 const START: Duration = Duration::from_secs(10);
 /// The version of the crate `tftpd` that is measured.
 pub(super) const RS_TFTPD: &str = "1.0.0";
 
-/// A TFTP server of others.
+/// A TFTP server to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TftpPeer {
-    /// tftpd-hpa: a process a transfer.
+    /// tftpd-hpa: one process per transfer.
     Hpa,
-    /// atftpd: a thread a transfer.
+    /// atftpd: one thread per transfer.
     Atftpd,
-    /// dnsmasq: one loop for all.
+    /// dnsmasq: one loop for all transfers.
     Dnsmasq,
-    /// rs-tftpd: a thread a transfer.
+    /// rs-tftpd: one thread per transfer.
     RsTftpd,
 }
 
 impl TftpPeer {
-    /// All of them.
+    /// All of these servers.
     pub(crate) const ALL: [Self; 4] = [Self::Hpa, Self::Atftpd, Self::Dnsmasq, Self::RsTftpd];
 
-    /// As tables call it.
+    /// Returns the name in tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hpa => "tftpd-hpa",
@@ -47,16 +47,16 @@ impl TftpPeer {
         }
     }
 
-    /// The windows that it can be asked for; the others do not know RFC 7440.
+    /// Returns `true` if the server supports windows (RFC 7440).
     pub(crate) fn knows_windows(self) -> bool {
         matches!(self, Self::Atftpd | Self::RsTftpd)
     }
 
-    /// Starts it in the namespace, on this address of it, over a directory, and waits until it listens.
+    /// Starts the server in the namespace on this address, serving a directory, and waits until it listens.
     ///
     /// # Errors
     ///
-    /// [`Skip`] when it is not to be had; else when it does not start, with its last lines.
+    /// Fails with [`Skip`] if the server cannot be fetched, and with its last lines if it does not start.
     pub(crate) fn start(self, namespace: &Namespace, address: Ipv4Addr, files: &Path) -> anyhow::Result<Process> {
         let address = address.to_string();
         let mut command = self.command(namespace)?;
@@ -96,7 +96,7 @@ impl TftpPeer {
     }
 }
 
-/// The binary of rs-tftpd, built once.
+/// Returns the binary of rs-tftpd, after building it the first time.
 fn rs_tftpd() -> anyhow::Result<PathBuf> {
     let root = build::target().join("peers");
     let binary = root.join("bin/tftpd");

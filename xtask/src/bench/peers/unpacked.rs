@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context, ensure};
 use pxe_lab::{Namespace, assets, namespace::output, requires};
 
-/// Beside the unpacked files: the names of the packages' files, a line each, which have their versions.
+/// The file beside the unpacked ones that lists the packages' file names, one per line; they contain the versions.
 pub(super) const CONTENTS: &str = "packages.txt";
 
-/// The unpacked files of some packages and of what they need that is not installed.
+/// The unpacked files of some packages and of their dependencies that are not installed.
 #[derive(Clone, Debug)]
 pub(crate) struct Unpacked {
     root: PathBuf,
@@ -24,7 +24,7 @@ impl Unpacked {
     ///
     /// # Errors
     ///
-    /// When apt has none of this name, or cannot download it.
+    /// Fails if apt does not know one of the packages, or cannot download it.
     pub(crate) fn of(packages: &[&str]) -> anyhow::Result<Self> {
         requires::tools(&["apt-get", "dpkg"])?;
         let parent = assets::cache().join("peers");
@@ -54,11 +54,11 @@ impl Unpacked {
         Ok(Self { root })
     }
 
-    /// A command that runs one of their programs, or an installed one, in a namespace.
+    /// Returns a command that runs an unpacked or installed program in a namespace.
     ///
     /// # Errors
     ///
-    /// When there is no such program.
+    /// Fails if there is no such program.
     pub(crate) fn command(&self, namespace: &Namespace, program: &str) -> anyhow::Result<Command> {
         let path = self.program(program)?;
         let mut command = namespace.command(path);
@@ -66,11 +66,11 @@ impl Unpacked {
         Ok(command)
     }
 
-    /// Where a program is.
+    /// Returns the path of a program.
     ///
     /// # Errors
     ///
-    /// When it is neither among the packages' files nor installed.
+    /// Fails if the program is neither among the packages' files nor installed.
     pub(crate) fn program(&self, program: &str) -> anyhow::Result<PathBuf> {
         let candidates =
             ["usr/sbin", "usr/bin", "sbin", "bin"].map(|directory| self.root.join(directory).join(program));
@@ -78,7 +78,7 @@ impl Unpacked {
         found.with_context(|| format!("{} has no {program}, nor is it installed", self.root.display()))
     }
 
-    /// Where their shared libraries are, for `LD_LIBRARY_PATH`.
+    /// Returns the directories of the shared libraries, for `LD_LIBRARY_PATH`.
     fn libraries(&self) -> String {
         let architecture = format!("{}-linux-gnu", std::env::consts::ARCH);
         let directories = ["usr/lib", "lib"].map(|directory| self.root.join(directory).join(&architecture));
@@ -86,12 +86,12 @@ impl Unpacked {
     }
 }
 
-/// Downloads the packages and what apt would install with them.
+/// Downloads the packages and everything that apt would install with them.
 fn download(packages: &[&str], directory: &Path) -> anyhow::Result<()> {
     let mut simulate = Command::new("apt-get");
     simulate.env("LC_ALL", "C").args(["--simulate", "--no-install-recommends", "install"]).args(packages);
     let mut wanted: BTreeSet<_> = output(&mut simulate)?.lines().filter_map(installed_by).collect();
-    // What is installed already is unpacked too: its program may be a newer or a changed one.
+    // An installed package is unpacked too: the installed program may be a newer or changed one.
     wanted.extend(packages.iter().map(|package| (*package).to_owned()));
     let mut command = Command::new("apt-get");
     command.args(["--quiet", "download"]).args(&wanted).current_dir(directory);
@@ -100,7 +100,7 @@ fn download(packages: &[&str], directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `Inst NAME (VERSION …)` of a simulated installation.
+/// Returns the name in `Inst NAME (VERSION …)`, a line of a simulated installation.
 fn installed_by(line: &str) -> Option<String> {
     line.strip_prefix("Inst ")?.split_whitespace().next().map(str::to_owned)
 }
