@@ -1,4 +1,4 @@
-//! `cargo xtask ebpf`: the XDP program's object, which is checked in so that pxed builds with stable Rust alone.
+//! `cargo xtask ebpf`: the XDP program's object. It is checked in so that pxed builds with stable Rust alone.
 
 mod object;
 mod toolchain;
@@ -23,12 +23,12 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
 enum Task {
-    /// Compile pxe-ebpf and put the object, and who compiled it, beside its source.
+    /// Compile pxe-ebpf and write the object, and the compiler's versions, beside its source.
     Build,
-    /// Fail if the checked-in object is not what the source gives.
+    /// Fail if the checked-in object does not match the source.
     ///
     /// With the compiler that built it, the instructions, maps and relocations must be the same. With another
-    /// one, the fresh object must pass the in-kernel tests (needs root) and have the same maps.
+    /// one, the new object must pass the in-kernel tests (needs root) and have the same maps.
     Check,
 }
 
@@ -36,7 +36,7 @@ enum Task {
 ///
 /// # Errors
 ///
-/// No BPF toolchain, a failed build, or an object that disagrees with its source.
+/// Fails without a BPF toolchain, if the build fails, or if the object does not match its source.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let Args { task } = args;
     let root = workspace()?;
@@ -51,7 +51,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The object and the text beside it that says who compiled it.
+/// The object, and the text beside it with the compiler's versions.
 struct Files {
     object: PathBuf,
     compiler: PathBuf,
@@ -76,21 +76,21 @@ impl Files {
         let (checked_in, fresh_program) = (Program::read(&object)?, Program::read(fresh)?);
         let differences = checked_in.differences(&fresh_program);
         if differences.is_empty() {
-            println!("{} is what the source gives", self.object.display());
+            println!("{} matches the source", self.object.display());
             return Ok(());
         }
         ensure!(
             compiler != toolchain.identity(),
-            "{} is not what the source gives; they differ in {}.\nRun `cargo xtask ebpf build` and commit the result.",
+            "{} does not match the source; they differ in {}.\nRun `cargo xtask ebpf build` and commit the result.",
             self.object.display(),
             differences.join(", "),
         );
         println!(
-            "another compiler built the checked-in object:\n{compiler}The in-kernel tests must judge the fresh one."
+            "another compiler built the checked-in object:\n{compiler}The in-kernel tests decide about the new one."
         );
         ensure!(
             checked_in.maps() == fresh_program.maps(),
-            "the maps of {} are not those of the source. Run `cargo xtask ebpf build` and commit the result.",
+            "the maps of {} do not match the source. Run `cargo xtask ebpf build` and commit the result.",
             self.object.display(),
         );
         test_in_kernel(fresh, root)
@@ -109,16 +109,16 @@ fn test_in_kernel(object: &[u8], root: &Path) -> Result<()> {
         .env("PXED_TESTS_REQUIRE_ALL", "1")
         .status()
         .context("cargo test")?;
-    ensure!(status.success(), "the object that the source gives does not pass the in-kernel tests");
-    println!("the object that the source gives passes the in-kernel tests");
+    ensure!(status.success(), "the object built from the source does not pass the in-kernel tests");
+    println!("the object built from the source passes the in-kernel tests");
     Ok(())
 }
 
-/// Compiles pxe-ebpf and returns the object as the linker left it.
+/// Compiles pxe-ebpf and returns the object as the linker wrote it.
 fn compile(toolchain: &Toolchain, root: &Path) -> Result<Vec<u8>> {
     let target = root.join("target/ebpf");
     let mut cargo = toolchain.cargo();
-    // Started in the root, not beside rust-toolchain.toml: rustup would want to download what that names.
+    // Run in the root, not beside rust-toolchain.toml: rustup would try to download the toolchain named there.
     cargo
         .current_dir(root)
         .args(["build", "--release", "--locked", "--target", toolchain::TARGET, "--manifest-path"])
@@ -134,7 +134,7 @@ fn compile(toolchain: &Toolchain, root: &Path) -> Result<Vec<u8>> {
     fs::read(&path).with_context(|| path.display().to_string())
 }
 
-/// BTF for the verifier's log, and no trace of where on this machine anything lies.
+/// Returns flags that add BTF for the verifier's log and remove this machine's paths.
 fn rustflags(toolchain: &Toolchain, root: &Path) -> Result<Vec<String>> {
     let mut flags = vec![
         format!("-Clinker={}", toolchain.linker().display()),
@@ -151,5 +151,5 @@ fn rustflags(toolchain: &Toolchain, root: &Path) -> Result<Vec<String>> {
 }
 
 fn workspace() -> Result<PathBuf> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).context("xtask lies in no workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).context("xtask is not in a workspace")
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask install`: the programs that the tests and the other commands use, of Debian's packages and of crates.io.
+//! `cargo xtask install`: the programs that tests and other commands use, from Debian's packages and from crates.io.
 
 mod apt;
 pub(crate) mod cargo_tool;
@@ -25,7 +25,7 @@ use self::{
 
 pub(crate) use self::decision::Consent;
 
-/// What `cargo xtask install` takes.
+/// The options of `cargo xtask install`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Do not ask before installing
@@ -37,7 +37,7 @@ pub(crate) struct Args {
 ///
 /// # Errors
 ///
-/// When something is still missing afterwards; with what to do.
+/// Fails if something is still missing afterwards; the error says what to do.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let Args { yes } = args;
     let wanted = Wanted::for_purposes(&[Purpose::Tests, Purpose::Ebpf, Purpose::Lint]);
@@ -48,24 +48,24 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Installs what is needed for these purposes, if that is consented to. Says what is still missing afterwards, and goes on.
+/// Installs what these purposes need, if the user consents. Reports what is still missing afterwards, and continues.
 pub(crate) fn prepare(purposes: &[Purpose], consent: Consent) {
     if let Err(error) = Wanted::for_purposes(purposes).install(consent) {
-        eprintln!("xtask: {error:#}\nxtask: going on without what is missing");
+        eprintln!("xtask: {error:#}\nxtask: continuing without what is missing");
     }
 }
 
-/// What has to be there.
+/// The packages and programs that are needed.
 struct Wanted {
     packages: Vec<&'static Package>,
     tools: Vec<&'static CargoTool>,
 }
 
-/// What is not there.
+/// The packages and programs that are missing.
 struct Gap {
     packages: Missing,
     tools: Vec<&'static CargoTool>,
-    /// apt has lists of Debian's packages.
+    /// apt has package lists.
     lists: bool,
 }
 
@@ -77,14 +77,14 @@ impl Wanted {
         }
     }
 
-    /// Returns what is missing.
+    /// Returns the missing packages and programs.
     fn gap(&self, debian: bool) -> Result<Gap> {
         let packages = if debian { apt::missing(&self.packages)? } else { self.missing_files() };
         let tools = self.tools.iter().filter(|tool| tool.find().is_none()).copied().collect();
         Ok(Gap { packages, tools, lists: !debian || apt::has_lists() })
     }
 
-    /// Without dpkg: the packages of which a program or file is missing.
+    /// Returns the packages of which a program or file is missing, for hosts without dpkg.
     fn missing_files(&self) -> Missing {
         let here =
             |file: &&str| if file.starts_with('/') { Path::new(file).exists() } else { requires::find(file).is_some() };
@@ -92,8 +92,8 @@ impl Wanted {
         Missing { packages, unfinished: false }
     }
 
-    /// Installs what is missing, if that is consented to; returns whether nothing is missing any more. Says what it does, and what it
-    /// does not.
+    /// Installs what is missing, if the user consents, and reports what it does and does not do. Returns `true` if nothing is
+    /// missing any more.
     fn install(&self, consent: Consent) -> Result<bool> {
         let debian = apt::is_here();
         let gap = self.gap(debian)?;
@@ -124,12 +124,12 @@ impl Gap {
         !self.needs_apt() && self.tools.is_empty()
     }
 
-    /// Returns whether apt has something to do.
+    /// Returns `true` if apt has something to do.
     fn needs_apt(&self) -> bool {
         !self.packages.packages.is_empty() || !self.lists
     }
 
-    /// A line for each thing.
+    /// Returns one line for each missing item.
     fn list(&self) -> String {
         let Self { packages, tools, lists } = self;
         let mut text = missing::list(&packages.packages);
@@ -137,7 +137,7 @@ impl Gap {
             text += &format!("  {} (by cargo install)  {}\n", tool.name, tool.why);
         }
         if !lists {
-            text += "  apt's lists of packages  newer firmware is fetched by apt\n";
+            text += "  apt's package lists  newer firmware is fetched by apt\n";
         }
         text
     }
@@ -147,7 +147,7 @@ impl Gap {
         match reason {
             Reason::Told => "installing nothing. `cargo xtask install` does it.".to_owned(),
             Reason::NobodyToAsk => {
-                "nobody can be asked without a terminal. `cargo xtask install --yes` installs it.".to_owned()
+                "without a terminal there is nobody to ask. `cargo xtask install --yes` installs it.".to_owned()
             }
             Reason::NoPrivilege => format!(
                 "neither root nor sudo, so nothing is installed. As root:
@@ -165,7 +165,7 @@ Then: cargo xtask install",
         }
     }
 
-    /// Installs all of it; what fails does not keep the rest from being installed.
+    /// Installs everything. A failure does not keep the rest from being installed.
     fn install(&self, privilege: Privilege) -> Result<()> {
         let Self { packages, tools, lists: _ } = self;
         let mut failures = Vec::new();
@@ -193,7 +193,7 @@ fn privilege() -> Privilege {
     }
 }
 
-/// Asks whoever sits at the terminal.
+/// Asks the user at the terminal.
 fn confirmed(privilege: Privilege) -> Result<bool> {
     eprint!(
         "xtask: install it now{}? [Y/n] ",

@@ -1,4 +1,4 @@
-//! What of an object file the kernel runs, as opposed to what describes it.
+//! The parts of an object file that the kernel runs, without those that only describe it.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use object::{
 
 type File<'data> = ElfFile64<'data, object::Endianness>;
 
-/// The program: sections with instructions, maps and constants, without names, debug information and paths.
+/// The program: sections with instructions, maps and constants; no names, debug information or paths.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Program {
     sections: BTreeMap<String, Section>,
@@ -23,7 +23,7 @@ pub(super) struct Program {
 #[derive(Debug, PartialEq, Eq)]
 struct Section {
     bytes: Vec<u8>,
-    /// What is filled in where: the offset in this section, and the section and the offset that it means.
+    /// The relocations: the offset in this section, and the section and offset of the target.
     relocations: Vec<(u64, String, u64)>,
 }
 
@@ -32,7 +32,7 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// It is no BPF object, or has no section `xdp`.
+    /// Fails if the file is not a BPF object or has no section `xdp`.
     pub(super) fn read(object: &[u8]) -> Result<Self> {
         let file = File::parse(object).context("not an ELF object")?;
         ensure!(file.elf_header().e_machine.get(file.endian()) == elf::EM_BPF, "not a BPF object");
@@ -45,7 +45,7 @@ impl Program {
         let mut sections = BTreeMap::new();
         for section in file.sections() {
             let Some(name) = loaded(section.index())? else { continue };
-            // It quotes the source line by line.
+            // BTF quotes the source line by line.
             if name.starts_with(".BTF") {
                 continue;
             }
@@ -73,7 +73,7 @@ impl Program {
         Ok(Self { sections, symbols })
     }
 
-    /// The parts in which this program differs from the other.
+    /// Returns the parts in which this program differs from the other.
     pub(super) fn differences(&self, other: &Self) -> Vec<String> {
         let Self { sections, symbols } = self;
         let mut differences: Vec<String> = sections
@@ -88,7 +88,7 @@ impl Program {
         differences
     }
 
-    /// The definitions of the maps, by name.
+    /// Returns the definitions of the maps, by name.
     pub(super) fn maps(&self) -> BTreeMap<&str, &[u8]> {
         const DEFINITION_LENGTH: usize = 28;
 
@@ -104,18 +104,18 @@ impl Program {
     }
 }
 
-/// The object without DWARF, which is nine tenths of it and which nothing reads at run time.
+/// Returns the object without DWARF, which is nine tenths of it and not read at run time.
 ///
 /// # Errors
 ///
-/// It is no ELF object.
+/// Fails if the file is not an ELF object.
 pub(super) fn without_debug_sections(object: &[u8]) -> Result<Vec<u8>> {
     let mut builder = Builder::read64(object).context("not an ELF object")?;
     for section in &mut builder.sections {
         let name = section.name.to_string();
         section.delete = name.starts_with(".debug_") || name.starts_with(".rel.debug_");
     }
-    // LLVM keeps the names of sections and of symbols in one table; this writer keeps them in two.
+    // LLVM keeps the names of sections and symbols in one table; this writer needs two.
     if !builder.sections.iter().any(|section| matches!(section.data, SectionData::SectionString)) {
         let names = builder.sections.add();
         names.name = ".shstrtab".into();

@@ -1,4 +1,4 @@
-//! Which BPF toolchain this machine has.
+//! The search for this machine's BPF toolchain.
 
 use std::{
     env, fs,
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::install::cargo_tool::BPF_LINKER;
 
-/// The little-endian BPF target, which is every machine's that pxed runs on.
+/// The little-endian BPF target. pxed runs on little-endian machines only.
 pub(super) const TARGET: &str = "bpfel-unknown-none";
 
 const INSTALL: &str = "\
@@ -32,16 +32,16 @@ pub(super) struct Toolchain {
 enum Compiler {
     /// rustup's nightly of this name, which compiles `core` itself.
     Reference { channel: String },
-    /// A stable compiler with a `core` compiled beforehand.
+    /// A stable compiler with a prebuilt `core`.
     Prebuilt { rustc: PathBuf },
 }
 
 impl Toolchain {
-    /// The reference compiler where it is installed, else another one.
+    /// Returns the reference compiler if it is installed, else another one.
     ///
     /// # Errors
     ///
-    /// Something is missing: the error says how to install it.
+    /// Fails if something is missing; the error says how to install it.
     pub(super) fn find(root: &Path) -> Result<Self> {
         let compiler = match reference(root)? {
             Some(channel) => Compiler::Reference { channel },
@@ -61,23 +61,23 @@ impl Toolchain {
         Ok(Self { compiler, linker, identity })
     }
 
-    /// The versions of all that takes part, a line each.
+    /// Returns the versions of all parts, one per line.
     pub(super) fn identity(&self) -> &str {
         &self.identity
     }
 
-    /// The linker's path.
+    /// Returns the linker's path.
     pub(super) fn linker(&self) -> &Path {
         &self.linker
     }
 
-    /// A cargo that compiles with this toolchain, and with nothing that the caller's environment adds.
+    /// Returns a cargo command for this toolchain, unaffected by the caller's environment.
     pub(super) fn cargo(&self) -> Command {
         let mut cargo = match &self.compiler {
             Compiler::Reference { channel } => {
                 let mut rustup = Command::new("rustup");
                 rustup.args(["run", channel, "cargo", "-Zbuild-std=core"]);
-                // What the cargo that runs us set for its own compiler.
+                // The cargo that runs xtask set these for its own compiler.
                 rustup.env_remove("RUSTC").env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
                 rustup
             }
@@ -111,7 +111,7 @@ impl Compiler {
     }
 }
 
-/// The channel that rust-toolchain.toml names, if rustup has it here, with the source of `core`.
+/// Returns the channel in rust-toolchain.toml, if rustup has it installed with the source of `core`.
 fn reference(root: &Path) -> Result<Option<String>> {
     let path = root.join("pxe-ebpf/rust-toolchain.toml");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -119,7 +119,7 @@ fn reference(root: &Path) -> Result<Option<String>> {
         bail!("{}: no line `channel = \"…\"`", path.display());
     };
     let channel = channel.trim().trim_matches('"').to_owned();
-    // Asking rustup to run what is not installed would make it download; so ask for the list.
+    // `rustup run` would download a missing toolchain; the list does not.
     let Ok(installed) = output(Command::new("rustup").args(["toolchain", "list"])) else { return Ok(None) };
     if !installed.lines().any(|line| line.starts_with(&channel)) {
         return Ok(None);
@@ -129,7 +129,7 @@ fn reference(root: &Path) -> Result<Option<String>> {
     Ok(has_source.then_some(channel))
 }
 
-/// A rustc whose sysroot has `core` for the target.
+/// Returns a rustc whose sysroot has `core` for the target.
 fn prebuilt() -> Option<PathBuf> {
     let candidates = env::var_os("PXED_BPF_RUSTC").map(PathBuf::from).into_iter().chain(["/usr/bin/rustc".into()]);
     candidates.into_iter().find(|rustc: &PathBuf| {

@@ -1,4 +1,4 @@
-//! dpkg and apt: what is asked of them, and what they are told.
+//! dpkg and apt: queries and installation.
 
 use std::process::{Command, Stdio};
 
@@ -13,14 +13,14 @@ use super::{
     missing::{self, Missing},
 };
 
-/// Somebody else may be installing.
+/// Waits for dpkg's lock, as another installation may be running.
 const PATIENCE: &str = "DPkg::Lock::Timeout=600";
 
-/// What to do about an apt that has failed.
-const REPAIR: &str = "What it wrote above says why. Often one of these helps: dpkg --configure -a; apt-get --fix-broken install; \
+/// The advice after a failure of apt.
+const REPAIR: &str = "Its output above says why. Often one of these helps: dpkg --configure -a; apt-get --fix-broken install; \
                       the network and /etc/apt/sources.list. Then: cargo xtask install";
 
-/// Returns whether this host has both.
+/// Returns `true` if this host has dpkg and apt.
 pub(super) fn is_here() -> bool {
     ["dpkg-query", "apt-get"].iter().all(|program| requires::find(program).is_some())
 }
@@ -29,39 +29,39 @@ pub(super) fn is_here() -> bool {
 ///
 /// # Errors
 ///
-/// When dpkg-query cannot be started.
+/// Fails if dpkg-query cannot be started.
 pub(super) fn missing(packages: &[&'static Package]) -> anyhow::Result<Missing> {
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat", missing::FORMAT]).args(packages.iter().map(|package| package.name));
-    // It fails when it does not know one of them, and prints the others all the same.
+    // dpkg-query fails if it does not know one of them, but still prints the others.
     let output = query.output().with_context(|| format!("cannot start {query:?}"))?;
     Ok(Missing::of(packages.iter().copied(), &String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Returns whether apt has downloaded lists of packages. The tests fetch newer firmware from where these came from.
+/// Returns `true` if apt has downloaded package lists. The tests fetch newer firmware from the lists' sources.
 pub(super) fn has_lists() -> bool {
     let mut targets = Command::new("apt-get");
     targets.args(["indextargets", "--format", "$(SITE)", "Created-By: Packages"]);
     targets.output().is_ok_and(|output| !output.stdout.trim_ascii().is_empty())
 }
 
-/// Downloads the lists and installs what is missing and can be had; says what cannot.
+/// Downloads the lists, installs the missing packages that are available, and reports the others.
 ///
 /// # Errors
 ///
-/// When apt fails, or has no such package; with what to do.
+/// Fails if apt fails or does not know a package; the error says what to do.
 pub(super) fn install(missing: &Missing, privilege: Privilege) -> anyhow::Result<()> {
     if missing.unfinished {
         eprintln!("xtask: finishing an interrupted installation");
         run(privilege, &["dpkg", "--configure", "-a"])?;
     }
-    // A source that does not answer need not be the one that has what is missing.
+    // Continue after a failure: the source that does not answer may not be the one that is needed.
     let updated = run(privilege, &["apt-get", "--quiet=2", "-o", PATIENCE, "update"]);
     let mut policy = Command::new("apt-cache");
     policy.arg("policy").args(missing.names()).env("LC_ALL", "C");
     let policy = policy.output().context("cannot start apt-cache")?;
     let unavailable = missing::unavailable(&missing.packages, &String::from_utf8_lossy(&policy.stdout));
-    // Apart from each other: that the compiler cannot be installed must not keep the tests from running.
+    // In separate steps: a compiler that cannot be installed must not keep the tests from running.
     let mut failure = updated.err();
     for purpose in [Purpose::Tests, Purpose::Ebpf, Purpose::Lint, Purpose::Fuzz] {
         let wanted =
@@ -82,7 +82,7 @@ pub(super) fn install(missing: &Missing, privilege: Privilege) -> anyhow::Result
     Ok(())
 }
 
-/// Returns what installs these packages, as root would type it.
+/// Returns the command that installs these packages, as root would type it.
 pub(super) fn to_type(missing: &Missing) -> String {
     let configure = if missing.unfinished { "dpkg --configure -a; " } else { "" };
     let names = missing.names();
@@ -94,7 +94,7 @@ pub(super) fn to_type(missing: &Missing) -> String {
     format!("{configure}apt-get update{install}")
 }
 
-/// Runs a command as root; its errors are shown, its progress is not.
+/// Runs a command as root. Shows its errors, but not its progress.
 fn run(privilege: Privilege, words: &[&str]) -> anyhow::Result<()> {
     let mut command = match privilege {
         Privilege::Root => Command::new("env"),

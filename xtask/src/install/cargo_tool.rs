@@ -1,4 +1,4 @@
-//! Programs that cargo installs, for the user who runs xtask.
+//! Programs that cargo installs for the user who runs xtask.
 
 use std::{
     env,
@@ -9,15 +9,15 @@ use std::{
 use anyhow::{Context, ensure};
 use pxe_lab::packages::Purpose;
 
-/// A program of crates.io.
+/// A program from crates.io.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CargoTool {
-    /// The crate and its program.
+    /// The name of the crate and its program.
     pub(crate) name: &'static str,
     version: &'static str,
     arguments: &'static [&'static str],
     environment: &'static [(&'static str, &'static str)],
-    /// A file without which it cannot be built, and the Debian package that has it.
+    /// A file required for building it, and the Debian package that contains the file.
     needs: Option<(&'static str, &'static str)>,
     pub(super) purpose: Purpose,
     pub(super) why: &'static str,
@@ -38,7 +38,7 @@ pub(crate) const BPF_LINKER: CargoTool = CargoTool {
 pub(crate) const CARGO_DENY: CargoTool = CargoTool {
     name: "cargo-deny",
     version: "0.20.2",
-    // Compiles in half the time, and checks in a second all the same.
+    // The debug build compiles in half the time, and is still fast enough: a check takes a second.
     arguments: &["--debug"],
     environment: &[],
     needs: None,
@@ -57,11 +57,11 @@ pub(crate) const CARGO_FUZZ: CargoTool = CargoTool {
     why: "runs the fuzz targets",
 };
 
-/// All of them.
+/// All of these programs.
 pub(super) const CARGO_TOOLS: &[CargoTool] = &[BPF_LINKER, CARGO_DENY, CARGO_FUZZ];
 
 impl CargoTool {
-    /// Returns where it is: in PATH, or in cargo's directory of programs, which may not be in PATH.
+    /// Returns the path: in PATH, or in cargo's bin directory, which may not be in PATH.
     pub(crate) fn find(&self) -> Option<PathBuf> {
         env::split_paths(&env::var_os("PATH").unwrap_or_default())
             .chain(cargo_home().map(|home| home.join("bin")))
@@ -69,17 +69,17 @@ impl CargoTool {
             .find(|program| program.is_file())
     }
 
-    /// Returns what installs it, as one would type it.
+    /// Returns the command that installs it, as a user would type it.
     pub(crate) fn to_type(&self) -> String {
         let environment: String = self.environment.iter().map(|(key, value)| format!("{key}={value} ")).collect();
         format!("{environment}cargo {}", self.cargo_arguments().join(" "))
     }
 
-    /// Installs it.
+    /// Installs the program.
     ///
     /// # Errors
     ///
-    /// When something that it is built from is missing, or it does not compile.
+    /// Fails if a file required for the build is missing, or if the build fails.
     pub(super) fn install(&self) -> anyhow::Result<()> {
         if let Some((file, package)) = self.needs {
             ensure!(Path::new(file).exists(), "{} needs {file} (package {package})", self.name);
@@ -96,7 +96,7 @@ impl CargoTool {
     }
 }
 
-/// Returns where cargo keeps what belongs to the user.
+/// Returns cargo's home directory of the user.
 pub(crate) fn cargo_home() -> Option<PathBuf> {
     env::var_os("CARGO_HOME")
         .map(PathBuf::from)

@@ -1,9 +1,9 @@
-//! What to do about missing packages, given what was said, who is there and what they may do.
+//! The decision about missing packages, from the command line, the terminal and the privilege.
 
-/// What the command line says about installing.
+/// The command line's word on installing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Consent {
-    /// Nothing: whoever sits at the terminal is asked.
+    /// Neither option: the user at the terminal is asked.
     Ask,
     /// `--yes`.
     Yes,
@@ -11,22 +11,22 @@ pub(crate) enum Consent {
     No,
 }
 
-/// How commands run as root.
+/// The way to run commands as root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Privilege {
-    /// As they are.
+    /// Directly.
     Root,
-    /// By sudo.
+    /// Through sudo.
     Sudo,
-    /// Not at all.
+    /// Impossible.
     None,
 }
 
-/// What decides.
+/// The facts that decide.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation {
     pub(super) consent: Consent,
-    /// Somebody can be asked.
+    /// A user can be asked.
     pub(super) terminal: bool,
     pub(super) privilege: Privilege,
     /// This host has dpkg and apt.
@@ -35,23 +35,23 @@ pub(super) struct Situation {
     pub(super) needs_apt: bool,
 }
 
-/// What to do.
+/// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// Install.
     Install,
-    /// Ask, and install if the answer is yes.
+    /// Ask, and install if the user agrees.
     Ask,
-    /// Install nothing, because of this.
+    /// Install nothing, for this reason.
     Leave(Reason),
 }
 
-/// Why nothing is installed.
+/// The reason to install nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// `--no-install`.
     Told,
-    /// Without a terminal nobody can be asked.
+    /// No terminal to ask at.
     NobodyToAsk,
     /// Neither root nor sudo.
     NoPrivilege,
@@ -60,7 +60,7 @@ pub(super) enum Reason {
 }
 
 impl Situation {
-    /// Decides. To be asked only if something is missing.
+    /// Returns the decision. Call it only if something is missing.
     pub(super) fn decide(self) -> Decision {
         let Self { consent, terminal, privilege, debian, needs_apt } = self;
         match consent {

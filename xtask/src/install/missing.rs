@@ -1,4 +1,4 @@
-//! Which packages are missing, from what dpkg and apt print.
+//! Missing packages, read from the output of dpkg and apt.
 
 use std::fmt::Write as _;
 
@@ -12,13 +12,13 @@ pub(super) const FORMAT: &str = "${Package} ${db:Status-Status}\\n";
 pub(super) struct Missing {
     /// In the order of the table.
     pub(super) packages: Vec<&'static Package>,
-    /// An installation of one of them was interrupted: dpkg has to finish it before apt does anything.
+    /// An installation was interrupted: dpkg has to finish it before apt does anything.
     pub(super) unfinished: bool,
 }
 
 impl Missing {
-    /// Compares the packages with what `dpkg-query --show` printed about them in [`FORMAT`]. It says nothing about packages that it
-    /// does not know, and has a line for each architecture.
+    /// Compares the packages with the output of `dpkg-query --show` in [`FORMAT`], which has one line per architecture and none
+    /// for packages that dpkg does not know.
     pub(super) fn of(packages: impl IntoIterator<Item = &'static Package>, dpkg: &str) -> Self {
         let mut missing = Self::default();
         for package in packages {
@@ -27,7 +27,7 @@ impl Missing {
             if states().any(|(_, state)| state == "installed") {
                 continue;
             }
-            // Of a removed package, the configuration may be left.
+            // A removed package may have left its configuration.
             missing.unfinished |= states().any(|(_, state)| !matches!(state, "not-installed" | "config-files"));
             missing.packages.push(package);
         }
@@ -40,7 +40,7 @@ impl Missing {
     }
 }
 
-/// Returns the packages that apt cannot install, from what `apt-cache policy` printed about them: it knows none of this name, or
+/// Returns the packages that apt cannot install, from the output of `apt-cache policy`: apt does not know the package or has
 /// no version of it.
 pub(super) fn unavailable(packages: &[&'static Package], policy: &str) -> Vec<&'static Package> {
     let available = |package: &Package| {
@@ -55,7 +55,7 @@ pub(super) fn unavailable(packages: &[&'static Package], policy: &str) -> Vec<&'
     packages.iter().filter(|package| !available(package)).copied().collect()
 }
 
-/// A line for each package: its name and what it is needed for.
+/// Returns one line for each package: its name and its use.
 pub(super) fn list(packages: &[&'static Package]) -> String {
     let width = packages.iter().map(|package| package.name.len()).max().unwrap_or_default();
     packages.iter().fold(String::new(), |mut text, Package { name, why, .. }| {
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn package_is_missing_unless_dpkg_says_installed() {
         let asked = packages(&["curl", "ovmf", "ipxe", "seabios"]);
-        // Of ipxe, dpkg has never heard; curl is installed for one of two architectures.
+        // dpkg does not know ipxe; curl is installed for one of two architectures.
         let dpkg = "curl not-installed\ncurl installed\novmf config-files\nseabios not-installed\n";
         let missing = Missing::of(asked, dpkg);
         assert_eq!(missing.names(), ["ovmf", "seabios", "ipxe"]);
