@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: libFuzzer against everything that reads bytes from outside.
+//! `cargo xtask fuzz`: runs libFuzzer against all code that reads bytes from outside.
 
 use std::{
     collections::BTreeSet,
@@ -12,25 +12,25 @@ use pxe_lab::{build, packages::Purpose};
 
 use crate::install::{self, Consent, cargo_tool::CARGO_FUZZ};
 
-/// What `cargo xtask fuzz` takes.
+/// The options of `cargo xtask fuzz`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How long each target runs
+    /// Seconds that each target runs
     #[arg(long, default_value_t = 60)]
     seconds: u32,
     /// Install cargo-fuzz without asking, if it is missing
     #[arg(long)]
     yes: bool,
-    /// The targets [default: all of them, one after the other]
+    /// Targets to run [default: all, one after the other]
     targets: Vec<String>,
 }
 
-/// Runs the targets. What they find worth keeping stays below target/fuzz, for the next run; an input that breaks one is in
+/// Runs the targets. Interesting inputs stay below target/fuzz for the next run; an input that breaks a target is saved in
 /// fuzz/artifacts.
 ///
 /// # Errors
 ///
-/// When there is no such target, or one broke; the others have run all the same.
+/// Fails if a target does not exist, or if one broke; the others run nevertheless.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let Args { seconds, yes, targets } = args;
     let fuzz = build::workspace().join("fuzz");
@@ -43,22 +43,22 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         let found = built.join("corpus").join(&target);
         fs::create_dir_all(&found).with_context(|| found.display().to_string())?;
         let mut command = Command::new(&cargo_fuzz);
-        // libFuzzer writes to the first corpus only.
+        // libFuzzer writes new inputs to the first corpus only.
         command.args(["run", "--fuzz-dir"]).arg(&fuzz).arg("--target-dir").arg(&built).arg(&target);
         command.args([&found, &fuzz.join("corpus").join(&target)]);
         command.args(["--", &format!("-max_total_time={seconds}"), "-print_final_stats=1"]);
-        // Sanitizers and coverage are unstable flags of the compiler, which a stable one takes with this.
+        // Sanitizers and coverage are unstable flags; this makes a stable compiler accept them.
         command.env("RUSTC_BOOTSTRAP", "1").current_dir(build::workspace());
         let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
         if !status.success() {
             broken.push(target);
         }
     }
-    ensure!(broken.is_empty(), "did not hold or did not build: {}; see above", broken.join(", "));
+    ensure!(broken.is_empty(), "failed or did not build: {}; see above", broken.join(", "));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the names of the targets, of which each has a file.
+/// Returns the names of the targets, one per file.
 fn all(fuzz: &Path) -> Result<BTreeSet<String>> {
     let directory = fuzz.join("fuzz_targets");
     let mut names = BTreeSet::new();
@@ -71,7 +71,7 @@ fn all(fuzz: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Returns the targets to run: those that were asked for, or all.
+/// Returns the targets to run: the requested ones, or all.
 fn chosen(all: &BTreeSet<String>, asked: Vec<String>) -> Result<Vec<String>> {
     if let Some(unknown) = asked.iter().find(|asked| !all.contains(*asked)) {
         let all: Vec<_> = all.iter().map(String::as_str).collect();
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn target_that_does_not_exist_is_refused_with_those_that_do() {
+    fn unknown_target_is_refused_with_the_list_of_targets() {
         let all = BTreeSet::from(["dhcp_respond".to_owned(), "admin_api".to_owned()]);
         let choose = |asked: &[&str]| chosen(&all, asked.iter().map(|&name| name.to_owned()).collect());
         assert_eq!(choose(&[]).unwrap(), ["admin_api", "dhcp_respond"]);

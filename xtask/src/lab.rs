@@ -1,4 +1,4 @@
-//! `cargo xtask lab`: the tests' network, to look around in.
+//! `cargo xtask lab`: the tests' network for interactive use.
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -11,7 +11,7 @@ use pxe_lab::{
 
 use crate::privilege::{become_root, exit_code};
 
-/// What `cargo xtask lab` takes.
+/// The options of `cargo xtask lab`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Clients on the bridge
@@ -20,16 +20,16 @@ pub(crate) struct Args {
     /// The server's address with its prefix length
     #[arg(long, default_value = "10.99.0.1/24")]
     address: String,
-    /// A command to run in the server's namespace instead of a shell
+    /// Command to run in the server's namespace instead of a shell
     #[arg(last = true)]
     command: Vec<String>,
 }
 
-/// Builds pxed, makes the lab, runs a shell or the command in the server's namespace, and takes the lab down.
+/// Builds pxed, creates the lab, runs a shell or the command in the server's namespace, and removes the lab.
 ///
 /// # Errors
 ///
-/// Without root, or when pxed or the lab cannot be made.
+/// Fails without root, or if pxed cannot be built or the lab cannot be created.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let binary = build::choose(Profile::Debug)?;
     become_root("network namespaces", &binary)?;
@@ -43,9 +43,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     println!("pxed     {} run --cluster FILE --artifacts DIR --state DIR", binary.path.display());
     let command = if command.is_empty() { vec!["bash".to_owned()] } else { command };
     if std::io::stdin().is_terminal() {
-        println!("You are in the server's namespace; the lab goes when you leave (exit).");
+        println!("You are in the server's namespace. The lab is removed when you leave (exit).");
     }
-    // Ctrl-C is for the shell or the command; the lab is taken down when that has ended.
+    // Ctrl-C is for the shell or the command; the lab is removed when that has ended.
     SigSet::from_iter([Signal::SIGINT, Signal::SIGHUP]).thread_block()?;
     let status = lab
         .server

@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: what can be said of the source without running it.
+//! `cargo xtask lint`: static checks of the source and its dependencies.
 
 use std::{
     env,
@@ -11,7 +11,7 @@ use pxe_lab::{build, packages::Purpose};
 
 use crate::install::{self, Consent, cargo_tool::CARGO_DENY};
 
-/// What `cargo xtask lint` takes.
+/// The options of `cargo xtask lint`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Install cargo-deny without asking, if it is missing
@@ -19,14 +19,14 @@ pub(crate) struct Args {
     yes: bool,
 }
 
-/// Each has a lock file of its own.
+/// The manifests with a lock file of their own.
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "pxe-ebpf/Cargo.toml"];
 
-/// Checks everything, the quick checks first.
+/// Runs all checks, the quick ones first.
 ///
 /// # Errors
 ///
-/// The first check that fails; it has said why.
+/// Fails with the first failing check, which has printed the reason.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let Args { yes } = args;
     install::prepare(&[Purpose::Lint], if yes { Consent::Yes } else { Consent::Ask });

@@ -1,4 +1,4 @@
-//! `cargo xtask`: what a person types to work on pxed. One file a subcommand.
+//! `cargo xtask`: the commands for work on pxed, one file per subcommand.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ mod privilege;
 mod run;
 mod test;
 
-/// What a person types to work on pxed.
+/// The commands for work on pxed.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -34,11 +34,11 @@ enum Command {
     Bench(bench::Args),
     /// Check format, lints, and the dependencies' licences and sources
     Lint(lint::Args),
-    /// Throw bytes at everything that reads them from outside, with libFuzzer
+    /// Fuzz all code that reads bytes from outside, with libFuzzer
     Fuzz(fuzz::Args),
-    /// The XDP program: build the checked-in object, or check that it is what the source gives
+    /// Build the checked-in object of the XDP program, or check that it matches the source
     Ebpf(ebpf::Args),
-    /// Wire up namespaces, a bridge and clients, and open a shell in them
+    /// Create namespaces, a bridge and clients, and open a shell in them
     Lab(lab::Args),
 }
 

@@ -1,4 +1,4 @@
-//! Becoming root, for what cannot be done without.
+//! Root privileges for commands that need them.
 
 use std::{
     env,
@@ -12,18 +12,18 @@ use pxe_lab::{
     requires,
 };
 
-/// Keeps cargo and rustup findable, their caches where they are, and our settings.
+/// Keeps cargo and rustup in PATH, their caches in place, and pxed's own settings.
 const KEEP: &str = "--preserve-env=PATH,HOME,CARGO,CARGO_HOME,CARGO_TARGET_DIR,RUSTUP_HOME,RUSTUP_TOOLCHAIN,\
                     PXED_BINARY,PXED_TESTS_QUICK,PXED_TESTS_REQUIRE_ALL";
 
-/// Returns when we are root. When we are not, says why it is needed and goes on as the same command
-/// under sudo, whose password prompt a person then sees; does not return in that case.
+/// Returns if the process is root. Otherwise prints the reason and replaces the process by the same command
+/// under sudo, which may prompt for a password.
 ///
-/// What sudo starts finds the binary in `PXED_BINARY`, and builds nothing as root.
+/// The process under sudo finds the binary in `PXED_BINARY`, so nothing is built as root.
 ///
 /// # Errors
 ///
-/// When there is no sudo.
+/// Fails if there is no sudo.
 pub(crate) fn become_root(why: &str, binary: &Binary) -> anyhow::Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
@@ -37,8 +37,8 @@ pub(crate) fn become_root(why: &str, binary: &Binary) -> anyhow::Result<()> {
     Err(sudo.exec()).context("cannot start sudo")
 }
 
-/// What runs the test programs as root: nothing when we are root, else sudo. Without sudo nothing
-/// either, and the tests that need root are skipped.
+/// Returns the command that runs the test programs as root: none if the process is root, else sudo. Without sudo
+/// there is none either, and the tests that need root are skipped.
 pub(crate) fn test_runner() -> Option<Vec<&'static str>> {
     if nix::unistd::geteuid().is_root() {
         return None;
@@ -47,11 +47,11 @@ pub(crate) fn test_runner() -> Option<Vec<&'static str>> {
         eprintln!("xtask: neither root nor sudo: the tests that need root will be skipped");
         return None;
     }
-    eprintln!("xtask: the tests make network namespaces and attach BPF programs, which takes root. Asking sudo.");
+    eprintln!("xtask: the tests create network namespaces and attach BPF programs, which needs root. Asking sudo.");
     Some(vec!["sudo", KEEP])
 }
 
-/// The exit code of a child, 1 where a signal ended it.
+/// Returns the exit code of a child, or 1 if a signal ended it.
 pub(crate) fn exit_code(status: std::process::ExitStatus) -> ExitCode {
     status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask run`: pxed at work, on a machine where nothing is prepared.
+//! `cargo xtask run`: a demonstration of pxed that needs no preparation.
 
 use std::{
     fs,
@@ -29,10 +29,10 @@ use tempfile::TempDir;
 
 use crate::privilege::{become_root, exit_code};
 
-/// What `cargo xtask run` takes.
+/// The options of `cargo xtask run`.
 ///
 /// Without arguments: a lab of network namespaces, an example cluster, pxed serving it, and simulated
-/// machines of four kinds that boot through the complete chain. Nothing of it outlasts the command.
+/// machines of four kinds that boot through the complete chain. Everything is removed at the end.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Boot a real UEFI firmware in QEMU instead, and show its console
@@ -43,19 +43,19 @@ pub(crate) struct Args {
     pxed: Vec<String>,
 }
 
-/// How large the kernel and the initramfs of the simulated machines are.
+/// The sizes of the simulated machines' kernel and initramfs.
 const KERNEL_BYTES: usize = 4 << 20;
 const INITRAMFS_BYTES: usize = 16 << 20;
 const LOADER_BYTES: usize = 1 << 20;
 
-/// How long the guest may take on a busy machine.
+/// The time limit for the guest on a busy machine.
 const GUEST: Duration = Duration::from_secs(300);
 
-/// Runs it.
+/// Runs the demonstration, or pxed itself on this host.
 ///
 /// # Errors
 ///
-/// When something that it needs is missing, with what to install; when pxed does not start, with its last
+/// Fails if a program is missing, naming the package, or if pxed does not start, with its last
 /// lines.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { vm, pxed } = args;
@@ -69,14 +69,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if vm { guest(&interrupt) } else { fleet(&binary, &interrupt) }
 }
 
-/// What `PXED_BINARY` names, else a release build made as the user who asks for it.
+/// Returns the binary named by `PXED_BINARY`, or a release build made as the invoking user.
 fn binary() -> anyhow::Result<Binary> {
     let binary = build::choose(Profile::Release)?;
     eprintln!("xtask: {binary}");
     Ok(binary)
 }
 
-/// `pxed run` on this host.
+/// Runs `pxed run` on this host.
 fn for_real(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let binary = binary()?;
     let mut command = if nix::unistd::geteuid().is_root() {
@@ -90,13 +90,13 @@ fn for_real(arguments: &[String]) -> anyhow::Result<ExitCode> {
         sudo.arg(&binary.path);
         sudo
     };
-    // Ctrl-C is pxed's, which then leaves in good order.
+    // Ctrl-C is for pxed, which then shuts down cleanly.
     SigSet::from_iter([Signal::SIGINT]).thread_block()?;
     let status = command.arg("run").args(arguments).status().with_context(|| format!("cannot start {command:?}"))?;
     Ok(exit_code(status))
 }
 
-/// Four simulated machines, one of each kind that there is most of.
+/// Boots four simulated machines, one of each common kind.
 fn fleet(binary: &Binary, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let kinds = [
         ("bios", Architecture::Amd64),
@@ -138,7 +138,7 @@ fn fleet(binary: &Binary, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     Ok(exit_code(status))
 }
 
-/// A directory of artifacts that are as large as real ones need to be for the eye, and random.
+/// Returns a directory with random artifacts, large enough that the progress can be watched.
 fn stand_ins() -> anyhow::Result<TempDir> {
     let directory = TempDir::with_prefix("pxed-run-")?;
     let write = |name: &str, length: usize| {
@@ -163,7 +163,7 @@ fn stand_ins() -> anyhow::Result<TempDir> {
     Ok(directory)
 }
 
-/// The samples that are not zero.
+/// Prints the samples that are not zero.
 fn print_counters(metrics: &str) {
     for line in metrics.lines().filter(|line| line.starts_with("pxed_xdp") || line.starts_with("pxed_dhcp")) {
         if line.rsplit_once(' ').is_some_and(|(_, value)| value != "0") {
@@ -172,7 +172,7 @@ fn print_counters(metrics: &str) {
     }
 }
 
-/// OVMF in QEMU, down to a small Linux system, its console shown as it comes.
+/// Boots OVMF in QEMU to a small Linux system, and shows its console as it comes.
 fn guest(interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let machine = Machine { kernel_args: "console=ttyS0".to_owned(), ..Machine::number(1) };
     let artifacts = Artifacts::lay_out(Edition::Installed, &[(cluster::VERSION, Architecture::Amd64)])?;
@@ -185,7 +185,7 @@ fn guest(interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     let (mut shown, mut out) = (0, io::stdout());
     let booted = loop {
         let console = guest.console.output();
-        // The text only grows; a character that was cut in two may have changed since.
+        // The text only grows, except that a character cut in two may have changed since.
         let from = (0..=shown.min(console.len())).rev().find(|&at| console.is_char_boundary(at)).unwrap_or(0);
         out.write_all(&console.as_bytes()[from..])?;
         out.flush()?;
@@ -207,15 +207,15 @@ fn guest(interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     Ok(if booted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// SIGINT, SIGTERM and SIGHUP, taken so that the lab is taken down before we go.
+/// Catches SIGINT, SIGTERM and SIGHUP, so that the lab is removed before the process ends.
 struct Interrupt {
     came: Arc<AtomicBool>,
-    /// Who is told; 0 is nobody.
+    /// The child that signals are passed on to; 0 is none.
     child: Arc<AtomicI32>,
 }
 
 impl Interrupt {
-    /// From here on the signals end nothing by themselves. To be called before any thread is started.
+    /// Catches the signals from now on. Call it before any thread is started.
     fn watch() -> anyhow::Result<Self> {
         let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
         signals.thread_block()?;
@@ -242,7 +242,7 @@ impl Interrupt {
         }
     }
 
-    /// The child has ended, and its number may be another's soon.
+    /// Stops passing signals on: the child has ended, and its process number may be reused.
     fn pass_on_to_nobody(&self) {
         self.child.store(0, Ordering::SeqCst);
     }

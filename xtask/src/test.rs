@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test there is, and a summary that hides nothing.
+//! `cargo xtask test`: runs every test, and prints a summary with every skip and failure.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -19,28 +19,28 @@ use crate::{
     privilege,
 };
 
-/// What `cargo xtask test` takes.
+/// The options of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Leave out the guests in QEMU
+    /// Leave out the QEMU guests
     #[arg(long)]
     quick: bool,
-    /// Install the packages that are missing without asking
+    /// Install missing packages without asking
     #[arg(long, conflicts_with = "no_install")]
     yes: bool,
-    /// Install nothing: tests that lack something are skipped
+    /// Install nothing: tests with missing packages are skipped
     #[arg(long)]
     no_install: bool,
-    /// For the test programs: the part of a name that selects tests, or `--test-threads=1` and the like
+    /// Arguments of the test programs: a part of the names to run, or options such as `--test-threads=1`
     #[arg(last = true)]
     filter: Vec<String>,
 }
 
-/// Installs what is missing, builds pxed, runs `cargo test` over the workspace and sums up.
+/// Installs what is missing, builds pxed, runs `cargo test` over the workspace and prints a summary.
 ///
 /// # Errors
 ///
-/// When the build fails. Failing tests show in the exit code.
+/// Fails if the build fails. Failing tests only change the exit code.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { quick, yes, no_install, filter } = args;
     let consent = match (yes, no_install) {
@@ -58,7 +58,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         cargo.env(guest::QUICK, "1");
     }
     if let Some(runner) = privilege::test_runner() {
-        // Cargo builds as we are; only the test programs run as root.
+        // Cargo builds as the invoking user; only the test programs run as root.
         cargo.arg("--config").arg(format!("target.'cfg(all())'.runner = {runner:?}"));
     }
     cargo.arg("--").args(filter);
@@ -83,7 +83,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(privilege::exit_code(status))
 }
 
-/// What the test programs said.
+/// The results of the test programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Summary {
     passed: u32,
@@ -95,7 +95,7 @@ struct Summary {
 }
 
 impl Summary {
-    /// Takes one line into account.
+    /// Counts the result in one line.
     fn read(&mut self, line: &str) {
         if let Some(skip) = line.strip_prefix("SKIPPED ") {
             self.skips.push(skip.to_owned());
@@ -127,7 +127,7 @@ impl Summary {
         self
     }
 
-    /// For people and scripts: the last line has the counts.
+    /// Returns the report for people and scripts: the last line has the counts.
     fn report(&self) -> String {
         let Self { passed, failed, skipped, skips, failures } = self;
         let skips = skips.iter().map(|skip| format!("skipped: {skip}\n"));
@@ -137,14 +137,14 @@ impl Summary {
     }
 }
 
-/// Copies the stream to ours, line by line, and sums up what it says.
+/// Copies the stream to `ours`, line by line, and counts the results in it.
 fn follow(stream: Option<impl Read>, mut ours: impl Write) -> Summary {
     let mut summary = Summary::default();
     let Some(stream) = stream else { return summary };
     for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
         summary.read(&line);
-        // Nobody reads ours any more: the tests still have to end.
+        // If nobody reads `ours` any more, the tests still have to end.
         let _ = writeln!(ours, "{line}");
     }
     summary

@@ -1,4 +1,4 @@
-//! `cargo xtask bench` measures release builds, whoever starts it.
+//! `cargo xtask bench` measures only release builds.
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
@@ -12,14 +12,14 @@ fn script(path: &Path, text: &str) -> io::Result<()> {
 fn debug_build_is_not_measured() {
     let directory = tempfile::tempdir().unwrap();
     let (cargo, debug) = (directory.path().join("cargo"), directory.path().join("pxed"));
-    // Stands in for cargo: writes down what it was told, and builds nothing.
+    // Stands in for cargo: records its arguments, and builds nothing.
     script(&cargo, &format!("echo \"$@\" > {}", directory.path().join("told").display())).unwrap();
     script(&debug, "printf 'pxed 0.0.0\\nprofile: debug\\n'").unwrap();
     fs::create_dir(directory.path().join("release")).unwrap();
     fs::copy(&debug, directory.path().join("release/pxed")).unwrap();
     let bench = |binary: Option<&Path>| {
         let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        // Without sudo: as root and as somebody else, the binary is looked at before anything is measured.
+        // No sudo is needed: the binary is checked before the privilege.
         xtask.args(["bench", "--quick"]).env("CARGO", &cargo).env("CARGO_TARGET_DIR", directory.path());
         match binary {
             Some(binary) => xtask.env("PXED_BINARY", binary),
