@@ -1,4 +1,4 @@
-//! An artifacts directory as pxed wants it, with real files.
+//! An artifacts directory as pxed expects it, with real files.
 
 use std::{
     fs,
@@ -13,20 +13,20 @@ use crate::{
     initramfs,
 };
 
-/// A directory with loaders, and for each version and architecture a kernel and an initramfs, by the
-/// names that talos-operator uses. Deleted when dropped.
+/// A directory with loaders, and with a kernel and an initramfs for each version and architecture, under the
+/// names that talos-operator uses. It is deleted when it is dropped.
 #[derive(Debug)]
 pub struct Artifacts {
     directory: TempDir,
 }
 
 impl Artifacts {
-    /// Lays it out: the loaders of one edition (the installed one has none for ARM64), and for each
-    /// pair of Talos version and architecture our tiny system.
+    /// Creates the directory: the loaders of one edition (the installed one has none for ARM64), and the
+    /// tiny test system for each pair of Talos version and architecture.
     ///
     /// # Errors
     ///
-    /// [`crate::requires::Skip`] when something is not installed or cannot be fetched.
+    /// Fails with [`crate::requires::Skip`] if something is not installed or cannot be fetched.
     pub fn lay_out(loaders: Edition, systems: &[(&str, Architecture)]) -> anyhow::Result<Self> {
         fs::create_dir_all(assets::cache())?;
         let artifacts = Self { directory: TempDir::new_in(assets::cache())? };
@@ -43,12 +43,12 @@ impl Artifacts {
         Ok(artifacts)
     }
 
-    /// Stand-ins of the right names whose content is of no matter, for tests that boot nothing. Each
-    /// file holds its own name, repeated to this length in bytes.
+    /// Creates files with the right names and meaningless content, for tests that boot nothing. Each
+    /// file holds its own name, repeated up to this length in bytes.
     ///
     /// # Errors
     ///
-    /// When they cannot be written.
+    /// Fails if they cannot be written.
     pub fn stand_ins(versions: &[&str], length: usize) -> anyhow::Result<Self> {
         let artifacts = Self { directory: TempDir::new()? };
         let mut names: Vec<_> =
@@ -66,17 +66,17 @@ impl Artifacts {
         Ok(artifacts)
     }
 
-    /// The directory.
+    /// Returns the directory's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Adds a file under this name: a real file, for links out of the directory are refused.
+    /// Adds a copy of the file under this name, since pxed refuses links out of the directory.
     ///
     /// # Errors
     ///
-    /// When it cannot be copied.
+    /// Fails if it cannot be copied.
     pub fn add(&self, name: &str, file: &Path) -> anyhow::Result<()> {
         let destination = self.path().join(name);
         let file = fs::canonicalize(file).with_context(|| format!("no {}", file.display()))?;
@@ -87,7 +87,7 @@ impl Artifacts {
     }
 }
 
-/// A file of iPXE's package.
+/// Returns a file of iPXE's package.
 fn loader(edition: Edition, name: &str) -> anyhow::Result<PathBuf> {
     Ok(match edition {
         Edition::Installed => assets::installed("ipxe", &format!("/usr/lib/ipxe/{name}"))?,

@@ -1,7 +1,7 @@
-//! Firmware, kernels and loaders of two Debian releases: what is installed, and what is newer.
+//! Firmware, kernels and loaders of two Debian releases: installed packages, and newer ones.
 //!
 //! The newer ones are fetched with a private apt configuration and unpacked into a cache below the
-//! target directory; nothing of it is installed on the system.
+//! target directory, not installed on the system.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use crate::{build, namespace::output, requires, requires::Skip};
 /// The Debian release whose packages are fetched.
 const RELEASE: &str = "trixie";
 
-/// Of firmware and loaders, the installed ones or the newer.
+/// The edition of firmware and loaders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edition {
     /// Debian 12 as installed: OVMF 2022.11, iPXE 1.0.0 of 2019.
@@ -37,7 +37,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// `amd64` or `arm64`.
+    /// Returns `amd64` or `arm64`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,27 +47,27 @@ impl Architecture {
     }
 }
 
-/// Where what is fetched is kept.
+/// Returns the directory of fetched packages.
 #[must_use]
 pub fn cache() -> PathBuf {
     build::target().join("lab-cache")
 }
 
-/// A file of an installed Debian package.
+/// Returns the path of a file of an installed Debian package.
 ///
 /// # Errors
 ///
-/// [`Skip`] names the package.
+/// Fails with [`Skip`], which names the package, if the file is missing.
 pub fn installed(package: &str, path: &str) -> Result<PathBuf, Skip> {
     let path = PathBuf::from(path);
     if path.is_file() { Ok(path) } else { Err(Skip(format!("{} is missing (package {package})", path.display()))) }
 }
 
-/// The unpacked files of a package of the newer release; fetched at the first call.
+/// Returns the unpacked files of a package of the newer release, which the first call fetches.
 ///
 /// # Errors
 ///
-/// [`Skip`] when it cannot be fetched: no apt, no network.
+/// Fails with [`Skip`] if it cannot be fetched: no apt, no network.
 pub fn unpacked(package: &str, architecture: Architecture) -> anyhow::Result<PathBuf> {
     let architecture = architecture.name();
     let cache = cache();
@@ -81,7 +81,7 @@ pub fn unpacked(package: &str, architecture: Architecture) -> anyhow::Result<Pat
     Ok(done)
 }
 
-/// One at a time, of all test programs.
+/// Locks the cache, so that only one of all test programs fetches at a time.
 fn lock(cache: &Path) -> anyhow::Result<File> {
     fs::create_dir_all(cache.join(RELEASE))?;
     let file = File::create(cache.join("lock"))?;
@@ -104,7 +104,7 @@ impl Apt {
         fs::write(root.join("sources/lab.sources"), sources()?)?;
         let configuration = root.join("apt.conf");
         let root = root.display();
-        // An archive that does not answer must not hold up the tests for minutes.
+        // An archive that does not answer must not delay the tests by minutes.
         fs::write(
             &configuration,
             format!(
@@ -136,14 +136,14 @@ impl Apt {
         let parent = destination.parent().context("no parent directory")?;
         let scratch = TempDir::new_in(parent)?;
         if self.download(package, architecture, scratch.path()).is_err() {
-            // The lists may be of last month, and what they name no longer there.
+            // The lists may be outdated and name packages that are gone.
             self.update()?;
             self.download(package, architecture, scratch.path())?;
         }
         let archive = fs::read_dir(scratch.path())?.next().context("nothing was downloaded")??.path();
         let unpacked = scratch.path().join("unpacked");
         output(Command::new("dpkg").arg("-x").args([&archive, &unpacked]))?;
-        fs::rename(unpacked, destination).context("cannot keep what was unpacked")
+        fs::rename(unpacked, destination).context("cannot move the unpacked package into the cache")
     }
 
     fn download(&self, package: &str, architecture: &str, directory: &Path) -> anyhow::Result<()> {
@@ -151,7 +151,7 @@ impl Apt {
         output(self.command("apt-get").args(["--quiet", "download", &wanted]).current_dir(directory)).map(drop)
     }
 
-    /// A kernel's name holds its version; the package without one depends on the newest.
+    /// Returns the name of the newest kernel package: it contains the version, and the package without one depends on it.
     fn newest(&self, package: &str, architecture: &str) -> anyhow::Result<String> {
         if !package.starts_with("linux-image-") {
             return Ok(package.to_owned());
@@ -163,7 +163,7 @@ impl Apt {
     }
 }
 
-/// A sources file for the newer release, from the mirror that this system's own Debian comes from.
+/// Returns a sources file for the newer release, on the mirror that this system's Debian uses.
 fn sources() -> anyhow::Result<String> {
     let format = "$(SITE) $(ORIGIN) $(LABEL)";
     let text = output(Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]))?;

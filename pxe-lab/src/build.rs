@@ -1,4 +1,4 @@
-//! Where the workspace, its target directory and the `pxed` binary are.
+//! The workspace, its target directory and the `pxed` binary.
 
 use std::{
     env, fmt,
@@ -9,57 +9,57 @@ use std::{
 
 use anyhow::{Context, anyhow, bail, ensure};
 
-/// Names a `pxed` binary to use instead of building one.
+/// The variable that names a `pxed` binary to use instead of a newly built one.
 pub const BINARY: &str = "PXED_BINARY";
 
-/// What cargo builds a program for.
+/// A build profile of cargo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// Quick to build, with assertions.
+    /// Fast to build, with assertions.
     Debug,
-    /// Quick to run.
+    /// Fast to run.
     Release,
 }
 
 /// A `pxed` binary.
 #[derive(Clone, Debug)]
 pub struct Binary {
-    /// Where it is.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What it says that it was built in.
+    /// The profile that the binary reports.
     pub profile: Profile,
 }
 
-/// The root of the workspace.
+/// Returns the root of the workspace.
 #[must_use]
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Cargo's target directory.
+/// Returns cargo's target directory.
 #[must_use]
 pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
-/// The binary that this process works with, once it is known.
+/// The binary that this process uses, once it is chosen.
 static CHOSEN: OnceLock<Result<Binary, String>> = OnceLock::new();
 
-/// Returns the binary that this process works with: the one that [`choose`] chose; by default, one in the profile of this very program.
+/// Returns the binary that this process uses: the choice of [`choose`], or by default a build in the profile of this program.
 ///
 /// # Errors
 ///
-/// When it cannot be built.
+/// Fails if it cannot be built.
 pub fn pxed() -> anyhow::Result<Binary> {
     choose(if cfg!(debug_assertions) { Profile::Debug } else { Profile::Release })
 }
 
-/// Chooses the binary that this process works with from now on: what [`BINARY`] names, else one that is built now from the workspace
-/// in this profile. The first choice holds.
+/// Chooses the binary that this process uses from now on: the one that [`BINARY`] names, or a new build of the workspace
+/// in this profile. Later calls do not change the choice.
 ///
 /// # Errors
 ///
-/// When it cannot be built, or does not say what it was built in.
+/// Fails if it cannot be built, or does not report its profile.
 pub fn choose(profile: Profile) -> anyhow::Result<Binary> {
     let find = || {
         let path = match env::var_os(BINARY) {
@@ -73,7 +73,7 @@ pub fn choose(profile: Profile) -> anyhow::Result<Binary> {
     chosen.clone().map_err(|error| anyhow!(error))
 }
 
-/// Builds `pxed` and returns where it is.
+/// Builds `pxed` and returns its path.
 fn build(profile: Profile) -> anyhow::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -89,7 +89,7 @@ fn build(profile: Profile) -> anyhow::Result<PathBuf> {
 }
 
 impl Profile {
-    /// Asks the binary what it was built in.
+    /// Asks the binary for its profile.
     fn of(binary: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(binary);
         let output = command.arg("--version").output().with_context(|| format!("cannot start {command:?}"))?;
@@ -104,7 +104,7 @@ impl Profile {
     }
 }
 
-/// The name, which is also that of cargo's directory.
+/// Writes the name, which is also that of cargo's directory.
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,4 +1,4 @@
-//! The DHCP packets that pass an interface, as they pass.
+//! A live capture of the DHCP packets on an interface.
 
 use std::{
     net::Ipv4Addr,
@@ -20,7 +20,7 @@ use nix::{
 
 use crate::namespace::Namespace;
 
-/// What option 53 calls the messages (RFC 2132 §9.6).
+/// The message types of option 53 (RFC 2132 §9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Kind {
@@ -37,39 +37,39 @@ pub enum Kind {
 /// One DHCP packet with the addresses of its frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Whether the frame went to the Ethernet broadcast address.
+    /// The frame went to the Ethernet broadcast address.
     pub ethernet_broadcast: bool,
-    /// IPv4 source and destination.
+    /// IPv4 source.
     pub from: Ipv4Addr,
     /// IPv4 destination.
     pub to: Ipv4Addr,
     /// UDP destination port.
     pub to_port: u16,
-    /// What it is.
+    /// The message type.
     pub kind: Kind,
-    /// Transaction.
+    /// The transaction's number.
     pub xid: u32,
-    /// The client's own address, where it has one.
+    /// The client's own address, if it has one.
     pub ciaddr: Ipv4Addr,
-    /// The address given.
+    /// The offered or assigned address.
     pub yiaddr: Ipv4Addr,
-    /// The relay agent.
+    /// The relay agent's address.
     pub giaddr: Ipv4Addr,
     /// The client's MAC, as text.
     pub chaddr: String,
-    /// The options in the order of the packet.
+    /// The options in the packet's order.
     pub options: Vec<(u8, Vec<u8>)>,
 }
 
 impl Message {
-    /// An option's value.
+    /// Returns an option's value.
     #[must_use]
     pub fn option(&self, code: u8) -> Option<&[u8]> {
         self.options.iter().find(|(found, _)| *found == code).map(|(_, value)| value.as_slice())
     }
 }
 
-/// A capture on every interface of a namespace, ended when it is dropped.
+/// A capture on every interface of a namespace. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Capture {
     shared: Arc<Shared>,
@@ -83,11 +83,11 @@ struct Shared {
 }
 
 impl Capture {
-    /// Starts to capture; what is sent after the return is seen.
+    /// Starts the capture. Every packet sent after the return is seen.
     ///
     /// # Errors
     ///
-    /// When the socket cannot be opened.
+    /// Fails if the socket cannot be opened.
     pub fn start(namespace: &Namespace) -> anyhow::Result<Self> {
         let open = || socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_NONBLOCK, SockProtocol::EthAll);
         let socket = namespace.enter(open)?.context("cannot open a packet socket")?;
@@ -97,24 +97,24 @@ impl Capture {
         Ok(capture)
     }
 
-    /// Everything so far.
+    /// Returns all messages so far.
     #[must_use]
     pub fn messages(&self) -> Vec<Message> {
         self.shared.messages.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How many there are so far: where [`Self::wait_for`] may begin.
+    /// Returns the number of messages so far, where [`Self::wait_for`] may begin.
     #[must_use]
     pub fn position(&self) -> usize {
         self.shared.messages.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Waits for the first message from `position` on of which `wanted` holds; returns it and the
+    /// Waits for the first message from `position` on for which `wanted` holds. Returns it and the
     /// position after it.
     ///
     /// # Errors
     ///
-    /// When the time is up; with what was seen instead.
+    /// Fails if the time is up; the error lists the messages seen instead.
     pub fn wait_for(
         &self,
         what: &str,
@@ -149,7 +149,7 @@ fn read(socket: &OwnedFd, shared: &Shared) {
     let mut frame = [0; 2048];
     while !shared.stop.load(Ordering::Relaxed) {
         let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-        // Looks for the end of the capture now and then.
+        // The timeout lets the loop notice the end of the capture.
         if !matches!(poll(&mut ready, PollTimeout::from(200_u8)), Ok(_) | Err(Errno::EINTR)) {
             return;
         }
@@ -162,7 +162,7 @@ fn read(socket: &OwnedFd, shared: &Shared) {
     }
 }
 
-/// The DHCP message in an untagged Ethernet frame (RFC 2131 §2).
+/// Parses the DHCP message in an untagged Ethernet frame (RFC 2131 §2).
 fn parse(frame: &[u8]) -> Option<Message> {
     let ip = frame.get(14..).filter(|_| frame[12..14] == [8, 0])?;
     let header = usize::from(ip.first()? & 15) * 4;

@@ -1,4 +1,4 @@
-//! The XDP program in the kernel: frames go through it by `BPF_PROG_TEST_RUN`, no link needed.
+//! The XDP program in the kernel: `BPF_PROG_TEST_RUN` runs it on frames, without a link.
 
 use std::{env, iter, net::Ipv4Addr, os::fd::AsRawFd as _, path::PathBuf, process::Command, thread, time::Duration};
 
@@ -20,12 +20,12 @@ use xdp::{
     umem::UmemCfgBuilder,
 };
 
-/// The environment variable that names another object to test than the checked-in one.
+/// The environment variable that names an object to test instead of the checked-in one.
 pub const OBJECT_VARIABLE: &str = "PXED_BPF_OBJECT";
 
 const QUEUE: u32 = 0;
 
-/// The loaded program, its maps, and an AF_XDP socket that a redirect can reach.
+/// The loaded program, its maps, and an AF_XDP socket as the target of redirects.
 pub struct Classifier {
     ebpf: Ebpf,
     socket: XdpSocket,
@@ -36,17 +36,17 @@ impl Classifier {
     ///
     /// # Errors
     ///
-    /// The object cannot be read, the verifier refuses it, or there is no right to create a network namespace,
+    /// Fails if the object cannot be read, the verifier refuses it, or the process may not create a network namespace,
     /// a veth pair or a socket.
     pub fn load() -> Result<Self> {
         Self::load_remarking(layout::LOG_SILENT)
     }
 
-    /// As [`Self::load`], with this `LOG_LEVEL`.
+    /// Loads like [`Self::load`], with this `LOG_LEVEL`.
     ///
     /// # Errors
     ///
-    /// As [`Self::load`].
+    /// Fails like [`Self::load`].
     pub fn load_remarking(level: u8) -> Result<Self> {
         let path = env::var_os(OBJECT_VARIABLE)
             .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../pxe-ebpf/pxed.bpf.o")), Into::into);
@@ -60,11 +60,11 @@ impl Classifier {
         Ok(Self { ebpf, socket: bind_socket()? })
     }
 
-    /// Makes the maps what the model of the maps on the host is at its beginning.
+    /// Sets the maps to the initial state of the host's model of the maps.
     ///
     /// # Errors
     ///
-    /// A map is missing or has another layout than `pxe_common::layout` says.
+    /// Fails if a map is missing or its layout is not that of `pxe_common::layout`.
     pub fn prepare(&mut self, rules: Rules) -> Result<()> {
         self.machines()?.insert(MachineKey::from(KNOWN), MachineState::default(), 0)?;
         let mut servers: HashMap<_, [u8; 4], u8> = self.map(layout::SERVERS)?.try_into()?;
@@ -73,7 +73,7 @@ impl Classifier {
         let socket = self.socket.as_raw_fd();
         let mut sockets: XskMap<_> = self.map(layout::XSKS)?.try_into()?;
         if rules.no_socket {
-            // An empty slot cannot be emptied once more.
+            // Emptying an empty slot fails.
             let _ = sockets.unset(QUEUE);
         } else {
             sockets.set(QUEUE, socket, 0)?;
@@ -81,11 +81,11 @@ impl Classifier {
         Ok(())
     }
 
-    /// Lets one frame through the program.
+    /// Runs the program on one frame.
     ///
     /// # Errors
     ///
-    /// The kernel refuses to run it: it takes no frame below 14 bytes.
+    /// Fails if the kernel refuses to run it: it accepts no frame below 14 bytes.
     pub fn run(&self, frame: &[u8]) -> Result<Action> {
         let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::new() };
         // linux/bpf.h: enum xdp_action
@@ -97,22 +97,22 @@ impl Classifier {
         }
     }
 
-    /// Every counter, summed over the CPUs, in the order of [`Counter::ALL`].
+    /// Returns every counter, summed over the CPUs, in the order of [`Counter::ALL`].
     ///
     /// # Errors
     ///
-    /// The map is missing or too small.
+    /// Fails if the map is missing or too small.
     pub fn counters(&self) -> Result<Vec<u64>> {
         let map = self.ebpf.map(layout::COUNTERS).context("no map COUNTERS")?;
         let counters: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
         Counter::ALL.iter().map(|&counter| Ok(counters.get(&(counter as u32), 0)?.iter().sum())).collect()
     }
 
-    /// How many remarks the program has made since the last call.
+    /// Returns the number of remarks that the program has made since the last call.
     ///
     /// # Errors
     ///
-    /// aya-log's map is missing.
+    /// Fails if aya-log's map is missing.
     pub fn remarks(&mut self) -> Result<usize> {
         let mut remarks = RingBuf::try_from(self.map("AYA_LOGS")?)?;
         Ok(iter::from_fn(|| remarks.next().map(drop)).count())
@@ -122,7 +122,7 @@ impl Classifier {
     ///
     /// # Errors
     ///
-    /// The map is full.
+    /// Fails if the map is full.
     pub fn fill(&mut self, count: u32) -> Result<()> {
         let mut machines = self.machines()?;
         for index in 1..count {
@@ -132,11 +132,11 @@ impl Classifier {
         Ok(())
     }
 
-    /// The time that the program takes for this frame: the mean of `repeat` runs.
+    /// Returns the program's mean time for this frame over `repeat` runs.
     ///
     /// # Errors
     ///
-    /// As [`Self::run`].
+    /// Fails like [`Self::run`].
     pub fn time(&self, frame: &[u8], repeat: u32) -> Result<Duration> {
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
         Ok(self.program()?.test_run(options)?.duration)
@@ -160,11 +160,11 @@ impl Classifier {
     }
 }
 
-/// An AF_XDP socket on one end of a veth pair, in a network namespace that lives as long as the socket.
+/// Returns an AF_XDP socket on one end of a veth pair, in a network namespace that lives as long as the socket.
 ///
-/// Nothing is ever received from it, so its rings and its memory need not stay mapped here.
+/// Nothing is ever received from the socket, so its rings and memory need not stay mapped.
 fn bind_socket() -> Result<XdpSocket> {
-    // The namespace is the thread's: it must not become that of the caller.
+    // The namespace belongs to the thread: the caller must not enter it.
     let bound = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).context("no network namespace")?;
         ip("link add ebpf0 type veth peer name ebpf1")?;
@@ -186,25 +186,25 @@ fn ip(arguments: &str) -> Result<()> {
     Ok(())
 }
 
-/// How long the program takes for one kind of frame.
+/// The program's time for one kind of frame.
 #[derive(Clone, Debug)]
 pub struct Measurement {
-    /// The kind.
+    /// The kind of frame.
     pub name: &'static str,
-    /// The mean of a run, in nanoseconds: the best of several rounds, since a busy machine only adds.
+    /// The mean of a run, in nanoseconds: the best of several rounds, since a busy machine only adds time.
     pub nanoseconds: u64,
 }
 
-/// Measures the program with this many machines in its map, by `repeat` runs a kind of frame.
+/// Measures the program with this many machines in its map, by `repeat` runs for each kind of frame.
 ///
 /// # Errors
 ///
-/// As [`Classifier::load`] and [`Classifier::fill`].
+/// Fails like [`Classifier::load`] and [`Classifier::fill`].
 pub fn measure(machines: u32, repeat: u32) -> Result<Vec<Measurement>> {
     const ROUNDS: u32 = 20;
 
     let mut classifier = Classifier::load()?;
-    // A bucket that works but never runs empty.
+    // A bucket that works but never becomes empty.
     let settings = Settings { refill_ns: 1, tolerance_ns: u64::from(u32::MAX), ..Settings::default() };
     classifier.prepare(Rules { settings, no_socket: false })?;
     classifier.fill(machines)?;

@@ -8,11 +8,11 @@ use crate::{assets::Architecture, topology::INTERFACE};
 pub const SERVER: &str = "10.99.0.1";
 /// [`SERVER`] with its prefix length.
 pub const SERVER_ADDRESS: &str = "10.99.0.1/24";
-/// The gateway that the specs name.
+/// The gateway in the specs.
 pub const GATEWAY: &str = "10.99.0.254";
-/// The name server that the specs name.
+/// The name server in the specs.
 pub const DNS: &str = "10.99.0.53";
-/// The Talos version that the specs name.
+/// The Talos version in the specs.
 pub const VERSION: &str = "v1.13.0";
 
 /// One machine of a spec.
@@ -20,7 +20,7 @@ pub const VERSION: &str = "v1.13.0";
 pub struct Machine {
     /// `pxeClientSpec.macAddress`.
     pub mac: String,
-    /// Its reserved address.
+    /// The machine's reserved address.
     pub address: String,
     /// `pxeClientSpec.cpuArchitecture`.
     pub architecture: Architecture,
@@ -29,7 +29,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The machine of this number, at most 99: `52:54:00:99:00:NN` at `10.99.0.(100 + NN)`, amd64.
+    /// Returns the machine of this number, at most 99: `52:54:00:99:00:NN` at `10.99.0.(100 + NN)`, amd64.
     #[must_use]
     pub fn number(number: u8) -> Self {
         Self {
@@ -41,13 +41,13 @@ impl Machine {
     }
 }
 
-/// A `TalosCluster` of these machines on the lab's usual network.
+/// Returns a `TalosCluster` of these machines on the lab's usual network.
 #[must_use]
 pub fn cluster(machines: &[Machine]) -> String {
     cluster_with_gateway(machines, GATEWAY)
 }
 
-/// The same with another gateway for the machines.
+/// Returns the same as [`cluster`] with another gateway for the machines.
 #[must_use]
 pub fn cluster_with_gateway(machines: &[Machine], gateway: &str) -> String {
     let mut spec = format!(
@@ -72,7 +72,7 @@ spec:
 "
     );
     for Machine { mac, address, architecture, kernel_args } in machines {
-        // A string of JSON is one of YAML too.
+        // A JSON string is also a YAML string.
         let kernel_args = serde_json::Value::from(kernel_args.as_str());
         let _ = write!(
             spec,

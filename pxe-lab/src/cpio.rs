@@ -1,8 +1,8 @@
-//! The archive that Linux unpacks as its first root file system: cpio's "newc" format.
+//! The archive that Linux unpacks as its first root file system, in cpio's "newc" format.
 //!
 //! Described in the kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
 
-/// Written entry by entry; [`Archive::finish`] closes it.
+/// An archive that is written entry by entry; [`Archive::finish`] closes it.
 #[derive(Debug, Default)]
 pub struct Archive {
     bytes: Vec<u8>,
@@ -15,27 +15,27 @@ const SYMLINK: u32 = 0o120_777;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 
 impl Archive {
-    /// A directory. Its parent must have come before.
+    /// Adds a directory. Its parent must have been added before.
     pub fn directory(&mut self, path: &str) {
         self.entry(path, DIRECTORY, (0, 0), b"");
     }
 
-    /// An executable file.
+    /// Adds an executable file.
     pub fn file(&mut self, path: &str, content: &[u8]) {
         self.entry(path, FILE, (0, 0), content);
     }
 
-    /// A symbolic link.
+    /// Adds a symbolic link.
     pub fn symlink(&mut self, path: &str, target: &str) {
         self.entry(path, SYMLINK, (0, 0), target.as_bytes());
     }
 
-    /// A character device by its major and minor number.
+    /// Adds a character device by its major and minor number.
     pub fn character_device(&mut self, path: &str, number: (u32, u32)) {
         self.entry(path, CHARACTER_DEVICE, number, b"");
     }
 
-    /// The whole archive.
+    /// Closes the archive and returns its bytes.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, (0, 0), b"");
@@ -71,7 +71,7 @@ impl Archive {
         self.pad();
     }
 
-    /// Names and contents end on multiples of four bytes.
+    /// Pads with zeros: names and contents end on multiples of four bytes.
     fn pad(&mut self) {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }

@@ -1,8 +1,8 @@
-//! The ways by which frames reach pxed.
+//! The datapaths by which frames reach pxed.
 
 use std::fmt;
 
-/// `--datapath`.
+/// A value of `--datapath`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datapath {
     /// An XDP program in the driver.
@@ -14,9 +14,9 @@ pub enum Datapath {
 }
 
 impl Datapath {
-    /// All of them.
+    /// All datapaths.
     pub const ALL: [Self; 3] = [Self::Xdp, Self::Generic, Self::Socket];
-    /// Those with an XDP program, which takes frames away from the host's own stack.
+    /// The datapaths with an XDP program, which takes frames away from the host's own stack.
     pub const WITH_PROGRAM: [Self; 2] = [Self::Xdp, Self::Generic];
 
     /// Returns the option's value.
@@ -35,7 +35,7 @@ impl Datapath {
         ["--datapath", self.name()]
     }
 
-    /// Returns whether an XDP program is on the interface.
+    /// Returns `true` if the datapath has an XDP program on the interface.
     #[must_use]
     pub fn has_program(self) -> bool {
         self != Self::Socket

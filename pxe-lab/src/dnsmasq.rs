@@ -1,22 +1,22 @@
-//! dnsmasq, the DHCP server that others run beside pxed.
+//! dnsmasq, a DHCP server beside pxed.
 
 use std::time::Duration;
 
 use crate::{namespace::Namespace, process::Process, requires, topology::INTERFACE};
 
-/// A running dnsmasq, ended when it is dropped. It logs every packet.
+/// A running dnsmasq, which logs every packet. It is stopped when it is dropped.
 #[derive(Debug)]
 pub struct Dnsmasq {
-    /// The process itself, with what it logs.
+    /// The process, with its log.
     pub process: Process,
 }
 
 impl Dnsmasq {
-    /// Starts one that gives addresses from the range (`FIRST,LAST`) of a /24 network.
+    /// Starts a dnsmasq that gives addresses from the range (`FIRST,LAST`) of a /24 network.
     ///
     /// # Errors
     ///
-    /// [`requires::Skip`] when it is not installed; else when it does not start.
+    /// Fails with [`requires::Skip`] if it is not installed, or if it does not start.
     pub fn start(namespace: &Namespace, range: &str, extra: &[&str]) -> anyhow::Result<Self> {
         requires::tools(&["dnsmasq"])?;
         let mut command = namespace.command("dnsmasq");
@@ -31,7 +31,7 @@ impl Dnsmasq {
         Ok(Self { process })
     }
 
-    /// Whether a packet of this machine has reached it.
+    /// Returns `true` if a packet of this machine has reached it.
     #[must_use]
     pub fn has_seen(&self, mac: &str) -> bool {
         self.process.output().contains(mac)

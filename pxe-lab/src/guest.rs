@@ -1,7 +1,7 @@
 //! Machines with real firmware, in QEMU.
 //!
-//! Emulated, not virtualized: OVMF's KVM path is not to be had everywhere, and emulation is quick
-//! enough. On a quiet machine a guest takes some ten seconds to Linux' userspace.
+//! Emulated, not virtualized: KVM is not available everywhere, and emulation is fast enough. On a quiet
+//! machine a guest takes some ten seconds to Linux' userspace.
 
 use std::{env, path::PathBuf, time::Duration};
 
@@ -15,23 +15,23 @@ use crate::{
     topology::Bridged,
 };
 
-/// Set to 1, tests with guests are skipped.
+/// The variable that, set to 1, skips the tests with guests.
 pub const QUICK: &str = "PXED_TESTS_QUICK";
 
-/// How long a boot may take on a busy machine.
+/// The time limit for a boot on a busy machine.
 const BOOT: Duration = Duration::from_secs(150);
 
-/// Arguments for the kernel of a PC: a panic shows on the console and ends the guest.
+/// Kernel arguments for a PC: a panic appears on the console and ends the guest.
 pub const PC_KERNEL_ARGS: &str = "console=ttyS0 quiet panic=-1";
 
 /// An x86 processor without CMPXCHG16B: with it, guests in QEMU 7.2 panicked at random, twice right after one, with half of
-/// its operand in the flags; without it they do not. Without random numbers OVMF 2025.02 sends no DHCP at all.
+/// its operand in the flags; without it they do not. Without a random number generator OVMF 2025.02 sends no DHCP at all.
 const PC_CPU: &str = "qemu64,+rdrand,-cx16";
 
-/// What firmware writes that has tried everything.
+/// The texts of firmware that has tried everything.
 const GIVEN_UP: [&str; 2] = ["No bootable device", "UEFI Interactive Shell"];
 
-/// What a guest starts from.
+/// The firmware of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firmware {
     /// OVMF, PXE over IPv4.
@@ -44,35 +44,35 @@ pub enum Firmware {
     UefiArm64,
 }
 
-/// A running guest, ended when it is dropped.
+/// A running guest. It is ended when it is dropped.
 #[derive(Debug)]
 pub struct Guest {
     /// QEMU; its output is the serial console.
     pub console: Process,
 }
 
-/// What the tiny system of [`crate::initramfs`] said.
+/// The report of the tiny system of [`crate::initramfs`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The kernel's command line, byte for byte.
     pub cmdline: String,
     /// The network card's address.
     pub mac: String,
-    /// The interface's IPv4 address with its prefix length, as the DHCP client left it.
+    /// The interface's IPv4 address with its prefix length, as set by the DHCP client.
     pub interface: String,
     /// The lease's `ADDRESS/MASK router=… dns=… hostname=… server=… seconds=…`.
     pub lease: String,
 }
 
 impl Guest {
-    /// Powers a machine on whose card has this MAC, plugged into the switch.
+    /// Powers on a machine whose network card has this MAC and is plugged into the switch.
     ///
     /// # Errors
     ///
-    /// [`Skip`] when QEMU or the firmware is not there, or guests are left out ([`QUICK`]).
+    /// Fails with [`Skip`] if QEMU or the firmware is missing, or guests are left out ([`QUICK`]).
     pub fn power_on(network: &Bridged, firmware: Firmware, mac: &str) -> anyhow::Result<Self> {
         if env::var_os(QUICK).is_some_and(|value| value == "1") {
-            return Err(Skip("guests in QEMU are left out".to_owned()).into());
+            return Err(Skip("QEMU guests are left out".to_owned()).into());
         }
         let (program, machine) = machine(firmware)?;
         requires::tools(&[program])?;
@@ -96,11 +96,11 @@ impl Guest {
         Ok(Self { console: Process::spawn(&format!("{firmware:?}"), &mut command)? })
     }
 
-    /// Waits until the tiny system has said everything.
+    /// Waits until the tiny system has reported everything.
     ///
     /// # Errors
     ///
-    /// When the time is up or the guest ended before; with the console's last lines.
+    /// Fails if the time is up or the guest ended before; the error holds the console's last lines.
     pub fn report(&self) -> anyhow::Result<Report> {
         self.wait_for_line(&format!("{MARKER} done"))?;
         let console = self.console.output();
@@ -116,7 +116,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// As [`Self::report`], and at once when the firmware gives up.
+    /// Fails like [`Self::report`], and at once if the firmware gives up.
     pub fn wait_for_line(&self, text: &str) -> anyhow::Result<String> {
         let mut patterns = vec![text];
         patterns.extend(GIVEN_UP);
@@ -129,12 +129,12 @@ impl Guest {
 fn field(console: &str, name: &str) -> anyhow::Result<String> {
     let start = format!("{MARKER} {name}=");
     let value = console.lines().find_map(|line| line.strip_prefix(&start));
-    let value = value.with_context(|| format!("the guest did not say {name}:\n{console}"))?;
+    let value = value.with_context(|| format!("the guest did not report {name}:\n{console}"))?;
     ensure!(!value.is_empty(), "the guest has no {name}:\n{console}");
     Ok(value.trim_end_matches('\r').to_owned())
 }
 
-/// QEMU's program for the firmware, and the arguments that make the machine around it.
+/// Returns QEMU's program for the firmware, and the arguments for the machine around it.
 fn machine(firmware: Firmware) -> anyhow::Result<(&'static str, Vec<String>)> {
     let (program, arguments): (_, &[&str]) = match firmware {
         Firmware::UefiX64(_) => ("qemu-system-x86_64", &["-machine", "q35,accel=tcg", "-cpu", PC_CPU]),
@@ -164,7 +164,7 @@ fn machine(firmware: Firmware) -> anyhow::Result<(&'static str, Vec<String>)> {
     Ok((program, arguments))
 }
 
-/// The firmware's code and its variables; none for SeaBIOS, which is QEMU's own.
+/// Returns the firmware's code and its variables, or `None` for SeaBIOS, which is part of QEMU.
 fn flash(firmware: Firmware) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
     Ok(match firmware {
         Firmware::UefiX64(Edition::Installed) | Firmware::UefiHttpX64(Edition::Installed) => Some((
@@ -186,7 +186,7 @@ fn flash(firmware: Firmware) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
     })
 }
 
-/// QEMU's network card with its option ROM. UEFI has a driver of its own and is given none.
+/// Returns QEMU's network card with its option ROM. UEFI has a driver of its own and needs no ROM.
 fn card(firmware: Firmware) -> anyhow::Result<String> {
     let rom = match firmware {
         Firmware::UefiX64(_) | Firmware::UefiHttpX64(_) | Firmware::UefiArm64 => {
@@ -197,6 +197,6 @@ fn card(firmware: Firmware) -> anyhow::Result<String> {
             unpacked("ipxe-qemu", Architecture::Amd64)?.join("usr/share/qemu/pxe-virtio.rom")
         }
     };
-    // SeaBIOS does not start the ROM, which names the modern device, for a transitional card.
+    // The ROM is for the modern device: SeaBIOS does not start it on a transitional card.
     Ok(format!("virtio-net-pci-non-transitional,romfile={}", rom.display()))
 }

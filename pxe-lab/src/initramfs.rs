@@ -1,5 +1,5 @@
-//! A tiny system for guests: it says on the serial console how it was booted, gets an address as any
-//! operating system does, and powers the machine off.
+//! A tiny system for guests: it reports on the serial console how it was booted, gets an address by DHCP like any
+//! operating system, and powers the machine off.
 
 use std::{
     fs,
@@ -17,13 +17,13 @@ use crate::{
     requires,
 };
 
-/// Begins every line that the guest writes for the tests.
+/// The beginning of every line that the guest writes for the tests.
 pub const MARKER: &str = "PXED-MARKER";
 
-/// The network driver of QEMU's virtio card, in the order in which the modules load.
+/// The modules of the driver for QEMU's virtio card, in load order.
 const MODULES: [&str; 3] = ["net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net"];
 
-/// The console is opened by name: which one the kernel writes to is up to its command line.
+/// Opens the console by name: the kernel's command line decides which device it is.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -61,7 +61,7 @@ fi
 ///
 /// # Errors
 ///
-/// [`requires::Skip`] when its parts cannot be fetched.
+/// Fails with [`requires::Skip`] if its parts cannot be fetched.
 pub fn write(architecture: Architecture, destination: &Path) -> anyhow::Result<()> {
     requires::tools(&["xz"])?;
     let busybox = assets::unpacked("busybox-static", architecture)?.join("usr/bin/busybox");
@@ -71,7 +71,7 @@ pub fn write(architecture: Architecture, destination: &Path) -> anyhow::Result<(
     for directory in ["bin", "dev", "lib", "lib/modules", "proc", "sys"] {
         archive.directory(directory);
     }
-    // The kernel opens it for init before anything is mounted.
+    // The kernel opens the console for init before anything is mounted.
     archive.character_device("dev/console", (5, 1));
     archive.file("bin/busybox", &fs::read(&busybox).with_context(|| format!("cannot read {}", busybox.display()))?);
     archive.file("bin/lease", LEASE.as_bytes());
@@ -80,16 +80,16 @@ pub fn write(architecture: Architecture, destination: &Path) -> anyhow::Result<(
         let content = xz(&["-dc"], &fs::read(modules.join(format!("{module}.ko.xz")))?)?;
         archive.file(&format!("lib/modules/{number}.ko"), &content);
     }
-    // The kernel's own decompressor knows no other checksum.
+    // The kernel's decompressor supports no other checksum.
     let compressed = xz(&["-zc", "-1", "--check=crc32"], &archive.finish())?;
     fs::write(destination, compressed).with_context(|| format!("cannot write {}", destination.display()))
 }
 
-/// A kernel that boots on anything virtual.
+/// Returns a kernel that boots on any virtual machine.
 ///
 /// # Errors
 ///
-/// [`requires::Skip`] when it cannot be fetched.
+/// Fails with [`requires::Skip`] if it cannot be fetched.
 pub fn kernel(architecture: Architecture) -> anyhow::Result<PathBuf> {
     let boot = assets::unpacked(kernel_package(architecture), architecture)?.join("boot");
     let entries = fs::read_dir(&boot)?.flatten().map(|entry| entry.path());
@@ -114,7 +114,7 @@ fn xz(arguments: &[&str], input: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut child = Command::new("xz").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().context("no pipe to xz")?;
     let output = thread::scope(|scope| {
-        // An error shows as xz's own.
+        // An error here appears as xz's own.
         scope.spawn(move || stdin.write_all(input));
         child.wait_with_output()
     })?;

@@ -1,9 +1,9 @@
-//! The lab: network namespaces, veth pairs, bridges, QEMU guests, and what they are made of.
+//! The lab: network namespaces, veth pairs, bridges, QEMU guests, and their parts.
 //!
-//! Everything cleans up after itself when it is dropped, a panic included: a [`Namespace`] deletes
-//! itself, a [`Process`] ends its child. What a killed run leaves behind, the next one sweeps.
+//! Everything cleans up after itself when it is dropped, even by a panic: a [`Namespace`] deletes
+//! itself, a [`Process`] ends its child. The next run removes what a killed run left behind.
 //!
-//! A test that lacks something that it needs (root, a tool, the network) is skipped and says so; with
+//! A test whose requirements are missing (root, a tool, the network) is skipped and says so; with
 //! `PXED_TESTS_REQUIRE_ALL=1` it fails instead. See [`requires`] and [`suite`].
 
 pub mod artifacts;

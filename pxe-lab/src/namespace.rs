@@ -18,23 +18,23 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::requires;
 
-/// Every name begins like this, then the process that owns it, then a counter.
+/// The prefix of every name; the owner's process id and a counter follow.
 const PREFIX: &str = "pxelab-";
 const DIRECTORY: &str = "/run/netns";
 
-/// A network namespace with its loopback interface up. Dropped, it is deleted, and with it every
-/// interface in it; processes in it must be ended first (a [`crate::Process`] is, when dropped).
+/// A network namespace with its loopback interface up. Dropping it deletes it with every
+/// interface in it. Processes in it must be ended first (dropping a [`crate::Process`] does so).
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    /// Makes one. The label shows up in its name.
+    /// Creates a namespace whose name contains the label.
     ///
     /// # Errors
     ///
-    /// [`requires::Skip`] without root or iproute2; else what `ip` said.
+    /// Fails with [`requires::Skip`] without root or iproute2, or with the output of `ip`.
     pub fn new(label: &str) -> anyhow::Result<Self> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         static SWEEP: Once = Once::new();
@@ -46,19 +46,19 @@ impl Namespace {
         ip(&["netns", "add", &name])?;
         let namespace = Self { name };
         namespace.ip(&["link", "set", "lo", "up"])?;
-        // Nobody here speaks IPv6; its neighbour discovery would only blur captures.
+        // Nothing in the lab uses IPv6; its neighbour discovery would only clutter captures.
         namespace.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
         namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
         Ok(namespace)
     }
 
-    /// Its name, for `ip netns exec`.
+    /// Returns its name, for `ip netns exec`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A command that will run inside. `ip netns exec` becomes the program, so that the child's
+    /// Returns a command that will run inside. `ip netns exec` becomes the program, so the child's
     /// process id is the program's.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
@@ -67,49 +67,49 @@ impl Namespace {
         command
     }
 
-    /// Runs a program inside to its end and returns its standard output.
+    /// Runs a program inside to its end, and returns its standard output.
     ///
     /// # Errors
     ///
-    /// When it cannot be started or fails; with its standard error.
+    /// Fails if it cannot be started or fails; the error holds its standard error.
     pub fn run(&self, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
         output(self.command(program).args(arguments))
     }
 
-    /// `ip -n NAME …`.
+    /// Runs `ip -n NAME …` and returns its output.
     ///
     /// # Errors
     ///
-    /// What `ip` said.
+    /// Fails with the output of `ip`.
     pub fn ip(&self, arguments: &[&str]) -> anyhow::Result<String> {
         output(Command::new("ip").args(["-n", &self.name]).args(arguments))
     }
 
-    /// The processes that run inside.
+    /// Returns the processes that run inside.
     ///
     /// # Errors
     ///
-    /// What `ip` said.
+    /// Fails with the output of `ip`.
     pub fn processes(&self) -> anyhow::Result<Vec<u32>> {
         Ok(ip(&["netns", "pids", &self.name])?.lines().filter_map(|line| line.trim().parse().ok()).collect())
     }
 
-    /// Writes a file below `/proc/sys` as it is inside.
+    /// Writes a file below the namespace's `/proc/sys`.
     ///
     /// # Errors
     ///
-    /// When there is no such setting.
+    /// Fails if there is no such setting.
     pub fn sysctl(&self, path: &str, value: &str) -> anyhow::Result<()> {
         let path = Path::new("/proc/sys").join(path);
         self.enter(|| fs::write(&path, value))?.with_context(|| format!("cannot write {value} to {}", path.display()))
     }
 
-    /// Runs `work` on a thread of its own that lives inside, so that the sockets that it opens do
-    /// too. A panic in `work` goes on in the caller.
+    /// Runs `work` on a thread of its own inside, so that its sockets belong to the namespace. A panic in `work`
+    /// resumes in the caller.
     ///
     /// # Errors
     ///
-    /// When the namespace cannot be entered.
+    /// Fails if the namespace cannot be entered.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
         let file = self.open()?;
         thread::scope(|scope| {
@@ -124,21 +124,21 @@ impl Namespace {
         })
     }
 
-    /// The namespace as a file, for `setns(2)` on a thread that the caller owns.
+    /// Returns the namespace as a file, for `setns(2)` on a thread that the caller owns.
     ///
     /// # Errors
     ///
-    /// When it has been deleted.
+    /// Fails if it has been deleted.
     pub fn open(&self) -> anyhow::Result<File> {
         let path = Path::new(DIRECTORY).join(&self.name);
         File::open(&path).with_context(|| format!("cannot open {}", path.display()))
     }
 
-    /// GETs a URL from inside; returns the status and the body.
+    /// GETs a URL from inside, and returns the status and the body.
     ///
     /// # Errors
     ///
-    /// When nobody answers.
+    /// Fails if nobody answers.
     pub fn http_get(&self, url: &str) -> anyhow::Result<(u16, String)> {
         self.enter(|| {
             let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
@@ -158,11 +158,11 @@ impl Drop for Namespace {
     }
 }
 
-/// `ip …` in our own namespace.
+/// Runs `ip …` in the caller's namespace.
 ///
 /// # Errors
 ///
-/// What `ip` said.
+/// Fails with the output of `ip`.
 pub fn ip(arguments: &[&str]) -> anyhow::Result<String> {
     output(Command::new("ip").args(arguments))
 }
@@ -171,7 +171,7 @@ pub fn ip(arguments: &[&str]) -> anyhow::Result<String> {
 ///
 /// # Errors
 ///
-/// When it cannot be started or fails: the command line and what it said.
+/// Fails if it cannot be started or fails; the error holds the command line and its output.
 pub fn output(command: &mut Command) -> anyhow::Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {command:?}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -182,7 +182,7 @@ pub fn output(command: &mut Command) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Deletes the namespaces of runs that were killed, and ends what still runs in them.
+/// Deletes the namespaces of killed runs, and ends the processes in them.
 fn sweep() {
     let Ok(entries) = fs::read_dir(DIRECTORY) else { return };
     for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
@@ -205,7 +205,7 @@ fn remove_leftover(name: &str) -> anyhow::Result<()> {
     ip(&["netns", "delete", name]).map(drop)
 }
 
-/// The process that made the namespace of this name, if the lab made it.
+/// Returns the process that created the namespace of this name, if the lab did.
 fn owner(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
 }

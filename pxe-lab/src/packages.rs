@@ -1,6 +1,6 @@
-//! The Debian packages that the tests and `cargo xtask` use. There is no other list of them.
+//! The list of the Debian packages that the tests and `cargo xtask` use. There is no other.
 
-/// What a package is needed for.
+/// The purpose of a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// The tests, `cargo xtask run`, `lab` and `bench`.
@@ -16,13 +16,13 @@ pub enum Purpose {
 /// A Debian package.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Package {
-    /// Its name.
+    /// The package's name.
     pub name: &'static str,
-    /// What shows that it is there, on a host without dpkg too: programs by their names, other files by their paths.
+    /// Evidence that it is installed, also on a host without dpkg: names of programs, paths of other files.
     pub has: &'static [&'static str],
-    /// What it is needed for.
+    /// The commands that need it.
     pub purpose: Purpose,
-    /// The same in words, for whoever is asked to install it.
+    /// The purpose in words, for the user who is asked to install it.
     pub why: &'static str,
 }
 
@@ -38,7 +38,7 @@ const fn fuzz(name: &'static str, has: &'static [&'static str], why: &'static st
     Package { name, has, purpose: Purpose::Fuzz, why }
 }
 
-/// All of them.
+/// All packages.
 pub const PACKAGES: &[Package] = &[
     tests("iproute2", &["ip", "bridge"], "network namespaces, veth pairs and bridges"),
     tests("ethtool", &["ethtool"], "offload settings of the benchmarks' interfaces"),
@@ -61,13 +61,13 @@ pub const PACKAGES: &[Package] = &[
     tests("ipxe-qemu", &["/usr/lib/ipxe/qemu/pxe-virtio.rom"], "ROMs of the guests' network cards"),
     ebpf("rustc-web", &["/usr/bin/rustc"], "compiler of the XDP program"),
     ebpf("libstd-rust-web-dev-bpf", &[], "the compiler's `core` for BPF"),
-    ebpf("llvm-22-dev", &["/usr/lib/llvm-22/bin/llvm-config"], "what bpf-linker is built with"),
-    ebpf("libzstd-dev", &["/usr/include/zstd.h"], "what bpf-linker is built with"),
-    ebpf("zlib1g-dev", &["/usr/include/zlib.h"], "what bpf-linker is built with"),
+    ebpf("llvm-22-dev", &["/usr/lib/llvm-22/bin/llvm-config"], "library that bpf-linker is built with"),
+    ebpf("libzstd-dev", &["/usr/include/zstd.h"], "library that bpf-linker is built with"),
+    ebpf("zlib1g-dev", &["/usr/include/zlib.h"], "library that bpf-linker is built with"),
     fuzz("g++", &["c++"], "compiler of libFuzzer"),
 ];
 
-/// Returns the package that has this program; by default, one of the same name.
+/// Returns the package that contains this program; by default, one of the same name.
 #[must_use]
 pub fn package_of(program: &str) -> &str {
     PACKAGES.iter().find(|package| package.has.contains(&program)).map_or(program, |package| package.name)

@@ -1,4 +1,4 @@
-//! A program that runs beside the test, its output at hand, ended when it is dropped.
+//! A program that runs beside the test, with its output captured. It is ended when it is dropped.
 
 use std::{
     io::Read,
@@ -18,7 +18,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// How much of the output an error shows.
+/// The number of output lines in an error.
 const TAIL_LINES: usize = 40;
 
 /// A child process. Its standard output and error are read as they come, into one text.
@@ -45,11 +45,11 @@ struct OutputState {
 }
 
 impl Process {
-    /// Starts the command with nothing on its standard input. The name stands in error messages.
+    /// Starts the command with nothing on its standard input. Error messages use the name.
     ///
     /// # Errors
     ///
-    /// When it cannot be started.
+    /// Fails if it cannot be started.
     pub fn spawn(name: &str, command: &mut Command) -> anyhow::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
@@ -63,7 +63,7 @@ impl Process {
         let id = Pid::from_raw(i32::try_from(child.id())?);
         let at_end = Arc::clone(&output);
         thread::spawn(move || {
-            // Leaves the child to be waited for; an error means that somebody has.
+            // WNOWAIT leaves the child to be waited for; an error means that this has happened.
             while waitid(Id::Pid(id), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(nix::Error::EINTR) {}
             at_end.lock().ended = true;
             at_end.changed.notify_all();
@@ -71,33 +71,33 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, output })
     }
 
-    /// The process id.
+    /// Returns the process id.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Everything that it has written so far.
+    /// Returns all output so far.
     #[must_use]
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&self.output.lock().bytes).into_owned()
     }
 
-    /// Waits for a whole line that holds `pattern`, from the beginning of the output, and returns it
+    /// Waits for a whole line that contains `pattern`, from the beginning of the output, and returns it
     /// without its line end.
     ///
     /// # Errors
     ///
-    /// When the time is up, or the process ended without having written it; with its last lines.
+    /// Fails if the time is up, or if the process ends without such a line; the error holds its last lines.
     pub fn wait_for_line(&self, pattern: &str, within: Duration) -> anyhow::Result<String> {
         self.wait_for_any(&[pattern], within)
     }
 
-    /// Waits for the first line that holds one of the patterns.
+    /// Waits for the first line that contains one of the patterns.
     ///
     /// # Errors
     ///
-    /// As [`Self::wait_for_line`].
+    /// Fails like [`Self::wait_for_line`].
     pub fn wait_for_any(&self, patterns: &[&str], within: Duration) -> anyhow::Result<String> {
         let deadline = Instant::now() + within;
         let mut state = self.output.lock();
@@ -115,7 +115,7 @@ impl Process {
                 continue;
             };
             bail!(
-                "{} was to write {:?} but {problem}. Its last lines:\n{}",
+                "{} was expected to write {:?} but {problem}. Its last lines:\n{}",
                 self.name,
                 patterns[0],
                 tail(&state.bytes)
@@ -123,11 +123,11 @@ impl Process {
         }
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the process has ended by itself.
     ///
     /// # Errors
     ///
-    /// When the time is up; with its last lines.
+    /// Fails if the time is up; the error holds its last lines.
     pub fn wait(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         let deadline = Instant::now() + within;
         let mut state = self.output.lock();
@@ -139,7 +139,7 @@ impl Process {
             }
             state = self.output.wait(state, left);
         }
-        // What it wrote last; what it started may hold the pipes open for longer.
+        // Reads the remaining output. Grandchildren may hold the pipes open for longer.
         let deadline = Instant::now() + Duration::from_secs(1);
         while state.readers > 0 && Instant::now() < deadline {
             state = self.output.wait(state, deadline.saturating_duration_since(Instant::now()));
@@ -148,11 +148,11 @@ impl Process {
         Ok(self.child.wait()?)
     }
 
-    /// Whether it still runs.
+    /// Returns `true` while the process runs.
     ///
     /// # Errors
     ///
-    /// When the kernel does not tell.
+    /// Fails if the kernel cannot tell.
     pub fn is_running(&mut self) -> anyhow::Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
@@ -161,13 +161,13 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// When it has ended already.
+    /// Fails if it has ended already.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let id = i32::try_from(self.child.id())?;
         kill(Pid::from_raw(id), signal).with_context(|| format!("cannot send {signal} to {}", self.name))
     }
 
-    /// Its last lines, for an error message.
+    /// Returns its last lines, for an error message.
     #[must_use]
     pub fn last_lines(&self) -> String {
         tail(&self.output.lock().bytes)
@@ -179,7 +179,7 @@ impl Drop for Process {
         if let Ok(None) = self.child.try_wait()
             && let Ok(group) = i32::try_from(self.child.id())
         {
-            // Its own process group: what it started goes with it.
+            // The child leads its own process group, so its children are killed with it.
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
         let _ = self.child.wait();
@@ -210,7 +210,7 @@ fn read_along(output: &Arc<Output>, mut pipe: impl Read + Send + 'static) {
     });
 }
 
-/// The first complete line that holds one of the patterns. Consoles end lines with CR LF.
+/// Returns the first complete line that contains one of the patterns. Consoles end lines with CR LF.
 fn find_line(bytes: &[u8], patterns: &[&str]) -> Option<String> {
     let end = bytes.iter().rposition(|&byte| byte == b'\n')?;
     String::from_utf8_lossy(&bytes[..end])

@@ -17,19 +17,19 @@ use crate::{build, namespace::Namespace, process::Process, suite};
 /// The admin listener, on the loopback interface of the server's namespace.
 pub const ADMIN: &str = "127.0.0.1:8001";
 
-/// How long a start may take on a busy machine.
+/// The time limit for a start on a busy machine.
 const START: Duration = Duration::from_secs(30);
 
-/// One `pxed run`, ended when it is dropped.
+/// One `pxed run`. It is ended when it is dropped.
 #[derive(Debug)]
 pub struct Pxed<'n> {
     namespace: &'n Namespace,
-    /// The process itself, with what it logs.
+    /// The process, with its log.
     pub process: Process,
     directory: TempDir,
 }
 
-/// Every sample of `/metrics`, by its name with its labels: `pxed_x{a="b"}`.
+/// Every sample of `/metrics`, by its name with labels: `pxed_x{a="b"}`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics(BTreeMap<String, f64>);
 
@@ -38,18 +38,18 @@ impl<'n> Pxed<'n> {
     ///
     /// # Errors
     ///
-    /// When it cannot be built, ends, or does not become ready; with its last lines.
+    /// Fails if it cannot be built, ends, or does not become ready; the error holds its last lines.
     pub fn start(namespace: &'n Namespace, spec: &str, artifacts: &Path, extra: &[&str]) -> anyhow::Result<Self> {
         let mut pxed = Self::launch(namespace, spec, artifacts, extra)?;
         pxed.wait_until_ready()?;
         Ok(pxed)
     }
 
-    /// Starts it and does not wait, for tests in which it is to fail.
+    /// Starts it without waiting, for tests in which it must fail.
     ///
     /// # Errors
     ///
-    /// When it cannot be built or started.
+    /// Fails if it cannot be built or started.
     pub fn launch(namespace: &'n Namespace, spec: &str, artifacts: &Path, extra: &[&str]) -> anyhow::Result<Self> {
         let directory = TempDir::new()?;
         fs::write(directory.path().join("cluster.yaml"), spec)?;
@@ -57,28 +57,28 @@ impl<'n> Pxed<'n> {
         Ok(Self { namespace, process, directory })
     }
 
-    /// Starts another one in its place: the same spec, the same state. The one before must have ended.
+    /// Starts pxed again with the same spec and state. The previous process must have ended.
     ///
     /// # Errors
     ///
-    /// As [`Self::start`].
+    /// Fails like [`Self::start`].
     pub fn start_again(&mut self, artifacts: &Path, extra: &[&str]) -> anyhow::Result<()> {
         self.process = Process::spawn("pxed", &mut run(self.namespace, self.directory.path(), artifacts, extra)?)?;
         self.wait_until_ready()
     }
 
-    /// Puts another cluster spec in place of the one it runs with, in one step.
+    /// Replaces the cluster spec by another, atomically.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// Fails if it cannot be written.
     pub fn rewrite_spec(&self, spec: &str) -> anyhow::Result<()> {
         let next = self.directory.path().join("next");
         fs::write(&next, spec)?;
         fs::rename(next, self.spec_path()).context("cannot replace the cluster spec")
     }
 
-    /// The cluster spec's file.
+    /// Returns the path of the cluster spec.
     #[must_use]
     pub fn spec_path(&self) -> PathBuf {
         self.directory.path().join("cluster.yaml")
@@ -88,46 +88,46 @@ impl<'n> Pxed<'n> {
     ///
     /// # Errors
     ///
-    /// When nobody answers, or not with 200.
+    /// Fails without an answer, or if its status is not 200.
     pub fn admin(&self, path: &str) -> anyhow::Result<String> {
         let (status, body) = self.namespace.http_get(&format!("http://{ADMIN}{path}"))?;
         ensure!(status == 200, "GET {path}: {status}: {body}");
         Ok(body)
     }
 
-    /// `GET /metrics`.
+    /// Returns `GET /metrics`.
     ///
     /// # Errors
     ///
-    /// As [`Self::admin`].
+    /// Fails like [`Self::admin`].
     pub fn metrics(&self) -> anyhow::Result<Metrics> {
         Ok(Metrics::parse(&self.admin("/metrics")?))
     }
 
-    /// `GET /api/v1/machines`.
+    /// Returns `GET /api/v1/machines`.
     ///
     /// # Errors
     ///
-    /// As [`Self::admin`], and when it is not JSON.
+    /// Fails like [`Self::admin`], and if the answer is not JSON.
     pub fn machines(&self) -> anyhow::Result<serde_json::Value> {
         serde_json::from_str(&self.admin("/api/v1/machines")?).context("GET /api/v1/machines")
     }
 
-    /// `GET /api/v1/machines/{mac}`.
+    /// Returns `GET /api/v1/machines/{mac}`.
     ///
     /// # Errors
     ///
-    /// As [`Self::admin`], and when it is not JSON.
+    /// Fails like [`Self::admin`], and if the answer is not JSON.
     pub fn machine(&self, mac: &str) -> anyhow::Result<serde_json::Value> {
         let path = format!("/api/v1/machines/{mac}");
         serde_json::from_str(&self.admin(&path)?).with_context(|| format!("GET {path}"))
     }
 
-    /// Asks again and again until `holds` says yes, for what has no event to wait for.
+    /// Polls until `holds` returns `true`, for conditions without an event to wait for.
     ///
     /// # Errors
     ///
-    /// When the time is up; `what` stands in the message, with the last lines of the log.
+    /// Fails if the time is up; the error holds `what` and the last lines of the log.
     pub fn eventually(
         &self,
         what: &str,
@@ -146,7 +146,7 @@ impl<'n> Pxed<'n> {
             let running = self.process.is_running()?;
             if !running || Instant::now() >= deadline {
                 let problem = if running { "is not ready" } else { "ended" };
-                // Its last words are in the pipe still.
+                // Its last output is still in the pipe.
                 let _ = self.process.wait(Duration::from_secs(1));
                 bail!("pxed {problem}. Its last lines:\n{}", self.process.last_lines());
             }
@@ -173,8 +173,8 @@ impl Metrics {
         Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())
     }
 
-    /// The sum of the samples of this name whose labels hold every one of `labels` (`verdict="pass"`).
-    /// Zero where there is none.
+    /// Returns the sum of the samples of this name whose labels include every one of `labels` (`verdict="pass"`),
+    /// or zero if there is none.
     #[must_use]
     pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         let matches = |sample: &str| {
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_are_summed_over_the_labels_that_are_not_asked_for() {
+    fn samples_are_summed_over_the_other_labels() {
         let metrics =
             Metrics::parse("# TYPE a counter\na{x=\"1\",y=\"1\"} 2\na{x=\"1\",y=\"2\"} 3\na{x=\"2\"} 7\nab 1\n# EOF\n");
         assert_eq!(metrics.sum("a", &["x=\"1\""]), 5.0);

@@ -1,10 +1,10 @@
-//! What a test needs of the machine that it runs on.
+//! The requirements of a test on its machine.
 
 use std::{env, fmt, path::PathBuf};
 
 use crate::packages::package_of;
 
-/// The error of a test that cannot run here. [`crate::suite`] counts such a test as skipped.
+/// The error of a test that cannot run on this machine. [`crate::suite`] counts such a test as skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skip(pub String);
 
@@ -16,11 +16,11 @@ impl fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
-/// Namespaces, taps and BPF programs need root.
+/// Requires root, for namespaces, taps and BPF programs.
 ///
 /// # Errors
 ///
-/// [`Skip`] when we are not root.
+/// Fails with [`Skip`] without root.
 pub fn root() -> Result<(), Skip> {
     if nix::unistd::geteuid().is_root() {
         Ok(())
@@ -29,11 +29,11 @@ pub fn root() -> Result<(), Skip> {
     }
 }
 
-/// Programs that must be found in PATH, or in the sbin directories that some users' PATH lacks.
+/// Requires programs in PATH, or in the sbin directories that some users' PATH lacks.
 ///
 /// # Errors
 ///
-/// [`Skip`] names every program that is missing and the Debian package that has it.
+/// Fails with [`Skip`], which names every missing program and its Debian package.
 pub fn tools(programs: &[&str]) -> Result<(), Skip> {
     let missing: Vec<_> = programs.iter().filter(|program| find(program).is_none()).collect();
     if missing.is_empty() {
@@ -43,7 +43,7 @@ pub fn tools(programs: &[&str]) -> Result<(), Skip> {
     Err(Skip(format!("not installed: {}", list.join(", "))))
 }
 
-/// Where a program is.
+/// Returns the path of a program.
 #[must_use]
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A test binary whose tests may find out only when they run that they cannot run here.
+//! A test binary whose tests may be skipped at run time.
 
 use std::{
     env,
@@ -12,10 +12,10 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::{datapath::Datapath, requires::Skip};
 
-/// Set to 1 (CI does), a test that cannot run fails.
+/// The variable that, set to 1 (as in CI), makes a test fail if it cannot run.
 pub const REQUIRE_ALL: &str = "PXED_TESTS_REQUIRE_ALL";
 
-/// One test. It fails by an error or a panic; an error that holds a [`Skip`] skips it, loudly.
+/// Returns one test. It fails by an error or a panic; an error that contains a [`Skip`] skips it and prints the reason.
 #[must_use]
 pub fn test(name: &str, run: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
     let shown = name.to_owned();
@@ -31,10 +31,10 @@ pub fn test(name: &str, run: impl FnOnce() -> anyhow::Result<()> + Send + 'stati
     })
 }
 
-/// A test's name and what it does on a datapath.
+/// A test's name and its function, which takes a datapath.
 pub type DatapathTest = (&'static str, fn(Datapath) -> anyhow::Result<()>);
 
-/// Returns each test once for each datapath, whose name follows the test's.
+/// Returns each test once per datapath; the datapath's name is appended to the test's.
 #[must_use]
 pub fn on_datapaths(datapaths: &[Datapath], tests: &[DatapathTest]) -> Vec<Trial> {
     let on_each = |&(name, run): &DatapathTest| {
@@ -43,13 +43,13 @@ pub fn on_datapaths(datapaths: &[Datapath], tests: &[DatapathTest]) -> Vec<Trial
     tests.iter().flat_map(on_each).collect()
 }
 
-/// Runs the tests as the command line says; the same options as `cargo test`'s own harness.
+/// Runs the tests with the options of `cargo test`'s own harness.
 #[must_use]
 pub fn main(tests: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }
 
-/// The same for tests that do little but wait: all of them at once, unless the command line says otherwise.
+/// Runs tests that mostly wait like [`main`], but all at once unless the command line says otherwise.
 #[must_use]
 pub fn main_at_once(tests: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -57,11 +57,11 @@ pub fn main_at_once(tests: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 
-/// Asks again and again until `holds` says yes, for what has no event to wait for.
+/// Polls until `holds` returns `true`, for conditions without an event to wait for.
 ///
 /// # Errors
 ///
-/// When the time is up; `what` stands in the message.
+/// Fails if the time is up; the error holds `what`.
 pub fn eventually(what: &str, within: Duration, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let deadline = Instant::now() + within;
     while !holds()? {

@@ -1,4 +1,4 @@
-//! Namespaces wired together.
+//! Connected namespaces.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -9,7 +9,7 @@ use crate::{namespace::Namespace, requires::Skip};
 /// The interface of the server and of every client, each in its own namespace.
 pub const INTERFACE: &str = "eth0";
 
-/// The switch's own MAC. It has no IP address: what is sent to it is lost.
+/// The switch's own MAC. It has no IP address: packets sent to it are lost.
 pub const SWITCH_MAC: &str = "02:00:00:00:00:66";
 
 /// A switch with a server and clients plugged in, each in a namespace of its own.
@@ -22,9 +22,9 @@ pub const SWITCH_MAC: &str = "02:00:00:00:00:66";
 /// ```
 #[derive(Debug)]
 pub struct Bridged {
-    /// Where the server runs; its `eth0` has the address.
+    /// The server's namespace; its `eth0` has the address.
     pub server: Namespace,
-    /// Their `eth0` is up and has no address.
+    /// The clients' namespaces; their `eth0` is up and has no address.
     pub clients: Vec<Namespace>,
     /// The switch: bridge `br0`, the other ends of the veth pairs, the taps.
     pub net: Namespace,
@@ -32,11 +32,11 @@ pub struct Bridged {
 }
 
 impl Bridged {
-    /// Wires a server with this address (`10.99.0.1/24`) and so many clients.
+    /// Creates a switch with a server of this address (`10.99.0.1/24`) and this number of clients.
     ///
     /// # Errors
     ///
-    /// [`Skip`] without root or iproute2; else what `ip` said.
+    /// Fails with [`Skip`] without root or iproute2, or with the output of `ip`.
     pub fn new(server_address: &str, clients: usize) -> anyhow::Result<Self> {
         let net = Namespace::new("net")?;
         net.ip(&[
@@ -69,28 +69,28 @@ impl Bridged {
     ///
     /// # Errors
     ///
-    /// What `ip` said.
+    /// Fails with the output of `ip`.
     pub fn plug_in(&self, namespace: &Namespace, interface: &str) -> anyhow::Result<()> {
         let port = format!("port{}", self.ports.fetch_add(1, Ordering::Relaxed));
         veth(namespace, interface, &self.net, &port)?;
         self.net.ip(&["link", "set", &port, "master", "br0"]).map(drop)
     }
 
-    /// Gives the client of this number a MAC.
+    /// Sets the MAC of the client of this number.
     ///
     /// # Errors
     ///
-    /// What `ip` said, and when there is no such client.
+    /// Fails without such a client, or with the output of `ip`.
     pub fn set_mac(&self, client: usize, mac: &str) -> anyhow::Result<()> {
         let client = self.clients.get(client).with_context(|| format!("there is no client {client}"))?;
         client.ip(&["link", "set", INTERFACE, "address", mac]).map(drop)
     }
 
-    /// A tap on the switch for a QEMU guest that runs in [`Self::net`]; returns its name.
+    /// Creates a tap on the switch for a QEMU guest that runs in [`Self::net`], and returns its name.
     ///
     /// # Errors
     ///
-    /// [`Skip`] without `/dev/net/tun`; else what `ip` said.
+    /// Fails with [`Skip`] without `/dev/net/tun`, or with the output of `ip`.
     pub fn tap(&self) -> anyhow::Result<String> {
         if !std::path::Path::new("/dev/net/tun").exists() {
             return Err(Skip("needs /dev/net/tun (modprobe tun)".to_owned()).into());
@@ -106,16 +106,17 @@ impl Bridged {
 ///
 /// # Errors
 ///
-/// What `ip` said.
+/// Fails with the output of `ip`.
 pub fn veth(one: &Namespace, one_end: &str, other: &Namespace, other_end: &str) -> anyhow::Result<()> {
     veth_with_queues(one, one_end, other, other_end, 1)
 }
 
-/// The same with so many queues to receive and to send at both ends. A frame arrives on the queue of the number that it was sent on.
+/// Joins them with this number of receive and send queues at both ends. A frame arrives on the queue with the
+/// same number as the queue that sent it.
 ///
 /// # Errors
 ///
-/// What `ip` said.
+/// Fails with the output of `ip`.
 pub fn veth_with_queues(
     one: &Namespace,
     one_end: &str,
