@@ -1,4 +1,4 @@
-//! dnsmasq and pxed on the very same host, interface and port 67.
+//! dnsmasq and pxed on the same host, interface and port 67.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -11,11 +11,11 @@ use pxe_lab::{
 };
 
 const SOON: Duration = Duration::from_secs(30);
-/// A machine that the spec does not name.
+/// A machine that is not in the spec.
 const STRANGER: &str = "52:54:00:aa:00:01";
 
 fn main() -> ExitCode {
-    // A packet socket takes nothing away: dnsmasq would see the machine too.
+    // Without the packet socket: it takes no frames away, so dnsmasq would see the machine too.
     suite::main(suite::on_datapaths(
         &Datapath::WITH_PROGRAM,
         &[(
@@ -47,14 +47,14 @@ fn dnsmasq_serves_strangers_on_the_same_port_of_the_same_host(datapath: Datapath
     ensure!(offers == 1, "{offers} offers for our machine");
     ensure!(!dnsmasq.has_seen(&machine.mac), "our machine's packets reached dnsmasq:\n{}", dnsmasq.process.output());
     ensure!(dnsmasq.has_seen(STRANGER), "dnsmasq has not logged the stranger");
-    // When pxed goes, the network goes on as if it had never been there.
+    // After pxed has ended, dnsmasq must serve as before.
     drop(pxed);
     let afterwards = lease(&network.clients[0])?;
     ensure!(afterwards.contains("lease of 10.99.0.2"), "dnsmasq is cut off after pxed: {afterwards}");
     Ok(())
 }
 
-/// Gets a lease and returns what the client said.
+/// Gets a lease and returns the client's output.
 fn lease(client: &Namespace) -> anyhow::Result<String> {
     let mut command = client.command("udhcpc");
     command.args(["-f", "-q", "-n", "-t", "10", "-T", "2", "-i", "eth0", "-s", "/bin/true"]);

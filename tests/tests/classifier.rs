@@ -1,5 +1,5 @@
-//! The XDP program in the kernel does with every named frame what the classifier does with it on the host,
-//! and counts it alike.
+//! The XDP program in the kernel treats and counts every named frame as the classifier on the host
+//! does.
 
 use std::{
     env,
@@ -15,13 +15,13 @@ use pxe_common::{
 };
 use pxe_lab::classifier::{Classifier, measure};
 
-/// The kernel takes no shorter frame for a test run, and no link delivers one.
+/// The shortest frame that the kernel accepts for a test run. No link delivers a shorter one.
 const SHORTEST_FRAME: usize = 14;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let runs = require_root();
-    // One program and one set of maps for all: the trials take turns.
+    // All trials share one program and one set of maps, so they take turns.
     let kernel: Arc<Mutex<Option<Classifier>>> = Arc::default();
     let mut trials: Vec<Trial> = cases()
         .into_iter()
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Whether the trials can run; says so loudly if not, and ends the process where they must.
+/// Returns `true` if the trials can run. Otherwise prints the reason, and ends the process if skipping is not allowed.
 fn require_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
@@ -80,7 +80,7 @@ fn agree(case: &Case, kernel: &mut Classifier) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The program says nothing unless it is told to, and the verifier takes it at every level.
+/// The program makes no remarks unless it is told to, and the verifier accepts it at every level.
 fn remarks() -> Result<(), Failed> {
     let limited = Rules { settings: small_bucket(UnknownMachines::Pass), no_socket: false };
     let malformed = FrameBuilder { bootp: [1, 1, 5, 0], ..FrameBuilder::default() }.build();
@@ -100,7 +100,7 @@ fn remarks() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Prints what a frame costs. `cargo test -p pxe-tests --test classifier -- --ignored --nocapture`
+/// Prints the time for a frame. `cargo test -p pxe-tests --test classifier -- --ignored --nocapture`
 fn time() -> Result<(), Failed> {
     for measurement in measure(100_000, 200_000)? {
         println!("{:5} ns  {}", measurement.nanoseconds, measurement.name);

@@ -20,11 +20,11 @@ use pxe_lab::{
 };
 use tempfile::TempDir;
 
-/// More than a lease, and a busy machine.
+/// More than the lease time, with a reserve for a busy machine.
 const NEXT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    // A client that takes no orders waits for half of its lease.
+    // All at once: a client without a command for renewal waits for half of its lease.
     suite::main_at_once(suite::on_datapaths(
         &Datapath::ALL,
         &[("udhcpc", udhcpc), ("isc_dhclient", isc_dhclient), ("systemd_networkd", systemd_networkd)],
@@ -51,7 +51,7 @@ impl Bench {
         &self.network.clients[0]
     }
 
-    /// Starts pxed with leases so short that clients which take no orders renew them soon.
+    /// Starts pxed with leases so short that clients without a command for renewal renew them soon.
     fn pxed(&self, datapath: Datapath) -> anyhow::Result<Pxed<'_>> {
         let spec = cluster::cluster(std::slice::from_ref(&self.machine));
         Pxed::start(
@@ -62,7 +62,7 @@ impl Bench {
         )
     }
 
-    /// A program that the client calls to configure the interface, in place of the system's own.
+    /// Writes a program that the client calls to configure the interface, instead of the system's own.
     fn hook(&self, text: &str) -> anyhow::Result<PathBuf> {
         let path = self.scratch.path().join("hook");
         fs::write(&path, text)?;
@@ -70,7 +70,7 @@ impl Bench {
         Ok(path)
     }
 
-    /// From now on what the client sends to the server alone goes astray, as to a router that died.
+    /// Loses all unicasts from the client to the server from now on, as if a router had failed.
     fn lose_unicast(&self) -> anyhow::Result<()> {
         let neighbour = ["neighbour", "replace", SERVER, "lladdr", SWITCH_MAC, "dev", "eth0", "nud", "permanent"];
         self.client().ip(&neighbour).map(drop)
@@ -80,7 +80,7 @@ impl Bench {
         self.client().ip(&["neighbour", "del", SERVER, "dev", "eth0"]).map(drop)
     }
 
-    /// The whole life of a lease. `renew` tells a client that takes orders to renew it; the others do so by themselves.
+    /// Checks the whole life of a lease. `renew` makes a client renew it if the client has a command for that.
     fn lease_lives(
         &self,
         client: &mut Process,
@@ -101,7 +101,7 @@ impl Bench {
         let (request, position) = capture.wait_for("renewal", position, NEXT, renewal)?;
         ensure!(request.option(50).is_none() && request.option(54).is_none(), "not a renewal: {request:?}");
         let (ack, position) = capture.wait_for("answer to it", position, NEXT, acked)?;
-        ensure!(ack.to == address && !ack.ethernet_broadcast, "a renewal is answered by unicast: {ack:?}");
+        ensure!(ack.to == address && !ack.ethernet_broadcast, "the answer to a renewal is not a unicast: {ack:?}");
 
         self.lose_unicast()?;
         renew(client)?;
@@ -117,7 +117,7 @@ impl Bench {
         capture.wait_for("release", position, NEXT, released).map(drop)
     }
 
-    /// Waits until the client has given the interface its address.
+    /// Waits until the client has assigned its address to the interface.
     fn wait_for_address(&self) -> anyhow::Result<()> {
         let wanted = format!("{}/24", self.machine.address);
         suite::eventually("the address on the interface", NEXT, || {
@@ -151,7 +151,7 @@ fn isc_dhclient(datapath: Datapath) -> anyhow::Result<()> {
     let hook =
         bench.hook("#!/bin/sh\n[ \"$reason\" != BOUND ] || ip address add $new_ip_address/24 dev $interface\n")?;
     let file = |name: &str| bench.scratch.path().join(name);
-    // It keeps to these times instead of half and seven eighths of the lease.
+    // These times replace half and seven eighths of the lease.
     fs::write(file("conf"), "supersede dhcp-renewal-time 2;\nsupersede dhcp-rebinding-time 4;\n")?;
     let arguments = |command: &mut Command| {
         command.arg("-cf").arg(file("conf")).arg("-lf").arg(file("leases")).arg("-pf").arg(file("pid"));
@@ -181,8 +181,8 @@ fn systemd_networkd(datapath: Datapath) -> anyhow::Result<()> {
     let network = "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n";
     let file = bench.scratch.path().join("lab.network");
     fs::write(&file, network)?;
-    // In a mount namespace of its own (`ip netns exec` makes one): neither the system's configuration nor its
-    // state is touched. With a /sys that cannot be written it does not wait for udev.
+    // Run it in a mount namespace of its own (`ip netns exec` creates one), which protects the system's configuration
+    // and state. With a read-only /sys it does not wait for udev.
     let start = "mount -o remount,bind,ro /sys &&
         mount -t tmpfs tmpfs /run/systemd && mount -t tmpfs tmpfs /etc/systemd/network &&
         mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp &&
@@ -194,7 +194,7 @@ fn systemd_networkd(datapath: Datapath) -> anyhow::Result<()> {
     knows_the_release(&pxed, &bench.machine)
 }
 
-/// The release reached pxed, for nobody answers one.
+/// Checks that the release reached pxed: a release has no answer.
 fn knows_the_release(pxed: &Pxed<'_>, machine: &Machine) -> anyhow::Result<()> {
     pxed.eventually("the release among the machine's events", Duration::from_secs(10), |pxed| {
         Ok(pxed.machine(&machine.mac)?.to_string().contains("\"release\""))

@@ -1,4 +1,4 @@
-//! The life of the XDP program, and what is said when it cannot live.
+//! The life of the XDP program, and the messages if it cannot be attached.
 
 use std::{
     io,
@@ -47,7 +47,7 @@ fn killed_pxed_leaves_the_interface(datapath: Datapath) -> anyhow::Result<()> {
     ensure!(program_on(&network.server)?.is_none(), "SIGKILL left the XDP program on the interface");
 
     pxed.start_again(artifacts.path(), &arguments)?;
-    ensure!(program_on(&network.server)?.is_some() == datapath.has_program(), "the successor serves otherwise");
+    ensure!(program_on(&network.server)?.is_some() == datapath.has_program(), "the successor uses another datapath");
     gets(&network.clients[0], &machine)?;
 
     pxed.process.signal(Signal::SIGTERM)?;
@@ -117,7 +117,7 @@ fn interface_that_cannot_be_served_is_named(datapath: Datapath) -> anyhow::Resul
     fails_with(&["eth0", cluster::SERVER, "ip addr"])
 }
 
-/// Whoever repeats a question has lost it or its answer, and gets two answers.
+/// A repetition means that the question or its answer was lost: it is answered again.
 fn repeated_question_is_answered_twice(datapath: Datapath) -> anyhow::Result<()> {
     let arguments = datapath.arguments();
     let network = Bridged::new(SERVER_ADDRESS, 1)?;
@@ -134,7 +134,7 @@ fn repeated_question_is_answered_twice(datapath: Datapath) -> anyhow::Result<()>
         socket.set_read_timeout(Some(SOON))?;
         io::Result::Ok(socket)
     })??;
-    // The other's question comes last: what is answered before its answer has all been answered.
+    // The other machine's question comes last: once it is answered, so are all before it.
     let asked = [(&machine, 1), (&machine, 1), (&machine, 2), (&other, 1)];
     for (machine, xid) in asked {
         let bytes = discover(machine.mac.parse()?, xid);
@@ -154,7 +154,7 @@ fn repeated_question_is_answered_twice(datapath: Datapath) -> anyhow::Result<()>
     Ok(())
 }
 
-/// A DHCPDISCOVER of UEFI firmware that wants its answer broadcast (RFC 2131 §2, RFC 4578 §2).
+/// Returns a DHCPDISCOVER of UEFI firmware that asks for a broadcast answer (RFC 2131 §2, RFC 4578 §2).
 fn discover(mac: MacAddr, xid: u32) -> Vec<u8> {
     let mut bytes = vec![1, 1, 6, 0];
     bytes.extend(xid.to_be_bytes());
@@ -169,7 +169,7 @@ fn discover(mac: MacAddr, xid: u32) -> Vec<u8> {
     bytes
 }
 
-/// perfdhcp plays 200 clients at a rate that any machine keeps up with; every exchange must complete.
+/// perfdhcp plays 200 clients at a rate that any machine can serve; every exchange must complete.
 fn stream_of_exchanges_loses_nothing(datapath: Datapath) -> anyhow::Result<()> {
     requires::tools(&["perfdhcp"])?;
     let arguments = datapath.arguments();
@@ -208,21 +208,21 @@ fn stream_of_exchanges_loses_nothing(datapath: Datapath) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The id of the XDP program on the server's interface.
+/// Returns the id of the XDP program on the server's interface.
 fn program_on(server: &Namespace) -> anyhow::Result<Option<u64>> {
     let text = server.ip(&["-details", "-json", "link", "show", "dev", "eth0"])?;
     let links: serde_json::Value = serde_json::from_str(&text)?;
     Ok(links[0]["xdp"]["prog"]["id"].as_u64())
 }
 
-/// The machine gets its address.
+/// Checks that the machine gets its address.
 fn gets(client: &Namespace, machine: &Machine) -> anyhow::Result<()> {
     let said = lease(client, "10")?;
     ensure!(said.contains(&format!("lease of {}", machine.address)), "no lease of {}: {said}", machine.address);
     Ok(())
 }
 
-/// Asks for a lease so many times and returns what the client said.
+/// Asks for a lease, at most this number of times, and returns the client's output.
 fn lease(client: &Namespace, tries: &str) -> anyhow::Result<String> {
     requires::tools(&["udhcpc"])?;
     let mut command = client.command("udhcpc");

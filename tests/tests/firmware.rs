@@ -1,5 +1,5 @@
-//! Real firmware in QEMU boots from pxed: from power-on to the userspace of a Linux that says with which
-//! arguments it was started and which address it got.
+//! Real firmware in QEMU boots from pxed: from power-on to the userspace of a Linux that reports its
+//! arguments and its address.
 
 use std::process::ExitCode;
 
@@ -12,10 +12,10 @@ use pxe_lab::{
     suite,
 };
 
-/// What users put into `kernelCmdlineArgs`: base64 with all its letters, and what HTML would escape.
+/// Typical content of `kernelCmdlineArgs`: base64 with all its letters, and characters that HTML would escape.
 const KERNEL_ARGS: &str = "talos.config.inline=aGVsbG8+d29ybGQ/+/8A+/== pxed.test=a&b<c>'d'";
 
-/// The arguments that Talos 1.13 wants, in pxed's order; then come the machine's own.
+/// The arguments that Talos 1.13 needs, in pxed's order; the machine's own follow.
 const TALOS_AMD64: &str = "initrd=initramfs.xz talos.platform=metal slab_nomerge pti=on console=tty0 consoleblank=0 \
      printk.devkmsg=on init_on_alloc=1 nvme_core.io_timeout=4294967295 selinux=1 module.sig_enforce=1 \
      proc_mem.force_override=never";
@@ -23,12 +23,12 @@ const TALOS_ARM64: &str = "initrd=initramfs.xz talos.platform=metal slab_nomerge
      consoleblank=0 printk.devkmsg=on init_on_alloc=1 nvme_core.io_timeout=4294967295 selinux=1 module.sig_enforce=1 \
      proc_mem.force_override=never";
 
-/// How the firmware fetches its loader.
+/// The source of the loader.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LoaderBy {
     Tftp,
     Http,
-    /// The firmware's network card is iPXE already.
+    /// The firmware's network card already has iPXE.
     Itself,
 }
 
@@ -80,7 +80,7 @@ fn boots(firmware: Firmware, loaders: Edition, loader_by: LoaderBy) -> anyhow::R
     tells_the_steps(&pxed, &machine, loader_by)
 }
 
-/// The kernel's arguments. UEFI puts the name of the image before them.
+/// Returns the kernel's arguments, without the image's name that UEFI puts before them.
 fn arguments(cmdline: &str) -> &str {
     match cmdline.split_once(' ') {
         Some((name, arguments)) if name.starts_with("vmlinuz") => arguments,
@@ -88,7 +88,7 @@ fn arguments(cmdline: &str) -> &str {
     }
 }
 
-/// At least two DHCP exchanges of two packets each, and none that the rings had no room for.
+/// Checks for at least two DHCP exchanges of two packets each, and no packet lost by the rings.
 fn went_through_af_xdp(pxed: &Pxed<'_>) -> anyhow::Result<()> {
     let metrics = pxed.metrics()?;
     let redirected = metrics.sum("pxed_xdp_packets_total", &["verdict=\"redirect\""]);
@@ -101,7 +101,7 @@ fn went_through_af_xdp(pxed: &Pxed<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The machine's events tell the same story.
+/// Checks that the machine's events contain every step.
 fn tells_the_steps(pxed: &Pxed<'_>, machine: &Machine, loader_by: LoaderBy) -> anyhow::Result<()> {
     let text = pxed.machine(&machine.mac)?.to_string();
     let mut steps = vec!["discover", "offer", "request", "ack", "script", "kernel", "initramfs"];

@@ -1,4 +1,4 @@
-//! The lab itself.
+//! The lab's own tests.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
 fn namespace_is_deleted_even_after_a_panic() -> anyhow::Result<()> {
     let namespace = Namespace::new("panic")?;
     let file = Path::new("/run/netns").join(namespace.name());
-    ensure!(file.exists(), "{} was not made", file.display());
+    ensure!(file.exists(), "{} was not created", file.display());
     let outcome = std::thread::spawn(move || {
         let _held = namespace;
         std::panic::resume_unwind(Box::new("on purpose"));

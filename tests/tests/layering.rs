@@ -1,5 +1,5 @@
-//! The layering of ARCHITECTURE.md, held against the sources: each module of `pxe-userspace` imports only what its row
-//! allows, and in no crate do files import each other in a circle.
+//! The layering of ARCHITECTURE.md, checked against the sources: each module of `pxe-userspace` imports only what its row
+//! allows, and the files of no crate import each other in a circle.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests may fail by panicking")]
 
@@ -17,11 +17,11 @@ type ModulePath = Vec<String>;
 /// The sources of one crate, without its tests.
 #[derive(Default)]
 struct Sources {
-    /// The file of each module; a module that is written inside a file has that file.
+    /// The file of each module. An inline module has the file around it.
     files: BTreeMap<ModulePath, PathBuf>,
-    /// What `use` makes visible in a module: the name, and the path that it stands for.
+    /// The names that `use` brings into a module, with the paths that they stand for.
     names: BTreeMap<(ModulePath, String), ModulePath>,
-    /// Every path from the crate's root that a module names.
+    /// Every path that a module mentions, from the crate's root on.
     mentions: BTreeSet<(ModulePath, ModulePath)>,
 }
 
@@ -87,10 +87,10 @@ impl Sources {
         }
     }
 
-    /// The module in which what a path names is defined; re-exports are followed.
+    /// Returns the module that defines the path's target, following re-exports.
     fn home(&self, path: &[String]) -> ModulePath {
         let mut path = path.to_vec();
-        // A chain of re-exports is as long as there are modules at most.
+        // A chain of re-exports is no longer than the number of modules.
         for _ in 0..self.files.len() {
             let depth = (0..=path.len()).rev().find(|&depth| self.files.contains_key(&path[..depth])).unwrap_or(0);
             let module = path[..depth].to_vec();
@@ -101,7 +101,7 @@ impl Sources {
         path
     }
 
-    /// Which file takes something from which other.
+    /// Returns the files that each file imports from.
     fn imports(&self) -> BTreeMap<&Path, BTreeSet<&Path>> {
         let mut imports = BTreeMap::<_, BTreeSet<_>>::new();
         for (module, path) in &self.mentions {
@@ -123,7 +123,7 @@ struct Mentions<'a> {
 impl<'ast> Visit<'ast> for Mentions<'_> {
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let segments: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        // A name alone may be a variable; what a `use` brings in counts there.
+        // A single name may be a variable. If it is an import, its `use` counts.
         if segments.len() > 1 {
             self.sources.mention(&segments, self.module);
         }
@@ -156,7 +156,7 @@ fn joined(path: &[String], name: &str) -> ModulePath {
     path.iter().cloned().chain([name.to_owned()]).collect()
 }
 
-/// A path that begins with `crate`, `super`, `self` or a child module, from the crate's root on; `None` for all others.
+/// Returns a path that begins with `crate`, `super`, `self` or a child module from the crate's root on; `None` for all others.
 fn absolute(path: &[String], module: &[String], files: &BTreeMap<ModulePath, PathBuf>) -> Option<ModulePath> {
     let first = path.first()?;
     let (base, rest) = match first.as_str() {
@@ -172,7 +172,7 @@ fn absolute(path: &[String], module: &[String], files: &BTreeMap<ModulePath, Pat
     Some(base.iter().chain(rest).cloned().collect())
 }
 
-/// Where `mod name;` in `file` has its text.
+/// Returns the file of `mod name;` in `file`.
 fn file_of(file: &Path, module: &[String], name: &str) -> PathBuf {
     let directory = file.parent().unwrap_or(Path::new(""));
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -193,7 +193,7 @@ fn is_test(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// A circle of files, where there is one: each imports the next, and the last the first.
+/// Returns a circle of files, if there is one: each imports the next, and the last the first.
 fn circle<'a>(imports: &BTreeMap<&'a Path, BTreeSet<&'a Path>>) -> Option<Vec<&'a Path>> {
     fn visit<'a>(
         file: &'a Path,
@@ -225,7 +225,7 @@ fn relative(path: &Path) -> String {
     path.strip_prefix(workspace()).unwrap_or(path).display().to_string()
 }
 
-/// Which modules each module may import, by the last column of the table in ARCHITECTURE.md.
+/// Returns the modules that each module may import, by the last column of the table in ARCHITECTURE.md.
 fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     let text = fs::read_to_string(workspace().join("ARCHITECTURE.md")).unwrap();
     let table = text.lines().skip_while(|line| !(line.starts_with("| module") && line.contains("may import")));
@@ -283,7 +283,7 @@ fn files_import_each_other_in_no_circle() {
         while let Some(circle) = circle(&imports) {
             let way: Vec<_> = circle.iter().chain(circle.first()).map(|file| relative(file)).collect();
             faults.push(way.join(" → "));
-            // Without one of its arrows, the next circle shows.
+            // Remove one arrow, so that the next circle is found.
             imports.get_mut(circle[0]).unwrap().remove(circle[1 % circle.len()]);
         }
     }

@@ -1,4 +1,4 @@
-//! ProxyDHCP: another server gives the addresses, pxed the boot files.
+//! ProxyDHCP: another server assigns the addresses, and pxed provides the boot files.
 
 use std::{net::Ipv4Addr, process::ExitCode};
 
@@ -32,7 +32,7 @@ fn boots(firmware: Firmware, loaders: Edition) -> anyhow::Result<()> {
     let artifacts = Artifacts::lay_out(loaders, &[(VERSION, Architecture::Amd64)])?;
     let spec = cluster::cluster(std::slice::from_ref(&machine));
     let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &["--mode", "proxy"])?;
-    // In `net` every packet passes, on the bridge and on its ports.
+    // Every packet passes `net`, on the bridge and its ports.
     let capture = Capture::start(&network.net)?;
 
     let guest = Guest::power_on(&network, firmware, &machine.mac)?;

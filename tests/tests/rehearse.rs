@@ -1,4 +1,4 @@
-//! `pxed rehearse` against a responder that is not ours, dnsmasq and a plain web server, and fleets against pxed.
+//! `pxed rehearse` against dnsmasq with a plain web server, and fleets against pxed.
 
 use std::{fs, process::ExitCode, time::Duration};
 
@@ -17,7 +17,7 @@ const KINDS: &str = "bios,uefi-x64,uefi-ia32,uefi-arm64,http-x64,http-arm64,ipxe
 const LOADER: usize = 100_000;
 const KERNEL: usize = 300_001;
 
-/// Everything that a boot needs, as dnsmasq's users set it up.
+/// A complete boot setup, as dnsmasq's users configure it.
 const OPTIONS: &[&str] = &[
     "--keep-in-foreground",
     "--conf-file=/dev/null",
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     suite::main(against_others.into_iter().chain(suite::on_datapaths(&Datapath::ALL, &against_pxed)).collect())
 }
 
-/// A network with dnsmasq and a web server, and room for one client.
+/// A network with dnsmasq, a web server and one client.
 struct Lab {
     bridged: Bridged,
     _servers: [Process; 2],
@@ -97,7 +97,7 @@ impl Lab {
         Ok(Self { bridged, _servers: [dnsmasq, web], _files: files })
     }
 
-    /// Runs the rehearsal; whether it was content, and the values of this kind in its JSON.
+    /// Runs the rehearsal. Returns `true` on success, and the values of this kind in its JSON.
     fn rehearse(&self, arguments: &[&str], kind: &str) -> anyhow::Result<(bool, Vec<Value>)> {
         rehearse(&self.bridged, arguments, kind)
     }
@@ -116,7 +116,7 @@ fn rehearse(bridged: &Bridged, arguments: &[&str], kind: &str) -> anyhow::Result
         }
     }
     ensure!(!found.is_empty(), "no {kind}: {}", String::from_utf8_lossy(&output.stderr));
-    // Whatever it told the kernel, it has taken back.
+    // The rehearsal must remove all of its routes.
     let left = client.ip(&["route", "show", "table", "all", "proto", "112"])?;
     ensure!(left.is_empty(), "routes are left: {left}");
     Ok((output.status.success(), found))
@@ -163,10 +163,10 @@ fn silence_is_reported() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As many as do not fit into a /24, so that no part of the way is short of anything.
+/// More machines than fit into a /24.
 const FLEET: u16 = 300;
 
-/// `02:70:78:00:00:01` and so on, as `--machines` makes them, in 10.99.16.0/20.
+/// Returns machines from `02:70:78:00:00:01` on, as `--machines` creates them, in 10.99.16.0/20.
 fn fleet() -> Vec<Machine> {
     (1..=FLEET)
         .map(|number| Machine {
@@ -177,7 +177,7 @@ fn fleet() -> Vec<Machine> {
         .collect()
 }
 
-/// Runs a fleet against pxed and returns what its JSON says of the whole.
+/// Runs a fleet against pxed and returns the summary from its JSON.
 fn against_pxed(datapath: Datapath, arguments: &[&str], kind: &str) -> anyhow::Result<(bool, Value)> {
     let bridged = Bridged::new("10.99.0.1/16", 1)?;
     let artifacts = Artifacts::stand_ins(&[VERSION], 50_000)?;
@@ -196,7 +196,7 @@ fn against_pxed(datapath: Datapath, arguments: &[&str], kind: &str) -> anyhow::R
 }
 
 fn fleet_boots_over_a_bad_link(datapath: Datapath) -> anyhow::Result<()> {
-    // At 5 %, one fleet in seven has a machine that loses all four of iPXE's REQUESTs or their answers, and gives up as iPXE does.
+    // At 5 %, one fleet in seven has a machine that loses all four of iPXE's REQUESTs or their answers, and gives up like iPXE.
     let link = ["--drop", "2", "--duplicate", "2", "--reorder", "2", "--seed", "1"];
     let way = ["--arrival", "poisson", "--over-seconds", "1", "--hurry", "--firmware", "bios,uefi-x64,http-x64,ipxe"];
     let (success, summary) = against_pxed(datapath, &[&link[..], &way].concat(), "summary")?;

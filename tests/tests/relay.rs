@@ -11,7 +11,7 @@ use pxe_lab::{
     topology::{INTERFACE, veth},
 };
 
-/// The relay's address on the machines' side, which is their gateway.
+/// The relay's address on the machines' side, and their gateway.
 const GATEWAY: &str = "10.99.1.1";
 /// The relay's address on the server's side.
 const RELAY: &str = "10.99.0.2";

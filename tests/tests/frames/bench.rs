@@ -17,7 +17,7 @@ pub(crate) const SERVER_MAC: Mac = [0x02, 0, 0, 0, 0, 0x01];
 pub(crate) const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 77);
 pub(crate) const OTHER_SERVER_MAC: Mac = [0x02, 0, 0, 0, 0, 0x77];
 
-/// Two namespaces and the cable between them: `eth0` at both ends.
+/// Two namespaces and the cable between them; `eth0` is the interface at both ends.
 pub(crate) struct Bench {
     pub(crate) server: Namespace,
     pub(crate) client: Namespace,
@@ -29,7 +29,7 @@ impl Bench {
         Self::with_queues(1)
     }
 
-    /// The same with so many queues at both ends of the cable.
+    /// Creates a bench with this number of queues at both ends of the cable.
     pub(crate) fn with_queues(queues: u32) -> anyhow::Result<Self> {
         let bench = Self {
             server: Namespace::new("server")?,
@@ -40,7 +40,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// A cable between interfaces of this name, the server's with this address and [`SERVER_MAC`].
+    /// Adds a cable between interfaces of this name; the server's has this address and [`SERVER_MAC`].
     pub(crate) fn plug_in(&self, interface: &str, address: &str) -> anyhow::Result<()> {
         self.plug_in_with_queues(interface, address, 1)
     }
@@ -61,39 +61,39 @@ impl Bench {
         Ok(())
     }
 
-    /// pxed with these machines.
+    /// Starts pxed with these machines.
     pub(crate) fn pxed(&self, datapath: Datapath, machines: &[Machine], extra: &[&str]) -> anyhow::Result<Pxed<'_>> {
         self.pxed_with(datapath, &cluster::cluster(machines), extra)
     }
 
-    /// pxed with this spec.
+    /// Starts pxed with this spec.
     pub(crate) fn pxed_with(&self, datapath: Datapath, spec: &str, extra: &[&str]) -> anyhow::Result<Pxed<'_>> {
         self.pxed_by_options(spec, &[&datapath.arguments(), extra].concat())
     }
 
-    /// pxed with this spec and these options alone, by the datapath that it chooses itself.
+    /// Starts pxed with this spec and only these options, so that it chooses the datapath itself.
     pub(crate) fn pxed_by_options(&self, spec: &str, options: &[&str]) -> anyhow::Result<Pxed<'_>> {
         Pxed::start(&self.server, spec, self.artifacts.path(), options)
     }
 
-    /// The client's end.
+    /// Opens the client's end.
     pub(crate) fn plug(&self) -> anyhow::Result<Plug> {
         Plug::open(&self.client, INTERFACE)
     }
 }
 
-/// The server's address with a port.
+/// Returns the server's address with a port.
 pub(crate) fn server_at(port: u16) -> anyhow::Result<SocketAddrV4> {
     Ok(SocketAddrV4::new(SERVER.parse()?, port))
 }
 
-/// Frames that were counted for this reason: by the XDP program, and by pxed where they came past the program.
+/// Returns the frames counted for this reason: by the XDP program, and by pxed for those that bypassed the program.
 pub(crate) fn frames(metrics: &Metrics, reason: &str) -> f64 {
     let label = format!("reason=\"{reason}\"");
     ["pxed_xdp_packets_total", "pxed_socket_frames_refused_total"].iter().map(|name| metrics.sum(name, &[&label])).sum()
 }
 
-/// DHCP packets that stayed unanswered for this reason.
+/// Returns the DHCP packets that stayed unanswered for this reason.
 pub(crate) fn silences(metrics: &Metrics, reason: &str) -> f64 {
     metrics.sum("pxed_dhcp_silences_total", &[&format!("reason=\"{reason}\"")])
 }

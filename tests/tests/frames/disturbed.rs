@@ -1,4 +1,4 @@
-//! Interfaces: the wrong one, one that goes away, one that comes back as another.
+//! Disturbed interfaces: the wrong one, one that goes down, one that is replaced.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ use crate::{
     wire::{Mac, OFFER, Query},
 };
 
-/// In what time an interface that is back is to be served: less than firmware's patience.
+/// The time limit for an interface to be served again: less than firmware waits.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// The second interface, with a cluster of its own.
@@ -43,13 +43,13 @@ pub(crate) fn wrong_interface(datapath: Datapath) -> anyhow::Result<()> {
     let pxed = bench.pxed_with(datapath, &spec, &["--machine-rate", "0"])?;
     let plugs = [bench.plug()?, Plug::open(&bench.client, SECOND)?];
 
-    // At home both are answered; each in the other's place is not, neither there nor at home.
+    // Each machine is answered on its own interface only. A question on the other one has no answer on either.
     for (plug, stranger, native) in [(&plugs[0], &there, &here), (&plugs[1], &here, &there)] {
         let before = frames(&pxed.metrics()?, "unknown_machine_passed");
         let stray = Query::discover(stranger)?;
         let replies = plug.replies_to(&[stray.frame()], &Query::discover(native)?)?;
         ensure!(replies.is_empty(), "{} is not at home here and got {replies:?}", stranger.mac);
-        // Past the program, strangers are not counted: on a bridge they are everybody.
+        // Without the program, strangers are not counted: on a bridge, every host is one.
         if datapath.has_program() {
             let counted = frames(&pxed.metrics()?, "unknown_machine_passed") - before;
             ensure!(counted == 1.0, "{}: counted {counted} instead of 1", stranger.mac);
@@ -91,7 +91,7 @@ pub(crate) fn replaced(datapath: Datapath) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address of the interface goes and comes back, as when somebody configures the network anew.
+/// The interface's address is removed and added again, as by a reconfiguration of the network.
 pub(crate) fn address_lost(datapath: Datapath) -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let machine = Machine::number(1);
@@ -107,7 +107,7 @@ pub(crate) fn address_lost(datapath: Datapath) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The interface gets another MAC: from then on it is the one that we answer from, and are reached at.
+/// The interface gets another MAC. From then on pxed answers from it, and is reached at it.
 pub(crate) fn another_mac(datapath: Datapath) -> anyhow::Result<()> {
     const MAC: Mac = [0x02, 0, 0, 0, 0, 0x0a];
     let bench = Bench::new()?;
@@ -131,7 +131,7 @@ pub(crate) fn another_mac(datapath: Datapath) -> anyhow::Result<()> {
     })
 }
 
-/// Without a free descriptor the kernel cannot be asked about its interfaces. DHCP goes on as if nothing had happened.
+/// Without a free descriptor the kernel cannot be asked about its interfaces. DHCP continues undisturbed.
 pub(crate) fn failed_look(datapath: Datapath) -> anyhow::Result<()> {
     requires::tools(&["prlimit"])?;
     let bench = Bench::new()?;
@@ -161,7 +161,7 @@ pub(crate) fn failed_look(datapath: Datapath) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A number below which a process has every descriptor open, as large as poll(2) with a few descriptors needs it.
+/// Returns a limit of descriptors below which the process has every one open, but high enough for its calls of poll(2).
 fn every_descriptor_taken_below(process: &str) -> anyhow::Result<u32> {
     const LEAST: u32 = 8;
     let open = fs::read_dir(format!("/proc/{process}/fd"))?
@@ -172,11 +172,11 @@ fn every_descriptor_taken_below(process: &str) -> anyhow::Result<u32> {
     Ok(free)
 }
 
-/// Asks as firmware does, again and again, until it is answered.
+/// Repeats a question, as firmware does, until it is answered.
 fn is_served(plug: &Plug, machine: &Machine, when: &str) -> anyhow::Result<()> {
     suite::eventually(&format!("an answer after the interface came back, {when}"), AGAIN, || {
         let question = Query::discover(machine)?;
-        // While an interface of the pair is down, sending fails.
+        // Sending fails while an interface of the pair is down.
         let reply = match plug.send(&question.frame()) {
             Ok(()) => plug.await_reply(question.xid, Duration::from_millis(200))?,
             Err(_) => None,

@@ -1,4 +1,4 @@
-//! Far more packets than any fleet sends.
+//! Floods: far more packets than any fleet sends.
 
 use std::{fs, time::Instant};
 
@@ -10,7 +10,7 @@ use crate::{
     wire::{OFFER, Query, mac},
 };
 
-/// `--machine-rate`'s default, and the burst that it allows.
+/// `--machine-rate`'s default, and its burst.
 const RATE: f64 = 8.0;
 const BURST: f64 = 32.0;
 
@@ -39,7 +39,7 @@ pub(crate) fn of_one_machine(datapath: Datapath) -> anyhow::Result<()> {
     let answered = f64::from(FLOOD) - limited;
     let allowed = BURST + RATE * seconds + 1.0;
     ensure!(answered <= allowed, "{answered} answers in {seconds} s; {allowed} are allowed");
-    // A question that is repeated gets two answers.
+    // A repeated question gets two answers.
     let received = received as f64;
     ensure!((answered..=2.0 * answered).contains(&received), "{received} replies to {answered} of {FLOOD}");
     let text = pxed.process.output();
@@ -68,7 +68,7 @@ pub(crate) fn of_strangers(datapath: Datapath) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    // What every run takes once: buffers, the events of the machine that is answered.
+    // Warm up first: buffers, and the events of the machine that is answered, are allocated once.
     flood(0, 10 * A_TURN)?;
     let passed = frames(&pxed.metrics()?, "unknown_machine_passed");
     let before = resident_kib(&pxed)?;

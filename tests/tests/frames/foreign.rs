@@ -1,4 +1,4 @@
-//! Another XDP program on the interface, for a moment.
+//! Another XDP program that is on the interface for a while.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::{
 /// The longest time until the better path is taken.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A program that passes every frame on: ours, that knows no machine. Dropped, it leaves.
+/// A program that passes every frame: pxed's own without any machine. It is detached when it is dropped.
 struct Foreign {
     _program: aya::Ebpf,
 }
@@ -40,8 +40,8 @@ impl Foreign {
     }
 }
 
-/// `--datapath auto` serves by the packet socket while another program is there, and moves to XDP when it has left. Every
-/// question is answered meanwhile, once.
+/// `--datapath auto` uses the packet socket while another program is attached, and XDP after it is detached. Every
+/// question in between is answered exactly once.
 pub(crate) fn program_that_leaves() -> anyhow::Result<()> {
     const MOVED: &str = "moved to a better path";
     let bench = Bench::new()?;

@@ -1,7 +1,7 @@
-//! Frames that no well-behaved client sends, and those that no other test's client can: VLAN tags, relays, lies.
+//! Frames that no other test's client can send: VLAN tags, relays, malformed packets.
 //!
-//! Each test runs against the real `pxed` on one end of a veth pair; the frames are made by hand at the other. "No
-//! answer" is never a matter of waiting: a good question follows, and its answer comes after all the others.
+//! Each test runs against the real `pxed` on one end of a veth pair; hand-made frames come from the other. No test waits
+//! to prove silence: a good question follows, and its answer comes after all the others.
 
 mod bench;
 mod disturbed;
@@ -44,12 +44,12 @@ fn main() -> ExitCode {
             ("flood_of_strangers_takes_no_memory", flood::of_strangers),
             ("interface_that_goes_down_is_served_again", disturbed::down_and_up),
             ("address_that_comes_back_is_served_again", disturbed::address_lost),
-            ("changed_mac_is_answered_from", disturbed::another_mac),
-            ("interface_that_is_replaced_is_served_again", disturbed::replaced),
-            ("failed_look_at_the_kernel_takes_nothing_down", disturbed::failed_look),
+            ("replies_come_from_a_changed_mac", disturbed::another_mac),
+            ("replaced_interface_is_served_again", disturbed::replaced),
+            ("failed_look_at_the_kernel_disturbs_nothing", disturbed::failed_look),
             ("queues_are_all_answered", queues::all_answered),
-            ("queue_that_is_added_is_answered", queues::added),
-            ("queues_beyond_those_that_are_served_are_named", queues::too_many),
+            ("added_queue_is_answered", queues::added),
+            ("queues_beyond_the_limit_are_named", queues::too_many),
         ],
     );
     let with_rings = suite::on_datapaths(
@@ -60,8 +60,8 @@ fn main() -> ExitCode {
     suite::main(everywhere.into_iter().chain(with_rings).chain([automatic]).collect())
 }
 
-/// IEEE 802.1Q and 802.1ad: a reply has the tags of its question, priority and drop eligibility included, or the
-/// switch takes it to another network.
+/// IEEE 802.1Q and 802.1ad: a reply has the tags of its question, including priority and drop eligibility; otherwise
+/// the switch would send it to another network.
 fn vlan_tags_come_back(datapath: Datapath) -> anyhow::Result<()> {
     let tags: [(&str, &[[u8; 4]]); 5] = [
         ("untagged", &[]),
@@ -101,8 +101,8 @@ fn vlan_tags_come_back(datapath: Datapath) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// RFC 2131 §4.3.6: a client renews by unicast at the server that gave it the lease. Such a frame passes here when we
-/// route it, bridge it, or a switch floods it.
+/// RFC 2131 §4.3.6: a client renews by unicast at the server that gave it the lease. Such a frame comes by if this host
+/// routes or bridges it, or if a switch floods it.
 fn renewal_at_another_server(datapath: Datapath) -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let machine = Machine::number(1);

@@ -1,4 +1,4 @@
-//! Packets that lie, contradict themselves or end too early. pxed stays, counts, and answers the next one.
+//! Malformed, contradictory and truncated packets. pxed keeps running, counts them, and answers the next packet.
 
 use std::net::SocketAddrV4;
 
@@ -10,17 +10,17 @@ use crate::{
     wire::{DISCOVER, OFFER, Query, REQUEST, mac, options},
 };
 
-/// What is to become of a packet.
+/// The expected treatment of a packet.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
-    /// It is answered with a DHCPOFFER all the same.
+    /// A DHCPOFFER, in spite of the fault.
     Offer,
-    /// No answer, and this reason among the DHCP packets' counters.
+    /// No answer, and one more in the DHCP packets' counter of this reason.
     Dhcp(&'static str),
-    /// No answer, and this reason among the frames' counters, once for each frame.
+    /// No answer, and one more for each frame in the frames' counter of this reason.
     Frame(&'static str),
-    /// The same with an XDP program. Without one it is not counted: the packet socket's filter keeps it from pxed, or it is a
-    /// stranger's.
+    /// Like `Frame` with an XDP program. Without one it is not counted: the packet socket's filter drops it, or it belongs to
+    /// a stranger.
     Program(&'static str),
 }
 
@@ -34,7 +34,7 @@ fn machine() -> Machine {
     Machine::number(1)
 }
 
-/// Asks for the good answers in between.
+/// The machine whose good questions come between the cases.
 fn bystander() -> Machine {
     Machine::number(2)
 }
@@ -53,8 +53,8 @@ pub(crate) fn survived(datapath: Datapath) -> anyhow::Result<()> {
         ensure!(pxed.process.is_running()?, "{name} ended pxed: {}", pxed.process.last_lines());
         let after = pxed.metrics()?;
         let moved = |read: fn(&Metrics, &str) -> f64, reason| read(&after, reason) - read(&before, reason);
-        // The cases ask the same question again and again, which is why each may be answered twice; the second answer to the
-        // bystander comes when the next case has begun.
+        // The cases repeat the same question, so each may be answered twice. The second answer to the bystander
+        // arrives during the next case.
         let mut replies = replies;
         replies.retain(|reply| reply.chaddr() != bystander_mac);
         replies.dedup_by_key(|reply| (reply.xid(), reply.kind()));
@@ -87,7 +87,7 @@ fn cases(offer: &[u8]) -> anyhow::Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// RFC 2132 and what it leads to.
+/// Options of RFC 2132.
 fn options_cases(good: &Query, case: &mut impl FnMut(&'static str, Vec<u8>, Fate)) {
     use Fate::{Dhcp, Offer};
     let mut raw = |name, bytes: &[u8], fate| case(name, good.clone().with_raw(bytes).frame(), fate);
@@ -145,7 +145,7 @@ fn everything() -> Vec<u8> {
     (1..=254).collect()
 }
 
-/// RFC 2131 §2.
+/// The fixed fields of RFC 2131 §2.
 fn header_cases(good: &Query, offer: &[u8], case: &mut impl FnMut(&'static str, Vec<u8>, Fate)) -> anyhow::Result<()> {
     use Fate::{Dhcp, Frame, Program};
     for (name, hlen) in [
@@ -171,8 +171,8 @@ fn header_cases(good: &Query, offer: &[u8], case: &mut impl FnMut(&'static str, 
 
     let relayed = |giaddr: [u8; 4]| Query { giaddr: giaddr.into(), ..good.clone() }.frame();
     case("giaddr that is ours", relayed([10, 99, 0, 1]), Dhcp("bad_relay"));
-    case("giaddr that is everybody", relayed([255, 255, 255, 255]), Dhcp("bad_relay"));
-    case("giaddr that is a group", relayed([224, 0, 0, 1]), Dhcp("bad_relay"));
+    case("giaddr that is broadcast", relayed([255, 255, 255, 255]), Dhcp("bad_relay"));
+    case("giaddr that is multicast", relayed([224, 0, 0, 1]), Dhcp("bad_relay"));
     case("giaddr that is the loopback", relayed([127, 0, 0, 1]), Dhcp("bad_relay"));
     case("giaddr that is this network", relayed([0, 0, 0, 1]), Dhcp("bad_relay"));
 
@@ -181,7 +181,7 @@ fn header_cases(good: &Query, offer: &[u8], case: &mut impl FnMut(&'static str, 
     case("no cookie", Query { options: no_cookie, ..good.clone() }.frame(), Dhcp("bootp"));
     case("no room for a cookie", Query { options: vec![99, 130], ..good.clone() }.frame(), Dhcp("length"));
     case("BOOTP's fields alone", Query { options: vec![], ..good.clone() }.frame(), Dhcp("length"));
-    for (name, chaddr) in [("hardware address zero", [0; 6]), ("hardware address everybody", [255; 6])] {
+    for (name, chaddr) in [("hardware address zero", [0; 6]), ("hardware address broadcast", [255; 6])] {
         case(name, Query { chaddr, ..good.clone() }.frame(), Program("unknown_machine_passed"));
     }
     let to_boot_server = Query { destination: server_at(4011)?, ethernet_destination: SERVER_MAC, ..good.clone() };
@@ -192,7 +192,7 @@ fn header_cases(good: &Query, offer: &[u8], case: &mut impl FnMut(&'static str, 
     Ok(())
 }
 
-/// RFC 791, RFC 768, IEEE 802.1Q.
+/// The headers of RFC 791, RFC 768 and IEEE 802.1Q.
 fn frame_cases(good: &Query, case: &mut impl FnMut(&'static str, Vec<u8>, Fate)) {
     use Fate::{Frame, Program};
     const IP: usize = 14;
@@ -219,10 +219,10 @@ fn frame_cases(good: &Query, case: &mut impl FnMut(&'static str, Vec<u8>, Fate))
     case("three VLAN tags", Query { tags, ..good.clone() }.frame(), Program("too_many_vlan_tags"));
 }
 
-/// A message of 9,000 bytes: answered where frames of that size arrive, survived where they do not.
+/// A message of 9,000 bytes is answered if frames of that size arrive, and otherwise does no harm.
 pub(crate) fn jumbo(datapath: Datapath) -> anyhow::Result<()> {
     let bench = Bench::new()?;
-    // veth's driver takes XDP where a frame fits into a page.
+    // veth's driver accepts XDP only if a frame fits into a page.
     let (mtu, payload) = if datapath == Datapath::Xdp { (3400, 3300) } else { (9100, 9000) };
     bench.set_mtu(mtu)?;
     let mut pxed = bench.pxed(datapath, &[machine(), bystander()], &["--machine-rate", "0"])?;

@@ -1,4 +1,4 @@
-//! A packet socket on an interface of a namespace: frames out as they are given, frames in as they were on the wire.
+//! A packet socket on an interface of a namespace: sends frames unchanged, and returns frames as they were on the wire.
 
 use std::{
     io::IoSliceMut,
@@ -21,28 +21,28 @@ use pxe_lab::Namespace;
 
 use crate::wire::{Query, Reply};
 
-/// How long an answer may take on a busy machine.
+/// The time limit for an answer on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Replies that wait to be read while a test floods.
+/// Room for the unread replies during a flood.
 const RECEIVE_BUFFER_BYTES: usize = 64 << 20;
 
-/// Asks for `tpacket_auxdata` with each frame.
+/// The socket option that adds `tpacket_auxdata` to each frame.
 #[derive(Clone, Copy, Debug)]
 struct PacketAuxdata;
 
 nix::setsockopt_impl!(PacketAuxdata, libc::SOL_PACKET, libc::PACKET_AUXDATA, bool, sockopt::SetBool);
 
-/// The socket. What it sends it does not see.
+/// The socket. It does not receive what it sends.
 #[derive(Debug)]
 pub(crate) struct Plug(OwnedFd);
 
 impl Plug {
-    /// Opens it; what arrives after the return is seen.
+    /// Opens the socket. Every frame that arrives after the return is seen.
     ///
     /// # Errors
     ///
-    /// When there is no such interface, or the kernel refuses.
+    /// Fails if there is no such interface, or the kernel refuses.
     pub(crate) fn open(namespace: &Namespace, interface: &str) -> anyhow::Result<Self> {
         namespace.enter(|| {
             let is_it = |address: &LinkAddr, name: &str| name == interface && address.family().is_some();
@@ -63,7 +63,7 @@ impl Plug {
     ///
     /// # Errors
     ///
-    /// When the interface is down or the frame above its MTU.
+    /// Fails if the interface is down or the frame exceeds its MTU.
     pub(crate) fn send(&self, frame: &[u8]) -> anyhow::Result<()> {
         loop {
             match send(self.0.as_raw_fd(), frame, MsgFlags::empty()) {
@@ -80,18 +80,18 @@ impl Plug {
     ///
     /// # Errors
     ///
-    /// When there is none, or its checksums are wrong.
+    /// Fails if there is no answer or its checksums are wrong.
     pub(crate) fn ask(&self, query: &Query) -> anyhow::Result<Reply> {
         self.send(&query.frame())?;
         self.await_reply(query.xid, SOON)?
             .with_context(|| format!("no answer within {} s to {query:?}", SOON.as_secs()))
     }
 
-    /// Waits for the reply of a transaction; none when the time is up.
+    /// Waits for the reply of a transaction. Returns `None` if the time is up.
     ///
     /// # Errors
     ///
-    /// When a reply's checksums are wrong.
+    /// Fails if a reply's checksums are wrong.
     pub(crate) fn await_reply(&self, xid: u32, within: Duration) -> anyhow::Result<Option<Reply>> {
         let deadline = Instant::now() + within;
         while let Some(frame) = self.receive(deadline)? {
@@ -102,12 +102,12 @@ impl Plug {
         Ok(None)
     }
 
-    /// Sends frames, then a question that is known to be answered, and returns the replies that came before its
-    /// answer: those to the frames, since one queue's frames are answered in their order.
+    /// Sends frames, then a good question, and returns the replies that came before its
+    /// answer: those to the frames, since the frames of one queue are answered in order.
     ///
     /// # Errors
     ///
-    /// When the question is not answered.
+    /// Fails if the question is not answered.
     pub(crate) fn replies_to(&self, frames: &[Vec<u8>], probe: &Query) -> anyhow::Result<Vec<Reply>> {
         for frame in frames {
             self.send(frame)?;
@@ -125,11 +125,11 @@ impl Plug {
         bail!("a good question was not answered afterwards, within {} s; before it came {replies:?}", SOON.as_secs())
     }
 
-    /// Every reply that is there now.
+    /// Returns every reply that has arrived.
     ///
     /// # Errors
     ///
-    /// As [`Self::await_reply`].
+    /// Fails like [`Self::await_reply`].
     pub(crate) fn drain(&self) -> anyhow::Result<Vec<Reply>> {
         let mut replies = Vec::new();
         while let Some(frame) = self.receive(Instant::now())? {
@@ -138,7 +138,7 @@ impl Plug {
         Ok(replies)
     }
 
-    /// The next frame with the VLAN tag that the kernel took out of it; none when the time is up.
+    /// Returns the next frame, including the VLAN tag that the kernel removed from it, or `None` if the time is up.
     pub(crate) fn receive(&self, deadline: Instant) -> anyhow::Result<Option<Vec<u8>>> {
         loop {
             match self.read() {
@@ -173,7 +173,7 @@ impl Plug {
     }
 }
 
-/// The outermost VLAN tag, which the kernel hands over beside the frame: `struct tpacket_auxdata` of packet(7).
+/// Returns the outermost VLAN tag, which the kernel delivers beside the frame: `struct tpacket_auxdata` of packet(7).
 fn stripped_tag(message: &ControlMessageOwned) -> Option<[u8; 4]> {
     let ControlMessageOwned::Unknown(message) = message else { return None };
     let status = u32::from_ne_bytes(message.data_bytes.get(..4)?.try_into().ok()?);

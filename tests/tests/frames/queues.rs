@@ -1,4 +1,4 @@
-//! Interfaces with several receive queues, as every server card has.
+//! Interfaces with several receive queues, like every server card.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
 
 const QUEUES: u32 = 4;
 
-/// In what time a queue that was added is to be served.
+/// The time limit for an added queue to be served.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A frame is answered whichever queue the card puts it on; with an XDP program, by the socket of that very queue.
+/// A frame on any queue is answered; with an XDP program, by the socket of that queue.
 pub(crate) fn all_answered(datapath: Datapath) -> anyhow::Result<()> {
     requires::tools(&["ethtool"])?;
     let bench = Bench::with_queues(QUEUES)?;
@@ -32,7 +32,7 @@ pub(crate) fn all_answered(datapath: Datapath) -> anyhow::Result<()> {
         if datapath.has_program() {
             ensure!(frames(&pxed.metrics()?, "redirected") > redirected, "queue {queue} was answered past the program");
         }
-        // Only where the driver runs the program, it counts what came to it.
+        // The driver counts only the frames of a program that it runs itself.
         if datapath == Datapath::Xdp {
             let now = received(&bench.server)?;
             let others = now.iter().filter(|&(number, count)| *number != queue && before.get(number) != Some(count));
@@ -42,7 +42,7 @@ pub(crate) fn all_answered(datapath: Datapath) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `ethtool -L` while pxed runs: the frames of the new queues have no socket until pxed has seen them.
+/// `ethtool -L` while pxed runs: frames of new queues have no socket until pxed has noticed the queues.
 pub(crate) fn added(datapath: Datapath) -> anyhow::Result<()> {
     requires::tools(&["ethtool"])?;
     let bench = Bench::with_queues(QUEUES)?;
@@ -64,9 +64,9 @@ pub(crate) fn added(datapath: Datapath) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The program's map has room for so many sockets. What is beyond goes to the host's stack, and pxed says so.
+/// The program's map limits the number of sockets. Frames of further queues go to the host's stack, and pxed reports it.
 pub(crate) fn too_many(datapath: Datapath) -> anyhow::Result<()> {
-    // Behind the driver, veth's queues count one less than those that the frames were sent on.
+    // With generic XDP, veth's receive queues have numbers one less than the queues that sent the frames.
     let (last, unserved) = (QUEUES_CAPACITY - 1, QUEUES_CAPACITY + 1);
     let bench = Bench::with_queues(unserved + 1)?;
     let machine = Machine::number(1);
@@ -83,7 +83,7 @@ pub(crate) fn too_many(datapath: Datapath) -> anyhow::Result<()> {
         let unanswered = Query::discover(&machine)?;
         plug.send(&unanswered.frame())?;
         client.send_by(last)?;
-        // By another queue: their order is not that of one.
+        // It comes by another queue, and there is no order between queues.
         pxed.eventually("the frame of the last queue among those that pass", SOON, |pxed| {
             Ok(frames(&pxed.metrics()?, "no_socket_on_queue") - before == 1.0)
         })?;
@@ -93,7 +93,7 @@ pub(crate) fn too_many(datapath: Datapath) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// By which of its queues the client's interface sends: the other end of the cable receives by the queue of the same number.
+/// The choice of the client's send queue: the other end of the cable receives on the queue of the same number.
 struct Steering<'n> {
     client: &'n Namespace,
     queue: Option<u32>,
@@ -104,12 +104,12 @@ impl<'n> Steering<'n> {
         Self { client, queue: None }
     }
 
-    /// From now on it sends by this one, whichever processor sends.
+    /// Sends by this queue from now on, on any processor.
     fn send_by(&mut self, queue: u32) -> anyhow::Result<()> {
         let directory = format!("/sys/class/net/{INTERFACE}/queues");
         let clear =
             self.queue.map_or_else(|| "true".to_owned(), |before| format!("echo 0 > {directory}/tx-{before}/xps_cpus"));
-        // The range of the processors, as in `0-1`, becomes a mask.
+        // A range of processors such as `0-1` becomes a mask.
         let script = format!(
             "all=$(cat /sys/devices/system/cpu/possible) && {clear} && \
              printf '%x' $(( (1 << (${{all##*-}} + 1)) - 1 )) > {directory}/tx-{queue}/xps_cpus"
@@ -119,7 +119,7 @@ impl<'n> Steering<'n> {
     }
 }
 
-/// What the program redirected, by queue, as the driver counts it.
+/// Returns the driver's counts of redirected frames, by queue.
 fn received(namespace: &Namespace) -> anyhow::Result<BTreeMap<u32, u64>> {
     let text = namespace.run("ethtool", &["-S", INTERFACE])?;
     let count = |line: &str| {

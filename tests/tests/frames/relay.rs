@@ -1,4 +1,4 @@
-//! What relay agents send: giaddr, option 82, and what in it changes the answer.
+//! Packets from relay agents: giaddr, option 82, and the sub-options that change the answer.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -14,7 +14,7 @@ use crate::{
     wire::{ACK, DISCOVER, Mac, NAK, OFFER, Query, REQUEST, Reply},
 };
 
-/// The relay agent's address on the machines' network, and the router that its packets come through.
+/// The relay agent's address on the machines' network, and the router that forwards its packets.
 const RELAY: Ipv4Addr = Ipv4Addr::new(10, 99, 1, 1);
 const ROUTER_MAC: Mac = [0x02, 0, 0, 0, 0, 0x22];
 
@@ -27,7 +27,7 @@ fn spec() -> String {
     cluster::cluster_with_gateway(&[machine(), Machine::number(2)], &RELAY.to_string())
 }
 
-/// The machine's message as the relay forwards it, its option 82 last.
+/// Returns the machine's message as the relay forwards it, with option 82 last.
 fn forwarded(list: &[(u8, &[u8])], information: &[u8]) -> anyhow::Result<Query> {
     let list: Vec<_> = list.iter().copied().chain([(82, information)]).collect();
     Ok(Query {
@@ -41,7 +41,7 @@ fn forwarded(list: &[(u8, &[u8])], information: &[u8]) -> anyhow::Result<Query> 
     })
 }
 
-/// The answer went back the way that the question came, with option 82 as it came and as the last.
+/// Checks that the answer took the question's way back, with an unchanged option 82 in the last place.
 fn came_back(query: &Query, reply: &Reply, information: &[u8]) -> anyhow::Result<()> {
     ensure!(reply.ethernet_destination == ROUTER_MAC, "not to the router: {reply:?}");
     ensure!(reply.tags == query.tags, "other tags: {reply:?}");
@@ -58,7 +58,7 @@ pub(crate) fn relayed(datapath: Datapath) -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let _pxed = bench.pxed_with(datapath, &spec(), &["--machine-rate", "0"])?;
     let plug = bench.plug()?;
-    // Circuit and remote identifier, subscriber, RFC 6607's VPN, one that nobody has defined, one without content.
+    // Circuit and remote identifier, subscriber, RFC 6607's VPN, an undefined sub-option, and an empty one.
     let usual =
         b"\x01\x08eth1/7:3\x02\x06\x02\x00\x00\x00\x00\x22\x06\x04rack\x97\x03\x00\xff\x52\xfa\x02\x00\xff\xc8\x00";
     let long = [&[200, 253][..], &[0xa5; 253]].concat();
@@ -82,7 +82,7 @@ pub(crate) fn relayed(datapath: Datapath) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// RFC 5107: the relay's address stands for ours, so that renewals come through the relay too.
+/// RFC 5107: the relay's address replaces the server's, so that renewals pass the relay too.
 pub(crate) fn server_id_override(datapath: Datapath) -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let pxed = bench.pxed_with(datapath, &spec(), &["--machine-rate", "0"])?;
@@ -107,7 +107,7 @@ pub(crate) fn server_id_override(datapath: Datapath) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// RFC 3527: the relay names the machine's link apart from its own address.
+/// RFC 3527: the relay names the machine's link separately from its own address.
 pub(crate) fn link_selection(datapath: Datapath) -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let pxed = bench.pxed_with(datapath, &spec(), &["--machine-rate", "0"])?;

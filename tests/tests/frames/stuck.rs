@@ -1,4 +1,4 @@
-//! A transmitter that completes nothing, because a queue beyond the cable holds every reply.
+//! A transmitter that completes no frame, because a queue behind the cable holds every reply.
 
 use std::time::Duration;
 
@@ -13,26 +13,26 @@ use pxe_lab::{
 
 use crate::{plug::Plug, wire::Query};
 
-/// Queries while the transmitter is stuck: more than a queue has frames, which are 16,384 to receive into and 4,096 for replies.
+/// Queries while the transmitter is stuck: more than the frames of a queue (16,384 to receive and 4,096 for replies).
 const QUERIES: usize = 25_000;
 
-/// Queries that come while pxed is stopped, which the rings have to hold.
+/// Queries that come while pxed is stopped. The rings have to hold them.
 const BURST: usize = 10_000;
 
-/// Queries that are sent before looking whether all of them were received.
+/// Queries sent between two checks that all were received.
 const ROUND: usize = 1_000;
 
 /// Rounds after the release: more queries than there are frames for replies.
 const ROUNDS_AFTERWARDS: usize = 10;
 
-/// The time that a round may take on a busy machine.
+/// The time limit for a round on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 /// The switch's end of the server's cable.
 const SERVER_PORT: &str = "port0";
 
-/// While the transmitter is stuck, every query is received and the replies that find no frame are counted. When it works
-/// again, so does everything.
+/// While the transmitter is stuck, every query is received, and replies without a free frame are counted. When it works
+/// again, nothing is lost any more.
 pub(crate) fn stuck_transmitter(datapath: Datapath) -> anyhow::Result<()> {
     let network = Bridged::new(SERVER_ADDRESS, 1)?;
     let machine = Machine::number(1);
@@ -66,7 +66,7 @@ pub(crate) fn stuck_transmitter(datapath: Datapath) -> anyhow::Result<()> {
     let last = Counts::read(&pxed)?;
     pxed.process.signal(Signal::SIGSTOP)?;
     let counts = ask(BURST, &|| pxed.process.signal(Signal::SIGCONT))?;
-    ensure!(counts.lost_replies - last.lost_replies == BURST as f64, "replies go out: {last:?}, {counts:?}");
+    ensure!(counts.lost_replies - last.lost_replies == BURST as f64, "replies were sent: {last:?}, {counts:?}");
     ensure!(counts.lost_queries == 0.0, "queries were lost: {counts:?}");
 
     release_replies(&network.net)?;
@@ -80,11 +80,11 @@ pub(crate) fn stuck_transmitter(datapath: Datapath) -> anyhow::Result<()> {
     }
     let counts = Counts::read(&pxed)?;
     let lost = (counts.lost_replies - released.lost_replies, counts.lost_queries);
-    ensure!(lost == (0.0, 0.0), "frames are lost still: {released:?}, {counts:?}");
+    ensure!(lost == (0.0, 0.0), "frames are still lost: {released:?}, {counts:?}");
     Ok(())
 }
 
-/// The counters of pxed that tell what became of the queries.
+/// The counters of pxed that show what happened to the queries.
 #[derive(Clone, Copy, Debug)]
 struct Counts {
     replies: f64,
@@ -107,9 +107,9 @@ impl Counts {
     }
 }
 
-/// Makes the switch put all frames of the server into a queue that releases none.
+/// Makes the switch put all frames of the server into a queue that releases none of them.
 ///
-/// In copy mode the kernel completes a frame when the packet that it made of it is freed, and one that has passed the bridge
+/// In copy mode the kernel completes a frame when its packet is freed, and a packet that has passed the bridge
 /// counts as freed. So the queue is in front of the bridge.
 fn hold_replies(switch: &Namespace) -> anyhow::Result<()> {
     switch.ip(&["link", "add", "held", "type", "veth", "peer", "name", "void"])?;
@@ -128,7 +128,7 @@ fn hold_replies(switch: &Namespace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets replies pass again, and frees those that are held.
+/// Lets replies pass again, and frees the held ones.
 fn release_replies(switch: &Namespace) -> anyhow::Result<()> {
     switch.run("tc", &["qdisc", "delete", "dev", SERVER_PORT, "ingress"])?;
     switch.run("tc", &["qdisc", "delete", "dev", "held", "root"]).map(drop)

@@ -1,4 +1,4 @@
-//! Frames of clients, put together byte by byte so that any byte can be wrong, and what is read of the replies.
+//! Clients' frames, built byte by byte so that any byte can be wrong, and a parser for the replies.
 
 use std::{
     fmt,
@@ -14,17 +14,17 @@ use pxe_lab::cluster::Machine;
 pub(crate) type Mac = [u8; 6];
 
 pub(crate) const BROADCAST: Mac = [0xff; 6];
-/// RFC 2131 §3.
+/// The magic cookie of RFC 2131 §3.
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 
-/// Option 53 (RFC 2132 §9.6).
+/// Message types of option 53 (RFC 2132 §9.6).
 pub(crate) const DISCOVER: u8 = 1;
 pub(crate) const OFFER: u8 = 2;
 pub(crate) const REQUEST: u8 = 3;
 pub(crate) const ACK: u8 = 5;
 pub(crate) const NAK: u8 = 6;
 
-/// A client's packet to be.
+/// A client's packet, to be changed and built.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     pub(crate) ethernet_destination: Mac,
@@ -40,12 +40,12 @@ pub(crate) struct Query {
     pub(crate) ciaddr: Ipv4Addr,
     pub(crate) giaddr: Ipv4Addr,
     pub(crate) chaddr: Mac,
-    /// The cookie and the options, their end included.
+    /// The cookie and the options, including their end.
     pub(crate) options: Vec<u8>,
 }
 
 impl Query {
-    /// What a plain client without an address broadcasts, in a transaction of its own.
+    /// Returns the broadcast DISCOVER of a plain client without an address, in a transaction of its own.
     pub(crate) fn discover(machine: &Machine) -> anyhow::Result<Self> {
         static XID: AtomicU32 = AtomicU32::new(0x7078_6500);
         let chaddr = mac(&machine.mac)?;
@@ -65,19 +65,19 @@ impl Query {
         })
     }
 
-    /// The same with other options.
+    /// Replaces the options.
     pub(crate) fn with(mut self, list: &[(u8, &[u8])]) -> Self {
         self.options = options(list);
         self
     }
 
-    /// The same with these bytes behind the cookie.
+    /// Replaces the bytes after the cookie.
     pub(crate) fn with_raw(mut self, bytes: &[u8]) -> Self {
         self.options = [&COOKIE, bytes].concat();
         self
     }
 
-    /// The UDP payload.
+    /// Returns the UDP payload.
     pub(crate) fn payload(&self) -> Vec<u8> {
         let mut bytes = self.bootp.to_vec();
         bytes.extend_from_slice(&self.xid.to_be_bytes());
@@ -93,12 +93,12 @@ impl Query {
         bytes
     }
 
-    /// The frame.
+    /// Returns the frame.
     pub(crate) fn frame(&self) -> Vec<u8> {
         self.frame_of(&self.payload())
     }
 
-    /// The frame with another payload.
+    /// Returns the frame with another payload.
     pub(crate) fn frame_of(&self, payload: &[u8]) -> Vec<u8> {
         let mut udp = self.source.port().to_be_bytes().to_vec();
         udp.extend_from_slice(&self.destination.port().to_be_bytes());
@@ -113,7 +113,7 @@ impl Query {
         self.datagram(&udp, 0)
     }
 
-    /// The two frames of the packet cut at `at` bytes of its IP payload, a multiple of eight (RFC 791 §3.2).
+    /// Returns the packet as two fragments, cut at `at` bytes of its IP payload, a multiple of eight (RFC 791 §3.2).
     pub(crate) fn fragments(&self, at: usize) -> [Vec<u8>; 2] {
         const MORE_FRAGMENTS: u16 = 0x2000;
         let whole = self.frame();
@@ -121,7 +121,7 @@ impl Query {
         [self.datagram(first, MORE_FRAGMENTS), self.datagram(rest, (at / 8) as u16)]
     }
 
-    /// The frame around an IP payload.
+    /// Returns the frame around an IP payload.
     fn datagram(&self, udp: &[u8], fragment: u16) -> Vec<u8> {
         let mut frame = [self.ethernet_destination, self.ethernet_source].concat();
         for tag in &self.tags {
@@ -144,13 +144,13 @@ impl Query {
     }
 }
 
-/// A frame with a DHCP message to a client or a relay, both its checksums found right.
+/// A frame with a DHCP message to a client or a relay, with verified checksums.
 #[derive(Clone)]
 pub(crate) struct Reply {
     pub(crate) ethernet_destination: Mac,
     pub(crate) ethernet_source: Mac,
     pub(crate) tags: Vec<[u8; 4]>,
-    /// Bytes of the frame.
+    /// The length of the frame in bytes.
     pub(crate) length: usize,
     pub(crate) source: SocketAddrV4,
     pub(crate) destination: SocketAddrV4,
@@ -159,11 +159,11 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// Reads a frame; none where it is no BOOTREPLY.
+    /// Reads a frame. Returns `None` if it is not a BOOTREPLY.
     ///
     /// # Errors
     ///
-    /// When a checksum is wrong.
+    /// Fails if a checksum is wrong.
     pub(crate) fn read(frame: &[u8]) -> anyhow::Result<Option<Self>> {
         let Ok(packet) = SlicedPacket::from_ethernet(frame) else { return Ok(None) };
         let (Some(ip), Some(TransportSlice::Udp(udp))) =
@@ -217,7 +217,7 @@ impl Reply {
         Ipv4Addr::new(field[0], field[1], field[2], field[3])
     }
 
-    /// The options in their order.
+    /// Returns the options in their order.
     pub(crate) fn options(&self) -> Vec<(u8, &[u8])> {
         let mut rest = &self.message[240..];
         let mut options = Vec::new();
@@ -241,13 +241,13 @@ impl Reply {
         self.options().into_iter().find(|(found, _)| *found == code).map(|(_, value)| value)
     }
 
-    /// Option 53.
+    /// Returns the message type of option 53.
     pub(crate) fn kind(&self) -> Option<u8> {
         self.option(53).and_then(|value| value.first().copied())
     }
 }
 
-/// What a person reads of it in a failure.
+/// Shows the fields that matter in a failure.
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply")
@@ -264,7 +264,7 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// The cookie, the options, and their end.
+/// Returns the cookie, the options, and their end.
 pub(crate) fn options(list: &[(u8, &[u8])]) -> Vec<u8> {
     let mut bytes = COOKIE.to_vec();
     for (code, value) in list {
@@ -276,13 +276,13 @@ pub(crate) fn options(list: &[(u8, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// The MAC of a spec's machine.
+/// Returns the MAC of a spec's machine.
 pub(crate) fn mac(text: &str) -> anyhow::Result<Mac> {
     let bytes: Result<Vec<_>, _> = text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
-    bytes?.try_into().map_err(|_| anyhow::anyhow!("{text} is no MAC"))
+    bytes?.try_into().map_err(|_| anyhow::anyhow!("{text} is not a MAC"))
 }
 
-/// RFC 1071.
+/// Returns the checksum of RFC 1071.
 fn checksum(bytes: &[u8]) -> u16 {
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0));
     let mut sum: u32 = bytes.chunks(2).map(word).sum();
