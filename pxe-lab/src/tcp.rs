@@ -1,4 +1,4 @@
-//! TCP connections whose client decides how much the server gets rid of, and how they end.
+//! TCP connections with a limited receive buffer, and their reset.
 
 use std::{
     net::{SocketAddrV4, TcpStream},
@@ -11,15 +11,15 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt},
 };
 
-/// No test waits longer for bytes.
+/// The time limit for a read.
 const READ: Duration = Duration::from_secs(30);
 
-/// Connects with a receive buffer of this many bytes, which the kernel doubles: what the client has not read beyond that stays in the
-/// server's send queue. In the caller's namespace.
+/// Connects, in the caller's namespace, with a receive buffer of this many bytes, which the kernel doubles. Unread bytes beyond
+/// that stay in the server's send queue.
 ///
 /// # Errors
 ///
-/// When nobody listens there.
+/// Fails if nobody listens on the address.
 pub fn connect_with_receive_buffer(address: SocketAddrV4, bytes: usize) -> anyhow::Result<TcpStream> {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&socket, sockopt::RcvBuf, &bytes)?;
@@ -29,11 +29,11 @@ pub fn connect_with_receive_buffer(address: SocketAddrV4, bytes: usize) -> anyho
     Ok(connection)
 }
 
-/// Closes a connection by a RST instead of a FIN, as a machine that is reset does at the next segment.
+/// Closes a connection by a RST instead of a FIN, like the next segment to a machine that was reset.
 ///
 /// # Errors
 ///
-/// When the kernel refuses.
+/// Fails if the kernel refuses.
 pub fn reset(connection: TcpStream) -> anyhow::Result<()> {
     setsockopt(&connection, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
     drop(connection);

@@ -1,4 +1,4 @@
-//! What a machine was given counts when it has acknowledged the last byte, on links that lose it: a cable is pulled in the middle of a download.
+//! A delivery counts when the machine has acknowledged the last byte. The link is lost in the middle of a download.
 
 use std::{
     io::{Read as _, Write as _},
@@ -21,10 +21,10 @@ const SOON: Duration = Duration::from_secs(30);
 /// The length of the initramfs in bytes.
 const LENGTH: usize = 1 << 20;
 
-/// The bytes at the end of it that the machine has not read when its cable is pulled. They fit the server's send queue.
+/// The bytes at the end that the machine has not read when its cable is pulled. They fit into the server's send queue.
 const UNREAD: usize = 96 * 1024;
 
-/// The machine's receive buffer in bytes, which the kernel doubles: less than that.
+/// The machine's receive buffer in bytes. The kernel doubles it, but it stays below [`UNREAD`].
 const RECEIVE_BUFFER: usize = 16 * 1024;
 
 fn main() -> ExitCode {
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A machine that pxed sends to its disk once it has its initramfs, on a switch.
+/// A machine on a switch that pxed sends to its disk once it has its initramfs.
 struct Lab {
     network: Bridged,
     machine: Machine,
@@ -63,12 +63,12 @@ impl Lab {
         &self.network.clients[0]
     }
 
-    /// Pulls the machine's cable, or plugs it in again.
+    /// Pulls the machine's cable or plugs it in again.
     fn plug(&self, state: &str) -> anyhow::Result<()> {
         self.client().ip(&["link", "set", INTERFACE, state]).map(drop)
     }
 
-    /// Downloads the initramfs but for its end, which pxed has written by then, and pulls the cable.
+    /// Downloads the initramfs except its end, waits until pxed has written that too, and pulls the cable.
     fn lose_the_end(&self, pxed: &Pxed<'_>) -> anyhow::Result<TcpStream> {
         let address = SocketAddrV4::new(cluster::SERVER.parse()?, 8000);
         let connect = || tcp::connect_with_receive_buffer(address, RECEIVE_BUFFER);
@@ -89,7 +89,7 @@ impl Lab {
         Ok(connection)
     }
 
-    /// Waits for what became of the initramfs, and returns it with the bytes and where the machine boots from now.
+    /// Waits for the outcome of the download, and returns it with the bytes and the machine's boot source.
     fn outcome(&self, pxed: &Pxed<'_>) -> anyhow::Result<(String, usize, String)> {
         let mut outcome = None;
         pxed.eventually("an end of the download", SOON, |pxed| {
@@ -114,7 +114,7 @@ impl Lab {
     }
 }
 
-/// The machine is reset while its cable is out, so that pxed learns of it only when it sends again.
+/// The machine is reset while its cable is out, so pxed learns of it only when it sends again.
 fn bytes_lost_with_the_link_are_a_failure() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let pxed = lab.pxed()?;
@@ -140,7 +140,7 @@ fn link_that_comes_back_delivers() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// It never comes back, and pxed is started again with what it has written down.
+/// The machine never comes back, and pxed is restarted with its stored state.
 fn machine_without_power_has_not_booted() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let mut pxed = lab.pxed()?;

@@ -26,7 +26,7 @@ use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// The length of each file in bytes: no multiple of any block size.
+/// The length of each file in bytes, not a multiple of any block size.
 const LENGTH: usize = 3_000_017;
 
 fn main() -> ExitCode {
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A machine on a cable to the server, and a directory for what it downloads.
+/// A machine on a cable to the server, and a directory for its downloads.
 struct Lab {
     server: Namespace,
     client: Namespace,
@@ -77,7 +77,7 @@ impl Lab {
         output(command.current_dir(self.directory.path()))
     }
 
-    /// What the machine has downloaded under this name.
+    /// Returns the machine's download of this name.
     fn got(&self, name: &str) -> anyhow::Result<Vec<u8>> {
         fs::read(self.directory.path().join(name)).with_context(|| name.to_owned())
     }
@@ -86,7 +86,7 @@ impl Lab {
         fs::read(self.artifacts.path().join(name)).with_context(|| name.to_owned())
     }
 
-    /// Waits until these are all the machine's events, in their order: `requested`, `done BYTES`, `failed BYTES`.
+    /// Waits until the machine's events are exactly these, in order: `requested`, `done BYTES`, `failed BYTES`.
     fn wait_for_events(&self, pxed: &Pxed<'_>, wanted: &[&str]) -> anyhow::Result<()> {
         let mut seen = Vec::new();
         let waited = pxed.eventually("the machine's events", SOON, |pxed| {
@@ -126,14 +126,14 @@ fn curl_gets_files_whole_in_part_and_resumed() -> anyhow::Result<()> {
     fs::write(lab.directory.path().join("resumed"), &kernel[..1_234_567])?;
     lab.curl(&["-o", "resumed", "-C", "-", &url])?;
     ensure!(lab.got("resumed")? == kernel, "the resumed file differs");
-    // A request for several ranges gets all of the file.
+    // A request for several ranges gets the whole file.
     let status = lab.curl(&["-o", "ranges", "-w", "%{http_code}", "-r", "0-1,5-6", &url])?;
     ensure!(status == "200" && lab.got("ranges")? == kernel, "several ranges: {status}");
     let status = lab.curl(&["-o", "/dev/null", "-w", "%{http_code}", "-r", "9999999-", &url])?;
     ensure!(status == "416", "a range behind the end: {status}");
 
     let done = format!("done {LENGTH}");
-    // The two parts and the end that was resumed do not cover the kernel.
+    // The two parts and the resumed end do not cover the kernel.
     let parts = ["requested", "requested", "requested"];
     let wanted = [&["requested", &done][..], &parts, &["requested", &done, "requested", "failed 0"]].concat();
     lab.wait_for_events(&pxed, &wanted)
@@ -156,9 +156,9 @@ fn curl_resumes_a_broken_download() -> anyhow::Result<()> {
     })
 }
 
-/// Returns the beginning of a file, whose connection it resets then.
+/// Reads the beginning of a file, resets the connection, and returns the bytes.
 fn read_and_reset(name: &str, length: usize) -> anyhow::Result<Vec<u8>> {
-    // Without the rest of the file in its buffer.
+    // A small buffer keeps the rest of the file at the server.
     let mut connection = tcp::connect_with_receive_buffer(SocketAddrV4::new(SERVER.parse()?, 8000), 16 << 10)?;
     write!(connection, "GET /assets/{name} HTTP/1.1\r\nHost: {SERVER}\r\n\r\n")?;
     let mut bytes = Vec::new();
@@ -190,7 +190,7 @@ fn curl_keeps_its_connection() -> anyhow::Result<()> {
     for line in [ok, &length, "Accept-Ranges: bytes\r\n", "ETag: \""] {
         ensure!(head.contains(line), "no {line:?} in {head}");
     }
-    // A range is defined for GET alone.
+    // Ranges are defined for GET only.
     let part = lab.curl(&["-I", "-r", "0-9", &url])?;
     ensure!(part.contains(ok) && part.contains(&length), "{part}");
 
@@ -199,7 +199,7 @@ fn curl_keeps_its_connection() -> anyhow::Result<()> {
     let conditions =
         [format!("If-None-Match: {}", value("ETag: ")?), format!("If-Modified-Since: {}", value("Last-Modified: ")?)];
     for condition in conditions {
-        // The second URL shows that the connection is in step after an answer without a body.
+        // The second URL shows that the connection is still in step after an answer without a body.
         let outputs = ["-o", "/dev/null", "-o", "/dev/null", "-w", WRITTEN];
         is(&[&outputs[..], &["-H", &condition, &url, &script]].concat(), "304 1\n200 0\n")?;
     }
@@ -209,7 +209,7 @@ fn curl_keeps_its_connection() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Workers do not wait for the disk: another thread does, and only when it has to.
+/// Workers do not wait for the disk: another thread does, and only if it must.
 fn file_that_is_not_in_memory_is_waited_for_once() -> anyhow::Result<()> {
     let lab = Lab::new("curl")?;
     let pxed = lab.pxed()?;
@@ -218,7 +218,7 @@ fn file_that_is_not_in_memory_is_waited_for_once() -> anyhow::Result<()> {
     let file = fs::File::open(&path)?;
     file.sync_all()?;
     fadvise(&file, 0, None, Advice::DontNeed)?;
-    // Without RWF_NOWAIT, as on tmpfs, it cannot be told.
+    // Without RWF_NOWAIT, as on tmpfs, this cannot be found out.
     let mut byte = [0];
     let probe = preadv2(&file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT);
     if probe != Err(Errno::AGAIN) {
@@ -251,13 +251,13 @@ fn curl_fetches_files_by_tftp_in_every_block_size() -> anyhow::Result<()> {
     lab.wait_for_events(&pxed, &events)?;
 
     let absent = lab.client.command("curl").args(["-sS", &format!("tftp://{SERVER}/nothing")]).output()?;
-    ensure!(absent.status.code() == Some(68), "not curl's code for a file that is not there: {absent:?}");
+    ensure!(absent.status.code() == Some(68), "not curl's code for a missing file: {absent:?}");
     Ok(())
 }
 
 fn tftp_hpa_fetches_files() -> anyhow::Result<()> {
     let lab = Lab::new("tftp")?;
-    // A transfer ends with a block that is not full, be it an empty one.
+    // A transfer ends with a block that is not full, which may be empty.
     let lengths = [("empty", 0), ("small", 100), ("even", 512 * 20), ("loader.efi", 1_000_001)];
     for (name, length) in lengths {
         fs::write(lab.artifacts.path().join(name), &lab.served(&kernel())?[..length])?;
@@ -267,7 +267,7 @@ fn tftp_hpa_fetches_files() -> anyhow::Result<()> {
         for mode in ["octet", "netascii"] {
             let file = lab.directory.path().join(format!("{name}-{mode}"));
             get_by_tftp_hpa(&lab.client, mode, name, &file).with_context(|| format!("{name} in {mode}"))?;
-            // The client takes CR NUL and CR LF apart in netascii; nothing of what boots survives that.
+            // In netascii the client converts CR NUL and CR LF; no boot file survives that.
             ensure!(mode == "netascii" || fs::read(&file)? == lab.served(name)?, "{name} arrived changed");
         }
     }
@@ -277,7 +277,7 @@ fn tftp_hpa_fetches_files() -> anyhow::Result<()> {
 fn get_by_tftp_hpa(client: &Namespace, mode: &str, name: &str, file: &Path) -> anyhow::Result<()> {
     let file = file.to_str().context("a path that is not UTF-8")?;
     let said = client.run("tftp", &["-m", mode, SERVER, "-c", "get", name, file])?;
-    // It exits with success whatever happens.
+    // The client exits with success even after an error.
     ensure!(!said.contains("Error"), "{said}");
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! The tests that README's table of clients names exist.
+//! The tests named in README's table of clients exist.
 
 use std::{fs, path::Path};
 
-/// Returns what `binary::{one, other}_*` stands for: the test program, and what its tests' names are or begin with.
+/// Returns the test program in `binary::{one, other}_*`, and the names of its tests or their beginnings.
 fn named(code: &str) -> Option<(&str, Vec<String>)> {
     let (program, names) = code.split_once("::")?;
     let names = names.trim_end_matches('*');
@@ -18,7 +18,7 @@ fn tests_in_the_table_of_clients_exist() {
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     let table = readme.split("| tested by |").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
     let mut count = 0;
-    // The last cell of each row; every second piece between backticks is code.
+    // The tests are in the last cell of each row; every second piece between backticks is code.
     for code in
         table.lines().filter_map(|row| row.rsplit('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2))
     {
@@ -29,7 +29,7 @@ fn tests_in_the_table_of_clients_exist() {
             let source =
                 source.unwrap_or_else(|| panic!("README names {code}, and there is no test program {program}"));
             for name in names {
-                // The names of tests are their first arguments; those that run on each datapath get its name in addition.
+                // A test's name is its first argument. Tests on every datapath get the datapath's name appended.
                 let is_there = source.contains(&format!("\"{}", name.trim_end_matches('_')));
                 assert!(is_there, "README names {code}, and {program} has no test {name}");
                 count += 1;

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn goal_that_was_not_measured_is_not_reached() {
+    fn unmeasured_goal_is_not_reached() {
         assert!(!Goal::at_least("a", 2.0, None).met);
         assert!(Goal::at_least("a", 2.0, ratio(Some(4.0), Some(2.0))).met);
         assert!(!Goal::at_most("a", 2.0, "ms", Some(2.1)).met);
