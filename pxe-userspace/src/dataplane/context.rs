@@ -1,4 +1,4 @@
-//! What every port needs to know.
+//! The configuration and the shared state that every port needs.
 
 use std::sync::Arc;
 
@@ -10,27 +10,27 @@ use crate::{
     model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies},
 };
 
-/// What every port needs to know.
+/// The configuration and the shared state that every port needs.
 #[derive(Clone)]
 pub struct Context {
-    /// How frames are to reach us.
+    /// The datapath that the operator chose.
     pub datapath: Datapath,
-    /// What the XDP program does with unknown machines, and the rate that it holds each machine to.
+    /// The XDP program's settings: its treatment of unknown machines, and the rate limit of each machine.
     pub settings: Settings,
-    /// Server or proxy.
+    /// Server or proxy mode.
     pub mode: Mode,
-    /// The port of boot HTTP.
+    /// The port of the boot HTTP server.
     pub http_port: u16,
     /// The lease time in seconds.
     pub lease_seconds: u32,
     /// The machines.
     pub inventory: SharedInventory,
-    /// Where each machine is sent.
+    /// The boot target of each machine.
     pub policies: SharedPolicies,
-    /// Where events go.
+    /// The sink for events.
     pub events: EventSink,
-    /// What is counted about replies.
+    /// The counters of replies.
     pub counters: Arc<ReplyCounters>,
-    /// What was asked last.
+    /// The last question of each machine.
     pub duplicate_answers: Arc<DuplicateAnswers>,
 }

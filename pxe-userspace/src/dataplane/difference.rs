@@ -1,18 +1,18 @@
-//! What makes one sorted list the other.
+//! The difference between two sorted lists.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-/// What to add to a list and what to remove from it, so that it becomes another; all sorted.
+/// The entries to add to a sorted list and to remove from it to turn it into another one; both sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference<T> {
-    /// What is missing.
+    /// The missing entries.
     pub added: Vec<T>,
-    /// What is too much.
+    /// The surplus entries.
     pub removed: Vec<T>,
 }
 
 impl<T: Copy + Ord> Difference<T> {
-    /// Compares two sorted lists. It is free if they are the same allocation.
+    /// Compares two sorted lists. This costs nothing if both are the same allocation.
     #[must_use]
     pub fn between(before: &Arc<[T]>, after: &Arc<[T]>) -> Self {
         let mut difference = Self { added: Vec::new(), removed: Vec::new() };
@@ -39,13 +39,13 @@ impl<T: Copy + Ord> Difference<T> {
         }
     }
 
-    /// Returns true if the lists are the same.
+    /// Returns `true` if the lists are equal.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty()
     }
 
-    /// Returns the list that comes of `before` when the difference is made to it.
+    /// Returns `before` with the difference applied.
     #[must_use]
     pub fn applied_to(&self, before: &[T]) -> Arc<[T]> {
         let removed: BTreeSet<T> = self.removed.iter().copied().collect();

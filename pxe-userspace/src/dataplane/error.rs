@@ -1,25 +1,25 @@
-//! Why an interface is not served as wanted.
+//! Reasons why an interface is not served as wanted.
 
 use std::io;
 
 use super::{ring::QueueError, xdp::XdpError};
 use crate::net::interface::InterfaceError;
 
-/// Why an interface is not served, or not for everybody.
+/// The reason why an interface is not served, or not completely.
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
-    /// The interface is not fit for it, or could not be looked up.
+    /// The interface is unsuitable or could not be read.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
-    /// No XDP program, or no entry in its maps.
+    /// The XDP program could not be loaded or attached, or its maps could not be written.
     #[error(transparent)]
     Xdp(#[from] XdpError),
-    /// No AF_XDP socket.
+    /// No AF_XDP socket could be opened.
     #[error("interface {interface}: {error}")]
     Queue {
         /// The interface.
         interface: String,
-        /// What failed.
+        /// The step that failed, with the reason.
         error: QueueError,
     },
     /// A system call failed.
@@ -27,23 +27,23 @@ pub enum DataplaneError {
     System {
         /// The interface.
         interface: String,
-        /// What was asked of the kernel.
+        /// The operation that failed.
         what: &'static str,
-        /// What it said.
+        /// The error that the kernel returned.
         error: io::Error,
     },
-    /// The same happened to several map entries.
+    /// Several map entries failed in the same way.
     #[error("{first} (and {others} more)")]
     Entries {
-        /// What happened to the first.
+        /// The error of the first entry.
         first: Box<DataplaneError>,
-        /// How many others there are.
+        /// The number of other entries.
         others: usize,
     },
 }
 
 impl DataplaneError {
-    /// Returns the error of a system call.
+    /// Returns the error of a failed system call.
     #[must_use]
     pub fn system(interface: &str, what: &'static str, error: io::Error) -> Self {
         Self::System { interface: interface.to_owned(), what, error }

@@ -1,4 +1,4 @@
-//! What a port asks of the kernel, so that tests can stand in for it.
+//! The kernel operations that a port needs, as a trait that tests can implement.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -8,24 +8,24 @@ use pxe_common::MacAddr;
 use super::{error::DataplaneError, plan::Served, responder::Servers, xdp::AttachMode};
 use crate::net::interface::{Interface, InterfaceError};
 
-/// The servers that the workers of a port answer as. They can be exchanged while the workers run.
+/// The servers in whose name the workers of a port answer. They can be exchanged while the workers run.
 pub type SharedServers = Arc<ArcSwap<Servers>>;
 
-/// Where a worker's frames come from.
+/// The source of a worker's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// An AF_XDP socket on one receive queue.
     Queue {
         /// The queue.
         index: u32,
-        /// How many queues are served, among which memory is divided.
+        /// The number of queues that are served; they share the memory.
         of: u32,
     },
     /// A packet socket.
     Packets,
 }
 
-/// One entry of a map to write. Writing it twice is harmless.
+/// One change to a map. Applying it twice is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// The machine becomes known.
@@ -38,9 +38,9 @@ pub enum Entry {
     RemoveServer(Ipv4Addr),
 }
 
-/// A thread that answers frames. Dropped, it has ended.
+/// A thread that answers frames. Dropping it ends the thread.
 pub trait Worker {
-    /// Returns true if it has ended by itself.
+    /// Returns `true` if it has ended by itself.
     fn has_ended(&self) -> bool;
 
     /// Asks it to end, without waiting for it.
@@ -49,7 +49,7 @@ pub trait Worker {
 
 /// The kernel.
 pub trait Kernel {
-    /// A loaded XDP program. Dropped, it leaves its interface.
+    /// A loaded XDP program. Dropping it detaches it from its interface.
     type Program;
     /// A thread with its socket.
     type Worker: Worker;
@@ -58,58 +58,58 @@ pub trait Kernel {
     ///
     /// # Errors
     ///
-    /// There is none of this name, none that can be served, or the kernel did not tell.
+    /// If there is no interface of this name, if it cannot be served, or if the kernel could not be asked.
     fn interface(&mut self, name: &str) -> Result<Interface, InterfaceError>;
 
     /// Returns the identifiers of the XDP programs that are attached to an interface, ours or others.
     ///
     /// # Errors
     ///
-    /// The kernel did not tell.
+    /// If the kernel could not be asked.
     fn programs(&mut self, interface: &Interface) -> Result<Vec<u32>, InterfaceError>;
 
-    /// Returns what workers answer as at these addresses.
+    /// Returns the servers for these addresses.
     fn servers(&self, addresses: &[Served]) -> Servers;
 
-    /// Loads a program with room for this many machines at least. It is not attached yet, and its maps are empty.
+    /// Loads a program with room for at least this many machines. It is not attached yet, and its maps are empty.
     ///
     /// # Errors
     ///
-    /// The kernel refuses the program or its maps.
+    /// If the kernel refuses the program or its maps.
     fn load(&mut self, interface: &Interface, machines: usize) -> Result<Self::Program, DataplaneError>;
 
     /// Returns the identifier of a program.
     fn id(&self, program: &Self::Program) -> u32;
 
-    /// Returns how many machines the program's map has room for.
+    /// Returns the number of machines that fit into the program's map.
     fn room(&self, program: &Self::Program) -> usize;
 
     /// Writes an entry of a map.
     ///
     /// # Errors
     ///
-    /// The kernel refuses, for example because the map is full.
+    /// If the kernel refuses, for example because the map is full.
     fn write(&mut self, program: &mut Self::Program, entry: Entry) -> Result<(), DataplaneError>;
 
-    /// Attaches a program. From here on frames pass through it; as long as no socket is registered, all of them pass on.
+    /// Attaches a program. From then on it sees every frame, and passes all of them on until a socket is registered.
     ///
     /// # Errors
     ///
-    /// The driver cannot, or another program is attached.
+    /// If the driver does not support it, or another program is attached.
     fn attach(&mut self, program: &mut Self::Program, mode: AttachMode) -> Result<(), DataplaneError>;
 
-    /// Puts a program in the place of one that is attached, in one step.
+    /// Replaces an attached program by another one, atomically.
     ///
     /// # Errors
     ///
-    /// The kernel refuses. The program that was attached still is, or else it is off the interface.
+    /// If the kernel refuses. The old program is then either still attached or off the interface.
     fn replace(&mut self, program: &mut Self::Program, successor: Self::Program) -> Result<(), DataplaneError>;
 
     /// Opens a socket and starts a worker on it.
     ///
     /// # Errors
     ///
-    /// The kernel refuses the socket or the thread.
+    /// If the kernel refuses the socket or the thread.
     fn start(
         &mut self,
         interface: &Interface,
@@ -121,6 +121,6 @@ pub trait Kernel {
     ///
     /// # Errors
     ///
-    /// The kernel refuses the map entry.
+    /// If the kernel refuses the map entry.
     fn register(&mut self, program: &mut Self::Program, worker: &Self::Worker) -> Result<(), DataplaneError>;
 }

@@ -1,8 +1,8 @@
 //! Frames in, frames out: XDP attach, map sync, AF_XDP workers, the kernel-socket fallback.
 //!
-//! [`Dataplane`] keeps one [`Port`] for each interface that the inventory names. What has to change is worked out by
-//! [`plan`](plan::plan) and executed by the ports. A port's workers run [`responder`] on every frame; nothing here decides
-//! what an answer says.
+//! [`Dataplane`] keeps one [`Port`] for each interface that the inventory names. [`plan`](plan::plan) works out the changes,
+//! and the ports execute them. A port's workers run [`responder`] on every frame; nothing here decides the content of an
+//! answer.
 
 use std::{sync::Arc, time::Instant};
 
@@ -48,16 +48,16 @@ pub struct Dataplane<K: Kernel = Linux> {
     drop_unknown: bool,
     inventory: SharedInventory,
     ports: ByInterface<Port<K>>,
-    /// What the inventory wants, worked out once for each inventory.
+    /// The interfaces that the inventory wants, computed once for each inventory.
     wanted: (Arc<Inventory>, ByInterface<Wanted>),
 }
 
-/// What is not as it should be.
+/// The problems and warnings that a reconciliation found.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What is not served as wanted.
+    /// The reasons why something is not served as wanted.
     pub problems: Vec<DataplaneError>,
-    /// What is served and could be better.
+    /// The reasons why something is served worse than it could be.
     pub warnings: Vec<Warning>,
 }
 
@@ -70,11 +70,11 @@ impl Dataplane {
         Self::with_kernel(Linux::new(context), inventory, datapath, drop_unknown)
     }
 
-    /// Checks that every interface that the inventory names is there, up, and has its addresses.
+    /// Checks that every interface in the inventory exists, is up, and has its addresses.
     ///
     /// # Errors
     ///
-    /// All that are not.
+    /// The errors of all interfaces that fail the check.
     pub fn check(inventory: &Inventory) -> Result<(), Vec<InterfaceError>> {
         let mut errors = Vec::new();
         for (name, Wanted { addresses, .. }) in wanted(inventory, &ByInterface::new()) {
@@ -95,10 +95,10 @@ impl<K: Kernel> Dataplane<K> {
         Self { kernel, datapath, drop_unknown, inventory, ports, wanted }
     }
 
-    /// Makes the ports what the inventory in force wants and the kernel's interfaces allow. Where nothing has changed nothing
-    /// is touched, so it can be called at any time, and what failed is tried again. To be called within the runtime.
+    /// Brings the ports in line with the current inventory and with the kernel's interfaces, and retries what failed before.
+    /// It touches nothing that has not changed, so it may be called at any time. Must be called within the runtime.
     ///
-    /// Returns everything that is not served as wanted. The rest is.
+    /// Returns the problems found. Everything else is served.
     pub fn reconcile(&mut self, now: Instant) -> Report {
         self.take_inventory();
         let looks = self.wanted.1.keys().map(|name| (Arc::clone(name), look(&mut self.kernel, &self.ports, name)));
@@ -127,7 +127,7 @@ impl<K: Kernel> Dataplane<K> {
     fn execute(&mut self, name: Arc<str>, step: Step, now: Instant) -> Result<(), DataplaneError> {
         match step {
             Step::Close(reason) => {
-                tracing::warn!(interface = &*name, "{reason}: stopping to serve it");
+                tracing::warn!(interface = &*name, "{reason}: no longer serving it");
                 self.ports.remove(&name);
             }
             Step::Open(opening) => {
@@ -150,7 +150,7 @@ impl<K: Kernel> Dataplane<K> {
         Ok(())
     }
 
-    /// Stops to serve: the programs leave their interfaces, the workers end.
+    /// Stops serving: detaches the programs and ends the workers.
     pub fn close(&mut self) {
         self.ports.clear();
     }
@@ -161,7 +161,7 @@ impl<K: Kernel> Dataplane<K> {
     }
 }
 
-/// Asks the kernel about an interface, and about programs on it where the answer matters.
+/// Asks the kernel about an interface, and about its XDP programs if the plan needs to know them.
 fn look<K: Kernel>(kernel: &mut K, ports: &ByInterface<Port<K>>, name: &Arc<str>) -> Look {
     let interface = kernel.interface(name);
     let has_or_wants_one = |state: &plan::State| state.program.is_some() || state.fallback.is_some();

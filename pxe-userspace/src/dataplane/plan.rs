@@ -1,8 +1,8 @@
-//! What is to be done so that what runs becomes what is wanted.
+//! Computes the steps from the running state to the wanted one.
 //!
-//! [`plan`] is a pure function of what runs ([`State`]), what the inventory wants ([`Wanted`]) and what a look at the kernel
-//! found ([`Look`]). A [`Port`](super::port::Port) executes its steps; a step that fails has changed nothing in the state, so
-//! that the next plan has it again. An interface that the kernel could not be asked about keeps what it has.
+//! [`plan`] is a pure function of what runs ([`State`]), what the inventory wants ([`Wanted`]) and what the kernel reported
+//! ([`Look`]). A [`Port`](super::port::Port) executes its steps. A step that fails leaves the state unchanged, so the next
+//! plan contains it again. An interface that the kernel could not be asked about keeps what it has.
 
 use std::{
     net::Ipv4Addr,
@@ -19,42 +19,42 @@ use super::{
 };
 use crate::net::interface::{Interface, InterfaceError};
 
-/// An address of ours with the prefix length that it has on its interface.
+/// One of our addresses, with the prefix length that it has on its interface.
 pub type Served = (Ipv4Addr, u8);
 
-/// What runs on an interface.
+/// The state of a port.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     /// The interface as it was when the port was opened.
     pub interface: Interface,
-    /// How its frames reach us.
+    /// The path by which its frames reach us.
     pub path: Path,
     /// The identifier of its program, if the path has one.
     pub program: Option<u32>,
-    /// Why there is no better path.
+    /// The reason why the best path is not in use, if it is not.
     pub fallback: Option<Fallback>,
-    /// Machines that the program's map has room for. Without a program there is room for any number.
+    /// The number of machines that fit into the program's map; unlimited without a program.
     pub room: usize,
     /// The addresses that the workers answer from, sorted.
     pub answered: Vec<Served>,
-    /// The addresses that the program's map is known to have, sorted. Without a program, those that it would have.
+    /// The addresses known to be in the program's map, sorted. Without a program, those that it would contain.
     pub servers: Arc<[Ipv4Addr]>,
-    /// The machines that the program's map is known to have, sorted. Without a program, those that it would have.
+    /// The machines known to be in the program's map, sorted. Without a program, those that it would contain.
     pub machines: Arc<[MacAddr]>,
-    /// The places of workers that ended, or could not be started again.
+    /// The places of workers that ended and have not been restarted.
     pub ended: Vec<u32>,
 }
 
-/// Why a port does not have the best path, and when to try again.
+/// The reason why a port does not use the best path, and the time of the next attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
-    /// What kept the best path from working.
+    /// The reason why the best path does not work.
     pub reason: String,
-    /// When a better one is tried.
+    /// The time of the next attempt.
     pub retry: Retry,
 }
 
-/// When something that failed is tried again: after pauses that grow.
+/// The time of the next attempt after a failure. The pauses grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     due: Instant,
@@ -62,12 +62,13 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// The pause after the first failure: until the next look.
+    /// The pause after the first failure. It is over by the next look.
     const SHORTEST: Duration = Duration::from_secs(1);
-    /// An attempt loads a program, and attaching it may set up a card's queues anew. So those that fail must be rare.
+    /// The longest pause. An attempt loads a program, and attaching it may reset the card's queues, so failing attempts must
+    /// be rare.
     pub const LONGEST: Duration = Duration::from_secs(15 * 60);
 
-    /// Returns when to try again what has failed now for the first time.
+    /// Returns the time of the second attempt, after a first failure at `now`.
     #[must_use]
     pub fn after_failure(now: Instant) -> Self {
         Self { due: now + Self::SHORTEST, pause: Self::SHORTEST }
@@ -84,24 +85,24 @@ impl Retry {
     }
 }
 
-/// What a look at the kernel found about one interface.
+/// The kernel's report on one interface.
 #[derive(Debug)]
 pub struct Look {
-    /// The interface, or why it could not be read.
+    /// The interface, or the reason why it could not be read.
     pub interface: Result<Interface, InterfaceError>,
-    /// The XDP programs that are attached to it, ours or others; `None` if nobody asked.
+    /// The XDP programs attached to it, ours or others; `None` if the kernel was not asked.
     pub programs: Result<Option<Vec<u32>>, InterfaceError>,
 }
 
 /// A change to one interface.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Stops to serve.
+    /// Stops serving.
     Close(Reason),
-    /// Starts to serve.
+    /// Starts serving.
     Open(Opening),
-    /// Lets the workers answer from these addresses and no others. It comes before the map of addresses is written: a
-    /// request that the program hands us must find its answer.
+    /// Lets the workers answer from exactly these addresses. This comes before the map of addresses is written: every
+    /// request that the program redirects to us must find its server.
     Answer(Vec<Served>),
     /// Writes the map of our addresses.
     WriteServers(Changes<Ipv4Addr>),
@@ -111,16 +112,16 @@ pub enum Step {
     RestartWorker(u32),
     /// Exchanges the program for one whose map has room for these machines.
     Enlarge(Arc<[MacAddr]>),
-    /// Opens one of these paths beside the packet socket, then closes that.
+    /// Opens one of these paths beside the packet socket, then closes the packet socket.
     Improve(&'static [Path]),
 }
 
-/// What an interface is opened with.
+/// The parameters for opening an interface.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opening {
     /// The interface.
     pub interface: Interface,
-    /// The paths to try, the best first.
+    /// The paths to try, best first.
     pub paths: &'static [Path],
     /// The addresses to answer from, sorted.
     pub answered: Vec<Served>,
@@ -128,42 +129,42 @@ pub struct Opening {
     pub machines: Arc<[MacAddr]>,
 }
 
-/// Entries of a map to write.
+/// Changes to the entries of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes<T> {
-    /// The entries.
+    /// The entries to add and to remove.
     pub difference: Difference<T>,
-    /// What the map has when all of them are written.
+    /// The content of the map after all changes.
     pub result: Arc<[T]>,
 }
 
-/// Why an interface is no longer served as it was. Nothing else closes a port.
+/// The reason why a port is closed. There are no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// The inventory names it no more.
+    /// The inventory no longer names it.
     #[error("no cluster is served here any more")]
     NotWanted,
-    /// There is no such interface any more.
+    /// The interface no longer exists.
     #[error("the interface is gone")]
     Gone,
-    /// It is another one, or has another MAC, MTU or number of queues.
-    #[error("the interface was set up anew")]
+    /// The interface was replaced, or its MAC, MTU or number of queues has changed.
+    #[error("the interface was replaced or reconfigured")]
     SetUpAnew,
-    /// Somebody has taken our program off.
-    #[error("the XDP program was taken off")]
+    /// Somebody has detached our program.
+    #[error("the XDP program was detached")]
     ProgramTakenOff,
 }
 
-/// What to do, and what cannot be done.
+/// The steps to take, and the problems that no step can solve.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// The steps, in order, each with its interface. Those of one interface do not depend on those of another.
+    /// The steps in order, each with its interface. Steps of different interfaces are independent.
     pub steps: Vec<(Arc<str>, Step)>,
-    /// What keeps interfaces from serving as wanted, whatever the steps do.
+    /// The problems that keep interfaces from serving as wanted, whatever the steps do.
     pub problems: Vec<InterfaceError>,
 }
 
-/// Works out the steps from what runs to what is wanted.
+/// Computes the steps from the running state to the wanted one.
 #[must_use]
 pub fn plan(
     have: &ByInterface<&State>,
@@ -202,7 +203,7 @@ impl OneInterface<'_> {
             Err(error) => {
                 match have {
                     Some(_) if error.is_gone() => self.steps.push(Step::Close(Reason::Gone)),
-                    // What was served until now still is, as far as anybody knows.
+                    // As far as we know, everything served until now still is.
                     Some(state) => self.keep_up(state, self.still_wanted(state), true),
                     None => {}
                 }
@@ -229,7 +230,7 @@ impl OneInterface<'_> {
                 }
                 None => {
                     self.keep_up(state, served, is_up);
-                    // While another program is there, an attempt would be in vain.
+                    // An attempt would fail while another program is attached.
                     if is_up && programs.is_none_or(|programs| programs.is_empty()) {
                         self.improve(state);
                     }
@@ -240,7 +241,7 @@ impl OneInterface<'_> {
         }
     }
 
-    /// Returns the wanted addresses that the interface has, and reports those that it lacks.
+    /// Returns the wanted addresses that the interface has, and reports the missing ones.
     fn served(&mut self, interface: &Interface) -> Vec<Served> {
         let mut served = Vec::new();
         for &address in &self.wanted.addresses {
@@ -263,7 +264,7 @@ impl OneInterface<'_> {
         self.steps.push(Step::Open(Opening { interface, paths, answered, machines }));
     }
 
-    /// What can be done to a port while it serves. Nothing can be bound to an interface that is down.
+    /// Adds the steps that are possible while the port serves. Nothing can be bound to an interface that is down.
     fn keep_up(&mut self, state: &State, served: Vec<Served>, can_bind: bool) {
         let servers: Arc<[Ipv4Addr]> = served.iter().map(|&(address, _)| address).collect();
         if served != state.answered {
@@ -292,8 +293,8 @@ impl OneInterface<'_> {
         }
     }
 
-    /// From the packet socket to XDP only: that path can be opened while this one serves. From generic XDP to the driver's it
-    /// cannot, since the kernel has one program for an interface, and little is to be gained.
+    /// Adds the step from the packet socket to XDP: the new path can be opened while the old one serves. A step from generic
+    /// XDP to the driver's is not possible, since the kernel allows one program on an interface, and would gain little.
     fn improve(&mut self, state: &State) {
         let is_due = state.fallback.as_ref().is_some_and(|fallback| fallback.retry.is_due(self.now));
         if is_due && state.path == Path::Socket {
@@ -304,7 +305,7 @@ impl OneInterface<'_> {
     }
 }
 
-/// Returns why a port must be closed and opened again, or `None` if it can stay.
+/// Returns the reason why a port must be closed and opened again, or `None` if it can stay.
 fn why_anew(state: &State, interface: &Interface, programs: Option<&[u32]>) -> Option<Reason> {
     if state.interface.is_replaced_by(interface) {
         return Some(Reason::SetUpAnew);
@@ -313,10 +314,10 @@ fn why_anew(state: &State, interface: &Interface, programs: Option<&[u32]>) -> O
     (!present.contains(&ours)).then_some(Reason::ProgramTakenOff)
 }
 
-/// What a person should know of an interface that is served.
+/// A limitation of an interface that is served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
-    /// It has more queues than the map of sockets has places.
+    /// The interface has more queues than the map of sockets has entries.
     #[error(
         "interface {interface} has {queues} receive queues, and only the first {QUEUES_CAPACITY} are served: what arrives \
          on the others is not answered. `ethtool -L {interface} combined {QUEUES_CAPACITY}` lets everything arrive on those"
@@ -324,20 +325,20 @@ pub enum Warning {
     QueuesUnserved {
         /// The interface.
         interface: String,
-        /// The queues that it has.
+        /// The number of its queues.
         queues: u32,
     },
-    /// There is no better path at the moment.
+    /// No better path works at the moment.
     #[error("{reason}. Meanwhile {interface} is served by the slower path {}", path.name())]
     SlowerPath {
         /// The interface.
         interface: String,
         /// The path that serves.
         path: Path,
-        /// What kept the best path from working.
+        /// The reason why the best path does not work.
         reason: String,
     },
-    /// Nobody drops what should be dropped.
+    /// Unknown machines are to be dropped, but nothing drops them.
     #[error("interface {interface} is served without XDP, so unknown machines are not dropped")]
     Undropped {
         /// The interface.
@@ -345,7 +346,7 @@ pub enum Warning {
     },
 }
 
-/// Returns what a person should know of what runs. `drop_unknown` is what the XDP program was told about unknown machines.
+/// Returns the limitations of what runs. `drop_unknown` is the XDP program's setting for unknown machines.
 pub fn warnings(state: &State, drop_unknown: bool) -> impl Iterator<Item = Warning> {
     let State { interface: Interface { name, queues, .. }, path, fallback, .. } = state;
     let is_socket = *path == Path::Socket;

@@ -1,4 +1,4 @@
-//! One interface that we serve on: its XDP program, its sockets, its worker threads.
+//! One interface that we serve on: its XDP program, its sockets and its worker threads.
 
 use std::{io, net::Ipv4Addr, sync::Arc, time::Instant};
 
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::net::interface::Interface;
 
-/// An interface with everything that runs on it. Dropping it stops the workers and takes the program off. It executes the
-/// steps of a plan and decides nothing.
+/// An interface with everything that runs on it. Dropping it stops the workers and detaches the program. It executes the
+/// steps of a plan and decides nothing itself.
 pub struct Port<K: Kernel = Linux> {
     state: State,
     servers: SharedServers,
@@ -28,16 +28,16 @@ pub struct Port<K: Kernel = Linux> {
 /// The program and the workers of one path.
 struct Machinery<K: Kernel> {
     program: Option<K::Program>,
-    /// One in each place; none where one ended and no other could be started. With XDP a place is a queue.
+    /// One worker for each place, or `None` if it ended and could not be restarted. With XDP, each queue is a place.
     workers: Vec<Option<K::Worker>>,
 }
 
 impl<K: Kernel> Port<K> {
-    /// Starts to serve by the best path that works.
+    /// Starts serving by the best path that works.
     ///
     /// # Errors
     ///
-    /// No path works. The error is that of the best, which is what a person can do something about.
+    /// If no path works. The error is that of the best path, which is the one that the operator can fix.
     pub fn open(kernel: &mut K, opening: Opening, now: Instant) -> Result<Self, DataplaneError> {
         let Opening { interface, paths, answered, machines } = opening;
         if !interface.running {
@@ -63,10 +63,10 @@ impl<K: Kernel> Port<K> {
     ///
     /// # Errors
     ///
-    /// The kernel refuses. The state says what has been done nevertheless.
+    /// If the kernel refuses. The state records what was done before the failure.
     pub fn execute(&mut self, kernel: &mut K, step: Step, now: Instant) -> Result<(), DataplaneError> {
         match step {
-            // Both are matters of the whole port.
+            // Both concern the whole port.
             Step::Close(_) | Step::Open(_) => Ok(()),
             Step::Answer(answered) => {
                 self.servers.store(Arc::new(kernel.servers(&answered)));
@@ -100,7 +100,7 @@ impl<K: Kernel> Port<K> {
         let Some(slot) = usize::try_from(place).ok().and_then(|place| machinery.workers.get_mut(place)) else {
             return Ok(());
         };
-        // Its socket must be closed before another can be bound to the queue.
+        // The old socket must be closed before another one can be bound to the queue.
         *slot = None;
         let source = source(&state.interface, state.path, place);
         let worker = kernel.start(&state.interface, source, servers)?;
@@ -108,11 +108,11 @@ impl<K: Kernel> Port<K> {
             kernel.register(program, &worker)?;
         }
         *slot = Some(worker);
-        tracing::warn!(interface = state.interface.name, place, "a worker ended: started another");
+        tracing::warn!(interface = state.interface.name, place, "a worker ended: started another one");
         Ok(())
     }
 
-    /// The sockets and their workers stay; only the program is another.
+    /// Replaces the program by one with a larger map. The sockets and their workers stay.
     fn enlarge(&mut self, kernel: &mut K, machines: Arc<[MacAddr]>) -> Result<(), DataplaneError> {
         let Self { state, machinery: Machinery { program, workers }, .. } = self;
         let Some(program) = program else { return Ok(()) };
@@ -130,37 +130,37 @@ impl<K: Kernel> Port<K> {
             interface = state.interface.name,
             machines = state.machines.len(),
             room,
-            "the map of machines was too small: exchanged the program for one with a larger map"
+            "the map of machines was too small: replaced the program by one with a larger map"
         );
         Ok(())
     }
 
-    /// A frame reaches either path, never both: what the program redirects the packet socket does not see, and what it
-    /// passes on, as long as no socket is registered for the queue, only the packet socket sees.
+    /// Moves from the packet socket to a better path. Each frame reaches exactly one of the two: the packet socket does not
+    /// see what the program redirects, and until a socket is registered for the queue the program passes everything on.
     fn improve(&mut self, kernel: &mut K, paths: &[Path], now: Instant) {
         let Some(mut fallback) = self.state.fallback.take() else { return };
         match Machinery::open_best(kernel, &mut self.state, paths, &self.servers, now) {
             Ok(machinery) => {
                 self.machinery = machinery;
                 let path = self.state.path.name();
-                tracing::info!(interface = self.state.interface.name, path, "a better path works now: moved to it");
+                tracing::info!(interface = self.state.interface.name, path, "a better path works now: switched to it");
             }
             Err(error) => {
-                tracing::debug!("there is still no better path: {error}");
+                tracing::debug!("no better path works yet: {error}");
                 fallback.retry.postpone(now);
                 self.state.fallback = Some(fallback);
             }
         }
     }
 
-    /// Looks which workers have ended.
+    /// Records which workers have ended.
     pub fn look_after_workers(&mut self) {
         let is_idle = |worker: &Option<K::Worker>| worker.as_ref().is_none_or(Worker::has_ended);
         let places = (0_u32..).zip(&self.machinery.workers);
         self.state.ended = places.filter(|(_, worker)| is_idle(worker)).map(|(place, _)| place).collect();
     }
 
-    /// Returns what runs.
+    /// Returns the state.
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
@@ -172,13 +172,13 @@ impl<K: Kernel> Port<K> {
         &self.state.interface
     }
 
-    /// Returns how its frames reach us.
+    /// Returns the path by which its frames reach us.
     #[must_use]
     pub fn path(&self) -> Path {
         self.state.path
     }
 
-    /// Returns the number of its workers.
+    /// Returns the number of workers.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.machinery.workers.len()
@@ -186,21 +186,21 @@ impl<K: Kernel> Port<K> {
 }
 
 impl Port<Linux> {
-    /// Returns what became of every frame in the XDP program; nothing without one.
+    /// Returns the XDP program's counts of frames by verdict; empty without a program.
     #[must_use]
     pub fn counters(&self) -> Vec<(Counter, u64)> {
         self.machinery.program.as_ref().map(XdpProgram::counters).unwrap_or_default()
     }
 
-    /// Returns what each receive queue lost.
+    /// Returns the losses of each receive queue.
     pub fn queues(&self) -> impl Iterator<Item = (u32, &QueueStats)> {
         self.machinery.workers.iter().flatten().filter_map(|worker| worker.queue_stats())
     }
 }
 
 impl<K: Kernel> Machinery<K> {
-    /// Opens the first path that works, and says in the state which one that is, what its maps have, and what kept the best
-    /// path from working.
+    /// Opens the first path that works. Records in the state which one it is, what its maps contain, and why the best path
+    /// does not work.
     fn open_best(
         kernel: &mut K,
         state: &mut State,
@@ -224,7 +224,7 @@ impl<K: Kernel> Machinery<K> {
                 }
                 Err(error) => {
                     tracing::debug!(path = path.name(), "{error}");
-                    // What kept the best path from working is what a person can do something about.
+                    // The operator can fix the reason why the best path does not work, so keep that one.
                     reason.get_or_insert(error);
                 }
             }
@@ -238,7 +238,7 @@ impl<K: Kernel> Machinery<K> {
         let mut machinery = Self { program: None, workers: Vec::new() };
         if let Some(mode) = path.attach_mode() {
             let mut program = load(kernel, state, &state.machines)?;
-            // Some drivers set up their queues anew when a program is attached, which would unbind sockets.
+            // Some drivers reset their queues when a program is attached, which would unbind the sockets.
             kernel.attach(&mut program, mode)?;
             machinery.program = Some(program);
         }
@@ -255,14 +255,14 @@ impl<K: Kernel> Machinery<K> {
 
 impl<K: Kernel> Drop for Machinery<K> {
     fn drop(&mut self) {
-        // First the program, so that the kernel passes frames on while the workers end.
+        // The program goes first, so that the kernel passes frames on while the workers end.
         self.program = None;
         self.workers.iter().flatten().for_each(Worker::ask_to_end);
         self.workers.clear();
     }
 }
 
-/// Loads a program that knows our addresses and these machines.
+/// Loads a program whose maps contain our addresses and these machines.
 fn load<K: Kernel>(kernel: &mut K, state: &State, machines: &[MacAddr]) -> Result<K::Program, DataplaneError> {
     let mut program = kernel.load(&state.interface, machines.len())?;
     for &mac in machines {
@@ -274,7 +274,7 @@ fn load<K: Kernel>(kernel: &mut K, state: &State, machines: &[MacAddr]) -> Resul
     Ok(program)
 }
 
-/// Writes entries of a map, all of them even if some fail, and keeps account of what the map has.
+/// Writes the entries of a map, going on after failures, and keeps track of the map's content.
 fn write<K: Kernel, T: Copy + Ord>(
     kernel: &mut K,
     mut program: Option<&mut K::Program>,
@@ -303,7 +303,7 @@ fn write<K: Kernel, T: Copy + Ord>(
     }
 }
 
-/// Returns the number of workers that a path has.
+/// Returns the number of workers for a path.
 fn places(interface: &Interface, path: Path) -> u32 {
     match path {
         Path::Driver | Path::Generic => interface.queues.min(QUEUES_CAPACITY),

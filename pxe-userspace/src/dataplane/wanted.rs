@@ -1,4 +1,4 @@
-//! What the inventory wants of each interface.
+//! The addresses and machines that the inventory wants on each interface.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,19 +10,19 @@ use pxe_common::MacAddr;
 
 use crate::model::inventory::Inventory;
 
-/// Something for each interface, by its name.
+/// A map from the name of an interface.
 pub type ByInterface<T> = BTreeMap<Arc<str>, T>;
 
-/// What the inventory wants of one interface.
+/// The addresses and machines that the inventory wants on one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Our addresses there, sorted.
     pub addresses: Vec<Ipv4Addr>,
-    /// The machines to answer, sorted. Two lists that are the same share their memory, which makes them quick to compare.
+    /// The machines to answer, sorted. Equal lists share their memory, which makes comparing them cheap.
     pub machines: Arc<[MacAddr]>,
 }
 
-/// Works out what an inventory wants. Lists that have not changed since `before` are taken over from there.
+/// Computes what an inventory wants. Lists that have not changed since `before` are reused.
 #[must_use]
 pub fn wanted(inventory: &Inventory, before: &ByInterface<Wanted>) -> ByInterface<Wanted> {
     let mut interfaces = ByInterface::<(BTreeSet<Ipv4Addr>, Vec<MacAddr>)>::new();
