@@ -1,5 +1,5 @@
-//! What is to be done so that the servers that run become those that are wanted: a pure function, as
-//! [`dataplane::plan`](crate::dataplane::plan) is for interfaces.
+//! Computes the steps from the running servers to the wanted ones: a pure function, like
+//! [`dataplane::plan`](crate::dataplane::plan) for interfaces.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,16 +12,16 @@ use pxe_common::MacAddr;
 
 use crate::net::interface::{Interface, InterfaceError};
 
-/// What is served.
+/// The kind of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Service {
-    /// Loaders. It sends frames of its own on the interface, and is given to the interface's networks.
+    /// TFTP for loaders. It sends its own frames on the interface, and serves the interface's networks.
     Tftp,
-    /// Everything else. It needs nothing but the address.
+    /// HTTP for everything else. It needs only the address.
     Http,
 }
 
-/// Where something is served. At most one server runs in a place.
+/// The service and address of a server. At most one server runs in each place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) service: Service,
@@ -38,22 +38,22 @@ impl fmt::Display for Place {
     }
 }
 
-/// The interfaces of which one must have the address of a place; empty where no interface is asked for.
+/// For each wanted place, the interfaces of which one must have the address; empty if the place requires no interface.
 pub(super) type Wanted = BTreeMap<Place, BTreeSet<Arc<str>>>;
 
-/// The interfaces that are wanted somewhere, as the kernel has them now.
+/// The interfaces that are wanted somewhere, as the kernel reports them now.
 pub(super) type Looks = BTreeMap<Arc<str>, Result<Interface, InterfaceError>>;
 
-/// A server that runs.
+/// The state of a running server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State {
     /// The interface that it was started for.
     pub(super) device: Option<Device>,
-    /// Whether it has ended by itself.
+    /// Set if it has ended by itself.
     pub(super) has_ended: bool,
 }
 
-/// What makes an interface the same for a server.
+/// The identity of an interface, as far as a server depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Device {
     name: String,
@@ -70,39 +70,39 @@ impl From<&Interface> for Device {
 /// A change.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
-    /// Stops the server of a place.
+    /// Stops the server in a place.
     Stop(Place, Reason),
-    /// Starts a server in a place, for an interface if the place asks for one.
+    /// Starts a server in a place, on an interface if the place requires one.
     Start(Place, Option<Interface>),
 }
 
-/// Why a server is stopped. Nothing else stops one.
+/// The reason why a server is stopped. There are no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Reason {
-    /// The inventory names the address no more.
+    /// The inventory no longer names the address.
     #[error("no cluster is served here any more")]
     NotWanted,
     /// No interface has the address.
     #[error("the address is gone")]
     AddressGone,
-    /// The interface that it was started for is another one.
-    #[error("its interface is another one, or was set up anew")]
+    /// The interface that it was started for was replaced.
+    #[error("its interface was replaced or reconfigured")]
     OtherInterface,
-    /// It has ended by itself.
+    /// The server has ended by itself.
     #[error("it has ended")]
     Ended,
 }
 
-/// What to do, and what cannot be done.
+/// The steps to take, and the problems that no step can solve.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     /// The steps, in order.
     pub(super) steps: Vec<Step>,
-    /// What keeps places from being served, whatever the steps do.
+    /// The problems that keep places from being served, whatever the steps do.
     pub(super) problems: Vec<String>,
 }
 
-/// Works out the steps from what runs to what is wanted.
+/// Computes the steps from the running servers to the wanted ones.
 pub(super) fn plan(have: &BTreeMap<Place, State>, want: &Wanted, looks: &Looks) -> Plan {
     let mut plan = Plan::default();
     for &place in have.keys().filter(|place| !want.contains_key(place)) {
@@ -125,9 +125,9 @@ impl Plan {
             (Some(State { device, .. }), Found::Fit(interface)) => {
                 let is_other = place.service == Service::Tftp && *device != interface.map(Device::from);
                 if is_other {
-                    // Its sockets close a little later, so its successor comes with the next look.
+                    // Its sockets close a little later, so the successor is started at the next look.
                     self.steps.push(Step::Stop(place, Reason::OtherInterface));
-                    self.problems.push(format!("{place}: {}: starting again", Reason::OtherInterface));
+                    self.problems.push(format!("{place}: {}: restarting it", Reason::OtherInterface));
                 }
             }
             (None, Found::Fit(interface)) => self.steps.push(Step::Start(place, interface.cloned())),
@@ -137,15 +137,15 @@ impl Plan {
                 }
                 self.problems.extend(problems);
             }
-            // What serves may do so still.
+            // A running server may stay.
             (_, Found::Unknown(problems)) => self.problems.extend(problems),
         }
     }
 }
 
-/// What the looks say of a place.
+/// The result of looking up a place.
 enum Found<'l> {
-    /// It can be served, on this interface if the place asks for one.
+    /// The place can be served, on this interface if it requires one.
     Fit(Option<&'l Interface>),
     /// No interface has the address.
     None(Vec<String>),
@@ -154,7 +154,7 @@ enum Found<'l> {
 }
 
 impl<'l> Found<'l> {
-    /// Chooses among interfaces the one where the server runs already, or the first that has the address.
+    /// Chooses the interface on which the server already runs, or else the first one that has the address.
     fn among(interfaces: &BTreeSet<Arc<str>>, address: Ipv4Addr, looks: &'l Looks, runs_on: Option<&Device>) -> Self {
         if interfaces.is_empty() {
             return Self::Fit(None);
@@ -175,7 +175,7 @@ impl<'l> Found<'l> {
         let is_running = |interface: &&&Interface| runs_on.is_some_and(|device| device.name == interface.name);
         match fits.iter().find(is_running) {
             Some(&interface) => Self::Fit(Some(interface)),
-            // The one where it runs may be the one that could not be looked up.
+            // The interface on which it runs may be the one that could not be read.
             None if is_unknown && (runs_on.is_some() || fits.is_empty()) => Self::Unknown(problems),
             None => fits.first().map_or(Self::None(problems), |interface| Self::Fit(Some(interface))),
         }
