@@ -1,4 +1,4 @@
-//! What the kernel says about a network interface, and what must be true before we serve on it.
+//! The kernel's view of a network interface, and the conditions for serving on it.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use nix::{
 };
 use pxe_common::MacAddr;
 
-/// A network interface as the kernel has it now.
+/// A network interface as the kernel reports it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Its name.
@@ -22,23 +22,23 @@ pub struct Interface {
     pub mac: MacAddr,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
-    /// Its IPv4 addresses, each with the bits of its network mask.
+    /// Its IPv4 addresses, each with its prefix length.
     pub addresses: Vec<(Ipv4Addr, u8)>,
-    /// Whether a person has set it up (`IFF_UP`).
+    /// Set if the interface is administratively up (`IFF_UP`).
     pub up: bool,
-    /// Whether the link has a carrier (`IFF_RUNNING`).
+    /// Set if the link has a carrier (`IFF_RUNNING`).
     pub running: bool,
-    /// Receive queues: each gets a worker.
+    /// The number of receive queues, each of which gets a worker.
     pub queues: u32,
-    /// Whether frames of several interfaces come together in it: there the driver's own XDP runs on its members, and
-    /// their frames never reach a socket that is bound to it.
+    /// Set if the interface aggregates others, as a bond does. The driver's XDP then runs on its members, and their frames
+    /// never reach a socket that is bound to the aggregate.
     pub aggregate: bool,
 }
 
-/// Why an interface cannot serve, and what to do about it.
+/// The reason why an interface cannot serve. The message says how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
-    /// No such interface.
+    /// The interface does not exist.
     #[error(
         "interface {name} (pxeServerSpec.interface) does not exist here; there are: {present}. Correct the spec, or \
          create the interface"
@@ -46,7 +46,7 @@ pub enum InterfaceError {
     Missing {
         /// The interface.
         name: String,
-        /// The names of those that exist.
+        /// The names of the interfaces that exist.
         present: String,
     },
     /// It is not up.
@@ -55,7 +55,7 @@ pub enum InterfaceError {
         /// The interface.
         name: String,
     },
-    /// It lacks the server's address.
+    /// The interface lacks the server's address.
     #[error(
         "interface {name} does not have the address {address} of pxeServerSpec.address (it has: {present}): \
          `ip address add {address}/24 dev {name}`, with your network's prefix length"
@@ -63,12 +63,12 @@ pub enum InterfaceError {
     NoAddress {
         /// The interface.
         name: String,
-        /// The address that the spec names.
+        /// The address in the spec.
         address: Ipv4Addr,
-        /// The addresses that it has.
+        /// The addresses of the interface.
         present: String,
     },
-    /// It is not an Ethernet interface.
+    /// The interface is not an Ethernet interface.
     #[error("interface {name} has no Ethernet address; pxed serves Ethernet networks only")]
     NotEthernet {
         /// The interface.
@@ -79,16 +79,16 @@ pub enum InterfaceError {
     Unreadable {
         /// The interface.
         name: String,
-        /// What was asked of the kernel.
+        /// The operation that failed.
         what: &'static str,
-        /// What it said.
+        /// The error that the kernel returned.
         error: io::Error,
     },
 }
 
 impl InterfaceError {
-    /// Returns true if the kernel said that there is no such interface, or none that can be served. An error that leaves
-    /// open whether the interface is there returns false.
+    /// Returns `true` if the kernel said that the interface does not exist or cannot be served. Returns `false` if the error
+    /// leaves open whether it exists.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         match self {
@@ -104,7 +104,7 @@ impl Interface {
     /// # Errors
     ///
     /// [`InterfaceError::Missing`] or [`InterfaceError::NotEthernet`] if the kernel's list of interfaces says so;
-    /// [`InterfaceError::Unreadable`] if the kernel refuses to tell, whatever the reason.
+    /// [`InterfaceError::Unreadable`] if the kernel could not be asked, whatever the reason.
     pub fn read(name: &str) -> Result<Self, InterfaceError> {
         let unreadable = |what| move |error| InterfaceError::Unreadable { name: name.to_owned(), what, error };
         let entries: Vec<_> = getifaddrs().map_err(|error| unreadable("getifaddrs")(error.into()))?.collect();
@@ -130,18 +130,18 @@ impl Interface {
         self.addresses.iter().find(|(present, _)| *present == address).map(|&(_, prefix_length)| prefix_length)
     }
 
-    /// Returns true if the kernel now has another device under this name, or has set it up anew.
+    /// Returns `true` if this name now belongs to another device, or if the device was reconfigured.
     #[must_use]
     pub fn is_replaced_by(&self, now: &Self) -> bool {
         let of = |interface: &Self| (interface.index, interface.mac, interface.mtu, interface.queues);
         of(self) != of(now)
     }
 
-    /// Returns the prefix length of one of its addresses, which a server needs to be able to serve there.
+    /// Returns the prefix length of one of its addresses, if a server can serve there.
     ///
     /// # Errors
     ///
-    /// When the interface is down or does not have the address.
+    /// If the interface is down or does not have the address.
     pub fn serves(&self, address: Ipv4Addr) -> Result<u8, InterfaceError> {
         if !self.up {
             return Err(self.is_down());
@@ -149,13 +149,13 @@ impl Interface {
         self.prefix_length(address).ok_or_else(|| self.lacks(address))
     }
 
-    /// Returns the error that says that it is down.
+    /// Returns the error for an interface that is down.
     #[must_use]
     pub fn is_down(&self) -> InterfaceError {
         InterfaceError::Down { name: self.name.clone() }
     }
 
-    /// Returns the error that says that it does not have an address.
+    /// Returns the error for an interface without this address.
     #[must_use]
     pub fn lacks(&self, address: Ipv4Addr) -> InterfaceError {
         let present: Vec<_> = self.addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
@@ -164,7 +164,7 @@ impl Interface {
     }
 }
 
-/// What the kernel's list of interfaces says about one.
+/// One interface in the kernel's list.
 struct Link {
     index: u32,
     mac: MacAddr,
@@ -173,10 +173,10 @@ struct Link {
     running: bool,
 }
 
-/// Finds an interface in the kernel's list. The index is taken from there too: asking for it by itself could fail, which is
-/// not the same as that there is none.
+/// Finds an interface in the kernel's list and takes its index from there. A separate call for the index could fail for
+/// other reasons than a missing interface.
 fn find(name: &str, entries: &[InterfaceAddress]) -> Result<Link, InterfaceError> {
-    // An address with a label of its own (ip-address(8)) comes under `name:label`.
+    // An address with a label (ip-address(8)) is listed under `name:label`.
     let of_ours = |entry: &&InterfaceAddress| entry.interface_name.split(':').next() == Some(name);
     if !entries.iter().any(|entry| of_ours(&entry)) {
         let mut present: Vec<_> = entries.iter().map(|entry| entry.interface_name.as_str()).collect();
@@ -214,8 +214,9 @@ fn find(name: &str, entries: &[InterfaceAddress]) -> Result<Link, InterfaceError
     }
 }
 
-/// Returns the receive queues in use: the driver's channels, or what sysfs lists if the driver has no channels. A driver
-/// that cannot answer just now, while it resets the card for example, is no driver without channels.
+/// Returns the number of receive queues in use: the driver's channels, or the entries in sysfs if the driver has no
+/// channels. A driver that temporarily cannot answer, for example while it resets the card, is not a driver without
+/// channels.
 fn queues(channels: io::Result<u32>, listed: impl FnOnce() -> io::Result<u32>) -> io::Result<u32> {
     let count = match channels {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => listed(),
@@ -232,11 +233,11 @@ fn listed_queues(device: &std::path::Path) -> io::Result<u32> {
     Ok(count)
 }
 
-/// The hardware address of a neighbour on an interface, if the kernel knows it (arp(7), SIOCGARP).
+/// Returns the hardware address of a neighbour on an interface, if the kernel knows it (arp(7), SIOCGARP).
 ///
 /// # Errors
 ///
-/// When the kernel refuses to tell, or the name is none of an interface.
+/// If the kernel refuses, or no interface has this name.
 pub(super) fn neighbour(socket: &UdpSocket, name: &str, address: Ipv4Addr) -> io::Result<Option<MacAddr>> {
     match sys::neighbour(socket, name, address) {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
@@ -244,7 +245,7 @@ pub(super) fn neighbour(socket: &UdpSocket, name: &str, address: Ipv4Addr) -> io
     }
 }
 
-#[expect(unsafe_code, reason = "these facts are to be had by ioctl alone, and no crate here wraps them")]
+#[expect(unsafe_code, reason = "only ioctl gives these facts, and no crate here wraps it")]
 mod sys {
     use std::{
         ffi::CString,
@@ -255,7 +256,7 @@ mod sys {
 
     use pxe_common::MacAddr;
 
-    /// The MTU of an interface in the caller's network namespace (netdevice(7), SIOCGIFMTU).
+    /// Returns the MTU of an interface in the caller's network namespace (netdevice(7), SIOCGIFMTU).
     pub(super) fn mtu(name: &str) -> io::Result<u16> {
         let mut request = request(name)?;
         ioctl(libc::SIOCGIFMTU, &mut request)?;
@@ -281,7 +282,7 @@ mod sys {
 
     const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
-    /// Channels that receive, whether alone or combined with transmission (ETHTOOL_GCHANNELS).
+    /// Returns the number of channels that receive, alone or combined with transmission (ETHTOOL_GCHANNELS).
     pub(super) fn receive_channels(name: &str) -> io::Result<u32> {
         let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
         let mut request = request(name)?;
@@ -312,7 +313,7 @@ mod sys {
         for (slot, byte) in mac.0.iter_mut().zip(request.arp_ha.sa_data) {
             *slot = byte.cast_unsigned();
         }
-        // Without this flag the kernel is still asking.
+        // Without this flag, the kernel is still resolving the address.
         Ok((request.arp_flags & libc::ATF_COM != 0).then_some(mac))
     }
 
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_what_is_missing_and_what_to_do() {
+    fn error_names_the_problem_and_the_fix() {
         let error = interface().serves(Ipv4Addr::new(10, 0, 1, 1)).unwrap_err().to_string();
         assert!(error.contains("it has: 10.0.0.1/24") && error.contains("ip address add 10.0.1.1"), "{error}");
 
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_missing_or_unfit_interface_is_gone() {
+    fn interface_is_gone_only_if_missing_or_unsuitable() {
         let unreadable = |errno| InterfaceError::Unreadable {
             name: "eth1".to_owned(),
             what: "getifaddrs",
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn queue_count_is_taken_from_sysfs_only_where_the_driver_has_no_channels() {
+    fn queue_count_comes_from_sysfs_only_if_the_driver_has_no_channels() {
         let errno = |errno| Err::<u32, _>(io::Error::from_raw_os_error(errno));
         assert_eq!(queues(Ok(8), || panic!("sysfs")).unwrap(), 8);
         assert_eq!(queues(Ok(0), || panic!("sysfs")).unwrap(), 1);
