@@ -1,7 +1,8 @@
-//! Decides when an answer has arrived and when it is lost. Pure: what the client has acknowledged and the time are parameters.
+//! Decides when an answer has arrived and when it is lost. Pure: the acknowledged position and the time are parameters.
 //!
-//! An answer that was written is in the send queue of our socket: up to several megabytes of it have not even left. If the client
-//! resets the connection now, they never will. So an answer has arrived only when the client has acknowledged its last byte.
+//! An answer that was written is in the send queue of our socket, and up to several megabytes of it have not been sent yet.
+//! If the client resets the connection, they never will be. So an answer has arrived only when the client has acknowledged
+//! its last byte.
 //!
 //! ```text
 //!              last byte acknowledged
@@ -10,60 +11,61 @@
 //!              for a minute, or server stopped
 //! ```
 //!
-//! The kernel does not tell when the send queue is empty. So the connection looks at it when something happens that makes an
-//! empty queue likely (the next request, the client's FIN), and by a timer that backs off. A request alone proves nothing: it may have
-//! been sent before the answer came (pipelining).
+//! The kernel does not report when the send queue is empty. So the connection checks the queue after events that make an
+//! empty queue likely (the next request, the client's FIN), and by a timer that backs off. A request alone proves nothing: a
+//! pipelining client may have sent it before the answer arrived.
 
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use tokio::time::Instant;
 
-/// How long a client may acknowledge nothing. Firmware that writes its download to slow memory pauses, but not for that long.
+/// The time that a client may acknowledge nothing. Firmware that writes its download to slow memory pauses, but not for this
+/// long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The pause before the first look at the send queue. It doubles with each look: most answers arrive within a round trip.
+/// The pause before the first check of the send queue. It doubles with each check; most answers arrive within a round trip.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
-/// The longest pause between looks.
+/// The longest pause between checks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
 /// The most answers in flight on one connection. Only a client that pipelines has more than one.
 const FLIGHT_LIMIT: usize = 16;
 
-/// Something that happened on a connection, at which the send queue was looked at.
+/// An event on a connection after which the send queue was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// The time for a look has come.
+    /// The timer for a check has expired.
     Timer,
     /// The client has sent another request.
     Request,
     /// The client has sent its FIN. It may still read.
     Fin,
-    /// The connection is broken: reset by the client or given up by us.
+    /// The connection is broken: the client has reset it, or we have given it up.
     Broken,
     /// The server stops.
     Stopped,
 }
 
-/// What became of an answer.
+/// The fate of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The client has acknowledged all of it.
     Delivered,
     /// The rest will not arrive.
     Lost {
-        /// The bytes of the body that were acknowledged, counted from its beginning.
+        /// The acknowledged bytes of the body, counted from its beginning.
         acknowledged: u64,
     },
 }
 
-/// The answers in flight on one connection, in the order in which they are sent; each carries a `T`.
+/// The answers in flight on one connection, in the order of sending; each carries a `T`.
 #[derive(Debug)]
 pub(super) struct Flights<T> {
     flights: VecDeque<Flight<T>>,
     /// The position up to which the client has acknowledged the stream.
     acknowledged: u64,
-    /// When that position last advanced, or the first of the flights began.
+    /// The time at which that position last advanced, or the first flight began.
     advanced: Instant,
     look: Instant,
     pause: Duration,
@@ -72,7 +74,7 @@ pub(super) struct Flights<T> {
 #[derive(Debug)]
 struct Flight<T> {
     cargo: T,
-    /// Where the body is in the stream of bytes that the connection sends.
+    /// The range of the body in the connection's stream of bytes.
     body: Range<u64>,
 }
 
@@ -95,17 +97,17 @@ impl<T> Flights<T> {
         self.flights.len()
     }
 
-    /// Returns `true` if no further answer may depart before one has its verdict.
+    /// Returns `true` if no further answer may be sent before one of them has its verdict.
     pub(super) fn is_full(&self) -> bool {
         self.flights.len() >= FLIGHT_LIMIT
     }
 
-    /// Returns when to look at the send queue next, or `None` if nothing is in flight.
+    /// Returns the time of the next check of the send queue, or `None` if nothing is in flight.
     pub(super) fn next_look(&self) -> Option<Instant> {
         (!self.flights.is_empty()).then_some(self.look)
     }
 
-    /// Returns the verdicts that follow from an event, with the stream acknowledged up to this position.
+    /// Returns the verdicts that follow from an event and from the acknowledged position.
     pub(super) fn observe(&mut self, event: Event, acknowledged: u64, now: Instant) -> Vec<(T, Verdict)> {
         if acknowledged > self.acknowledged {
             self.acknowledged = acknowledged;

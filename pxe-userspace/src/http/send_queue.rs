@@ -1,17 +1,17 @@
-//! How many bytes of a TCP connection the peer has not acknowledged.
+//! Reads how many bytes of a TCP connection the peer has not acknowledged.
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd as _},
 };
 
-/// Returns the length of the send queue in bytes: what was written to the socket and is not acknowledged yet, a FIN included as one
-/// byte. The kernel keeps the number when the connection is reset.
+/// Returns the length of the send queue in bytes: everything that was written to the socket and is not acknowledged yet,
+/// including a FIN as one byte. The kernel keeps the number when the connection is reset.
 ///
 /// # Errors
 ///
-/// The kernel's error; there is none for a connected TCP socket.
-#[expect(unsafe_code, reason = "no crate here wraps SIOCOUTQ, and their TCP_INFO ends before what is not sent yet")]
+/// The kernel's error; a connected TCP socket causes none.
+#[expect(unsafe_code, reason = "no crate here wraps SIOCOUTQ, and their TCP_INFO lacks the bytes that are not sent yet")]
 pub(super) fn send_queue(socket: impl AsFd) -> io::Result<u64> {
     let mut length: libc::c_int = 0;
     // SAFETY: SIOCOUTQ, which has the number of TIOCOUTQ, writes one int (tcp(7)), to a variable that outlives the call.
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn send_queue_is_what_the_peer_has_not_acknowledged() {
+    fn send_queue_holds_the_unacknowledged_bytes() {
         let (mut server, mut client) = connection();
         assert_eq!(send_queue(&server).unwrap(), 0);
         let written = fill(&mut server);
@@ -54,7 +54,7 @@ mod tests {
         assert!(0 < queue && queue <= written, "{queue} of {written}");
         let mut rest = vec![0; usize::try_from(written).unwrap()];
         client.read_exact(&mut rest).unwrap();
-        // A FIN follows the bytes, and its acknowledgement theirs.
+        // A FIN follows the bytes, and its acknowledgement follows theirs.
         drop(client);
         server.set_nonblocking(false).unwrap();
         server.read_exact(&mut [0]).unwrap_err();
