@@ -1,4 +1,4 @@
-//! Frames, put together field by field from the RFCs and without any of the classifier's code.
+//! Builds frames field by field from the RFCs, without any of the classifier's code.
 
 use core::net::Ipv4Addr;
 use std::{vec, vec::Vec};
@@ -6,24 +6,24 @@ use std::{vec, vec::Vec};
 use super::constants::KNOWN;
 use crate::mac::MacAddr;
 
-/// A frame to be. As it comes it is the broadcast DHCPDISCOVER of a known machine without an address.
+/// A frame to build. Its default is the broadcast DHCPDISCOVER of a known machine without an address.
 #[derive(Clone, Debug)]
 pub struct FrameBuilder {
     /// Ethernet destination.
     pub ethernet_destination: MacAddr,
     /// Ethernet source.
     pub ethernet_source: MacAddr,
-    /// VLAN tags: protocol identifier and control information, the outermost first.
+    /// VLAN tags, outermost first: protocol identifier and control information of each.
     pub tags: Vec<(u16, u16)>,
-    /// EtherType behind the tags.
+    /// EtherType after the tags.
     pub ethertype: u16,
     /// IP version.
     pub version: u8,
-    /// IPv4 options, a multiple of four bytes up to 40.
+    /// IPv4 options: a multiple of four bytes, up to 40.
     pub ip_options: Vec<u8>,
-    /// IP header length in words of four bytes, where it is to be a lie.
+    /// IP header length in words of four bytes, if it is to be wrong.
     pub header_words: Option<u8>,
-    /// IPv4 total length, where it is to be a lie.
+    /// IPv4 total length, if it is to be wrong.
     pub total_length: Option<u16>,
     /// Flags and fragment offset.
     pub fragment: u16,
@@ -35,9 +35,9 @@ pub struct FrameBuilder {
     pub destination: Ipv4Addr,
     /// UDP ports, source and destination.
     pub ports: (u16, u16),
-    /// UDP length, where it is to be a lie.
+    /// UDP length, if it is to be wrong.
     pub udp_length: Option<u16>,
-    /// UDP checksum. 0: none (RFC 768).
+    /// UDP checksum; 0 means none (RFC 768).
     pub udp_checksum: u16,
     /// BOOTP op, htype, hlen, hops.
     pub bootp: [u8; 4],
@@ -45,7 +45,7 @@ pub struct FrameBuilder {
     pub giaddr: Ipv4Addr,
     /// The client's hardware address.
     pub chaddr: MacAddr,
-    /// What follows the fixed fields: the magic cookie and the options.
+    /// The bytes after the fixed fields: the magic cookie and the options.
     pub options: Vec<u8>,
 }
 
@@ -81,7 +81,7 @@ impl Default for FrameBuilder {
 }
 
 impl FrameBuilder {
-    /// The bytes, without padding and without a frame check sequence.
+    /// Returns the bytes, without padding and without a frame check sequence.
     #[must_use]
     pub fn build(&self) -> Vec<u8> {
         let udp_length = 8 + 236 + self.options.len();
@@ -120,14 +120,14 @@ impl FrameBuilder {
         frame.extend_from_slice(&[0; 12]);
         frame.extend_from_slice(&self.giaddr.octets());
         frame.extend_from_slice(&self.chaddr.0);
-        // The rest of chaddr, sname, file.
+        // The rest of chaddr, then sname and file.
         frame.extend_from_slice(&[0; 10 + 64 + 128]);
         frame.extend_from_slice(&self.options);
         frame
     }
 }
 
-/// RFC 1071, over an even number of bytes.
+/// Returns the checksum of RFC 1071 over an even number of bytes.
 fn internet_checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes.chunks_exact(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
     while sum > 0xffff {

@@ -1,4 +1,4 @@
-//! Named frames, and what must become of each.
+//! Named frames, each with its expected verdicts.
 
 use core::net::Ipv4Addr;
 use std::{vec, vec::Vec};
@@ -14,16 +14,16 @@ use crate::{
     mac::MacAddr,
 };
 
-/// A frame in a world.
+/// A frame received in a world.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// What is special about it.
+    /// The special feature of the frame.
     pub name: &'static str,
-    /// The world that it comes into.
+    /// The rules of the world.
     pub rules: Rules,
     /// The frame.
     pub frame: Vec<u8>,
-    /// What becomes of it each time that it comes.
+    /// The expected verdicts, one for each time that the frame is received.
     pub expected: Vec<Counter>,
 }
 
@@ -34,7 +34,7 @@ impl Case {
         Self { name, rules: Rules::default(), frame: builder.build(), expected: vec![expected] }
     }
 
-    /// The default frame, cut to `length` bytes.
+    /// Creates a case of the default frame, truncated to `length` bytes.
     fn cut(name: &'static str, expected: Counter, length: usize, change: impl FnOnce(&mut FrameBuilder)) -> Self {
         let mut case = Self::new(name, expected, change);
         case.frame.truncate(length);
@@ -55,7 +55,7 @@ impl Case {
 const CUSTOMER: (u16, u16) = (0x8100, 0x6064);
 const SERVICE: (u16, u16) = (0x88a8, 0x00c8);
 
-/// The table.
+/// Returns all cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
     [ours(), not_ours(), malformed(), by_settings()].concat()
@@ -105,13 +105,13 @@ fn ours() -> Vec<Case> {
             f.ports = (68, 4011);
         }),
         Case::new("IP broadcast in unicast Ethernet", Redirected, unicast(Ipv4Addr::BROADCAST)),
-        // A virtual link leaves the checksum to a card that never comes: only the pseudo header's sum is there.
+        // A virtual link leaves the checksum to a card that does not exist, so only the pseudo header's sum is present.
         Case::new("partial UDP checksum", Redirected, |f| f.udp_checksum = 0x0146),
-        Case::new("no cookie: userspace says what is wrong", Redirected, |f| f.options = vec![0; 64]),
+        Case::new("no cookie: userspace reports the error", Redirected, |f| f.options = vec![0; 64]),
         Case::new("fixed fields alone", Redirected, |f| f.options.clear()),
         Case::new("UDP shorter than IP", Redirected, |f| f.udp_length = Some(8 + 240)),
         Case::cut("Ethernet padding behind the datagram", Redirected, usize::MAX, |f| f.options.resize(64, 0)).padded(),
-        Case::new("broadcast chaddr is nobody's", Counter::UnknownPassed, |f| f.chaddr = MacAddr::BROADCAST),
+        Case::new("broadcast chaddr belongs to no machine", Counter::UnknownPassed, |f| f.chaddr = MacAddr::BROADCAST),
     ]
 }
 
@@ -210,11 +210,11 @@ fn by_settings() -> Vec<Case> {
             .with(small)
             .then(&[Redirected; SMALL_BURST as usize - 1])
             .then(&[RateLimited; 3]),
-        Case::new("a bucket that bears a firmware's retransmissions", Redirected, |_| ()).then(&[Redirected; 31]),
-        Case::new("settings that nobody wrote: no limit", Redirected, |_| ())
+        Case::new("bucket with room for a firmware's retransmissions", Redirected, |_| ()).then(&[Redirected; 31]),
+        Case::new("settings never written: no limit", Redirected, |_| ())
             .with(Rules { settings: zeros, no_socket: false })
             .then(&[Redirected; 100]),
-        Case::new("settings that nobody wrote: unknown machines pass", UnknownPassed, from_unknown)
+        Case::new("settings never written: unknown machines pass", UnknownPassed, from_unknown)
             .with(Rules { settings: zeros, no_socket: false }),
     ]
 }

@@ -1,4 +1,4 @@
-//! The addresses and settings that the cases and the model of the maps agree on.
+//! The addresses and settings that the cases and the model of the maps share.
 
 use core::{net::Ipv4Addr, num::NonZeroU32};
 
@@ -7,17 +7,17 @@ use crate::{
     mac::MacAddr,
 };
 
-/// The one machine that every world knows.
+/// The only machine that every world knows.
 pub const KNOWN: MacAddr = MacAddr([0x52, 0x54, 0x00, 0x12, 0x34, 0x56]);
 /// A machine that no world knows.
 pub const UNKNOWN: MacAddr = MacAddr([0x52, 0x54, 0x00, 0x65, 0x43, 0x21]);
-/// The one address that every world serves.
+/// The only address that every world serves.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
-/// A bucket of this many tokens, none of which comes back while a test runs.
+/// The tokens in a small bucket. None is refilled while a test runs.
 pub const SMALL_BURST: u64 = 4;
 
-/// Settings with a bucket of [`SMALL_BURST`] tokens that takes days to fill.
+/// Returns settings with a bucket of [`SMALL_BURST`] tokens that takes days to refill.
 #[must_use]
 pub fn small_bucket(unknown: UnknownMachines) -> Settings {
     let day_ns = 86_400 * 1_000_000_000;

@@ -1,5 +1,5 @@
-//! What the host's and the kernel's tests of the classifier share: named frames with the verdicts that
-//! they must get, and a model of the maps.
+//! Test support that the host's and the kernel's tests of the classifier share: named frames with their expected verdicts,
+//! and a model of the maps.
 
 mod build;
 mod cases;

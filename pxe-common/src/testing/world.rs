@@ -1,4 +1,4 @@
-//! The maps as a model on the host.
+//! A model of the maps on the host.
 
 use core::{cell::RefCell, net::Ipv4Addr};
 use std::{
@@ -12,12 +12,12 @@ use crate::{
     layout::{MachineKey, MachineState, Settings},
 };
 
-/// What a case wants of the world around the classifier.
+/// The state of the world that a case requires.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules {
     /// The value of the settings map.
     pub settings: Settings,
-    /// Whether no socket is bound to the receive queue.
+    /// Set if no socket is bound to the receive queue.
     pub no_socket: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct World {
 }
 
 impl World {
-    /// A world in which nothing has been received yet.
+    /// Creates a world in which nothing has been received yet.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! What the inventory needs and the store lacks, each with how to get it.
+//! Finds the files that the inventory needs and the store lacks, and says how to get each.
 
 use std::{
     collections::BTreeMap,
@@ -14,48 +14,48 @@ use crate::model::{
     loader::LoaderFile,
 };
 
-/// Whether the fleet can boot without a file.
+/// The severity of a missing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// Some machine of the spec certainly cannot boot.
     Error,
-    /// Only a machine whose firmware the spec does not tell would need it.
+    /// Only a machine whose firmware type is not in the spec may need it.
     Warning,
 }
 
-/// A file that the inventory needs and the store cannot give. Its `Display` says what is wrong with it, where it
-/// belongs, who needs it and how to get it, over several lines.
+/// A file that the inventory needs and the store cannot provide. Its `Display` gives the problem, the path, the machines
+/// that need it and the commands to get it, on several lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// Where it belongs.
+    /// The path where it belongs.
     pub path: PathBuf,
-    /// Whether the fleet can boot without it.
+    /// The severity.
     pub severity: Severity,
-    /// What is wrong with it.
+    /// The problem with the file.
     pub problem: Problem,
-    /// Who needs it, in words for a person.
+    /// The machines that need it, in words.
     pub needed_by: String,
-    /// What a person can type to get it: each is one way.
+    /// The commands that get it; one of them suffices.
     pub remedy: Vec<String>,
 }
 
-/// What is wrong with a file.
+/// The problem with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// It is not there.
+    /// The file does not exist.
     Absent,
-    /// It is there, without content: a download that failed.
+    /// The file is empty: a download failed.
     Empty,
-    /// It is a symbolic link that leaves the artifacts directory.
+    /// The file is a symbolic link that leaves the artifacts directory.
     Outside,
-    /// We may not read it.
+    /// The file cannot be read.
     Unreadable,
 }
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = match self.problem {
-            Problem::Absent => "not there",
+            Problem::Absent => "missing",
             Problem::Empty => "empty, as a failed download leaves it",
             Problem::Outside => "a symbolic link that leaves the artifacts directory: copy the file itself there",
             Problem::Unreadable => "not readable: check the permissions of the file and its directories",
@@ -65,11 +65,11 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Every file that the machines of the inventory need and that cannot be served: kernel and initramfs for each version,
-/// architecture and schematic, and the loaders for each architecture. Sorted by name.
+/// Returns every file that the machines of the inventory need and that cannot be served, sorted by name: kernel and
+/// initramfs for each version, architecture and schematic, and the loaders for each architecture.
 ///
-/// The spec does not tell BIOS from UEFI, so a missing BIOS loader is a [`Severity::Warning`]: a fleet of UEFI machines
-/// boots without it. A missing UEFI loader is an error.
+/// The spec does not distinguish BIOS from UEFI, so a missing BIOS loader is only a [`Severity::Warning`]: a fleet of UEFI
+/// machines boots without it. A missing UEFI loader is an error.
 #[must_use]
 pub fn missing(inventory: &Inventory, store: &Store) -> Vec<Missing> {
     let mut needs: BTreeMap<String, Need<'_>> = BTreeMap::new();
@@ -104,7 +104,7 @@ impl Needed {
         }
     }
 
-    /// Where upstream publishes it.
+    /// Returns the URL where upstream publishes it.
     fn url(self, machine: &Machine) -> String {
         let Machine { version, architecture, .. } = machine;
         let (release, factory) = match self {
@@ -130,7 +130,7 @@ impl Needed {
         }
     }
 
-    /// The Debian package that brings a stand-in.
+    /// Returns the command that installs the Debian package with a stand-in.
     fn package(self, architecture: Architecture) -> Option<&'static str> {
         match (self, architecture) {
             (Self::BiosLoader, _) | (Self::EfiLoader, Architecture::Amd64) => Some("apt-get install ipxe"),
@@ -140,7 +140,7 @@ impl Needed {
     }
 }
 
-/// A file, and who wants it.
+/// A file and the machines that need it.
 struct Need<'a> {
     file: Needed,
     first: &'a Machine,
@@ -174,7 +174,7 @@ impl Need<'_> {
     }
 }
 
-/// The path as a shell takes it.
+/// Returns the path, quoted for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@".contains(&byte);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_fleet_is_asked_for_once() {
+    fn files_of_the_fleet_are_checked_once_each() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::without_stand_ins(directory.path().to_owned());
         let schematic = "ab".repeat(32);
@@ -220,11 +220,11 @@ mod tests {
         let text = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let root = directory.path().display();
         for expected in [
-            format!("{root}/{schematic}/vmlinuz-v1.12.4-arm64: not there (needed by 02:00:00:00:00:03)"),
+            format!("{root}/{schematic}/vmlinuz-v1.12.4-arm64: missing (needed by 02:00:00:00:00:03)"),
             format!(
                 "{root}/{schematic}/vmlinuz-v1.12.4-arm64 https://factory.talos.dev/image/{schematic}/v1.12.4/kernel-arm64"
             ),
-            format!("{root}/initramfs-v1.13.0-amd64.xz: not there (needed by 02:00:00:00:00:01 and 1 more)"),
+            format!("{root}/initramfs-v1.13.0-amd64.xz: missing (needed by 02:00:00:00:00:01 and 1 more)"),
             "https://github.com/siderolabs/talos/releases/download/v1.13.0/initramfs-amd64.xz".into(),
             "https://github.com/siderolabs/talos/releases/download/v1.13.0/vmlinuz-amd64".into(),
             "https://boot.ipxe.org/arm64-efi/ipxe.efi".into(),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_strange_files_are_missing_and_good_ones_are_not() {
+    fn files_that_are_empty_or_outside_are_missing() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("root");
         fs::create_dir(&root).unwrap();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_survives_the_shell() {
+    fn path_survives_the_shell() {
         assert_eq!(quoted(Path::new("/srv/it's here")), r"'/srv/it'\''s here'");
         assert_eq!(quoted(Path::new("/srv/pxed")), "/srv/pxed");
     }

@@ -1,4 +1,4 @@
-//! The files that machines boot from: where they lie, and what is missing.
+//! The files that machines boot from, and the check for missing ones.
 
 mod missing;
 mod store;

@@ -1,4 +1,4 @@
-//! The artifacts directory: the one door to files, which lets nothing out from beside it.
+//! The artifacts directory: opens files below it, and never one outside.
 
 use std::{
     fs::File,
@@ -27,45 +27,45 @@ pub struct OpenArtifact {
     pub file: File,
     /// Its length in bytes.
     pub length: u64,
-    /// When it was last written.
+    /// The time of its last modification.
     pub modified: SystemTime,
-    /// Its inode number: with length and time it makes the ETag.
+    /// Its inode number. With length and time, it makes up the ETag.
     pub inode: u64,
 }
 
-/// The artifacts directory, and the few files that stand in for what is not there.
+/// The artifacts directory, with files of the host as stand-ins for missing loaders.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    /// Opened once, so that every name resolves below the very same directory whatever happens to its path.
+    /// Opened only once, so that every name resolves below the same directory even if its path changes.
     directory: OnceLock<OwnedFd>,
-    /// The files of the host that stand in for a loader of this name, best first.
+    /// Returns the host's stand-ins for a loader of this name, best first.
     stand_ins: fn(&[u8]) -> &'static [&'static str],
 }
 
-/// Why a path was not opened.
+/// The reason why a path was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// No such file, or not a regular file.
+    /// The file does not exist or is not a regular file.
     NotFound,
-    /// The path holds a NUL byte or `..`, or leaves the directory through a symbolic link.
+    /// The path contains a NUL byte or `..`, or leaves the directory through a symbolic link.
     Outside,
-    /// The file is there but cannot be read.
+    /// The file exists but cannot be read.
     Unreadable,
 }
 
-/// The artifacts directory cannot be used at all.
+/// The reason why the artifacts directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It is not there, not a directory, or not ours to read.
+    /// The directory does not exist, is not a directory, or cannot be read.
     #[error("artifacts directory {}: {source}; create it, or name another one with --artifacts", root.display())]
     Root {
         /// The directory.
         root: PathBuf,
-        /// What the kernel said.
+        /// The error that the kernel returned.
         source: io::Error,
     },
-    /// Paths cannot be confined to it.
+    /// The kernel cannot confine paths to the directory.
     #[error(
         "this kernel cannot confine paths to {} (openat2 with RESOLVE_BENEATH: {source}); Linux 5.6 or newer is needed, \
          and a container's seccomp filter must allow openat2",
@@ -74,52 +74,52 @@ pub enum StoreError {
     Confinement {
         /// The directory.
         root: PathBuf,
-        /// What the kernel said.
+        /// The error that the kernel returned.
         source: io::Error,
     },
 }
 
-/// What [`OpenArtifact::read_ahead`] brings, in bytes.
+/// The number of bytes that [`OpenArtifact::read_ahead`] reads.
 pub const READ_AHEAD: u64 = 1 << 20;
 
-/// How closely the page cache is looked at, in bytes. Files come and go there in large pieces, and each look is a system call:
-/// so it costs about a hundredth of sending what was looked at.
+/// The distance in bytes between probes of the page cache. Files enter and leave it in large pieces, and each probe is a
+/// system call; at this distance the probes cost about a hundredth of sending the bytes.
 const PROBE_STEP: usize = 512 << 10;
 
 /// The longest path that Linux resolves (PATH_MAX, with its NUL).
 const PATH_LIMIT: usize = 4096;
 
-/// How often a lookup is tried that renames disturb: they are rare, and the caller must not wait for long.
+/// The most attempts at a lookup that a rename disturbs. Renames are rare, and the caller must not wait long.
 const RENAME_RETRIES: usize = 16;
 
 impl Store {
-    /// The store over a directory. A directory that is not there yet is looked for again at each open;
-    /// [`Store::check`] says whether it is there now.
+    /// Creates a store over a directory. If the directory does not exist yet, each open looks for it again; [`Store::check`]
+    /// reports whether it exists now.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         let store = Self { root, directory: OnceLock::new(), stand_ins: artifact_names::stand_ins };
-        // What keeps it from opening is told by `check`, and at each open.
+        // `check` and each open report why the directory cannot be opened.
         let _ = store.directory();
         store
     }
 
-    /// A store whose content does not depend on what is installed on the host.
+    /// Creates a store whose content does not depend on the packages installed on the host.
     #[cfg(test)]
     pub(crate) fn without_stand_ins(root: PathBuf) -> Self {
         Self { stand_ins: |_| &[], ..Self::new(root) }
     }
 
-    /// The directory.
+    /// Returns the directory.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Whether files can be opened below the directory at all: to be called once at start-up.
+    /// Checks that files can be opened below the directory. To be called once at start.
     ///
     /// # Errors
     ///
-    /// The directory cannot be opened, or the kernel does not know `openat2` (Linux before 5.6).
+    /// If the directory cannot be opened, or the kernel has no `openat2` (before Linux 5.6).
     pub fn check(&self) -> Result<(), StoreError> {
         let root = || self.root.clone();
         let directory = self.directory().map_err(|source| StoreError::Root { root: root(), source: source.into() })?;
@@ -131,14 +131,14 @@ impl Store {
 
     /// Opens a regular file by its path relative to the root.
     ///
-    /// Loaders spell paths in their own ways, so leading slashes (GRUB) and empty and `.` components are
-    /// left out, and a backslash (Windows' boot manager) separates like a slash. An absolute path thus
-    /// names a file below the root, never one of the host. A well-known loader that is not there is taken from where
-    /// Debian's package `ipxe` puts it. [`BOOT_FROM_DISK`] is never there.
+    /// Loaders spell paths in different ways, so leading slashes (GRUB) and empty and `.` components are dropped, and a
+    /// backslash (Windows' boot manager) separates like a slash. An absolute path thus names a file below the root, never
+    /// one of the host. A well-known loader that is missing is taken from where Debian's package `ipxe` installs it.
+    /// [`BOOT_FROM_DISK`] never exists.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`] says why not.
+    /// Returns a [`Refusal`] if the file cannot be opened.
     pub fn open(&self, path: &[u8]) -> Result<OpenArtifact, Refusal> {
         let name = relative(path)?;
         if name == BOOT_FROM_DISK.as_bytes() {
@@ -154,7 +154,7 @@ impl Store {
 
     fn open_below(&self, name: &[u8]) -> Result<OpenArtifact, Refusal> {
         let directory = self.directory().map_err(|_| Refusal::Unreadable)?;
-        // EAGAIN: somebody renamed something while the kernel followed a `..` of a symbolic link.
+        // EAGAIN: a rename raced with the kernel following a `..` in a symbolic link.
         let opened = (0..RENAME_RETRIES)
             .map(|_| openat2(directory, name, READ, Mode::empty(), BENEATH))
             .find(|opened| !matches!(opened, Err(Errno::AGAIN)));
@@ -172,16 +172,16 @@ impl Store {
     }
 }
 
-/// Opens a stand-in: a path of our own, so symbolic links may lead anywhere.
+/// Opens a stand-in. The path is ours, so symbolic links may lead anywhere.
 fn open_host(file: &str) -> Result<OpenArtifact, Refusal> {
     let file = rustix::fs::openat(CWD, file, READ, Mode::empty()).map_err(refusal)?;
     OpenArtifact::new(file.into())
 }
 
-/// Without O_NONBLOCK a FIFO would stall the caller until somebody writes to it.
+/// The flags for opening a file. Without O_NONBLOCK, a FIFO would block the caller until somebody writes to it.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 
-/// Nothing above the root, no absolute symbolic link, no link of /proc.
+/// The limits of path resolution: nothing above the root, no absolute symbolic link, no magic link of /proc.
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
 
 impl OpenArtifact {
@@ -194,15 +194,16 @@ impl OpenArtifact {
         Ok(Self { length: metadata.len(), modified, inode: metadata.ino(), file })
     }
 
-    /// Whether nobody has written to the file since it was opened. A file that was replaced is unchanged: we hold the old one.
+    /// Returns `true` if nobody has written to the file since it was opened. A file that was replaced counts as unchanged,
+    /// since we hold the old one.
     #[must_use]
     pub fn is_unchanged(&self) -> bool {
         let now = self.file.metadata().ok();
         now.is_some_and(|now| now.len() == self.length && now.modified().ok() == Some(self.modified))
     }
 
-    /// Whether these bytes can be read without waiting for the disk, as far as one byte in each [`PROBE_STEP`] tells.
-    /// A filesystem that cannot tell counts as quick.
+    /// Returns `true` if these bytes can be read without waiting for the disk, judging by one byte in each [`PROBE_STEP`]. A
+    /// filesystem that cannot tell counts as fast.
     #[must_use]
     pub fn is_cached(&self, bytes: Range<u64>) -> bool {
         let probe = |offset| {
@@ -214,12 +215,12 @@ impl OpenArtifact {
         bytes.step_by(PROBE_STEP).chain([last]).all(probe)
     }
 
-    /// Brings [`READ_AHEAD`] bytes from `offset` (in bytes) on into the page cache, waiting for the disk.
+    /// Reads [`READ_AHEAD`] bytes from `offset` on into the page cache, waiting for the disk.
     pub fn read_ahead(&self, offset: u64) {
         const PIECE: usize = 64 << 10;
         let mut scratch = vec![0; PIECE];
         for piece in (0..READ_AHEAD).step_by(PIECE) {
-            // Whoever reads next sees the error.
+            // The next reader sees the error.
             if !matches!(self.file.read_at(&mut scratch, offset.saturating_add(piece)), Ok(1..)) {
                 return;
             }
@@ -227,7 +228,7 @@ impl OpenArtifact {
     }
 }
 
-/// The path as one to resolve below the root: components joined by single slashes.
+/// Normalizes a path to resolve below the root: components joined by single slashes.
 fn relative(path: &[u8]) -> Result<Vec<u8>, Refusal> {
     if path.contains(&0) {
         return Err(Refusal::Outside);
@@ -236,7 +237,7 @@ fn relative(path: &[u8]) -> Result<Vec<u8>, Refusal> {
     for component in path.split(|byte| matches!(byte, b'/' | b'\\')) {
         match component {
             b"" | b"." => {}
-            // Refused even where it would lead back inside: no loader has reason to ask so.
+            // Refused even if it would lead back inside: no loader has a reason to request it.
             b".." => return Err(Refusal::Outside),
             component => {
                 if !name.is_empty() {
@@ -251,7 +252,7 @@ fn relative(path: &[u8]) -> Result<Vec<u8>, Refusal> {
 
 fn refusal(error: Errno) -> Refusal {
     match error {
-        // ENXIO: a socket, or a FIFO or device without its other side.
+        // ENXIO: a socket, or a FIFO or device without a peer.
         Errno::NOENT
         | Errno::NOTDIR
         | Errno::NAMETOOLONG
@@ -259,7 +260,7 @@ fn refusal(error: Errno) -> Refusal {
         | Errno::NXIO
         | Errno::NODEV
         | Errno::INVAL => Refusal::NotFound,
-        // EXDEV: leaves the root. ELOOP: a circle, or a magic link.
+        // EXDEV: the path leaves the root. ELOOP: a cycle, or a magic link.
         Errno::XDEV | Errno::LOOP => Refusal::Outside,
         _ => Refusal::Unreadable,
     }
@@ -273,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory `root` with a few files, and a secret beside it.
+    /// Creates a directory `root` with a few files, and a secret beside it.
     fn store() -> (tempfile::TempDir, Store) {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("root");
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_file_below_the_root_is_refused() {
+    fn paths_to_anything_but_a_file_below_the_root_are_refused() {
         let (directory, store) = store();
         let fifo = directory.path().join("root/fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_sends_firmware_to_its_disk_is_never_there() {
+    fn name_that_sends_firmware_to_its_disk_never_exists() {
         let (directory, store) = store();
         fs::write(directory.path().join("root").join(BOOT_FROM_DISK), "a loader, by mistake").unwrap();
         for path in ["boot-from-disk", "/boot-from-disk", ".\\boot-from-disk"] {
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_appears_later_is_found() {
+    fn directory_that_appears_later_is_found() {
         let parent = tempfile::tempdir().unwrap();
         let root = parent.path().join("later");
         let store = Store::new(root.clone());
@@ -373,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loader_that_is_not_there_is_taken_from_the_host() {
+    fn loader_that_is_missing_is_taken_from_the_host() {
         let (directory, mut store) = store();
         const STAND_INS: &[&str] = &["/nowhere/ipxe.efi", "/proc/self/exe"];
         store.stand_ins = |name| if name == b"ipxe.efi" { STAND_INS } else { &[] };

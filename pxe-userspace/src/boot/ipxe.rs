@@ -1,27 +1,27 @@
-//! iPXE's script language, as far as text from outside must survive it.
+//! Quotes text from outside for iPXE's script language.
 //!
-//! iPXE has no quoting. It splits a line at white space, ends a command at a word that is `||`, `&&` or
-//! `;`, ignores everything from a word that begins with `#`, joins a line that ends in `\` with the next,
-//! then expands `${setting}` in each word, and joins the words of a kernel's arguments with single
-//! spaces. Quotes and backslashes inside a line mean nothing to it and survive.
+//! iPXE has no quoting. It splits a line at white space, ends a command at a word that is `||`, `&&` or `;`, ignores
+//! everything from a word that begins with `#`, and joins a line that ends in `\` with the next. It then expands
+//! `${setting}` in each word and joins the words of a kernel's arguments with single spaces. Quotes and backslashes inside a
+//! line have no special meaning.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-/// Arguments as they stand in a script line, and the lines that must stand before it.
+/// Kernel arguments as words of a script line, with the lines that must precede it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arguments {
-    /// `set` commands, one a line, each ended by a newline; empty where nothing needs them.
+    /// `set` commands, one on each line with its newline; empty if none are needed.
     pub settings: String,
     /// The words to write after the command and its URL.
     pub words: String,
 }
 
-/// Spells `arguments` so that iPXE hands them to the kernel byte for byte, and still expands what it is
-/// meant to expand: `${uuid}`, `${serial}`, `${mac}` and every other `${…}` of theirs.
+/// Encodes `arguments` so that iPXE passes them to the kernel byte for byte, but still expands settings: `${uuid}`,
+/// `${serial}`, `${mac}` and every other `${…}` in them.
 ///
-/// A byte that the script language would eat becomes the setting `${byteNN:string}`, expanded only after
-/// the line was split; a run of spaces becomes words that expand to nothing. Only NUL cannot be spelled,
-/// as it ends a string: it is left out (a kernel would end its command line there).
+/// A byte that the script language would interpret becomes the setting `${byteNN:string}`, which is expanded only after the
+/// line has been split. A run of spaces becomes words that expand to nothing. Only NUL cannot be encoded, since it ends a
+/// string, so it is dropped; a kernel would end its command line there.
 #[must_use]
 pub fn arguments(arguments: &str) -> Arguments {
     let mut escaped = BTreeSet::new();
@@ -63,8 +63,8 @@ pub fn arguments(arguments: &str) -> Arguments {
     Arguments { settings, words }
 }
 
-/// Text for the console: what the script language or a terminal could take for something else becomes
-/// `?`, so that a name in the spec can never become a command.
+/// Encodes text for the console: everything that the script language or a terminal could interpret becomes `?`, so that a
+/// name in the spec can never become a command.
 #[must_use]
 pub fn screen_text(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '/' | ' ' | '-');
@@ -82,7 +82,8 @@ mod tests {
 
     use super::*;
 
-    /// What iPXE makes of a script whose last line is `kernel URL words…`: its parser retold.
+    /// Returns the arguments that iPXE would pass for a script whose last line is `kernel URL words…`. It mimics iPXE's
+    /// parser.
     fn ipxe_reads(script: &str) -> Option<String> {
         let is_space = |c: char| matches!(c, ' ' | '\x09'..='\x0d');
         let mut settings: HashMap<String, String> = HashMap::new();
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_become_a_command() {
+    fn name_cannot_become_a_command() {
         assert_eq!(screen_text("node-1.lab ${x}; reboot || #\n"), "node-1.lab ??x?? reboot ?? ??");
     }
 

@@ -1,4 +1,4 @@
-//! What a machine is told to boot: loaders, iPXE scripts and Talos kernel arguments. Pure.
+//! The boot instructions for a machine: loaders, iPXE scripts and Talos kernel arguments. Pure.
 
 pub mod ipxe;
 pub mod script;

@@ -1,7 +1,7 @@
 //! The iPXE script of one machine.
 //!
-//! Only commands that iPXE had in 2019 are used, since distributions still ship builds of that year. What
-//! a build may lack stands before `||`, whose other side goes on without it.
+//! The script uses only commands that iPXE had in 2019, since distributions still ship builds of that year. A command that a
+//! build may lack is followed by `||`, so that the script goes on without it.
 
 use std::fmt::Write as _;
 
@@ -16,11 +16,11 @@ use crate::model::{
     policy::{DiskRoute, Disposition},
 };
 
-/// How often a machine tries to load its kernel before it gives up and restarts. With the pauses, which grow
-/// by a second each time, that is three minutes and whatever the downloads take.
+/// The most attempts to load a kernel before the machine restarts. The pauses grow by a second each time, so this takes
+/// three minutes plus the downloads.
 const ATTEMPTS: u32 = 20;
 
-/// How long a prompt waits for somebody in front of the machine, in milliseconds.
+/// The time that a prompt waits for a key, in milliseconds.
 const PROMPT_MS: u32 = 60_000;
 
 /// How long iPXE goes on for before it starts the kernel, in milliseconds. It acknowledges the end of the initramfs while it waits for
@@ -30,16 +30,16 @@ const ACKNOWLEDGE_MS: u32 = 100;
 /// Few scripts are longer, in bytes.
 const USUAL_LENGTH: usize = 3072;
 
-/// Where a machine's own script is.
+/// Returns the URL of a machine's own script.
 #[must_use]
 pub fn script_url(machine: &Machine, http_port: u16) -> String {
     format!("{}/boot/{}.ipxe", base_url(machine, http_port), machine.mac)
 }
 
-/// Where a file of the store is, by its path relative to the store.
+/// Returns the URL of a file in the store, given its path relative to the store.
 ///
-/// Absolute, from the address of the machine's site and not from the request: a script that came by TFTP
-/// has no HTTP address to be relative to, and UEFI firmware leaves the port out of its `Host`.
+/// The URL is absolute and uses the address of the machine's site instead of the one in the request: a script loaded by TFTP
+/// has no HTTP address to be relative to, and UEFI firmware omits the port in its `Host` header.
 #[must_use]
 pub fn asset_url(machine: &Machine, http_port: u16, path: &str) -> String {
     format!("{}/assets/{path}", base_url(machine, http_port))
@@ -49,8 +49,8 @@ fn base_url(machine: &Machine, http_port: u16) -> String {
     format!("http://{}:{http_port}", machine.site.address)
 }
 
-/// The script that this machine runs now: it loads the kernel and the initramfs of its version and starts
-/// them, or goes to the disk. `None` where the answer is to be 404.
+/// Returns the script that this machine runs now: it loads and starts the kernel and initramfs of its version, or boots from
+/// the disk. Returns `None` if the answer is 404.
 #[must_use]
 pub fn script(machine: &Machine, http_port: u16, disposition: Disposition) -> Option<String> {
     match (disposition, machine.disk_route) {
@@ -60,7 +60,7 @@ pub fn script(machine: &Machine, http_port: u16, disposition: Disposition) -> Op
     }
 }
 
-/// What a person calls the machine.
+/// Returns the machine's name for the screen.
 fn name_of(machine: &Machine) -> String {
     match &machine.hostname {
         Some(hostname) => format!("{} {}", screen_text(hostname), machine.mac),
@@ -68,8 +68,8 @@ fn name_of(machine: &Machine) -> String {
     }
 }
 
-/// What is loaded already is not loaded again, since a fleet whose initramfs is missing would otherwise load its
-/// kernels for nothing, again and again: `step` is the label to try again from.
+/// Returns the script that boots from the network. `step` is the label to retry from: a file that is already loaded is not
+/// loaded again, since a fleet whose initramfs is missing would otherwise download its kernels again and again.
 fn network_script(machine: &Machine, http_port: u16) -> String {
     let name = name_of(machine);
     let version = screen_text(&machine.version);
@@ -126,14 +126,14 @@ fn network_script(machine: &Machine, http_port: u16) -> String {
     script
 }
 
-/// The script for firmware that told its architecture, and it is not the one of the spec.
+/// Returns the script for firmware whose architecture differs from the one in the spec.
 #[must_use]
 pub fn wrong_architecture_script(machine: &Machine) -> String {
     format!("#!ipxe\n{}{}", wrong_architecture(machine, &name_of(machine)), wait())
 }
 
-/// Leaves time to read the screen and to open a shell; an unattended machine starts over, for by then
-/// whatever was wrong may have been put right.
+/// Returns a prompt that leaves time to read the screen and to open a shell. An unattended machine then starts over, since
+/// the cause may have been fixed by then.
 fn wait() -> String {
     format!(
         "\n\
@@ -145,8 +145,8 @@ fn wait() -> String {
     )
 }
 
-/// Goes on to `:start` where the firmware can start a kernel of this architecture. A BIOS runs iPXE in 32
-/// bits whatever the processor is: that one is asked for long mode (CPUID 0x80000001, EDX bit 29).
+/// Returns the check that goes on to `:start` if the firmware can start a kernel of this architecture. A BIOS runs iPXE in
+/// 32 bits on every processor, so the check tests for long mode (CPUID 0x80000001, EDX bit 29).
 const fn architecture_check(architecture: Architecture) -> &'static str {
     match architecture {
         Architecture::Amd64 => {
@@ -178,7 +178,7 @@ fn wrong_architecture(machine: &Machine, name: &str) -> String {
 
 fn disk_script(machine: &Machine, route: DiskRoute) -> String {
     let name = name_of(machine);
-    // EFI_SUCCESS may end in the boot manager's menu (UEFI 2.10 §3.1.1), an error goes on with BootOrder.
+    // EFI_SUCCESS may end in the boot manager's menu (UEFI 2.10 §3.1.1); an error continues with BootOrder.
     let way = match route {
         DiskRoute::Exit => "exit 1\n",
         DiskRoute::Sanboot => "sanboot --no-describe --drive 0x80 || exit 1\n",

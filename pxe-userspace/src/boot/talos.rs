@@ -2,15 +2,15 @@
 
 use crate::model::{architecture::Architecture, inventory::Machine};
 
-/// The name under which the initramfs is handed over: the EFI stub of the kernel looks for the file that
-/// `initrd=` names, so the script gives the download this very name.
+/// The name of the initramfs in iPXE. The kernel's EFI stub looks for the file that `initrd=` names, so the script gives the
+/// download this name.
 pub const INITRD_NAME: &str = "initramfs.xz";
 
-/// Bytes of kernel arguments that Linux keeps, its closing NUL left out (COMMAND_LINE_SIZE of x86 and arm64).
+/// The longest kernel command line that Linux keeps, in bytes without its NUL (COMMAND_LINE_SIZE of x86 and arm64).
 pub const COMMAND_LINE_LIMIT: usize = 2047;
 
-/// The release that a version belongs to: (major, minor). A pre-release (`v1.13.0-beta.0`) counts as its
-/// release, which it is built like. `None` for what is not a version.
+/// Returns the release of a version as (major, minor), or `None` if the text is not a version. A pre-release
+/// (`v1.13.0-beta.0`) counts as its release, since it is built in the same way.
 #[must_use]
 pub fn release(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.strip_prefix('v')?.split('.');
@@ -19,8 +19,9 @@ pub fn release(version: &str) -> Option<(u32, u32)> {
     Some((major, minor))
 }
 
-/// The whole kernel command line of a machine: what Talos of its version needs on its architecture, then
-/// the machine's own arguments, byte for byte. Linux lets the later of two win, so the machine's own do.
+/// Returns the whole kernel command line of a machine: the arguments that its Talos version needs on its architecture, then
+/// the machine's own arguments, byte for byte. Linux lets the later of two arguments win, so the machine's own take
+/// precedence.
 #[must_use]
 pub fn kernel_arguments(machine: &Machine) -> String {
     let mut line = talos_arguments(&machine.version, machine.architecture).join(" ");
@@ -31,8 +32,8 @@ pub fn kernel_arguments(machine: &Machine) -> String {
     line
 }
 
-/// What Talos of this version needs on this architecture, `initrd=` first. A version that cannot be read is
-/// taken for the newest.
+/// Returns the arguments that this version of Talos needs on this architecture, `initrd=` first. A version that cannot be
+/// parsed counts as the newest.
 fn talos_arguments(version: &str, architecture: Architecture) -> Vec<&'static str> {
     let release = release(version).unwrap_or((u32::MAX, 0));
     let since = |minor| release >= (1, minor);
@@ -41,7 +42,7 @@ fn talos_arguments(version: &str, architecture: Architecture) -> Vec<&'static st
     let mut arguments = vec!["initrd=initramfs.xz", "talos.platform=metal", "slab_nomerge", "pti=on"];
     // The last console becomes /dev/console.
     arguments.extend_from_slice(match architecture {
-        // A ttyS0 without a UART behind it hangs the machine, so it was given up.
+        // A ttyS0 without a UART hangs the machine, so newer releases do not use it.
         Architecture::Amd64 if since(8) => &["console=tty0"],
         Architecture::Amd64 => &["console=ttyS0", "console=tty0"],
         Architecture::Arm64 => &["console=ttyAMA0", "console=tty0"],
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_compared_by_its_numbers() {
+    fn version_is_compared_by_its_numbers() {
         for (version, expected) in [
             ("v1.13.0", Some((1, 13))),
             ("v1.9.5", Some((1, 9))),
@@ -84,7 +85,7 @@ mod tests {
         assert!(release("v1.9.0") < release("v1.10.0"));
     }
 
-    /// For each argument that depends on the version: a version with it, a version without.
+    /// Lists for each argument that depends on the version one version with it and one without.
     #[test]
     fn arguments_change_at_the_releases_that_changed_them() {
         for (argument, with, without) in [
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_talos_needs_is_there_for_every_version_and_architecture() {
+    fn arguments_that_every_talos_needs_are_always_there() {
         for version in ["v1.7.0", "v1.10.0", "v1.13.0", "v2.0.0", "latest"] {
             for architecture in [Architecture::Amd64, Architecture::Arm64] {
                 let arguments = talos_arguments(version, architecture);

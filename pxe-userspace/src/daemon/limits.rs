@@ -1,34 +1,34 @@
-//! Kernel limits, raised to what the fleet needs.
+//! Raises kernel limits to what the fleet needs.
 
 use std::{fs, io, path::Path};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The limits of the kernel's neighbour table. One table serves every network namespace, but only the first namespace
+/// The limits of the kernel's neighbour table. One table serves every network namespace, but only the initial namespace
 /// shows its limits.
 const NEIGHBOURS: &str = "/proc/sys/net/ipv4/neigh/default";
-/// The kernel's defaults of `gc_thresh1`, 2 and 3.
+/// The kernel's defaults of `gc_thresh1` to `gc_thresh3`.
 const DEFAULT: Thresholds = Thresholds { keep: 128, soft: 512, hard: 1_024 };
-/// Room for neighbours that are not machines of the fleet: routers, relays, other networks of the host.
+/// Room for neighbours outside the fleet: routers, relays, other networks of the host.
 const OTHERS: u32 = 1_024;
 
-/// Raises the soft limit of descriptors to the hard one: each machine of a large fleet needs one for its connection.
+/// Raises the soft limit of descriptors to the hard limit: each machine of a large fleet needs one for its connection.
 pub(super) fn raise_descriptors() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // If this fails, the limit in force still suffices for a small fleet.
+        // If this fails, the current limit still suffices for a small fleet.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
-/// Lets the kernel remember the hardware address of every machine (arp(7)). With the default limit of 1,024 entries,
-/// packets to the machines of a larger fleet are dropped as soon as all are powered on. Never lowers anything. If the limit
-/// cannot be raised, logs a warning that says what to type.
+/// Raises the limits of the kernel's neighbour table (arp(7)) so that every machine fits. With the default limit of 1,024
+/// entries, packets to the machines of a larger fleet are dropped as soon as all are powered on. Never lowers a limit. If a
+/// limit cannot be raised, logs a warning with the command to run.
 pub(super) fn raise_neighbours(machines: usize) {
     let machines = u32::try_from(machines).unwrap_or(u32::MAX);
     let directory = Path::new(NEIGHBOURS);
     let current = match Thresholds::read(directory) {
         Ok(current) => current,
-        // In a container the network namespace is not the first one.
+        // In a container, the network namespace is usually not the initial one.
         Err(_) if DEFAULT.raised_for(machines).is_none() => return,
         Err(error) => {
             let wanted = DEFAULT.raised_for(machines).unwrap_or(DEFAULT);
@@ -55,14 +55,14 @@ pub(super) fn raise_neighbours(machines: usize) {
     }
 }
 
-/// The sizes at which the kernel forgets neighbours (arp(7)).
+/// The thresholds of the neighbour table's garbage collection (arp(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Thresholds {
-    /// `gc_thresh1`: below it, no entry is forgotten.
+    /// `gc_thresh1`: below it, no entry is removed.
     keep: u32,
-    /// `gc_thresh2`: above it, entries that were not used for five seconds are forgotten.
+    /// `gc_thresh2`: above it, entries that were not used for five seconds are removed.
     soft: u32,
-    /// `gc_thresh3`: the most entries that there can be.
+    /// `gc_thresh3`: the maximum number of entries.
     hard: u32,
 }
 
@@ -95,7 +95,7 @@ impl Thresholds {
             .try_for_each(|(name, value)| fs::write(directory.join(name), value.to_string()))
     }
 
-    /// Returns the command that sets them.
+    /// Returns the command that sets the thresholds.
     fn command(self) -> String {
         let Self { keep, soft, hard } = self;
         let name = "net.ipv4.neigh.default.gc_thresh";
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(DEFAULT.raised_for(512), None);
         let raised = DEFAULT.raised_for(10_000).unwrap();
         assert_eq!(raised, Thresholds { keep: 10_000, soft: 11_024, hard: 22_048 });
-        assert_eq!(raised.raised_for(10_000), None, "once is enough");
+        assert_eq!(raised.raised_for(10_000), None, "raising them twice changes nothing");
         let generous = Thresholds { keep: 1, soft: 100_000, hard: 200_000 };
         assert_eq!(generous.raised_for(50_000), None);
         assert_eq!(generous.raised_for(150_000).unwrap().hard, 302_048);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_are_written_where_they_are_read() {
+    fn thresholds_are_read_back_as_written() {
         let directory = tempfile::tempdir().unwrap();
         assert!(Thresholds::read(directory.path()).is_err());
         let thresholds = Thresholds { keep: 1, soft: 2, hard: 3 };

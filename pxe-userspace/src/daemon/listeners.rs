@@ -1,5 +1,5 @@
-//! The TFTP and HTTP servers on each of our addresses, started and stopped as [`plan`] says; or, for a Matchbox directory
-//! alone, HTTP on every address.
+//! The TFTP and HTTP servers on each of our addresses, started and stopped by the steps of [`plan`]. With only a Matchbox
+//! directory, HTTP on every address.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,13 +25,13 @@ const TFTP_PORT: u16 = 69;
 pub(super) enum Scope {
     /// TFTP and HTTP on the addresses of the inventory's sites.
     Sites,
-    /// HTTP on every address of the host: groups of a Matchbox say nothing of ours.
+    /// HTTP on every address of the host, since the groups of a Matchbox name no server address.
     HttpEverywhere,
 }
 
 /// Starts and stops servers. Tests replace it by one in memory.
 pub(super) trait Backend {
-    /// A server that runs.
+    /// A running server.
     type Server;
 
     /// Reads an interface.
@@ -41,21 +41,21 @@ pub(super) trait Backend {
     /// If there is none of this name, if it cannot be served, or if the kernel does not tell.
     fn interface(&mut self, name: &str) -> Result<Interface, InterfaceError>;
 
-    /// Starts a server, on an interface if the place asks for one.
+    /// Starts a server, on an interface if the place requires one.
     ///
     /// # Errors
     ///
     /// If the port cannot be bound.
     fn start(&mut self, place: Place, interface: Option<&Interface>) -> anyhow::Result<Self::Server>;
 
-    /// Returns true if the server has ended by itself.
+    /// Returns `true` if the server has ended by itself.
     fn has_ended(&self, server: &Self::Server) -> bool;
 
-    /// Stops a server. It accepts nothing more, and what it does already may end.
+    /// Stops a server. It accepts nothing more, but running transfers may finish.
     fn stop(&mut self, server: Self::Server);
 }
 
-/// The servers that run.
+/// The running servers.
 pub(super) struct Listeners<B: Backend = Servers> {
     scope: Scope,
     backend: B,
@@ -115,7 +115,7 @@ impl<B: Backend> Listeners<B> {
     }
 }
 
-/// Returns the places that the inventory wants to be served.
+/// Returns the places where the inventory wants a server.
 fn wanted(scope: Scope, inventory: &Inventory) -> Wanted {
     let mut wanted = Wanted::new();
     match scope {
@@ -136,7 +136,7 @@ fn wanted(scope: Scope, inventory: &Inventory) -> Wanted {
 }
 
 impl Listeners {
-    /// Stops every server. HTTP transfers that end soon may: they are what the tasks returned still do.
+    /// Stops every server. Returns the tasks of HTTP servers whose transfers may still finish.
     pub(super) fn stop(&mut self) -> Vec<JoinHandle<()>> {
         std::mem::take(&mut self.running).into_values().filter_map(|Running { server, .. }| server.stop()).collect()
     }
@@ -148,7 +148,7 @@ pub(super) struct Servers {
     tftp: tftp::Context,
 }
 
-/// A server that runs.
+/// A running server.
 pub(super) enum Server {
     Tftp(JoinHandle<()>),
     Http { task: JoinHandle<()>, stop: oneshot::Sender<()> },
@@ -181,7 +181,7 @@ impl Backend for Servers {
                 let context = self.tftp.clone();
                 Ok(Server::Tftp(tokio::spawn(async move {
                     if let Err(error) = server.serve(context).await {
-                        tracing::error!(%address, "TFTP ends: {error}");
+                        tracing::error!(%address, "the TFTP server ended: {error}");
                     }
                 })))
             }
@@ -190,10 +190,10 @@ impl Backend for Servers {
                 let context = Arc::clone(&self.http);
                 let (stop, stopped) = oneshot::channel();
                 let task = tokio::spawn(async move {
-                    // Told to stop, or the sender is gone: both mean the end.
+                    // A message and a dropped sender both mean the end.
                     let stopped = async { drop(stopped.await) };
                     if let Err(error) = http::serve(http, context, stopped).await {
-                        tracing::error!(%address, "boot HTTP ends: {error}");
+                        tracing::error!(%address, "the boot HTTP server ended: {error}");
                     }
                 });
                 Ok(Server::Http { task, stop })
@@ -213,7 +213,7 @@ impl Backend for Servers {
 }
 
 impl Server {
-    /// Stops it. Returns what may still end.
+    /// Stops the server. Returns the task that may still have to finish.
     fn stop(self) -> Option<JoinHandle<()>> {
         match self {
             Self::Tftp(task) => {
@@ -221,7 +221,7 @@ impl Server {
                 None
             }
             Self::Http { task, stop } => {
-                // An error means that it has ended already.
+                // An error means that the server has already ended.
                 let _ = stop.send(());
                 Some(task)
             }

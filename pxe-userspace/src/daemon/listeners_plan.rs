@@ -38,13 +38,13 @@ impl fmt::Display for Place {
     }
 }
 
-/// The interfaces of which one must have the address of a place; empty where no interface is asked for.
+/// For each wanted place, the interfaces of which one must have the address; empty if the place requires no interface.
 pub(super) type Wanted = BTreeMap<Place, BTreeSet<Arc<str>>>;
 
-/// The interfaces that are wanted somewhere, as the kernel has them now.
+/// The interfaces that are wanted somewhere, as the kernel reports them now.
 pub(super) type Looks = BTreeMap<Arc<str>, Result<Interface, InterfaceError>>;
 
-/// A server that runs.
+/// The state of a running server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct State {
     /// The interface that it was started for.
@@ -70,9 +70,9 @@ impl From<&Interface> for Device {
 /// A change.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
-    /// Stops the server of a place.
+    /// Stops the server in a place.
     Stop(Place, Reason),
-    /// Starts a server in a place, for an interface if the place asks for one.
+    /// Starts a server in a place, on an interface if the place requires one.
     Start(Place, Option<Interface>),
 }
 
@@ -145,7 +145,7 @@ impl Plan {
 
 /// The findings of the looks about a place.
 enum Found<'l> {
-    /// It can be served, on this interface if the place asks for one.
+    /// The place can be served, on this interface if it requires one.
     Fit(Option<&'l Interface>),
     /// No interface has the address.
     None(Vec<String>),
@@ -154,7 +154,7 @@ enum Found<'l> {
 }
 
 impl<'l> Found<'l> {
-    /// Chooses among interfaces the one where the server runs already, or the first that has the address.
+    /// Chooses the interface on which the server already runs, or else the first one that has the address.
     fn among(interfaces: &BTreeSet<Arc<str>>, address: Ipv4Addr, looks: &'l Looks, runs_on: Option<&Device>) -> Self {
         if interfaces.is_empty() {
             return Self::Fit(None);
@@ -175,7 +175,7 @@ impl<'l> Found<'l> {
         let is_running = |interface: &&&Interface| runs_on.is_some_and(|device| device.name == interface.name);
         match fits.iter().find(is_running) {
             Some(&interface) => Self::Fit(Some(interface)),
-            // The one where it runs may be the one that could not be looked up.
+            // The interface on which it runs may be the one that could not be read.
             None if is_unknown && (runs_on.is_some() || fits.is_empty()) => Self::Unknown(problems),
             None => fits.first().map_or(Self::None(problems), |interface| Self::Fit(Some(interface))),
         }

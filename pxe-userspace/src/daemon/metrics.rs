@@ -15,14 +15,14 @@ use crate::{
     tftp,
 };
 
-/// Everything that counts.
+/// The sources of all metrics.
 pub(super) struct Metered<'a, F> {
     pub(super) tftp: &'a tftp::Metrics,
     pub(super) http: &'a http::Metrics,
     pub(super) journal: &'a Arc<Journal>,
     pub(super) events: &'a EventSink,
     pub(super) replies: &'a ReplyCounters,
-    /// Returns what the ports have counted.
+    /// Returns the counts of the ports.
     pub(super) ports: F,
 }
 

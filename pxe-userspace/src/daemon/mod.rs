@@ -1,4 +1,4 @@
-//! `pxed run` at work: [`Daemon`] assembles the parts, keeps them in step with the inventory, and stops them.
+//! Runs `pxed run`: [`Daemon`] assembles the parts, keeps them in step with the inventory, and stops them.
 
 mod limits;
 mod listeners;
@@ -42,73 +42,73 @@ use crate::{
     tftp,
 };
 
-/// Events that the journal may lag behind: a fleet of 10,000 makes about 30 each.
+/// The events that the journal may lag behind. A fleet of 10,000 machines causes about 30 for each.
 const EVENT_CAPACITY: usize = 1 << 18;
 
-/// How often interfaces and servers are looked after.
+/// The interval at which interfaces and servers are checked.
 const LOOK_AFTER_EVERY: Duration = Duration::from_secs(2);
 
-/// What still runs when the daemon ends has this long.
+/// The time that blocking tasks get to finish when the daemon ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What a daemon is started with.
+/// The configuration of a daemon.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Files and directories of the cluster spec; at least one if there is no `matchbox`.
+    /// Files and directories of the cluster spec; at least one unless `matchbox` is set.
     pub cluster: Vec<PathBuf>,
-    /// The data directory of a Matchbox.
+    /// The data directory of Matchbox.
     pub matchbox: Option<PathBuf>,
     /// The artifacts directory.
     pub artifacts: PathBuf,
     /// The state directory.
     pub state: PathBuf,
-    /// Server or proxy.
+    /// Server or proxy mode.
     pub mode: Mode,
-    /// How frames reach us.
+    /// The datapath that the operator chose.
     pub datapath: Datapath,
-    /// What the XDP program does with unknown machines, and the rate that it holds each machine to.
+    /// The XDP program's settings: its treatment of unknown machines, and the rate limit of each machine.
     pub settings: Settings,
-    /// The port of boot HTTP.
+    /// The port of the boot HTTP server.
     pub http_port: u16,
-    /// The admin listener.
+    /// The address of the admin listener.
     pub admin: SocketAddr,
     /// The lease time in seconds.
     pub lease_seconds: u32,
 }
 
-/// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM asks it to stop; SIGHUP reads the spec again.
+/// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM. SIGHUP reloads the spec.
 ///
 /// # Errors
 ///
-/// What keeps it from serving: every problem of the spec, the artifacts or the interfaces at once.
+/// If pxed cannot serve. The message lists every problem of the spec, the artifacts and the interfaces.
 pub fn run(config: &Config) -> anyhow::Result<()> {
     limits::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let result = runtime.block_on(async {
-        // From here on a signal ends or reloads us in order; before, it would end us at once.
+        // From here on signals end or reload pxed in order; before, they would kill it.
         let mut signals = Signals::listen()?;
         let daemon = Daemon::start(config).await?;
         daemon.look_after(&mut signals).await?;
         daemon.stop(&mut signals).await
     });
-    // A read from a disk that hangs must not keep us from ending.
+    // A read from a hanging disk must not keep pxed from ending.
     runtime.shutdown_timeout(FAREWELL);
     result
 }
 
-/// Everything that runs.
+/// The running parts of pxed.
 struct Daemon {
     upkeep: Arc<Upkeep>,
-    /// Follow the spec and the Matchbox directory.
+    /// The watchers of the spec and the Matchbox directory.
     watchers: Vec<cluster_spec::Watcher>,
     admin: JoinHandle<std::io::Result<()>>,
     journal: JoinHandle<std::io::Result<()>>,
-    /// Its end stops the admin listener and the journal.
+    /// Dropping it stops the admin listener and the journal.
     running: watch::Sender<()>,
 }
 
 impl Daemon {
-    /// Reads the spec, puts the parts together and starts to serve.
+    /// Reads the spec, assembles the parts and starts serving.
     async fn start(config: &Config) -> anyhow::Result<Self> {
         let begun = Instant::now();
         let mut loader = cluster_spec::Loader::new();
@@ -203,7 +203,7 @@ impl Daemon {
                 let _inside = runtime.enter();
                 upkeep.look_after();
                 limits::raise_neighbours(after.machines().len());
-                // At start this would be fatal; now the other machines are being served.
+                // At start this would be fatal. Now the other machines are already served.
                 let (errors, warnings) = missing_artifacts(after, &store);
                 errors.iter().for_each(|missing| tracing::error!("{missing}"));
                 warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
@@ -224,7 +224,7 @@ impl Daemon {
         Ok(Self { upkeep, watchers, admin, journal, running })
     }
 
-    /// Looks after interfaces and servers every few seconds, and reloads when asked, until a signal asks to end.
+    /// Checks interfaces and servers every few seconds and reloads on request, until a signal asks to end.
     async fn look_after(&self, signals: &mut Signals) -> anyhow::Result<()> {
         let mut look = tokio::time::interval(LOOK_AFTER_EVERY);
         loop {
@@ -241,7 +241,7 @@ impl Daemon {
         }
     }
 
-    /// Ends: no new boots; those that run may finish, unless a signal asks again; what they did is written down.
+    /// Stops: accepts no new boots, lets running ones finish unless a second signal arrives, and completes the journal.
     async fn stop(self, signals: &mut Signals) -> anyhow::Result<()> {
         let Self { upkeep, watchers, admin, journal, running } = self;
         tracing::info!("stopping");
@@ -254,7 +254,7 @@ impl Daemon {
         };
         tokio::select! {
             ended = ending => ended?,
-            () = signals.end() => tracing::info!("asked again: breaking off what still runs"),
+            () = signals.end() => tracing::info!("second signal: breaking off running transfers"),
         }
         drop(running);
         admin.await.context("the admin listener")??;
@@ -266,7 +266,7 @@ fn cannot_start(problems: &[String]) -> anyhow::Error {
     anyhow!("cannot start:\n  {}", problems.join("\n  "))
 }
 
-/// Waits until the sender is gone; it never sends.
+/// Waits until the sender is dropped; it never sends.
 async fn until_gone(mut sender: watch::Receiver<()>) {
     while sender.changed().await.is_ok() {}
 }

@@ -1,4 +1,4 @@
-//! What must be there before pxed starts.
+//! The checks before pxed starts.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use crate::{
     model::inventory::Inventory,
 };
 
-/// Returns every problem that keeps pxed from starting: interfaces, and files that the machines will ask for. A missing
-/// file of a Matchbox profile is only warned of, since such directories often hold unused profiles.
+/// Returns every problem that keeps pxed from starting: interfaces, and files that the machines will request. A missing file
+/// of a Matchbox profile is only a warning, since such directories often contain unused profiles.
 pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> Vec<String> {
     let interfaces = Dataplane::check(inventory).err().unwrap_or_default();
     let mut problems: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
@@ -21,7 +21,7 @@ pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> 
         .flat_map(|(id, boot)| boot.assets().map(move |path| (path, id)))
         .collect();
     match store.check() {
-        // All that profiles boot may lie on other servers.
+        // The profiles may boot only files that other servers have.
         Err(error) if inventory.machines().is_empty() && needed.is_empty() => tracing::debug!("{error}"),
         Err(error) => problems.push(error.to_string()),
         Ok(()) => {
@@ -42,7 +42,7 @@ pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> 
     problems
 }
 
-/// Returns the files that the inventory needs and the store lacks: errors, and warnings.
+/// Returns the missing artifacts of the inventory: errors and warnings.
 pub(super) fn missing_artifacts(inventory: &Inventory, store: &Store) -> (Vec<Missing>, Vec<Missing>) {
     artifacts::missing(inventory, store).into_iter().partition(|missing| missing.severity == Severity::Error)
 }

@@ -1,9 +1,9 @@
-//! SIGINT, SIGTERM and SIGHUP as what they ask for.
+//! SIGINT, SIGTERM and SIGHUP as requests to the daemon.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a signal asks for.
+/// The request that a signal stands for.
 pub(super) enum Asked {
     /// SIGHUP.
     Reload,
@@ -11,7 +11,7 @@ pub(super) enum Asked {
     End,
 }
 
-/// The signals that reach us, listened to from when this is made.
+/// The signals that pxed handles. They are caught from the moment that this is created.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -19,7 +19,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Starts to listen.
+    /// Starts listening for signals.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Signals {
         }
     }
 
-    /// Waits for the next signal that asks to end.
+    /// Waits for the next signal that asks pxed to end.
     pub(super) async fn end(&mut self) {
         while matches!(self.next().await, Asked::Reload) {}
     }

@@ -1,5 +1,5 @@
-//! Keeps what serves in step with what is wanted: at start, after each reload, and every few seconds, since interfaces come
-//! and go and what failed may work by now.
+//! Keeps the servers and the ports in line with the inventory: at start, after each reload, and every few seconds, since
+//! interfaces come and go and what failed before may work now.
 
 use std::{
     collections::BTreeSet,
@@ -18,10 +18,10 @@ use crate::{
     model::inventory::SharedInventory,
 };
 
-/// The servers and the dataplane, with what is wrong with them at the moment.
+/// The servers and the dataplane, with their current problems.
 pub(super) struct Upkeep {
     inventory: SharedInventory,
-    /// Held during a whole look, so that looks of several threads come one after the other.
+    /// Locked for a whole check, so that checks from several threads run one after the other.
     serving: Mutex<Serving>,
     dataplane: Arc<Mutex<Dataplane>>,
     ready: Arc<AtomicBool>,
@@ -40,7 +40,7 @@ struct Findings {
 }
 
 impl Upkeep {
-    /// Nothing serves yet. `ready` follows whether everything does.
+    /// Creates it with nothing served yet. `ready` is set while everything is served.
     pub(super) fn new(
         inventory: SharedInventory,
         listeners: Listeners,
@@ -81,13 +81,13 @@ impl Upkeep {
         // Files before packets: a machine that gets an answer asks for its loader at once.
         let of_listeners = listeners.reconcile(&self.inventory.load_full());
         let Report { problems, warnings } = lock(&self.dataplane).reconcile(Instant::now());
-        // Both may say the same of an interface.
+        // Both may report the same problem of an interface.
         let problems: BTreeSet<_> = of_listeners.into_iter().chain(problems.iter().map(ToString::to_string)).collect();
         self.ready.store(problems.is_empty(), Ordering::Relaxed);
         Findings { problems, warnings: warnings.iter().map(ToString::to_string).collect() }
     }
 
-    /// The XDP programs leave, the servers stop. What is returned are the transfers that may still end.
+    /// Detaches the XDP programs and stops the servers. Returns the tasks of transfers that may still finish.
     pub(super) fn stop(&self) -> Vec<JoinHandle<()>> {
         let serving = &mut *lock(&self.serving);
         self.ready.store(false, Ordering::Relaxed);

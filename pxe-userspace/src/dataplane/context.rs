@@ -17,9 +17,9 @@ pub struct Context {
     pub datapath: Datapath,
     /// The XDP program's settings: the fate of unknown machines, and each machine's rate limit.
     pub settings: Settings,
-    /// Server or proxy.
+    /// Server or proxy mode.
     pub mode: Mode,
-    /// The port of boot HTTP.
+    /// The port of the boot HTTP server.
     pub http_port: u16,
     /// The lease time in seconds.
     pub lease_seconds: u32,

@@ -1,4 +1,4 @@
-//! Counts of the replies that the workers sent, and of the frames that they did not answer.
+//! Counts of the replies that the workers sent and of the frames that they left unanswered.
 
 use prometheus_client::registry::Registry;
 use pxe_common::Counter;
@@ -75,8 +75,8 @@ impl ReplyCounters {
         }
     }
 
-    /// Counts a frame that is not answered because of its headers or its rate, and returns `None`. Behind XDP there are no such
-    /// frames: the program has counted them.
+    /// Counts a frame that is left unanswered because of its headers or its rate, and returns `None`. Behind XDP there are
+    /// no such frames: the program has already counted them.
     pub fn refuse<T>(&self, reason: Counter) -> Option<T> {
         self.refused.increment(reason);
         None

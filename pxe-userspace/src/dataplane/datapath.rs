@@ -1,4 +1,4 @@
-//! The ways that frames can reach us on an interface.
+//! The ways by which frames reach us on an interface.
 
 use super::xdp::AttachMode;
 
@@ -27,8 +27,8 @@ pub enum Path {
 }
 
 impl Datapath {
-    /// Returns the paths to try on an interface, the best first. On an aggregate such as a bond the driver's own XDP is none
-    /// of them: it would run on the members.
+    /// Returns the paths to try on an interface, best first. An aggregate such as a bond has no driver path: XDP would run
+    /// on its members.
     #[must_use]
     pub fn paths(self, aggregate: bool) -> &'static [Path] {
         match self {
@@ -52,7 +52,7 @@ impl Path {
         }
     }
 
-    /// Returns where the path's XDP program is attached, or `None` if the path has none.
+    /// Returns the place where the path's XDP program is attached, or `None` if the path has no program.
     #[must_use]
     pub const fn attach_mode(self) -> Option<AttachMode> {
         match self {

@@ -39,7 +39,7 @@ impl<T: Copy + Ord> Difference<T> {
         }
     }
 
-    /// Returns true if the lists are the same.
+    /// Returns `true` if the lists are equal.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty()

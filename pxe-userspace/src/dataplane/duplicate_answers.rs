@@ -1,4 +1,5 @@
-//! Which questions get two answers: a client that asks again has lost its question or our answer, and others may lose theirs.
+//! Decides which questions get two answers. A client that asks again has lost its question or our answer, so others may lose
+//! theirs.
 
 use std::{
     hash::BuildHasher as _,
@@ -10,38 +11,38 @@ use pxe_common::MacAddr;
 
 use crate::{dhcp::wire::MessageType, model::inventory::AddressHashBuilder};
 
-/// Slots of the table, one for each machine's last question unless machines collide: enough for a whole fleet at once.
+/// The slots of the table. Each machine's last question takes one unless two machines collide; a whole fleet fits.
 const SLOTS: usize = 65_536;
 
-/// The weight of the past in the share of repeated questions, which is a moving average over about this many.
+/// The window of the moving average that estimates the share of repeated questions.
 const MEMORY: u32 = 128;
-/// The share if every question is a repetition.
+/// The share at which every question is a repetition.
 const ALL: u32 = 1 << 16;
-/// The share from which on the network is taken to lose frames: one in fifty.
+/// The share above which the network is considered lossy: one in fifty.
 const LOSSY: u32 = ALL / 50;
 
-/// The last question of each machine, in a table of fixed size: a machine is forgotten when another takes its slot. All workers
-/// share the table, because a repeated question may arrive at another receive queue.
+/// The last question of each machine, in a table of fixed size: a machine is forgotten when another one takes its slot. All
+/// workers share the table because a repeated question may arrive on another receive queue.
 #[derive(Debug)]
 pub struct DuplicateAnswers {
     slots: Box<[AtomicU64]>,
-    /// The share of repeated questions. It is an estimate, and workers may overwrite each other's.
+    /// The share of repeated questions. It is an estimate, so workers may overwrite each other's updates.
     share: AtomicU32,
 }
 
 impl Default for DuplicateAnswers {
-    /// A table in which no machine has asked.
+    /// Returns a table in which no machine has asked.
     fn default() -> Self {
         Self { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), share: AtomicU32::new(0) }
     }
 }
 
 impl DuplicateAnswers {
-    /// Records a question and returns whether it gets two answers: it does if it is repeated, or if many questions are.
+    /// Records a question and returns `true` if it gets two answers: because it is repeated, or because many questions are.
     ///
-    /// Firmware asks four times. With 5 % lost each way, each step loses one machine in 11,000 if every question gets one answer,
-    /// one in 70,000 if repeated questions get two, and one in 130,000 if all get two. One in 160,000 is the limit: of so many
-    /// machines, one loses all four questions.
+    /// Firmware asks four times. With 5 % loss in each direction, each step loses one machine in 11,000 if every question
+    /// gets one answer, one in 70,000 if repeated questions get two, and one in 130,000 if all get two. The limit is one in
+    /// 160,000: that is the chance of losing all four questions.
     pub fn wants_two(&self, mac: MacAddr, xid: u32, sender: Ipv4Addr, answer: MessageType) -> bool {
         let again = self.asked_again(mac, xid, sender, answer);
         let share = self.share.load(Ordering::Relaxed);
@@ -50,9 +51,9 @@ impl DuplicateAnswers {
         again || share >= LOSSY
     }
 
-    /// Records a question and returns whether it is the machine's last one. A question is known by its transaction number, which
-    /// a client keeps in retransmissions (RFC 2131 §4.1), its sender, which differs if two relays forward the same question, and
-    /// the kind of its answer.
+    /// Records a question and returns `true` if it repeats the machine's last one. A question is identified by its
+    /// transaction number, which a client keeps in retransmissions (RFC 2131 §4.1), by its sender, which differs if two
+    /// relays forward the same question, and by the kind of its answer.
     fn asked_again(&self, mac: MacAddr, xid: u32, sender: Ipv4Addr, answer: MessageType) -> bool {
         let machine = AddressHashBuilder::default().hash_one(mac);
         let question =
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_gets_two_answers_while_many_repeat_themselves() {
+    fn questions_all_get_two_answers_while_many_are_repeated() {
         let repeats = DuplicateAnswers::default();
         let asked = |xid| repeats.wants_two(MACHINE, xid, FIRMWARE, MessageType::Offer);
         let calm = (0..1_000).filter(|&xid| asked(xid)).count();
@@ -114,7 +115,7 @@ mod tests {
         let again = repeats.wants_two(OTHER, 7, FIRMWARE, MessageType::Offer);
         let next = repeats.wants_two(OTHER, 8, FIRMWARE, MessageType::Offer);
         assert_eq!((once, again, next), (false, true, false), "one repetition is not many");
-        // Each tenth question is the one before once more.
+        // Every tenth question repeats the one before it.
         let lossy = (1_000..2_000).filter(|&number| asked(number - u32::from(number % 10 == 9))).count();
         assert!(lossy > 950, "{lossy} of 1,000");
         let calm = (2_000..4_000).filter(|&xid| asked(xid)).count();

@@ -8,13 +8,13 @@ use crate::net::interface::InterfaceError;
 /// An interface is not served, or not for everybody.
 #[derive(Debug, thiserror::Error)]
 pub enum DataplaneError {
-    /// The interface is not fit for it, or could not be looked up.
+    /// The interface is unsuitable or could not be read.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
-    /// No XDP program, or no entry in its maps.
+    /// The XDP program could not be loaded or attached, or its maps could not be written.
     #[error(transparent)]
     Xdp(#[from] XdpError),
-    /// No AF_XDP socket.
+    /// No AF_XDP socket could be opened.
     #[error("interface {interface}: {error}")]
     Queue {
         /// The interface.
@@ -43,7 +43,7 @@ pub enum DataplaneError {
 }
 
 impl DataplaneError {
-    /// Returns the error of a system call.
+    /// Returns the error of a failed system call.
     #[must_use]
     pub fn system(interface: &str, what: &'static str, error: io::Error) -> Self {
         Self::System { interface: interface.to_owned(), what, error }

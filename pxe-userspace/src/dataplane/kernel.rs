@@ -25,7 +25,7 @@ pub enum Source {
     Packets,
 }
 
-/// One entry of a map to write. Writing it twice is harmless.
+/// One change to a map. Applying it twice is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// The machine becomes known.
@@ -40,7 +40,7 @@ pub enum Entry {
 
 /// A thread that answers frames. Dropping it waits until it has ended.
 pub trait Worker {
-    /// Returns true if it has ended by itself.
+    /// Returns `true` if it has ended by itself.
     fn has_ended(&self) -> bool;
 
     /// Asks it to end, without waiting for it.
@@ -71,7 +71,7 @@ pub trait Kernel {
     /// Returns the servers at these addresses.
     fn servers(&self, addresses: &[Served]) -> Servers;
 
-    /// Loads a program with room for this many machines at least. It is not attached yet, and its maps are empty.
+    /// Loads a program with room for at least this many machines. It is not attached yet, and its maps are empty.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ pub trait Kernel {
     /// Returns the identifier of a program.
     fn id(&self, program: &Self::Program) -> u32;
 
-    /// Returns how many machines the program's map has room for.
+    /// Returns the number of machines that fit into the program's map.
     fn room(&self, program: &Self::Program) -> usize;
 
     /// Writes an entry of a map.

@@ -28,11 +28,11 @@ use crate::{
     },
 };
 
-/// Frames of one queue's ring each way when the interface has only one: a burst of 10,000 machines fits.
+/// The frames in the ring of an interface's only queue, in each direction: a burst of 10,000 machines fits.
 const RING_FRAMES: u32 = 16_384;
 
-/// The least that each queue has, however many there are. With the most queues that we serve that is 256 MiB for an
-/// interface, and 64 MiB up to 64 queues.
+/// The minimum for each queue, however many there are. An interface with the largest number of queues that we serve takes
+/// 256 MiB; one with up to 64 queues takes 64 MiB.
 const RING_FRAMES_MINIMUM: u32 = 256;
 
 /// The time that the kernel gets to let go of a queue whose socket was closed. It does so in the background, after close(2)
@@ -197,14 +197,14 @@ impl WorkerThread {
             .name(label.to_owned())
             .spawn(move || {
                 if let Err(error) = serve(&seen) {
-                    tracing::error!(worker, "the worker ends: {error}");
+                    tracing::error!(worker, "a worker ended: {error}");
                 }
             })
             .map_err(|error| DataplaneError::system(interface, "starting a worker thread", error))?;
         Ok(Self { label: label.to_owned(), stop, thread: Some(thread), queue })
     }
 
-    /// Returns the index of its receive queue and what that lost, or `None` if it has a packet socket.
+    /// Returns the index of its receive queue and the losses there, or `None` if it has a packet socket.
     #[must_use]
     pub fn queue_stats(&self) -> Option<(u32, &QueueStats)> {
         self.queue.as_ref().map(|queue| (queue.index, &*queue.stats))
@@ -217,7 +217,7 @@ impl Worker for WorkerThread {
     }
 
     fn ask_to_end(&self) {
-        // It fails only where the counter is full, and then it has been asked.
+        // This fails only if the counter is full, and then the worker has already been asked.
         let _ = self.stop.write(1);
     }
 }
@@ -226,7 +226,7 @@ impl Drop for WorkerThread {
     fn drop(&mut self) {
         self.ask_to_end();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!(worker = self.label, "a worker has panicked");
+            tracing::error!(worker = self.label, "a worker panicked");
         }
     }
 }

@@ -8,12 +8,12 @@ use pxe_common::Counter;
 use super::{Dataplane, datapath::Path, port::Port};
 use crate::metrics::{Families, snake_case};
 
-/// What one port has counted.
+/// The counts of one port.
 #[derive(Clone, Debug)]
 pub struct PortCounts {
     /// The name of its interface.
     pub interface: String,
-    /// How its frames reach us.
+    /// The path by which its frames reach us.
     pub path: Path,
     /// The verdicts of its XDP program; empty without one.
     pub frames: Vec<(Counter, u64)>,
@@ -26,9 +26,9 @@ pub struct PortCounts {
 pub struct QueueLosses {
     /// The number of the queue.
     pub queue: u32,
-    /// Frames that came while there was no room to receive.
+    /// Frames that arrived while there was no room to receive them.
     pub received: u64,
-    /// Replies that there was no room for.
+    /// Replies for which there was no room.
     pub replies: u64,
 }
 
@@ -53,7 +53,7 @@ impl PortCounts {
     }
 }
 
-/// The metrics of the ports, read when they are asked for.
+/// The metrics of the ports, read at each scrape.
 pub struct PortMetrics<F> {
     counts: F,
 }

@@ -1,8 +1,8 @@
 //! Frames in, frames out: XDP attach, map sync, AF_XDP workers, the kernel-socket fallback.
 //!
-//! [`Dataplane`] keeps one [`Port`] for each interface that the inventory names. What has to change is worked out by
-//! [`plan`](plan::plan) and executed by the ports. A port's workers run [`responder`] on every frame; nothing here decides
-//! what an answer says.
+//! [`Dataplane`] keeps one [`Port`] for each interface that the inventory names. [`plan`](plan::plan) works out the changes,
+//! and the ports execute them. A port's workers run [`responder`] on every frame; nothing here decides the content of an
+//! answer.
 
 use std::{sync::Arc, time::Instant};
 
@@ -70,11 +70,11 @@ impl Dataplane {
         Self::with_kernel(Linux::new(context), inventory, datapath, drop_unknown)
     }
 
-    /// Checks that every interface that the inventory names is there, up, and has its addresses.
+    /// Checks that every interface in the inventory exists, is up, and has its addresses.
     ///
     /// # Errors
     ///
-    /// All that are not.
+    /// The errors of all interfaces that fail the check.
     pub fn check(inventory: &Inventory) -> Result<(), Vec<InterfaceError>> {
         let mut errors = Vec::new();
         for (name, Wanted { addresses, .. }) in wanted(inventory, &ByInterface::new()) {
@@ -128,7 +128,7 @@ impl<K: Kernel> Dataplane<K> {
     fn execute(&mut self, name: Arc<str>, step: Step, now: Instant) -> Result<(), DataplaneError> {
         match step {
             Step::Close(reason) => {
-                tracing::warn!(interface = &*name, "{reason}: stopping to serve it");
+                tracing::warn!(interface = &*name, "{reason}: no longer serving it");
                 self.ports.remove(&name);
             }
             Step::Open(opening) => {
@@ -151,7 +151,7 @@ impl<K: Kernel> Dataplane<K> {
         Ok(())
     }
 
-    /// Stops to serve: the programs leave their interfaces, the workers end.
+    /// Stops serving: detaches the programs and ends the workers.
     pub fn close(&mut self) {
         self.ports.clear();
     }
@@ -162,7 +162,7 @@ impl<K: Kernel> Dataplane<K> {
     }
 }
 
-/// Asks the kernel about an interface, and about programs on it where the answer matters.
+/// Asks the kernel about an interface, and about its XDP programs if the plan needs to know them.
 fn look<K: Kernel>(kernel: &mut K, ports: &ByInterface<Port<K>>, name: &Arc<str>) -> Look {
     let interface = kernel.interface(name);
     let has_or_wants_one = |state: &plan::State| state.program.is_some() || state.fallback.is_some();

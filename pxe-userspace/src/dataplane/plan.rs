@@ -1,8 +1,8 @@
 //! The steps from what runs to what is wanted.
 //!
-//! [`plan`] is a pure function of what runs ([`State`]), what the inventory wants ([`Wanted`]) and what a look at the kernel
-//! found ([`Look`]). A [`Port`](super::port::Port) executes its steps; a step that fails has changed nothing in the state, so
-//! that the next plan has it again. An interface that the kernel could not be asked about keeps what it has.
+//! [`plan`] is a pure function of what runs ([`State`]), what the inventory wants ([`Wanted`]) and what the kernel reported
+//! ([`Look`]). A [`Port`](super::port::Port) executes its steps. A step that fails leaves the state unchanged, so the next
+//! plan contains it again. An interface that the kernel could not be asked about keeps what it has.
 
 use std::{
     net::Ipv4Addr,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::net::interface::{Interface, InterfaceError};
 
-/// An address of ours with the prefix length that it has on its interface.
+/// One of our addresses, with the prefix length that it has on its interface.
 pub type Served = (Ipv4Addr, u8);
 
 /// The state of a port: what runs on an interface, and what its maps are known to have.
@@ -33,15 +33,15 @@ pub struct State {
     pub program: Option<u32>,
     /// The reason why there is no better path, if there should be one.
     pub fallback: Option<Fallback>,
-    /// Machines that the program's map has room for. Without a program there is room for any number.
+    /// The number of machines that fit into the program's map; unlimited without a program.
     pub room: usize,
     /// The addresses that the workers answer from, sorted.
     pub answered: Vec<Served>,
-    /// The addresses that the program's map is known to have, sorted. Without a program, those that it would have.
+    /// The addresses known to be in the program's map, sorted. Without a program, those that it would contain.
     pub servers: Arc<[Ipv4Addr]>,
-    /// The machines that the program's map is known to have, sorted. Without a program, those that it would have.
+    /// The machines known to be in the program's map, sorted. Without a program, those that it would contain.
     pub machines: Arc<[MacAddr]>,
-    /// The places of workers that ended, or could not be started again.
+    /// The places of workers that ended and have not been restarted.
     pub ended: Vec<u32>,
 }
 
@@ -62,7 +62,7 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// The pause after the first failure: until the next look.
+    /// The pause after the first failure. It is over by the next look.
     const SHORTEST: Duration = Duration::from_secs(1);
     /// The longest pause. An attempt loads a program, and attaching it may reset the card, so attempts that fail must be rare.
     pub const LONGEST: Duration = Duration::from_secs(15 * 60);
@@ -89,19 +89,19 @@ impl Retry {
 pub struct Look {
     /// The interface, or the reason why it cannot be served or could not be looked up.
     pub interface: Result<Interface, InterfaceError>,
-    /// The XDP programs that are attached to it, ours or others; `None` if nobody asked.
+    /// The XDP programs attached to it, ours or others; `None` if the kernel was not asked.
     pub programs: Result<Option<Vec<u32>>, InterfaceError>,
 }
 
 /// A change to one interface.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Stops to serve.
+    /// Stops serving.
     Close(Reason),
-    /// Starts to serve.
+    /// Starts serving.
     Open(Opening),
-    /// Lets the workers answer from these addresses and no others. It comes before the map of addresses is written: a
-    /// request that the program hands us must find its answer.
+    /// Lets the workers answer from exactly these addresses. This comes before the map of addresses is written: every
+    /// request that the program redirects to us must find its server.
     Answer(Vec<Served>),
     /// Writes the map of our addresses.
     WriteServers(Changes<Ipv4Addr>),
@@ -111,7 +111,7 @@ pub enum Step {
     RestartWorker(u32),
     /// Replaces the program by one whose map has room for these machines.
     Enlarge(Arc<[MacAddr]>),
-    /// Opens one of these paths beside the packet socket, then closes that.
+    /// Opens one of these paths beside the packet socket, then closes the packet socket.
     Improve(&'static [Path]),
 }
 
@@ -120,7 +120,7 @@ pub enum Step {
 pub struct Opening {
     /// The interface.
     pub interface: Interface,
-    /// The paths to try, the best first.
+    /// The paths to try, best first.
     pub paths: &'static [Path],
     /// The addresses to answer from, sorted.
     pub answered: Vec<Served>,
@@ -128,10 +128,10 @@ pub struct Opening {
     pub machines: Arc<[MacAddr]>,
 }
 
-/// Entries of a map to write.
+/// Changes to the entries of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes<T> {
-    /// The entries.
+    /// The entries to add and to remove.
     pub difference: Difference<T>,
     /// The map's content when all of them are written.
     pub result: Arc<[T]>,
@@ -157,7 +157,7 @@ pub enum Reason {
 /// The result of planning.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// The steps, in order, each with its interface. Those of one interface do not depend on those of another.
+    /// The steps in order, each with its interface. Steps of different interfaces are independent.
     pub steps: Vec<(Arc<str>, Step)>,
     /// The problems that no step can solve.
     pub problems: Vec<InterfaceError>,
@@ -229,7 +229,7 @@ impl OneInterface<'_> {
                 }
                 None => {
                     self.keep_up(state, served, is_up);
-                    // While another program is there, an attempt would be in vain.
+                    // An attempt would fail while another program is attached.
                     if is_up && programs.is_none_or(|programs| programs.is_empty()) {
                         self.improve(state);
                     }
@@ -240,7 +240,7 @@ impl OneInterface<'_> {
         }
     }
 
-    /// Returns the wanted addresses that the interface has, and reports those that it lacks.
+    /// Returns the wanted addresses that the interface has, and reports the missing ones.
     fn served(&mut self, interface: &Interface) -> Vec<Served> {
         let mut served = Vec::new();
         for &address in &self.wanted.addresses {
@@ -316,7 +316,7 @@ fn reason_to_reopen(state: &State, interface: &Interface, programs: Option<&[u32
 /// Something that a person should know about an interface that is served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
-    /// It has more queues than the map of sockets has places.
+    /// The interface has more queues than the map of sockets has entries.
     #[error(
         "interface {interface} has {queues} receive queues, and only the first {QUEUES_CAPACITY} are served: what arrives \
          on the others is not answered. `ethtool -L {interface} combined {QUEUES_CAPACITY}` lets everything arrive on those"
@@ -324,7 +324,7 @@ pub enum Warning {
     QueuesUnserved {
         /// The interface.
         interface: String,
-        /// The queues that it has.
+        /// The number of its queues.
         queues: u32,
     },
     /// It is served, but not by the best path.

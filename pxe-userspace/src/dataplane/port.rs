@@ -1,4 +1,4 @@
-//! One interface that we serve on: its XDP program, its sockets, its worker threads.
+//! One interface that we serve on: its XDP program, its sockets and its worker threads.
 
 use std::{io, net::Ipv4Addr, sync::Arc, time::Instant};
 
@@ -33,7 +33,7 @@ struct Machinery<K: Kernel> {
 }
 
 impl<K: Kernel> Port<K> {
-    /// Starts to serve by the best path that works.
+    /// Starts serving by the best path that works.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl<K: Kernel> Port<K> {
         let Some(slot) = usize::try_from(place).ok().and_then(|place| machinery.workers.get_mut(place)) else {
             return Ok(());
         };
-        // Its socket must be closed before another can be bound to the queue.
+        // The old socket must be closed before another one can be bound to the queue.
         *slot = None;
         let source = source(&state.interface, state.path, place);
         let worker = kernel.start(&state.interface, source, servers)?;
@@ -108,7 +108,7 @@ impl<K: Kernel> Port<K> {
             kernel.register(program, &worker)?;
         }
         *slot = Some(worker);
-        tracing::warn!(interface = state.interface.name, place, "a worker ended: started another");
+        tracing::warn!(interface = state.interface.name, place, "a worker ended: started another one");
         Ok(())
     }
 
@@ -146,7 +146,7 @@ impl<K: Kernel> Port<K> {
                 tracing::info!(interface = self.state.interface.name, path, "moved to a better path");
             }
             Err(error) => {
-                tracing::debug!("there is still no better path: {error}");
+                tracing::debug!("no better path works yet: {error}");
                 fallback.retry.postpone(now);
                 self.state.fallback = Some(fallback);
             }
@@ -178,7 +178,7 @@ impl<K: Kernel> Port<K> {
         self.state.path
     }
 
-    /// Returns the number of its workers.
+    /// Returns the number of workers.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.machinery.workers.len()
@@ -255,14 +255,14 @@ impl<K: Kernel> Machinery<K> {
 
 impl<K: Kernel> Drop for Machinery<K> {
     fn drop(&mut self) {
-        // First the program, so that the kernel passes frames on while the workers end.
+        // The program goes first, so that the kernel passes frames on while the workers end.
         self.program = None;
         self.workers.iter().flatten().for_each(Worker::ask_to_end);
         self.workers.clear();
     }
 }
 
-/// Loads a program that knows our addresses and these machines.
+/// Loads a program whose maps contain our addresses and these machines.
 fn load<K: Kernel>(kernel: &mut K, state: &State, machines: &[MacAddr]) -> Result<K::Program, DataplaneError> {
     let mut program = kernel.load(&state.interface, machines.len())?;
     for &mac in machines {
@@ -274,7 +274,7 @@ fn load<K: Kernel>(kernel: &mut K, state: &State, machines: &[MacAddr]) -> Resul
     Ok(program)
 }
 
-/// Writes entries of a map, all of them even if some fail, and keeps account of what the map has.
+/// Writes the entries of a map, going on after failures, and keeps track of the map's content.
 fn write<K: Kernel, T: Copy + Ord>(
     kernel: &mut K,
     mut program: Option<&mut K::Program>,
@@ -303,7 +303,7 @@ fn write<K: Kernel, T: Copy + Ord>(
     }
 }
 
-/// Returns the number of workers that a path has.
+/// Returns the number of workers for a path.
 fn places(interface: &Interface, path: Path) -> u32 {
     match path {
         Path::Driver | Path::Generic => interface.queues.min(QUEUES_CAPACITY),

@@ -1,4 +1,4 @@
-//! From a received frame to the frame that answers it.
+//! Turns a received frame into the frame that answers it.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ use crate::{
 pub struct Servers(HashMap<Ipv4Addr, Server>);
 
 impl Servers {
-    /// The servers at these addresses.
+    /// Creates the set from the servers by address.
     #[must_use]
     pub fn new(servers: HashMap<Ipv4Addr, Server>) -> Self {
         Self(servers)
@@ -43,11 +43,11 @@ impl Servers {
     }
 }
 
-/// The packet logic of a worker. It has its own view of everything that may change, so that no packet takes a lock.
+/// The packet logic of a worker. It has its own view of all shared state, so that no packet takes a lock.
 pub struct Responder {
     mac: MacAddr,
     servers: Cache<Arc<ArcSwap<Servers>>, Arc<Servers>>,
-    /// Not cached: a worker that receives no packet would keep an old inventory with all its machines.
+    /// Not cached: a worker that receives no packets would keep an old inventory alive.
     inventory: Arc<ArcSwap<Inventory>>,
     policies: Cache<Arc<ArcSwap<PolicyBook>>, Arc<PolicyBook>>,
     events: EventSink,
@@ -56,16 +56,17 @@ pub struct Responder {
     duplicate_answers: Arc<DuplicateAnswers>,
 }
 
-/// The rate limit that the XDP program enforces, for frames that do not come through it.
+/// The rate limit of the XDP program, applied to frames that do not pass through it.
 struct Gate {
     settings: Settings,
-    /// The token buckets of the spec's machines that have asked. Strangers have none, so that they take no memory.
+    /// The token buckets of machines in the spec that have asked. Unknown machines get none, so that they take no memory.
     machines: HashMap<MacAddr, MachineState>,
     begun: Instant,
 }
 
 impl Responder {
-    /// The packet logic of one worker on an interface. Without XDP in front of it, it limits the rate of each machine itself.
+    /// Creates the packet logic of one worker on an interface. Without XDP in front of it, it limits the rate of each
+    /// machine itself.
     #[must_use]
     pub fn new(interface: &Interface, servers: Arc<ArcSwap<Servers>>, behind_xdp: bool, context: &Context) -> Self {
         let gate = Gate { settings: context.settings, machines: HashMap::new(), begun: Instant::now() };
@@ -81,20 +82,20 @@ impl Responder {
         }
     }
 
-    /// Writes the answer to a frame into `reply`. Returns what was written, or `None` if the frame is not answered.
+    /// Writes the answer to a frame into `reply`. Returns its length and copies, or `None` if the frame is not answered.
     pub fn respond(&mut self, frame: &[u8], reply: &mut [u8]) -> Option<Reply> {
         let read = frame::Headers::parse(frame).and_then(|headers| Ok((client_address(frame, &headers)?, headers)));
         let (mac, headers) = match read {
             Ok(read) => read,
             Err(reason) => return self.counters.refuse(reason),
         };
-        // A packet socket receives everybody's frames; on a bridge or a router also those for other hosts.
+        // A packet socket receives every frame on the wire, on a bridge or a router also those for other hosts.
         let servers = self.servers.load();
         let reached_us = headers.ethernet_destination.is_group() || headers.ethernet_destination == self.mac;
         if !reached_us || !is_for_us(&headers, |address| servers.serves(address)) {
             return self.counters.refuse(Counter::OtherServer);
         }
-        // Neither is an error: strangers' frames come too, and a machine may just have left the spec.
+        // Neither case is an error: frames of unknown machines arrive too, and a machine may just have left the spec.
         let inventory = self.inventory.load();
         let machine = inventory.by_mac(mac)?;
         let server = servers.0.get(&machine.site.address)?;
@@ -146,7 +147,7 @@ impl Responder {
 }
 
 impl Gate {
-    /// Takes a token from a machine's bucket. Returns false if it is empty.
+    /// Takes a token from a machine's bucket. Returns `false` if the bucket is empty.
     fn admits(&mut self, mac: MacAddr, now: Instant) -> bool {
         let since_begun = now.saturating_duration_since(self.begun);
         let now_ns = u64::try_from(since_begun.as_nanos()).unwrap_or(u64::MAX);

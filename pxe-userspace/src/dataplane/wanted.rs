@@ -10,7 +10,7 @@ use pxe_common::MacAddr;
 
 use crate::model::inventory::Inventory;
 
-/// Something for each interface, by its name.
+/// A map from the name of an interface.
 pub type ByInterface<T> = BTreeMap<Arc<str>, T>;
 
 /// The demands of the inventory on one interface.

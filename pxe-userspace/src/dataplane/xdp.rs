@@ -1,7 +1,6 @@
-//! The XDP program on one interface: loaded, fed with the machines that are ours, attached, counted.
+//! The XDP program on one interface: loading, attaching, maps and counters.
 //!
-//! The kernel takes the program off the interface when its link's descriptor closes, which it does however this
-//! process ends.
+//! The kernel detaches the program when the descriptor of its link closes, which happens however this process ends.
 
 use std::{io, net::Ipv4Addr, os::fd::RawFd, time::Duration};
 
@@ -23,7 +22,7 @@ use crate::net::interface::Interface;
 /// The program, compiled from `pxe-ebpf` by `cargo xtask ebpf build`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../pxe-ebpf/pxed.bpf.o"));
 
-/// `BPF_NOEXIST`: an entry that exists keeps its token bucket.
+/// `BPF_NOEXIST`: an existing entry keeps its token bucket.
 const NO_EXIST: u64 = 1;
 
 /// The place in the kernel where the program runs.
@@ -35,7 +34,7 @@ pub enum AttachMode {
     Generic,
 }
 
-/// An XDP program cannot be had, or its maps cannot be changed; with what to do about it.
+/// An error in loading or attaching an XDP program or in changing its maps. The message says how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum XdpError {
     /// A privilege is missing.
@@ -72,20 +71,20 @@ pub enum XdpError {
     },
 }
 
-/// A loaded program with its link, and the maps that change while it runs.
+/// A loaded program with its link and the maps that change at run time.
 pub struct XdpProgram {
     interface: String,
     id: u32,
-    /// The number of machines that its map has room for.
+    /// The number of machines that fit into its map.
     capacity: u32,
     machines: HashMap<MapData, MachineKey, MachineState>,
     servers: HashMap<MapData, [u8; 4], u8>,
     sockets: XskMap<MapData>,
     settings: Array<MapData, Settings>,
     counters: PerCpuArray<MapData, u64>,
-    /// Where it is attached, if it is.
+    /// The link and the attach mode, if it is attached.
     link: Option<(XdpLinkId, AttachMode)>,
-    // Its drop closes the link.
+    // Dropping it closes the link.
     ebpf: Ebpf,
     /// The task that logs the program's messages.
     log_task: Option<AbortHandle>,
@@ -100,8 +99,8 @@ impl Drop for XdpProgram {
 }
 
 impl XdpProgram {
-    /// Loads the program for an interface, with room for at least `machines` entries, and does not attach it yet. It must be
-    /// called within a tokio runtime, which logs the program's messages.
+    /// Loads the program for an interface, with room for at least `machines` entries, without attaching it. Must be called
+    /// within a tokio runtime, which logs the program's messages.
     ///
     /// # Errors
     ///
@@ -141,7 +140,8 @@ impl XdpProgram {
         })
     }
 
-    /// Attaches the program. From then on it sees every frame; until [`set_socket`](Self::set_socket), it passes all of them on.
+    /// Attaches the program. From then on it sees every frame, and passes all of them on until
+    /// [`set_socket`](Self::set_socket) is called.
     ///
     /// # Errors
     ///
@@ -159,12 +159,12 @@ impl XdpProgram {
         Ok(())
     }
 
-    /// Replaces this attached program by one that is not attached, in one step. The counters and the machines' token buckets
-    /// start again.
+    /// Replaces this attached program by one that is not attached yet, atomically. The counters and the machines' token
+    /// buckets start from zero.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses. This program is still attached, unless the kernel refuses that too.
+    /// If the kernel refuses. This program is then attached again, unless the kernel refuses that too.
     pub fn replace_by(&mut self, mut successor: Self) -> Result<(), XdpError> {
         let Some((link, mode)) = self.link.take() else {
             let nothing = AnyError::from("no program is attached");
@@ -179,7 +179,7 @@ impl XdpProgram {
                 Ok(())
             }
             Err(error) => {
-                // aya has closed the link.
+                // aya has already closed the link.
                 self.attach(mode)?;
                 Err(explain(&self.interface, "replace the XDP program", error.as_ref()))
             }
@@ -197,7 +197,7 @@ impl XdpProgram {
             .map_err(|error| explain(&self.interface, "register an AF_XDP socket", &error))
     }
 
-    /// Sets what becomes of unknown machines' requests, and the rate limit of each machine.
+    /// Sets the treatment of unknown machines' requests and the rate limit of each machine.
     ///
     /// # Errors
     ///
@@ -206,19 +206,19 @@ impl XdpProgram {
         self.settings.set(0, settings, 0).map_err(|error| explain(&self.interface, "write its settings", &error))
     }
 
-    /// Returns the kernel's identifier of it.
+    /// Returns the kernel's identifier of the program.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// Returns how many machines its map has room for.
+    /// Returns the number of machines that fit into the program's map.
     #[must_use]
     pub fn room(&self) -> usize {
         usize::try_from(self.capacity).unwrap_or(usize::MAX)
     }
 
-    /// Adds a machine. One that is there already keeps its state.
+    /// Adds a machine. An existing entry keeps its state.
     ///
     /// # Errors
     ///
@@ -230,7 +230,7 @@ impl XdpProgram {
         }
     }
 
-    /// Removes a machine, if it is there.
+    /// Removes a machine if it is present.
     ///
     /// # Errors
     ///
@@ -244,7 +244,7 @@ impl XdpProgram {
         }
     }
 
-    /// Adds an address of ours: unicast requests to it are for us.
+    /// Adds one of our addresses: unicast requests to it are for us.
     ///
     /// # Errors
     ///
@@ -255,7 +255,7 @@ impl XdpProgram {
             .map_err(|error| explain(&self.interface, "add a server address to its map", &error))
     }
 
-    /// Removes an address of ours, if it is there.
+    /// Removes one of our addresses if it is present.
     ///
     /// # Errors
     ///
@@ -283,10 +283,10 @@ impl XdpProgram {
 /// The log target of the program's messages: `RUST_LOG=info,pxed_xdp=debug` shows all of them.
 const LOG_TARGET: &str = "pxed_xdp";
 
-/// The interval at which messages are looked for. Only a person who watches waits for them.
+/// The interval at which messages are read. Only somebody who is watching the log waits for them.
 const LOG_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Returns the program's log level. It is silent unless the target is asked for by name, because messages need a ring buffer.
+/// Returns the program's log level. It is off unless the target is named explicitly, because messages need a ring buffer.
 fn log_level() -> u8 {
     if tracing::enabled!(target: LOG_TARGET, tracing::Level::DEBUG) { layout::LOG_DEBUG } else { layout::LOG_SILENT }
 }
@@ -353,7 +353,7 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, AnyError> {
     Ok(program.try_into()?)
 }
 
-/// Returns the system's error at the end of a chain of causes.
+/// Returns the OS error at the end of a chain of causes.
 fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     let mut cause = Some(error);
     while let Some(current) = cause {
@@ -372,7 +372,7 @@ fn is_missing(error: &aya::maps::MapError) -> bool {
 fn explain(interface: &str, what: &'static str, error: &(dyn std::error::Error + 'static)) -> XdpError {
     let interface = interface.to_owned();
     match os_error(error) {
-        // The verifier's own refusal is EACCES.
+        // The verifier refuses with EACCES, so EPERM is a missing privilege.
         Some(libc::EPERM) => XdpError::Permission { interface, what },
         Some(libc::EBUSY | libc::EEXIST) => XdpError::Occupied { interface },
         _ => {

@@ -1,4 +1,4 @@
-//! Admission control: bounds the connections, in total and for each source, and spreads them over the workers.
+//! Admission control: limits the connections, in total and for each source, and distributes them over the workers.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use super::metrics::Metrics;
 /// The most connections served at once.
 const CONNECTION_LIMIT: usize = 32_768;
 
-/// The most connections served at once for one address. A machine needs two or three, but a whole site may come through one
+/// The most connections served at once for one address. A machine needs two or three, but a whole site may share one
 /// translated address.
 const CONNECTION_LIMIT_PER_SOURCE: usize = 2_048;
 
@@ -32,7 +32,7 @@ struct Open {
     by_worker: Vec<usize>,
 }
 
-/// The right of one connection to be served; dropping it gives the right back.
+/// The right of one connection to be served. Dropping it returns the right.
 #[derive(Debug)]
 pub(super) struct Ticket {
     connections: Arc<Connections>,
@@ -70,7 +70,7 @@ impl Connections {
         Some(Ticket { connections: Arc::clone(self), peer, worker })
     }
 
-    /// Waits until no connection is left.
+    /// Waits until all connections have ended.
     pub(super) async fn all_ended(&self) {
         loop {
             let notified = self.none_left.notified();
@@ -82,8 +82,9 @@ impl Connections {
     }
 }
 
-/// Returns the worker that serves a connection: the one that accepted it, unless another has fewer by more than a third.
-/// Handing a connection over costs a wake-up; but a few transfers that fill the link must not all be one worker's.
+/// Returns the worker that serves a connection: the one that accepted it, unless another has fewer connections by more than
+/// a third. Handing a connection over costs a wake-up, but a few transfers that fill the link must not all run on one
+/// worker.
 fn choose_worker(by_worker: &[usize], accepted_by: usize) -> usize {
     let own = by_worker.get(accepted_by).copied().unwrap_or_default();
     let least = by_worker.iter().enumerate().min_by_key(|(_, count)| **count);

@@ -1,4 +1,4 @@
-//! Answers: a text as a plain value, and the head of a response as bytes.
+//! Answers: a text as a value, and the head of a response as bytes.
 
 use std::{borrow::Cow, fmt::Write as _, time::SystemTime};
 
@@ -17,7 +17,7 @@ pub(super) struct Text {
     pub(super) content_type: &'static str,
     pub(super) text: Cow<'static, str>,
     pub(super) route: Route,
-    /// Set where the arrival of the answer is an event.
+    /// Set if the arrival of the answer is an event.
     pub(super) delivery: Option<Delivery>,
 }
 
@@ -28,13 +28,13 @@ impl Text {
         Self { status: StatusCode::OK, content_type, text: text.into(), route, delivery: None }
     }
 
-    /// Returns status 404, in Matchbox's words.
+    /// Returns status 404, with Matchbox's text.
     pub(super) fn not_found() -> Self {
         Self { status: StatusCode::NOT_FOUND, ..Self::new(Route::Other, "404 page not found\n") }
     }
 }
 
-/// The route and the delivery come as extensions.
+/// Passes the route and the delivery on as extensions.
 impl IntoResponse for Text {
     fn into_response(self) -> Response {
         let content_type = [(header::CONTENT_TYPE, self.content_type)];
@@ -46,7 +46,7 @@ impl IntoResponse for Text {
     }
 }
 
-/// The bytes reserved for a head; few are longer.
+/// The initial capacity of a head, in bytes; few are longer.
 const USUAL_LENGTH: usize = 512;
 
 /// A response head that is being written.
@@ -77,7 +77,7 @@ impl AnswerHead {
         }
     }
 
-    /// Ends the head. `stay` says whether the connection goes on, which an HTTP/1.0 client has to be told.
+    /// Ends the head. `stay` says that the connection stays open, which an HTTP/1.0 client must be told.
     pub(super) fn end(mut self, request: Option<&Head>, stay: bool) -> Vec<u8> {
         if !stay {
             self.header("Connection", "close");
@@ -89,7 +89,8 @@ impl AnswerHead {
     }
 }
 
-/// Returns a whole answer of one line of text, without the text for HEAD. There is no request where its head could not be read.
+/// Returns a complete answer with one line of text, or its head alone for HEAD. `request` is `None` if its head could not be
+/// read.
 pub(super) fn line(request: Option<&Head>, status: StatusCode, text: &str, stay: bool) -> Vec<u8> {
     let mut head = AnswerHead::new(status, SystemTime::now());
     head.header("Content-Type", "text/plain; charset=utf-8");

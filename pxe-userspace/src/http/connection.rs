@@ -23,29 +23,29 @@ use super::{
     text,
 };
 
-/// How long a connection may be idle between requests.
+/// The time that a connection may be idle between requests.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// How long a request may take to come, from its first byte to its last.
+/// The time that a request may take to arrive, from its first byte to its last.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// How long, and how many bytes, we read after the last answer, so that the kernel does not reset the connection
-/// under an answer that the client has not read yet.
+/// The time that the connection is read after the last answer. Otherwise the kernel would reset it under an answer that the
+/// client has not read yet.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// What connections are to do.
+/// The server's instruction to its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Serve.
     Serving,
-    /// End after the answer that is being given.
+    /// End after the current answer.
     Closing,
-    /// Break off.
+    /// End at once.
     Over,
 }
 
-/// A connection being served. When it is dropped, what is still on its way is announced as lost.
+/// A connection being served. Dropping it announces the answers still in flight as lost.
 pub(super) struct Connection {
     stream: Stream,
     peer: IpAddr,
@@ -53,9 +53,9 @@ pub(super) struct Connection {
     deliveries: Deliveries,
     router: Router,
     phase: watch::Receiver<Phase>,
-    /// What was read and is not parsed yet.
+    /// Bytes that were read but not parsed yet.
     buffer: Vec<u8>,
-    /// The client has sent its FIN.
+    /// Set if the client has sent its FIN.
     is_closed: bool,
 }
 
@@ -83,7 +83,7 @@ impl Connection {
             self.deliveries.broken(&self.stream, &broken);
             if matches!(broken, Broken::Stalled) {
                 self.context.metrics.refused(Refused::Timeout);
-                // What was announced as lost must not arrive after all.
+                // An answer that was announced as lost must not arrive later.
                 self.stream.reset_on_drop();
             }
         }
@@ -157,14 +157,14 @@ impl Connection {
                 }
                 Err(_) if has_begun => {
                     self.context.metrics.refused(Refused::Timeout);
-                    return Ok(Err(HeadError { status: 408, reason: "the request did not come in time" }));
+                    return Ok(Err(HeadError { status: 408, reason: "the request did not arrive in time" }));
                 }
                 Err(_) => return Ok(Ok(None)),
             }
         }
     }
 
-    /// Answers what is not a request that we take, and ends the connection.
+    /// Answers a request that cannot be served, and ends the connection.
     async fn refuse(&mut self, HeadError { status, reason }: HeadError) -> Result<(), Broken> {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         tracing::debug!(peer = %self.peer, %status, reason, "boot HTTP refused a request");
@@ -174,12 +174,12 @@ impl Connection {
         self.finish().await
     }
 
-    /// Ends the connection when the answers have arrived.
+    /// Ends the connection after the answers have arrived.
     async fn finish(&mut self) -> Result<(), Broken> {
         self.stream.finish().await?;
         self.arrival_of_all(true).await?;
         let drain = async {
-            // Not within the future, whose size every connection has.
+            // On the heap, since every connection pays for the size of this future.
             let mut scratch = vec![0; 4096];
             let mut left = LINGER_BYTES;
             while left > 0 && !self.is_closed {
@@ -193,8 +193,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until the answers that are on their way have arrived. What the client sends meanwhile is thrown away if we are
-    /// `done_reading`, or else left alone.
+    /// Waits until the answers in flight have arrived. Meanwhile, the client's bytes are discarded if we are `done_reading`,
+    /// or else left unread.
     async fn arrival_of_all(&mut self, done_reading: bool) -> Result<(), Broken> {
         if self.deliveries.len() == 0 {
             return Ok(());

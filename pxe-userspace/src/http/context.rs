@@ -1,4 +1,4 @@
-//! What the server answers from.
+//! The shared state that the server answers from.
 
 use std::{
     net::IpAddr,
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// What every listener and connection answers from.
+/// The shared state that every listener and connection answers from.
 #[derive(Debug)]
 pub struct Context {
     /// The fleet.
@@ -28,29 +28,29 @@ pub struct Context {
     pub catalog: SharedCatalog,
     /// The files below `/assets/`.
     pub store: Arc<Store>,
-    /// Where boot events go.
+    /// The sink for boot events.
     pub events: EventSink,
-    /// Which machines boot from the network now.
+    /// The policy that says which machines boot from the network now.
     pub policies: Arc<ArcSwap<PolicyBook>>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The parts of files that machines have; empty at start.
     pub coverage: Mutex<Coverage>,
-    /// Gives scripts only to the machine's own address. That is right where we assign the addresses, and wrong in ProxyDHCP, where
-    /// another server does.
+    /// Set if scripts are given only to the machine's own address. This is right where we assign the addresses, and wrong in
+    /// ProxyDHCP mode, where another server does.
     pub check_source: bool,
     /// The port in the URLs of scripts.
     pub http_port: u16,
 }
 
 impl Context {
-    /// Returns the machine that has this address.
+    /// Returns the machine with this address.
     pub(super) fn machine_at(&self, address: IpAddr) -> Option<Arc<Machine>> {
         let IpAddr::V4(address) = address else { return None };
         self.inventory.load().by_address(address).map(Arc::clone)
     }
 
-    /// Returns where the machine is sent now.
+    /// Returns the machine's current boot target.
     pub(super) fn disposition(&self, machine: &Machine) -> Disposition {
         self.policies.load().disposition(machine)
     }

@@ -1,8 +1,8 @@
-//! Which parts of files machines have, for files that arrive in several answers. Pure.
+//! Tracks the parts of files that machines have, for files that arrive in several answers. Pure.
 //!
-//! A client that lost its connection asks for the rest by a range (`curl -C -`, UEFI HTTP boot), and GRUB asks so wherever it seeks.
-//! Then no single answer holds the whole file, and the last byte of it proves nothing. A file is recorded from the first part
-//! that a machine got until it has all of it; what arrives whole is never recorded.
+//! A client that lost its connection requests the rest by a range (`curl -C -`, UEFI HTTP boot), and GRUB requests ranges
+//! wherever it seeks. Then no single answer holds the whole file, and its last byte proves nothing. A file is recorded from
+//! the first part that a machine has got until it has all parts. A file that arrives whole is never recorded.
 
 use std::{collections::HashMap, ops::Range, time::SystemTime};
 
@@ -13,13 +13,14 @@ use crate::{
     model::inventory::{AddressHashBuilder, Inventory},
 };
 
-/// The most files recorded for a machine: kernel, initramfs, loader, and one more. The one that grew last is kept longest.
+/// The most files recorded for a machine: kernel, initramfs, loader and one more. The file that grew last is kept longest.
 const FILE_LIMIT: usize = 4;
 
-/// The most separate ranges recorded of a file. Resuming needs one or two.
+/// The most separate ranges recorded for a file. Resuming a download needs one or two.
 const RANGE_LIMIT: usize = 8;
 
-/// One state of one file. A file that was replaced or written to is another, so its parts are not mixed with the old ones.
+/// One state of a file. A file that was replaced or written to has another state, so its parts are not mixed with the old
+/// ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileState {
     pub(super) inode: u64,
@@ -47,7 +48,7 @@ struct Part {
 }
 
 impl Coverage {
-    /// Records that a machine has these bytes of a file. Returns `true` if it has the whole file now, and forgets its parts then.
+    /// Records that a machine has these bytes of a file. If it now has the whole file, returns `true` and forgets the parts.
     pub(super) fn add(&mut self, mac: MacAddr, file: FileState, bytes: Range<u64>, inventory: &Inventory) -> bool {
         if bytes.start == 0 && bytes.end >= file.length {
             self.forget(mac, file);
@@ -91,7 +92,7 @@ impl Coverage {
         }
     }
 
-    /// Makes room for a machine of the inventory at the expense of those that have left it.
+    /// Returns `true` if the machine fits into the table. If necessary, removes machines that have left the inventory.
     fn has_room_for(&mut self, mac: MacAddr, inventory: &Inventory) -> bool {
         if self.machines.contains_key(&mac) {
             return true;
@@ -108,7 +109,7 @@ impl Coverage {
 struct Ranges(Vec<Range<u64>>);
 
 impl Ranges {
-    /// Adds a range that is not empty. When there are too many, the shortest is dropped.
+    /// Adds a range that is not empty. If there are too many ranges, drops the shortest.
     fn insert(&mut self, bytes: Range<u64>) {
         let first = self.0.partition_point(|range| range.end < bytes.start);
         let end = self.0.partition_point(|range| range.start <= bytes.end);

@@ -28,10 +28,10 @@ use super::{
 };
 use crate::model::event::{ArtifactKind, EventKind, EventSink, Transport, short_path};
 
-/// The reason of what was not acknowledged when pxed ended the connection by itself.
+/// The reason for bytes that were not acknowledged when pxed itself ended the connection.
 const STOPPED: &str = "pxed stopped before the last byte was acknowledged";
 
-/// A file or script that a machine asked for: what every event about it repeats.
+/// The fields that all events about one requested file or script share.
 #[derive(Clone, Debug)]
 pub(super) struct Delivery {
     mac: MacAddr,
@@ -44,13 +44,13 @@ impl Delivery {
         Self { mac, artifact, path: short_path(path) }
     }
 
-    /// Announces that the machine asked for it.
+    /// Announces the request.
     pub(super) fn requested(&self, events: &EventSink) {
         let path = Arc::clone(&self.path);
         self.send(events, EventKind::Requested { artifact: self.artifact, transport: Transport::Http, path });
     }
 
-    /// Announces that the machine does not get it.
+    /// Announces that the machine does not get the file.
     pub(super) fn refused(&self, events: &EventSink, reason: &str) {
         self.failed(events, 0, reason);
     }
@@ -77,10 +77,10 @@ impl Delivery {
     }
 }
 
-/// What the body of an answer holds.
+/// The content of an answer's body.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    /// A text of so many bytes.
+    /// A text of this many bytes.
     Text(u64),
     /// These bytes of a file.
     File(FileState, Range<u64>),
@@ -95,7 +95,7 @@ impl Content {
     }
 }
 
-/// An answer on its way to a machine.
+/// An answer in flight to a machine.
 #[derive(Debug)]
 struct InFlight {
     delivery: Delivery,
@@ -103,7 +103,7 @@ struct InFlight {
     began: Instant,
 }
 
-/// The answers on their way on one connection.
+/// The answers in flight on one connection.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     context: Arc<Context>,
@@ -115,12 +115,12 @@ impl Deliveries {
         Self { context, flights: Flights::new(Instant::now()) }
     }
 
-    /// Follows an answer that is sent next, to a request that had come when it `began`. Its body begins at this position of the stream.
+    /// Tracks an answer that is sent next. Its request arrived at `began`, and its body begins at `position` in the stream.
     pub(super) fn depart(&mut self, delivery: Delivery, content: Content, began: Instant, position: u64) {
         if let Content::File(file, bytes) = &content
             && (bytes.start, bytes.end) == (0, file.length)
         {
-            // Who asks for all of it has nothing: what an earlier boot loaded went with the power.
+            // A request for the whole file starts over: whatever an earlier boot loaded was lost at power-off.
             self.coverage(|coverage| coverage.forget(delivery.mac, *file));
         }
         let body = position..position + content.length();
@@ -131,32 +131,32 @@ impl Deliveries {
         self.flights.len()
     }
 
-    /// Returns `true` if an answer must arrive, or be lost, before the next may be sent.
+    /// Returns `true` if an answer must arrive or be lost before the next one may be sent.
     pub(super) fn is_full(&self) -> bool {
         self.flights.is_full()
     }
 
-    /// Returns when [`Deliveries::observe`] is to be called with [`Event::Timer`], or `None` if nothing is on its way.
+    /// Returns the time for the next [`Event::Timer`] in [`Deliveries::observe`], or `None` if nothing is in flight.
     pub(super) fn next_look(&self) -> Option<Instant> {
         self.flights.next_look()
     }
 
-    /// Announces what has arrived by now.
+    /// Announces the answers that have arrived by now.
     ///
     /// # Errors
     ///
-    /// [`Broken::Stalled`] if the client fell silent; what was on its way has been announced as lost.
+    /// [`Broken::Stalled`] if the client fell silent. The answers in flight have then been announced as lost.
     pub(super) fn observe(&mut self, event: Event, stream: &Stream) -> Result<(), Broken> {
         let stalled = Broken::Stalled;
         if self.settle(event, stream, &stalled) { Err(stalled) } else { Ok(()) }
     }
 
-    /// Announces what arrived before the connection broke, and the rest as lost.
+    /// Announces the answers that arrived before the connection broke, and the rest as lost.
     pub(super) fn broken(&mut self, stream: &Stream, broken: &Broken) {
         self.settle(Event::Broken, stream, broken);
     }
 
-    /// Announces what arrived before pxed ended the connection, and the rest as lost.
+    /// Announces the answers that arrived before pxed ended the connection, and the rest as lost.
     pub(super) fn stopped(&mut self, stream: &Stream) {
         self.settle(Event::Stopped, stream, &STOPPED);
     }

@@ -1,4 +1,4 @@
-//! One request and what answering it needs.
+//! One request with the state needed to answer it.
 
 use std::net::IpAddr;
 
@@ -14,25 +14,25 @@ use super::{
     stream::{Broken, Stream},
 };
 
-/// One request and what answering it needs.
+/// One request with the state needed to answer it.
 pub(super) struct Exchange<'a> {
     pub(super) context: &'a Context,
     pub(super) deliveries: &'a mut Deliveries,
     pub(super) peer: IpAddr,
     pub(super) head: &'a Head,
-    /// Whether the connection goes on after the answer.
+    /// Set if the connection stays open after the answer.
     pub(super) stay: bool,
-    /// When the request had come.
+    /// The time at which the request had arrived.
     pub(super) began: Instant,
 }
 
 impl Exchange<'_> {
-    /// Returns `true` for HEAD, which is about an answer and not a step of a boot: firmware asks so for a length.
+    /// Returns `true` for HEAD, which is not a step of a boot: firmware uses it to ask for a length.
     pub(super) fn is_head(&self) -> bool {
         self.head.method == Method::HEAD
     }
 
-    /// Returns `true` for the methods that read.
+    /// Returns `true` for GET and HEAD.
     pub(super) fn is_read(&self) -> bool {
         matches!(self.head.method, Method::GET | Method::HEAD)
     }

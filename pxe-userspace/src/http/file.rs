@@ -20,11 +20,11 @@ use crate::{
 
 /// Answers a request for `/assets/<path>`.
 ///
-/// There are events only for the GET of a machine, and none for a missing file that nobody expects to be there.
+/// Only a machine's GET causes events, and a missing file that nobody expects causes none.
 pub(super) async fn answer(stream: &mut Stream, mut exchange: Exchange<'_>, path: &[u8]) -> Result<(), Broken> {
     let Exchange { context, head: request, .. } = exchange;
     if !exchange.is_read() {
-        let (status, text) = (StatusCode::METHOD_NOT_ALLOWED, "files can be read only");
+        let (status, text) = (StatusCode::METHOD_NOT_ALLOWED, "files are read-only");
         return exchange.answer_line(stream, Route::Assets, status, text).await;
     }
     let delivery = delivery(&exchange, path);
@@ -46,7 +46,7 @@ pub(super) async fn answer(stream: &mut Stream, mut exchange: Exchange<'_>, path
     stream.write_file(&head, &Arc::new(artifact), plan.first..plan.end, &context.metrics).await
 }
 
-/// Returns what to say of the answer, if a machine asked for the file and not only about it.
+/// Returns the delivery to announce, if a machine requested the file itself.
 fn delivery(exchange: &Exchange<'_>, path: &[u8]) -> Option<Delivery> {
     if exchange.is_head() {
         return None;
@@ -55,7 +55,7 @@ fn delivery(exchange: &Exchange<'_>, path: &[u8]) -> Option<Delivery> {
     Some(Delivery::new(machine.mac, artifact_names::kind_of(path), &exchange.head.path))
 }
 
-/// Answers that there is no such file for this client.
+/// Answers that this client does not get the file.
 async fn refuse(
     stream: &mut Stream,
     exchange: &Exchange<'_>,
@@ -82,7 +82,7 @@ async fn refuse(
     exchange.answer_line(stream, Route::Assets, status, reason).await
 }
 
-/// Announces the request, and has the arrival of the answer announced, whose body begins at this position of the stream.
+/// Announces the request and tracks the answer, whose body begins at this position of the stream.
 fn record(delivery: Delivery, plan: &Plan, file: FileState, exchange: &mut Exchange<'_>, position: u64) {
     let events = &exchange.context.events;
     delivery.requested(events);
@@ -92,19 +92,19 @@ fn record(delivery: Delivery, plan: &Plan, file: FileState, exchange: &mut Excha
             exchange.deliveries.depart(delivery, content, exchange.began, position);
         }
         Selection::PreconditionFailed => delivery.refused(events, "the file has changed since"),
-        Selection::Unsatisfiable => delivery.refused(events, "the range lies behind the end"),
-        // The machine has the file from before, so nothing is on its way.
+        Selection::Unsatisfiable => delivery.refused(events, "the range begins after the end of the file"),
+        // The machine already has the file, so nothing is in flight.
         Selection::NotModified => {}
     }
 }
 
-/// What is sent of a file.
+/// The answer's status and the part of the file to send.
 struct Plan {
     selection: Selection,
     status: StatusCode,
     length: u64,
     first: u64,
-    /// The byte after the last.
+    /// The position after the last byte.
     end: u64,
 }
 
@@ -132,7 +132,7 @@ impl Plan {
             Selection::Unsatisfiable => head.header("Content-Range", format_args!("bytes */{length}")),
             Selection::Whole | Selection::NotModified | Selection::PreconditionFailed => {}
         }
-        // 304 has no content, so no length either (RFC 9110 §15.4.5).
+        // 304 has no content, so it has no length either (RFC 9110 §15.4.5).
         if selection != Selection::NotModified {
             head.header("Content-Type", content_type(path));
             head.header("Content-Length", end - first);
@@ -141,8 +141,8 @@ impl Plan {
     }
 }
 
-/// Returns the type of a file by its ending. UEFI firmware goes by the ending itself, but some insists on a type that it knows (UEFI 2.10
-/// §24.7.2).
+/// Returns the media type of a file by its extension. UEFI firmware goes by the extension too, but some implementations
+/// require a type that they know (UEFI 2.10 §24.7.2).
 fn content_type(path: &[u8]) -> &'static str {
     let ends =
         |suffix: &[u8]| path.len() >= suffix.len() && path[path.len() - suffix.len()..].eq_ignore_ascii_case(suffix);
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn content_type_follows_from_the_ending() {
+    fn content_type_follows_from_the_extension() {
         for (path, expected) in [
             (&b"ipxe-efi-x86_64.EFI"[..], "application/efi"),
             (b"autoexec.ipxe", "text/plain; charset=utf-8"),

@@ -1,7 +1,8 @@
-//! Decides when an answer has arrived and when it is lost. Pure: what the client has acknowledged and the time are parameters.
+//! Decides when an answer has arrived and when it is lost. Pure: the acknowledged position and the time are parameters.
 //!
-//! An answer that was written is in the send queue of our socket: up to several megabytes of it have not even left. If the client
-//! resets the connection now, they never will. So an answer has arrived only when the client has acknowledged its last byte.
+//! An answer that was written is in the send queue of our socket, and up to several megabytes of it have not been sent yet.
+//! If the client resets the connection, they never will be. So an answer has arrived only when the client has acknowledged
+//! its last byte.
 //!
 //! ```text
 //!              last byte acknowledged
@@ -23,13 +24,14 @@ use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use tokio::time::Instant;
 
-/// How long a client may acknowledge nothing. Firmware that writes its download to slow memory pauses, but not for that long.
+/// The time that a client may acknowledge nothing. Firmware that writes its download to slow memory pauses, but not for this
+/// long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The pause before the first look at the send queue. It doubles with each look: most answers arrive within a round trip.
+/// The pause before the first check of the send queue. It doubles with each check; most answers arrive within a round trip.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
-/// The longest pause between looks.
+/// The longest pause between checks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
 /// The most bytes at the end of an answer that are unconfirmed and not lost: what a loader may take from its card at once.
@@ -38,16 +40,16 @@ const UNCONFIRMED_LIMIT: u64 = 128 * 1024;
 /// The most answers in flight on one connection. Only a client that pipelines has more than one.
 const FLIGHT_LIMIT: usize = 16;
 
-/// Something that happened on a connection, at which the send queue was looked at.
+/// An event on a connection after which the send queue was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// The time for a look has come.
+    /// The timer for a check has expired.
     Timer,
     /// The client has sent another request.
     Request,
     /// The client has sent its FIN. It may still read.
     Fin,
-    /// The connection is broken: reset by the client or given up by us.
+    /// The connection is broken: the client has reset it, or we have given it up.
     Broken,
     /// The server stops.
     Stopped,
@@ -74,18 +76,18 @@ pub(super) enum Verdict {
     },
     /// The rest will not arrive.
     Lost {
-        /// The bytes of the body that were acknowledged, counted from its beginning.
+        /// The acknowledged bytes of the body, counted from its beginning.
         acknowledged: u64,
     },
 }
 
-/// The answers in flight on one connection, in the order in which they are sent; each carries a `T`.
+/// The answers in flight on one connection, in the order of sending; each carries a `T`.
 #[derive(Debug)]
 pub(super) struct Flights<T> {
     flights: VecDeque<Flight<T>>,
     /// The position up to which the client has acknowledged the stream.
     acknowledged: u64,
-    /// When that position last advanced, or the first of the flights began.
+    /// The time at which that position last advanced, or the first flight began.
     advanced: Instant,
     look: Instant,
     pause: Duration,
@@ -94,7 +96,7 @@ pub(super) struct Flights<T> {
 #[derive(Debug)]
 struct Flight<T> {
     cargo: T,
-    /// Where the body is in the stream of bytes that the connection sends.
+    /// The range of the body in the connection's stream of bytes.
     body: Range<u64>,
 }
 
@@ -117,12 +119,12 @@ impl<T> Flights<T> {
         self.flights.len()
     }
 
-    /// Returns `true` if no further answer may depart before one has its verdict.
+    /// Returns `true` if no further answer may be sent before one of them has its verdict.
     pub(super) fn is_full(&self) -> bool {
         self.flights.len() >= FLIGHT_LIMIT
     }
 
-    /// Returns when to look at the send queue next, or `None` if nothing is in flight.
+    /// Returns the time of the next check of the send queue, or `None` if nothing is in flight.
     pub(super) fn next_look(&self) -> Option<Instant> {
         (!self.flights.is_empty()).then_some(self.look)
     }

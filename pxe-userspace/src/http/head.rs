@@ -1,4 +1,4 @@
-//! The head of a request (RFC 9112): from bytes to a plain value. Strict where leniency lets a request be smuggled past somebody.
+//! Parses the head of a request (RFC 9112) into a plain value. Strict wherever leniency would allow request smuggling.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use percent_encoding::percent_decode_str;
@@ -14,19 +14,19 @@ const HEADER_LIMIT: usize = 64;
 pub struct Head {
     /// The method.
     pub method: Method,
-    /// The path and query of the target, as they came.
+    /// The path and query of the target, as received.
     pub target: String,
-    /// The path with its percent-escapes resolved: any bytes.
+    /// The path with its percent-escapes decoded; it may contain any bytes.
     pub path: Vec<u8>,
     /// Every header.
     pub headers: HeaderMap,
-    /// Whether the client can send another request on this connection (RFC 9112 §9.3).
+    /// Set if the client can send another request on this connection (RFC 9112 §9.3).
     pub keep_alive: bool,
-    /// Whether the answer must say that the connection is kept, which HTTP/1.0 does not take for granted.
+    /// Set if the answer must say that the connection stays open, which is not the default in HTTP/1.0.
     pub is_http_10: bool,
 }
 
-/// Why a head can be answered only by an error and the end of the connection: where the next request would begin is not known.
+/// The reason why a head is answered by an error and the end of the connection: the start of the next request is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadError {
     /// The status to answer with.
@@ -39,11 +39,11 @@ const fn bad(reason: &'static str) -> HeadError {
     HeadError { status: 400, reason }
 }
 
-/// Returns the head at the beginning of `bytes` and its length, or `None` if its end has not come yet.
+/// Returns the head at the beginning of `bytes` and its length, or `None` if the head is incomplete.
 ///
 /// # Errors
 ///
-/// The bytes can never become a head that is answered.
+/// If the bytes can never become a valid head.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     let mut slots = [httparse::EMPTY_HEADER; HEADER_LIMIT];
     let mut request = httparse::Request::new(&mut slots);
@@ -100,7 +100,7 @@ fn origin_form(target: &str) -> Result<String, HeadError> {
     })
 }
 
-/// RFC 9112 §3.2: there is at most one `Host`, and HTTP/1.1 must have it.
+/// Requires at most one `Host` header, and exactly one in HTTP/1.1 (RFC 9112 §3.2).
 fn check_host(headers: &HeaderMap, is_http_10: bool) -> Result<(), HeadError> {
     match headers.get_all(header::HOST).iter().count() {
         0 if !is_http_10 => Err(bad("no Host header")),
@@ -109,10 +109,10 @@ fn check_host(headers: &HeaderMap, is_http_10: bool) -> Result<(), HeadError> {
     }
 }
 
-/// Refuses a request with a body, since no route takes one. Two lengths, or a length beside an encoding, are how requests are smuggled
-/// (RFC 9112 §6.3).
+/// Refuses a request with a body, since no route takes one. Two lengths, or a length beside an encoding, are means of
+/// request smuggling (RFC 9112 §6.3).
 fn check_no_body(headers: &HeaderMap) -> Result<(), HeadError> {
-    const BODY: HeadError = HeadError { status: 413, reason: "no request with a body is taken" };
+    const BODY: HeadError = HeadError { status: 413, reason: "requests with a body are not accepted" };
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let length = lengths.next();
     if headers.contains_key(header::TRANSFER_ENCODING) {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn body_of_no_bytes_is_none() {
+    fn body_without_bytes_is_accepted() {
         for text in ["Content-Length: 0", "Content-Length: 000", "Expect: 100-continue", "Expect: a-miracle"] {
             whole(&format!("POST / HTTP/1.1\r\nHost: x\r\n{text}\r\n\r\n"));
         }

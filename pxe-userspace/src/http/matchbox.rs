@@ -1,8 +1,9 @@
-//! The answers on Matchbox's routes, for a machine of the cluster spec, or for a group and a profile of a
-//! Matchbox directory. Pure.
+//! The answers on Matchbox's routes, for a machine of the cluster spec or for a group and a profile of a Matchbox directory.
+//! Pure.
 //!
-//! A setup that points a DHCP server at Matchbox can point it here: the paths, the query and the lines are the same.
-//! Matchbox names files by paths below its own root, and so do these answers; iPXE resolves them against the URL of the script.
+//! A setup that points a DHCP server at Matchbox can point it here: the paths, the queries and the lines are the same.
+//! Matchbox names files by paths below its own root, and so do these answers; iPXE resolves them against the URL of the
+//! script.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -21,20 +22,20 @@ use crate::{
     },
 };
 
-/// The script at `/boot.ipxe`: iPXE fills in what it knows about the machine and asks again.
+/// The script at `/boot.ipxe`. With it, iPXE reports what it knows about the machine in another request.
 pub const BOOTSTRAP: &str = "#!ipxe\n\
     chain ipxe?uuid=${uuid}&mac=${mac:hexhyp}&domain=${domain}&hostname=${hostname}&serial=${serial}&arch=${buildarch:uristring}\n";
 
-/// Returns the machine that a query names by its `mac`, in any spelling; by the first `mac` if there are several. The
-/// other labels select nothing, since a cluster spec tells machines apart by their MACs alone.
+/// Returns the machine that a query names by its first `mac`, in any spelling. The other labels select nothing, since a
+/// cluster spec distinguishes machines only by their MACs.
 #[must_use]
 pub fn machine_of(labels: &[(String, String)], inventory: &Inventory) -> Option<Arc<Machine>> {
     let mac = label(labels, "mac")?.parse().ok()?;
     inventory.by_mac(mac).map(Arc::clone)
 }
 
-/// Returns `true` if firmware with the query's `arch` (iPXE's `buildarch`) cannot start a kernel of this architecture. A BIOS
-/// runs iPXE as `i386` on 64-bit processors too. Without an `arch` nothing is known.
+/// Returns `true` if firmware with the query's `arch` (iPXE's `buildarch`) cannot start a kernel of this architecture. A
+/// BIOS runs iPXE as `i386` on 64-bit processors too. Without an `arch`, returns `false`.
 #[must_use]
 pub fn is_wrong_architecture(labels: &[(String, String)], architecture: Architecture) -> bool {
     match (label(labels, "arch").unwrap_or_default(), architecture) {
@@ -61,8 +62,9 @@ pub fn ipxe(machine: &Machine) -> String {
     )
 }
 
-/// Returns the configuration at `/grub?mac=…` for a machine. GRUB puts a backslash before each quote and backslash of an argument, so
-/// those do not survive it; everything else does. GRUB does not expand `${uuid}` inside quotes; Talos expands it itself.
+/// Returns the configuration at `/grub?mac=…` for a machine. GRUB puts a backslash before each quote and backslash of an
+/// argument, so those do not survive; everything else does. GRUB does not expand `${uuid}` inside quotes; Talos expands it
+/// itself.
 #[must_use]
 pub fn grub(machine: &Machine, http_port: u16) -> String {
     let root = format!("(http,{}:{http_port})/assets", machine.site.address);
@@ -85,14 +87,14 @@ pub fn grub(machine: &Machine, http_port: u16) -> String {
     config
 }
 
-/// Returns a word for GRUB's shell, quoted if the shell would read more than a word in it.
+/// Returns a word for GRUB's shell, quoted if the shell would not read it as one word.
 fn grub_word(word: &str) -> String {
     let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=.,:/+@%".contains(&byte));
     if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
-/// Returns the text at `/metadata?mac=…` for a machine: sorted lines `KEY=value` with what the spec says of it and with the query. The kernel
-/// arguments are not among them, since they may hold secrets.
+/// Returns the text at `/metadata?mac=…` for a machine: sorted lines `KEY=value` with the spec's facts about it and with the
+/// query. The kernel arguments are left out, since they may contain secrets.
 #[must_use]
 pub fn metadata(machine: &Machine, labels: &[(String, String)], raw_query: &str) -> String {
     let Machine { mac, address, cluster, architecture, version, hostname, .. } = machine;
@@ -109,13 +111,13 @@ pub fn metadata(machine: &Machine, labels: &[(String, String)], raw_query: &str)
         lines.push(format!("REQUEST_QUERY_{}={value}", key.to_uppercase()));
     }
     lines.push(format!("REQUEST_RAW_QUERY={raw_query}"));
-    // A line break in a value would begin a line that only the client wrote.
+    // A line break in a value would start a line that the client made up.
     lines.retain(|line| !line.contains(char::is_control));
     lines.sort();
     lines.iter().fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// Returns the script at `/ipxe` for a profile, with the words as the profile has them.
+/// Returns the script at `/ipxe` for a profile, with the words of the profile unchanged.
 #[must_use]
 pub fn profile_ipxe(boot: &NetBoot) -> String {
     let NetBoot { kernel, initrd, args } = boot;
@@ -161,9 +163,9 @@ pub fn variables(group: &Group, labels: &Labels, raw_query: &str) -> Value {
     variables.into()
 }
 
-/// Returns the text at `/metadata` for a group: a line `KEY=value` for each text, number and truth value, sorted. Keys of nested
-/// objects are joined by `_`. Values of the request that hold a line break are left out: they would begin a line that only
-/// the client wrote.
+/// Returns the text at `/metadata` for a group: a sorted line `KEY=value` for each string, number and boolean. Keys of
+/// nested objects are joined by `_`. Values of the request with a line break are left out, since they would start a line
+/// that the client made up.
 #[must_use]
 pub fn group_metadata(group: &Group, labels: &Labels, raw_query: &str) -> String {
     let mut lines = Vec::new();

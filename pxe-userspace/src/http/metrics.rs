@@ -30,7 +30,7 @@ impl EncodeLabelValue for Route {
     }
 }
 
-/// Labels of the request counter.
+/// The labels of the request counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct RequestLabels {
     /// The handler.
@@ -42,15 +42,15 @@ pub(super) struct RequestLabels {
 label! {
     /// The reason why something was refused.
     pub enum Refused: "reason" {
-        /// The head of the request.
+        /// The head of the request is invalid.
         Head = "head",
-        /// A path that leads out of the artifacts directory.
+        /// The path leads out of the artifacts directory.
         Path = "path",
-        /// A script asked for from an address that is not the machine's.
+        /// A script was requested from an address that is not the machine's.
         Source = "source",
-        /// A connection beyond the limit, in total or for one address.
+        /// The connection exceeds the limit, in total or for one address.
         Connection = "connection",
-        /// A client that did not send its request, or did not read its answer, in time.
+        /// The client did not send its request or read its answer in time.
         Timeout = "timeout",
     }
 }
@@ -69,7 +69,7 @@ impl Metrics {
     /// Registers the counters under names that begin with `http_`.
     pub fn register(&self, registry: &mut Registry) {
         let Self { requests, refused, bytes, disk_waits, connections } = self;
-        // Other statuses of a route are exposed once it has answered with them.
+        // Other statuses of a route are exposed after the first answer with them.
         for &route in Route::ALL {
             drop(requests.get_or_create(&RequestLabels { route, status: 200 }));
         }
@@ -112,7 +112,7 @@ impl Metrics {
         self.connections.get()
     }
 
-    /// Returns how many bytes of files and scripts were written to sockets.
+    /// Returns the number of bytes of files and scripts that were written to sockets.
     #[must_use]
     pub fn sent_bytes(&self) -> u64 {
         self.bytes.get()

@@ -1,12 +1,13 @@
 //! The boot HTTP server: artifacts by sendfile(2), scripts and Matchbox's routes by an axum router, on one port.
 //!
-//! The connection loop is our own. A file goes from the page cache to the socket without passing through the process, every answer
-//! has the `Content-Length` without which iPXE waits forever, and a file counts as delivered only when the client has acknowledged its
-//! last byte ([`delivery`]). Each worker is a thread with an event loop of its own, so that a connection never waits for another thread to
-//! be woken.
+//! The connection loop is our own. A file goes from the page cache to the socket without passing through the process, every
+//! answer has a `Content-Length`, without which iPXE waits forever, and a file counts as delivered only when the client has
+//! acknowledged its last byte ([`delivery`]). Each worker is a thread with its own event loop, so a connection never waits
+//! for another thread to wake up.
 //!
-//! What a head means ([`head`]), which part of a file is sent ([`range`]), whether an answer has arrived ([`flights`]), which parts a machine
-//! has ([`coverage`]) and what a script says ([`crate::boot::script`]) are pure functions.
+//! The meaning of a head ([`head`]), the part of a file that is sent ([`range`]), the arrival of an answer ([`flights`]),
+//! the parts that a machine has ([`coverage`]) and the text of a script ([`crate::boot::script`]) are computed by pure
+//! functions.
 
 mod admission;
 mod answer;

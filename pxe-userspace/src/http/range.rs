@@ -1,4 +1,4 @@
-//! Conditional requests and ranges (RFC 9110 §13 and §14): which part of a file a GET gets. Pure.
+//! Conditional requests and ranges (RFC 9110 §13 and §14): selects the part of a file that a GET gets. Pure.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,13 +10,13 @@ use jiff::{Timestamp, fmt::rfc2822};
 pub struct Validators {
     /// A strong entity tag, with its quotes.
     pub etag: String,
-    /// When the file was last written.
+    /// The time at which the file was last written.
     pub modified: SystemTime,
 }
 
 impl Validators {
-    /// Makes the tag of inode, length and time of writing (to the nanosecond): a file that is replaced or
-    /// written to changes one of them.
+    /// Creates the validators from inode, length and time of writing (to the nanosecond). A file that is replaced or written
+    /// to changes at least one of them.
     #[must_use]
     pub fn new(inode: u64, length: u64, modified: SystemTime) -> Self {
         let nanos = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -27,25 +27,25 @@ impl Validators {
 /// The outcome of a conditional request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// 200: all of it.
+    /// 200: the whole file.
     Whole,
-    /// 206: from `first` up to and without `end`, never empty.
+    /// 206: the bytes from `first` up to but not including `end`; never empty.
     Part {
         /// The first byte.
         first: u64,
-        /// The byte after the last.
+        /// The position after the last byte.
         end: u64,
     },
-    /// 304: the client has it already.
+    /// 304: the client already has the file.
     NotModified,
-    /// 412: the file is not the one that the client means.
+    /// 412: the file is not in the state that the client requires.
     PreconditionFailed,
-    /// 416: the range lies behind the end of the file.
+    /// 416: the range begins after the end of the file.
     Unsatisfiable,
 }
 
-/// Returns what a GET or HEAD with these headers gets of a file of `length` bytes, in the order of RFC 9110 §13.2.2.
-/// A request for several ranges gets the whole file, as §14.2 allows.
+/// Returns the part of a file of `length` bytes that a GET or HEAD with these headers gets, in the order of RFC 9110
+/// §13.2.2. A request for several ranges gets the whole file, as §14.2 allows.
 #[must_use]
 pub fn select(method: &Method, headers: &HeaderMap, length: u64, validators: &Validators) -> Selection {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
@@ -65,7 +65,7 @@ pub fn select(method: &Method, headers: &HeaderMap, length: u64, validators: &Va
     } else if text(header::IF_MODIFIED_SINCE).and_then(modified_since) == Some(false) {
         return Selection::NotModified;
     }
-    // A range is defined for GET alone (RFC 9110 §14.2).
+    // Ranges are defined only for GET (RFC 9110 §14.2).
     if method != Method::GET {
         return Selection::Whole;
     }
@@ -77,13 +77,15 @@ pub fn select(method: &Method, headers: &HeaderMap, length: u64, validators: &Va
     }
 }
 
-/// Returns `true` if the validator of an `If-Range` names this state: by its strong tag, or by exactly its date (RFC 9110 §13.1.5).
+/// Returns `true` if the validator of an `If-Range` matches this state: by its strong tag, or by exactly its date (RFC 9110
+/// §13.1.5).
 fn same_state(validator: &str, validators: &Validators) -> bool {
     let validator = validator.trim();
     validator == validators.etag || parse_date(validator) == Some(whole_seconds(validators.modified))
 }
 
-/// Returns the part that a `Range` header names (RFC 9110 §14.1.2). Anything but a single well-formed range of bytes is ignored (§14.2).
+/// Returns the part that a `Range` header selects (RFC 9110 §14.1.2). Everything but a single well-formed byte range is
+/// ignored (§14.2).
 fn part(range: &str, length: u64) -> Selection {
     let Some((unit, set)) = range.split_once('=') else { return Selection::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -102,7 +104,8 @@ fn part(range: &str, length: u64) -> Selection {
     if first >= end { Selection::Unsatisfiable } else { Selection::Part { first, end } }
 }
 
-/// Returns a position, which is absent if nothing is written, or `None` if it is not a number. A number beyond 2^64 is beyond every file.
+/// Returns a position: `Some(None)` if there are no digits, `None` if it is not a number. A number above 2^64 lies beyond
+/// every file.
 fn position(digits: &str) -> Option<Option<u64>> {
     let digits = digits.trim();
     if digits.is_empty() {
@@ -117,7 +120,7 @@ enum Comparison {
     Weak,
 }
 
-/// Returns `true` if a list of entity tags, or `*`, names this one.
+/// Returns `true` if a list of entity tags contains this one or is `*`.
 fn lists(tags: &str, etag: &str, comparison: Comparison) -> bool {
     tags.split(',').map(str::trim).any(|tag| match tag.strip_prefix("W/") {
         Some(weak) => comparison == Comparison::Weak && weak == etag,
@@ -134,13 +137,13 @@ pub fn format_date(time: SystemTime) -> String {
         .unwrap_or_else(|| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())
 }
 
-/// Reads an HTTP date in the preferred form. The two obsolete forms count as no date.
+/// Parses an HTTP date in the preferred form. The two obsolete forms count as invalid.
 fn parse_date(text: &str) -> Option<SystemTime> {
     let time = rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
     Some(time.into())
 }
 
-/// Drops the fraction of a second, which HTTP dates do not have.
+/// Truncates a time to whole seconds, as in HTTP dates.
 fn whole_seconds(time: SystemTime) -> SystemTime {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())

@@ -1,4 +1,4 @@
-//! The answers that are not files: each machine's script, and Matchbox's routes by an axum router.
+//! The answers that are not files: each machine's own script, and Matchbox's routes through an axum router.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -28,11 +28,11 @@ use crate::{
     },
 };
 
-/// The client; an extension of each request to the router.
+/// The client, as an extension of each request to the router.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
     pub(super) address: IpAddr,
-    /// Whether the request is a HEAD, which is about an answer and not a step of a boot.
+    /// Set for a HEAD request, which is not a step of a boot.
     pub(super) is_head: bool,
 }
 
@@ -62,7 +62,7 @@ fn matchbox_text(text: impl Into<Cow<'static, str>>) -> Text {
     Text::new(Route::Matchbox, text)
 }
 
-/// `/boot.ipxe`: the script that makes any iPXE ask again with what it knows about itself.
+/// Answers `/boot.ipxe`: the script that makes any iPXE request again, with what it knows about the machine.
 async fn bootstrap(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>) -> Text {
     let response = matchbox_text(matchbox::BOOTSTRAP);
     match context.machine_at(peer.address) {
@@ -71,8 +71,8 @@ async fn bootstrap(State(context): State<Arc<Context>>, Extension(peer): Extensi
     }
 }
 
-/// `/boot/{mac}.ipxe`, which every machine asks for: `file` is what follows `/boot/`. It does not go through the router, which takes longer
-/// than writing the script does.
+/// Answers `/boot/{mac}.ipxe`, which every machine requests; `file` is the part after `/boot/`. It bypasses the router,
+/// which would take longer than writing the script.
 pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
     let mac = str::from_utf8(file).ok().and_then(|file| file.strip_suffix(".ipxe")?.parse().ok());
     let Some(machine) = mac.and_then(|mac| context.inventory.load().by_mac(mac).map(Arc::clone)) else {
@@ -90,7 +90,7 @@ pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
     }
 }
 
-/// `/ipxe?mac=…`
+/// Answers `/ipxe?mac=…`.
 async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>, Query(labels): Labelled) -> Text {
     let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else {
         return boot_of_profile(&context, &labels, "/ipxe", matchbox::profile_ipxe);
@@ -114,7 +114,7 @@ async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
     }
 }
 
-/// `/grub?mac=…`: a machine that is to boot from its disk gets 404, and GRUB goes on.
+/// Answers `/grub?mac=…`. A machine that is to boot from its disk gets 404, and GRUB goes on.
 async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>, Query(labels): Labelled) -> Text {
     let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else {
         return boot_of_profile(&context, &labels, "/grub", matchbox::profile_grub);
@@ -133,7 +133,7 @@ async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
     }
 }
 
-/// `/metadata?mac=…`
+/// Answers `/metadata?mac=…`.
 async fn metadata(
     State(context): State<Arc<Context>>,
     Extension(peer): Extension<Peer>,
@@ -154,12 +154,12 @@ async fn metadata(
             matchbox::group_metadata(&group, &labels, raw)
         }
     };
-    // Matchbox's own spelling of the type.
+    // Matchbox spells the type like this.
     Text { content_type: "plain/text", ..matchbox_text(text) }
 }
 
-/// Returns the group that the labels select in the Matchbox directory. A group has no address of its own, so it is
-/// given to whoever asks, as Matchbox does.
+/// Returns the group that the labels select in the Matchbox directory. A group has no address of its own, so every client
+/// gets it, as with Matchbox.
 fn group(context: &Context, labels: &Labels, path: &str) -> Option<Arc<Group>> {
     let group = context.catalog.load().select(labels).map(Arc::clone)?;
     tracing::debug!(mac = labels.get("mac"), path, group = group.id, profile = group.profile.id, "Matchbox group");
@@ -174,7 +174,7 @@ fn boot_of_profile(context: &Context, labels: &[(String, String)], path: &str, t
     }
 }
 
-/// Returns the group for a machine that the cluster spec does not have; a machine of the cluster spec has none of these
+/// Returns the group for a machine that is not in the cluster spec. A machine in the cluster spec has none of these
 /// configurations.
 fn group_beside_fleet(context: &Context, labels: &[(String, String)], path: &str) -> Option<(Labels, Arc<Group>)> {
     if matchbox::machine_of(labels, &context.inventory.load()).is_some() {
@@ -185,7 +185,7 @@ fn group_beside_fleet(context: &Context, labels: &[(String, String)], path: &str
     Some((labels, group))
 }
 
-/// `/ignition`
+/// Answers `/ignition`.
 async fn ignition(State(context): State<Arc<Context>>, Query(labels): Labelled) -> Text {
     let group = group_beside_fleet(&context, &labels, "/ignition");
     match group.and_then(|(_, group)| group.profile.ignition.clone()) {
@@ -194,12 +194,12 @@ async fn ignition(State(context): State<Arc<Context>>, Query(labels): Labelled) 
     }
 }
 
-/// `/generic`
+/// Answers `/generic`.
 async fn generic(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Text {
     rendered(&context, &labels, raw.as_deref(), "/generic", |profile| profile.generic.as_deref())
 }
 
-/// `/cloud`
+/// Answers `/cloud`.
 async fn cloud(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Text {
     rendered(&context, &labels, raw.as_deref(), "/cloud", |profile| profile.cloud.as_deref())
 }
@@ -222,13 +222,13 @@ fn rendered(
     }
 }
 
-/// Returns the refusal for a client that does not have the machine's address, since a script may hold the machine's secrets.
+/// Returns the refusal for a client without the machine's address, since a script may contain the machine's secrets.
 fn refused(context: &Context, peer: Peer, machine: &Machine, path: &str) -> Option<Text> {
     if !context.check_source || peer.address == machine.address {
         return None;
     }
     let Machine { mac, address, .. } = machine;
-    let reason = format!("{ASKED_FROM} {}, but only {address} gets what is for {mac}", peer.address);
+    let reason = format!("{ASKED_FROM} {}, but only {address} may get the boot script of {mac}", peer.address);
     tracing::debug!(%mac, peer = %peer.address, "boot HTTP refused a script to another address");
     context.metrics.refused(Refused::Source);
     failed(context, peer, *mac, path, &reason);
@@ -243,14 +243,14 @@ fn failed(context: &Context, peer: Peer, mac: MacAddr, path: &str, reason: &str)
     }
 }
 
-/// Announces that the machine is told to boot from its disk, if it is.
+/// Announces that the machine is told to boot from its disk, if that is so.
 fn disposed(context: &Context, peer: Peer, machine: &Machine, disposition: Disposition) {
     if disposition == Disposition::Disk && !peer.is_head {
         context.events.send(machine.mac, SystemTime::now(), EventKind::SentToDisk);
     }
 }
 
-/// Announces that the machine asked for this answer, and has its arrival announced.
+/// Announces that the machine requested this answer, and tracks its arrival.
 fn delivered(context: &Context, peer: Peer, mac: MacAddr, path: &str, text: Text) -> Text {
     if peer.is_head {
         return text;

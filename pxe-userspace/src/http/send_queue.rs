@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn send_queue_is_what_the_peer_has_not_acknowledged() {
+    fn send_queue_holds_the_unacknowledged_bytes() {
         let (mut server, mut client) = connection();
         let empty = SendQueue { unacknowledged: 0, unsent: 0 };
         assert_eq!(SendQueue::of(&server).unwrap(), empty);
@@ -81,7 +81,7 @@ mod tests {
         assert!(0 < queue.unsent && queue.unsent <= queue.unacknowledged, "{queue:?}");
         let mut rest = vec![0; usize::try_from(written).unwrap()];
         client.read_exact(&mut rest).unwrap();
-        // A FIN follows the bytes, and its acknowledgement theirs.
+        // A FIN follows the bytes, and its acknowledgement follows theirs.
         drop(client);
         server.set_nonblocking(false).unwrap();
         server.read_exact(&mut [0]).unwrap_err();

@@ -1,4 +1,4 @@
-//! The listening sockets, the workers behind them, and their end.
+//! The listening sockets, the workers behind them, and the shutdown.
 
 use std::{
     io,
@@ -14,21 +14,21 @@ use tokio::sync::{mpsc, watch};
 
 use super::{admission::Connections, connection::Phase, context::Context, routes, worker::Worker};
 
-/// The connections that the kernel completes before we accept them: a whole fleet that powers on at once. The
-/// kernel lowers it to `net.core.somaxconn` for each socket, so there are several.
+/// The connections that the kernel completes before they are accepted: a whole fleet that powers on at once. The kernel
+/// lowers the number to `net.core.somaxconn` for each socket, so there are several sockets.
 const BACKLOG: i32 = 16_384;
 
-/// The most listening sockets on one address, where the kernel's limit is an old one's 128.
+/// The most listening sockets on one address, for kernels whose limit is the old 128.
 const LISTENER_LIMIT: i32 = 8;
 
-/// The most workers at one address. On a veth pair one worker sends 2.8 GiB/s to a single client.
+/// The most workers for one address. On a veth pair, one worker sends 2.8 GiB/s to a single client.
 const WORKER_LIMIT: usize = 4;
 
-/// How long transfers may go on after the server was told to stop.
+/// The time that transfers may continue after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The listening sockets on one address and port, ready for [`serve`]. There are several because the kernel bounds how many
-/// connections wait in each, and drops those of a fleet that connects all at once beyond it.
+/// The listening sockets on one address and port, ready for [`serve`]. There are several because the kernel limits the
+/// connections that wait in each, and would drop those of a fleet that connects all at once.
 #[derive(Debug)]
 pub struct Bound(Vec<TcpListener>);
 
@@ -47,7 +47,7 @@ impl Bound {
 ///
 /// # Errors
 ///
-/// The address is not ours, the port is taken, or it is too low for our privileges; the message names both.
+/// If the address is not ours, the port is taken, or the port is too low for our privileges. The message names both.
 pub fn bind(address: Ipv4Addr, port: u16) -> io::Result<Bound> {
     let wanted = SocketAddr::from((address, port));
     listen(wanted).map(Bound).map_err(|error| {
@@ -64,18 +64,18 @@ pub fn bind(address: Ipv4Addr, port: u16) -> io::Result<Bound> {
 fn listen(wanted: SocketAddr) -> io::Result<Vec<TcpListener>> {
     let bound = |address: SocketAddr, shared| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        // Connections of the previous process linger in TIME_WAIT.
+        // Connections of the previous process may still be in TIME_WAIT.
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(shared)?;
         socket.bind(&address.into())?;
         io::Result::Ok(socket)
     };
-    // Sockets that share a port would share it with another process too; this one detects that.
+    // Sockets that share a port would share it with another process too. This one detects such a process.
     let alone = bound(wanted, false)?;
     let address = alone.local_addr()?.as_socket().unwrap_or(wanted);
     let listen = |_| {
         let socket = bound(address, true)?;
-        // Connections inherit it. The last write of an answer pushes it out; waiting for more would only delay it.
+        // Connections inherit the option. The last write of an answer completes it, so waiting for more would only delay it.
         socket.set_tcp_nodelay(true)?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
@@ -83,18 +83,18 @@ fn listen(wanted: SocketAddr) -> io::Result<Vec<TcpListener>> {
     (0..(BACKLOG / backlog_limit()).clamp(1, LISTENER_LIMIT)).map(listen).collect()
 }
 
-/// Returns what the kernel lowers the backlog of each socket to.
+/// Returns the kernel's limit for the backlog of a socket.
 fn backlog_limit() -> i32 {
     const SINCE_LINUX_5_4: i32 = 4096;
     let text = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
     text.trim().parse().ok().filter(|&limit| limit > 0).unwrap_or(SINCE_LINUX_5_4)
 }
 
-/// Serves connections until `shutdown` completes, then lets running transfers end for a few seconds.
+/// Serves connections until `shutdown` completes, then gives running transfers a few seconds to finish.
 ///
 /// # Errors
 ///
-/// A worker cannot be started, or all have ended.
+/// If a worker cannot be started, or all have ended.
 pub async fn serve(bound: Bound, context: Arc<Context>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let (phase, follow) = watch::channel(Phase::Serving);
     let router = routes::router(Arc::clone(&context));
@@ -115,16 +115,16 @@ pub async fn serve(bound: Bound, context: Arc<Context>, shutdown: impl Future<Ou
         };
         worker.start(listeners, inbox, running.clone())?;
     }
-    // The workers have sockets of their own. When they have ended, the kernel refuses further connections.
+    // The workers have their own sockets. After they have ended, the kernel refuses further connections.
     drop((bound, running));
     tokio::select! {
         () = shutdown => {}
-        // A worker ends early only by a panic.
+        // A worker ends early only if it panics.
         _ = ended.recv() => return Err(io::Error::other("every worker has ended")),
     }
     let _ = phase.send(Phase::Closing);
     if tokio::time::timeout(GRACE, connections.all_ended()).await.is_err() {
-        tracing::info!("boot HTTP breaks off the transfers that are still running");
+        tracing::info!("boot HTTP is breaking off the transfers that are still running");
     }
     let _ = phase.send(Phase::Over);
     let _ = ended.recv().await;
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn address_that_cannot_be_bound_is_an_error_that_says_what_to_do() {
+    fn address_that_cannot_be_bound_is_an_error_with_advice() {
         let first = bind(Ipv4Addr::LOCALHOST, 0).unwrap();
         let port = first.local_addr().unwrap().port();
         let message = bind(Ipv4Addr::LOCALHOST, port).unwrap_err().to_string();

@@ -28,36 +28,36 @@ use crate::{
     model::failure::FELL_SILENT,
 };
 
-/// How long a client may read nothing of its answer.
+/// The time that a client may read nothing of its answer.
 const STALL: Duration = PATIENCE;
 
-/// The most that one call sends: sendfile(2) does not return before it has copied all that the socket takes.
+/// The most bytes sent by one call: sendfile(2) returns only after it has copied everything that the socket takes.
 const CHUNK: u64 = 2 * 1024 * 1024;
 
 /// The calls in a row that never had to wait, after which other connections get their turn. A socket that drains as
 /// fast as it is filled would keep the thread; turns more often than that cost more than they give.
 const CALLS_PER_TURN: u32 = 16;
 
-/// Sockets are corked only while at most this many connections are open. Acknowledgements that arrive while a file goes out otherwise push out
-/// whatever part of a segment is there: a single client loses a third of its throughput so. With many connections the cork
-/// costs a little instead, and the link is full anyway.
+/// Sockets are corked only while at most this many connections are open. Without the cork, each acknowledgement that arrives
+/// during a file pushes out a partial segment, which costs a single client a third of its throughput. With many connections
+/// the cork itself costs a little, and the link is full anyway.
 const CORKED_CONNECTION_LIMIT: i64 = 16;
 
-/// Why a connection cannot go on.
+/// The reason why a connection cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Broken {
-    /// The client closed or reset the connection, or the network did not carry it any more.
+    /// The client closed or reset the connection, or the network no longer carries it.
     #[error("the connection broke: {0}")]
     Closed(#[from] io::Error),
     /// The client read nothing for a minute.
     #[error("{FELL_SILENT}: it read nothing for {} s", STALL.as_secs())]
     Stalled,
-    /// The file is shorter than it was when its length was announced.
+    /// The file has become shorter since its length was announced.
     #[error("the file was shortened while it was sent")]
     Shortened,
 }
 
-/// A connection, and how far its client has got.
+/// A connection, with the position that its client has reached.
 #[derive(Debug)]
 pub(super) struct Stream {
     tcp: TcpStream,
@@ -73,7 +73,7 @@ impl Stream {
         Self { tcp, written: 0, is_finished: false, is_new: true }
     }
 
-    /// Returns the number of bytes written since the connection began: the position of the next one.
+    /// Returns the number of bytes written since the connection began, which is the position of the next byte.
     pub(super) fn position(&self) -> u64 {
         self.written
     }
@@ -86,15 +86,14 @@ impl Stream {
         Reach { sent: before(unsent), acknowledged: before(unacknowledged) }
     }
 
-    /// Appends to `buffer` what the client has sent, until it holds `limit` bytes; 0 means that the client has sent its FIN.
+    /// Appends the client's bytes to `buffer` until it holds `limit` bytes. Returns 0 if the client has sent its FIN.
     pub(super) async fn read_more(&mut self, buffer: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
         let room = limit.saturating_sub(buffer.len());
         if buffer.capacity() == buffer.len() {
             buffer.reserve_exact(room.min(1024));
         }
         let room = room.min(buffer.capacity() - buffer.len());
-        // The request has mostly come before the connection is accepted, which tokio would learn by asking the kernel
-        // whether it may ask.
+        // The request has usually arrived before the connection is accepted. Trying at once saves tokio's readiness check.
         if std::mem::take(&mut self.is_new) {
             let length = buffer.len();
             buffer.resize(length + room, 0);
@@ -108,7 +107,7 @@ impl Stream {
         self.tcp.read_buf(&mut buffer.limit(room)).await
     }
 
-    /// Reads what is thrown away; 0 means that the client has sent its FIN.
+    /// Reads and discards the client's bytes. Returns 0 if the client has sent its FIN.
     pub(super) async fn discard(&mut self, scratch: &mut [u8]) -> Result<usize, Broken> {
         Ok(self.tcp.read(scratch).await?)
     }
@@ -127,7 +126,7 @@ impl Stream {
         self.send(bytes, SendFlags::empty()).await
     }
 
-    /// Sends two pieces, in one segment where they fit.
+    /// Sends two pieces, in one segment if they fit.
     pub(super) async fn write_both(&mut self, head: &[u8], body: &[u8]) -> Result<(), Broken> {
         let pieces = [IoSlice::new(head), IoSlice::new(body)];
         let sent = self.progress(true, |tcp| Ok(retry_on_intr(|| rustix::io::writev(tcp, &pieces))?)).await?;
@@ -144,8 +143,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Sends a head and the bytes of the file that it announces. Adds the bytes of the file that were sent to the metrics, also when
-    /// the connection breaks.
+    /// Sends a head and the bytes of the file that it announces. Adds the bytes of the file that were sent to the metrics,
+    /// even if the connection breaks.
     pub(super) async fn write_file(
         &mut self,
         head: &[u8],
@@ -170,13 +169,13 @@ impl Stream {
         sent
     }
 
-    /// Lets only full segments leave, or all that waits (tcp(7), TCP_CORK). It fails only on a connection that is broken already, which
-    /// the next call tells.
+    /// Corks or uncorks the socket (tcp(7), TCP_CORK): a corked one sends only full segments. This fails only on a broken
+    /// connection, which the next call reports.
     fn cork(&self, on: bool) {
         let _ = rustix::net::sockopt::set_tcp_cork(&self.tcp, on);
     }
 
-    /// Sends the file from `offset`, which it advances, up to and without `end`.
+    /// Sends the file from `offset`, which it advances, up to but not including `end`.
     async fn send_file(
         &mut self,
         artifact: &Arc<OpenArtifact>,
@@ -210,8 +209,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Sends by `operation` as soon as the socket takes something, and counts it, also when this future is dropped right after. Of a
-    /// new connection tokio does not know yet that it can be written to, so that trying `at_once` saves a wake-up.
+    /// Runs `operation` as soon as the socket takes bytes, and counts them even if this future is dropped right afterwards.
+    /// tokio does not know yet that a new connection is writable, so trying `at_once` saves a wake-up.
     async fn progress(
         &mut self,
         at_once: bool,
@@ -236,9 +235,9 @@ impl Stream {
         Ok(())
     }
 
-    /// Has the connection reset when it is dropped, so that what is still in the send queue is dropped too.
+    /// Makes dropping the connection reset it, so that the bytes in the send queue are dropped too.
     pub(super) fn reset_on_drop(&self) {
-        // It fails only on a connection that is reset already.
+        // This fails only on a connection that is already reset.
         let _ = self.tcp.set_zero_linger();
     }
 }
@@ -249,8 +248,8 @@ const fn position(written: u64, is_finished: bool, queue: u64) -> u64 {
     if position > written { written } else { position }
 }
 
-/// Returns up to where the file, from `offset` on, is in the page cache now. A thread that sendfile(2) makes wait for the disk
-/// serves nobody meanwhile, so another one waits.
+/// Returns the position up to which the file, from `offset` on, is in the page cache now. A thread that waits for the disk
+/// in sendfile(2) serves nobody else, so another thread does the waiting.
 async fn warm_up(artifact: &Arc<OpenArtifact>, offset: u64, end: u64, metrics: &Metrics) -> u64 {
     let chunk = offset..end.min(offset.saturating_add(CHUNK));
     if artifact.is_cached(chunk.clone()) {
@@ -258,7 +257,7 @@ async fn warm_up(artifact: &Arc<OpenArtifact>, offset: u64, end: u64, metrics: &
     }
     metrics.waited_for_disk();
     let artifact = Arc::clone(artifact);
-    // It fails only when the runtime ends, and this task with it.
+    // This fails only when the runtime ends, and this task ends with it.
     let _ = tokio::task::spawn_blocking(move || artifact.read_ahead(offset)).await;
     chunk.end.min(offset.saturating_add(READ_AHEAD))
 }

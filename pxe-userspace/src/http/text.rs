@@ -1,4 +1,4 @@
-//! A text as an answer: a machine's own script, or what the axum router says.
+//! A text as an answer: a machine's own script, or the answer of the axum router.
 
 use std::{borrow::Cow, time::SystemTime};
 
@@ -18,25 +18,25 @@ use super::{
     stream::{Broken, Stream},
 };
 
-/// The longest answer of a handler.
+/// The longest answer of a handler, in bytes.
 const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
 
 /// An answer that is ready to be sent.
 struct Ready {
-    /// Without its length and its end.
+    /// The head without its length and its end.
     head: AnswerHead,
     body: Bytes,
     delivery: Option<Delivery>,
 }
 
-/// An answer of one line instead.
+/// An answer of one line that replaces the handler's.
 struct Refusal {
     route: Route,
     status: StatusCode,
     reason: &'static str,
 }
 
-/// Answers a request for anything but a file.
+/// Answers a request for anything other than a file.
 pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, router: &Router) -> Result<(), Broken> {
     let Ready { mut head, body, delivery } = match ready(&exchange, router).await {
         Ok(ready) => ready,
@@ -62,7 +62,7 @@ async fn ready(exchange: &Exchange<'_>, router: &Router) -> Result<Ready, Refusa
         Some(file) if exchange.is_read() => Ok(own_script(exchange, peer, file)),
         Some(_) => {
             let (route, status) = (Route::Script, StatusCode::METHOD_NOT_ALLOWED);
-            Err(Refusal { route, status, reason: "scripts can be read only" })
+            Err(Refusal { route, status, reason: "scripts are read-only" })
         }
         None => routed(exchange, peer, router).await,
     }
@@ -80,7 +80,7 @@ fn own_script(exchange: &Exchange<'_>, peer: Peer, file: &[u8]) -> Ready {
     Ready { head, body, delivery }
 }
 
-/// Returns what the router answers.
+/// Returns the router's answer.
 async fn routed(exchange: &Exchange<'_>, peer: Peer, router: &Router) -> Result<Ready, Refusal> {
     let Some(request) = request(exchange.head, peer) else {
         return Err(Refusal { route: Route::Other, status: StatusCode::BAD_REQUEST, reason: "not a path" });
@@ -101,8 +101,8 @@ async fn routed(exchange: &Exchange<'_>, peer: Peer, router: &Router) -> Result<
     Ok(Ready { head, body, delivery: parts.extensions.get::<Delivery>().cloned() })
 }
 
-/// Makes the request for the router, whose handlers go by path, query and peer alone. HEAD goes there as the GET that it asks about, so that the
-/// answer has the same headers.
+/// Creates the request for the router, whose handlers use only path, query and peer. HEAD becomes GET, so that the answer
+/// has the same headers.
 fn request(head: &Head, peer: Peer) -> Option<Request<Body>> {
     let method = if peer.is_head { Method::GET } else { head.method.clone() };
     Request::builder().method(method).uri(&head.target).extension(peer).body(Body::empty()).ok()

@@ -1,4 +1,4 @@
-//! A thread with an event loop of its own, and the connections that it serves.
+//! A thread with its own event loop, and the connections that it serves.
 
 use std::{io, net, sync::Arc, thread, time::Duration};
 
@@ -20,14 +20,14 @@ use super::{
     metrics::Refused,
 };
 
-/// A connection that another worker has accepted. The admitted connections bound how many wait.
+/// A connection that another worker has accepted. The limit on connections also limits how many wait here.
 pub(super) type Handed = (net::TcpStream, Ticket);
 
-/// What one thread serves with.
+/// The resources of one worker thread.
 #[derive(Clone)]
 pub(super) struct Worker {
     pub(super) number: usize,
-    /// Where each worker takes the connections that others hand over.
+    /// The mailbox of each worker, for connections that others hand over.
     pub(super) mailboxes: Arc<[UnboundedSender<Handed>]>,
     pub(super) connections: Arc<Connections>,
     pub(super) context: Arc<Context>,
@@ -36,12 +36,12 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread, which serves until everything is over and keeps `running` until then. All workers accept from the same
-    /// sockets: an idle one comes first.
+    /// Starts the thread, which serves until the shutdown is complete and holds `running` until then. All workers accept
+    /// from the same sockets, so an idle worker usually gets the connection.
     ///
     /// # Errors
     ///
-    /// The kernel has no thread for it.
+    /// If the kernel refuses the thread.
     pub(super) fn start(
         self,
         listeners: Vec<net::TcpListener>,
@@ -50,7 +50,7 @@ impl Worker {
     ) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let work = move || {
-            // Dropped last, also by a panic.
+            // Dropped last, even after a panic.
             let _running = running;
             self.run(runtime, listeners, inbox);
         };
@@ -72,11 +72,11 @@ impl Worker {
             acceptors.shutdown().await;
             let _ = phase.wait_for(|&phase| phase == Phase::Over).await;
         });
-        // A read from a disk that hangs must not keep the thread.
+        // A read from a hanging disk must not keep the thread.
         runtime.shutdown_background();
     }
 
-    /// Accepts connections, without end.
+    /// Accepts connections forever.
     async fn accept(self, listener: TcpListener) {
         loop {
             match listener.accept().await {
@@ -90,7 +90,7 @@ impl Worker {
                             // An error means that the connection is broken.
                             let Ok(stream) = stream.into_std() else { continue };
                             if let Err(SendError(handed)) = mailbox.send((stream, ticket)) {
-                                // That worker has ended, which it does only by a panic.
+                                // That worker has ended, which happens only after a panic.
                                 self.take(handed);
                             }
                         }
@@ -98,7 +98,7 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    // Usually the descriptors ran out; they come back as connections end.
+                    // Usually the process has run out of descriptors, which are freed as connections end.
                     tracing::debug!(%error, "boot HTTP could not accept a connection");
                     self.context.metrics.refused(Refused::Connection);
                     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -37,12 +37,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_have_the_size_that_was_asked_for() {
+    fn buffers_have_the_requested_size() {
         const BYTES: usize = 20_000;
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         set_receive_buffer(&socket, BYTES).unwrap();
         set_send_buffer(&socket, BYTES).unwrap();
-        // socket(7): the kernel doubles it, to have room for bookkeeping.
+        // socket(7): the kernel doubles the value to have room for bookkeeping.
         assert_eq!(getsockopt(&socket, sockopt::RcvBuf), Ok(2 * BYTES));
         assert_eq!(getsockopt(&socket, sockopt::SndBuf), Ok(2 * BYTES));
     }

@@ -7,21 +7,21 @@ use pxe_common::{
     frame::{ETHERNET_LENGTH, IPV4_LENGTH, PROTOCOL_UDP, TAG_LENGTH, UDP_LENGTH, ethertype},
 };
 
-/// The length that shorter frames are padded to, without the check sequence (IEEE 802.3 §3.2.8).
+/// The minimum length of a frame without its check sequence (IEEE 802.3 §3.2.8); shorter ones are padded.
 const MINIMUM_FRAME: usize = 60;
 /// The flag that forbids routers to fragment a packet (RFC 791 §3.1).
 const DO_NOT_FRAGMENT: u16 = 0x4000;
-/// Routers that a packet may pass.
+/// The number of routers that a packet may pass.
 const TIME_TO_LIVE: u8 = 64;
-/// Where the checksum is in a UDP header (RFC 768).
+/// The offset of the checksum in a UDP header (RFC 768).
 pub(super) const UDP_CHECKSUM_OFFSET: usize = 6;
 
-/// A frame that answers.
+/// The reply that was written into a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Bytes written.
+    /// Its length in bytes.
     pub length: usize,
-    /// Whether it is sent twice, because frames get lost. A client takes the first answer and ignores the other.
+    /// Set if it is sent twice, because frames get lost. A client takes the first copy and ignores the second.
     pub twice: bool,
 }
 
@@ -41,16 +41,16 @@ pub struct Headers<'t> {
 }
 
 impl Headers<'_> {
-    /// Returns where the payload begins in a frame with this many tags.
+    /// Returns the offset of the payload in a frame with this many tags.
     #[must_use]
     pub const fn payload_offset(tags: usize) -> usize {
         ETHERNET_LENGTH + TAG_LENGTH * tags + IPV4_LENGTH + UDP_LENGTH
     }
 
-    /// Writes the headers in front of a payload of `payload_length` bytes that already lies at
+    /// Writes the headers in front of a payload of `payload_length` bytes, which is already at
     /// [`payload_offset`](Self::payload_offset), with correct checksums, and pads the frame.
     ///
-    /// Returns the length of the frame, or `None` if the buffer does not hold it.
+    /// Returns the length of the frame, or `None` if it does not fit into the buffer.
     pub fn write(&self, frame: &mut [u8], payload_length: usize) -> Option<usize> {
         let payload_offset = Self::payload_offset(self.tags.len());
         let length = payload_offset.checked_add(payload_length)?;
@@ -68,10 +68,10 @@ impl Headers<'_> {
         Some(padded)
     }
 
-    /// Writes the headers of a payload of `payload_length` bytes that the kernel does not fragment, with a UDP checksum of the
-    /// pseudo header alone, which the kernel completes.
+    /// Writes the headers of a payload of `payload_length` bytes that the kernel does not fragment. The UDP checksum covers
+    /// only the pseudo header; the kernel completes it.
     ///
-    /// Returns `None` if the payload is too long for a datagram, or `prefix` is not as long as the headers.
+    /// Returns `None` if the payload is too long for a datagram, or if `prefix` does not have the length of the headers.
     pub(super) fn write_unfragmented(&self, prefix: &mut [u8], payload_length: usize) -> Option<()> {
         self.write_prefix(prefix, payload_length, DO_NOT_FRAGMENT)
     }
@@ -84,7 +84,7 @@ impl Headers<'_> {
         let (ip, udp) = prefix.split_first_chunk_mut::<IPV4_LENGTH>()?;
         let udp: &mut [u8; UDP_LENGTH] = udp.try_into().ok()?;
 
-        // The EtherType stands behind the tags.
+        // The EtherType follows the tags.
         let (addresses, ethertype) = ethernet.split_at_mut(ethernet.len() - 2);
         let (addresses, tag_bytes) = addresses.split_at_mut(ETHERNET_LENGTH - 2);
         addresses[..6].copy_from_slice(&ethernet_destination.0);
@@ -92,7 +92,8 @@ impl Headers<'_> {
         tag_bytes.copy_from_slice(tags.as_flattened());
         ethertype.copy_from_slice(&ethertype::IPV4.to_be_bytes());
 
-        // Version 4 and five words of header; no identification, since RFC 6864 wants one only where a datagram is fragmented.
+        // Version 4 and five words of header. There is no identification: RFC 6864 requires one only for fragmented
+        // datagrams.
         *ip = [0; IPV4_LENGTH];
         ip[0] = 0x45;
         ip[2..4].copy_from_slice(&ip_length.to_be_bytes());
@@ -114,7 +115,7 @@ impl Headers<'_> {
     }
 }
 
-/// Returns the sum of 16-bit big-endian words, the last padded with zero (RFC 1071).
+/// Returns the sum of 16-bit big-endian words, the last one padded with zero (RFC 1071).
 pub(super) fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<2>();
     let total: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
@@ -158,9 +159,9 @@ mod tests {
     }
 
     proptest! {
-        /// Another implementation reads back what was meant, and agrees about both checksums.
+        /// Another implementation reads back the same headers and accepts both checksums.
         #[test]
-        fn another_parser_agrees(payload in prop::collection::vec(any::<u8>(), 0..1200), tags in 0_usize..3) {
+        fn headers_are_read_back_by_another_parser(payload in prop::collection::vec(any::<u8>(), 0..1200), tags in 0_usize..3) {
             let all = [[0x88, 0xa8, 0x00, 0x64], [0x81, 0x00, 0x20, 0x07]];
             let tags = &all[2 - tags..];
             let frame = frame(tags, &payload);

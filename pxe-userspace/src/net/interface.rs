@@ -11,7 +11,7 @@ use nix::{
 };
 use pxe_common::MacAddr;
 
-/// A network interface as the kernel has it now.
+/// A network interface as the kernel reports it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Its name.
@@ -22,13 +22,13 @@ pub struct Interface {
     pub mac: MacAddr,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
-    /// Its IPv4 addresses, each with the bits of its network mask.
+    /// Its IPv4 addresses, each with its prefix length.
     pub addresses: Vec<(Ipv4Addr, u8)>,
     /// True if a person has set it up (`IFF_UP`).
     pub up: bool,
     /// True if the link has a carrier (`IFF_RUNNING`).
     pub running: bool,
-    /// Receive queues: each gets a worker.
+    /// The number of receive queues, each of which gets a worker.
     pub queues: u32,
     /// True if it joins several interfaces, as a bond does. There the driver's own XDP runs on the members, and their frames
     /// never reach a socket that is bound to the aggregate.
@@ -38,7 +38,7 @@ pub struct Interface {
 /// An interface cannot serve, or could not be looked up; with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
-    /// No such interface.
+    /// The interface does not exist.
     #[error(
         "interface {name} (pxeServerSpec.interface) does not exist here; there are: {present}. Correct the spec, or \
          create the interface"
@@ -46,7 +46,7 @@ pub enum InterfaceError {
     Missing {
         /// The interface.
         name: String,
-        /// The names of those that exist.
+        /// The names of the interfaces that exist.
         present: String,
     },
     /// It is not up.
@@ -55,7 +55,7 @@ pub enum InterfaceError {
         /// The interface.
         name: String,
     },
-    /// It lacks the server's address.
+    /// The interface lacks the server's address.
     #[error(
         "interface {name} does not have the address {address} of pxeServerSpec.address (it has: {present}): \
          `ip address add {address}/24 dev {name}`, with your network's prefix length"
@@ -63,12 +63,12 @@ pub enum InterfaceError {
     NoAddress {
         /// The interface.
         name: String,
-        /// The address that the spec names.
+        /// The address in the spec.
         address: Ipv4Addr,
-        /// The addresses that it has.
+        /// The addresses of the interface.
         present: String,
     },
-    /// It is not an Ethernet interface.
+    /// The interface is not an Ethernet interface.
     #[error("interface {name} has no Ethernet address; pxed serves Ethernet networks only")]
     NotEthernet {
         /// The interface.
@@ -87,8 +87,8 @@ pub enum InterfaceError {
 }
 
 impl InterfaceError {
-    /// Returns true if the kernel said that there is no such interface, or none that can be served. An error that leaves
-    /// open whether the interface is there returns false.
+    /// Returns `true` if the kernel said that the interface does not exist or cannot be served. Returns `false` if the error
+    /// leaves open whether it exists.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         match self {
@@ -104,7 +104,7 @@ impl Interface {
     /// # Errors
     ///
     /// [`InterfaceError::Missing`] or [`InterfaceError::NotEthernet`] if the kernel's list of interfaces says so;
-    /// [`InterfaceError::Unreadable`] if the kernel refuses to tell, whatever the reason.
+    /// [`InterfaceError::Unreadable`] if the kernel could not be asked, whatever the reason.
     pub fn read(name: &str) -> Result<Self, InterfaceError> {
         let unreadable = |what| move |error| InterfaceError::Unreadable { name: name.to_owned(), what, error };
         let entries: Vec<_> = getifaddrs().map_err(|error| unreadable("getifaddrs")(error.into()))?.collect();
@@ -137,11 +137,11 @@ impl Interface {
         of(self) != of(now)
     }
 
-    /// Returns the prefix length of one of its addresses, which a server needs to be able to serve there.
+    /// Returns the prefix length of one of its addresses, if a server can serve there.
     ///
     /// # Errors
     ///
-    /// When the interface is down or does not have the address.
+    /// If the interface is down or does not have the address.
     pub fn serves(&self, address: Ipv4Addr) -> Result<u8, InterfaceError> {
         if !self.up {
             return Err(self.is_down());
@@ -149,13 +149,13 @@ impl Interface {
         self.prefix_length(address).ok_or_else(|| self.lacks(address))
     }
 
-    /// Returns the error that says that it is down.
+    /// Returns the error for an interface that is down.
     #[must_use]
     pub fn is_down(&self) -> InterfaceError {
         InterfaceError::Down { name: self.name.clone() }
     }
 
-    /// Returns the error that says that it does not have an address.
+    /// Returns the error for an interface without this address.
     #[must_use]
     pub fn lacks(&self, address: Ipv4Addr) -> InterfaceError {
         let present: Vec<_> = self.addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
@@ -176,7 +176,7 @@ struct Link {
 /// Finds an interface in the kernel's list. The index is taken from there too: a separate request for it could fail, which
 /// would not mean that there is no such interface.
 fn find(name: &str, entries: &[InterfaceAddress]) -> Result<Link, InterfaceError> {
-    // An address with a label of its own (ip-address(8)) comes under `name:label`.
+    // An address with a label (ip-address(8)) is listed under `name:label`.
     let of_ours = |entry: &&InterfaceAddress| entry.interface_name.split(':').next() == Some(name);
     if !entries.iter().any(|entry| of_ours(&entry)) {
         let mut present: Vec<_> = entries.iter().map(|entry| entry.interface_name.as_str()).collect();
@@ -232,11 +232,11 @@ fn listed_queues(device: &std::path::Path) -> io::Result<u32> {
     Ok(count)
 }
 
-/// The hardware address of a neighbour on an interface, if the kernel knows it (arp(7), SIOCGARP).
+/// Returns the hardware address of a neighbour on an interface, if the kernel knows it (arp(7), SIOCGARP).
 ///
 /// # Errors
 ///
-/// When the kernel refuses to tell, or the name is none of an interface.
+/// If the kernel refuses, or no interface has this name.
 pub(super) fn neighbour(socket: &UdpSocket, name: &str, address: Ipv4Addr) -> io::Result<Option<MacAddr>> {
     match sys::neighbour(socket, name, address) {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
@@ -255,7 +255,7 @@ mod sys {
 
     use pxe_common::MacAddr;
 
-    /// The MTU of an interface in the caller's network namespace (netdevice(7), SIOCGIFMTU).
+    /// Returns the MTU of an interface in the caller's network namespace (netdevice(7), SIOCGIFMTU).
     pub(super) fn mtu(name: &str) -> io::Result<u16> {
         let mut request = request(name)?;
         ioctl(libc::SIOCGIFMTU, &mut request)?;
@@ -281,7 +281,7 @@ mod sys {
 
     const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
-    /// Channels that receive, whether alone or combined with transmission (ETHTOOL_GCHANNELS).
+    /// Returns the number of channels that receive, alone or combined with transmission (ETHTOOL_GCHANNELS).
     pub(super) fn receive_channels(name: &str) -> io::Result<u32> {
         let mut channels = Channels { cmd: ETHTOOL_GCHANNELS, ..Channels::default() };
         let mut request = request(name)?;
@@ -312,7 +312,7 @@ mod sys {
         for (slot, byte) in mac.0.iter_mut().zip(request.arp_ha.sa_data) {
             *slot = byte.cast_unsigned();
         }
-        // Without this flag the kernel is still asking.
+        // Without this flag, the kernel is still resolving the address.
         Ok((request.arp_flags & libc::ATF_COM != 0).then_some(mac))
     }
 
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_what_is_missing_and_what_to_do() {
+    fn error_names_the_problem_and_the_fix() {
         let error = interface().serves(Ipv4Addr::new(10, 0, 1, 1)).unwrap_err().to_string();
         assert!(error.contains("it has: 10.0.0.1/24") && error.contains("ip address add 10.0.1.1"), "{error}");
 
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_missing_or_unfit_interface_is_gone() {
+    fn interface_is_gone_only_if_missing_or_unsuitable() {
         let unreadable = |errno| InterfaceError::Unreadable {
             name: "eth1".to_owned(),
             what: "getifaddrs",
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn queue_count_is_taken_from_sysfs_only_where_the_driver_has_no_channels() {
+    fn queue_count_comes_from_sysfs_only_if_the_driver_has_no_channels() {
         let errno = |errno| Err::<u32, _>(io::Error::from_raw_os_error(errno));
         assert_eq!(queues(Ok(8), || panic!("sysfs")).unwrap(), 8);
         assert_eq!(queues(Ok(0), || panic!("sysfs")).unwrap(), 1);

@@ -1,7 +1,7 @@
 //! The kernel path: one AF_PACKET socket (packet(7)) for interfaces and containers without XDP.
 //!
-//! It receives and sends complete frames, as AF_XDP does, so that everything above the frame is shared, and it does not
-//! take UDP port 67 from another server on the same host. A VLAN tag that the kernel has taken out of the frame is put back.
+//! It receives and sends complete frames, as AF_XDP does, so everything above the frame is shared. It does not take UDP port
+//! 67 from another server on the same host. A VLAN tag that the kernel has stripped from a frame is put back.
 #![expect(unsafe_code, reason = "the VLAN tag comes in PACKET_AUXDATA, which no crate here decodes")]
 
 use std::{
@@ -26,13 +26,13 @@ use super::{buffer, frame::Reply};
 /// The length of the longest frame: an MTU of 9,000 bytes, its headers and two VLAN tags.
 const FRAME_CAPACITY: usize = 9216;
 
-/// The size of the receive buffer: 10,000 requests of a fleet that powers on at once.
+/// The size of the receive buffer: 10,000 requests, for a fleet that powers on at once.
 const RECEIVE_BUFFER_BYTES: usize = 32 << 20;
 
-/// The size of the send buffer: as large as that of a UDP socket of ours.
+/// The size of the send buffer, as large as that of our UDP sockets.
 const SEND_BUFFER_BYTES: usize = 32 << 20;
 
-/// The most frames that are answered before looking whether to stop.
+/// The most frames answered between two checks for `stop`.
 const FRAMES_A_TURN: usize = 256;
 
 /// The offset of the EtherType, where a VLAN tag belongs.
@@ -59,12 +59,12 @@ impl PacketSocket {
         Ok(Self { socket })
     }
 
-    /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer, and returns what
-    /// it has written there.
+    /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer for the reply, and returns
+    /// the reply's length and copies.
     ///
     /// # Errors
     ///
-    /// If waiting fails, which leaves nothing to do.
+    /// If waiting fails, which cannot be recovered from.
     pub fn serve(
         &mut self,
         stop: BorrowedFd<'_>,
@@ -73,13 +73,13 @@ impl PacketSocket {
         let mut query = vec![0; FRAME_CAPACITY];
         let mut reply = vec![0; FRAME_CAPACITY];
         loop {
-            // Not more at once, so that a flood does not keep `stop` from being seen.
+            // Bounded, so that `stop` is seen even under a flood.
             for _ in 0..FRAMES_A_TURN {
                 let Some(length) = self.receive(&mut query) else { break };
                 let Some(Reply { length, twice }) = respond(&query[..length], &mut reply) else { continue };
                 let Some(frame) = reply.get(..length) else { continue };
                 for _ in 0..=u8::from(twice) {
-                    // A full device queue or a link that is down loses the reply, as a network may; the client asks again.
+                    // A full device queue or a link that is down loses the reply, as any network may. The client asks again.
                     let _ = send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);
                 }
             }
@@ -95,9 +95,9 @@ impl PacketSocket {
         }
     }
 
-    /// Reads the next frame and puts its VLAN tags in place. Returns its length, or `None` if nothing can be read now.
+    /// Reads the next frame and puts its VLAN tag back. Returns its length, or `None` if nothing can be read now.
     fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
-        // Room stays before the frame for the tag that the kernel may have taken out.
+        // Leave room before the frame for the tag that the kernel may have stripped.
         let tail = buffer.get_mut(TAG_LENGTH..)?;
         let mut control = [0_u64; 8];
         let mut vector = libc::iovec { iov_base: tail.as_mut_ptr().cast(), iov_len: tail.len() };
@@ -125,12 +125,12 @@ impl PacketSocket {
     }
 }
 
-/// Opens a packet socket that receives nothing and sends frames on an interface, each behind a `struct virtio_net_hdr`
-/// (linux/virtio_net.h) that leaves its checksum to the kernel.
+/// Opens a packet socket that receives nothing and sends frames on an interface. Each frame follows a `struct
+/// virtio_net_hdr` (linux/virtio_net.h) that leaves its checksum to the kernel.
 ///
 /// # Errors
 ///
-/// As [`PacketSocket::open`].
+/// As for [`PacketSocket::open`].
 pub(super) fn for_sending(interface_index: u32) -> io::Result<OwnedFd> {
     let socket = open()?;
     set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1_i32)?;
@@ -139,7 +139,7 @@ pub(super) fn for_sending(interface_index: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Opens a packet socket of protocol 0, which receives nothing until `bind` names another.
+/// Opens a packet socket of protocol 0, which receives nothing until `bind` sets another protocol.
 fn open() -> io::Result<OwnedFd> {
     // SAFETY: no pointers are passed.
     let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
@@ -163,7 +163,7 @@ fn bind(socket: &OwnedFd, interface_index: u32, protocol: u16) -> io::Result<()>
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Returns the VLAN tag (TPID and TCI) that the kernel took out of the frame.
+/// Returns the VLAN tag (TPID and TCI) that the kernel stripped from the frame.
 ///
 /// # Safety
 ///
@@ -212,8 +212,8 @@ fn attach_filter(socket: &OwnedFd) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
-/// Returns a classic BPF program that lets through IPv4/UDP to port 67 or 4011, no fragments, with at most one VLAN tag left
-/// in the frame. It only keeps the socket quiet: what comes through is classified like any other frame.
+/// Returns a classic BPF program that accepts unfragmented IPv4/UDP to port 67 or 4011, with at most one VLAN tag left in
+/// the frame. It only reduces the load: what passes is classified like any other frame.
 fn filter() -> Vec<libc::sock_filter> {
     const LDH: u16 = 0x28;
     const LDB: u16 = 0x30;
@@ -262,7 +262,7 @@ mod tests {
 
     use super::*;
 
-    /// The kernel filters any socket's datagrams alike.
+    /// The kernel runs a filter in the same way on every kind of socket, so a datagram socket serves for the test.
     #[test]
     fn boot_requests_pass_the_filter_and_other_traffic_does_not() {
         let (sender, receiver) = UnixDatagram::pair().unwrap();
@@ -275,7 +275,7 @@ mod tests {
             let must_pass = match Headers::parse(&frame[..]) {
                 Ok(headers) => {
                     if headers.tags.as_slice().len() == 2 {
-                        // The kernel has taken the outer tag out.
+                        // The kernel strips the outer tag.
                         frame.drain(TAG_OFFSET..TAG_OFFSET + TAG_LENGTH);
                     }
                     true

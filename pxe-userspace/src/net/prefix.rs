@@ -1,28 +1,27 @@
-//! Arithmetic of IPv4 networks.
+//! Arithmetic on IPv4 networks.
 
 use std::net::Ipv4Addr;
 
-/// Returns the mask of a network with this many bits in its prefix; more than 32 count as 32.
+/// Returns the mask of a network with this prefix length; values above 32 count as 32.
 #[must_use]
 pub fn mask(prefix_length: u8) -> Ipv4Addr {
     let host_bits = 32 - u32::from(prefix_length.min(32));
     Ipv4Addr::from_bits(u32::MAX.checked_shl(host_bits).unwrap_or(0))
 }
 
-/// Returns the address that reaches every host of `address`' network, or `None` if the network is too small to
-/// have one (RFC 3021).
+/// Returns the broadcast address of the network of `address`, or `None` if the network is too small to have one (RFC 3021).
 #[must_use]
 pub fn broadcast(address: Ipv4Addr, prefix_length: u8) -> Option<Ipv4Addr> {
     (prefix_length < 31).then(|| address | !mask(prefix_length))
 }
 
-/// Returns whether two addresses are in one network.
+/// Returns `true` if two addresses are in the same network.
 #[must_use]
 pub fn same(a: Ipv4Addr, b: Ipv4Addr, prefix_length: u8) -> bool {
     a & mask(prefix_length) == b & mask(prefix_length)
 }
 
-/// Returns whether the address is its network's first or last, which no host has.
+/// Returns `true` if the address is the first or last of its network, which no host has.
 #[must_use]
 pub fn is_edge(address: Ipv4Addr, prefix_length: u8) -> bool {
     prefix_length < 31

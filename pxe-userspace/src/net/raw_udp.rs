@@ -1,8 +1,8 @@
-//! Datagrams put on the wire as frames, past the host's IP stack.
+//! Sends datagrams as complete frames, bypassing the host's IP stack.
 //!
-//! For a datagram to a neighbour, the kernel's way from a UDP socket to the device (route, headers, filters, neighbour) costs
-//! as much as the rest of sending it. For many datagrams to the same few neighbours it is cheaper to write the headers here.
-//! The kernel still computes the checksum, or leaves it to the card.
+//! For a datagram to a neighbour, the kernel's path from a UDP socket to the device (route, headers, filters, neighbour)
+//! costs as much as everything else in sending it. Many datagrams to the same few neighbours are cheaper with headers
+//! written here. The kernel still computes the checksum, or leaves it to the card.
 
 use std::{
     io,
@@ -47,20 +47,20 @@ impl RawUdp {
         Ok(Self { socket, name: interface.name.clone(), mac: interface.mac })
     }
 
-    /// Returns the neighbour's hardware address if the kernel knows it. `socket` is any socket in our network namespace.
+    /// Returns the neighbour's hardware address if the kernel knows it. `socket` may be any socket in our network namespace.
     #[must_use]
     pub fn neighbour(&self, socket: &UdpSocket, to: SocketAddrV4) -> Option<MacAddr> {
         interface::neighbour(socket, &self.name, *to.ip()).ok().flatten()
     }
 
-    /// Returns what to send in front of a payload of this many bytes, or `None` if it is too long for one datagram.
+    /// Returns the bytes to send in front of a payload of this length, or `None` if it is too long for one datagram.
     #[must_use]
     pub fn prefix(&self, from: SocketAddrV4, to: SocketAddrV4, mac: MacAddr, payload: usize) -> Option<Prefix> {
         let headers =
             Headers { ethernet_source: self.mac, ethernet_destination: mac, tags: &[], source: from, destination: to };
         let mut prefix = [0; VNET_LENGTH + HEADERS_LENGTH];
         let (vnet, frame) = prefix.split_at_mut(VNET_LENGTH);
-        // In the host's byte order, and from the beginning of the frame.
+        // In the host's byte order; the offset counts from the beginning of the frame.
         vnet[0] = NEEDS_CHECKSUM;
         vnet[6..8].copy_from_slice(&((HEADERS_LENGTH - UDP_LENGTH) as u16).to_ne_bytes());
         vnet[8..10].copy_from_slice(&(UDP_CHECKSUM_OFFSET as u16).to_ne_bytes());
@@ -85,7 +85,7 @@ mod tests {
     };
 
     #[test]
-    fn headers_are_those_that_the_kernel_would_write() {
+    fn headers_equal_those_that_the_kernel_would_write() {
         let socket = std::fs::File::open("/dev/null").unwrap().into();
         let direct = RawUdp { socket, name: "eth0".to_owned(), mac: MacAddr([2, 0, 0, 0, 0, 1]) };
         let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4096);
@@ -96,7 +96,8 @@ mod tests {
             prefix[..VNET_LENGTH],
             *[&[1, 0, 0, 0, 0, 0][..], &34u16.to_ne_bytes(), &6u16.to_ne_bytes()].concat()
         );
-        // As the kernel completes it: the sum from the UDP header on, the pseudo header's in its place.
+        // Completes the checksum as the kernel does: the sum from the UDP header on, with the pseudo header's sum in its
+        // place.
         let mut frame = [&prefix[VNET_LENGTH..], payload].concat();
         let checksum = folded(sum(&frame[34..]));
         frame[40..42].copy_from_slice(&checksum.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Which XDP programs are attached to an interface, by one question to rtnetlink(7).
+//! Lists the XDP programs that are attached to an interface, by one request to rtnetlink(7).
 
 use std::{io, os::fd::AsRawFd as _};
 
@@ -7,36 +7,36 @@ use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProto
 /// `struct nlmsghdr` and `struct ifinfomsg`.
 const MESSAGE_HEADER: usize = 16;
 const LINK_HEADER: usize = 16;
-/// `struct nlattr`, whose length counts itself.
+/// `struct nlattr`, whose length includes itself.
 const ATTRIBUTE_HEADER: usize = 4;
 /// `NLA_TYPE_MASK`: the two upper bits are flags.
 const ATTRIBUTE_TYPE: u16 = 0x3fff;
-/// linux/if_link.h.
+/// The attribute from linux/if_link.h.
 const IFLA_XDP: u16 = 43;
 /// `IFLA_XDP_PROG_ID` if there is one program; also `IFLA_XDP_DRV_PROG_ID`, `IFLA_XDP_SKB_PROG_ID` and
 /// `IFLA_XDP_HW_PROG_ID`, by its mode.
 const IFLA_XDP_PROGRAMS: std::ops::RangeInclusive<u16> = 4..=7;
 
-/// More than the kernel says about any link without its virtual functions.
+/// The size of the answer buffer. Without its virtual functions, no link takes more.
 const ANSWER_BYTES: usize = 32 << 10;
 
-/// Returns the identifiers of the XDP programs that are attached to the interface of this index, in whichever mode.
+/// Returns the identifiers of the XDP programs that are attached to the interface with this index, in any mode.
 ///
 /// # Errors
 ///
-/// When there is no such interface, or the kernel refuses to tell.
+/// If there is no such interface, or the kernel refuses to answer.
 pub fn programs(interface_index: u32) -> io::Result<Vec<u32>> {
     let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
     let kernel = NetlinkAddr::new(0, 0);
     sendto(socket.as_raw_fd(), &question(interface_index), &kernel, MsgFlags::empty())?;
     let mut answer = vec![0; ANSWER_BYTES];
-    // The answer is there when `sendto` returns.
+    // The answer is complete when `sendto` returns.
     let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
     answer.truncate(length);
     programs_in(&answer)
 }
 
-/// An `RTM_GETLINK` request for one interface.
+/// Returns an `RTM_GETLINK` request for one interface.
 fn question(interface_index: u32) -> Vec<u8> {
     let mut message = Vec::with_capacity(MESSAGE_HEADER + LINK_HEADER);
     message.extend(((MESSAGE_HEADER + LINK_HEADER) as u32).to_ne_bytes());
@@ -49,7 +49,7 @@ fn question(interface_index: u32) -> Vec<u8> {
     message
 }
 
-/// Reads the answer: `RTM_NEWLINK` with its attributes, or `NLMSG_ERROR` with an errno.
+/// Parses the answer: `RTM_NEWLINK` with its attributes, or `NLMSG_ERROR` with an errno.
 fn programs_in(answer: &[u8]) -> io::Result<Vec<u32>> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "rtnetlink's answer is malformed");
     let length = number(answer, 0).and_then(|length| usize::try_from(length).ok()).ok_or_else(malformed)?;

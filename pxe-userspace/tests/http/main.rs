@@ -198,7 +198,7 @@ async fn scripts_are_for_their_own_machine() {
     {
         let (status, _, text) = lab.get_from(other, path).await;
         assert_eq!(status, 403, "{path}");
-        assert_eq!(text, "asked from 127.0.0.12, but only 127.0.0.11 gets what is for 52:54:00:00:00:01\n");
+        assert_eq!(text, "asked from 127.0.0.12, but only 127.0.0.11 may get the boot script of 52:54:00:00:00:01\n");
         assert!(matches!(lab.event().await, EventKind::Failed { reason, .. } if reason.starts_with(ASKED_FROM)));
         assert_eq!(lab.metrics.refusals(Refused::Source), refusals as u64 + 1);
     }

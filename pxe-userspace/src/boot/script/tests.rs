@@ -29,7 +29,7 @@ fn machine(architecture: Architecture, version: &str) -> Machine {
     }
 }
 
-/// Compares with the checked-in script; `PXED_BLESS=1` writes it anew.
+/// Compares a script with the checked-in one; `PXED_BLESS=1` rewrites it.
 fn golden(name: &str, script: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/boot/script/golden").join(name);
     if std::env::var_os("PXED_BLESS").is_some() {
@@ -37,12 +37,12 @@ fn golden(name: &str, script: &str) {
         std::fs::write(&path, script).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(script, expected, "{} differs; PXED_BLESS=1 writes it anew", path.display());
+    assert_eq!(script, expected, "{} differs; PXED_BLESS=1 rewrites it", path.display());
 }
 
-/// One version on each side of every release that changed the kernel arguments.
+/// Uses one version on each side of every release that changed the kernel arguments.
 #[test]
-fn scripts_for_every_release_that_changed_the_arguments() {
+fn scripts_match_the_goldens_for_every_release_that_changed_the_arguments() {
     for version in
         ["v1.7.7", "v1.8.0", "v1.9.5", "v1.10.0", "v1.11.0", "v1.12.0", "v1.13.0-beta.0", "v1.13.0", "v1.14.0"]
     {
@@ -54,7 +54,7 @@ fn scripts_for_every_release_that_changed_the_arguments() {
 }
 
 #[test]
-fn ways_to_the_disk() {
+fn disk_scripts_match_the_goldens() {
     let machine = |disk_route| Machine { disk_route, ..machine(Architecture::Amd64, "v1.13.0") };
     for (name, route) in
         [("disk.ipxe", DiskRoute::Auto), ("disk-exit.ipxe", DiskRoute::Exit), ("disk-sanboot.ipxe", DiskRoute::Sanboot)]
@@ -65,9 +65,9 @@ fn ways_to_the_disk() {
     assert!(script(&machine(DiskRoute::NotFound), 8000, Disposition::Network).is_some());
 }
 
-/// Arguments, host names and file names that would be commands if they were not spelled with care.
+/// Uses arguments, host names and file names that would be commands if they were not encoded.
 #[test]
-fn nothing_of_the_spec_becomes_a_command() {
+fn text_of_the_spec_never_becomes_a_command() {
     let machine = Machine {
         kernel_args: "a  b || reboot # c\nshell\n:try".into(),
         hostname: Some("x; shell\nreboot ||".into()),
@@ -78,9 +78,9 @@ fn nothing_of_the_spec_becomes_a_command() {
     golden("hostile.ipxe", &script(&machine, 8000, Disposition::Network).unwrap());
 }
 
-/// Every `goto` has its label, and every label is reached once.
+/// Every `goto` has its label, and every label is defined once.
 #[test]
-fn labels_and_jumps_agree() {
+fn labels_and_jumps_match() {
     let script = script(&machine(Architecture::Amd64, "v1.13.0"), 8000, Disposition::Network).unwrap();
     for word in script.split_whitespace().zip(script.split_whitespace().skip(1)) {
         if let ("goto", label) | ("step", label) = word {

@@ -1,4 +1,4 @@
-//! The servers on a kernel in memory: every fault by name, and random sequences of them against a model.
+//! The servers on a kernel in memory: one test for each fault, and random sequences of faults against a model.
 
 use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
 
@@ -29,11 +29,11 @@ const fn http(address: Ipv4Addr) -> Place {
 #[derive(Default)]
 struct World {
     interfaces: BTreeMap<&'static str, Interface>,
-    /// Interfaces that cannot be looked up.
+    /// Interfaces that cannot be read.
     unreadable: BTreeSet<&'static str>,
-    /// Places whose port cannot be had.
+    /// Places whose port is unavailable.
     refused: BTreeSet<Place>,
-    /// The servers that run, by number: each with its place and the interface that it was started for.
+    /// The running servers by number, each with its place and the interface that it was started for.
     servers: BTreeMap<u32, (Place, Option<Interface>)>,
     /// The places that were started and stopped since the lists were taken.
     started: Vec<Place>,
@@ -82,7 +82,7 @@ impl Backend for Fake {
     }
 }
 
-/// The spec, the kernel and the listeners between them.
+/// The spec, the kernel and the listeners that they drive.
 struct Bench {
     kernel: Fake,
     sites: BTreeSet<(&'static str, Ipv4Addr)>,
@@ -90,7 +90,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Both interfaces are there with their addresses. The spec is empty.
+    /// Creates both interfaces with their addresses, and an empty spec.
     fn new() -> Self {
         let kernel = Fake::default();
         let bench = Self { listeners: Listeners::new(kernel.clone(), Scope::Sites), kernel, sites: BTreeSet::new() };
@@ -99,7 +99,7 @@ impl Bench {
         bench
     }
 
-    /// The same, with a site on each interface, served.
+    /// Creates the same with a site on each interface, and serves it.
     fn serving() -> Self {
         let mut bench = Self::new();
         bench.sites.extend([(ETH0, FIRST), (ETH1, SECOND)]);
@@ -139,7 +139,7 @@ impl Bench {
         self.listeners.reconcile(&inventory)
     }
 
-    /// Returns what was started and what was stopped.
+    /// Returns the places of the servers that were started and stopped.
     fn done(&self) -> (Vec<Place>, Vec<Place>) {
         let mut world = self.kernel.0.borrow_mut();
         (std::mem::take(&mut world.started), std::mem::take(&mut world.stopped))
@@ -154,7 +154,7 @@ const NOTHING: [&str; 0] = [];
 const NONE: (Vec<Place>, Vec<Place>) = (vec![], vec![]);
 
 #[test]
-fn sites_are_served_until_the_spec_names_them_no_more() {
+fn sites_are_served_until_the_spec_drops_them() {
     let mut bench = Bench::new();
     bench.sites.extend([(ETH0, FIRST), (ETH1, SECOND)]);
     assert_eq!(bench.reconcile(), NOTHING);
@@ -167,14 +167,14 @@ fn sites_are_served_until_the_spec_names_them_no_more() {
 }
 
 #[test]
-fn matchbox_alone_is_http_everywhere_and_asks_for_no_interface() {
+fn matchbox_alone_is_http_everywhere_and_reads_no_interface() {
     let mut listeners = Listeners::new(Fake::default(), Scope::HttpEverywhere);
     assert_eq!(listeners.reconcile(&Arc::default()), NOTHING);
     assert_eq!(listeners.backend.0.borrow().started, [http(Ipv4Addr::UNSPECIFIED)]);
 }
 
 #[test]
-fn refused_port_costs_nobody_else_and_is_tried_again() {
+fn refused_port_is_retried_and_does_not_affect_the_others() {
     let mut bench = Bench::new();
     bench.sites.extend([(ETH0, FIRST), (ETH1, SECOND)]);
     bench.kernel.0.borrow_mut().refused.insert(tftp(FIRST));
@@ -187,7 +187,7 @@ fn refused_port_costs_nobody_else_and_is_tried_again() {
 }
 
 #[test]
-fn ended_server_is_started_again_alone() {
+fn ended_server_alone_is_restarted() {
     let mut bench = Bench::serving();
     for place in [http(FIRST), tftp(SECOND)] {
         bench.end(place);
@@ -197,7 +197,7 @@ fn ended_server_is_started_again_alone() {
 }
 
 #[test]
-fn server_whose_address_left_is_stopped_and_comes_back_with_it() {
+fn server_is_stopped_without_its_address_and_restarted_with_it() {
     let mut bench = Bench::serving();
     bench.change(ETH0, |interface| interface.addresses.clear());
     let problems = bench.reconcile();
@@ -234,7 +234,7 @@ fn down_interface_keeps_its_servers() {
     assert_eq!(bench.done(), NONE);
 }
 
-/// TFTP sends frames of its own, from a MAC and on an index. HTTP knows neither.
+/// TFTP sends frames of its own, which carry a MAC and leave by an index. HTTP knows neither.
 #[test]
 fn tftp_is_restarted_on_a_replaced_interface() {
     let mut bench = Bench::serving();
@@ -244,7 +244,7 @@ fn tftp_is_restarted_on_a_replaced_interface() {
     assert_eq!(bench.reconcile(), NOTHING);
     assert_eq!(bench.done(), (vec![tftp(FIRST)], vec![]));
 
-    // Neither is a reason to break off transfers.
+    // Neither change is a reason to break off transfers.
     bench.change(ETH0, |interface| (interface.mtu, interface.queues) = (9000, 8));
     bench.change(ETH0, |interface| interface.addresses.push((Ipv4Addr::new(10, 9, 0, 1), 24)));
     assert_eq!(bench.reconcile(), NOTHING);
@@ -257,7 +257,7 @@ fn address_of_two_interfaces_is_served_where_it_is() {
     bench.sites.extend([(ETH0, SECOND), (ETH1, SECOND)]);
     assert_eq!(bench.reconcile(), NOTHING);
     assert_eq!(bench.done().0, [tftp(SECOND), http(SECOND)]);
-    // The other one has it too: no reason to move.
+    // The other interface now has the address too, which is no reason to move.
     bench.change(ETH0, |interface| interface.addresses.push((SECOND, 24)));
     assert_eq!(bench.reconcile(), NOTHING);
     assert_eq!(bench.done(), NONE);
@@ -333,7 +333,7 @@ fn check(
         }
     }
     for (place, _) in world.servers.values() {
-        prop_assert!(wanted(place).is_some(), "{place} is served still");
+        prop_assert!(wanted(place).is_some(), "{place} is still served");
     }
     for (id, (place, started_for)) in before {
         let Some((name, _)) = wanted(place) else { continue };

@@ -11,7 +11,7 @@ use crate::{
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/daemon/metrics/exposition.txt");
 
-/// One port of each kind.
+/// Returns one port of each kind.
 fn ports() -> Vec<PortCounts> {
     let verdicts: Vec<_> = Counter::ALL.iter().map(|&counter| (counter, 0)).collect();
     let queues = vec![QueueLosses { queue: 0, received: 0, replies: 0 }];
@@ -24,7 +24,7 @@ fn ports() -> Vec<PortCounts> {
     vec![port("eth1", Path::Driver, &verdicts), port("eth2", Path::Generic, &verdicts), port("eth3", Path::Socket, &[])]
 }
 
-/// Returns what a daemon exposes before the first packet.
+/// Returns the metrics that a daemon exposes before the first packet.
 fn exposition() -> String {
     let state = tempfile::tempdir().unwrap();
     let journal = Journal::new(SharedInventory::default(), SharedPolicies::default(), state.path()).unwrap();
@@ -41,14 +41,14 @@ fn exposition() -> String {
     exposed
 }
 
-/// Dashboards and alerts depend on names, types and labels. `PXED_BLESS=1` rewrites the file.
+/// Names, types and labels are a contract: dashboards and alerts depend on them. `PXED_BLESS=1` rewrites the file.
 #[test]
 fn exposition_is_a_contract() {
     let is_sample = |line: &str| !line.starts_with('#');
     let exposition = exposition();
     let without_value = |line| if is_sample(line) { line.rsplit_once(' ').unwrap().0 } else { line };
     let mut lines: Vec<_> = exposition.lines().map(without_value).collect();
-    // The members of some families come in no fixed order.
+    // The members of some families have no fixed order.
     lines.chunk_by_mut(|line, next| is_sample(line) && is_sample(next)).for_each(<[_]>::sort_unstable);
     let contract = lines.join("\n") + "\n";
     if env::var_os("PXED_BLESS").is_some() {

@@ -1,4 +1,4 @@
-//! The frames of a queue by where they are, and the budget of its replies.
+//! Counts the frames of a queue by where they are, and limits how many replies may take.
 
 /// Counts where the frames of one queue are, and decides which of them replies may take.
 ///
@@ -28,12 +28,13 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// The ledger of a queue that has just got its memory: every frame is free, and the fill ring lacks all of its `depth`.
+    /// Creates the ledger of a queue that has just got its memory: every frame is free, and the fill ring is owed all of its
+    /// `depth`.
     pub(super) fn new(depth: usize, budget: usize) -> Self {
         Self { depth, budget, free: depth + budget, owed: depth, held: 0, in_flight: 0 }
     }
 
-    /// Takes a free frame for a reply. Returns false if the replies in flight have used up their budget.
+    /// Takes a free frame for a reply. Returns `false` if the replies in flight have used up their budget.
     #[must_use]
     pub(super) fn take_reply(&mut self) -> bool {
         let within_budget = self.in_flight < self.budget;
@@ -56,7 +57,7 @@ impl Ledger {
         self.free += frames;
     }
 
-    /// Notes frames that the receive ring has handed out.
+    /// Records frames that the receive ring has handed out.
     pub(super) fn received(&mut self, frames: usize) {
         self.held += frames.min(self.receiving());
     }
@@ -69,19 +70,19 @@ impl Ledger {
         self.owed += frames;
     }
 
-    /// Notes free frames that the fill ring has taken.
+    /// Records free frames that the fill ring has taken.
     pub(super) fn filled(&mut self, frames: usize) {
         let frames = frames.min(self.owed);
         self.free -= frames;
         self.owed -= frames;
     }
 
-    /// Returns how many frames the fill ring lacks. At least as many are free.
+    /// Returns the number of frames that the fill ring is owed. At least this many are free.
     pub(super) fn owed(&self) -> usize {
         self.owed
     }
 
-    /// Returns how many frames are in the fill ring or the receive ring.
+    /// Returns the number of frames in the fill ring and the receive ring.
     fn receiving(&self) -> usize {
         self.depth - self.owed - self.held
     }
@@ -97,7 +98,7 @@ impl Ledger {
         self.in_flight
     }
 
-    /// Asserts what must hold after every step.
+    /// Asserts the invariants that hold after every step.
     pub(super) fn check(&self) {
         let Self { depth, budget, free, owed, held, in_flight } = self;
         assert_eq!(free + held + in_flight + self.receiving(), depth + budget, "a frame is lost: {self:?}");
@@ -112,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// Where a frame is.
+    /// The place of a frame.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Place {
         Free,
@@ -131,7 +132,7 @@ mod tests {
         Filled(usize),
     }
 
-    /// Every frame by itself, so that each is in one place by construction.
+    /// The place of every single frame, so that each is in one place by construction.
     struct Model(Vec<Place>);
 
     impl Model {
@@ -139,7 +140,7 @@ mod tests {
             self.0.iter().filter(|&&other| other == place).count()
         }
 
-        /// Moves as many as there are, up to `frames`. Returns how many.
+        /// Moves up to `frames` frames. Returns how many were there to move.
         fn shift(&mut self, frames: usize, from: Place, to: Place) -> usize {
             let places = self.0.iter_mut().filter(|place| **place == from).take(frames);
             places.map(|place| *place = to).count()
@@ -159,7 +160,7 @@ mod tests {
     }
 
     proptest! {
-        /// After every step the ledger agrees with a model that knows each frame, and the fill ring can be paid.
+        /// The ledger agrees after every step with a model that tracks each frame, and the fill ring can be paid.
         #[test]
         fn frames_are_where_the_model_has_them(depth in 1_usize..9, budget in 0_usize..9, steps in steps()) {
             let mut ledger = Ledger::new(depth, budget);

@@ -1,4 +1,4 @@
-//! Rings in plain memory, with a kernel at their other end that a test commands.
+//! Rings in plain memory. At their other end is a kernel that the test controls.
 
 use std::{
     collections::VecDeque,
@@ -12,19 +12,19 @@ use super::rings::{BATCH, REPLIES, Rings};
 /// Bytes of a frame.
 const CAPACITY: usize = 4;
 
-/// The most frames that one kick sends, as in copy mode.
+/// The most frames sent by one kick, as in copy mode.
 const KICK_LIMIT: usize = 32;
 
-/// What the kernel does when it is asked to send.
+/// The kernel's behaviour when it is asked to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transmitter {
-    /// Sends, and completes at once.
+    /// Sends and completes at once.
     Prompt,
-    /// Takes the frames and holds them.
+    /// Takes the frames and keeps them.
     Holding,
     /// Takes nothing: its send buffer or the device's queue is full.
     Full,
-    /// Says that it is busy for each frame, which it drops.
+    /// Drops each frame and reports that it is busy.
     Dropping,
     /// Takes nothing: the interface is down.
     Down,
@@ -52,7 +52,7 @@ impl DerefMut for Frame {
     }
 }
 
-/// The frames by where they are.
+/// The frames, by where they are.
 #[derive(Debug)]
 pub(super) struct Memory {
     depth: usize,
@@ -65,17 +65,17 @@ pub(super) struct Memory {
     incoming: VecDeque<Frame>,
     outgoing: VecDeque<Frame>,
     pub(super) transmit: VecDeque<Frame>,
-    /// Taken by the kernel, not completed.
+    /// Taken by the kernel, but not completed.
     pub(super) sending: VecDeque<Frame>,
     pub(super) completion: VecDeque<Frame>,
-    /// The bytes of what was sent.
+    /// The bytes of the frames that were sent.
     pub(super) sent: Vec<Vec<u8>>,
-    /// How often the kernel was asked to send.
+    /// The number of times that the kernel was asked to send.
     pub(super) kicks: usize,
 }
 
 impl Memory {
-    /// Free frames for a fill ring of `depth` and a budget of replies, and a transmit ring of `transmit_room`.
+    /// Creates the free frames for a fill ring of `depth` and a budget of replies, with a transmit ring of `transmit_room`.
     pub(super) fn new(depth: usize, budget: usize, transmit_room: usize) -> Self {
         let total = depth + budget;
         let frame = |number| Frame { number, length: 0, bytes: [0; CAPACITY] };
@@ -97,7 +97,7 @@ impl Memory {
         }
     }
 
-    /// Receives a frame. Returns false if there is none in the fill ring, or no room in the receive ring.
+    /// Receives a frame. Returns `false` if the fill ring is empty or the receive ring is full.
     pub(super) fn deliver(&mut self, bytes: [u8; CAPACITY]) -> bool {
         let Some(mut frame) = (self.receive.len() < self.depth).then(|| self.fill.pop_front()).flatten() else {
             return false;
@@ -107,25 +107,25 @@ impl Memory {
         true
     }
 
-    /// Completes the transmission of up to `frames` of those that the kernel holds.
+    /// Completes the transmission of up to `frames` of the frames that the kernel holds.
     pub(super) fn finish(&mut self, frames: usize) {
         let frames = frames.min(self.sending.len());
         self.completion.extend(self.sending.drain(..frames));
     }
 
-    /// Returns how many frames are on their way from the transmit ring back to the free ones.
+    /// Returns the number of frames between the transmit ring and the free list.
     pub(super) fn in_flight(&self) -> usize {
         self.transmit.len() + self.sending.len() + self.completion.len()
     }
 
-    /// Asserts that between two turns each frame is in one place, and none in the hands of the pump.
+    /// Asserts that between two turns each frame is in exactly one place, and the pump holds none.
     pub(super) fn check(&self) {
         let Self { free, fill, receive, incoming, outgoing, transmit, sending, completion, .. } = self;
         assert!(incoming.is_empty() && outgoing.is_empty(), "the pump kept frames: {self:?}");
         let places = [free, fill, receive, transmit, sending, completion];
         let mut numbers: Vec<_> = places.into_iter().flatten().map(|frame| frame.number).collect();
         numbers.sort_unstable();
-        assert_eq!(numbers, (0..self.total).collect::<Vec<_>>(), "a frame is lost, or twice there: {self:?}");
+        assert_eq!(numbers, (0..self.total).collect::<Vec<_>>(), "a frame is lost or duplicated: {self:?}");
     }
 }
 
@@ -157,7 +157,7 @@ impl Rings for &mut Memory {
     }
 
     fn free(&mut self, frame: Frame) {
-        // As `Umem` does, which makes a frame that is used twice show soon.
+        // Last in, first out, as in `Umem`: a frame that is used twice shows up soon.
         self.free.push_front(frame);
     }
 
@@ -172,7 +172,7 @@ impl Rings for &mut Memory {
 
     fn transmit(&mut self) -> usize {
         let frames = self.outgoing.len();
-        // All or nothing, as the `xdp` crate's ring.
+        // All or nothing, like the ring of the `xdp` crate.
         if frames > self.transmit_room - self.transmit.len() {
             return 0;
         }

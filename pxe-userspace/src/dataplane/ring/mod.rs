@@ -1,7 +1,7 @@
 //! An AF_XDP socket on one receive queue, with the loop that owns its rings.
 //!
-//! `queue` is the socket. `pump` answers the frames that the rings bring; it runs over any `rings`, in tests over plain memory.
-//! `ledger` counts where the frames are and decides which of them replies may take.
+//! `queue` is the socket. `pump` answers the frames that arrive in the rings; it is generic over `rings`, which tests
+//! implement in plain memory. `ledger` counts the frames by place and limits how many replies may take.
 
 mod ledger;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The loop between the rings: it takes received frames, hands over replies, and puts every frame back where it belongs.
+//! The loop between the rings: takes received frames, hands over replies, and returns every frame to where it belongs.
 
 use nix::errno::Errno;
 
@@ -8,10 +8,10 @@ use super::{
 };
 use crate::net::frame::Reply;
 
-/// The most system calls to send one batch of replies. The kernel sends up to 32 frames of a copy-mode socket for each.
+/// The most system calls for one batch of replies. In copy mode, the kernel sends up to 32 frames in each.
 const KICKS: usize = REPLIES / 32 + 1;
 
-/// Answers the frames that the rings bring. Between two turns it holds no frame.
+/// Answers the frames that arrive in the rings. It holds no frame between two turns.
 pub(super) struct Pump<'l, R> {
     rings: R,
     ledger: &'l mut Ledger,
@@ -23,36 +23,36 @@ pub(super) struct Pump<'l, R> {
 enum Transmission {
     /// The kernel has taken all frames.
     Done,
-    /// The kernel has to be asked to send again soon.
+    /// The kernel must be asked to send again soon.
     Pending,
-    /// The interface is down. The kernel has to be asked to send again when frames arrive.
+    /// The interface is down. The kernel must be asked to send again when frames arrive.
     Down,
 }
 
-/// What one turn did.
+/// The result of one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Turn {
     /// Frames received.
     pub(super) received: usize,
-    /// Replies that are not sent, because those in flight have used up the frames that replies may take.
+    /// Replies that were dropped because those in flight have used up their budget of frames.
     pub(super) lost: usize,
-    /// Whether the kernel has to be asked to send again soon.
+    /// Set if the kernel must be asked to send again soon.
     pub(super) kick_pending: bool,
 }
 
 impl<'l, R: Rings> Pump<'l, R> {
-    /// A pump between these rings, whose frames are in this ledger.
+    /// Creates a pump for these rings, whose frames this ledger counts.
     pub(super) fn new(rings: R, ledger: &'l mut Ledger) -> Self {
         Self { rings, ledger, transmission: Transmission::Done }
     }
 
-    /// Returns the rings, for whoever waits for them.
+    /// Returns the rings, for the caller that waits for them.
     pub(super) fn rings(&self) -> &R {
         &self.rings
     }
 
     /// Answers up to a batch of received frames, hands the replies to the kernel and refills the fill ring. `respond` gets a
-    /// received frame and a buffer, and returns what it has written there.
+    /// received frame and a buffer for the reply, and returns the reply's length and copies.
     pub(super) fn turn(&mut self, mut respond: impl FnMut(&[u8], &mut [u8]) -> Option<Reply>) -> Turn {
         self.collect();
         let received = self.rings.receive();
@@ -71,7 +71,7 @@ impl<'l, R: Rings> Pump<'l, R> {
         let kick = match self.transmission {
             Transmission::Done => sent > 0,
             Transmission::Pending => true,
-            // Not only with another reply: those that wait may have used up the frames for it.
+            // A received frame is enough, even without a reply: the waiting frames may be those that the reply needs.
             Transmission::Down => received > 0,
         };
         if kick {
@@ -82,7 +82,7 @@ impl<'l, R: Rings> Pump<'l, R> {
         Turn { received, lost, kick_pending: self.transmission == Transmission::Pending }
     }
 
-    /// Stages one or two replies to a query. Returns how many of them found no frame.
+    /// Stages one or two copies of the reply to a query. Returns the number of copies that found no frame.
     fn answer(&mut self, query: &[u8], respond: &mut impl FnMut(&[u8], &mut [u8]) -> Option<Reply>) -> usize {
         let Some(mut reply) = self.take_reply() else { return 1 };
         let Some(Reply { length, twice }) = respond(query, &mut reply) else {
@@ -101,7 +101,7 @@ impl<'l, R: Rings> Pump<'l, R> {
         self.stage(reply, length) + copy.map_or(1, |copy| self.stage(copy, length))
     }
 
-    /// Stages a frame, or drops it. Returns how many were dropped.
+    /// Stages a frame or drops it. Returns the number of dropped frames.
     fn stage(&mut self, frame: R::Frame, length: usize) -> usize {
         match self.rings.stage(frame, length) {
             Ok(()) => 0,

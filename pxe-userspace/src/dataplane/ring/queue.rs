@@ -1,7 +1,7 @@
 //! The AF_XDP socket of one receive queue: its memory, its rings, and the loop that waits for frames.
 //!
-//! The rings hand out frames of a memory area that is shared with the kernel. Only this file knows: the
-//! [pump](super::pump) sees byte slices.
+//! The rings hand out frames of a memory area that is shared with the kernel. This file hides that: the [pump](super::pump)
+//! sees byte slices.
 #![expect(unsafe_code, reason = "the rings hand out frames of a memory area whose lifetime the compiler cannot see")]
 
 use std::{
@@ -35,19 +35,19 @@ use super::{
 };
 use crate::net::frame::Reply;
 
-/// The time that frames may gather after a turn has found none, before the loop waits to be woken.
+/// The time for frames to gather after an idle turn, before the loop waits to be woken.
 const NAP: Duration = Duration::from_millis(1);
 
-/// Under a flood, the loop looks whether it is to stop once in this many turns.
+/// Under a flood, the loop checks for `stop` once in this many turns.
 const TURNS_WITHOUT_A_LOOK: u64 = 64;
 
-/// The most frames that replies may occupy: what a card sends in a few milliseconds.
+/// The most frames that replies may occupy: a card sends this many in a few milliseconds.
 const REPLY_FRAMES: u32 = 4_096;
 
-/// The largest MTU whose frames fit into 2 KiB beside the kernel's head room.
+/// The largest MTU whose frames fit into 2 KiB with the kernel's headroom.
 const SMALL_FRAME_MTU: u16 = 1700;
 
-/// An AF_XDP socket cannot be had.
+/// An error in opening an AF_XDP socket.
 #[derive(Debug, thiserror::Error)]
 #[error("queue {queue}: {what}: {reason}")]
 pub struct QueueError {
@@ -66,7 +66,7 @@ pub struct QueueError {
 pub struct QueueStats {
     /// Frames for which the receive or the fill ring had no room, from `XDP_STATISTICS`.
     pub overrun: AtomicU64,
-    /// Replies for which there was no free frame.
+    /// Replies that found no free frame.
     pub unsent: AtomicU64,
 }
 
@@ -78,7 +78,7 @@ pub struct Queue {
 }
 
 struct Socket {
-    // Declared first, so that it closes before the memory that it was given goes.
+    // Declared first, so that it closes before its memory is freed.
     socket: XdpSocket,
     rx: RxRing,
     tx: WakableTxRing,
@@ -97,7 +97,7 @@ impl Queue {
         let failed = |what: &'static str| {
             move |error: &dyn std::fmt::Display| QueueError { queue, what, reason: error.to_string(), busy: false }
         };
-        // No more than the transmit and the completion ring have room for, so that a reply with a frame can be sent.
+        // At most the capacity of the transmit and the completion ring, so that every reply with a frame can be sent.
         let budget = depth.min(REPLY_FRAMES);
         let frame_size = if mtu <= SMALL_FRAME_MTU { FrameSize::TwoK } else { FrameSize::FourK };
         let umem = UmemCfgBuilder { frame_size, frame_count: depth + budget, ..UmemCfgBuilder::default() }
@@ -129,24 +129,24 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// If there is no descriptor left.
+    /// If the process has no descriptor left.
     pub fn duplicate_fd(&self) -> io::Result<OwnedFd> {
         // SAFETY: the descriptor is the socket's own, which lives as long as `self`.
         unsafe { BorrowedFd::borrow_raw(self.socket.socket.as_raw_fd()) }.try_clone_to_owned()
     }
 
-    /// Returns the counts of what this queue loses, which [`serve`](Self::serve) keeps up to date.
+    /// Returns the counts of lost frames, which [`serve`](Self::serve) keeps up to date.
     #[must_use]
     pub fn stats(&self) -> Arc<QueueStats> {
         Arc::clone(&self.stats)
     }
 
-    /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer, and returns what
-    /// it has written there.
+    /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer for the reply, and returns
+    /// the reply's length and copies.
     ///
     /// # Errors
     ///
-    /// If waiting fails, which leaves nothing to do.
+    /// If waiting fails, which cannot be recovered from.
     pub fn serve(
         &mut self,
         stop: BorrowedFd<'_>,
@@ -163,14 +163,14 @@ impl Queue {
             }
             turns += 1;
             if received == 0 && !kick_pending && !napped {
-                // More may follow soon, and being woken for each frame alone costs more than answering it.
+                // More frames may follow soon, and a wake-up for each single frame costs more than answering it.
                 napped = true;
                 thread::sleep(NAP);
                 continue;
             }
             napped = false;
             let timeout = match received {
-                // A flood must not keep `stop` from being seen.
+                // Check for `stop` even under a flood.
                 1.. if turns.is_multiple_of(TURNS_WITHOUT_A_LOOK) => PollTimeout::ZERO,
                 1.. => continue,
                 0 if kick_pending => PollTimeout::from(1_u8),
@@ -191,10 +191,10 @@ impl Socket {
         unsafe { self.fill.enqueue(&mut self.umem, frames, false) }.unwrap_or(0)
     }
 
-    /// Sleeps until a frame arrives or the time is over. Returns false to stop.
+    /// Sleeps until a frame arrives or the timeout expires. Returns `false` to stop.
     fn wait(&self, stop: BorrowedFd<'_>, timeout: PollTimeout, stats: &QueueStats) -> io::Result<bool> {
         if let Ok(statistics) = self.socket.statistics() {
-            // In copy mode a frame for which the fill ring had none counts as dropped, too.
+            // In copy mode, a frame that found the fill ring empty counts as dropped too.
             let unfilled = statistics.rx_dropped.max(statistics.rx_fill_ring_empty_descs);
             stats.overrun.store(statistics.rx_ring_full.saturating_add(unfilled), Ordering::Relaxed);
         }
@@ -208,7 +208,7 @@ impl Socket {
     }
 }
 
-/// The rings with a batch each way, which cannot move to another thread.
+/// The rings with one batch in each direction. They cannot move to another thread.
 struct SocketRings<'s> {
     socket: &'s mut Socket,
     incoming: HeapSlab,

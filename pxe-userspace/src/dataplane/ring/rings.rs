@@ -1,18 +1,18 @@
-//! What the pump needs of a queue's memory and rings.
+//! The operations on a queue's memory and rings that the pump needs.
 
 use std::ops::DerefMut;
 
 use nix::errno::Errno;
 
-/// The most frames that are taken from the receive ring at once.
+/// The most frames taken from the receive ring at once.
 pub(super) const BATCH: usize = 64;
 
-/// The most replies to a batch: each may be sent twice.
+/// The most replies to one batch: each may be sent twice.
 pub(super) const REPLIES: usize = 2 * BATCH;
 
 /// The frames and the four rings of one AF_XDP socket: the kernel's, or a test's in plain memory.
 ///
-/// Every frame that is handed out comes back by [`free`](Self::free) or [`stage`](Self::stage).
+/// Every frame that is handed out is returned by [`free`](Self::free) or [`stage`](Self::stage).
 pub(super) trait Rings {
     /// A frame that is in no ring.
     type Frame: DerefMut<Target = [u8]>;
@@ -26,23 +26,23 @@ pub(super) trait Rings {
     /// Takes a received frame out of the batch, in the order of arrival.
     fn next_received(&mut self) -> Option<Self::Frame>;
 
-    /// Takes a free frame, open to its capacity.
+    /// Takes a free frame, extended to its full capacity.
     fn allocate(&mut self) -> Option<Self::Frame>;
 
     /// Frees a frame.
     fn free(&mut self, frame: Self::Frame);
 
-    /// Cuts a frame to its first `length` bytes and puts it into the batch to be sent.
+    /// Truncates a frame to its first `length` bytes and adds it to the batch to be sent.
     ///
     /// # Errors
     ///
-    /// The frame, if it is shorter or the batch is full.
+    /// Returns the frame if it is shorter than that or the batch is full.
     fn stage(&mut self, frame: Self::Frame, length: usize) -> Result<(), Self::Frame>;
 
-    /// Moves the staged frames to the transmit ring, as far as it has room. Returns their number.
+    /// Moves staged frames to the transmit ring while it has room. Returns their number.
     fn transmit(&mut self) -> usize;
 
-    /// Takes back a staged frame.
+    /// Takes a staged frame back.
     fn unstage(&mut self) -> Option<Self::Frame>;
 
     /// Moves up to `frames` free frames to the fill ring. Returns their number.
@@ -52,6 +52,6 @@ pub(super) trait Rings {
     ///
     /// # Errors
     ///
-    /// What the kernel said. The frames stay in the transmit ring, or were sent nevertheless.
+    /// The error that the kernel returned. The frames are still in the transmit ring, or were sent nevertheless.
     fn kick(&mut self) -> Result<(), Errno>;
 }

@@ -1,4 +1,4 @@
-//! A dataplane on the fake kernel, and what must hold of it after every look.
+//! A dataplane on the fake kernel, with the invariants that are checked after every look.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use crate::model::{
     testing,
 };
 
-/// The address that each interface has first, and another.
+/// The interfaces, each with its first address and a second one.
 pub(super) const SITES: [(&str, [Ipv4Addr; 2]); 2] = [
     ("eth0", [Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)]),
     ("eth1", [Ipv4Addr::new(10, 1, 0, 1), Ipv4Addr::new(10, 1, 0, 2)]),
@@ -36,7 +36,7 @@ pub(super) fn mac(number: u8) -> MacAddr {
     MacAddr([2, 0, 0, 0, 1, number])
 }
 
-/// The spec, the kernel, the clock and the dataplane between them.
+/// The spec, the kernel and the clock, with the dataplane that they drive.
 pub(super) struct Bench {
     pub(super) kernel: Fake,
     pub(super) machines: BTreeMap<MacAddr, Site>,
@@ -46,7 +46,7 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// Both interfaces are there, with two queues and their first addresses. The spec is empty.
+    /// Creates both interfaces with two queues and their first addresses, and an empty spec.
     pub(super) fn new(datapath: Datapath) -> Self {
         let kernel = Fake::default();
         for (name, [address, _]) in SITES {
@@ -57,7 +57,7 @@ impl Bench {
         Self { kernel, machines: BTreeMap::new(), dataplane, now: Instant::now(), inventory }
     }
 
-    /// The same, with machines on both interfaces, served.
+    /// Creates the same with machines on both interfaces, and serves them.
     pub(super) fn serving(datapath: Datapath) -> Self {
         let mut bench = Self::new(datapath);
         bench.put(1, ETH0);
@@ -67,13 +67,13 @@ impl Bench {
         bench
     }
 
-    /// Puts a machine at the first address of an interface.
+    /// Adds a machine to the spec, at the first address of an interface.
     pub(super) fn put(&mut self, number: u8, interface: &str) {
         let (_, [address, _]) = SITES.into_iter().find(|(name, _)| *name == interface).unwrap();
         self.put_at(number, interface, address);
     }
 
-    /// Puts a machine at an address of an interface.
+    /// Adds a machine to the spec, at an address of an interface.
     pub(super) fn put_at(&mut self, number: u8, interface: &str, address: Ipv4Addr) {
         self.machines.insert(mac(number), Site { interface: interface.into(), address });
     }
@@ -82,30 +82,30 @@ impl Bench {
         self.dataplane.ports[interface].state()
     }
 
-    /// Returns true if there is a port on the interface.
+    /// Returns `true` if there is a port on the interface.
     pub(super) fn has(&self, interface: &str) -> bool {
         self.dataplane.ports.contains_key(interface)
     }
 
-    /// Returns true if every frame of a machine is answered.
+    /// Returns `true` if every frame of a machine is answered.
     pub(super) fn serves(&self, number: u8) -> bool {
         let world = self.kernel.world();
         self.questions(&world).iter().filter(|question| question.mac == mac(number)).all(|q| world.answers(q) == 1)
     }
 
-    /// Lets an operation on an interface fail.
+    /// Makes an operation on an interface fail.
     pub(super) fn refuse(&self, interface: &str, operation: Operation) {
         self.kernel.world().refused.push((interface.to_owned(), operation));
     }
 
-    /// Lets everything succeed again.
+    /// Makes all operations succeed again.
     pub(super) fn allow_all(&self) {
         self.kernel.world().refused.clear();
     }
 
-    /// The dataplane looks, and everything that must always hold is checked:
-    /// what should be served is served, once, or a problem names the interface; what was served stays so at every
-    /// moment, unless the kernel took the interface or the address away; the maps have what they are said to have.
+    /// Reconciles the dataplane and checks the invariants: whatever should be served is served exactly once, or a problem
+    /// names the interface; whatever was served stays so at every moment, unless the kernel removed the interface or the
+    /// address; the maps contain what the state says.
     ///
     /// Returns the problems and the warnings.
     pub(super) fn reconcile(&mut self) -> (Vec<String>, Vec<String>) {
@@ -126,7 +126,7 @@ impl Bench {
         self.reconcile_unwatched()
     }
 
-    /// As [`Self::reconcile`], where what was served may be interrupted.
+    /// Does the same as [`Self::reconcile`], but allows an interruption.
     pub(super) fn reconcile_unwatched(&mut self) -> (Vec<String>, Vec<String>) {
         self.now += Duration::from_secs(2);
         self.put_in_force();
@@ -146,21 +146,21 @@ impl Bench {
             let State { machines, servers, room, path, .. } = port.state();
             let Some(maps) = world.maps(name) else { continue };
             assert_ne!(*path, Path::Socket);
-            assert!(maps.machines.iter().eq(machines.iter()), "{name}: {maps:?}, thought to be {machines:?}");
-            assert!(maps.servers.iter().eq(servers.iter()), "{name}: {maps:?}, thought to be {servers:?}");
+            assert!(maps.machines.iter().eq(machines.iter()), "{name}: {maps:?}, expected {machines:?}");
+            assert!(maps.servers.iter().eq(servers.iter()), "{name}: {maps:?}, expected {servers:?}");
             assert_eq!(maps.room, *room);
         }
         (problems, warnings.iter().map(ToString::to_string).collect())
     }
 
-    /// As [`Self::reconcile`], where nothing may be wrong. Returns what was done.
+    /// Does the same as [`Self::reconcile`], but allows no problem or warning. Returns the operations that were executed.
     pub(super) fn reconcile_well(&mut self) -> Vec<Operation> {
         let (problems, _) = self.reconcile();
         assert_eq!(problems, Vec::<String>::new());
         std::mem::take(&mut self.kernel.world().done)
     }
 
-    /// Waits until everything that failed has to be tried again.
+    /// Advances the clock until everything that failed is due for another attempt.
     pub(super) fn wait(&mut self) {
         self.now += Retry::LONGEST;
     }
@@ -176,7 +176,8 @@ impl Bench {
         }
     }
 
-    /// Returns every frame that must be answered: of each machine, to everybody and to us, on each queue that can be served.
+    /// Returns every frame that must be answered: from each machine, by broadcast and unicast, on each queue that can be
+    /// served.
     fn questions(&self, world: &World) -> Vec<Question> {
         let mut questions = Vec::new();
         for (&mac, site) in &self.machines {

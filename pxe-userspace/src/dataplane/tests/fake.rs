@@ -1,4 +1,5 @@
-//! A kernel in memory: interfaces, programs with their maps, sockets; and who answers a frame. Operations fail on demand.
+//! A kernel in memory: interfaces, programs with their maps, sockets, and the workers that answer a frame. Operations fail
+//! on demand.
 
 use std::{
     cell::{RefCell, RefMut},
@@ -23,7 +24,7 @@ use crate::{
     net::interface::{Interface, InterfaceError},
 };
 
-/// Machines that a map has room for, unless more are asked for.
+/// The capacity of a map, unless a larger one is requested.
 pub(super) const ROOM: usize = 4;
 
 /// An operation of the kernel.
@@ -35,7 +36,7 @@ pub(super) enum Operation {
     Write(Entry),
     Attach(AttachMode),
     Replace,
-    /// A replacement that takes both programs off when it is refused.
+    /// A replacement that detaches both programs when it is refused.
     ReplaceOrDetach,
     Start(Source),
     Register(u32),
@@ -52,7 +53,7 @@ pub(super) struct World {
     pub(super) refused: Vec<(String, Operation)>,
     /// The operations since the list was taken.
     pub(super) done: Vec<Operation>,
-    /// Questions that must be answered once whatever is being done, unless it is the kernel that takes the program off.
+    /// Questions that must have exactly one answer after every operation, unless the kernel itself detaches the program.
     pub(super) watched: Vec<Question>,
     programs: BTreeMap<u32, Maps>,
     workers: BTreeMap<u32, Listening>,
@@ -77,7 +78,7 @@ pub(super) struct Maps {
     pub(super) machines: BTreeSet<MacAddr>,
     pub(super) servers: BTreeSet<Ipv4Addr>,
     sockets: BTreeMap<u32, u32>,
-    /// The index of the interface that the program was attached to, whether it still is or not.
+    /// The index of the interface that the program was attached to, even if it no longer is.
     attached_to: Option<u32>,
 }
 
@@ -94,7 +95,7 @@ pub(super) struct Question {
     pub(super) interface: String,
     pub(super) queue: u32,
     pub(super) mac: MacAddr,
-    /// Our address, where the machine belongs.
+    /// The address of ours that serves the machine.
     pub(super) site: Ipv4Addr,
     /// True if it is sent to that address, false if to everybody.
     pub(super) unicast: bool,
@@ -119,10 +120,10 @@ impl World {
     }
 
     pub(super) fn device(&mut self, name: &str) -> &mut Device {
-        self.devices.get_mut(name).expect("the test names an interface that is there")
+        self.devices.get_mut(name).expect("the test names an existing interface")
     }
 
-    /// Returns how many workers answer a frame.
+    /// Returns the number of workers that answer a frame.
     pub(super) fn answers(&self, question: &Question) -> usize {
         let Some(Device { interface, attached }) = self.devices.get(&question.interface) else { return 0 };
         if !interface.up {
@@ -155,7 +156,7 @@ impl World {
         }
     }
 
-    /// Ends the workers of an interface that `which` chooses by their place.
+    /// Ends those workers of an interface whose place satisfies `which`.
     pub(super) fn end_workers(&mut self, name: &str, which: impl Fn(u32) -> bool) {
         for worker in self.workers.values_mut().filter(|worker| worker.interface.name == name) {
             let place = match worker.source {
@@ -174,7 +175,7 @@ impl World {
         self.devices.get(&interface.name).is_some_and(|device| device.interface.index == interface.index)
     }
 
-    /// Notes what was done, and checks that nobody noticed.
+    /// Records an operation and checks that the watched questions are still answered.
     fn changed(&mut self, operation: Option<Operation>) {
         self.done.extend(operation);
         for question in &self.watched {
@@ -203,7 +204,7 @@ fn unreadable(name: &str) -> InterfaceError {
     InterfaceError::Unreadable { name: name.to_owned(), what: "a test", error }
 }
 
-/// A loaded program, by its number.
+/// A loaded program, identified by its number.
 pub(super) struct FakeProgram {
     id: u32,
     interface: Interface,
@@ -225,7 +226,7 @@ impl Drop for FakeProgram {
     }
 }
 
-/// A worker, by its number.
+/// A worker, identified by its number.
 pub(super) struct FakeWorker {
     id: u32,
     kernel: Fake,

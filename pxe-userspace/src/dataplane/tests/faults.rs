@@ -1,4 +1,4 @@
-//! Each fault by its name: what it does to what is served, and how it is put right.
+//! One test for each fault: its effect on what is served, and the recovery.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ fn queue(index: u32) -> Operation {
 }
 
 #[test]
-fn unchanged_world_is_not_touched() {
+fn unchanged_world_causes_no_operation() {
     for datapath in [Datapath::Auto, Datapath::Generic, Datapath::Socket] {
         let mut bench = Bench::serving(datapath);
         assert_eq!(bench.reconcile_well(), NOTHING);
@@ -33,7 +33,7 @@ fn unchanged_world_is_not_touched() {
 }
 
 #[test]
-fn changed_machine_is_one_map_entry() {
+fn changed_machine_is_written_as_one_map_entry() {
     let mut bench = Bench::serving(Datapath::Auto);
     bench.put(4, ETH0);
     assert_eq!(bench.reconcile_well(), [Operation::Write(Entry::AddMachine(mac(4)))]);
@@ -42,7 +42,7 @@ fn changed_machine_is_one_map_entry() {
 }
 
 #[test]
-fn program_is_attached_before_sockets_are_bound_and_the_map_is_last() {
+fn program_is_attached_before_sockets_are_bound_and_registered() {
     let mut bench = Bench::new(Datapath::Auto);
     bench.put(1, ETH0);
     let [address, _] = SITES[0].1;
@@ -71,7 +71,7 @@ fn outgrown_map_is_replaced_while_everything_is_served() {
     assert_eq!(bench.reconcile_well(), NOTHING);
 }
 
-/// The old program keeps the machines that it has, and takes as many others as there is room for.
+/// The old program keeps its machines and takes as many others as fit.
 #[test]
 fn outgrown_map_that_cannot_be_replaced_goes_on_serving() {
     for refused in
@@ -108,7 +108,7 @@ fn program_that_a_failed_replacement_took_off_is_attached_with_the_next_look() {
 }
 
 #[test]
-fn ended_worker_is_restarted_and_the_others_go_on() {
+fn ended_worker_is_restarted_without_touching_the_others() {
     let mut bench = Bench::serving(Datapath::Auto);
     bench.kernel.world().end_workers(ETH0, |place| place == 1);
     assert_eq!(bench.reconcile_well(), [queue(1), Operation::Register(1)]);
@@ -148,7 +148,7 @@ fn replaced_interface_is_reopened() {
 }
 
 #[test]
-fn missing_interface_is_closed_reported_and_served_when_it_is_back() {
+fn missing_interface_is_closed_reported_and_reopened_when_it_returns() {
     let mut bench = Bench::serving(Datapath::Auto);
     bench.kernel.world().devices.remove(ETH0);
     let (problems, _) = bench.reconcile();
@@ -158,7 +158,7 @@ fn missing_interface_is_closed_reported_and_served_when_it_is_back() {
     bench.reconcile_well();
 }
 
-/// Nothing is taken away from an interface that is down: it is served the moment that it is up.
+/// A port on an interface that is down stays open, so that it serves as soon as the interface is up.
 #[test]
 fn down_interface_is_reported_and_keeps_its_port() {
     for datapath in [Datapath::Auto, Datapath::Socket] {
@@ -174,7 +174,7 @@ fn down_interface_is_reported_and_keeps_its_port() {
 }
 
 #[test]
-fn interface_that_comes_back_down_is_opened_when_it_is_up() {
+fn interface_that_returns_down_is_opened_when_it_is_up() {
     let mut bench = Bench::serving(Datapath::Auto);
     bench.kernel.world().plug_in(ETH0, 2, &[(SITES[0].1[0], 24)]);
     bench.kernel.world().device(ETH0).interface.up = false;
@@ -200,7 +200,7 @@ fn failure_on_one_interface_leaves_the_others_served() {
 }
 
 #[test]
-fn failed_server_write_is_tried_again() {
+fn failed_server_write_is_retried() {
     let mut bench = Bench::serving(Datapath::Auto);
     let [first, second] = SITES[0].1;
     for site in bench.machines.values_mut().filter(|site| &*site.interface == ETH0) {
@@ -218,7 +218,7 @@ fn failed_server_write_is_tried_again() {
 }
 
 #[test]
-fn failed_machine_write_is_tried_again_and_the_others_are_done() {
+fn failed_machine_write_is_retried_and_does_not_stop_the_others() {
     let mut bench = Bench::serving(Datapath::Auto);
     bench.machines.remove(&mac(1));
     bench.machines.remove(&mac(2));
@@ -251,7 +251,7 @@ fn workers_know_an_address_before_the_map_does() {
 }
 
 #[test]
-fn prefix_length_that_changed_reaches_the_answers_alone() {
+fn changed_prefix_length_affects_only_the_answers() {
     let mut bench = Bench::serving(Datapath::Auto);
     let [address, _] = SITES[0].1;
     bench.kernel.world().device(ETH0).interface.addresses = vec![(address, 16)];
@@ -260,7 +260,7 @@ fn prefix_length_that_changed_reaches_the_answers_alone() {
 }
 
 #[test]
-fn queues_beyond_the_map_are_named_with_the_command() {
+fn queues_beyond_the_map_are_reported_with_the_command() {
     let mut bench = Bench::serving(Datapath::Auto);
     assert!(bench.reconcile().1.is_empty());
     bench.kernel.world().device(ETH0).interface.queues = QUEUES_CAPACITY + 1;
@@ -270,7 +270,7 @@ fn queues_beyond_the_map_are_named_with_the_command() {
     for part in [ETH0, "257 receive queues", "first 256", "`ethtool -L eth0 combined 256`"] {
         assert!(warning.contains(part), "no {part} in {warning}");
     }
-    // The packet socket receives from all of them.
+    // The packet socket receives from all queues.
     let mut bench = Bench::new(Datapath::Socket);
     bench.put(1, ETH0);
     bench.kernel.world().device(ETH0).interface.queues = QUEUES_CAPACITY + 1;
@@ -278,7 +278,7 @@ fn queues_beyond_the_map_are_named_with_the_command() {
 }
 
 #[test]
-fn foreign_program_costs_the_path_as_long_as_it_is_there() {
+fn foreign_program_forces_the_slower_path_while_it_is_attached() {
     let mut bench = Bench::new(Datapath::Auto);
     bench.put(1, ETH0);
     bench.kernel.world().device(ETH0).attached = Some(Attached::Foreign);
@@ -286,7 +286,7 @@ fn foreign_program_costs_the_path_as_long_as_it_is_there() {
     assert!(problems.is_empty() && warnings.len() == 1 && warnings[0].contains("another XDP program"), "{warnings:?}");
     assert_eq!(bench.state(ETH0).path, Path::Socket);
     for _ in 0..10 {
-        assert_eq!(bench.reconcile_well(), NOTHING, "nothing is tried in vain");
+        assert_eq!(bench.reconcile_well(), NOTHING, "no attempt is made in vain");
     }
     bench.kernel.world().device(ETH0).attached = None;
     let done = bench.reconcile_well();
@@ -295,9 +295,9 @@ fn foreign_program_costs_the_path_as_long_as_it_is_there() {
     assert_eq!(bench.reconcile(), (vec![], vec![]));
 }
 
-/// Each attempt may disturb the card, so those in vain get rarer.
+/// Each attempt may disturb the card, so failing attempts become rarer.
 #[test]
-fn better_path_is_tried_with_growing_pauses() {
+fn better_path_is_retried_with_growing_pauses() {
     let mut bench = Bench::new(Datapath::Auto);
     bench.put(1, ETH0);
     bench.refuse(ETH0, queue(1));
@@ -322,7 +322,7 @@ fn better_path_is_tried_with_growing_pauses() {
 }
 
 #[test]
-fn generic_path_is_not_given_up_for_an_attempt() {
+fn generic_path_is_kept_instead_of_trying_a_better_one() {
     let mut bench = Bench::new(Datapath::Auto);
     bench.put(1, ETH0);
     bench.refuse(ETH0, DRIVER);
@@ -335,7 +335,7 @@ fn generic_path_is_not_given_up_for_an_attempt() {
 }
 
 #[test]
-fn aggregate_is_never_served_in_the_driver() {
+fn aggregate_is_never_served_by_the_driver_path() {
     let mut bench = Bench::new(Datapath::Auto);
     bench.put(1, ETH0);
     bench.kernel.world().device(ETH0).interface.aggregate = true;
@@ -349,7 +349,7 @@ fn aggregate_is_never_served_in_the_driver() {
 }
 
 #[test]
-fn program_that_was_taken_off_is_attached_again() {
+fn detached_program_is_attached_again() {
     let mut bench = Bench::serving(Datapath::Auto);
     bench.kernel.world().device(ETH0).attached = None;
     let done = bench.reconcile_well();
@@ -358,7 +358,7 @@ fn program_that_was_taken_off_is_attached_again() {
 
 /// Machines that were served stay so, and machines that are added are served too.
 #[test]
-fn failed_look_takes_nothing_down() {
+fn failed_look_closes_no_port() {
     for datapath in [Datapath::Auto, Datapath::Socket] {
         let mut bench = Bench::serving(datapath);
         bench.refuse(ETH0, Operation::Look);
@@ -378,7 +378,7 @@ fn failed_look_takes_nothing_down() {
 }
 
 #[test]
-fn failed_look_for_programs_is_not_an_absent_program() {
+fn failed_look_for_programs_does_not_count_as_a_detached_program() {
     let mut bench = Bench::serving(Datapath::Auto);
     bench.refuse(ETH0, Operation::LookForProgram);
     let (problems, _) = bench.reconcile();

@@ -1,4 +1,4 @@
-//! The dataplane on a kernel in memory: every fault by name, and random sequences of them against a model.
+//! The dataplane on a kernel in memory: one test for each fault, and random sequences of faults against a model.
 
 mod bench;
 mod fake;

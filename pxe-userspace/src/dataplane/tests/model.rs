@@ -1,5 +1,5 @@
-//! Random sequences of what can happen, each followed by a look. [`Bench::reconcile`] compares every look with what should
-//! be served; at the end, when nothing fails any more, one more look must reach that.
+//! Random sequences of events, each followed by a look. [`Bench::reconcile`] compares the result of every look with what
+//! should be served. At the end nothing fails any more, and one more look must reach that.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use super::{
     fake::{Attached, Operation},
 };
 
-/// Machines that the spec may name.
+/// The number of machines that the spec may name.
 const MACHINES: u8 = 12;
 
-/// Something that happens to one of the two interfaces.
+/// An event on one of the two interfaces.
 #[derive(Clone, Debug)]
 enum Event {
     /// The spec names the machine at the interface's first or second address.
@@ -34,11 +34,11 @@ enum Event {
     Mac(u8),
     Mtu(u16),
     Queues(u32),
-    /// The interface has its first or second address with this prefix length, or not.
+    /// The interface gets its first or second address with this prefix length, or loses it.
     Address(usize, Option<u8>),
-    /// Another program is attached, if there is none.
+    /// Another program is attached, unless there is one already.
     AttachForeign,
-    /// Whatever program is attached leaves.
+    /// The attached program, if any, is detached.
     Detach,
     EndWorker(u32),
     Refuse(Operation),
@@ -94,7 +94,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Lets an event happen to an interface.
+/// Applies an event to an interface.
 fn happen(bench: &mut Bench, site: usize, event: Event) {
     let (name, addresses) = SITES[site];
     match event {
@@ -127,7 +127,7 @@ fn happen(bench: &mut Bench, site: usize, event: Event) {
     }
 }
 
-/// Makes everything as it should be.
+/// Restores a state in which everything can be served.
 fn heal(bench: &mut Bench) {
     bench.allow_all();
     for (name, addresses) in SITES {
@@ -169,6 +169,6 @@ proptest! {
             let is_fallback = datapath != Datapath::Socket && port.path() == Path::Socket;
             prop_assert!(!is_fallback, "still on the packet socket");
         }
-        prop_assert_eq!(bench.reconcile_well(), [], "nothing has changed, and yet something was done");
+        prop_assert_eq!(bench.reconcile_well(), [], "an operation was executed although nothing had changed");
     }
 }

@@ -1,4 +1,4 @@
-//! What takes a minute: a real socket, and a clock that runs ahead whenever nobody has anything to do.
+//! Tests that would take a minute: a real socket, with a clock that advances whenever all tasks are idle.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Less than the server's socket takes at once.
+/// A length that the server's socket takes at once.
 const LENGTH: u64 = 1 << 20;
 
 struct Lab {
@@ -51,7 +51,8 @@ impl Lab {
         Self { directory, context: Arc::new(context), events: receiver, phase: watch::Sender::new(Phase::Serving) }
     }
 
-    /// A connection of the machine at 127.0.0.1 that has sent this and reads nothing, and a client with a small window.
+    /// Creates a connection of the machine at 127.0.0.1, which has sent `request` and reads nothing. Also returns the
+    /// client, whose window is small.
     async fn connection(&self, request: &str) -> (Connection, std::net::TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -69,9 +70,9 @@ impl Lab {
     }
 }
 
-/// Serves a connection to its end, which is to come within an hour of the clock that runs ahead.
+/// Serves a connection to its end, which must come within an hour on the advancing clock.
 async fn ended(connection: Connection) {
-    timeout(Duration::from_secs(3600), connection.run()).await.expect("the connection has no end");
+    timeout(Duration::from_secs(3600), connection.run()).await.expect("the connection does not end");
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,16 +93,16 @@ async fn client_that_falls_silent_has_lost_its_answer_after_a_minute() {
             other => panic!("{other:?}"),
         }
         assert_eq!(lab.context.metrics.refusals(Refused::Timeout), 1);
-        // What was announced as lost does not arrive.
+        // The bytes that were announced as lost do not arrive.
         let mut rest = Vec::new();
         assert_eq!(client.read_to_end(&mut rest).unwrap_err().kind(), ErrorKind::ConnectionReset);
         assert!((rest.len() as u64) < LENGTH / 2);
     }
 }
 
-/// While the server still writes: the file is more than the socket takes.
+/// The client falls silent while the server still writes: the file does not fit into the socket.
 #[tokio::test(start_paused = true)]
-async fn client_that_falls_silent_in_the_middle_is_given_up_too() {
+async fn client_that_falls_silent_in_the_middle_is_given_up() {
     let mut lab = Lab::new();
     std::fs::File::create(lab.directory.path().join("initramfs")).unwrap().set_len(1 << 30).unwrap();
     let (connection, _client) = lab.connection("GET /assets/initramfs HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -129,14 +130,14 @@ async fn idle_connection_ends_after_a_minute_without_a_word() {
     assert!(answer.ends_with("\r\n\r\nmatchbox\n"), "{answer}");
 }
 
-/// Nobody is there any more to tell it from one that broke.
+/// A dropped connection task cannot say why it ended, so the announced reason is that pxed stopped.
 #[tokio::test]
 async fn connection_that_is_dropped_announces_what_was_on_its_way() {
     let mut lab = Lab::new();
     let (connection, _client) = lab.connection("GET /assets/initramfs HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let context = Arc::clone(&lab.context);
     let task = tokio::spawn(connection.run());
-    // Until the answer is written.
+    // Wait until the answer is written.
     while context.metrics.sent_bytes() < LENGTH {
         tokio::task::yield_now().await;
     }

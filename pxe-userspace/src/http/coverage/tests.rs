@@ -19,7 +19,7 @@ fn file(inode: u64) -> FileState {
     FileState { inode, length: LENGTH, modified: SystemTime::UNIX_EPOCH }
 }
 
-/// Adds the parts of one file for one machine and returns what was said of each.
+/// Adds the parts of one file for one machine and returns the result for each.
 fn add_all(parts: &[Range<u64>]) -> Vec<bool> {
     let (mut coverage, inventory) = (Coverage::default(), inventory(1..2));
     parts.iter().map(|part| coverage.add(mac(1), file(1), part.clone(), &inventory)).collect()
@@ -65,7 +65,7 @@ fn empty_file_is_whole_at_once() {
 }
 
 #[test]
-fn changed_file_starts_again() {
+fn changed_file_starts_over() {
     let changed = [
         FileState { inode: 2, ..file(1) },
         FileState { modified: SystemTime::UNIX_EPOCH + Duration::from_nanos(1), ..file(1) },
@@ -80,7 +80,7 @@ fn changed_file_starts_again() {
 }
 
 #[test]
-fn machine_that_begins_again_has_nothing() {
+fn machine_that_starts_over_has_nothing() {
     let (mut coverage, inventory) = (Coverage::default(), inventory(1..2));
     coverage.add(mac(1), file(1), 0..38, &inventory);
     coverage.forget(mac(1), file(1));
@@ -95,7 +95,7 @@ fn machines_do_not_share_parts() {
 }
 
 #[test]
-fn oldest_file_of_a_machine_makes_room() {
+fn oldest_file_of_a_machine_is_dropped_first() {
     let (mut coverage, inventory) = (Coverage::default(), inventory(1..2));
     for inode in (0..FILE_LIMIT as u64).chain([0]) {
         assert!(!coverage.add(mac(1), file(inode), 0..inode + 20, &inventory));
@@ -106,9 +106,9 @@ fn oldest_file_of_a_machine_makes_room() {
 }
 
 #[test]
-fn shortest_range_of_a_file_makes_room() {
+fn shortest_range_of_a_file_is_dropped_first() {
     let (mut coverage, inventory) = (Coverage::default(), inventory(1..2));
-    // Two bytes each, and the shortest has one.
+    // Each range has two bytes, except the shortest, which has one.
     let limit = RANGE_LIMIT as u64;
     for start in (0..limit).map(|number| 4 * number) {
         assert!(!coverage.add(mac(1), file(1), start..start + if start == 8 { 1 } else { 2 }, &inventory));
@@ -137,7 +137,7 @@ fn memory_is_bounded_by_the_fleet() {
     assert!(!coverage.add(mac(101), file(1), 39..64, &after));
 }
 
-/// A set of bytes, one by one, that forgets as [`Ranges`] does.
+/// A set of single bytes that forgets in the same way as [`Ranges`].
 #[derive(Default)]
 struct Model(BTreeSet<u64>);
 

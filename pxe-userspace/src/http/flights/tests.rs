@@ -6,10 +6,10 @@ const EVENTS: [Event; 5] = [Event::Timer, Event::Request, Event::Fin, Event::Bro
 
 const HEAD: u64 = 100;
 const BODY: Range<u64> = HEAD..HEAD + 200;
-/// The answer to a pipelined request, behind the first one and its own head.
+/// The answer to a pipelined request, after the first answer and its own head.
 const NEXT_BODY: Range<u64> = BODY.end + HEAD..BODY.end + HEAD + 50;
 
-/// The verdicts on the first answer and on the next; nothing for an answer that stays in flight.
+/// The verdicts on the two answers; an answer that stays in flight has none.
 type Verdicts = Vec<(&'static str, Verdict)>;
 
 fn delivered(name: &'static str) -> (&'static str, Verdict) {
@@ -113,7 +113,7 @@ fn verdicts_follow_from_state_and_event() {
     for State { name, in_flight: count, reach, alive, ended } in states() {
         for event in EVENTS {
             for (when, is_silent) in [(began, false), (just_before, false), (began + PATIENCE, true)] {
-                // The acknowledgement may be news, which ends a silence, or known from a look before.
+                // The acknowledgement may be new, which ends a silence, or known from an earlier check.
                 for is_known in [false, true] {
                     let mut flights = in_flight(count, began);
                     let mut verdicts = Vec::new();
@@ -180,7 +180,7 @@ fn silence_begins_with_the_answer_and_again_with_each_acknowledgement() {
 }
 
 #[test]
-fn looks_back_off_until_the_next_answer() {
+fn checks_back_off_until_the_next_answer() {
     let mut now = Instant::now();
     let mut flights = in_flight(0, now);
     assert_eq!(flights.next_look(), None);

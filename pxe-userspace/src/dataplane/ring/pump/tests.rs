@@ -9,7 +9,7 @@ use super::{
     *,
 };
 
-/// What the first byte of a query asks for.
+/// The first byte of a query, which selects the answer.
 const ONE_REPLY: u8 = 1;
 const TWO_REPLIES: u8 = 2;
 const TOO_LONG_A_REPLY: u8 = 3;
@@ -48,11 +48,11 @@ impl Lab {
         let turn = pump.turn(respond);
         self.transmission = pump.transmission;
         self.check();
-        assert_eq!(self.ledger.owed(), 0, "the fill ring is not full again: {:?}", self.memory);
+        assert_eq!(self.ledger.owed(), 0, "the fill ring was not refilled: {:?}", self.memory);
         turn
     }
 
-    /// Delivers queries of this kind and answers them. Returns how many were received and how many replies were lost.
+    /// Delivers queries of this kind and answers them. Returns the numbers of queries received and replies lost.
     fn ask(&mut self, kind: u8, queries: usize) -> (usize, usize) {
         let (mut received, mut lost) = (0, 0);
         for number in 0..queries {
@@ -65,16 +65,16 @@ impl Lab {
         (received, lost)
     }
 
-    /// Lets the transmitter work and everything come to rest.
+    /// Lets the transmitter work and waits until all frames are back.
     fn recover(&mut self) {
         self.memory.transmitter = Transmitter::Prompt;
         self.memory.finish(usize::MAX);
         let mut turns = 0;
         while self.turn() != (Turn { received: 0, lost: 0, kick_pending: false }) {
             turns += 1;
-            assert!(turns < 100, "it does not come to rest: {:?}", self.memory);
+            assert!(turns < 100, "frames are still in flight: {:?}", self.memory);
         }
-        // What the last kick sent is completed now.
+        // Completes what the last kick sent.
         self.turn();
     }
 
@@ -108,8 +108,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Whatever the transmitter does, no frame is lost or used twice, the fill ring is full after every turn, and when the
-    /// transmitter works again so does everything.
+    /// No transmitter makes the pump lose a frame or use it twice; the fill ring is full after every turn; and once the
+    /// transmitter works again, so does everything else.
     #[test]
     fn frames_survive_every_transmitter(
         (depth, budget) in (6_u32..9, 0_usize..200).prop_map(|(depth, budget)| (1 << depth, budget)),
@@ -128,7 +128,8 @@ proptest! {
         }
 
         lab.recover();
-        // What waits since the interface was down goes when the next frame arrives, which may find no frame for its reply.
+        // Replies that have waited since the interface was down are sent when the next frame arrives; its own reply may find
+        // no frame.
         lab.ask(ONE_REPLY, 1);
         lab.recover();
         prop_assert_eq!(lab.memory.in_flight(), 0);
@@ -151,7 +152,7 @@ fn stuck_transmitter_costs_replies_and_no_query() {
 
         lab.recover();
         if transmitter == Transmitter::Down {
-            assert_eq!(lab.ask(ONE_REPLY, 1), (1, 1), "asked again because a query came");
+            assert_eq!(lab.ask(ONE_REPLY, 1), (1, 1), "a query triggers another kick");
             lab.recover();
         }
         assert_eq!((lab.memory.in_flight(), lab.memory.sent.len()), (0, BUDGET), "{transmitter:?}");
@@ -161,7 +162,7 @@ fn stuck_transmitter_costs_replies_and_no_query() {
 }
 
 #[test]
-fn kernel_is_asked_again_soon_unless_the_interface_is_down() {
+fn kernel_is_asked_to_send_again_unless_the_interface_is_down() {
     for (transmitter, kicks, kick_pending) in [
         (Transmitter::Prompt, 1, false),
         (Transmitter::Holding, 1, false),
@@ -180,7 +181,7 @@ fn kernel_is_asked_again_soon_unless_the_interface_is_down() {
 }
 
 #[test]
-fn batch_of_double_replies_goes_with_one_kick_for_32() {
+fn batch_of_double_replies_takes_one_kick_for_every_32() {
     let mut lab = Lab::new(64, REPLIES, REPLIES);
     assert_eq!(lab.ask(TWO_REPLIES, BATCH), (BATCH, 0));
     assert_eq!((lab.memory.sent.len(), lab.memory.kicks), (REPLIES, REPLIES / 32));
@@ -191,7 +192,7 @@ fn batch_of_double_replies_goes_with_one_kick_for_32() {
 }
 
 #[test]
-fn second_reply_without_a_frame_is_lost_alone() {
+fn second_reply_without_a_frame_is_the_only_loss() {
     let mut lab = Lab::new(64, 1, 64);
     assert_eq!(lab.ask(TWO_REPLIES, 1), (1, 1));
     assert_eq!(lab.memory.sent, [[TWO_REPLIES, 0, 0]]);
