@@ -10,7 +10,7 @@ use super::{
     policy::{BootPolicy, DiskRoute},
 };
 
-/// A machine 02:00:00:00:00:`number` at 127.0.0.`number`.
+/// Returns a machine 02:00:00:00:00:`number` at 127.0.0.`number`.
 pub(crate) fn machine(number: u8, architecture: Architecture, version: &str, schematic: Option<&str>) -> Arc<Machine> {
     Arc::new(Machine {
         mac: MacAddr([2, 0, 0, 0, 0, number]),
