@@ -1,15 +1,15 @@
-//! How log lines reach standard error: each by itself, or many with one system call.
+//! Output of log lines to standard error, one at a time or many with one system call.
 
 use std::{
     cell::RefCell,
     io::{self, Write as _},
 };
 
-/// Lines are handed over at the latest when this many bytes of them have gathered.
+/// Gathered lines are written when they reach this many bytes.
 const GATHERED_BYTES: usize = 64 * 1024;
 
 thread_local! {
-    /// What this thread has gathered, while it gathers.
+    /// The lines of this thread, while it gathers them.
     static GATHERED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
@@ -17,14 +17,14 @@ thread_local! {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stderr;
 
-/// Lets the lines that `work` logs on this thread gather, and writes them when it is done. For whoever logs many at once:
-/// a system call for each line costs more than the line.
+/// Gathers the lines that `work` logs on this thread, and writes them together. A system call for each line costs more than the
+/// line itself.
 pub fn gather(work: impl FnOnce()) {
-    // As with any log: there is nowhere to say that it cannot be written.
+    // There is nowhere to report that the log cannot be written.
     let _ = io::stderr().write_all(&gathered(work));
 }
 
-/// What `work` logged and what was not written on the way.
+/// Returns the lines that `work` logged and that were not written in between.
 fn gathered(work: impl FnOnce()) -> Vec<u8> {
     GATHERED.set(Some(Vec::new()));
     work();

@@ -1,4 +1,4 @@
-//! `cargo xtask install`: the programs that tests and other commands use, from Debian's packages and from crates.io.
+//! `cargo xtask install`: the programs that tests and other commands use, from Debian's packages and from cargo's registry.
 
 mod apt;
 pub(crate) mod cargo_tool;

@@ -28,7 +28,7 @@ enum Command {
     Run(run::Args),
     /// Run every test: unit, property, integration, real firmware in QEMU
     Test(test::Args),
-    /// Install what the tests and the other commands use: Debian's packages and programs of crates.io
+    /// Install what the tests and the other commands use: Debian's packages and programs that cargo installs
     Install(install::Args),
     /// Measure pxed beside dnsmasq, Kea, nginx and TFTP servers, and write BENCHMARKS.md
     Bench(bench::Args),

@@ -22,6 +22,7 @@ use crate::{
         event::{EventKind, EventSink},
         inventory::SharedInventory,
         policy_book::SharedPolicies,
+        testing::assert_golden,
     },
 };
 
@@ -118,11 +119,7 @@ async fn the_shape_of_a_machine() {
     server.feed(MAC, [&uefi_boot()[..], &events].concat()).await;
     let (_, body) = server.ask("GET", "/api/v1/machines?limit=1", "");
     let shown = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&body).unwrap()).unwrap() + "\n";
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/admin/tests/machines.json");
-    if std::env::var_os("PXED_BLESS").is_some() {
-        std::fs::write(golden, &shown).unwrap();
-    }
-    assert_eq!(shown, std::fs::read_to_string(golden).unwrap());
+    assert_golden("src/admin/tests/machines.json", &shown);
 }
 
 #[tokio::test(flavor = "multi_thread")]

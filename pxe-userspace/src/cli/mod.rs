@@ -1,10 +1,12 @@
 //! The command line: one file a subcommand, each with its `Args` and its `run`.
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 
+mod admin_address;
+mod environment;
 pub mod options;
 pub mod rehearse;
 pub mod run;
@@ -52,7 +54,9 @@ enum Command {
 pub fn main() -> ExitCode {
     // Who started us may have blocked them for its own sake; a child inherits that.
     let _ = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).thread_unblock();
-    let result = match Cli::parse().command {
+    let command = environment::without_empty_variables(Cli::command(), |name| env::var_os(name));
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Status(args) => status::status(args),

@@ -10,6 +10,8 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use super::admin_address::AdminAddress;
+
 /// A client has half of a lease to renew it, and three eighths more to rebind it (RFC 2131 §4.4.5).
 const SHORTEST_LEASE_SECONDS: u32 = 10;
 /// The shortest lease for a fleet. Tests of clients take less, so as not to wait for a renewal for long.
@@ -89,9 +91,10 @@ pub struct Args {
     /// TCP port of boot HTTP, on each cluster's pxeServerSpec.address [default: 8000]
     #[arg(long, env = "PXED_HTTP_PORT", value_name = "PORT")]
     http_port: Option<u16>,
-    /// Address of the API, metrics and dashboard; keep it off the boot network [default: 127.0.0.1:8001]
+    /// Address of the API, metrics and dashboard; keep it off the boot network. http://ADDRESS:PORT is accepted too
+    /// [default: 127.0.0.1:8001]
     #[arg(long, env = "PXED_ADMIN", value_name = "ADDRESS:PORT")]
-    admin: Option<SocketAddr>,
+    admin: Option<AdminAddress>,
     /// Lease time in seconds [default: 3600]
     #[arg(long, env = "PXED_LEASE_SECONDS", value_name = "SECONDS")]
     lease_seconds: Option<u32>,
@@ -177,7 +180,7 @@ impl Args {
             unknown: unknown.or(file.unknown).unwrap_or(Unknown::Pass),
             datapath: datapath.or(file.datapath).unwrap_or(Datapath::Auto),
             http_port: http_port.or(file.http_port).unwrap_or(8000),
-            admin: admin.or(file.admin).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8001))),
+            admin: admin.or(file.admin).unwrap_or_default().to_listen()?,
             lease_seconds: lease_seconds.or(file.lease_seconds).unwrap_or(3600),
             machine_rate: NonZeroU32::new(machine_rate.or(file.machine_rate).unwrap_or(8)),
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
@@ -200,6 +203,34 @@ impl Args {
     }
 }
 
+/// Returns the address of the admin listener of a running pxed: the given one, else the one that the file of its `--config` names, else
+/// the default.
+///
+/// # Errors
+///
+/// If the file cannot be read or understood.
+pub(super) fn admin_of_server(given: Option<AdminAddress>, config: Option<&Path>) -> anyhow::Result<AdminAddress> {
+    Ok(match (given, config) {
+        (Some(given), _) => given,
+        (None, Some(path)) => read(path)?.admin.unwrap_or_default(),
+        (None, None) => AdminAddress::default(),
+    })
+}
+
+/// Returns the cluster specs and the Matchbox directory that `pxed run` would serve, given these and the file of `--config`.
+///
+/// # Errors
+///
+/// If the file cannot be read or understood.
+pub(super) fn served(
+    cluster: Vec<PathBuf>,
+    matchbox: Option<PathBuf>,
+    config: Option<&Path>,
+) -> anyhow::Result<(Vec<PathBuf>, Option<PathBuf>)> {
+    let file = config.map_or_else(|| Ok(Args::default()), read)?;
+    Ok((if cluster.is_empty() { file.cluster } else { cluster }, matchbox.or(file.matchbox)))
+}
+
 fn read(path: &Path) -> anyhow::Result<Args> {
     let text = std::fs::read_to_string(path).with_context(|| format!("--config {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("--config {}", path.display()))
@@ -207,6 +238,8 @@ fn read(path: &Path) -> anyhow::Result<Args> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Args as _;
+
     use super::*;
 
     #[derive(Debug, clap::Parser)]
@@ -228,6 +261,75 @@ mod tests {
         assert_eq!(options.cluster, [PathBuf::from("a.yaml")]);
         assert_eq!((options.lease_seconds, options.http_port, options.mode), (900, 8080, Mode::Proxy));
         assert_eq!((options.unknown, options.datapath), (Unknown::Pass, Datapath::Auto));
+    }
+
+    #[test]
+    fn admin_listener_is_found_where_the_server_finds_it() {
+        let mut config = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut config, b"admin = \"http://127.0.0.1:9001/\"\nstate = \"/s\"").unwrap();
+        let url = |admin: Option<&str>, config| -> anyhow::Result<String> {
+            Ok(admin_of_server(admin.map(|admin| admin.parse().unwrap()), config)?.to_url())
+        };
+        let config = config.path();
+        assert_eq!(url(None, None).unwrap(), "http://127.0.0.1:8001");
+        assert_eq!(url(None, Some(config)).unwrap(), "http://127.0.0.1:9001");
+        assert_eq!(url(Some("127.0.0.1:7001"), Some(config)).unwrap(), "http://127.0.0.1:7001");
+        assert!(url(None, Some(Path::new("/nowhere.toml"))).unwrap_err().to_string().contains("/nowhere.toml"));
+        let path = config.display().to_string();
+        let server = |words: &[&str]| line(&[&["--cluster", "a"], words].concat()).resolve().unwrap().admin.to_string();
+        assert_eq!(server(&[]), "127.0.0.1:8001");
+        assert_eq!(server(&["--config", &path]), "127.0.0.1:9001");
+        assert_eq!(server(&["--config", &path, "--admin", "127.0.0.1:7001"]), "127.0.0.1:7001");
+        let refused =
+            line(&["--cluster", "a", "--admin", "http://pxed.example:8001"]).resolve().unwrap_err().to_string();
+        assert!(refused.contains("ADDRESS:PORT"), "{refused}");
+        assert!(toml::from_str::<Args>("admin = \"here\"").unwrap_err().to_string().contains("ADDRESS:PORT"));
+    }
+
+    /// One rule for every option: --the-name, PXED_THE_NAME, and the key the-name in the file.
+    #[test]
+    fn every_option_has_its_variable_and_its_key() {
+        let mut options = 0;
+        for argument in Args::augment_args(clap::Command::new("run")).get_arguments() {
+            let name = argument.get_long().unwrap();
+            let variable = format!("PXED_{}", name.replace('-', "_").to_uppercase());
+            assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(&*variable), "--{name}");
+            let unknown = toml::from_str::<Args>(&format!("{name} = {{}}")).unwrap_err().to_string();
+            // A file that names another file would raise the question which of them wins.
+            assert_eq!(unknown.contains("unknown field"), name == "config", "{name}: {unknown}");
+            options += 1;
+        }
+        assert_eq!(options, 13);
+    }
+
+    #[test]
+    fn readme_has_every_option() {
+        let readme = include_str!("../../../README.md");
+        let mut rows: Vec<_> = readme.lines().filter(|line| line.starts_with("| `--")).collect();
+        for argument in Args::augment_args(clap::Command::new("run")).get_arguments() {
+            let name = argument.get_long().unwrap();
+            let variable = argument.get_env().unwrap().to_str().unwrap();
+            let key = if name == "config" { String::new() } else { format!("`{name}` ") };
+            let values = argument.get_possible_values();
+            let values: Vec<_> = values.iter().map(clap::builder::PossibleValue::get_name).collect();
+            let many = if argument.get_num_args().is_some_and(|number| number.max_values() > 1) { "…" } else { "" };
+            let value = match argument.get_value_names() {
+                Some(names) if values.is_empty() => names.iter().map(ToString::to_string).collect(),
+                _ => values.join("\\|"),
+            };
+            let row = format!("| `--{name} {value}{many}` | `{variable}` | {key}| ");
+            let found = rows.iter().position(|line| line.starts_with(&row));
+            let line = rows.swap_remove(found.unwrap_or_else(|| panic!("no row {row}…")));
+            let default = line[row.len()..].split('`').nth(1).filter(|_| line[row.len()..].starts_with('`'));
+            let help = argument.get_help().unwrap().to_string();
+            let in_help = help.split_once("[default: ").map(|(_, default)| default);
+            match (default, in_help) {
+                (None, None) => {}
+                (Some(default), Some(in_help)) if in_help.starts_with(default) => {}
+                _ => panic!("--{name}: the README says {default:?}, the help says {in_help:?}"),
+            }
+        }
+        assert!(rows.is_empty(), "there is no such option: {rows:?}");
     }
 
     #[test]

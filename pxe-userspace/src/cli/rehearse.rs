@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["machines", "cluster"])]
     mac: Vec<MacAddr>,
     /// The machines of a cluster spec: files or directories. By default they have UEFI PXE of their architecture
-    #[arg(long, num_args = 1.., conflicts_with = "machines")]
+    #[arg(long, num_args = 1.., value_delimiter = ',', conflicts_with = "machines")]
     cluster: Vec<PathBuf>,
     /// How many machines, with consecutive hardware addresses
     #[arg(long, default_value_t = 1)]

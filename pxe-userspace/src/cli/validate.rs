@@ -10,6 +10,7 @@ use std::{
 
 use serde::Serialize;
 
+use super::options;
 use crate::{
     cluster_spec::{
         self, Finding, Loaded, SpecErrors,
@@ -21,10 +22,16 @@ use crate::{
 /// What `pxed validate` takes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The cluster spec: files, or directories of *.yaml, *.yml and *.json; or a data directory of Matchbox, known by its
-    /// groups and profiles
-    #[arg(required = true, value_name = "PATH")]
+    /// Cluster spec: files, or directories of *.yaml, *.yml and *.json; or a data directory of Matchbox, known by its
+    /// groups and profiles. Without PATH, what --config names is checked
+    #[arg(value_name = "PATH", env = "PXED_CLUSTER", value_delimiter = ',')]
     paths: Vec<PathBuf>,
+    /// Data directory of a Matchbox
+    #[arg(long, env = "PXED_MATCHBOX", value_name = "DIR")]
+    matchbox: Option<PathBuf>,
+    /// TOML file of `pxed run`, which may name both
+    #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Print one JSON document instead of text
     #[arg(long)]
     json: bool,
@@ -34,10 +41,15 @@ pub struct Args {
 ///
 /// # Errors
 ///
-/// Standard output cannot be written.
+/// If there is nothing to check, the `--config` file cannot be read, or standard output cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { paths, json } = args;
-    let report = Report::of(paths);
+    let Args { paths, matchbox, config, json } = args;
+    let (paths, matchbox) = options::served(paths, matchbox, config.as_deref())?;
+    anyhow::ensure!(
+        !paths.is_empty() || matchbox.is_some(),
+        "nothing to check: name files or directories, as in pxed validate PATH"
+    );
+    let report = Report::of(paths, matchbox);
     let mut out = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -77,9 +89,10 @@ struct SiteReport {
 }
 
 impl Report {
-    fn of(paths: Vec<PathBuf>) -> Self {
-        let (directories, clusters): (Vec<_>, Vec<_>) =
+    fn of(paths: Vec<PathBuf>, matchbox: Option<PathBuf>) -> Self {
+        let (mut directories, clusters): (Vec<_>, Vec<_>) =
             paths.into_iter().partition(|path| matchbox::is_directory(path));
+        directories.extend(matchbox);
         let mut report =
             Self { valid: true, errors: Vec::new(), warnings: Vec::new(), sites: Vec::new(), matchbox: Vec::new() };
         if !clusters.is_empty() {

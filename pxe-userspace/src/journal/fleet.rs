@@ -85,10 +85,18 @@ impl Fleet {
             self.state_changed = true;
         }
         self.state_changed |= (record.cycle, record.boots) != (cycle, boots);
-        // After a restart of pxed the stage is gone, but not what the machine had been seen to run.
-        if event.kind.is_operating_system() && stage == Stage::Waiting && self.book.reached_disk.contains(&event.mac) {
+        if event.kind.is_operating_system() {
             let runs_ours = record.cycle == Cycle::Netbooted;
-            record.enter(if runs_ours { Stage::Running } else { Stage::OnDisk }, event.at);
+            let known = match stage {
+                // After a restart of pxed the stage is gone, but not what the machine had been seen to run.
+                Stage::Waiting if self.book.reached_disk.contains(&event.mac) && !runs_ours => Some(Stage::OnDisk),
+                // It declined its address, and has one now.
+                Stage::Failed if runs_ours => Some(Stage::Running),
+                _ => None,
+            };
+            if let Some(known) = known {
+                record.enter(known, event.at);
+            }
         }
         Applied { stage: record.stage, moved: record.stage != stage }
     }

@@ -7,6 +7,8 @@
 
 pub mod describe;
 pub mod diagnosis;
+#[cfg(test)]
+mod every_event;
 mod fleet;
 mod interner;
 pub mod json;

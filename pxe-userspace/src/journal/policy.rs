@@ -119,7 +119,18 @@ impl Cycle {
                 Self::Loading
             }
             EventKind::SentToDisk => Self::SentToDisk,
-            _ => self,
+            EventKind::Discover { client: ClientKind::Plain, .. }
+            | EventKind::Offer { .. }
+            | EventKind::Request { .. }
+            | EventKind::Ack { .. }
+            | EventKind::Nak { .. }
+            | EventKind::Decline { .. }
+            | EventKind::Release
+            | EventKind::Ignored { .. }
+            | EventKind::ForeignRelay { .. }
+            | EventKind::Unconfirmed { .. }
+            | EventKind::Failed { .. }
+            | EventKind::WrongArchitecture { .. } => self,
         }
     }
 }

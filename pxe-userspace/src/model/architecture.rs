@@ -14,7 +14,7 @@ pub enum Architecture {
     Arm64,
 }
 
-/// As the spec, Talos' release files and our JSON spell it.
+/// The spelling of the spec, of the names of Talos' release files, and of our JSON.
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,4 +1,4 @@
-//! What the files are called: the names that talos-operator gives them, and the loaders' stand-ins.
+//! The names of the files: those that talos-operator uses, and those of the loaders' stand-ins.
 
 use super::{
     event::ArtifactKind,
@@ -6,13 +6,13 @@ use super::{
     loader::{BOOT_FROM_DISK, LoaderFile},
 };
 
-/// The Image Factory's schematic without any customisation: its kernel and initramfs are the release's.
+/// The schematic of the Image Factory without customisation. Its kernel and initramfs are those of the release.
 pub const PLAIN_SCHEMATIC: &str = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
 
-/// Where Debian's package `ipxe` puts what stands in for a loader that the artifacts directory lacks, best first.
+/// Files of Debian's package `ipxe` that replace a loader that is missing in the artifacts directory, best first.
 ///
-/// `ipxe.efi` goes before `snponly.efi`: it is the build that <https://boot.ipxe.org> offers, and brings drivers for
-/// cards whose firmware driver is broken as well as the firmware's own.
+/// `ipxe.efi` is preferred to `snponly.efi`: it is the build that <https://boot.ipxe.org> offers, and it has drivers of its
+/// own for cards whose firmware driver is broken, besides the firmware's.
 const STAND_INS: &[(&str, &[&str])] = &[
     (LoaderFile::Undionly.name(), &["/usr/lib/ipxe/undionly.kpxe"]),
     (LoaderFile::EfiX64.name(), &["/usr/lib/ipxe/ipxe.efi", "/usr/lib/ipxe/snponly.efi"]),
@@ -24,28 +24,28 @@ const STAND_INS: &[(&str, &[&str])] = &[
     ("ipxe.pxe", &["/usr/lib/ipxe/ipxe.pxe"]),
 ];
 
-/// The files of the host, best first, that stand in for a loader of this name.
+/// Returns the files of the host that replace a loader of this name, best first.
 pub(crate) fn stand_ins(name: &[u8]) -> &'static [&'static str] {
     STAND_INS.iter().find(|(loader, _)| loader.as_bytes() == name).map_or(&[], |&(_, files)| files)
 }
 
-/// The kernel of a machine, relative to the artifacts directory: `vmlinuz-<version>-<arch>`, and for a machine whose
-/// image names an Image Factory schematic `<schematic>/vmlinuz-<version>-<arch>`.
+/// Returns the path of a machine's kernel, relative to the artifacts directory: `vmlinuz-<version>-<arch>`, below
+/// `<schematic>/` if the machine's image names an Image Factory schematic.
 #[must_use]
 pub fn kernel_path(machine: &Machine) -> String {
     let Machine { version, architecture, .. } = machine;
     in_schematic(machine, format!("vmlinuz-{version}-{architecture}"))
 }
 
-/// The initramfs of a machine, relative to the artifacts directory: `initramfs-<version>-<arch>.xz`, below
-/// `<schematic>/` as the kernel is.
+/// Returns the path of a machine's initramfs, relative to the artifacts directory: `initramfs-<version>-<arch>.xz`, below
+/// `<schematic>/` like the kernel.
 #[must_use]
 pub fn initramfs_path(machine: &Machine) -> String {
     let Machine { version, architecture, .. } = machine;
     in_schematic(machine, format!("initramfs-{version}-{architecture}.xz"))
 }
 
-/// The schematic whose files the machine boots, where these are not the release's own.
+/// Returns the schematic whose files the machine boots, or `None` if it boots those of the release.
 pub(crate) fn schematic_of(machine: &Machine) -> Option<&str> {
     machine.schematic.as_deref().filter(|&schematic| schematic != PLAIN_SCHEMATIC)
 }
@@ -57,7 +57,7 @@ fn in_schematic(machine: &Machine, name: String) -> String {
     }
 }
 
-/// What kind of file a path names, judged by the last component alone.
+/// Returns the kind of file that a path names, judged by its last component alone.
 #[must_use]
 pub fn kind_of(path: &[u8]) -> ArtifactKind {
     let name = path.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(path).to_ascii_lowercase();
@@ -76,9 +76,8 @@ pub fn kind_of(path: &[u8]) -> ArtifactKind {
     }
 }
 
-/// Whether a file of this name may well be missing, so that its refusal is no failure: iPXE looks for `autoexec.ipxe`
-/// and shim for certificates and revocations without expecting them, and the refusal of [`BOOT_FROM_DISK`] is what
-/// firmware was sent to fetch.
+/// Returns whether a file of this name may be missing, so that its refusal is not a failure. iPXE looks for `autoexec.ipxe`
+/// and shim for certificates and revocations without expecting them, and [`BOOT_FROM_DISK`] is meant to be refused.
 #[must_use]
 pub fn is_optional(path: &[u8]) -> bool {
     let name = path.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(path);
@@ -93,7 +92,7 @@ mod tests {
     use crate::model::{architecture::Architecture, testing::machine};
 
     #[test]
-    fn kernels_and_initramfs_are_named_as_the_operator_names_them() {
+    fn kernel_and_initramfs_are_named_as_the_operator_names_them() {
         let plain = machine(1, Architecture::Amd64, "v1.13.0", None);
         assert_eq!(kernel_path(&plain), "vmlinuz-v1.13.0-amd64");
         assert_eq!(initramfs_path(&plain), "initramfs-v1.13.0-amd64.xz");
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_tells_what_it_names() {
+    fn path_tells_its_kind() {
         for (path, kind) in [
             ("ipxe-efi-x86_64.efi", ArtifactKind::Loader),
             ("/undionly.kpxe", ArtifactKind::Loader),
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_boot_programs_probe_for_is_optional() {
+    fn file_that_boot_programs_probe_for_is_optional() {
         for (path, optional) in [
             ("autoexec.ipxe", true),
             ("/sub/autoexec.ipxe", true),

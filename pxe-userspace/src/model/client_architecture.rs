@@ -2,23 +2,23 @@
 
 use super::loader::LoaderFile;
 
-/// Option 93 of a Raspberry Pi's own boot ROM, where it tells the truth (IANA 41); most say 0.
+/// Option 93 of a Raspberry Pi's own boot ROM, as IANA assigned it. Most of them send 0 instead.
 pub const RASPBERRY_PI: u16 = 41;
 
 /// One row of IANA's registry "Processor Architecture Types" (RFC 4578 option 93). One number says two things: which
 /// program the firmware can start, and whether it fetches that program by TFTP or HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientArchitecture {
-    /// The name that a person reads.
+    /// The name for messages.
     pub name: &'static str,
-    /// The network boot program; `None` where iPXE has none (Itanium, PowerPC, …).
+    /// The network boot program, or `None` if iPXE does not exist for the architecture (Itanium, PowerPC, …).
     pub loader: Option<LoaderFile>,
     /// The firmware fetches its program by HTTP.
     pub by_http: bool,
 }
 
 impl ClientArchitecture {
-    /// Returns the row of a number; unknown numbers have neither loader nor HTTP.
+    /// Returns the row of a number. An unknown number has no loader, and does not fetch by HTTP.
     #[must_use]
     pub const fn of(number: u16) -> Self {
         use LoaderFile::{EfiArm32, EfiArm64, EfiIa32, EfiRiscv32, EfiRiscv64, EfiX64, Undionly};

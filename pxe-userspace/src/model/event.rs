@@ -1,4 +1,4 @@
-//! What happened to a machine, and the hand-over that never blocks.
+//! Events of machines, and the channel that carries them to the journal without blocking.
 
 use std::{
     fmt,
@@ -25,7 +25,7 @@ pub struct BootEvent {
     pub kind: EventKind,
 }
 
-/// Which program asks by DHCP.
+/// The program that sends a DHCP message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientKind {
@@ -58,15 +58,15 @@ pub enum ArtifactKind {
 /// Bytes of a path that an event keeps.
 const PATH_LIMIT: usize = 256;
 
-/// A path that a machine asked for, as events keep it: text, and not as long as the machine likes.
+/// Returns a path that a machine asked for in the form that events keep: as text of limited length.
 #[must_use]
 pub fn short_path(path: &[u8]) -> Arc<str> {
     let text = String::from_utf8_lossy(path.get(..PATH_LIMIT).unwrap_or(path));
-    // What is not UTF-8 becomes longer.
+    // A byte that is not UTF-8 becomes a character of three bytes.
     text.get(..text.floor_char_boundary(PATH_LIMIT)).unwrap_or_default().into()
 }
 
-/// How a file travels.
+/// The protocol that transfers a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
@@ -76,7 +76,7 @@ pub enum Transport {
     Http,
 }
 
-/// What a DHCP reply told a machine to boot. In JSON, the loader's file name or `script`.
+/// The boot file that a DHCP reply named. In JSON it is the file name of the loader, or `script`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootFileName {
@@ -87,7 +87,7 @@ pub enum BootFileName {
     Loader(LoaderFile),
 }
 
-/// The loader's file name, or "its script".
+/// The file name of the loader, or "its script".
 impl fmt::Display for BootFileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -97,52 +97,52 @@ impl fmt::Display for BootFileName {
     }
 }
 
-/// What happened. Variants carry what a person would ask next.
+/// The kind of an event, with the details that a person would ask for.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum EventKind {
     /// DHCPDISCOVER came in.
     Discover {
-        /// Which program asks.
+        /// The program that asks.
         client: ClientKind,
-        /// Option 93, where it came (IANA's processor architecture types).
+        /// Option 93, if it was sent (IANA's processor architecture types).
         #[serde(skip_serializing_if = "Option::is_none")]
         client_architecture: Option<u16>,
     },
     /// DHCPOFFER went out.
     Offer {
-        /// The address offered; absent in ProxyDHCP.
+        /// The offered address. Absent in ProxyDHCP.
         #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<Ipv4Addr>,
-        /// The boot file named, where one is.
+        /// The boot file, if the reply names one.
         #[serde(skip_serializing_if = "Option::is_none")]
         boot_file: Option<BootFileName>,
     },
     /// DHCPREQUEST came in.
     Request {
-        /// Which program asks.
+        /// The program that asks.
         client: ClientKind,
-        /// Option 93, where it came.
+        /// Option 93, if it was sent.
         #[serde(skip_serializing_if = "Option::is_none")]
         client_architecture: Option<u16>,
-        /// ProxyDHCP: the address is another server's, and its acknowledgement is not seen.
+        /// The request is for another server (ProxyDHCP), whose acknowledgement is not seen.
         #[serde(skip_serializing_if = "is_false")]
         of_other_server: bool,
     },
     /// DHCPACK went out.
     Ack {
-        /// The address acknowledged; absent in ProxyDHCP and for DHCPINFORM.
+        /// The acknowledged address. Absent in ProxyDHCP and for DHCPINFORM.
         #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<Ipv4Addr>,
-        /// Which program asked. `Plain` means that an operating system runs.
+        /// The program that asked. `Plain` means that an operating system runs.
         client: ClientKind,
-        /// The boot file named, where one is.
+        /// The boot file, if the reply names one.
         #[serde(skip_serializing_if = "Option::is_none")]
         boot_file: Option<BootFileName>,
     },
     /// DHCPNAK went out.
     Nak {
-        /// Why, in words for a person.
+        /// The reason, in words for a person.
         reason: &'static str,
     },
     /// DHCPDECLINE came in: the machine found its address in use.
@@ -154,43 +154,43 @@ pub enum EventKind {
     Release,
     /// A DHCP packet of this machine was left unanswered.
     Ignored {
-        /// Why, in words for a person.
+        /// The reason, in words for a person.
         reason: &'static str,
     },
-    /// A relay that is outside the network of the machine's address forwarded its DHCPDISCOVER.
+    /// A relay outside the network of the machine's address forwarded its DHCPDISCOVER.
     ForeignRelay {
         /// The relay's address (`giaddr`).
         relay: Ipv4Addr,
     },
     /// A file was asked for.
     Requested {
-        /// What it is.
+        /// The kind of file.
         artifact: ArtifactKind,
-        /// How it travels.
+        /// The protocol.
         transport: Transport,
         /// The path as the machine named it.
         path: Arc<str>,
     },
-    /// The machine has a file whole: it acknowledged the last byte of it, and of what parts came before.
+    /// The machine has the whole file: it acknowledged the last byte, and all parts that came before.
     Done {
-        /// What it is.
+        /// The kind of file.
         artifact: ArtifactKind,
-        /// How it travelled.
+        /// The protocol.
         transport: Transport,
         /// The path as the machine named it.
         path: Arc<str>,
         /// The length of the file in bytes.
         bytes: u64,
-        /// From the request to the acknowledgement of the last byte; of the last part, where it came in parts.
+        /// The time from the request to the acknowledgement of the last byte. For a file in parts, that of the last part.
         #[serde(rename = "took_ms", serialize_with = "milliseconds")]
         took: Duration,
     },
-    /// All of a file was sent, and the machine did not confirm its end. Some firmware never acknowledges the last block of TFTP; what
-    /// the machine does next shows whether it has the file.
+    /// All of a file was sent, but the machine did not confirm its end. Some firmware never acknowledges the last block of TFTP.
+    /// The next step of the machine shows whether it has the file.
     Unconfirmed {
-        /// What it is.
+        /// The kind of file.
         artifact: ArtifactKind,
-        /// How it travelled.
+        /// The protocol.
         transport: Transport,
         /// The path as the machine named it.
         path: Arc<str>,
@@ -199,15 +199,15 @@ pub enum EventKind {
     },
     /// A file was refused, or its transfer broke off.
     Failed {
-        /// What it is.
+        /// The kind of file.
         artifact: ArtifactKind,
-        /// How it travelled.
+        /// The protocol.
         transport: Transport,
         /// The path as the machine named it.
         path: Arc<str>,
         /// Bytes acknowledged before it failed.
         bytes: u64,
-        /// Why, in words for a person.
+        /// The reason, in words for a person.
         reason: Arc<str>,
     },
     /// The firmware's architecture is not the one in the spec.
@@ -225,8 +225,8 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl EventKind {
-    /// Whether it shows that an operating system runs: it has its address from us or, beside another server, asks that
-    /// one for it.
+    /// Returns whether the event shows that an operating system runs: it gets its address from pxed, or asks another server for
+    /// it.
     #[must_use]
     pub fn is_operating_system(&self) -> bool {
         matches!(
@@ -237,12 +237,12 @@ impl EventKind {
     }
 }
 
-/// Durations carry their unit in the name: `took_ms`.
+/// Serialises a duration as a number. The unit is in the name of the field: `took_ms`.
 fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The sending half of the journal. Cloned into every worker.
+/// The sending half of the channel to the journal. Each worker has a clone.
 #[derive(Clone, Debug)]
 pub struct EventSink {
     sender: mpsc::Sender<BootEvent>,
@@ -250,15 +250,14 @@ pub struct EventSink {
 }
 
 impl EventSink {
-    /// A sink and the receiving half, with room for `capacity` events that nobody has read yet.
+    /// Returns a sink and the receiving half, with room for `capacity` unread events.
     #[must_use]
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<BootEvent>) {
         let (sender, receiver) = mpsc::channel(capacity);
         (Self { sender, dropped: Counter::default() }, receiver)
     }
 
-    /// Hands the event over. Never blocks: when the journal lags by the whole capacity, the event is
-    /// counted and forgotten.
+    /// Sends an event. Never blocks: if the journal lags by the whole capacity, the event is counted and dropped.
     pub fn send(&self, mac: MacAddr, at: SystemTime, kind: EventKind) {
         if self.sender.try_send(BootEvent { mac, at, kind }).is_err() {
             self.dropped.inc();
@@ -270,13 +269,13 @@ impl EventSink {
         self.dropped.clone()
     }
 
-    /// Whether the next event would be forgotten.
+    /// Returns whether the next event would be dropped.
     #[cfg(test)]
     pub(crate) fn is_full(&self) -> bool {
         self.sender.capacity() == 0
     }
 
-    /// Events forgotten so far.
+    /// Returns how many events were dropped so far.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.get()

@@ -1,15 +1,15 @@
-//! Why a file did not arrive, in the words in which TFTP and HTTP say it and by which the diagnosis knows it again: a
-//! reason begins with one of these, and may go on.
+//! Reasons why a file did not arrive. TFTP and HTTP write them into events, and the diagnosis recognises them there: the reason
+//! of an event begins with one of these texts, and details may follow.
 
 /// The path names nothing below the artifacts directory.
 pub const NO_SUCH_FILE: &str = "no such file";
-/// The path has a `..`, or is a symbolic link to elsewhere.
+/// The path contains `..`, or is a symbolic link that leads elsewhere.
 pub const OUTSIDE: &str = "the path leads out of the artifacts directory";
-/// Permissions, or the disk.
+/// Permissions are missing, or the disk fails.
 pub const UNREADABLE: &str = "the file cannot be read";
-/// The client acknowledged or read nothing for too long.
+/// The client has acknowledged or read nothing for too long.
 pub const FELL_SILENT: &str = "the client fell silent";
-/// Followed by the address that is not the machine's.
+/// The request came from an address that is not the machine's. The address follows.
 pub const ASKED_FROM: &str = "asked from";
-/// The machine is not the one that the spec means.
+/// The spec names another architecture. Its machine is probably not this one.
 pub const WRONG_ARCHITECTURE: &str = "the firmware's architecture is not the one in the cluster spec";

@@ -1,4 +1,4 @@
-//! The fleet as the program uses it: validated, immutable, looked up by MAC and by address.
+//! The fleet as the program uses it: validated, immutable, and found by MAC or by address.
 
 use std::{collections::HashMap, net::Ipv4Addr, path::Path, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
     policy::{BootPolicy, DiskRoute},
 };
 
-/// What a machine is to its Kubernetes cluster.
+/// The role of a machine in its Kubernetes cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -21,16 +21,16 @@ pub enum Role {
     Worker,
 }
 
-/// Where pxed answers: `pxeServerSpec` of a `TalosCluster`.
+/// An interface and address that pxed serves: `pxeServerSpec` of a `TalosCluster`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Site {
     /// The Linux network interface.
     pub interface: Arc<str>,
-    /// Our own address on it.
+    /// The address of pxed on it.
     pub address: Ipv4Addr,
 }
 
-/// Where in the spec something was written.
+/// A place in the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The file.
@@ -39,46 +39,46 @@ pub struct Source {
     pub line: u32,
 }
 
-/// One machine that is ours to boot. It exists only validated.
+/// A machine of the spec. A value of this type is always validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// `pxeClientSpec.macAddress`: never zero, never a group address, unique in the inventory.
+    /// `pxeClientSpec.macAddress`: neither zero nor a group address, and unique in the inventory.
     pub mac: MacAddr,
     /// The reserved address, unique in the inventory.
     pub address: Ipv4Addr,
     /// The name of its `TalosCluster`.
     pub cluster: Arc<str>,
-    /// What it is to the cluster.
+    /// Its role in the cluster.
     pub role: Role,
     /// `pxeClientSpec.cpuArchitecture`.
     pub architecture: Architecture,
-    /// The Talos version with its `v`: the machine's own, else its role's.
+    /// The Talos version with its `v`: the machine's own, or its role's.
     pub version: Arc<str>,
-    /// The Image Factory schematic, where `image` names one.
+    /// The Image Factory schematic, if `image` names one.
     pub schematic: Option<Arc<str>>,
     /// `pxeClientSpec.kernelCmdlineArgs`, byte for byte.
     pub kernel_args: Arc<str>,
     /// `machineSpec.meta.hostname`.
     pub hostname: Option<Arc<str>>,
-    /// `machineSpec.meta.subnet`: bits in the network mask; without it, the interface's.
+    /// `machineSpec.meta.subnet`: the length of the network prefix in bits. `None` means that of the interface.
     pub prefix_length: Option<u8>,
     /// `machineSpec.meta.gateway`.
     pub gateway: Option<Ipv4Addr>,
     /// `machineSpec.meta.dnsServers`.
     pub dns_servers: Arc<[Ipv4Addr]>,
-    /// Whether it boots from the network, as the spec says; the API may override it.
+    /// The boot policy of the spec. The API may override it.
     pub policy: BootPolicy,
-    /// Which way it goes to its disk when it does not boot from the network.
+    /// The way to its disk when it does not boot from the network.
     pub disk_route: DiskRoute,
-    /// Where it is served.
+    /// The interface and address that serve it.
     pub site: Arc<Site>,
-    /// Where the spec names it.
+    /// The place in the spec that names it.
     pub source: Source,
 }
 
 impl Machine {
-    /// Whether both are served in the same way. Where the spec names them does not matter: a line
-    /// added at the top of a file moves every machine below it.
+    /// Returns whether both are served in the same way. Their places in the spec do not matter: a line that is added at the
+    /// top of a file moves every machine below it.
     #[must_use]
     pub fn is_served_like(&self, other: &Self) -> bool {
         let Self {
@@ -117,7 +117,7 @@ impl Machine {
     }
 }
 
-/// The inventory in force. Readers load it for each packet or request; a reload stores the next one.
+/// The inventory in force. Readers load it for each packet or request, and a reload stores a new one.
 pub type SharedInventory = Arc<ArcSwap<Inventory>>;
 
 /// Builds the hasher of every table that hardware or network addresses are looked up in, which happens for each packet.
@@ -126,7 +126,7 @@ pub type SharedInventory = Arc<ArcSwap<Inventory>>;
 // A lookup among 100,000 machines takes 6.4 ns, an insertion 8.4 ns (`lookup_cost` below; SipHash: 20 and 19 ns).
 pub type AddressHashBuilder = foldhash::fast::FixedState;
 
-/// Every machine of every cluster: an immutable snapshot, swapped whole when the spec changes.
+/// All machines of all clusters: an immutable snapshot, replaced as a whole when the spec changes.
 #[derive(Debug, Default)]
 pub struct Inventory {
     machines: Vec<Arc<Machine>>,
@@ -135,8 +135,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Builds the snapshot. The caller has made sure that MACs and addresses are unique; of two
-    /// machines that share one, the later is found.
+    /// Builds the snapshot. MACs and addresses must be unique: of two machines that share one, only the later is found.
     #[must_use]
     pub fn new(machines: Vec<Arc<Machine>>) -> Self {
         let by_mac = (0..).zip(&machines).map(|(index, machine)| (machine.mac, index)).collect();
@@ -144,39 +143,39 @@ impl Inventory {
         Self { machines, by_mac, by_address }
     }
 
-    /// Every machine, in the order of the spec.
+    /// Returns all machines, in the order of the spec.
     #[must_use]
     pub fn machines(&self) -> &[Arc<Machine>] {
         &self.machines
     }
 
-    /// The machine with this hardware address.
+    /// Returns the machine with this hardware address.
     #[must_use]
     pub fn by_mac(&self, mac: MacAddr) -> Option<&Arc<Machine>> {
         self.by_mac.get(&mac).map(|&index| &self.machines[index as usize])
     }
 
-    /// The machine that this address is reserved for.
+    /// Returns the machine that this address is reserved for.
     #[must_use]
     pub fn by_address(&self, address: Ipv4Addr) -> Option<&Arc<Machine>> {
         self.by_address.get(&address).map(|&index| &self.machines[index as usize])
     }
 }
 
-/// What a reload changes. A machine is known by its interface and its MAC address, as in the maps
-/// of the kernel: one that moves to another interface is removed from the one and added to the other.
+/// The changes of a reload. A machine is identified by its interface and its MAC address, as in the maps of the kernel: one
+/// that moves to another interface is removed from the first and added to the second.
 #[derive(Debug, Default)]
 pub struct Diff {
-    /// Machines that were not there.
+    /// Machines that are new.
     pub added: Vec<Arc<Machine>>,
-    /// Machines that are no longer there.
+    /// Machines that are gone.
     pub removed: Vec<Arc<Machine>>,
-    /// Machines that are served differently: before, and from now on.
+    /// Machines that are served differently: the old and the new one.
     pub changed: Vec<(Arc<Machine>, Arc<Machine>)>,
 }
 
 impl Diff {
-    /// Whether nothing changes.
+    /// Returns whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let Self { added, removed, changed } = self;
@@ -184,7 +183,7 @@ impl Diff {
     }
 }
 
-/// What has to be done so that the new inventory is in force instead of the old one.
+/// Returns the changes from the old inventory to the new one.
 #[must_use]
 pub fn diff(old: &Inventory, new: &Inventory) -> Diff {
     let counterpart = |inventory: &Inventory, machine: &Machine| {
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_diff_names_what_changed_and_nothing_else() {
+    fn diff_names_what_changed_and_nothing_else() {
         let old = inventory([1, 2, 3, 4].map(|number| machine(number, "eth1", 1)));
         let other_version = Machine { version: Arc::from("v1.14.0"), ..machine(2, "eth1", 1) };
         let new = inventory([machine(1, "eth1", 9), other_version, machine(4, "eth2", 1), machine(5, "eth1", 1)]);
@@ -264,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_move_change_nothing() {
+    fn line_that_moves_changes_nothing() {
         let old = inventory([machine(1, "eth1", 1)]);
         assert!(diff(&old, &inventory([machine(1, "eth1", 2)])).is_empty());
     }

@@ -1,4 +1,4 @@
-//! The network boot programs that firmware can be told to start.
+//! The network boot programs that firmware is told to start.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::architecture::Architecture;
 
-/// A network boot program, by the name it has in the artifacts directory.
+/// A network boot program. Its name is that of its file in the artifacts directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoaderFile {
     /// iPXE for PC BIOS, on the firmware's own UNDI driver.
@@ -26,7 +26,7 @@ pub enum LoaderFile {
 }
 
 impl LoaderFile {
-    /// Every loader that a client can be told to fetch.
+    /// All loaders that a client can be told to fetch.
     pub const ALL: [Self; 7] = [
         Self::Undionly,
         Self::EfiIa32,
@@ -37,7 +37,7 @@ impl LoaderFile {
         Self::EfiRiscv64,
     ];
 
-    /// The file's name, relative to the artifacts directory.
+    /// Returns the name of the file, relative to the artifacts directory.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -60,8 +60,8 @@ impl LoaderFile {
         }
     }
 
-    /// Returns the loader for firmware that does not say what it is. PXE ROMs that send neither option 93 nor
-    /// an architecture in option 60 are older than both, so on a PC they are BIOS.
+    /// Returns the loader for firmware that does not name its architecture. PXE ROMs that send neither option 93 nor an
+    /// architecture in option 60 are older than both, so on a PC they are BIOS.
     #[must_use]
     pub const fn for_machine(architecture: Architecture) -> Self {
         match architecture {
@@ -70,8 +70,7 @@ impl LoaderFile {
         }
     }
 
-    /// Whether a machine of this architecture can run the loader. An amd64 processor runs the
-    /// firmware of its 32-bit forebear too.
+    /// Returns whether a machine of this architecture can run the loader. An amd64 machine may have 32-bit firmware.
     #[must_use]
     pub const fn runs_on(self, architecture: Architecture) -> bool {
         match architecture {
@@ -93,8 +92,8 @@ impl Serialize for LoaderFile {
     }
 }
 
-/// The boot file of firmware that is to go on to its disk. No such file is ever served, by TFTP or HTTP: the
-/// refusal is what sends the firmware on, and the name is what the person at the console reads.
+/// The boot file that is named to firmware that shall boot from its disk. It is never served, by TFTP or HTTP: the refusal
+/// makes the firmware try its next boot entry, and the person at the console reads the name.
 pub const BOOT_FROM_DISK: &str = "boot-from-disk";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The words that several modules share, as plain values: what a machine is, what it may load, what happened to it.
+//! The vocabulary that several modules share, as plain values: machines, what they load, and what happened to them.
 //!
 //! Nothing here does I/O, and nothing here imports another module of this crate.
 

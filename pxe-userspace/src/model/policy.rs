@@ -1,8 +1,8 @@
-//! Whether a machine boots from the network, and which way it goes to its disk.
+//! Boot policies, and the ways to a machine's own disk.
 
 use serde::Serialize;
 
-/// Whether a machine boots from the network.
+/// When a machine boots from the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootPolicy {
@@ -11,34 +11,34 @@ pub enum BootPolicy {
     Auto,
     /// At every power-on.
     Always,
-    /// Until it was given its kernel once; afterwards it is sent to its disk.
+    /// Until it has been given its kernel once. After that it is sent to its disk.
     Once,
-    /// Not at all: it is sent to its disk.
+    /// Never: it is sent to its disk.
     Hold,
 }
 
-/// Which way a machine is sent to its own disk.
+/// The way in which a machine is sent to its own disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskRoute {
-    /// UEFI leaves iPXE with an error, so that the firmware tries its next boot entry; a BIOS starts the
-    /// first disk itself, and leaves where it cannot.
+    /// On UEFI, iPXE exits with an error, so that the firmware tries its next boot entry. On a BIOS, iPXE starts the first
+    /// disk itself, and exits if that fails.
     #[default]
     Auto,
-    /// Leaves iPXE with an error, for firmware that goes on with its boot order then.
+    /// iPXE exits with an error, for firmware that then continues with its boot order.
     Exit,
-    /// Starts the first disk out of iPXE, for firmware that would try the network again.
+    /// iPXE starts the first disk, for firmware that would try the network again.
     Sanboot,
-    /// There is no script: 404, after which iPXE gives up by itself.
+    /// The request for the script gets 404, after which iPXE gives up.
     NotFound,
 }
 
-/// Where a machine that asks to boot is sent.
+/// The place that a machine boots from when it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Disposition {
-    /// It gets its loader, script, kernel.
+    /// It gets its loader, script and kernel.
     Network,
-    /// It gets its address, and is told to boot from its own disk.
+    /// It gets its address and is told to boot from its own disk.
     Disk,
 }

@@ -1,4 +1,4 @@
-//! What a person said since, and what the machines have done: with the spec's policy it decides where a machine boots from.
+//! Decisions of a person and facts about the machines. With the spec's policies they determine where a machine boots from.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,13 +13,13 @@ use super::{
     policy::{BootPolicy, Disposition},
 };
 
-/// The book in force. Readers load it for each packet or request; the journal stores the next one.
+/// The book in force. Readers load it for each packet or request, and the journal stores each new one.
 pub type SharedPolicies = Arc<ArcSwap<PolicyBook>>;
 
-/// What a restart must not forget, as an immutable snapshot.
+/// An immutable snapshot of the decisions and facts, which survive a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyBook {
-    /// Policies set by a person; they win over the spec.
+    /// Policies that a person set. They take precedence over the spec.
     pub overrides: HashMap<MacAddr, BootPolicy>,
     /// Machines that were given their kernel since they were last released.
     pub booted: HashSet<MacAddr>,
@@ -28,13 +28,13 @@ pub struct PolicyBook {
 }
 
 impl PolicyBook {
-    /// The policy of this machine: a person's, else the spec's.
+    /// Returns the policy of a machine: the one that a person set, or the spec's.
     #[must_use]
     pub fn policy(&self, machine: &Machine) -> BootPolicy {
         self.overrides.get(&machine.mac).copied().unwrap_or(machine.policy)
     }
 
-    /// Where this machine is sent now.
+    /// Returns where a machine boots from now.
     #[must_use]
     pub fn disposition(&self, machine: &Machine) -> Disposition {
         let to_disk = match self.policy(machine) {

@@ -1,6 +1,6 @@
-//! Machines for tests.
+//! Machines and goldens for tests.
 
-use std::{net::Ipv4Addr, path::Path, sync::Arc};
+use std::{env, fs, net::Ipv4Addr, path::Path, sync::Arc};
 
 use pxe_common::MacAddr;
 
@@ -10,7 +10,7 @@ use super::{
     policy::{BootPolicy, DiskRoute},
 };
 
-/// A machine 02:00:00:00:00:`number` at 127.0.0.`number`.
+/// Returns a machine 02:00:00:00:00:`number` at 127.0.0.`number`.
 pub(crate) fn machine(number: u8, architecture: Architecture, version: &str, schematic: Option<&str>) -> Arc<Machine> {
     Arc::new(Machine {
         mac: MacAddr([2, 0, 0, 0, 0, number]),
@@ -30,4 +30,15 @@ pub(crate) fn machine(number: u8, architecture: Architecture, version: &str, sch
         site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
         source: Source { file: Path::new("test.yaml").into(), line: 1 },
     })
+}
+
+/// Compares a text with the file that is checked in at `path`, relative to this crate. `PXED_BLESS=1` rewrites the file.
+pub(crate) fn assert_golden(path: &str, text: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if env::var_os("PXED_BLESS").is_some() {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, text).unwrap();
+    }
+    let expected = fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(text, expected, "{path} differs; PXED_BLESS=1 rewrites it");
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, ensure};
 use pxe_lab::packages::Purpose;
 
-/// A program from crates.io.
+/// A program from cargo's registry.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CargoTool {
     /// The name of the crate and its program.

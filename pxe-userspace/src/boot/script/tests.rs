@@ -6,6 +6,7 @@ use super::*;
 use crate::model::{
     inventory::{Role, Site, Source},
     policy::{BootPolicy, DiskRoute},
+    testing::assert_golden,
 };
 
 fn machine(architecture: Architecture, version: &str) -> Machine {
@@ -29,15 +30,9 @@ fn machine(architecture: Architecture, version: &str) -> Machine {
     }
 }
 
-/// Compares a script with the checked-in one; `PXED_BLESS=1` rewrites it.
+/// Compares a script with the one that is checked in under this name.
 fn golden(name: &str, script: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/boot/script/golden").join(name);
-    if std::env::var_os("PXED_BLESS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, script).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(script, expected, "{} differs; PXED_BLESS=1 rewrites it", path.display());
+    assert_golden(&format!("src/boot/script/golden/{name}"), script);
 }
 
 /// Uses one version on each side of every release that changed the kernel arguments.

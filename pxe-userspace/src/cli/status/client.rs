@@ -6,6 +6,8 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use ureq::{Agent, Body, BodyReader, http::Response};
 
+use crate::cli::admin_address::AdminAddress;
+
 /// A fleet of 100,000 machines with all its events stays below this.
 const MAX_ANSWER_BYTES: u64 = 4 << 30;
 
@@ -17,13 +19,8 @@ pub(super) struct AdminClient {
 }
 
 impl AdminClient {
-    /// A client for the listener at this URL, or plain `HOST:PORT` as `pxed run --admin` takes it.
-    pub(super) fn new(admin: &str) -> anyhow::Result<Self> {
-        let base = match admin.split_once("://") {
-            Some(("http", _)) => admin.trim_end_matches('/').to_owned(),
-            Some((scheme, _)) => bail!("--admin {admin}: the admin listener speaks http, not {scheme}"),
-            None => format!("http://{}", admin.trim_end_matches('/')),
-        };
+    /// Creates a client of the listener at this address.
+    pub(super) fn new(admin: &AdminAddress) -> Self {
         let config = Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_recv_response(Some(Duration::from_secs(30)))
@@ -31,7 +28,7 @@ impl AdminClient {
             // A proxy for the web is none for this host.
             .proxy(None)
             .build();
-        Ok(Self { agent: config.into(), base })
+        Self { agent: config.into(), base: admin.to_url() }
     }
 
     /// The body of a GET.
@@ -67,7 +64,7 @@ impl AdminClient {
         let mut response = response.with_context(|| {
             format!(
                 "no pxed answers at {}: is `pxed run` running on this host? Elsewhere, name its admin listener with \
-                 --admin URL or PXED_ADMIN",
+                 --admin, PXED_ADMIN, or the --config file of that pxed",
                 self.base
             )
         })?;

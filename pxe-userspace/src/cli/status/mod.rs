@@ -1,6 +1,6 @@
 //! `pxed status`, `watch`, `explain`, `hold`, `release`: clients of the admin listener.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use pxe_common::MacAddr;
@@ -11,18 +11,29 @@ mod machine;
 mod output;
 mod watch;
 
+use super::{admin_address::AdminAddress, options::admin_of_server};
 use client::AdminClient;
 use output::print;
 
 /// Where the admin listener is, and how its answers are shown.
 #[derive(Debug, clap::Args)]
 struct AdminArgs {
-    /// The admin listener of a running pxed
-    #[arg(long, env = "PXED_ADMIN", value_name = "URL", default_value = "http://127.0.0.1:8001")]
-    admin: String,
+    /// Admin listener of a running pxed, as in its own --admin, or its URL [default: 127.0.0.1:8001]
+    #[arg(long, env = "PXED_ADMIN", value_name = "ADDRESS:PORT|URL")]
+    admin: Option<AdminAddress>,
+    /// TOML file of the running pxed, which may name its admin listener
+    #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Print the API's JSON instead of text
     #[arg(long)]
     json: bool,
+}
+
+impl AdminArgs {
+    fn client(self) -> anyhow::Result<AdminClient> {
+        let Self { admin, config, json: _ } = self;
+        Ok(AdminClient::new(&admin_of_server(admin, config.as_deref())?))
+    }
 }
 
 /// What `pxed status` takes.
@@ -65,8 +76,9 @@ pub struct MachineArgs {
 ///
 /// When the admin listener cannot be reached, or knows no such stage.
 pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let StatusArgs { stage, cluster, limit, admin: AdminArgs { admin, json } } = args;
-    let client = AdminClient::new(&admin)?;
+    let StatusArgs { stage, cluster, limit, admin } = args;
+    let json = admin.json;
+    let client = admin.client()?;
     let limit = limit.map(|limit| limit.to_string());
     let filters = [("stage", stage), ("cluster", cluster), ("limit", limit)];
     let mut query: Vec<(&str, String)> = filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
@@ -87,8 +99,9 @@ pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
 ///
 /// When the admin listener cannot be reached, or ends.
 pub fn watch(args: WatchArgs) -> anyhow::Result<ExitCode> {
-    let WatchArgs { mac, admin: AdminArgs { admin, json } } = args;
-    let client = AdminClient::new(&admin)?;
+    let WatchArgs { mac, admin } = args;
+    let json = admin.json;
+    let client = admin.client()?;
     if let Some(mac) = mac {
         // Better an error at once than silence about a machine that there is not.
         client.get(&format!("/api/v1/machines/{mac}"), &[])?;
@@ -102,8 +115,9 @@ pub fn watch(args: WatchArgs) -> anyhow::Result<ExitCode> {
 ///
 /// When the admin listener cannot be reached or does not know the machine.
 pub fn explain(args: MachineArgs) -> anyhow::Result<ExitCode> {
-    let MachineArgs { mac, admin: AdminArgs { admin, json } } = args;
-    let text = AdminClient::new(&admin)?.get(&format!("/api/v1/machines/{mac}"), &[])?;
+    let MachineArgs { mac, admin } = args;
+    let json = admin.json;
+    let text = admin.client()?.get(&format!("/api/v1/machines/{mac}"), &[])?;
     if json { show(&text) } else { show(&machine::explained(&text)?) }
 }
 
@@ -126,8 +140,9 @@ pub fn release(args: MachineArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn decide(args: MachineArgs, decision: &str) -> anyhow::Result<ExitCode> {
-    let MachineArgs { mac, admin: AdminArgs { admin, json } } = args;
-    let text = AdminClient::new(&admin)?.post(&format!("/api/v1/machines/{mac}/{decision}"))?;
+    let MachineArgs { mac, admin } = args;
+    let json = admin.json;
+    let text = admin.client()?.post(&format!("/api/v1/machines/{mac}/{decision}"))?;
     if json { show(&text) } else { show(&machine::decided(&text)?) }
 }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::journal::samples::*;
+use crate::{journal::samples::*, model::event::EventKind};
 
 fn fleet(machines: usize) -> Fleet {
     Fleet::new(&State::new(), at(0.0), machines)
@@ -65,6 +65,21 @@ fn an_installed_machine_is_known_after_a_restart() {
     assert_eq!((record(&after).stage, record(&after).boots), (Stage::Waiting, 1));
     after.apply(&BootEvent { mac: MAC, at: at(101.0), kind: ack(Plain) });
     assert_eq!(record(&after).stage, Stage::OnDisk);
+}
+
+#[test]
+fn machine_that_declined_its_address_runs_what_it_was_given() {
+    let decline = EventKind::Decline { address: [10, 0, 0, 1].into() };
+    let declined = [&uefi_boot()[..], &[decline]].concat();
+    for (and_then, expected) in
+        [(vec![], Stage::Failed), (dora(Plain).to_vec(), Stage::Running), (dora(Pxe).to_vec(), Stage::Addressed)]
+    {
+        let mut fleet = fleet(1);
+        for event in timed(MAC, declined.iter().cloned().chain(and_then)) {
+            fleet.apply(&event);
+        }
+        assert_eq!(record(&fleet).stage, expected);
+    }
 }
 
 #[test]

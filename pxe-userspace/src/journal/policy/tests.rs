@@ -1,13 +1,18 @@
-use std::time::SystemTime;
+use std::{fmt::Write as _, time::SystemTime};
 
 use Disposition::{Disk, Network};
 use pxe_common::MacAddr;
 
 use super::*;
 use crate::{
-    journal::{fleet::Fleet, samples::*, state::State},
+    journal::{
+        every_event::{every, every_event},
+        fleet::Fleet,
+        samples::*,
+        state::State,
+    },
     model::event::BootEvent,
-    model::{inventory::Machine, policy::Disposition},
+    model::{inventory::Machine, policy::Disposition, testing::assert_golden},
 };
 
 /// A machine and the journal's memory of it.
@@ -207,6 +212,90 @@ fn a_person_decides() {
         let scenario = scenario.restart().see(&[request(Plain), ack(Plain)]);
         assert_eq!(scenario.sent_to(), Network, "a renewal does not undo a release");
         assert_eq!(scenario.see(&uefi_boot()).sent_to(), Network);
+    }
+}
+
+every! {
+    /// Every cycle; one that is missing does not compile.
+    CYCLES: Cycle { Unknown, Firmware, Loading, Netbooted, SentToDisk }
+}
+
+/// What every event does in every cycle. `PXED_BLESS=1` rewrites the table; [`surprising_cycles`] has the reasons.
+#[test]
+fn cycles() {
+    let mut table = String::from("The cycle after an event (row) in a cycle (column); a dot where it stays.\n\n");
+    let row = |table: &mut String, name: &str, cells: [String; 5]| {
+        let cells = cells.map(|cell| format!("{cell:12}"));
+        writeln!(table, "{}", format!("{name:36}{}", cells.join("")).trim_end()).unwrap();
+    };
+    let cells = |cell: &dyn Fn(Cycle) -> String| -> [String; 5] {
+        let cells: Vec<_> = CYCLES.iter().map(|&cycle| cell(cycle)).collect();
+        cells.try_into().unwrap()
+    };
+    row(&mut table, "", cells(&|cycle| format!("{cycle:?}")));
+    for (name, event) in every_event() {
+        let after = |cycle: Cycle| match cycle.after(&event) {
+            same if same == cycle => "·".to_owned(),
+            other => format!("{other:?}"),
+        };
+        row(&mut table, &name, cells(&after));
+    }
+    table += "\nWhat an event proves in the cycle before it, of a machine that was never given its kernel, and of one that was; \
+              events that are not here prove nothing.\n\n";
+    row(&mut table, "", cells(&|cycle| format!("{cycle:?}")));
+    for (name, event) in every_event() {
+        for booted in [false, true] {
+            let proves = |cycle: Cycle| {
+                let mut book = PolicyBook::default();
+                if booted {
+                    book.booted.insert(MAC);
+                }
+                let before = book.clone();
+                assert_eq!(observe(&mut book, MAC, cycle, &event), book != before, "{name} {cycle:?}");
+                assert_eq!(book.overrides, before.overrides, "{name} {cycle:?}");
+                match (book.reached_disk.contains(&MAC), book.booted.contains(&MAC)) {
+                    (true, now) => {
+                        assert_eq!(now, booted, "{name} {cycle:?}");
+                        "disk".to_owned()
+                    }
+                    (false, true) if !booted => "booted".to_owned(),
+                    (false, _) => "·".to_owned(),
+                }
+            };
+            let cells = cells(&proves);
+            if cells.iter().any(|cell| cell != "·") {
+                row(&mut table, &if booted { format!("{name}, booted") } else { name.clone() }, cells);
+            }
+        }
+    }
+    assert_golden("src/journal/policy/cycles.txt", &table);
+}
+
+/// The transitions of the table that a reader may take for mistakes, each with its reason.
+#[test]
+fn surprising_cycles() {
+    use Cycle::*;
+    for (from, event, to, reason) in [
+        (Netbooted, discover(Pxe), Firmware, "what runs from now on has yet to show itself"),
+        (SentToDisk, discover(Pxe), Firmware, "its disk did not boot, or it was powered on again"),
+        (Firmware, discover(Ipxe), Loading, "another node gave it iPXE, and may give it a kernel"),
+        (Netbooted, discover(Ipxe), Firmware, "iPXE in the card's ROM begins a boot"),
+        (Unknown, discover(Ipxe), Firmware, "the same"),
+        (Netbooted, discover(Plain), Netbooted, "its link flaps, or its lease ran out"),
+        (Unknown, request(Pxe), Unknown, "its DISCOVER was not seen, so what came before is not known either"),
+        (Unknown, requested(Loader), Unknown, "the same"),
+        (Unknown, requested(Kernel), Netbooted, "whatever came before, it is our kernel that comes now"),
+        (SentToDisk, requested(Script), SentToDisk, "the script is what tells it to boot from its disk"),
+        (Netbooted, requested(Loader), Netbooted, "firmware asks by DHCP first; the operator's curl does not"),
+        (Netbooted, failed(Kernel, "reset"), Loading, "its loader may give up and start something else"),
+        (Netbooted, failed(Loader, "silent"), Netbooted, "a transfer that was given up long ago"),
+        (Firmware, failed(Kernel, "404"), Firmware, "its request was not seen, and it has nothing of ours"),
+        (Netbooted, unconfirmed(Initramfs), Netbooted, "it has asked for our kernel, and may have it whole"),
+        (Firmware, unconfirmed(Loader), Firmware, "the request before it says more"),
+        (Netbooted, EventKind::Release, Netbooted, "it shuts down; its firmware will ask"),
+        (Netbooted, EventKind::Decline { address: [10, 0, 0, 1].into() }, Netbooted, "it still runs our kernel"),
+    ] {
+        assert_eq!(from.after(&event), to, "{event:?} in {from:?}: {reason}");
     }
 }
 

@@ -1,7 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::journal::samples::*;
+use crate::{
+    journal::{
+        every_event::{every, every_event},
+        samples::*,
+    },
+    model::testing::assert_golden,
+};
 
 /// The stages that a sequence goes through, repeats left out.
 fn stages(from: Stage, events: &[EventKind]) -> Vec<&'static str> {
@@ -134,6 +140,118 @@ fn names_are_read_back() {
     }
     assert_eq!("lost".parse::<Stage>(), Err(UnknownStage));
     assert!(Stage::ALL.windows(2).all(|pair| pair[0] < pair[1]));
+}
+
+every! {
+    /// Every stage; one that is missing does not compile.
+    STAGES: Stage {
+        Waiting, Discovering, Addressed, LoadingLoader, LoaderDone, IpxeDiscovering, IpxeAddressed, Scripted, LoadingKernel,
+        KernelDone, LoadingInitramfs, Booting, Running, SentToDisk, OnDisk, Failed,
+    }
+}
+
+/// The first letters of the first and the last word of a name, or of the only word.
+fn code(stage: Stage) -> String {
+    let name = stage.name();
+    match name.rsplit_once('-') {
+        Some((_, last)) => [&name[..1], &last[..1]].concat(),
+        None => name[..2].to_owned(),
+    }
+}
+
+/// What every event does at every stage. `PXED_BLESS=1` rewrites the table; [`surprising_transitions`] has the reasons.
+#[test]
+fn transitions() {
+    use std::fmt::Write as _;
+    assert_eq!(STAGES, Stage::ALL);
+    let mut table = String::from("The stage after an event (row) at a stage (column); a dot where it stays.\n\n");
+    for &stage in STAGES {
+        writeln!(table, "{}  {stage}", code(stage)).unwrap();
+    }
+    let codes: Vec<_> = STAGES.iter().map(|&stage| code(stage)).collect();
+    writeln!(table, "\n{:32}{}", "", codes.join(" ")).unwrap();
+    for (name, event) in every_event() {
+        let after = |&stage: &Stage| match stage.after(&event) {
+            same if same == stage => "· ".to_owned(),
+            other => code(other),
+        };
+        let row: Vec<_> = STAGES.iter().map(after).collect();
+        writeln!(table, "{name:32}{}", row.join(" ").trim_end()).unwrap();
+    }
+    assert_golden("src/journal/stage/transitions.txt", &table);
+}
+
+/// The transitions of the table that a reader may take for mistakes, each with its reason.
+#[test]
+fn surprising_transitions() {
+    let decline = || EventKind::Decline { address: [10, 0, 0, 1].into() };
+    let to_other_server = |client| EventKind::Request { client, client_architecture: None, of_other_server: true };
+    let harmless = || path_failed("autoexec.ipxe", Script);
+    use Stage::*;
+    for (from, event, to, reason) in [
+        (
+            Booting,
+            discover(Pxe),
+            Discovering,
+            "only firmware that starts sends it: the kernel crashed or the power failed",
+        ),
+        (Running, discover(Plain), Running, "a link that flaps makes a running system ask again"),
+        (OnDisk, discover(Plain), OnDisk, "the same"),
+        (Waiting, request(Pxe), Discovering, "pxed was started between OFFER and REQUEST"),
+        (LoaderDone, request(Pxe), LoaderDone, "the DISCOVER before it says more"),
+        (Discovering, to_other_server(Pxe), Addressed, "the ACK of the other server is not seen"),
+        (Booting, to_other_server(Plain), Running, "the same"),
+        (LoadingLoader, ack(Pxe), LoadingLoader, "ProxyDHCP acknowledges twice, the second time on port 4011"),
+        (LoadingKernel, ack(Ipxe), LoadingKernel, "an ACK that other threads overtook takes nothing back"),
+        (Running, ack(Pxe), Addressed, "the DISCOVER was not seen, and a running system is no PXE client"),
+        (
+            Waiting,
+            ack(Plain),
+            Running,
+            "a renewal after a restart of pxed; the fleet knows if it is the disk that runs",
+        ),
+        (LoadingKernel, ack(Plain), Running, "the events of the rest were lost when the journal lagged"),
+        (LoaderDone, ack(Plain), OnDisk, "GRUB asks as an operating system does, and no kernel of ours was asked for"),
+        (Scripted, ack(Plain), OnDisk, "its loader gave up, and the next boot entry was the disk"),
+        (Failed, ack(Plain), OnDisk, "the same after a failure"),
+        (Running, EventKind::Nak { reason: "" }, Running, "it asks again at once; the stage does not measure leases"),
+        (Running, EventKind::Release, Running, "it shuts down, and pxed does not see when it is off"),
+        (Running, decline(), Failed, "its address is in use by somebody else, whoever runs"),
+        (
+            LoadingInitramfs,
+            requested(Loader),
+            LoadingLoader,
+            "its DISCOVER was lost: a loader is asked for once a boot",
+        ),
+        (Booting, requested(Script), Scripted, "iPXE starts over"),
+        (Running, requested(Script), Running, "an operator reads the script with curl"),
+        (Failed, requested(Script), Failed, "the script of a wrong architecture is shown, and nothing boots"),
+        (Failed, requested(Kernel), LoadingKernel, "the script tries again"),
+        (
+            Running,
+            requested(Kernel),
+            LoadingKernel,
+            "its packets were lost; if it runs after all, its next renewal says so",
+        ),
+        (Running, requested(ArtifactKind::Other), Running, "assets are for running systems too"),
+        (LoadingKernel, done(Loader), LoadingKernel, "the last acknowledgement of TFTP may be overtaken"),
+        (LoadingInitramfs, done(Kernel), LoadingInitramfs, "the same"),
+        (Running, done(Initramfs), Booting, "the request was lost when the journal lagged"),
+        (LoadingLoader, unconfirmed(Loader), LoadingLoader, "the next step shows whether the machine has the file"),
+        (IpxeDiscovering, failed(Loader, "silent"), IpxeDiscovering, "iPXE runs, so the transfer was only given up"),
+        (KernelDone, failed(Kernel, "reset"), KernelDone, "the machine has it from another transfer"),
+        (Addressed, failed(Initramfs, "404"), Failed, "it failed, however far the machine was believed to be"),
+        (Scripted, harmless(), Scripted, "iPXE looks for a file that need not be there"),
+        (
+            Running,
+            EventKind::WrongArchitecture { client_architecture: 11 },
+            Failed,
+            "only firmware tells its architecture",
+        ),
+        (Running, EventKind::SentToDisk, SentToDisk, "only firmware and iPXE are sent there"),
+    ] {
+        assert_eq!(from.after(&event), to, "{event:?} at {from}: {reason}");
+    }
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! TFTP servers: tftpd-hpa, atftpd and dnsmasq of Debian, and rs-tftpd of crates.io.
+//! TFTP servers: tftpd-hpa, atftpd and dnsmasq of Debian, and rs-tftpd, which cargo installs.
 //!
 //! None of them is installed on the system: missing ones are unpacked below the target directory.
 
