@@ -34,8 +34,8 @@ const STALL: Duration = PATIENCE;
 /// The most bytes sent by one call: sendfile(2) returns only after it has copied everything that the socket takes.
 const CHUNK: u64 = 2 * 1024 * 1024;
 
-/// The calls in a row that never had to wait, after which other connections get their turn. A socket that drains as
-/// fast as it is filled would keep the thread; turns more often than that cost more than they give.
+/// The number of calls in a row without waiting after which other connections get their turn. A socket that drains as
+/// fast as it is filled would otherwise keep the thread; more frequent turns would cost more than they give.
 const CALLS_PER_TURN: u32 = 16;
 
 /// Sockets are corked only while at most this many connections are open. Without the cork, each acknowledgement that arrives

@@ -213,7 +213,7 @@ fn flights_are_limited() {
 
 proptest! {
     #[test]
-    fn every_answer_gets_one_verdict_and_the_right_one(
+    fn answers_get_exactly_one_verdict_and_the_right_one(
         lengths in prop::collection::vec((1u64..50, 0u64..100), 1..8),
         steps in prop::collection::vec((prop::sample::select(&EVENTS[..3]), 0u64..60, 0u64..40, 0u64..30), 0..40),
         end in prop::sample::select(&EVENTS[3..]),
