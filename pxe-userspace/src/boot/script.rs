@@ -23,11 +23,11 @@ const ATTEMPTS: u32 = 20;
 /// The time that a prompt waits for a key, in milliseconds.
 const PROMPT_MS: u32 = 60_000;
 
-/// How long iPXE goes on for before it starts the kernel, in milliseconds. It acknowledges the end of the initramfs while it waits for
-/// something, and on UEFI it would not do so any more: then nothing would tell whether the initramfs arrived.
+/// The time that iPXE waits before it starts the kernel, in milliseconds. While it waits, it acknowledges the end of the
+/// initramfs. Without the pause, iPXE on UEFI would not, and the arrival of the initramfs could not be seen.
 const ACKNOWLEDGE_MS: u32 = 100;
 
-/// Few scripts are longer, in bytes.
+/// The initial capacity for a script, in bytes; few are longer.
 const USUAL_LENGTH: usize = 3072;
 
 /// Returns the URL of a machine's own script.

@@ -35,11 +35,11 @@ const RING_FRAMES: u32 = 16_384;
 /// 256 MiB; one with up to 64 queues takes 64 MiB.
 const RING_FRAMES_MINIMUM: u32 = 256;
 
-/// The time that the kernel gets to let go of a queue whose socket was closed. It does so in the background, after close(2)
+/// The time that the kernel gets to release a queue whose socket was closed. It does so in the background, after close(2)
 /// has returned.
 const RELEASE_TIME: Duration = Duration::from_millis(500);
 
-/// The interval at which a queue is tried meanwhile.
+/// The interval between attempts to open the queue meanwhile.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The Linux kernel, with the context that the workers answer from.
@@ -153,7 +153,7 @@ impl Kernel for Linux {
     }
 }
 
-/// Opens the socket of a queue. If the queue has another, waits a little for it to go.
+/// Opens the socket of a queue. If the queue still has another socket, waits a little for its release.
 fn open_queue(interface: &Interface, index: u32, of: u32) -> Result<Queue, QueueError> {
     let depth = (RING_FRAMES / of.next_power_of_two()).max(RING_FRAMES_MINIMUM);
     let deadline = Instant::now() + RELEASE_TIME;

@@ -63,7 +63,7 @@ impl<K: Kernel> Port<K> {
     ///
     /// # Errors
     ///
-    /// If the kernel refuses. The state says what has been done nevertheless.
+    /// If the kernel refuses. The state records what was done before the failure.
     pub fn execute(&mut self, kernel: &mut K, step: Step, now: Instant) -> Result<(), DataplaneError> {
         match step {
             // The dataplane does both.

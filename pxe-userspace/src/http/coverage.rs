@@ -83,7 +83,7 @@ impl Coverage {
         ranges.is_all(file.length)
     }
 
-    /// Forgets the parts of a file that a machine has: it begins with it again.
+    /// Forgets the parts of a file that a machine has, because it starts over.
     pub(super) fn forget(&mut self, mac: MacAddr, file: FileState) {
         let Some(parts) = self.machines.get_mut(&mac) else { return };
         parts.retain(|part| part.file != file);
@@ -104,7 +104,7 @@ impl Coverage {
     }
 }
 
-/// A set of bytes as a few ranges: in order, none empty, with a gap between each two.
+/// A set of bytes as a few ranges: in order, not empty, with a gap between neighbours.
 #[derive(Clone, Debug, Default)]
 struct Ranges(Vec<Range<u64>>);
 

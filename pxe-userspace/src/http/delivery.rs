@@ -1,15 +1,15 @@
-//! Says what machines asked for by HTTP, what arrived, and what did not: the only place that makes these events.
+//! Announces the files that machines request by HTTP, and their arrival or loss. Only this module makes these events.
 //!
-//! | the journal is told | when |
+//! | event | condition |
 //! |---|---|
-//! | requested | the request came |
+//! | requested | the request arrived |
 //! | done | the machine has the whole file: it acknowledged the last byte of each answer that counts ([`super::flights`]), and the answers together hold all of the file ([`super::coverage`]) |
-//! | unconfirmed | it has the whole file if it has what was sent last |
+//! | unconfirmed | the machine has the whole file, provided that it has the last bytes sent |
 //! | failed | the request was refused, or an answer was lost |
-//! | nothing more | a part arrived that leaves others missing |
+//! | none | a part arrived, but others are missing |
 //!
-//! Boot policy goes by it: a machine that is wrongly taken to have its initramfs is sent to an empty disk. What is acknowledged has reached
-//! the machine's TCP; whether its loader read it from there cannot be seen.
+//! Boot policy depends on these events: a machine that is wrongly believed to have its initramfs is sent to an empty disk.
+//! Acknowledged bytes have reached the machine's TCP; it is not visible whether its loader has read them.
 
 use std::{
     ops::Range,
@@ -161,8 +161,8 @@ impl Deliveries {
         self.settle(Event::Stopped, stream, &STOPPED);
     }
 
-    /// Announces the verdicts that follow from an event, and returns `true` if something did not arrive. The system call is made only
-    /// while something is on its way.
+    /// Announces the verdicts that follow from an event, and returns `true` if an answer did not arrive. The system call is
+    /// made only while an answer is in flight.
     fn settle(&mut self, event: Event, stream: &Stream, reason: &dyn ToString) -> bool {
         if self.flights.len() == 0 {
             return false;
@@ -180,7 +180,7 @@ impl Deliveries {
             Verdict::Delivered => content.length(),
             Verdict::Unconfirmed { acknowledged } | Verdict::Lost { acknowledged } => acknowledged,
         };
-        // The length of what the machine has whole, with what earlier answers brought.
+        // The length of the file if the machine now has all of it, including earlier answers.
         let whole = match content {
             Content::Text(length) => (verdict == Verdict::Delivered).then_some(*length),
             Content::File(file, bytes) => {
@@ -201,7 +201,7 @@ impl Deliveries {
         }
     }
 
-    /// Returns `true` if the machine has the whole of what it asked for, provided that it has all of this answer.
+    /// Returns `true` if the machine has the whole file, provided that it has all of this answer.
     fn would_be_whole(&self, InFlight { delivery, content, .. }: &InFlight) -> bool {
         match content {
             Content::Text(_) => true,

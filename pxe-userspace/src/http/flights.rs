@@ -12,13 +12,14 @@
 //!                └─ all sent and nearly all acknowledged ──► unconfirmed
 //! ```
 //!
-//! Unconfirmed is for loaders that do not stay for the acknowledgement. iPXE on UEFI takes a dozen packets from the card, acknowledges
-//! them together at its next step, and starts the kernel without another step if they bring the end of the initramfs. From here that looks
-//! like a machine that lost its power in the last instant, so it is neither delivered nor lost.
+//! Unconfirmed is for loaders that do not wait for the acknowledgement. iPXE on UEFI takes a dozen packets from the card and
+//! acknowledges them together in its next step. If they contain the end of the initramfs, it starts the kernel without
+//! another step. The server cannot distinguish this from a machine that lost power at the last moment, so the answer is
+//! neither delivered nor lost.
 //!
-//! The kernel does not tell when the send queue is empty. So the connection looks at it when something happens that makes an
-//! empty queue likely (the next request, the client's FIN), and by a timer that backs off. A request alone proves nothing: it may have
-//! been sent before the answer came (pipelining).
+//! The kernel does not report when the send queue is empty. So the connection checks the queue after events that make an
+//! empty queue likely (the next request, the client's FIN), and by a timer that backs off. A request alone proves nothing: a
+//! pipelining client may have sent it before the answer arrived.
 
 use std::{collections::VecDeque, ops::Range, time::Duration};
 
@@ -34,7 +35,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// The longest pause between checks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(256);
 
-/// The most bytes at the end of an answer that are unconfirmed and not lost: what a loader may take from its card at once.
+/// The most bytes at the end of an answer that count as unconfirmed instead of lost: a loader may take this many from its
+/// card at once.
 const UNCONFIRMED_LIMIT: u64 = 128 * 1024;
 
 /// The most answers in flight on one connection. Only a client that pipelines has more than one.
@@ -55,23 +57,23 @@ pub(super) enum Event {
     Stopped,
 }
 
-/// How far the bytes of a connection have come, as positions in the stream.
+/// The progress of a connection's bytes, as positions in the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reach {
-    /// The end of what has left this host.
+    /// The position up to which the bytes have left this host.
     pub(super) sent: u64,
-    /// The end of what the client has acknowledged.
+    /// The position up to which the client has acknowledged the bytes.
     pub(super) acknowledged: u64,
 }
 
-/// What became of an answer.
+/// The fate of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The client has acknowledged all of it.
     Delivered,
-    /// All of it was sent, and the client acknowledged all but an end that it may have as well.
+    /// All of it was sent, and the client has acknowledged all but an end that it may also have.
     Unconfirmed {
-        /// The bytes of the body that were acknowledged, counted from its beginning.
+        /// The acknowledged bytes of the body, counted from its beginning.
         acknowledged: u64,
     },
     /// The rest will not arrive.
@@ -160,7 +162,7 @@ impl<T> Flights<T> {
 fn undelivered(body: &Range<u64>, reach: Reach) -> Verdict {
     let acknowledged = reach.acknowledged.saturating_sub(body.start);
     let rest = body.end.saturating_sub(reach.acknowledged);
-    // A client that has acknowledged nothing of it may never have been there.
+    // A client that has acknowledged none of it may never have been there.
     if acknowledged > 0 && rest <= UNCONFIRMED_LIMIT && body.end <= reach.sent {
         Verdict::Unconfirmed { acknowledged }
     } else {

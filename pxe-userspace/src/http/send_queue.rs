@@ -1,41 +1,41 @@
-//! What of a TCP connection waits in the send queue of the kernel.
+//! Reads the kernel's send queue of a TCP connection.
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
 };
 
-/// How many bytes at the end of what was written to a socket wait, and for what. A FIN counts as one. The kernel keeps the numbers when the
-/// connection is reset.
+/// The numbers of bytes at the end of the written stream that wait in the send queue. A FIN counts as one byte. The kernel
+/// keeps the numbers when the connection is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SendQueue {
     /// Bytes that the peer has not acknowledged.
     pub(super) unacknowledged: u64,
-    /// Bytes of these that have not been sent for the first time.
+    /// The part of these bytes that was never sent.
     pub(super) unsent: u64,
 }
 
 impl SendQueue {
-    /// A queue that holds all that was ever written.
+    /// A queue that holds everything that was ever written.
     pub(super) const ENDLESS: Self = Self { unacknowledged: u64::MAX, unsent: u64::MAX };
 
-    /// Asks the kernel.
+    /// Reads the queue from the kernel.
     ///
     /// # Errors
     ///
-    /// The kernel's error; there is none for a connected TCP socket.
+    /// The kernel's error; a connected TCP socket causes none.
     pub(super) fn of(socket: impl AsFd) -> io::Result<Self> {
-        /// <linux/sockios.h>; libc lacks it.
+        /// SIOCOUTQNSD of <linux/sockios.h>, which libc lacks.
         const SIOCOUTQNSD: u64 = 0x894b;
         let socket = socket.as_fd();
-        // SIOCOUTQ has the number of TIOCOUTQ.
+        // SIOCOUTQ has the same number as TIOCOUTQ.
         let unacknowledged = ask(socket, libc::TIOCOUTQ)?;
         let unsent = if unacknowledged == 0 { 0 } else { ask(socket, SIOCOUTQNSD)? };
         Ok(Self { unacknowledged, unsent })
     }
 }
 
-#[expect(unsafe_code, reason = "no crate here wraps these, and their TCP_INFO ends before what is not sent yet")]
+#[expect(unsafe_code, reason = "no crate here wraps these, and their TCP_INFO lacks the unsent bytes")]
 fn ask(socket: BorrowedFd<'_>, request: u64) -> io::Result<u64> {
     let mut length: libc::c_int = 0;
     // SAFETY: both requests write one int (tcp(7)), to a variable that outlives the call.
@@ -62,7 +62,7 @@ mod tests {
         (listener.accept().unwrap().0, client)
     }
 
-    /// Fills the connection and returns how many bytes it took.
+    /// Fills the connection and returns the number of bytes that it took.
     fn fill(server: &mut TcpStream) -> u64 {
         server.set_nonblocking(true).unwrap();
         let chunk = [0; 65536];
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(SendQueue::of(&server).unwrap(), empty);
         let written = fill(&mut server);
         let queue = SendQueue::of(&server).unwrap();
-        // The client's window is full, so that what it has not taken has not been sent.
+        // The client's window is full, so the bytes that it has not taken are unsent.
         assert!(0 < queue.unacknowledged && queue.unacknowledged < written, "{queue:?} of {written}");
         assert!(0 < queue.unsent && queue.unsent <= queue.unacknowledged, "{queue:?}");
         let mut rest = vec![0; usize::try_from(written).unwrap()];

@@ -34,8 +34,8 @@ const STALL: Duration = PATIENCE;
 /// The most bytes sent by one call: sendfile(2) returns only after it has copied everything that the socket takes.
 const CHUNK: u64 = 2 * 1024 * 1024;
 
-/// The calls in a row that never had to wait, after which other connections get their turn. A socket that drains as
-/// fast as it is filled would keep the thread; turns more often than that cost more than they give.
+/// The number of calls in a row without waiting after which other connections get their turn. A socket that drains as
+/// fast as it is filled would otherwise keep the thread; more frequent turns would cost more than they give.
 const CALLS_PER_TURN: u32 = 16;
 
 /// Sockets are corked only while at most this many connections are open. Without the cork, each acknowledgement that arrives
@@ -63,7 +63,7 @@ pub(super) struct Stream {
     tcp: TcpStream,
     /// Bytes written to the socket since the connection began.
     written: u64,
-    /// Whether our FIN follows them.
+    /// Set if our FIN follows these bytes.
     is_finished: bool,
     is_new: bool,
 }
@@ -78,9 +78,10 @@ impl Stream {
         self.written
     }
 
-    /// Returns how far the bytes written since the connection began have come. Costs a system call, or two if not all are acknowledged.
+    /// Returns the progress of the bytes written since the connection began. This costs one system call, or two if some are
+    /// unacknowledged.
     pub(super) fn reach(&self) -> Reach {
-        // There is no error for a connected socket; if there were one, nothing would be known to have arrived.
+        // A connected socket causes no error. If it did, nothing would count as arrived.
         let SendQueue { unacknowledged, unsent } = SendQueue::of(&self.tcp).unwrap_or(SendQueue::ENDLESS);
         let before = |queue| position(self.written, self.is_finished, queue);
         Reach { sent: before(unsent), acknowledged: before(unacknowledged) }

@@ -350,7 +350,7 @@ fn check(
 
 proptest! {
     #[test]
-    fn every_look_serves_what_can_be_served_and_the_last_ones_everything(
+    fn looks_serve_all_that_can_be_served_and_the_last_ones_everything(
         events in prop::collection::vec((any::<bool>(), event()), 1..40),
     ) {
         let mut bench = Bench::serving();

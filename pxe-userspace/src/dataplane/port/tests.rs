@@ -1,4 +1,4 @@
-//! A port on the real kernel: the assumptions of the kernel in memory.
+//! A port on the real kernel: tests the assumptions of the kernel in memory.
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
@@ -73,7 +73,7 @@ impl Cable {
         self.port.execute(&mut self.kernel, step, Instant::now()).unwrap();
     }
 
-    /// Asks, and waits for an answer that came by way of the program.
+    /// Sends a request and waits for an answer that passed through the program.
     fn is_answered(&self) {
         let before = self.redirected();
         send(self.far_end.as_raw_fd(), &FrameBuilder::default().build(), MsgFlags::empty()).unwrap();
@@ -123,7 +123,7 @@ fn packet_socket(interface: &str) -> OwnedFd {
     socket
 }
 
-/// Runs a test in a network namespace of its own, if that can be had.
+/// Runs a test in its own network namespace, if the process may create one.
 fn in_a_namespace(test: fn()) {
     if !geteuid().is_root() {
         let message = "dataplane::port: needs root";
@@ -158,9 +158,9 @@ fn program_is_replaced_under_the_running_sockets() {
     });
 }
 
-/// The kernel lets go of a queue a little after its socket was closed. That must not cost the path.
+/// The kernel releases a queue shortly after its socket was closed. This must not force a slower path.
 #[test]
-fn closed_port_is_opened_again_at_once_by_the_same_path() {
+fn closed_port_is_reopened_at_once_on_the_same_path() {
     in_a_namespace(|| {
         let mut cable = Cable::lay(&[Path::Driver]);
         drop(cable.port);

@@ -57,7 +57,7 @@ pub struct QueueError {
     pub what: &'static str,
     /// The reason that the kernel gave.
     pub reason: String,
-    /// True if the queue has another socket, which may be closing.
+    /// Set if the queue has another socket, which may be closing.
     pub busy: bool,
 }
 

@@ -149,7 +149,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn every_look_serves_what_can_be_served_and_the_last_one_everything(
+    fn looks_serve_all_that_can_be_served_and_the_last_one_everything(
         datapath in prop_oneof![
             3 => Just(Datapath::Auto),
             1 => Just(Datapath::Xdp),

@@ -33,9 +33,9 @@ struct State {
     name: &'static str,
     in_flight: usize,
     reach: Reach,
-    /// What an acknowledgement up to here brings, whatever the event.
+    /// The verdicts that an acknowledgement up to this position causes, whatever the event.
     alive: Verdicts,
-    /// What the end of the connection brings.
+    /// The verdicts that the end of the connection causes.
     ended: Verdicts,
 }
 
@@ -138,7 +138,7 @@ fn verdicts_follow_from_state_and_event() {
 }
 
 #[test]
-fn end_of_an_answer_is_unconfirmed_up_to_what_a_loader_takes_at_once() {
+fn end_of_an_answer_is_unconfirmed_up_to_the_limit() {
     let now = Instant::now();
     let body = HEAD..HEAD + 2 * UNCONFIRMED_LIMIT;
     for (rest, expected) in [
@@ -213,7 +213,7 @@ fn flights_are_limited() {
 
 proptest! {
     #[test]
-    fn every_answer_gets_one_verdict_and_the_right_one(
+    fn answers_get_exactly_one_verdict_and_the_right_one(
         lengths in prop::collection::vec((1u64..50, 0u64..100), 1..8),
         steps in prop::collection::vec((prop::sample::select(&EVENTS[..3]), 0u64..60, 0u64..40, 0u64..30), 0..40),
         end in prop::sample::select(&EVENTS[3..]),
