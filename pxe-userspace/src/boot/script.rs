@@ -23,9 +23,9 @@ const ATTEMPTS: u32 = 20;
 /// How long a prompt waits for somebody in front of the machine, in milliseconds.
 const PROMPT_MS: u32 = 60_000;
 
-/// How long iPXE goes on for before it starts the kernel, in milliseconds. It acknowledges the end of the initramfs while it waits for
-/// something, and on UEFI it would not do so any more: then nothing would tell whether the initramfs arrived.
-const ACKNOWLEDGE_MS: u32 = 100;
+/// How long iPXE waits before it starts the kernel, in milliseconds. It acknowledges the end of the initramfs only while it waits for something,
+/// and on UEFI it would not otherwise: nothing would tell whether the initramfs arrived. What is lost is repeated in that time. A key ends the wait.
+const ACKNOWLEDGE_MS: u32 = 1_000;
 
 /// Few scripts are longer, in bytes.
 const USUAL_LENGTH: usize = 3072;

@@ -114,7 +114,7 @@ fn shortest_range_of_a_file_makes_room() {
         assert!(!coverage.add(mac(1), file(1), start..start + if start == 8 { 1 } else { 2 }, &inventory));
     }
     assert!(!coverage.add(mac(1), file(1), 4 * limit..LENGTH, &inventory));
-    let holes = (0..limit).map(|number| 4 * number + 2..4 * number + 4).chain([9..10]);
+    let holes = (0..limit).map(|number| 4 * number + 2..4 * number + 4).chain(std::iter::once(9..10));
     let filled: Vec<_> = holes.map(|hole| coverage.add(mac(1), file(1), hole, &inventory)).collect();
     assert_eq!(filled, [false; RANGE_LIMIT + 1], "the range that was dropped counts");
     assert!(coverage.add(mac(1), file(1), 8..9, &inventory));
