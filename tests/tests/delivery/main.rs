@@ -13,12 +13,20 @@ use nix::sys::{
     signal::Signal,
     socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt},
 };
+mod loader;
+
+use loader::Loader;
 use pxe_lab::{
     Artifacts, Bridged, Namespace, Pxed,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
     suite,
     topology::INTERFACE,
 };
+
+/// The path of the initramfs.
+fn initramfs() -> String {
+    format!("/assets/initramfs-{VERSION}-amd64.xz")
+}
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -35,6 +43,7 @@ fn main() -> ExitCode {
     suite::main(vec![
         suite::test("bytes_lost_with_the_link_are_a_failure_and_not_a_boot", bytes_lost_with_the_link_are_a_failure),
         suite::test("link_that_comes_back_delivers", link_that_comes_back_delivers),
+        suite::test("end_that_a_loader_does_not_acknowledge_is_unconfirmed", end_of_a_loader_is_unconfirmed),
         suite::test("machine_without_power_has_not_booted_when_pxed_stops", machine_without_power_has_not_booted),
     ])
 }
@@ -52,7 +61,6 @@ impl Lab {
         let network = Bridged::new(SERVER_ADDRESS, 1)?;
         let machine = Machine::number(1);
         network.set_mac(0, &machine.mac)?;
-        network.clients[0].ip(&["address", "add", &format!("{}/24", machine.address), "dev", INTERFACE])?;
         let name = "  name: lab\n";
         let once = format!("{name}  annotations:\n    pxed.dev/boot-policy: once\n");
         let spec = cluster::cluster(std::slice::from_ref(&machine)).replacen(name, &once, 1);
@@ -72,11 +80,16 @@ impl Lab {
         self.client().ip(&["link", "set", INTERFACE, state]).map(drop)
     }
 
+    /// Gives the machine's kernel its address.
+    fn with_address(self) -> anyhow::Result<Self> {
+        self.client().ip(&["address", "add", &format!("{}/24", self.machine.address), "dev", INTERFACE])?;
+        Ok(self)
+    }
+
     /// Downloads the initramfs but for its end, which pxed has written by then, and pulls the cable.
     fn lose_the_end(&self, pxed: &Pxed<'_>) -> anyhow::Result<TcpStream> {
         let mut connection = self.client().enter(connection)??;
-        let path = format!("/assets/initramfs-{VERSION}-amd64.xz");
-        write!(connection, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", cluster::SERVER)?;
+        write!(connection, "GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", initramfs(), cluster::SERVER)?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -105,7 +118,8 @@ impl Lab {
         let machine = pxed.machine(&self.machine.mac)?;
         let boots_from = machine["boots_from"].as_str().context("no boots_from")?;
         let events = machine["events"].as_array().context("no events")?;
-        let end = events.iter().find(|event| matches!(event["event"].as_str(), Some("done" | "failed")));
+        let end =
+            events.iter().find(|event| matches!(event["event"].as_str(), Some("done" | "unconfirmed" | "failed")));
         let Some(end) = end else {
             ensure!(boots_from == "network", "sent to its {boots_from} before the download ended");
             return Ok(None);
@@ -129,7 +143,7 @@ fn connection() -> anyhow::Result<TcpStream> {
 
 /// The machine is reset while its cable is out, so that pxed learns of it only when it sends again.
 fn bytes_lost_with_the_link_are_a_failure() -> anyhow::Result<()> {
-    let lab = Lab::new()?;
+    let lab = Lab::new()?.with_address()?;
     let pxed = lab.pxed()?;
     let connection = lab.lose_the_end(&pxed)?;
     setsockopt(&connection, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
@@ -143,7 +157,7 @@ fn bytes_lost_with_the_link_are_a_failure() -> anyhow::Result<()> {
 }
 
 fn link_that_comes_back_delivers() -> anyhow::Result<()> {
-    let lab = Lab::new()?;
+    let lab = Lab::new()?.with_address()?;
     let pxed = lab.pxed()?;
     let mut connection = lab.lose_the_end(&pxed)?;
     ensure!(lab.outcome_so_far(&pxed)?.is_none(), "pxed cannot know yet");
@@ -156,7 +170,7 @@ fn link_that_comes_back_delivers() -> anyhow::Result<()> {
 
 /// It never comes back, and pxed is started again with what it has written down.
 fn machine_without_power_has_not_booted() -> anyhow::Result<()> {
-    let lab = Lab::new()?;
+    let lab = Lab::new()?.with_address()?;
     let mut pxed = lab.pxed()?;
     let _connection = lab.lose_the_end(&pxed)?;
     pxed.process.signal(Signal::SIGTERM)?;
@@ -167,5 +181,25 @@ fn machine_without_power_has_not_booted() -> anyhow::Result<()> {
     pxed.start_again(lab.artifacts.path(), &[])?;
     let machine = pxed.machine(&lab.machine.mac)?;
     ensure!(machine["boots_from"] == "network", "{machine}");
+    Ok(())
+}
+
+/// iPXE acknowledges what its card gave it at once, and not that if it brings the end of the file.
+fn end_of_a_loader_is_unconfirmed() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    for (kept_back, expected) in [(0, "done"), (20_000, "unconfirmed"), (200_000, "failed")] {
+        let pxed = lab.pxed()?;
+        let mut loader = Loader::connect(&lab.network, &lab.machine)?;
+        let body = loader.get(&initramfs(), kept_back)?;
+        ensure!(body.len() == LENGTH, "{} bytes arrived", body.len());
+        if kept_back > 0 {
+            ensure!(lab.outcome_so_far(&pxed)?.is_none(), "pxed cannot know yet");
+        }
+        loader.reset()?;
+        let (event, bytes, boots_from) = lab.outcome(&pxed)?;
+        let place = if kept_back == 0 { "disk" } else { "network" };
+        ensure!(event == expected && boots_from == place, "{kept_back}: {event}, boots from {boots_from}");
+        ensure!(bytes == LENGTH - kept_back as usize, "{kept_back}: {bytes} bytes acknowledged");
+    }
     Ok(())
 }
