@@ -13,9 +13,6 @@ use nix::sys::{
     signal::Signal,
     socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt},
 };
-mod loader;
-
-use loader::Loader;
 use pxe_lab::{
     Artifacts, Bridged, Namespace, Pxed,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
@@ -23,10 +20,9 @@ use pxe_lab::{
     topology::INTERFACE,
 };
 
-/// The path of the initramfs.
-fn initramfs() -> String {
-    format!("/assets/initramfs-{VERSION}-amd64.xz")
-}
+use crate::loader::Loader;
+
+mod loader;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -46,6 +42,11 @@ fn main() -> ExitCode {
         suite::test("end_that_a_loader_does_not_acknowledge_is_unconfirmed", end_of_a_loader_is_unconfirmed),
         suite::test("machine_without_power_has_not_booted_when_pxed_stops", machine_without_power_has_not_booted),
     ])
+}
+
+/// The path of the initramfs.
+fn initramfs() -> String {
+    format!("/assets/initramfs-{VERSION}-amd64.xz")
 }
 
 /// A machine that pxed sends to its disk once it has its initramfs, on a switch.
