@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use pxe_lab::{
     Artifacts, Bridged, Firmware, Guest, Pxed,
     assets::{Architecture, Edition},
@@ -103,7 +103,12 @@ fn went_through_af_xdp(pxed: &Pxed<'_>) -> anyhow::Result<()> {
 
 /// Checks that the machine's events contain every step.
 fn tells_the_steps(pxed: &Pxed<'_>, machine: &Machine, loader_by: LoaderBy) -> anyhow::Result<()> {
-    let text = pxed.machine(&machine.mac)?.to_string();
+    let machine = pxed.machine(&machine.mac)?;
+    let text = machine.to_string();
+    // The script has iPXE stay until it has acknowledged its initramfs, so that a policy of `once` can go by it.
+    let events = machine["events"].as_array().context("no events")?;
+    let has_initramfs = events.iter().any(|event| event["event"] == "done" && event["artifact"] == "initramfs");
+    ensure!(has_initramfs && machine["boots"] == 1, "the initramfs was not delivered: {text}");
     let mut steps = vec!["discover", "offer", "request", "ack", "script", "kernel", "initramfs"];
     if loader_by != LoaderBy::Itself {
         steps.push("loader");

@@ -23,9 +23,10 @@ const ATTEMPTS: u32 = 20;
 /// The time that a prompt waits for a key, in milliseconds.
 const PROMPT_MS: u32 = 60_000;
 
-/// The time that iPXE waits before it starts the kernel, in milliseconds. While it waits, it acknowledges the end of the
-/// initramfs. Without the pause, iPXE on UEFI would not, and the arrival of the initramfs could not be seen.
-const ACKNOWLEDGE_MS: u32 = 100;
+/// The time that iPXE waits before it starts the kernel, in milliseconds. iPXE acknowledges the end of the initramfs only while it
+/// waits for something. Without the pause, iPXE on UEFI would not, and the arrival of the initramfs could not be seen. A segment that is
+/// lost is repeated in that time. A key ends the wait.
+const ACKNOWLEDGE_MS: u32 = 1_000;
 
 /// The initial capacity for a script, in bytes; few are longer.
 const USUAL_LENGTH: usize = 3072;

@@ -63,7 +63,7 @@ pub(super) struct Record {
     events: VecDeque<(Millis, Kept)>,
     pub(super) stage: Stage,
     stage_since: Millis,
-    /// Initramfs images that it loaded to the end.
+    /// Initramfs images that it loaded to the end, or ran without having confirmed their end.
     pub(super) boots: u32,
     last_error: Option<(Millis, TextId)>,
     /// Where what runs on it now came from.
@@ -102,7 +102,8 @@ impl Record {
     pub(super) fn apply(&mut self, event: &BootEvent, limit: usize, texts: &mut Interner) {
         let stage = self.stage.after(&event.kind);
         if stage != self.stage {
-            if stage == Stage::Booting {
+            let is_loading = (Stage::LoadingKernel..Stage::Booting).contains(&self.stage);
+            if stage == Stage::Booting || (stage == Stage::Running && is_loading) {
                 self.boots = self.boots.saturating_add(1);
             }
             self.enter(stage, event.at);

@@ -42,6 +42,25 @@ fn the_last_error_stays_until_the_next() {
     assert_eq!(&*text, "kernel /assets/vmlinuz-v1.13.0-amd64 by HTTP failed: the machine closed the connection");
 }
 
+/// Its operating system proves that it has its initramfs.
+#[test]
+fn boot_by_an_unconfirmed_initramfs_is_counted_too() {
+    let loads = [&dora(Ipxe)[..], &load(Kernel), &[requested(Initramfs)]].concat();
+    for (name, then, boots) in [
+        ("nothing more", vec![], 0),
+        ("unconfirmed", vec![unconfirmed(Initramfs)], 0),
+        ("unconfirmed, and it runs", [&[unconfirmed(Initramfs)][..], &dora(Plain)].concat(), 1),
+        ("it runs, and the verdict comes late", [&dora(Plain)[..], &[unconfirmed(Initramfs)]].concat(), 1),
+        ("failed, and another system runs", [&[failed(Initramfs, "reset")][..], &dora(Plain)].concat(), 0),
+    ] {
+        let mut fleet = fleet(1);
+        for event in timed(MAC, [&loads[..], &then].concat()) {
+            fleet.apply(&event);
+        }
+        assert_eq!(record(&fleet).boots, boots, "{name}");
+    }
+}
+
 #[test]
 fn boots_are_counted_once_each() {
     let mut fleet = fleet(1);

@@ -191,6 +191,11 @@ fn machine_that_lost_its_kernel_or_initramfs_has_not_booted_it() {
         let got = [&loads(last)[..], &load(Kernel), &load(Initramfs), &dora(Plain)].concat();
         assert_eq!(Scenario::new(BootPolicy::Once).see(&got).sent_to(), Disk, "{last:?}");
     }
+    // An end that it did not confirm proves nothing, until its operating system does.
+    let unconfirmed = [&dora(Ipxe)[..], &load(Kernel), &[requested(Initramfs), unconfirmed(Initramfs)]].concat();
+    let scenario = Scenario::new(BootPolicy::Once).see(&unconfirmed);
+    assert_eq!(scenario.sent_to(), Network);
+    assert_eq!(scenario.see(&dora(Plain)).sent_to(), Disk);
 }
 
 #[test]

@@ -1,41 +1,55 @@
-//! A delivery counts when the machine has acknowledged the last byte. The link is lost in the middle of a download.
+//! What a machine was given counts when it has acknowledged the last byte, on links that lose it: a cable is pulled in the middle of a download.
 
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddrV4, TcpStream},
+    net::TcpStream,
+    os::fd::AsRawFd as _,
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
-use nix::sys::signal::Signal;
+use nix::sys::{
+    signal::Signal,
+    socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt},
+};
 use pxe_lab::{
     Artifacts, Bridged, Namespace, Pxed,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
-    suite, tcp,
+    suite,
     topology::INTERFACE,
 };
+
+use crate::loader::Loader;
+
+mod loader;
 
 const SOON: Duration = Duration::from_secs(30);
 
 /// The length of the initramfs in bytes.
 const LENGTH: usize = 1 << 20;
 
-/// The bytes at the end that the machine has not read when its cable is pulled. They fit into the server's send queue.
+/// The bytes at the end of it that the machine has not read when its cable is pulled. They fit the server's send queue.
 const UNREAD: usize = 96 * 1024;
 
-/// The machine's receive buffer in bytes. The kernel doubles it, but it stays below [`UNREAD`].
+/// The machine's receive buffer in bytes, which the kernel doubles: less than that.
 const RECEIVE_BUFFER: usize = 16 * 1024;
 
 fn main() -> ExitCode {
     suite::main(vec![
         suite::test("bytes_lost_with_the_link_are_a_failure_and_not_a_boot", bytes_lost_with_the_link_are_a_failure),
         suite::test("link_that_comes_back_delivers", link_that_comes_back_delivers),
+        suite::test("end_that_a_loader_does_not_acknowledge_is_unconfirmed", end_of_a_loader_is_unconfirmed),
         suite::test("machine_without_power_has_not_booted_when_pxed_stops", machine_without_power_has_not_booted),
     ])
 }
 
-/// A machine on a switch that pxed sends to its disk once it has its initramfs.
+/// The path of the initramfs.
+fn initramfs() -> String {
+    format!("/assets/initramfs-{VERSION}-amd64.xz")
+}
+
+/// A machine that pxed sends to its disk once it has its initramfs, on a switch.
 struct Lab {
     network: Bridged,
     machine: Machine,
@@ -48,7 +62,6 @@ impl Lab {
         let network = Bridged::new(SERVER_ADDRESS, 1)?;
         let machine = Machine::number(1);
         network.set_mac(0, &machine.mac)?;
-        network.clients[0].ip(&["address", "add", &format!("{}/24", machine.address), "dev", INTERFACE])?;
         let name = "  name: lab\n";
         let once = format!("{name}  annotations:\n    pxed.dev/boot-policy: once\n");
         let spec = cluster::cluster(std::slice::from_ref(&machine)).replacen(name, &once, 1);
@@ -63,18 +76,21 @@ impl Lab {
         &self.network.clients[0]
     }
 
-    /// Pulls the machine's cable or plugs it in again.
+    /// Pulls the machine's cable, or plugs it in again.
     fn plug(&self, state: &str) -> anyhow::Result<()> {
         self.client().ip(&["link", "set", INTERFACE, state]).map(drop)
     }
 
-    /// Downloads the initramfs except its end, waits until pxed has written that too, and pulls the cable.
+    /// Gives the machine's kernel its address.
+    fn with_address(self) -> anyhow::Result<Self> {
+        self.client().ip(&["address", "add", &format!("{}/24", self.machine.address), "dev", INTERFACE])?;
+        Ok(self)
+    }
+
+    /// Downloads the initramfs but for its end, which pxed has written by then, and pulls the cable.
     fn lose_the_end(&self, pxed: &Pxed<'_>) -> anyhow::Result<TcpStream> {
-        let address = SocketAddrV4::new(cluster::SERVER.parse()?, 8000);
-        let connect = || tcp::connect_with_receive_buffer(address, RECEIVE_BUFFER);
-        let mut connection = self.client().enter(connect)??;
-        let path = format!("/assets/initramfs-{VERSION}-amd64.xz");
-        write!(connection, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", cluster::SERVER)?;
+        let mut connection = self.client().enter(connection)??;
+        write!(connection, "GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", initramfs(), cluster::SERVER)?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -89,7 +105,7 @@ impl Lab {
         Ok(connection)
     }
 
-    /// Waits for the outcome of the download, and returns it with the bytes and the machine's boot source.
+    /// Waits for what became of the initramfs, and returns it with the bytes and where the machine boots from now.
     fn outcome(&self, pxed: &Pxed<'_>) -> anyhow::Result<(String, usize, String)> {
         let mut outcome = None;
         pxed.eventually("an end of the download", SOON, |pxed| {
@@ -103,7 +119,8 @@ impl Lab {
         let machine = pxed.machine(&self.machine.mac)?;
         let boots_from = machine["boots_from"].as_str().context("no boots_from")?;
         let events = machine["events"].as_array().context("no events")?;
-        let end = events.iter().find(|event| matches!(event["event"].as_str(), Some("done" | "failed")));
+        let end =
+            events.iter().find(|event| matches!(event["event"].as_str(), Some("done" | "unconfirmed" | "failed")));
         let Some(end) = end else {
             ensure!(boots_from == "network", "sent to its {boots_from} before the download ended");
             return Ok(None);
@@ -114,12 +131,24 @@ impl Lab {
     }
 }
 
-/// The machine is reset while its cable is out, so pxed learns of it only when it sends again.
+/// A connection to pxed with a small receive window.
+fn connection() -> anyhow::Result<TcpStream> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+    let [a, b, c, d] = cluster::SERVER.parse::<std::net::Ipv4Addr>()?.octets();
+    connect(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 8000))?;
+    let connection = TcpStream::from(socket);
+    connection.set_read_timeout(Some(SOON))?;
+    Ok(connection)
+}
+
+/// The machine is reset while its cable is out, so that pxed learns of it only when it sends again.
 fn bytes_lost_with_the_link_are_a_failure() -> anyhow::Result<()> {
-    let lab = Lab::new()?;
+    let lab = Lab::new()?.with_address()?;
     let pxed = lab.pxed()?;
     let connection = lab.lose_the_end(&pxed)?;
-    tcp::reset(connection)?;
+    setsockopt(&connection, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
+    drop(connection);
     ensure!(lab.outcome_so_far(&pxed)?.is_none(), "pxed cannot know yet");
     lab.plug("up")?;
     let (event, bytes, boots_from) = lab.outcome(&pxed)?;
@@ -129,7 +158,7 @@ fn bytes_lost_with_the_link_are_a_failure() -> anyhow::Result<()> {
 }
 
 fn link_that_comes_back_delivers() -> anyhow::Result<()> {
-    let lab = Lab::new()?;
+    let lab = Lab::new()?.with_address()?;
     let pxed = lab.pxed()?;
     let mut connection = lab.lose_the_end(&pxed)?;
     ensure!(lab.outcome_so_far(&pxed)?.is_none(), "pxed cannot know yet");
@@ -140,9 +169,9 @@ fn link_that_comes_back_delivers() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The machine never comes back, and pxed is restarted with its stored state.
+/// It never comes back, and pxed is started again with what it has written down.
 fn machine_without_power_has_not_booted() -> anyhow::Result<()> {
-    let lab = Lab::new()?;
+    let lab = Lab::new()?.with_address()?;
     let mut pxed = lab.pxed()?;
     let _connection = lab.lose_the_end(&pxed)?;
     pxed.process.signal(Signal::SIGTERM)?;
@@ -153,5 +182,25 @@ fn machine_without_power_has_not_booted() -> anyhow::Result<()> {
     pxed.start_again(lab.artifacts.path(), &[])?;
     let machine = pxed.machine(&lab.machine.mac)?;
     ensure!(machine["boots_from"] == "network", "{machine}");
+    Ok(())
+}
+
+/// iPXE acknowledges what its card gave it at once, and not that if it brings the end of the file.
+fn end_of_a_loader_is_unconfirmed() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    for (kept_back, expected) in [(0, "done"), (20_000, "unconfirmed"), (200_000, "failed")] {
+        let pxed = lab.pxed()?;
+        let mut loader = Loader::connect(&lab.network, &lab.machine)?;
+        let body = loader.get(&initramfs(), kept_back)?;
+        ensure!(body.len() == LENGTH, "{} bytes arrived", body.len());
+        if kept_back > 0 {
+            ensure!(lab.outcome_so_far(&pxed)?.is_none(), "pxed cannot know yet");
+        }
+        loader.reset()?;
+        let (event, bytes, boots_from) = lab.outcome(&pxed)?;
+        let place = if kept_back == 0 { "disk" } else { "network" };
+        ensure!(event == expected && boots_from == place, "{kept_back}: {event}, boots from {boots_from}");
+        ensure!(bytes == LENGTH - kept_back as usize, "{kept_back}: {bytes} bytes acknowledged");
+    }
     Ok(())
 }
