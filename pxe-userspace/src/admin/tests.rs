@@ -152,7 +152,7 @@ async fn one_machine_in_any_spelling() {
     for spelling in ["52:54:00:00:00:01", "52-54-00-00-00-01", "5254.0000.0001", "525400000001"] {
         let machine = server.json(&format!("/api/v1/machines/{spelling}"));
         assert_eq!(machine["mac"], "52:54:00:00:00:01");
-        assert!(machine["diagnosis"]["reached"].as_str().unwrap().contains("runs with 10.0.0.1"));
+        assert!(machine["diagnosis"]["reached"].as_str().unwrap().contains("running with 10.0.0.1"));
         assert_eq!(machine["events"][0]["text"], "PXE firmware asks for an address (x86-64 UEFI)");
     }
 }

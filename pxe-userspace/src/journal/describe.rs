@@ -39,7 +39,7 @@ impl fmt::Display for Transport {
     }
 }
 
-/// A number of bytes as a person reads it, in decimal units.
+/// Formats a number of bytes for a person, in decimal units.
 #[must_use]
 pub fn human_bytes(bytes: u64) -> String {
     match bytes {
@@ -50,7 +50,7 @@ pub fn human_bytes(bytes: u64) -> String {
     }
 }
 
-/// Interner that a machine chose may hold anything: control characters must not reach a terminal.
+/// Replaces control characters, which must not reach a terminal. A machine chooses the paths that it asks for.
 fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
@@ -65,7 +65,7 @@ impl fmt::Display for EventKind {
             Self::Offer { address, boot_file } => {
                 match address {
                     Some(address) => write!(f, "offered {address}")?,
-                    None => f.write_str("offered a boot file beside another server's address")?,
+                    None => f.write_str("offered a boot file, without an address")?,
                 }
                 write_boot_file(f, *boot_file)
             }
@@ -83,7 +83,7 @@ impl fmt::Display for EventKind {
             }
             Self::Nak { reason } => write!(f, "refused the address: {reason}"),
             Self::Decline { address } => write!(f, "declined {address}: another host answers there"),
-            Self::Release => f.write_str("gave its address back"),
+            Self::Release => f.write_str("released its address"),
             Self::Ignored { reason } => write!(f, "left unanswered: {reason}"),
             Self::ForeignRelay { relay } => {
                 write!(f, "came through the relay {relay}, which is outside the network of its address")
@@ -93,12 +93,12 @@ impl fmt::Display for EventKind {
             }
             Self::Done { artifact, transport, path, bytes, took } => {
                 let (size, millis) = (human_bytes(*bytes), took.as_millis());
-                write!(f, "has the {artifact} {} by {transport}: {size} in {millis} ms", printable(path))
+                write!(f, "received the {artifact} {} by {transport}: {size} in {millis} ms", printable(path))
             }
             Self::Unconfirmed { artifact, transport, path, bytes: _ } => {
                 write!(
                     f,
-                    "was sent the whole {artifact} {} by {transport} and did not confirm its end",
+                    "was sent the whole {artifact} {} by {transport}, but did not confirm its end",
                     printable(path)
                 )
             }
@@ -108,7 +108,7 @@ impl fmt::Display for EventKind {
             }
             Self::WrongArchitecture { client_architecture } => {
                 let name = ClientArchitecture::of(*client_architecture).name;
-                write!(f, "its firmware is {name} ({client_architecture}), the spec says otherwise")
+                write!(f, "its firmware is {name} ({client_architecture}), which differs from the spec")
             }
             Self::SentToDisk => f.write_str("sent to its own disk"),
         }
@@ -144,13 +144,13 @@ mod tests {
             bytes: 19_500_000,
             took: Duration::from_millis(812),
         };
-        assert_eq!(done.to_string(), "has the kernel /assets/vmlinuz by HTTP: 19.5 MB in 812 ms");
+        assert_eq!(done.to_string(), "received the kernel /assets/vmlinuz by HTTP: 19.5 MB in 812 ms");
         let discover = EventKind::Discover { client: ClientKind::Pxe, client_architecture: Some(7) };
         assert_eq!(discover.to_string(), "PXE firmware asks for an address (x86-64 UEFI)");
     }
 
     #[test]
-    fn control_characters_of_a_machine_do_not_reach_the_terminal() {
+    fn control_characters_do_not_reach_the_terminal() {
         let path = Arc::from("a\x1b[2J\nb");
         let event = EventKind::Requested { artifact: ArtifactKind::Other, transport: Transport::Tftp, path };
         assert!(!event.to_string().contains(char::is_control), "{event}");

@@ -1,5 +1,4 @@
-//! How far a machine came, what it waits for, and what a person can do about it: a pure function of
-//! what is known of it.
+//! The diagnosis of a machine: how far it came, what it waits for, and what a person can do. A pure function of its record.
 
 use std::{
     net::Ipv4Addr,
@@ -17,24 +16,24 @@ use crate::model::{
     policy::{BootPolicy, Disposition},
 };
 
-/// A machine's situation in plain words.
+/// The situation of a machine in plain words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
-    /// How far it came.
+    /// Its progress so far.
     pub reached: String,
-    /// What has to happen next.
+    /// The next step that has to happen.
     pub waits_for: String,
-    /// What to look at or do, the likeliest first; empty when all is well.
+    /// Things to check or do, the most likely first. Empty if nothing is wrong.
     pub advice: Vec<String>,
 }
 
-/// Longer than this at a stage that takes a healthy machine seconds, and something is wrong. iPXE may
-/// wait 16 s for IPv6 router advertisements, and a switch port without PortFast 30 s.
+/// The time after which something is wrong at a stage that takes a healthy machine seconds. iPXE may wait 16 s for IPv6 router
+/// advertisements, and a switch port without PortFast 30 s.
 const PATIENCE: Duration = Duration::from_secs(45);
-/// Kernels and initramfs images take longer on slow links, and Talos takes its time to start.
+/// The same for kernels and initramfs images, which take longer on slow links, and for the start of Talos.
 const LONG_PATIENCE: Duration = Duration::from_secs(180);
 
-/// Says how far a machine came by `now`, what it waits for, and what to do.
+/// Returns how far a machine came by `now`, what it waits for, and what to do.
 #[must_use]
 pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
     let since = elapsed(record.stage_since, now);
@@ -68,19 +67,19 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
     diagnosis
 }
 
-/// What the machine did since it last got on.
+/// The packets of the machine since its last progress.
 #[derive(Debug, Default)]
 struct Attempt {
     discovers: usize,
     offers: usize,
     requests: usize,
-    /// From the first DISCOVER to now.
+    /// The time since the first DISCOVER.
     lasted: Duration,
     nak: Option<&'static str>,
     ignored: Option<&'static str>,
-    /// Since the last ACK to anybody, unlike the rest: the script that says so is one step further.
+    /// Unlike the other fields, it is kept until the kernel: the machine learns it from a script, which is one step further.
     wrong_architecture: Option<u16>,
-    /// The same: with an address of another network, it is the first transfer that fails.
+    /// The same: with an address of another network, the first transfer fails.
     foreign_relay: Option<Ipv4Addr>,
 }
 
@@ -112,14 +111,11 @@ impl Attempt {
 
 fn waiting(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagnosis {
     let reached = match (record.boots, attempt.ignored) {
-        (_, Some(reason)) => format!("A packet of it came and was left unanswered: {reason}."),
-        (0, None) => format!("Nothing was heard of it in the {} since pxed started.", human(since)),
+        (_, Some(reason)) => format!("A packet of it was left unanswered: {reason}."),
+        (0, None) => format!("It has sent nothing in the {} since pxed started.", human(since)),
         (boots, None) => {
             let times = plural(boots as usize, "time", "times");
-            format!(
-                "It booted {boots} {times} before; nothing was heard of it in the {} since pxed started.",
-                human(since)
-            )
+            format!("It booted {boots} {times} before. It has sent nothing in the {} since pxed started.", human(since))
         }
     };
     let Site { interface, address } = Site::of(record);
@@ -129,11 +125,11 @@ fn waiting(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagno
         advice: vec![
             "Is it powered on, and is network boot enabled and first in its boot order?".to_owned(),
             format!(
-                "Is its cable in the port that the spec means, and that port in the VLAN of {interface} ({address})? \
+                "Is its cable in the right port of the switch, and is that port in the VLAN of {interface} ({address})? \
                  A machine behind a router needs a DHCP relay to {address}."
             ),
             format!(
-                "Does the spec name the card that boots? It says {}; compare with the firmware's setup or the BMC.",
+                "Does the spec name the network card that boots? It says {}: compare it with the firmware's setup or the BMC.",
                 record.machine.mac
             ),
         ],
@@ -151,25 +147,25 @@ fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosis {
     {
         return Diagnosis {
             reached: format!("{asked} and was left unanswered: {reason}."),
-            waits_for: "An offer of pxed.".to_owned(),
-            advice: vec!["Mend what the reason says; the machine asks again by itself.".to_owned()],
+            waits_for: "An offer from pxed.".to_owned(),
+            advice: vec!["Fix the cause above; the machine retries on its own.".to_owned()],
         };
     }
     if attempt.requests > 0 {
         let mut advice = Vec::new();
         if attempt.nak.is_some() || attempt.ignored.is_some() || attempt.lasted > PATIENCE {
             advice.push(format!(
-                "It may have chosen another server's offer: is there another DHCP server on {interface}? Let it leave this \
-                 machine alone, or run pxed with --mode proxy beside it."
+                "It may have chosen another server's offer: is there another DHCP server on {interface}? Exclude this machine \
+                 there, or run pxed with --mode proxy beside it."
             ));
         }
         let refused = match (attempt.nak, attempt.ignored) {
             (Some(reason), _) => format!("; pxed refused: {reason}"),
-            (None, Some(reason)) => format!("; pxed left that unanswered: {reason}"),
+            (None, Some(reason)) => format!("; pxed did not answer: {reason}"),
             (None, None) => String::new(),
         };
         let reached = format!("{asked} and requested one{refused}.");
-        return Diagnosis { reached, waits_for: "pxed's acknowledgement.".to_owned(), advice };
+        return Diagnosis { reached, waits_for: "The acknowledgement from pxed.".to_owned(), advice };
     }
     if attempt.lasted < PATIENCE && attempt.discovers <= 1 {
         return Diagnosis {
@@ -183,12 +179,12 @@ fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosis {
         waits_for: "Its request for that address.".to_owned(),
         advice: vec![
             format!(
-                "Another DHCP server on {interface} may answer too, and the machine takes its offer: let that server \
-                 leave this machine alone, or run pxed with --mode proxy beside it."
+                "Another DHCP server on {interface} may answer too, and the machine takes its offer: exclude this machine \
+                 there, or run pxed with --mode proxy beside it."
             ),
             format!(
-                "Our offer may not reach it: a switch port that is not forwarding yet (enable PortFast), another VLAN on \
-                 the way back, or a relay that cannot be reached from {address}. Look with tcpdump -ni {interface} port 67."
+                "The offer may not reach it: the switch port may not forward yet (enable PortFast), the way back may be in \
+                 another VLAN, or the relay may be unreachable from {address}. Check with tcpdump -ni {interface} port 67."
             ),
         ],
     }
@@ -207,33 +203,33 @@ fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {
     };
     let mut advice = Vec::new();
     if since > PATIENCE {
-        advice.push(format!("Does a firewall on the way or on this host let it reach {address}: {port}?"));
+        advice.push(format!("Do all firewalls, on the way and on this host, let it reach {address}, {port}?"));
         advice.push(
-            "Another DHCP or PXE server may have answered as well; some firmware gives up when two offers come."
+            "Another DHCP or PXE server may have answered as well. Some firmware gives up when it gets two offers."
                 .to_owned(),
         );
         advice.push(
-            "Does its mask or gateway in the spec (meta.subnet, meta.gateway) let it reach that address?".to_owned(),
+            "Do its mask and gateway in the spec (meta.subnet, meta.gateway) let it reach that address?".to_owned(),
         );
     }
-    Diagnosis { reached: format!("Its firmware has an address since {}.", human(since)), waits_for, advice }
+    Diagnosis { reached: format!("Its firmware has had an address for {}.", human(since)), waits_for, advice }
 }
 
-/// What is known of a file that was sent and not confirmed.
+/// Returns the diagnosis of a file that was sent but not confirmed.
 fn unconfirmed(file: (ArtifactKind, Transport, &str), since: Duration) -> Diagnosis {
     let (artifact, transport, path) = file;
     let mut advice = Vec::new();
     if since > PATIENCE {
         advice.push(
-            "If it has the file, it does not start it: look at its screen or serial console. With Secure Boot on, the firmware \
-             refuses an unsigned loader."
+            "If it has the file, it does not start it: look at its screen or serial console. With Secure Boot enabled, the \
+             firmware refuses an unsigned loader."
                 .to_owned(),
         );
         advice.push(format!("If it does not have the file: {}", stalled(transport)));
     }
     Diagnosis {
         reached: format!(
-            "It was sent the whole {artifact} {path} by {transport} and did not confirm its end, which some firmware never does."
+            "It was sent the whole {artifact} {path} by {transport}, but did not confirm its end, as some firmware never does."
         ),
         waits_for: "Its next step, which shows whether it has the file.".to_owned(),
         advice,
@@ -260,12 +256,12 @@ fn loading(record: &MachineRecord, since: Duration) -> Diagnosis {
 
 fn stalled(transport: Transport) -> String {
     match transport {
-        Transport::Tftp => "The transfer stalls: a firewall that lets UDP port 69 through but not the high port that \
-                            TFTP goes on with, or a path MTU below the interface's (jumbo frames on one side only)."
+        Transport::Tftp => "The transfer stalls. A firewall may allow UDP port 69 but not the high port that TFTP \
+                            continues on, or the path MTU is below the interface's (jumbo frames on one side only)."
             .to_owned(),
         Transport::Http => {
-            "The transfer stalls: look for loss on the link (ethtool -S), a duplicate of its address, or a \
-                            network card that iPXE drives badly at full speed."
+            "The transfer stalls. Look for loss on the link (ethtool -S), for another host with its address, \
+                            and for a network card whose driver in iPXE fails at full speed."
                 .to_owned()
         }
     }
@@ -275,16 +271,16 @@ fn loader_done(since: Duration) -> Diagnosis {
     let mut advice = Vec::new();
     if since > PATIENCE {
         advice.push(
-            "With Secure Boot on, the firmware refuses an unsigned loader, most often without a word: turn it off, or serve \
-             a signed shim."
+            "With Secure Boot enabled, the firmware refuses an unsigned loader, usually without a message: disable it, or \
+             serve a signed shim."
                 .to_owned(),
         );
         advice.push(
             "The loader may have no driver for its network card: try snponly.efi (undionly.kpxe for BIOS), which uses the \
-             firmware's own."
+             driver of the firmware."
                 .to_owned(),
         );
-        advice.push("Look at its screen or serial console: iPXE says what it waits for.".to_owned());
+        advice.push("Look at its screen or serial console: iPXE shows what it waits for.".to_owned());
     }
     Diagnosis {
         reached: format!("Its firmware got the loader {} ago; iPXE has not asked for an address since.", human(since)),
@@ -296,13 +292,14 @@ fn loader_done(since: Duration) -> Diagnosis {
 fn ipxe_addressed(since: Duration) -> Diagnosis {
     let mut advice = Vec::new();
     if since > PATIENCE {
-        advice.push("Does a firewall let it reach the HTTP port of pxed (--http-port) on this host?".to_owned());
+        advice.push("Do all firewalls let it reach the HTTP port of pxed (--http-port) on this host?".to_owned());
         advice.push(
-            "An iPXE built without HTTP cannot fetch its script: replace it by the one that pxed serves.".to_owned(),
+            "An iPXE that was built without HTTP cannot fetch its script: replace it with the one that pxed serves."
+                .to_owned(),
         );
     }
     Diagnosis {
-        reached: format!("iPXE has an address since {}.", human(since)),
+        reached: format!("iPXE has had an address for {}.", human(since)),
         waits_for: "Its request for the boot script.".to_owned(),
         advice,
     }
@@ -311,9 +308,7 @@ fn ipxe_addressed(since: Duration) -> Diagnosis {
 fn scripted(since: Duration) -> Diagnosis {
     let mut advice = Vec::new();
     if since > PATIENCE {
-        advice.push(
-            "Look at its screen or serial console: the script says there what it does and what failed.".to_owned(),
-        );
+        advice.push("Look at its screen or serial console: the script shows what it does and what failed.".to_owned());
     }
     Diagnosis {
         reached: format!("It asked for its boot script {} ago.", human(since)),
@@ -326,7 +321,7 @@ fn kernel_done(since: Duration) -> Diagnosis {
     let mut advice = Vec::new();
     if since > PATIENCE {
         advice.push(
-            "Look at its screen or serial console: iPXE says there why it does not go on (too little memory?)."
+            "Look at its screen or serial console: iPXE shows why it does not continue (too little memory?)."
                 .to_owned(),
         );
     }
@@ -341,13 +336,13 @@ fn booting(record: &MachineRecord, since: Duration) -> Diagnosis {
     let mut advice = Vec::new();
     if since > LONG_PATIENCE {
         advice.push(
-            "An address set by kernel arguments (ip=…) or by its configuration needs no DHCP: it may run already; try its \
-             Talos API on port 50000."
+            "It may be running already: with an address from its kernel arguments (ip=…) or its configuration it does not \
+             ask by DHCP. Try its Talos API on port 50000."
                 .to_owned(),
         );
         advice.push(format!(
-            "The kernel may lack a driver for the network card (an Image Factory schematic with the extension), or have \
-             stopped: look at its console, whose name the kernel arguments give (spec line {}).",
+            "The kernel may have stopped, or may lack a driver for the network card, which an Image Factory schematic can \
+             add: look at its console, which the kernel arguments name (spec line {}).",
             record.machine.source.line
         ));
     }
@@ -364,18 +359,18 @@ fn booting(record: &MachineRecord, since: Duration) -> Diagnosis {
 
 fn running(record: &MachineRecord, since: Duration) -> Diagnosis {
     let mut advice = Vec::new();
-    // Whether Talos is on its disk by now cannot be seen: see `policy`.
+    // pxed cannot see whether Talos is on its disk by now: see `policy`.
     if record.boots > 1 && record.policy == BootPolicy::Auto && record.boots_from == Disposition::Network {
         advice.push(format!(
-            "It was booted from the network {} times and will be at each power-on, as long as its firmware asks the network \
-             first. Once Talos is installed on its disk: put the disk first in its boot order, or set the annotation \
-             pxed.dev/boot-policy: once, or pxed hold {}.",
+            "It was booted from the network {} times, and will be at each power-on while its firmware asks the network \
+             first. When Talos is installed on its disk, put the disk first in its boot order, set the annotation \
+             pxed.dev/boot-policy: once, or run pxed hold {}.",
             record.boots, record.machine.mac
         ));
     }
     Diagnosis {
-        reached: format!("An operating system runs with {} since {}.", record.machine.address, human(since)),
-        waits_for: "Nothing of pxed.".to_owned(),
+        reached: format!("An operating system has been running with {} for {}.", record.machine.address, human(since)),
+        waits_for: "Nothing from pxed.".to_owned(),
         advice,
     }
 }
@@ -387,11 +382,14 @@ fn sent_to_disk(record: &MachineRecord, since: Duration) -> Diagnosis {
         record.machine.mac
     )];
     if since > LONG_PATIENCE {
-        advice.push("If its screen shows no operating system, its disk holds none that boots, or its boot order lacks the disk.".to_owned());
+        advice.push(
+            "If its screen shows no operating system, its disk has none that boots, or its boot order lacks the disk."
+                .to_owned(),
+        );
     }
     Diagnosis {
         reached: format!("It was told to boot from its own disk {} ago.", human(since)),
-        waits_for: "The operating system on its disk to ask for an address (one with a fixed address never does)."
+        waits_for: "The operating system on its disk to ask for an address (a system with a fixed address never does)."
             .to_owned(),
         advice,
     }
@@ -404,12 +402,12 @@ fn on_disk(record: &MachineRecord, since: Duration) -> Diagnosis {
             format!("It stays there because {}. To install it again: pxed release {mac}.", why_disk(record))
         }
         Disposition::Network => {
-            format!("It boots from the network when its firmware asks; to prevent that: pxed hold {mac}.")
+            format!("It boots from the network when its firmware asks. To prevent that: pxed hold {mac}.")
         }
     };
     Diagnosis {
-        reached: format!("An operating system that pxed did not give it runs since {}.", human(since)),
-        waits_for: "Nothing of pxed.".to_owned(),
+        reached: format!("An operating system that pxed did not serve has been running for {}.", human(since)),
+        waits_for: "Nothing from pxed.".to_owned(),
         advice: vec![advice],
     }
 }
@@ -421,12 +419,12 @@ fn after_failure(record: &MachineRecord, since: Duration) -> Diagnosis {
     let what = record.last_error.as_ref().map_or("a step failed", |(_, text)| text);
     Diagnosis {
         reached: format!("It failed {} ago: {what}.", human(since)),
-        waits_for: "Its next try.".to_owned(),
+        waits_for: "Its next attempt.".to_owned(),
         advice: vec![advice],
     }
 }
 
-/// What to do about a failure.
+/// Returns what to do about a failure.
 fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
     let machine = &record.machine;
     match failure {
@@ -439,25 +437,24 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
             let says = |words| reason.starts_with(words);
             if says(ASKED_FROM) {
                 format!(
-                    "Its script and configuration are given to {} alone, and it asked from another address: another DHCP \
-                     server gave it one, or a proxy or NAT stands between.",
+                    "Its script and configuration are given to {} alone, but the request came from another address: another \
+                     DHCP server assigned it, or a proxy or NAT is in between.",
                     machine.address
                 )
             } else if says(NO_SUCH_FILE) {
-                format!("{path} is not among the artifacts: put it into the artifacts directory; no restart is needed.")
+                format!("{path} is not among the artifacts: put it into the artifacts directory. No restart is needed.")
             } else if says(OUTSIDE) {
-                format!("Put {path} itself into the artifacts directory: links that lead out of it are not followed.")
-            } else if says(UNREADABLE) {
                 format!(
-                    "pxed may not read {path}: check the permissions of the file and its directories, and the disk."
+                    "Put {path} itself into the artifacts directory: symbolic links that lead out of it are not followed."
                 )
+            } else if says(UNREADABLE) {
+                format!("pxed cannot read {path}: check the permissions of the file and its directories, and the disk.")
             } else if says(WRONG_ARCHITECTURE) {
                 format!("{}: correct the spec, or the MAC if it is another machine's.", architecture_in_spec(machine))
             } else if says(FELL_SILENT) {
                 stalled(*transport)
             } else {
-                "It tries again by itself at its next boot; if it fails again, look at its screen or serial console."
-                    .to_owned()
+                "It retries at its next boot. If it fails again, look at its screen or serial console.".to_owned()
             }
         }
         _ => "Look at its screen or serial console.".to_owned(),
@@ -476,9 +473,9 @@ fn wrong_architecture(record: &MachineRecord, client_architecture: u16) -> Strin
 fn foreign_relay(record: &MachineRecord, relay: Ipv4Addr) -> String {
     let machine = &record.machine;
     format!(
-        "The relay {relay} forwards its requests and is outside the network of its address {address}: was it moved to \
-         another rack? Then correct its address, meta.subnet and meta.gateway ({file} line {line}); if it is in its \
-         place, let the relay name the link (RFC 3527).",
+        "The relay {relay} forwards its requests, but is outside the network of its address {address}. If the machine was \
+         moved to another rack, correct its address, meta.subnet and meta.gateway ({file} line {line}). Otherwise let \
+         the relay name the link (RFC 3527).",
         address = machine.address,
         file = machine.source.file.display(),
         line = machine.source.line,
@@ -495,7 +492,7 @@ fn why_disk(record: &MachineRecord) -> &'static str {
         BootPolicy::Hold => "it is held",
         BootPolicy::Once => "its policy is once, and it was given its kernel",
         BootPolicy::Auto => "it has been seen to run from its own disk",
-        BootPolicy::Always => "its policy said so then",
+        BootPolicy::Always => "its policy said so at that time",
     }
 }
 
@@ -518,7 +515,7 @@ fn plural(count: usize, one: &'static str, many: &'static str) -> &'static str {
     if count == 1 { one } else { many }
 }
 
-/// A duration as a person says it.
+/// Formats a duration for a person.
 fn human(duration: Duration) -> String {
     match duration.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),

@@ -1,10 +1,10 @@
-//! Every event of a machine, for tables of what each of them does.
+//! All kinds of events, for tables of their effects.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use crate::model::event::{ArtifactKind, ClientKind, EventKind, Transport};
 
-/// Lists the variants of an enumeration; one that is missing does not compile.
+/// Lists the variants of an enumeration. A list that lacks one does not compile.
 macro_rules! every {
     ($(#[$attribute:meta])* $name:ident: $type:ident { $($variant:ident),+ $(,)? }) => {
         $(#[$attribute])*
@@ -30,7 +30,7 @@ every! {
     ARTIFACTS: ArtifactKind { Loader, Script, Kernel, Initramfs, Other }
 }
 
-/// Returns the name of a row: the variant, and what a state may depend on.
+/// Returns the name of a row: the variant, and the fields that a state may depend on.
 fn name(event: &EventKind) -> String {
     match event {
         EventKind::Discover { client, .. } => format!("discover {client:?}"),

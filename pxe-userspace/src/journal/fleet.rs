@@ -1,4 +1,4 @@
-//! The records of all machines, and the one step that an event takes through them. No I/O, no clock.
+//! The records of all machines, and the one step that an event takes through them. Pure: no I/O, no clock.
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
@@ -19,38 +19,38 @@ use crate::model::{
     policy_book::PolicyBook,
 };
 
-/// Events kept for a machine of a small fleet: two or three whole boots.
+/// Events that are kept for a machine of a small fleet: two or three whole boots.
 const MAX_EVENTS: usize = 64;
-/// Events kept for the whole fleet, as long as that leaves each machine one boot. About 60 MB.
+/// Events that are kept for the whole fleet, about 60 MB, unless each machine would have less than one boot.
 const MAX_EVENTS_OF_FLEET: usize = 2_400_000;
-/// Events kept for a machine of the largest fleet: one whole boot.
+/// Events that are kept for a machine of the largest fleet: one whole boot.
 const MIN_EVENTS: usize = 24;
 
-/// The records of all machines that were heard of.
+/// The records of all machines that have sent something.
 #[derive(Debug)]
 pub(super) struct Fleet {
     records: HashMap<MacAddr, Record, AddressHashBuilder>,
     texts: Interner,
     book: PolicyBook,
-    /// Since when machines are waited for.
+    /// The time at which the journal started.
     started: SystemTime,
     limit: usize,
-    /// The book changed since it was last taken for publication.
+    /// The book has changed since it was last taken for publication.
     book_changed: bool,
-    /// What a restart must not forget changed since it was last taken to be saved.
+    /// The persistent state has changed since it was last taken to be saved.
     state_changed: bool,
 }
 
-/// What became of an event.
+/// The effect of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Applied {
     pub(super) stage: Stage,
-    /// The machine has come to another stage.
+    /// The machine has moved to another stage.
     pub(super) moved: bool,
 }
 
 impl Fleet {
-    /// A fleet as it was saved.
+    /// Creates a fleet from its saved state.
     pub(super) fn new(state: &State, started: SystemTime, machines: usize) -> Self {
         let mut records = HashMap::default();
         let mut book = PolicyBook::default();
@@ -74,7 +74,7 @@ impl Fleet {
         Self { records, texts: Interner::default(), book, started, limit, book_changed: false, state_changed: false }
     }
 
-    /// Takes in an event of a machine of the inventory.
+    /// Applies an event of a machine of the inventory.
     pub(super) fn apply(&mut self, event: &BootEvent) -> Applied {
         let started = self.started;
         let record = self.records.entry(event.mac).or_insert_with(|| Record::new(started, Cycle::Unknown, 0));
@@ -88,9 +88,9 @@ impl Fleet {
         if event.kind.is_operating_system() {
             let runs_ours = record.cycle == Cycle::Netbooted;
             let known = match stage {
-                // After a restart of pxed the stage is gone, but not what the machine had been seen to run.
+                // A restart of pxed has forgotten the stage, but not that the machine ran from its disk.
                 Stage::Waiting if self.book.reached_disk.contains(&event.mac) && !runs_ours => Some(Stage::OnDisk),
-                // It declined its address, and has one now.
+                // It declined its address and has one now.
                 Stage::Failed if runs_ours => Some(Stage::Running),
                 _ => None,
             };
@@ -101,20 +101,20 @@ impl Fleet {
         Applied { stage: record.stage, moved: record.stage != stage }
     }
 
-    /// Whether a line about this machine may be logged now.
+    /// Returns whether a line about this machine may be logged now.
     pub(super) fn may_log(&mut self, mac: MacAddr, at: SystemTime) -> Logging {
         self.records.get_mut(&mac).map_or(Logging::Line { suppressed: 0 }, |record| record.logging(at))
     }
 
-    /// A person keeps a machine from booting over the network.
+    /// Keeps a machine from booting over the network, as a person decided.
     pub(super) fn hold(&mut self, mac: MacAddr) {
         policy::hold(&mut self.book, mac);
         self.book_changed = true;
         self.state_changed = true;
     }
 
-    /// A person lets a machine boot from the network again. What runs on it now says nothing about its
-    /// disk any more: the next renewal of an installed system would undo the release.
+    /// Lets a machine boot from the network again, as a person decided. The system that runs on it now must prove nothing about
+    /// its disk any more: otherwise the next renewal of an installed system would undo the release.
     pub(super) fn release(&mut self, mac: MacAddr) {
         policy::release(&mut self.book, mac);
         if let Some(record) = self.records.get_mut(&mac) {
@@ -124,8 +124,8 @@ impl Fleet {
         self.state_changed = true;
     }
 
-    /// Forgets the events of machines that left the inventory, but not what a restart would remember:
-    /// they may come back with the next reload.
+    /// Forgets the events of machines that left the inventory, but keeps their persistent state: they may come back with the next
+    /// reload.
     pub(super) fn follow(&mut self, inventory: &Inventory) {
         self.limit = events_per_machine(inventory.machines().len());
         let Self { records, texts, limit, .. } = self;
@@ -140,27 +140,27 @@ impl Fleet {
         records.shrink_to_fit();
     }
 
-    /// The book, where it changed since it was last asked for.
+    /// Returns the book if it has changed since the last call.
     pub(super) fn take_book(&mut self) -> Option<PolicyBook> {
         std::mem::take(&mut self.book_changed).then(|| self.book.clone())
     }
 
-    /// The book as it is.
+    /// Returns the current book.
     pub(super) fn book(&self) -> &PolicyBook {
         &self.book
     }
 
-    /// Whether [`Fleet::take_book`] or [`Fleet::take_state`] have something to give.
+    /// Returns whether [`Fleet::take_book`] or [`Fleet::take_state`] would return something.
     pub(super) fn is_changed(&self) -> bool {
         self.book_changed || self.state_changed
     }
 
-    /// What a restart must not forget, where it changed since it was last asked for.
+    /// Returns the persistent state if it has changed since the last call.
     pub(super) fn take_state(&mut self) -> Option<Vec<(MacAddr, Remembered)>> {
         std::mem::take(&mut self.state_changed).then(|| self.state())
     }
 
-    /// The last state could not be saved: try again.
+    /// Marks the state as changed again, because it could not be saved.
     pub(super) fn state_not_saved(&mut self) {
         self.state_changed = true;
     }
@@ -185,12 +185,12 @@ impl Fleet {
         machines.into_iter().collect()
     }
 
-    /// The stage of a machine.
+    /// Returns the stage of a machine.
     pub(super) fn stage(&self, mac: MacAddr) -> Stage {
         self.records.get(&mac).map_or(Stage::Waiting, |record| record.stage)
     }
 
-    /// Everything known of a machine, with its last `events` events.
+    /// Returns everything that is known about a machine, with its last `events` events.
     pub(super) fn machine(&self, machine: &Arc<Machine>, events: usize) -> MachineRecord {
         let record = self.records.get(&machine.mac);
         MachineRecord {
@@ -206,7 +206,7 @@ impl Fleet {
     }
 }
 
-/// How many events are kept for each machine of a fleet of this size.
+/// Returns how many events are kept for each machine of a fleet of this size.
 fn events_per_machine(machines: usize) -> usize {
     (MAX_EVENTS_OF_FLEET / machines.max(1)).clamp(MIN_EVENTS, MAX_EVENTS)
 }

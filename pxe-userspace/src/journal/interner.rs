@@ -1,20 +1,20 @@
-//! Paths and reasons, kept once however many events name them: ten thousand machines load the same five
-//! files. Bounded, since a machine chooses the paths that it asks for.
+//! Interned texts: a path or reason is stored once, however many events name it. Ten thousand machines load the same five files.
+//! The memory is bounded, since a machine chooses the paths that it asks for.
 
 use std::{collections::HashMap, sync::Arc};
 
-/// A longer text is cut: what an event says is read by a person.
+/// Longer texts are cut. A person reads them.
 pub(super) const MAX_TEXT_BYTES: usize = 200;
-/// Distinct texts beyond this are forgotten; it fits a path of its own for each of 100,000 machines.
+/// The sum of all texts in bytes. Texts beyond it are dropped. It has room for a different path of each of 100,000 machines.
 const MAX_TOTAL_BYTES: usize = 16 << 20;
-/// What stands for a text that was forgotten.
+/// The replacement of a text that was dropped.
 const FORGOTTEN: &str = "(not kept: the journal's memory for texts is full)";
 
-/// A text of [`Interner`].
+/// The identifier of a text in an [`Interner`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TextId(u32);
 
-/// A text that is part of the program.
+/// The identifier of a text that is part of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StaticId(u16);
 
@@ -28,7 +28,7 @@ struct Entry {
     uses: u32,
 }
 
-/// Reference-counted texts, found by content.
+/// Reference-counted texts, found by their content.
 #[derive(Debug, Default)]
 pub(super) struct Interner {
     entries: Vec<Option<Entry>>,
@@ -39,7 +39,7 @@ pub(super) struct Interner {
 }
 
 impl Interner {
-    /// Keeps one more use of a text.
+    /// Stores a text, or counts one more use of it.
     pub(super) fn keep(&mut self, text: &Arc<str>) -> TextId {
         let shortened = shorten(text);
         if let Some(&index) = self.by_text.get(shortened)
@@ -69,7 +69,7 @@ impl Interner {
         TextId(index)
     }
 
-    /// Gives one use back; with the last one the text is forgotten.
+    /// Releases one use of a text. The last release removes it.
     pub(super) fn release(&mut self, TextId(index): TextId) {
         let Some(slot) = self.entries.get_mut(index as usize) else { return };
         let Some(entry) = slot else { return };
@@ -82,7 +82,7 @@ impl Interner {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     pub(super) fn get(&self, TextId(index): TextId) -> Arc<str> {
         match self.entries.get(index as usize) {
             Some(Some(entry)) => Arc::clone(&entry.text),
@@ -95,7 +95,7 @@ impl Interner {
         self.bytes == 0 && self.by_text.is_empty() && self.free.len() == self.entries.len()
     }
 
-    /// Keeps a text that is part of the program: there are a few dozen of them.
+    /// Stores a text that is part of the program. There are a few dozen of them.
     pub(super) fn keep_static(&mut self, text: &'static str) -> StaticId {
         let index = self.statics.iter().position(|known| *known == text).unwrap_or_else(|| {
             self.statics.push(text);
@@ -104,7 +104,7 @@ impl Interner {
         StaticId(u16::try_from(index).unwrap_or(u16::MAX))
     }
 
-    /// The text.
+    /// Returns the text.
     pub(super) fn get_static(&self, StaticId(index): StaticId) -> &'static str {
         self.statics.get(usize::from(index)).copied().unwrap_or(FORGOTTEN)
     }
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_kept_once_and_forgotten_with_its_last_use() {
+    fn text_is_stored_once_and_removed_with_its_last_use() {
         let mut texts = Interner::default();
         let path: Arc<str> = Arc::from("ipxe-efi-x86_64.efi");
         let first = texts.keep(&path);
@@ -129,18 +129,18 @@ mod tests {
         assert_eq!(&*texts.get(second), "ipxe-efi-x86_64.efi");
         texts.release(second);
         assert_eq!((texts.bytes, texts.by_text.len()), (0, 0));
-        assert_eq!(texts.keep(&Arc::from("other")), first, "its place is used again");
+        assert_eq!(texts.keep(&Arc::from("other")), first, "its slot is reused");
     }
 
     #[test]
-    fn long_texts_are_cut_at_a_character() {
+    fn long_text_is_cut_between_characters() {
         let mut texts = Interner::default();
         let id = texts.keep(&Arc::from("é".repeat(MAX_TEXT_BYTES)));
         assert_eq!(&*texts.get(id), "é".repeat(MAX_TEXT_BYTES / 2));
     }
 
     #[test]
-    fn the_sum_of_all_texts_is_bounded() {
+    fn sum_of_all_texts_is_bounded() {
         let mut texts = Interner::default();
         let kept: Vec<TextId> = (0..90_000).map(|n| texts.keep(&Arc::from(format!("{n:0200}")))).collect();
         assert!(texts.bytes <= MAX_TOTAL_BYTES);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_the_program_keep_their_identity() {
+    fn static_text_keeps_its_identifier() {
         let mut texts = Interner::default();
         let (a, b) = (texts.keep_static("one"), texts.keep_static("two"));
         assert_eq!(texts.keep_static("one"), a);

@@ -1,4 +1,4 @@
-//! The JSON of machines and events: people script against it.
+//! The JSON of machines and events. Scripts depend on it.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -12,7 +12,7 @@ use crate::model::{
     policy::{BootPolicy, Disposition},
 };
 
-/// A time as the API writes it: RFC 3339 in UTC, with milliseconds.
+/// Formats a time as the API writes it: RFC 3339 in UTC, with milliseconds.
 #[must_use]
 pub fn rfc3339(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
@@ -51,7 +51,7 @@ pub struct MachineJson<'a> {
 }
 
 impl<'a> MachineJson<'a> {
-    /// A machine in a list of many.
+    /// Returns the form of a machine in a list.
     #[must_use]
     pub fn of(record: &'a MachineRecord) -> Self {
         let MachineRecord { machine, policy, boots_from, stage, stage_since, boots, last_error, events } = record;
@@ -76,7 +76,7 @@ impl<'a> MachineJson<'a> {
         }
     }
 
-    /// A machine by itself: with what it means, and its events in words too.
+    /// Returns the form of a single machine, with its diagnosis and with its events in words.
     #[must_use]
     pub fn explained(record: &'a MachineRecord, diagnosis: &'a Diagnosis) -> Self {
         let mut machine = Self::of(record);
@@ -98,7 +98,7 @@ struct EventJson<'a> {
     text: Option<String>,
 }
 
-/// An event as it is streamed: with its machine, and the stage after it.
+/// An event as it is streamed, with its machine and the stage after it.
 #[derive(Clone, Debug)]
 pub struct FleetEvent {
     /// The machine.

@@ -1,5 +1,5 @@
-//! The log of boot events, written by a thread of its own: a standard error that nobody reads must not
-//! hold up the journal, much less a machine.
+//! The log of boot events. A thread of its own writes it, so that a standard error that nobody reads blocks neither the journal
+//! nor a machine.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use tracing::Level;
 use super::json::FleetEvent;
 use crate::{logging, model::event::EventKind};
 
-/// Batches of lines that wait to be written: a storm's burst.
+/// The number of batches that may wait to be written: the burst of a storm.
 const CAPACITY: usize = 32;
 
 /// A line of the log.
@@ -21,18 +21,18 @@ const CAPACITY: usize = 32;
 pub(super) struct Line {
     pub(super) event: FleetEvent,
     pub(super) level: Level,
-    /// Lines of this machine before this one that were left out.
+    /// The number of lines of this machine that were suppressed before this one.
     pub(super) suppressed: u32,
 }
 
-/// The log's thread.
+/// The handle of the log's thread.
 #[derive(Debug)]
 pub(super) struct Logger {
     sender: SyncSender<Vec<Line>>,
-    /// What is handed over next.
+    /// The lines that are handed over next.
     batch: Vec<Line>,
     thread: JoinHandle<()>,
-    /// Lines that were dropped because the log lagged.
+    /// Counts the lines that were dropped because the log lagged.
     dropped: Counter,
 }
 
@@ -40,7 +40,7 @@ impl Logger {
     /// Starts the thread.
     pub(super) fn start(dropped: Counter) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(CAPACITY);
-        // Whoever set a subscriber for this thread alone (tests do) means the log's as well.
+        // A subscriber of the calling thread alone, as in tests, applies to the log's thread too.
         let dispatch = tracing::dispatcher::get_default(Clone::clone);
         let thread = std::thread::Builder::new()
             .name("pxed-log".to_owned())
@@ -53,7 +53,7 @@ impl Logger {
         self.batch.push(line);
     }
 
-    /// Hands over what was logged since the last time: the thread wakes up once for all of it. Never blocks.
+    /// Hands the kept lines over to the thread, which wakes up once for all of them. Never blocks.
     pub(super) fn hand_over(&mut self) {
         if self.batch.is_empty() {
             return;
@@ -65,7 +65,7 @@ impl Logger {
         }
     }
 
-    /// Waits until everything is written.
+    /// Waits until all lines are written.
     pub(super) fn finish(self) {
         drop(self.sender);
         if self.thread.join().is_err() {
@@ -83,9 +83,9 @@ fn write(receiver: &Receiver<Vec<Line>>) {
 fn write_line(Line { event: FleetEvent { machine, stage, event }, level, suppressed }: Line) {
     if suppressed > 0 {
         let mac = machine.mac;
-        tracing::warn!(%mac, suppressed, "events of this machine were not logged: it repeats itself too fast");
+        tracing::warn!(%mac, suppressed, "events of this machine were not logged: it sends too many");
     }
-    // One macro a level: tracing fixes the level at the place of the call.
+    // tracing needs a constant level at each call.
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -105,8 +105,8 @@ fn write_line(Line { event: FleetEvent { machine, stage, event }, level, suppres
     }
 }
 
-/// Failures warn. A line for each stage that a machine comes to says how far it is; the steps in between are in the
-/// journal, and logging all of them costs more than answering does.
+/// Returns the level at which an event is logged. Failures are warnings. Each new stage of a machine is one line; the steps in
+/// between are in the journal, since logging all of them costs more than answering them.
 pub(super) fn level(event: &EventKind, moved: bool) -> Level {
     match event {
         event if event.is_failure() => Level::WARN,
@@ -117,7 +117,7 @@ pub(super) fn level(event: &EventKind, moved: bool) -> Level {
     }
 }
 
-/// Whether anybody reads lines of this level.
+/// Returns whether lines of this level are written.
 pub(super) fn is_wanted(level: Level) -> bool {
     match level {
         Level::WARN => tracing::enabled!(Level::WARN),

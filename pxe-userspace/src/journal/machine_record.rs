@@ -1,4 +1,4 @@
-//! What the journal tells of one machine.
+//! The state of one machine, as the journal reports it.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -9,22 +9,22 @@ use crate::model::{
     policy::{BootPolicy, Disposition},
 };
 
-/// Everything known of one machine, at one instant.
+/// Everything that is known about one machine at one instant.
 #[derive(Clone, Debug)]
 pub struct MachineRecord {
     /// The machine as the spec has it.
     pub machine: Arc<Machine>,
-    /// The policy in force: a person's, else the spec's.
+    /// The policy in force: the one that a person set, or the spec's.
     pub policy: BootPolicy,
-    /// Where it is sent when it asks to boot.
+    /// The place that it boots from when it asks.
     pub boots_from: Disposition,
-    /// How far it has come.
+    /// Its progress.
     pub stage: Stage,
-    /// Since when.
+    /// The time at which it came to this stage.
     pub stage_since: SystemTime,
-    /// How often it loaded an initramfs to the end.
+    /// The number of times that it has loaded a whole initramfs.
     pub boots: u32,
-    /// When something last went wrong, and what.
+    /// The time and the text of the last error.
     pub last_error: Option<(SystemTime, Arc<str>)>,
     /// The last events, oldest first.
     pub events: Vec<BootEvent>,

@@ -1,9 +1,10 @@
-//! Boot events: what every machine did and when, kept in memory per machine.
+//! The journal of boot events: what each machine did and when, in memory.
 //!
-//! DHCP, TFTP and HTTP hand [`BootEvent`]s to an [`EventSink`], which never blocks. [`run`] takes them
-//! from the other end: it keeps each machine's [`Stage`] and last events, concludes what the
-//! [`policy`] has to know, saves that, and passes the events on to the log and to whoever follows
-//! them. Everything that it decides is a function of values; only `service` and `log` do I/O.
+//! DHCP, TFTP and HTTP send events into an [`EventSink`], which never blocks. [`run`] receives them: it keeps the [`Stage`] and
+//! the last events of each machine, draws the conclusions for the boot [`policy`] and saves them, and passes the events on to the
+//! log and to the followers. All decisions are pure functions; only `service`, `state` and `log` do I/O.
+//!
+//! [`EventSink`]: crate::model::event::EventSink
 
 pub mod describe;
 pub mod diagnosis;

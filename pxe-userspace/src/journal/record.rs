@@ -1,4 +1,4 @@
-//! What is kept of one machine: the last events in a compact form, and what follows from them.
+//! The record of one machine: its last events in a compact form, and the state that follows from them.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use super::{
 use crate::model::event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport};
 use pxe_common::MacAddr;
 
-/// Milliseconds since the epoch, in two halves: a `u64` would round every event up by four bytes.
+/// Milliseconds since the Unix epoch, in two halves: the alignment of a `u64` would cost four bytes in each event.
 #[derive(Clone, Copy, Debug, Default)]
 struct Millis(u32, u32);
 
@@ -30,7 +30,7 @@ impl Millis {
     }
 }
 
-/// An [`EventKind`] in the form that is kept. Bytes and milliseconds stop at 2³² − 1.
+/// The compact form of an [`EventKind`]. Bytes and milliseconds saturate at 2³² − 1.
 #[derive(Clone, Copy, Debug)]
 enum Kept {
     Discover { client: ClientKind, client_architecture: Option<u16> },
@@ -50,40 +50,40 @@ enum Kept {
     SentToDisk,
 }
 
-/// Millions of these are kept for a fleet of 100,000 machines: mind the size.
+/// A fleet of 100,000 machines has millions of these.
 const _: () = assert!(size_of::<(Millis, Kept)>() <= 24);
 
-/// How many lines a machine may log at once, and how many a second after that.
+/// The number of lines that a machine may log at once, and per second after that.
 const LOG_BURST: u8 = 64;
 const LOG_REFILL_PER_SECOND: u64 = 2;
 
-/// What is kept of one machine.
+/// The record of one machine.
 #[derive(Debug)]
 pub(super) struct Record {
     events: VecDeque<(Millis, Kept)>,
     pub(super) stage: Stage,
     stage_since: Millis,
-    /// Initramfs images that it loaded to the end, or ran without having confirmed their end.
+    /// The number of initramfs images that it has loaded completely, or runs without having acknowledged their end.
     pub(super) boots: u32,
     last_error: Option<(Millis, TextId)>,
-    /// Where what runs on it now came from.
+    /// The steps that were seen of its current boot.
     pub(super) cycle: Cycle,
     log_tokens: u8,
     log_refilled: u32,
     log_suppressed: u32,
 }
 
-/// Whether an event is to be logged.
+/// The decision whether an event is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Logging {
-    /// Yes; so many before it were not.
+    /// It is logged. `suppressed` events before it were not.
     Line { suppressed: u32 },
-    /// The machine repeats itself too fast.
+    /// The machine sends too many events.
     Suppressed,
 }
 
 impl Record {
-    /// A machine that nothing was heard of.
+    /// Creates the record of a machine without events.
     pub(super) fn new(since: SystemTime, cycle: Cycle, boots: u32) -> Self {
         Self {
             events: VecDeque::new(),
@@ -98,7 +98,7 @@ impl Record {
         }
     }
 
-    /// Takes the event in: stage, count of boots, last error, and the last `limit` events.
+    /// Applies an event to the stage, the number of boots, the last error, and the last `limit` events.
     pub(super) fn apply(&mut self, event: &BootEvent, limit: usize, texts: &mut Interner) {
         let stage = self.stage.after(&event.kind);
         if stage != self.stage {
@@ -116,14 +116,14 @@ impl Record {
             self.last_error = Some((Millis::of(event.at), texts.keep(&Arc::from(event.kind.to_string()))));
         }
         self.trim(limit.saturating_sub(1), texts);
-        // Doubling would cost 100,000 machines tens of megabytes that nobody uses.
+        // Doubling the capacity would waste tens of megabytes with 100,000 machines.
         if self.events.len() == self.events.capacity() {
             self.events.reserve_exact(8);
         }
         self.events.push_back((Millis::of(event.at), keep(&event.kind, texts)));
     }
 
-    /// Enters a stage.
+    /// Moves the machine to a stage.
     pub(super) fn enter(&mut self, stage: Stage, at: SystemTime) {
         self.stage = stage;
         self.stage_since = Millis::of(at);
@@ -138,7 +138,7 @@ impl Record {
         }
     }
 
-    /// Forgets everything that names texts, before the record itself is dropped.
+    /// Releases all texts, before the record itself is dropped.
     pub(super) fn clear(&mut self, texts: &mut Interner) {
         self.trim(0, texts);
         self.events.shrink_to_fit();
@@ -147,24 +147,24 @@ impl Record {
         }
     }
 
-    /// Since when it is at its stage.
+    /// Returns the time at which it came to its stage.
     pub(super) fn stage_since(&self) -> SystemTime {
         self.stage_since.time()
     }
 
-    /// What went wrong last, and when.
+    /// Returns the time and the text of the last error.
     pub(super) fn last_error(&self, texts: &Interner) -> Option<(SystemTime, Arc<str>)> {
         self.last_error.map(|(at, text)| (at.time(), texts.get(text)))
     }
 
-    /// The last `count` events, oldest first.
+    /// Returns the last `count` events, oldest first.
     pub(super) fn events(&self, mac: MacAddr, count: usize, texts: &Interner) -> Vec<BootEvent> {
         let skipped = self.events.len().saturating_sub(count);
         let events = self.events.iter().skip(skipped);
         events.map(|&(at, kept)| BootEvent { mac, at: at.time(), kind: recall(kept, texts) }).collect()
     }
 
-    /// Takes a token of the machine's bucket, so that one machine cannot fill the log.
+    /// Takes a token from the bucket of the machine, so that one machine cannot fill the log.
     pub(super) fn logging(&mut self, at: SystemTime) -> Logging {
         let now = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
         let earned = u64::from(now.saturating_sub(self.log_refilled)) * LOG_REFILL_PER_SECOND;

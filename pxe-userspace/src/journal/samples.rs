@@ -1,4 +1,4 @@
-//! Events and machines for tests: short names for what real boots do.
+//! Events and machines for tests, with short names for the steps of real boots.
 
 use std::{
     net::Ipv4Addr,
@@ -25,12 +25,12 @@ const LOADER: BootFileName = BootFileName::Loader(LoaderFile::EfiX64);
 
 pub(crate) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 
-/// 2026-01-01T00:00:00Z, and so many seconds, to the millisecond.
+/// Returns the time this many seconds after 2026-01-01T00:00:00Z, to the millisecond.
 pub(crate) fn at(seconds: f64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis((1_767_225_600_000.0 + seconds * 1_000.0).round() as u64)
 }
 
-/// The machine with this number, counted from 1.
+/// Returns the machine with this number, counted from 1.
 pub(crate) fn machine(number: u32) -> Machine {
     let [_, b, c, d] = number.to_be_bytes();
     Machine {
@@ -70,7 +70,7 @@ pub(crate) fn request(client: ClientKind) -> EventKind {
     EventKind::Request { client, client_architecture: (client != Plain).then_some(7), of_other_server: false }
 }
 
-/// What ProxyDHCP sees of an address.
+/// Returns what ProxyDHCP sees when a client gets its address from another server.
 pub(crate) fn proxied(client: ClientKind) -> Vec<EventKind> {
     let offer = EventKind::Offer { address: None, boot_file: Some(LOADER) };
     let client_architecture = (client != Plain).then_some(7);
@@ -83,7 +83,7 @@ pub(crate) fn ack(client: ClientKind) -> EventKind {
     EventKind::Ack { address: Some(Ipv4Addr::new(10, 0, 0, 1)), client, boot_file }
 }
 
-/// The four packets of an address.
+/// Returns the four messages that assign an address.
 pub(crate) fn dora(client: ClientKind) -> [EventKind; 4] {
     [discover(client), offer(), request(client), ack(client)]
 }
@@ -120,28 +120,28 @@ pub(crate) fn failed(artifact: ArtifactKind, reason: &str) -> EventKind {
     EventKind::Failed { artifact, transport: transport(artifact), path: path(artifact), bytes: 0, reason }
 }
 
-/// A file from request to last byte.
+/// Returns the events of a file from the request to the last byte.
 pub(crate) fn load(artifact: ArtifactKind) -> [EventKind; 2] {
     [requested(artifact), done(artifact)]
 }
 
-/// UEFI PXE from power-on to the operating system's address.
+/// Returns the events of UEFI PXE from power-on to the address of the operating system.
 pub(crate) fn uefi_boot() -> Vec<EventKind> {
     [&dora(Pxe)[..], &[requested(Loader)], &load(Loader), &ipxe_boot()].concat()
 }
 
-/// iPXE from its first packet to the operating system's address.
+/// Returns the events of iPXE from its first packet to the address of the operating system.
 pub(crate) fn ipxe_boot() -> Vec<EventKind> {
     [&dora(Ipxe)[..], &load(Script), &load(Kernel), &load(Initramfs), &dora(Plain)].concat()
 }
 
-/// The events of one machine, a tenth of a second apart.
+/// Returns the events of one machine, a tenth of a second apart.
 pub(crate) fn timed(mac: MacAddr, kinds: impl IntoIterator<Item = EventKind>) -> Vec<BootEvent> {
     let kinds = kinds.into_iter().enumerate();
     kinds.map(|(index, kind)| BootEvent { mac, at: at(index as f64 / 10.0), kind }).collect()
 }
 
-/// Any event at all, for property tests.
+/// Generates any event, for property tests.
 pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind> {
     use proptest::prelude::*;
     let client = prop_oneof![Just(Pxe), Just(HttpBoot), Just(Ipxe), Just(Plain)];

@@ -1,4 +1,4 @@
-//! The journal itself: it takes events in, keeps what follows from them, and lets others read it.
+//! The journal: it receives events, keeps the state that follows from them, and lets others read it.
 
 use std::{
     path::Path,
@@ -28,33 +28,33 @@ use crate::model::{
     policy_book::SharedPolicies,
 };
 
-/// How often events are looked for. A receiver that waited for them would have to be woken by the packet path, with a
-/// system call for nearly every event.
+/// The interval at which events are polled. To wake a waiting receiver, the packet path would need a system call for nearly
+/// every event.
 const TAKE_EVERY: Duration = Duration::from_millis(5);
-/// How often a changed policy book is published: a copy for each event would be quadratic in a storm.
+/// The interval at which a changed policy book is published. A copy for each event would be quadratic in a storm.
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
-/// How often a changed state is written.
+/// The interval at which a changed state is written.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// Events taken in at once, while readers wait.
+/// The number of events that are applied at once, while readers wait.
 const BATCH: usize = 1_024;
-/// Events that a follower may lag behind before it loses some.
+/// The number of events that a follower may lag before it loses some.
 const FEED_CAPACITY: usize = 4_096;
 
-/// What every machine did, and what follows from it.
+/// The events of every machine, and the state that follows from them.
 #[derive(Debug)]
 pub struct Journal {
     inventory: SharedInventory,
     policies: SharedPolicies,
     fleet: Mutex<Fleet>,
-    /// The inventory that the records follow.
+    /// The inventory that the records belong to.
     followed: Mutex<Arc<Inventory>>,
-    /// Held while saving, so that an older state never replaces a newer one.
+    /// Locked while the state is saved, so that an older state never replaces a newer one.
     state_dir: Mutex<StateDir>,
     feed: broadcast::Sender<Arc<FleetEvent>>,
     counts: Counts,
 }
 
-/// What the journal has counted.
+/// The counters of the journal.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) events: Counter,
@@ -64,11 +64,11 @@ pub(super) struct Counts {
 }
 
 impl Journal {
-    /// The journal over a state directory, with what was saved there; publishes the policies from it.
+    /// Creates the journal from the state in a directory, and publishes the policies from it.
     ///
     /// # Errors
     ///
-    /// When the directory cannot be used, or what it holds cannot be understood.
+    /// If the directory cannot be used, or its content cannot be understood.
     pub fn new(inventory: SharedInventory, policies: SharedPolicies, state_dir: &Path) -> Result<Self, StateError> {
         let state_dir = StateDir::open(state_dir)?;
         let followed = inventory.load_full();
@@ -85,13 +85,13 @@ impl Journal {
         })
     }
 
-    /// The inventory in force.
+    /// Returns the inventory in force.
     #[must_use]
     pub fn inventory(&self) -> Arc<Inventory> {
         self.inventory.load_full()
     }
 
-    /// Everything known of a machine; `None` when it is not in the inventory.
+    /// Returns everything that is known about a machine, or `None` if it is not in the inventory.
     #[must_use]
     pub fn machine(&self, mac: MacAddr) -> Option<MachineRecord> {
         let inventory = self.inventory.load();
@@ -99,8 +99,8 @@ impl Journal {
         Some(self.fleet().machine(machine, usize::MAX))
     }
 
-    /// Everything known of these machines, each with its last `events` events. The journal waits
-    /// meanwhile: ask for a large fleet in parts.
+    /// Returns everything that is known about these machines, each with its last `events` events. The journal waits meanwhile, so
+    /// a large fleet must be read in parts.
     #[must_use]
     pub fn machines(&self, machines: &[Arc<Machine>], events: usize, only: Option<Stage>) -> Vec<MachineRecord> {
         let fleet = self.fleet();
@@ -108,7 +108,7 @@ impl Journal {
         wanted.map(|machine| fleet.machine(machine, events)).collect()
     }
 
-    /// How many machines of the inventory are at each stage.
+    /// Returns how many machines of the inventory are at each stage.
     #[must_use]
     pub fn stages(&self) -> Vec<(Stage, u64)> {
         let inventory = self.inventory();
@@ -122,28 +122,28 @@ impl Journal {
         Stage::ALL.into_iter().zip(counts).collect()
     }
 
-    /// Follows the events from now on. Whoever lags by thousands of events loses the oldest.
+    /// Follows the events from now on. A follower that lags by thousands of events loses the oldest.
     #[must_use]
     pub fn follow(&self) -> broadcast::Receiver<Arc<FleetEvent>> {
         self.feed.subscribe()
     }
 
-    /// Keeps a machine from booting over the network, in force and saved when this returns; `None` when
-    /// it is not in the inventory. Waits for the disk.
+    /// Keeps a machine from booting over the network. The hold is in force and saved when this returns. Returns `None` if the
+    /// machine is not in the inventory. Waits for the disk.
     ///
     /// # Errors
     ///
-    /// When the state cannot be saved; the hold is in force until pxed ends.
+    /// If the state cannot be saved. The hold is then in force until pxed ends.
     pub fn hold(&self, mac: MacAddr) -> Result<Option<MachineRecord>, StateError> {
         self.decide(mac, |fleet| fleet.hold(mac))
     }
 
-    /// Lets a machine boot over the network again, also one that was installed; in force and saved when
-    /// this returns, `None` when it is not in the inventory. Waits for the disk.
+    /// Lets a machine boot over the network again, even if it was installed. The release is in force and saved when this
+    /// returns. Returns `None` if the machine is not in the inventory. Waits for the disk.
     ///
     /// # Errors
     ///
-    /// When the state cannot be saved; the release is in force until pxed ends.
+    /// If the state cannot be saved. The release is then in force until pxed ends.
     pub fn release(&self, mac: MacAddr) -> Result<Option<MachineRecord>, StateError> {
         self.decide(mac, |fleet| fleet.release(mac))
     }
@@ -161,7 +161,7 @@ impl Journal {
         Ok(Some(record))
     }
 
-    /// Takes events in.
+    /// Applies events.
     fn absorb(&self, events: impl Iterator<Item = BootEvent>, logger: &mut Logger) {
         let inventory = self.inventory.load();
         let followed = self.feed.receiver_count() > 0;
@@ -184,7 +184,7 @@ impl Journal {
             }
             let event = FleetEvent { machine: Arc::clone(machine), stage: applied.stage, event };
             if followed {
-                // Without a follower left, the event is nobody's.
+                // An error means that the last follower has left.
                 let _ = self.feed.send(Arc::new(event.clone()));
             }
             if let Some(suppressed) = logged {
@@ -194,7 +194,7 @@ impl Journal {
         logger.hand_over();
     }
 
-    /// After a reload, forgets what machines did that are gone.
+    /// Forgets the events of machines that are gone, after a reload.
     fn follow_inventory(&self, inventory: &Arc<Inventory>, fleet: &mut Fleet) {
         let mut followed = lock(&self.followed);
         if !Arc::ptr_eq(&followed, inventory) {
@@ -209,7 +209,7 @@ impl Journal {
         }
     }
 
-    /// Writes the state, where it changed.
+    /// Writes the state if it has changed.
     fn save(&self) -> Result<(), StateError> {
         let state_dir = lock(&self.state_dir);
         let Some(machines) = self.fleet().take_state() else { return Ok(()) };
@@ -235,12 +235,12 @@ impl Journal {
     }
 }
 
-/// The data behind our locks is changed in single steps, and stays whole when a reader panics.
+/// Locks a mutex, poisoned or not: the data is changed in single steps, and stays consistent when a reader panics.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Moves what waits into an empty batch, up to its size. Returns whether more may come.
+/// Moves waiting events into the batch, up to its size. Returns whether more may come.
 fn take_batch(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEvent>) -> bool {
     while batch.len() < BATCH {
         match receiver.try_recv() {
@@ -252,12 +252,11 @@ fn take_batch(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEven
     true
 }
 
-/// Takes in events until every sink is gone or `shutdown` is ready; then takes in what waits still, and
-/// saves.
+/// Applies events until every sink is gone or `shutdown` is ready. Then applies the waiting events and saves the state.
 ///
 /// # Errors
 ///
-/// When the log's thread cannot be started.
+/// If the log's thread cannot be started.
 pub async fn run(
     journal: Arc<Journal>,
     mut receiver: mpsc::Receiver<BootEvent>,
@@ -282,7 +281,7 @@ pub async fn run(
                         break open;
                     }
                     journal.absorb(batch.drain(..), &mut logger);
-                    // Readers and the rest of this loop get their turn in a storm.
+                    // In a storm, readers and the rest of this loop get their turn here.
                     tokio::task::yield_now().await;
                 };
                 if !open {
@@ -298,7 +297,7 @@ pub async fn run(
                     let journal = Arc::clone(&journal);
                     saving = Some(tokio::task::spawn_blocking(move || journal.save_or_warn()));
                 }
-                // A save that fails leaves the state changed.
+                // The state stays changed if the save fails.
                 let unsaved = saving.as_ref().is_some_and(|saving| !saving.is_finished());
                 changed = unsaved || journal.fleet().is_changed();
             }

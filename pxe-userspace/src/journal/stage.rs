@@ -1,4 +1,4 @@
-//! How far a machine has come since its last power-on: a pure function of its events.
+//! The progress of a machine since its last power-on, as a pure function of its events.
 //!
 //! ```text
 //! waiting ─► discovering ─► addressed ─► loading-loader ─► loader-done          firmware (PXE or HTTP boot)
@@ -10,10 +10,11 @@
 //!            loading-kernel ─► kernel-done ─► loading-initramfs ─► booting ─► running
 //! ```
 //!
-//! A DISCOVER of the firmware starts the chain over from anywhere. Events of one machine come from
-//! several threads (DHCP worker, TFTP, HTTP), so neighbours may arrive in the wrong order by
-//! microseconds, and a transfer that the machine gave up can fail half a minute later, when the machine
-//! has long gone on: what is done or failed never takes a machine back.
+//! A DISCOVER of the firmware restarts the chain from any stage. Events of one machine come from several threads (DHCP worker,
+//! TFTP, HTTP), so two events that are microseconds apart may arrive in the wrong order. A transfer that the machine gave up may
+//! fail half a minute later, when the machine has moved on. So an event that reports an end never moves a machine backwards.
+//!
+//! `stage/transitions.txt` shows the effect of every event at every stage.
 
 use std::{fmt, str::FromStr};
 
@@ -24,19 +25,19 @@ use crate::model::{
     event::{ArtifactKind, ClientKind, EventKind},
 };
 
-/// How far a machine has come. The order is that of a boot.
+/// The progress of a machine. The variants are in the order of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Stage {
-    /// Nothing was heard of it since pxed started.
+    /// It has sent nothing since pxed started.
     #[default]
     Waiting,
     /// Its firmware asks for an address.
     Discovering,
     /// Its firmware has an address.
     Addressed,
-    /// Its firmware is loading iPXE, or another network boot program.
+    /// Its firmware is loading iPXE or another network boot program.
     LoadingLoader,
-    /// Its firmware has the loader whole.
+    /// Its firmware has the whole loader.
     LoaderDone,
     /// iPXE runs and asks for an address.
     IpxeDiscovering,
@@ -46,24 +47,24 @@ pub enum Stage {
     Scripted,
     /// It is loading its kernel.
     LoadingKernel,
-    /// It has its kernel whole.
+    /// It has its whole kernel.
     KernelDone,
     /// It is loading its initramfs.
     LoadingInitramfs,
-    /// It has kernel and initramfs, and starts them.
+    /// It has its kernel and initramfs and starts them.
     Booting,
     /// An operating system runs and has its address.
     Running,
     /// It was told to boot from its own disk.
     SentToDisk,
-    /// An operating system that did not come from us runs.
+    /// An operating system runs that pxed did not serve.
     OnDisk,
-    /// A step failed, and nothing has gone on since.
+    /// A step failed, and no other has followed.
     Failed,
 }
 
 impl Stage {
-    /// Every stage, in the order of a boot.
+    /// All stages, in the order of a boot.
     pub const ALL: [Self; 16] = [
         Self::Waiting,
         Self::Discovering,
@@ -83,7 +84,7 @@ impl Stage {
         Self::Failed,
     ];
 
-    /// As the API, the metrics and the command line write it.
+    /// Returns the name in the API and on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -106,19 +107,19 @@ impl Stage {
         }
     }
 
-    /// The stage after an event. Depends on nothing else.
+    /// Returns the stage after an event.
     #[must_use]
     pub fn after(self, event: &EventKind) -> Self {
         match event {
             EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot, .. } => Self::Discovering,
             EventKind::Discover { client: ClientKind::Ipxe, .. } => Self::IpxeDiscovering,
             EventKind::Ack { client, .. } => self.after_ack(*client),
-            // Another server acknowledges, out of our sight.
+            // The other server acknowledges, and pxed does not see it.
             EventKind::Request { client, of_other_server: true, .. } => self.after_ack(*client),
             EventKind::Request { client, .. } => self.after_request(*client),
             EventKind::Requested { artifact, .. } => match artifact {
                 ArtifactKind::Loader => Self::LoadingLoader,
-                // The script is also what an operator reads with curl, from a machine that runs.
+                // An operator may read the script with curl on a machine that runs.
                 ArtifactKind::Script if self.is_final() => self,
                 ArtifactKind::Script => Self::Scripted,
                 ArtifactKind::Kernel => Self::LoadingKernel,
@@ -150,13 +151,13 @@ impl Stage {
             | EventKind::Nak { .. }
             | EventKind::Release
             | EventKind::Ignored { .. }
-            // What the machine does next shows whether it has the file.
+            // The next step of the machine shows whether it has the file.
             | EventKind::Unconfirmed { .. }
             | EventKind::ForeignRelay { .. } => self,
         }
     }
 
-    /// A REQUEST tells something new only when pxed was restarted between it and the DISCOVER.
+    /// Returns the stage after a REQUEST. It is news only if pxed was restarted between it and the DISCOVER.
     fn after_request(self, client: ClientKind) -> Self {
         match (self, client) {
             (Self::Waiting, ClientKind::Pxe | ClientKind::HttpBoot) => Self::Discovering,
@@ -165,43 +166,43 @@ impl Stage {
         }
     }
 
+    /// Returns the stage after an acknowledged address.
     fn after_ack(self, client: ClientKind) -> Self {
         match client {
-            // Some firmware acknowledges twice (ProxyDHCP, port 4011) and has begun to load by then.
+            // Some firmware gets a second acknowledgement (ProxyDHCP, port 4011) when it has already begun to load.
             ClientKind::Pxe | ClientKind::HttpBoot => self.advance(Self::Addressed),
             ClientKind::Ipxe => self.advance(Self::IpxeAddressed),
             ClientKind::Plain => match self {
-                // The initramfs may be one that the journal missed when it lagged: whoever asked for a
-                // kernel of ours is taken to run it.
+                // The journal may have lost the event of the initramfs when it lagged. A machine that asked for
+                // a kernel is assumed to run it.
                 Self::LoadingKernel | Self::KernelDone | Self::LoadingInitramfs | Self::Booting => Self::Running,
-                // Renewals after a restart of pxed.
+                // A renewal after a restart of pxed, or another renewal.
                 Self::Waiting | Self::Running => Self::Running,
                 _ => Self::OnDisk,
             },
         }
     }
 
-    /// Forward within a boot, never back.
+    /// Returns the later of two stages of a boot; from a final stage, `to`.
     fn advance(self, to: Self) -> Self {
         if self.is_final() || self < to { to } else { self }
     }
 
-    /// Not a step of the chain: whatever comes next is a new beginning.
+    /// Returns whether the stage ends the chain, so that the next step begins another.
     fn is_final(self) -> bool {
         self >= Self::Running
     }
 }
 
 impl EventKind {
-    /// Whether a failure is none: loaders look for files that need not exist, and firmware breaks off a
-    /// transfer on purpose.
+    /// Returns whether a failed transfer is harmless: loaders look for files that need not exist.
     #[must_use]
     pub fn is_harmless(&self) -> bool {
         let Self::Failed { artifact, path, .. } = self else { return false };
         *artifact == ArtifactKind::Other || is_optional(path.as_bytes())
     }
 
-    /// Whether something went wrong that a person may have to mend.
+    /// Returns whether something failed that a person may have to fix.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         match self {
@@ -224,7 +225,7 @@ impl Serialize for Stage {
     }
 }
 
-/// No stage has this name.
+/// The error of a name that no stage has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownStage;
 

@@ -1,9 +1,9 @@
-//! What a restart must not forget, in one file of the state directory.
+//! The persistent state, in one file of the state directory.
 //!
-//! The file is replaced whole: written beside, synced, renamed, the directory synced. After a crash or
-//! SIGKILL at any instant it holds one complete state, at most a second old. A file that cannot be read
-//! stops pxed instead of being set aside: it holds what a person said (`pxed hold`) and which machines
-//! must not be installed again, and starting without it would quietly boot them from the network.
+//! The file is replaced as a whole: a new file is written and synced, renamed, and the directory is synced. After a crash or
+//! SIGKILL at any instant the file holds one complete state, at most a second old. If the file cannot be read, pxed does not
+//! start: the file holds the decisions of a person (`pxed hold`) and the machines that must not be installed again, which would
+//! otherwise boot from the network without notice.
 
 use std::{
     collections::BTreeMap,
@@ -19,45 +19,45 @@ use super::policy::Cycle;
 const FORMAT: u32 = 1;
 const FILE: &str = "machines.json";
 
-/// Why the state directory is of no use.
+/// The reason why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The directory, or a file in it, cannot be made, read or written.
-    #[error("cannot {action} {path}: {source}; give pxed a directory that it may write with --state", path = path.display())]
+    /// The directory or a file in it cannot be created, read or written.
+    #[error("cannot {action} {path}: {source}; name a directory that pxed may write to with --state", path = path.display())]
     Io {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// Another process has it.
-    #[error("another pxed uses the state directory {}; stop it, or give this one a directory of its own with --state", .0.display())]
+    /// Another process uses it.
+    #[error("another pxed uses the state directory {}; stop it, or name another directory with --state", .0.display())]
     InUse(PathBuf),
-    /// The file is not ours, or damaged.
+    /// The file is damaged, or not a state file.
     #[error(
-        "{path} cannot be understood: {source}; restore it, or move it away: pxed then forgets holds and which \
-         machines have been installed, and boots them from the network again",
+        "{path} cannot be understood: {source}; restore it, or move it away: pxed then forgets which machines are held or \
+         installed, and boots them from the network again",
         path = path.display()
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: serde_json::Error,
     },
-    /// Written by a later version.
+    /// A later version wrote the file.
     #[error("{path} has format {found}, this pxed knows {FORMAT}; use the pxed that wrote it, or move it away", path = path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// The number it has.
+        /// Its format.
         found: u32,
     },
 }
 
-/// A policy that a person may set.
+/// A policy that a person set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Override {
@@ -67,7 +67,7 @@ pub(super) enum Override {
     Hold,
 }
 
-/// What is kept of a machine across restarts.
+/// The persistent state of a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Remembered {
     #[serde(default, skip_serializing_if = "is_default")]
@@ -86,7 +86,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Machines by MAC, sorted, so that two states can be compared by `diff`.
+/// Machines by MAC, sorted so that `diff` can compare two files.
 pub(super) type State = BTreeMap<String, Remembered>;
 
 #[derive(Serialize, Deserialize)]
@@ -103,13 +103,13 @@ pub(super) struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the directory where it is missing, and takes it for this process.
+    /// Creates the directory if it is missing, and locks it for this process.
     pub(super) fn open(directory: &Path) -> Result<Self, StateError> {
         let failed = |action, path: &Path| {
             let path = path.to_owned();
             move |source| StateError::Io { action, path, source }
         };
-        fs::create_dir_all(directory).map_err(failed("make", directory))?;
+        fs::create_dir_all(directory).map_err(failed("create", directory))?;
         let path = directory.join("lock");
         let lock = File::options().create(true).append(true).open(&path).map_err(failed("open", &path))?;
         match lock.try_lock() {
@@ -119,7 +119,7 @@ impl StateDir {
         }
     }
 
-    /// The state as it was last saved; empty at the first start.
+    /// Returns the state that was last saved. It is empty at the first start.
     pub(super) fn load(&self) -> Result<State, StateError> {
         let path = self.directory.join(FILE);
         let bytes = match fs::read(&path) {
@@ -127,7 +127,7 @@ impl StateDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::new()),
             Err(source) => return Err(StateError::Io { action: "read", path, source }),
         };
-        // The number first: a later format may differ in everything else.
+        // The format comes first, since a later one may differ in everything else.
         let parsed = serde_json::from_slice::<Envelope<serde::de::IgnoredAny>>(&bytes);
         match parsed {
             Ok(Envelope { format: FORMAT, .. }) => {}
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_is_loaded() {
+    fn saved_state_is_loaded() {
         let directory = tempfile::tempdir().unwrap();
         let state_dir = StateDir::open(directory.path()).unwrap();
         assert_eq!(state_dir.load().unwrap(), State::new());
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_half_written_is_not_looked_at() {
+    fn half_written_file_of_a_crash_is_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let state_dir = StateDir::open(directory.path()).unwrap();
         state_dir.save(&example()).unwrap();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_or_later_file_is_an_error_that_names_it() {
+    fn damaged_or_later_file_is_an_error_that_names_it() {
         let directory = tempfile::tempdir().unwrap();
         let state_dir = StateDir::open(directory.path()).unwrap();
         for (content, expected) in [
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_do_not_share_a_directory() {
+    fn directory_is_not_shared_by_two_processes() {
         let directory = tempfile::tempdir().unwrap();
         let _first = StateDir::open(directory.path()).unwrap();
         assert!(matches!(StateDir::open(directory.path()), Err(StateError::InUse(_))));

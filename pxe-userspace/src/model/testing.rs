@@ -40,5 +40,9 @@ pub(crate) fn assert_golden(path: &str, text: &str) {
         fs::write(&file, text).unwrap();
     }
     let expected = fs::read_to_string(&file).unwrap_or_default();
-    assert_eq!(text, expected, "{path} differs; PXED_BLESS=1 rewrites it");
+    let first = (1..).zip(text.lines().zip(expected.lines())).find(|(_, (line, expected))| line != expected);
+    if let Some((number, (line, expected))) = first {
+        panic!("{path} line {number}: PXED_BLESS=1 replaces\n{expected}\nby\n{line}");
+    }
+    assert_eq!(text.len(), expected.len(), "{path} ends elsewhere; PXED_BLESS=1 rewrites it");
 }

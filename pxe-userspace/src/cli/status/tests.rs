@@ -87,7 +87,7 @@ async fn a_running_pxed_is_understood() {
         let table = fleet::render(&machines, jiff::Timestamp::now());
         assert!(table.starts_with("running   1\nmachines  1\n"), "{table}");
         let explained = machine::explained(&client.get("/api/v1/machines/525400000001", &[]).unwrap()).unwrap();
-        assert!(explained.contains("so far     An operating system runs with 10.0.0.1"), "{explained}");
+        assert!(explained.contains("so far     An operating system has been running with 10.0.0.1"), "{explained}");
         let held = machine::decided(&client.post("/api/v1/machines/525400000001/hold").unwrap()).unwrap();
         assert_eq!(held, "52:54:00:00:00:01: policy hold, next boot from disk\n");
         let unknown = client.get("/api/v1/machines/525400000009", &[]).unwrap_err().to_string();

@@ -10,7 +10,7 @@ use crate::{
     model::event::{BootEvent, ClientKind},
 };
 
-/// The diagnosis after these events, a tenth of a second apart, `later` seconds after the last.
+/// Returns the diagnosis `later` seconds after the last of these events, which are a tenth of a second apart.
 fn after(events: &[EventKind], later: f64) -> Diagnosis {
     let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
     let events = timed(MAC, events.iter().cloned());
@@ -30,7 +30,7 @@ fn unrequested(client: ClientKind) -> Vec<EventKind> {
 }
 
 #[test]
-fn what_stands_in_the_way_is_named() {
+fn obstacle_is_named_with_advice() {
     let firmware = dora(Pxe);
     let to_ipxe = [&firmware[..], &load(Loader), &dora(Ipxe)].concat();
     let with = |more: &[EventKind]| [&to_ipxe[..], more].concat();
@@ -45,7 +45,7 @@ fn what_stands_in_the_way_is_named() {
             "nothing seen",
             vec![],
             0.0,
-            &["Nothing was heard of it in the 60 s", "VLAN of eth1", "boot order", "52:54:00:00:00:01"],
+            &["It has sent nothing in the 60 s", "VLAN of eth1", "boot order", "52:54:00:00:00:01"],
         ),
         (
             "never requested",
@@ -144,7 +144,12 @@ fn what_stands_in_the_way_is_named() {
             200.0,
             &["pxed release 52:54:00:00:00:01", "boot order"],
         ),
-        ("moved to another rack", moved.to_vec(), 1.0, &["The relay 10.9.0.1", "10.0.0.1:", "lab.yaml line 12"]),
+        (
+            "moved to another rack",
+            moved.to_vec(),
+            1.0,
+            &["The relay 10.9.0.1", "its address 10.0.0.1.", "lab.yaml line 12"],
+        ),
         (
             "moved, and its loader never came",
             [&moved[..], &[requested(Loader), failed(Loader, "timed out: 5 tries")]].concat(),
@@ -162,7 +167,7 @@ fn what_stands_in_the_way_is_named() {
 }
 
 #[test]
-fn a_healthy_boot_needs_no_advice() {
+fn healthy_boot_needs_no_advice() {
     let boot = uefi_boot();
     for seen in 1..=boot.len() {
         let diagnosis = after(&boot[..seen], 1.0);
@@ -171,7 +176,7 @@ fn a_healthy_boot_needs_no_advice() {
 }
 
 #[test]
-fn a_machine_that_keeps_coming_back_to_the_network_is_told_of() {
+fn machine_that_keeps_coming_back_to_the_network_gets_advice() {
     let words = "booted from the network 2 times";
     let twice = [uefi_boot(), uefi_boot()].concat();
     let explained = text(&after(&twice, 1.0));
@@ -186,7 +191,7 @@ fn a_machine_that_keeps_coming_back_to_the_network_is_told_of() {
 }
 
 #[test]
-fn what_is_kept_on_its_disk_says_why() {
+fn machine_that_is_kept_on_its_disk_has_a_reason() {
     let mut fleet = Fleet::new(&State::new(), at(0.0), 1);
     fleet.hold(MAC);
     let explained = |fleet: &Fleet| text(&diagnose(&fleet.machine(&Arc::new(machine(1)), 64), at(1.0)));

@@ -12,7 +12,7 @@ fn record(fleet: &Fleet) -> MachineRecord {
 }
 
 #[test]
-fn a_boot_is_kept_as_it_happened() {
+fn boot_is_kept_as_it_happened() {
     let mut fleet = fleet(1);
     let events = timed(MAC, uefi_boot());
     for event in &events {
@@ -25,13 +25,13 @@ fn a_boot_is_kept_as_it_happened() {
 }
 
 #[test]
-fn a_machine_that_nothing_was_heard_of_waits() {
+fn machine_without_events_is_waiting() {
     let record = record(&fleet(1));
     assert_eq!((record.stage, record.stage_since, record.events.len()), (Stage::Waiting, at(0.0), 0));
 }
 
 #[test]
-fn the_last_error_stays_until_the_next() {
+fn last_error_stays_until_the_next() {
     let mut fleet = fleet(1);
     let failures = [failed(Kernel, "the machine closed the connection"), done(Kernel)];
     for event in timed(MAC, failures) {
@@ -62,18 +62,18 @@ fn boot_by_an_unconfirmed_initramfs_is_counted_too() {
 }
 
 #[test]
-fn boots_are_counted_once_each() {
+fn boot_is_counted_once() {
     let mut fleet = fleet(1);
     let twice = [&uefi_boot()[..], &uefi_boot(), &[done(Initramfs)]].concat();
     let doubled = twice.into_iter().flat_map(|event| [event.clone(), event]);
     for event in timed(MAC, doubled) {
         fleet.apply(&event);
     }
-    assert_eq!(record(&fleet).boots, 3, "two boots, and one more initramfs that was loaded in between");
+    assert_eq!(record(&fleet).boots, 3, "two boots, and one more initramfs in between");
 }
 
 #[test]
-fn an_installed_machine_is_known_after_a_restart() {
+fn installed_machine_is_known_after_a_restart() {
     let mut before = fleet(1);
     for event in timed(MAC, [&uefi_boot()[..], &dora(Pxe), &dora(Plain)].concat()) {
         before.apply(&event);
@@ -102,7 +102,7 @@ fn machine_that_declined_its_address_runs_what_it_was_given() {
 }
 
 #[test]
-fn a_machine_that_left_the_spec_keeps_what_matters() {
+fn machine_that_left_the_spec_keeps_its_persistent_state() {
     let mut fleet = fleet(1);
     for event in timed(MAC, uefi_boot()) {
         fleet.apply(&event);
@@ -114,7 +114,7 @@ fn a_machine_that_left_the_spec_keeps_what_matters() {
 }
 
 #[test]
-fn nothing_changes_with_a_renewal() {
+fn renewal_changes_nothing() {
     let mut fleet = fleet(1);
     for event in timed(MAC, uefi_boot()) {
         fleet.apply(&event);
@@ -123,11 +123,11 @@ fn nothing_changes_with_a_renewal() {
     for event in timed(MAC, [request(Plain), ack(Plain)]) {
         fleet.apply(&event);
     }
-    assert!(!fleet.is_changed(), "no write of the state, no copy of the book");
+    assert!(!fleet.is_changed(), "neither a write of the state nor a copy of the book");
 }
 
 #[test]
-fn a_machine_that_repeats_itself_is_logged_at_a_bounded_rate() {
+fn machine_that_repeats_itself_is_logged_at_a_bounded_rate() {
     let mut fleet = fleet(1);
     let mut lines = 0;
     let mut suppressed = 0;
@@ -141,11 +141,11 @@ fn a_machine_that_repeats_itself_is_logged_at_a_bounded_rate() {
         }
     }
     assert!((100..=200).contains(&lines), "{lines} lines");
-    assert_eq!(lines + suppressed, 60_001, "what was not logged is counted");
+    assert_eq!(lines + suppressed, 60_001, "suppressed lines are counted");
 }
 
 #[test]
-fn the_larger_the_fleet_the_shorter_the_memory() {
+fn memory_per_machine_shrinks_with_the_fleet() {
     assert_eq!(events_per_machine(0), 64);
     assert_eq!(events_per_machine(10_000), 64);
     assert_eq!(events_per_machine(100_000), 24);
@@ -154,7 +154,7 @@ fn the_larger_the_fleet_the_shorter_the_memory() {
 
 proptest! {
     #[test]
-    fn any_events_are_survived_and_bounded(
+    fn events_of_any_kind_are_survived_and_bounded(
         events in proptest::collection::vec((1_u32..4, any_event(), -1e9..1e9_f64), 0..120),
         machines in 0_usize..300_000,
     ) {
@@ -172,7 +172,7 @@ proptest! {
             let json = crate::journal::json::MachineJson::explained(&record, &diagnosis);
             prop_assert!(serde_json::to_string(&json).is_ok());
         }
-        // When all is forgotten, no text remains: what is kept is given back exactly.
+        // No text remains when all events are forgotten: each use is released exactly once.
         fleet.follow(&Inventory::default());
         prop_assert_eq!(fleet.texts.is_empty(), true);
     }

@@ -35,7 +35,7 @@ impl Scenario {
         self
     }
 
-    /// pxed ends, by whatever means, and starts again.
+    /// Ends pxed, by any means, and starts it again.
     fn restart(mut self) -> Self {
         if let Some(machines) = self.fleet.take_state() {
             self.saved = machines.into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect();
@@ -50,7 +50,7 @@ impl Scenario {
 }
 
 #[test]
-fn what_proves_that_a_machine_reached_its_disk() {
+fn disk_is_reached_only_with_proof() {
     let netboot = uefi_boot();
     let renewal = [request(Plain), ack(Plain)];
     let to_disk =
@@ -80,7 +80,7 @@ fn what_proves_that_a_machine_reached_its_disk() {
     for (name, parts, expected) in &cases {
         let events = parts.concat();
         assert_eq!(Scenario::new(BootPolicy::Auto).see(&events).sent_to(), *expected, "{name}");
-        // And the same with a restart of pxed after any of its events.
+        // The same holds with a restart of pxed after any of the events.
         for cut in 0..=events.len() {
             let scenario = Scenario::new(BootPolicy::Auto).see(&events[..cut]).restart().see(&events[cut..]);
             assert_eq!(scenario.sent_to(), *expected, "{name}, restarted after {cut} events");
@@ -88,7 +88,7 @@ fn what_proves_that_a_machine_reached_its_disk() {
     }
 }
 
-/// The same beside another DHCP server, which gives the addresses: its ACKs are not seen.
+/// The same holds beside another DHCP server, which gives the addresses and whose ACKs are not seen.
 #[test]
 fn proxy_mode_concludes_as_server_mode_does() {
     let boot = [
@@ -118,17 +118,17 @@ fn proxy_mode_concludes_as_server_mode_does() {
 }
 
 #[test]
-fn a_state_that_was_lost_proves_nothing() {
+fn state_that_was_lost_proves_nothing() {
     let events = [&uefi_boot()[..], &[request(Plain), ack(Plain)]].concat();
     for cut in 0..=events.len() {
-        // All that came before the cut was seen by nobody.
+        // Nobody saw the events before the cut.
         let scenario = Scenario::new(BootPolicy::Auto).see(&events[cut..]);
         assert_eq!(scenario.sent_to(), Network, "seen from event {cut} on");
     }
 }
 
 #[test]
-fn policies() {
+fn policy_decides_where_a_machine_boots_from() {
     let boot = uefi_boot();
     let initramfs_done = boot.iter().position(|event| *event == done(Initramfs)).unwrap();
     for (policy, before, after) in [
@@ -143,10 +143,10 @@ fn policies() {
     }
 }
 
-/// Firmware that asks the network first: by default no disk is tried that may be empty, `once` tries it, and a person
-/// brings back whom that was too early for. Each also with a restart of pxed after any event.
+/// By default, a disk that may be empty is not tried. `once` tries it, and a person can bring a machine back for which that was
+/// too early. Each case is repeated with a restart of pxed after any event.
 #[test]
-fn firmware_that_asks_the_network_first() {
+fn firmware_that_asks_the_network_first_stays_with_it() {
     let boot = uefi_boot();
     let to_disk = [&dora(Pxe)[..], &[EventKind::SentToDisk]].concat();
     let on_disk = [&boot[..], &to_disk, &dora(Plain)].concat();
@@ -162,7 +162,7 @@ fn firmware_that_asks_the_network_first() {
     for (name, policy, events, expected) in cases {
         for cut in 0..=events.len() {
             let mut scenario = Scenario::new(policy).see(&events[..cut]).restart().see(&events[cut..]).restart();
-            // A configuration in its arguments makes Talos install by itself, but does not prove that it has.
+            // A configuration in its arguments makes Talos install itself, but does not prove that it has.
             for kernel_args in ["", "talos.config=http://10.0.0.254/c"] {
                 scenario.machine.kernel_args = kernel_args.into();
                 assert_eq!(scenario.sent_to(), expected, "{name}, restarted after {cut} events");
@@ -174,12 +174,12 @@ fn firmware_that_asks_the_network_first() {
 }
 
 #[test]
-fn once_holds_without_the_event_of_the_initramfs() {
+fn once_applies_without_the_event_of_the_initramfs() {
     let boot = [&dora(Ipxe)[..], &load(Script), &load(Kernel), &dora(Plain)].concat();
     assert_eq!(Scenario::new(BootPolicy::Once).see(&boot).sent_to(), Disk);
 }
 
-/// Its loader gives up, and the old system on its disk asks for an address.
+/// The loader gives up, and the old system on the disk asks for an address.
 #[test]
 fn machine_that_lost_its_kernel_or_initramfs_has_not_booted_it() {
     let loads =
@@ -199,7 +199,7 @@ fn machine_that_lost_its_kernel_or_initramfs_has_not_booted_it() {
 }
 
 #[test]
-fn a_person_decides() {
+fn person_overrides_the_policy() {
     let mut held = Scenario::new(BootPolicy::Always);
     held.fleet.hold(MAC);
     let mut held = held.restart();
@@ -225,9 +225,9 @@ every! {
     CYCLES: Cycle { Unknown, Firmware, Loading, Netbooted, SentToDisk }
 }
 
-/// What every event does in every cycle. `PXED_BLESS=1` rewrites the table; [`surprising_cycles`] has the reasons.
+/// Every event has the effect of the table in every cycle. `PXED_BLESS=1` rewrites the table; [`cycles_that_surprise_have_reasons`] has the reasons.
 #[test]
-fn cycles() {
+fn cycles_are_those_of_the_table() {
     let mut table = String::from("The cycle after an event (row) in a cycle (column); a dot where it stays.\n\n");
     let row = |table: &mut String, name: &str, cells: [String; 5]| {
         let cells = cells.map(|cell| format!("{cell:12}"));
@@ -278,20 +278,20 @@ fn cycles() {
 
 /// The transitions of the table that a reader may take for mistakes, each with its reason.
 #[test]
-fn surprising_cycles() {
+fn cycles_that_surprise_have_reasons() {
     use Cycle::*;
     for (from, event, to, reason) in [
-        (Netbooted, discover(Pxe), Firmware, "what runs from now on has yet to show itself"),
+        (Netbooted, discover(Pxe), Firmware, "the next system has not been seen yet"),
         (SentToDisk, discover(Pxe), Firmware, "its disk did not boot, or it was powered on again"),
         (Firmware, discover(Ipxe), Loading, "another node gave it iPXE, and may give it a kernel"),
         (Netbooted, discover(Ipxe), Firmware, "iPXE in the card's ROM begins a boot"),
         (Unknown, discover(Ipxe), Firmware, "the same"),
         (Netbooted, discover(Plain), Netbooted, "its link flaps, or its lease ran out"),
-        (Unknown, request(Pxe), Unknown, "its DISCOVER was not seen, so what came before is not known either"),
+        (Unknown, request(Pxe), Unknown, "its DISCOVER was not seen, so earlier steps may be missing too"),
         (Unknown, requested(Loader), Unknown, "the same"),
-        (Unknown, requested(Kernel), Netbooted, "whatever came before, it is our kernel that comes now"),
+        (Unknown, requested(Kernel), Netbooted, "whatever came before, our kernel comes now"),
         (SentToDisk, requested(Script), SentToDisk, "the script is what tells it to boot from its disk"),
-        (Netbooted, requested(Loader), Netbooted, "firmware asks by DHCP first; the operator's curl does not"),
+        (Netbooted, requested(Loader), Netbooted, "firmware asks by DHCP first; the curl of an operator does not"),
         (Netbooted, failed(Kernel, "reset"), Loading, "its loader may give up and start something else"),
         (Netbooted, failed(Loader, "silent"), Netbooted, "a transfer that was given up long ago"),
         (Firmware, failed(Kernel, "404"), Firmware, "its request was not seen, and it has nothing of ours"),

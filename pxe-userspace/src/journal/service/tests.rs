@@ -17,7 +17,7 @@ fn open(directory: &TempDir, machines: u32) -> (Arc<Journal>, SharedPolicies) {
     (Arc::new(journal), policies)
 }
 
-/// Hands the events over and lets the journal take them all in, as at an orderly end of pxed.
+/// Sends the events and lets the journal apply them all, as at an orderly end of pxed.
 async fn absorb(journal: &Arc<Journal>, events: Vec<BootEvent>) {
     let (sink, receiver) = EventSink::channel(100_000);
     for BootEvent { mac, at, kind } in events {
@@ -33,7 +33,7 @@ fn installed() -> Vec<BootEvent> {
 }
 
 #[tokio::test]
-async fn what_was_concluded_survives_a_restart() {
+async fn conclusions_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, policies) = open(&directory, 2);
     absorb(&journal, installed()).await;
@@ -50,11 +50,11 @@ async fn what_was_concluded_survives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_hold_is_on_disk_when_it_is_confirmed() {
+async fn hold_is_on_disk_when_it_is_confirmed() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, policies) = open(&directory, 1);
     assert!(journal.hold(MAC).unwrap().is_some());
-    // What a SIGKILL at this instant leaves.
+    // A SIGKILL at this instant leaves this file.
     let saved = fs::read_to_string(directory.path().join("machines.json")).unwrap();
     assert_eq!(saved, "{\"format\":1,\"machines\":{\"52:54:00:00:00:01\":{\"override\":\"hold\"}}}\n");
     assert!(journal.release(MAC).unwrap().is_some());
@@ -84,7 +84,7 @@ async fn changes_are_published_and_saved_while_it_runs() {
 }
 
 #[tokio::test]
-async fn machines_that_are_not_in_the_spec_leave_no_trace() {
+async fn machine_outside_the_spec_leaves_no_trace() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, policies) = open(&directory, 1);
     let stranger = machine(7).mac;
@@ -95,7 +95,7 @@ async fn machines_that_are_not_in_the_spec_leave_no_trace() {
 }
 
 #[tokio::test]
-async fn a_reload_that_drops_a_machine_forgets_its_events() {
+async fn reload_that_drops_a_machine_forgets_its_events() {
     let directory = tempfile::tempdir().unwrap();
     let shared = inventory(2);
     let journal = Journal::new(Arc::clone(&shared), SharedPolicies::default(), directory.path()).unwrap();
@@ -111,7 +111,7 @@ async fn a_reload_that_drops_a_machine_forgets_its_events() {
 }
 
 #[tokio::test]
-async fn a_follower_that_reads_nothing_holds_nobody_up() {
+async fn follower_that_reads_nothing_delays_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = open(&directory, 1);
     let mut follower = journal.follow();
@@ -121,12 +121,12 @@ async fn a_follower_that_reads_nothing_holds_nobody_up() {
     assert!(matches!(lagged, broadcast::error::RecvError::Lagged(missed) if missed > 10_000));
 }
 
-/// A log that nobody reads: writing to it does not return until it is let go.
+/// A log that nobody reads: a write does not return until the sender is dropped.
 struct Stuck(Mutex<std_mpsc::Receiver<()>>);
 
 impl std::io::Write for &Stuck {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        // An error means that it was let go.
+        // An error means that the sender was dropped.
         let _ = lock(&self.0).recv();
         Ok(bytes.len())
     }
@@ -137,14 +137,14 @@ impl std::io::Write for &Stuck {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_holds_nobody_up() {
+async fn log_that_nobody_reads_delays_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = open(&directory, 2_000);
     let (let_go, gone) = std_mpsc::channel();
     let stuck: &'static Stuck = Box::leak(Box::new(Stuck(Mutex::new(gone))));
     let subscriber = tracing_subscriber::fmt().with_writer(move || stuck).finish();
     let _default = tracing::subscriber::set_default(subscriber);
-    // While there is one subscriber only, a line of the log that another test reaches first is switched off for this one too.
+    // With a single subscriber, a line of the log that another test reaches first would be disabled for this test too.
     let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let (sink, receiver) = EventSink::channel(100_000);
     let mut follower = journal.follow();
@@ -157,11 +157,11 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
         }
     }
     while journal.counts().events.get() < sent {
-        // Lagging is fine here; that something came is what is waited for.
+        // A lagged follower is fine here. Only the arrival of something matters.
         let _ = follower.recv().await;
     }
     assert_eq!(journal.machine(machine(2_000).mac).unwrap().stage, Stage::Running);
-    assert!(journal.counts().log_dropped.get() > 0, "what could not be logged is counted");
+    assert!(journal.counts().log_dropped.get() > 0, "dropped lines are counted");
     drop((let_go, sink));
     task.await.unwrap().unwrap();
 }

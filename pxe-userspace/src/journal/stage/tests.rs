@@ -9,7 +9,7 @@ use crate::{
     model::testing::assert_golden,
 };
 
-/// The stages that a sequence goes through, repeats left out.
+/// Returns the stages that a sequence goes through, without repetitions.
 fn stages(from: Stage, events: &[EventKind]) -> Vec<&'static str> {
     let mut stage = from;
     let mut seen = Vec::new();
@@ -38,7 +38,7 @@ const IPXE_STAGES: [&str; 8] = [
 ];
 
 #[test]
-fn whole_boots() {
+fn boots_go_through_all_stages() {
     let firmware = ["discovering", "addressed", "loading-loader", "loader-done"];
     // OVMF asks for tsize, breaks off, and asks again; 750 ms later iPXE looks for autoexec.ipxe.
     let uefi_pxe = [
@@ -50,7 +50,7 @@ fn whole_boots() {
     ]
     .concat();
     let http_boot = [&dora(HttpBoot)[..], &load(Loader), &ipxe_boot()].concat();
-    // Its offer came from another server; ours names the file (ProxyDHCP, port 4011).
+    // Another server offers the address, and pxed names the file (ProxyDHCP, port 4011).
     let proxy = [&[discover(Pxe), offer(), request(Pxe), ack(Pxe), ack(Pxe)][..], &load(Loader), &ipxe_boot()].concat();
     let files = [&load(Script)[..], &load(Kernel), &load(Initramfs)].concat();
     let proxy_alone = [&proxied(Pxe)[..], &load(Loader), &proxied(Ipxe), &files, &proxied(Plain)].concat();
@@ -67,7 +67,7 @@ fn whole_boots() {
 }
 
 #[test]
-fn sequences() {
+fn sequences_lead_to_the_right_stages() {
     let wrong = EventKind::WrongArchitecture { client_architecture: 11 };
     let decline = EventKind::Decline { address: [10, 0, 0, 1].into() };
     let cases: [(&str, Stage, Vec<EventKind>, &[&str]); 21] = [
@@ -134,7 +134,7 @@ fn sequences() {
 }
 
 #[test]
-fn names_are_read_back() {
+fn stage_names_are_read_back() {
     for stage in Stage::ALL {
         assert_eq!(stage.name().parse(), Ok(stage));
     }
@@ -159,9 +159,9 @@ fn code(stage: Stage) -> String {
     }
 }
 
-/// What every event does at every stage. `PXED_BLESS=1` rewrites the table; [`surprising_transitions`] has the reasons.
+/// Every event has the effect of the table at every stage. `PXED_BLESS=1` rewrites the table; [`transitions_that_surprise_have_reasons`] has the reasons.
 #[test]
-fn transitions() {
+fn transitions_are_those_of_the_table() {
     use std::fmt::Write as _;
     assert_eq!(STAGES, Stage::ALL);
     let mut table = String::from("The stage after an event (row) at a stage (column); a dot where it stays.\n\n");
@@ -183,7 +183,7 @@ fn transitions() {
 
 /// The transitions of the table that a reader may take for mistakes, each with its reason.
 #[test]
-fn surprising_transitions() {
+fn transitions_that_surprise_have_reasons() {
     let decline = || EventKind::Decline { address: [10, 0, 0, 1].into() };
     let to_other_server = |client| EventKind::Request { client, client_architecture: None, of_other_server: true };
     let harmless = || path_failed("autoexec.ipxe", Script);
@@ -202,21 +202,26 @@ fn surprising_transitions() {
         (Discovering, to_other_server(Pxe), Addressed, "the ACK of the other server is not seen"),
         (Booting, to_other_server(Plain), Running, "the same"),
         (LoadingLoader, ack(Pxe), LoadingLoader, "ProxyDHCP acknowledges twice, the second time on port 4011"),
-        (LoadingKernel, ack(Ipxe), LoadingKernel, "an ACK that other threads overtook takes nothing back"),
+        (
+            LoadingKernel,
+            ack(Ipxe),
+            LoadingKernel,
+            "an ACK that events of other threads overtook does not move it backwards",
+        ),
         (Running, ack(Pxe), Addressed, "the DISCOVER was not seen, and a running system is no PXE client"),
         (
             Waiting,
             ack(Plain),
             Running,
-            "a renewal after a restart of pxed; the fleet knows if it is the disk that runs",
+            "a renewal after a restart of pxed; the fleet knows if the system is on its disk",
         ),
         (LoadingKernel, ack(Plain), Running, "the events of the rest were lost when the journal lagged"),
         (LoaderDone, ack(Plain), OnDisk, "GRUB asks as an operating system does, and no kernel of ours was asked for"),
-        (Scripted, ack(Plain), OnDisk, "its loader gave up, and the next boot entry was the disk"),
+        (Scripted, ack(Plain), OnDisk, "its loader gave up, and the disk was the next boot entry"),
         (Failed, ack(Plain), OnDisk, "the same after a failure"),
         (Running, EventKind::Nak { reason: "" }, Running, "it asks again at once; the stage does not measure leases"),
         (Running, EventKind::Release, Running, "it shuts down, and pxed does not see when it is off"),
-        (Running, decline(), Failed, "its address is in use by somebody else, whoever runs"),
+        (Running, decline(), Failed, "another host uses its address"),
         (
             LoadingInitramfs,
             requested(Loader),
@@ -225,7 +230,7 @@ fn surprising_transitions() {
         ),
         (Booting, requested(Script), Scripted, "iPXE starts over"),
         (Running, requested(Script), Running, "an operator reads the script with curl"),
-        (Failed, requested(Script), Failed, "the script of a wrong architecture is shown, and nothing boots"),
+        (Failed, requested(Script), Failed, "a machine of the wrong architecture gets a script that only says so"),
         (Failed, requested(Kernel), LoadingKernel, "the script tries again"),
         (
             Running,
@@ -246,7 +251,7 @@ fn surprising_transitions() {
             Running,
             EventKind::WrongArchitecture { client_architecture: 11 },
             Failed,
-            "only firmware tells its architecture",
+            "only firmware sends its architecture",
         ),
         (Running, EventKind::SentToDisk, SentToDisk, "only firmware and iPXE are sent there"),
     ] {
@@ -255,16 +260,16 @@ fn surprising_transitions() {
 }
 
 proptest! {
-    /// Whatever happened before, a new power cycle begins at the beginning.
+    /// A power cycle starts at the beginning, whatever happened before.
     #[test]
-    fn a_discover_of_the_firmware_starts_over(events in proptest::collection::vec(any_event(), 0..40)) {
+    fn discover_of_the_firmware_starts_over(events in proptest::collection::vec(any_event(), 0..40)) {
         let stage = events.iter().fold(Stage::Waiting, Stage::after);
         prop_assert_eq!(stage.after(&discover(Pxe)), Stage::Discovering);
     }
 
-    /// What repeats does not move a machine to and fro.
+    /// A repeated event does not move a machine to and fro.
     #[test]
-    fn the_same_event_twice_is_as_once(events in proptest::collection::vec(any_event(), 1..40)) {
+    fn event_that_repeats_changes_nothing(events in proptest::collection::vec(any_event(), 1..40)) {
         let mut stage = Stage::Waiting;
         for event in &events {
             stage = stage.after(event);
