@@ -171,7 +171,7 @@ fn check_step(transfer: &Transfer, action: &Action, length: u64) {
     }
 }
 
-/// A byte of length, and so many bytes.
+/// Splits off a byte of length and the bytes that it counts.
 fn counted(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&length, rest) = data.split_first()?;
     rest.split_at_checked(usize::from(length))

@@ -1,4 +1,4 @@
-//! What pxed's XDP program and its userspace must agree on: addresses, header offsets, the
+//! The things that pxed's XDP program and its userspace must agree on: addresses, header offsets, the
 //! classifier, and the layouts of the BPF maps. No allocation, no I/O, no `std`.
 //!
 //! A frame is read through [`Bytes`], bounds-checked at every access: a slice on the host, a pair of

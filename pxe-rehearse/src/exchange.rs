@@ -91,7 +91,7 @@ pub(crate) struct Exchange {
     sent: usize,
     refusals: u32,
     offers: Vec<Reply>,
-    /// Why no offer was usable so far.
+    /// The reason that no offer was usable so far.
     complaint: Option<String>,
 }
 

@@ -161,7 +161,7 @@ pub enum Outcome {
     Failed {
         /// The stage in which it failed.
         stage: Stage,
-        /// Why it failed, for people.
+        /// The reason of the failure, for people.
         reason: String,
     },
 }
@@ -171,7 +171,7 @@ pub enum Outcome {
 pub struct StageTime {
     /// The stage.
     pub stage: Stage,
-    /// When it began, counted from the start of the rehearsal.
+    /// The time at which it began, from the start of the rehearsal.
     #[serde(rename = "started_seconds", serialize_with = "seconds")]
     pub started: Duration,
     /// The time that it took.
@@ -206,7 +206,7 @@ pub struct MachineReport {
 /// A step of a machine, for people.
 #[derive(Clone, Debug, Serialize)]
 pub struct Note {
-    /// When it happened, counted from the start of the rehearsal.
+    /// The time at which it happened, from the start of the rehearsal.
     #[serde(rename = "at_seconds", serialize_with = "seconds")]
     pub at: Duration,
     /// The machine.

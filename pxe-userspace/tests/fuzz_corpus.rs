@@ -40,7 +40,7 @@ fn example(path: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(path)).unwrap()
 }
 
-/// A byte of length, and the bytes.
+/// Returns a byte of length and the bytes.
 fn counted(bytes: &[u8]) -> Vec<u8> {
     let length = u8::try_from(bytes.len()).unwrap();
     [&[length], bytes].concat()

@@ -1,7 +1,6 @@
 //! Notices changes of files by looking at them, and loads them again.
 //!
-//! Several times a second each file is looked at (`stat`, and the listing of directories); less often, if there are so many that looking
-//! takes long. inotify would be quicker and wrong too often: it
+//! Each file is looked at several times a second (`stat`, and the listing of directories), or less often if a look takes long. inotify would be quicker and wrong too often: it
 //! watches inodes, while a path comes to mean another file when a link on the way moves (a ConfigMap volume swaps `..data`), when a
 //! directory is deleted and made again, or when something is mounted over it. It hears nothing of other hosts' writes on NFS, and its
 //! instances run out on Kubernetes nodes, so that looking would be needed all the same.
@@ -199,7 +198,7 @@ impl<R: FnMut(&dyn Fn() -> bool) -> Reloaded> Task<R> {
                 self.changed = Some(Changed { put_off: true, ..changed });
                 Some(CONFIRM.saturating_sub(rested).max(QUIET))
             }
-            // What did not rest may have been read half.
+            // A file that did not rest may have been read in part.
             Reloaded::Done if rested < QUIET => {
                 self.loaded = None;
                 Some(QUIET)
