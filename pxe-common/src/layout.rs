@@ -59,7 +59,7 @@ impl From<MachineKey> for MacAddr {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct MachineState {
-    /// When the bucket will be full again, in nanoseconds of `CLOCK_MONOTONIC`.
+    /// The time at which the bucket will be full again, in nanoseconds of `CLOCK_MONOTONIC`.
     pub full_at_ns: u64,
 }
 

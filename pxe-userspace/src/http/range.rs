@@ -46,6 +46,18 @@ pub enum Selection {
 
 /// Returns the part of a file of `length` bytes that a GET or HEAD with these headers gets, in the order of RFC 9110
 /// §13.2.2. A request for several ranges gets the whole file, as §14.2 allows.
+///
+/// ```
+/// use std::time::SystemTime;
+///
+/// use http::{HeaderMap, Method, header::RANGE};
+/// use pxe_userspace::http::range::{Selection, Validators, select};
+///
+/// let validators = Validators::new(1, 1000, SystemTime::UNIX_EPOCH);
+/// let headers = HeaderMap::from_iter([(RANGE, "bytes=-200".parse()?)]);
+/// assert_eq!(select(&Method::GET, &headers, 1000, &validators), Selection::Part { first: 800, end: 1000 });
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
 #[must_use]
 pub fn select(method: &Method, headers: &HeaderMap, length: u64, validators: &Validators) -> Selection {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());

@@ -19,6 +19,15 @@ pub struct ClientArchitecture {
 
 impl ClientArchitecture {
     /// Returns the row of a number. An unknown number has no loader, and does not fetch by HTTP.
+    ///
+    /// ```
+    /// use pxe_userspace::model::client_architecture::ClientArchitecture;
+    ///
+    /// let firmware = ClientArchitecture::of(16);
+    /// assert_eq!(firmware.name, "x86-64 UEFI, HTTP boot");
+    /// assert_eq!(firmware.loader.map(|loader| loader.name()), Some("ipxe-efi-x86_64.efi"));
+    /// assert!(firmware.by_http);
+    /// ```
     #[must_use]
     pub const fn of(number: u16) -> Self {
         use LoaderFile::{EfiArm32, EfiArm64, EfiIa32, EfiRiscv32, EfiRiscv64, EfiX64, Undionly};

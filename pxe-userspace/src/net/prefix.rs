@@ -10,6 +10,16 @@ pub fn mask(prefix_length: u8) -> Ipv4Addr {
 }
 
 /// Returns the broadcast address of the network of `address`, or `None` if the network is too small to have one (RFC 3021).
+///
+/// ```
+/// use std::net::Ipv4Addr;
+///
+/// use pxe_userspace::net::prefix::broadcast;
+///
+/// let address = Ipv4Addr::new(10, 99, 3, 168);
+/// assert_eq!(broadcast(address, 22), Some(Ipv4Addr::new(10, 99, 3, 255)));
+/// assert_eq!(broadcast(address, 31), None);
+/// ```
 #[must_use]
 pub fn broadcast(address: Ipv4Addr, prefix_length: u8) -> Option<Ipv4Addr> {
     (prefix_length < 31).then(|| address | !mask(prefix_length))
