@@ -12,9 +12,8 @@
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
 //! | `GET /` | the dashboard |
 //!
-//! There is no login: everybody who reaches the listener may use it, so it belongs on a loopback or management address. The module
-//! `origin`
-//! keeps out web pages in an operator's browser.
+//! There is no login: everybody who reaches the listener may use it, so it belongs on a loopback or management address. The
+//! module `origin` keeps out web pages in an operator's browser.
 
 use std::io;
 

@@ -200,7 +200,7 @@ fn widen(MacAddr([a, b, c, d, e, f]): MacAddr) -> [u8; 8] {
 
 fn narrow(number: u64) -> anyhow::Result<MacAddr> {
     let [0, 0, a, b, c, d, e, f] = number.to_be_bytes() else {
-        bail!("--first-mac leaves no room for so many machines")
+        bail!("--first-mac leaves no room for this many machines")
     };
     Ok(MacAddr([a, b, c, d, e, f]))
 }
