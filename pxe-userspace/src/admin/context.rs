@@ -1,4 +1,4 @@
-//! What the handlers of the admin listener work with.
+//! The state of the admin listener.
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -7,17 +7,17 @@ use tokio::sync::Semaphore;
 
 use crate::journal::Journal;
 
-/// How many clients may follow the event stream at once.
+/// The number of clients that may follow the event stream at the same time.
 pub(super) const MAX_FOLLOWERS: usize = 64;
 
-/// What the admin listener shows.
+/// The parts of pxed that the admin listener shows.
 #[derive(Clone, Debug)]
 pub struct AdminContext {
     /// The machines.
     pub journal: Arc<Journal>,
     /// The metrics.
     pub registry: Arc<Registry>,
-    /// Set while machines are answered.
+    /// `true` while machines are answered.
     pub ready: Arc<AtomicBool>,
 }
 

@@ -1,5 +1,5 @@
 "use strict";
-// Everything from the API is put on the page as text (textContent), never as markup.
+// Values from the API become text (textContent), never markup.
 
 const SHOWN = 200;
 const LINES = 40;
@@ -60,7 +60,7 @@ async function refresh() {
     ]);
     const count = showStages(stages);
     $("machines").replaceChildren(...machines.map(row));
-    $("note").textContent = count > machines.length ? `The first ${machines.length} of ${count} machines.` : "";
+    $("note").textContent = count > machines.length ? `The first ${machines.length} of ${count} machines are shown.` : "";
   } catch (error) {
     $("note").textContent = `pxed does not answer: ${error.message}`;
     stale = true;
@@ -80,10 +80,10 @@ source.addEventListener("boot", (message) => {
   stale = true;
 });
 source.addEventListener("lagged", (message) => {
-  show(`… ${JSON.parse(message.data).missed} events not shown`);
+  show(`… ${JSON.parse(message.data).missed} events are not shown`);
   stale = true;
 });
 
-// Many events, one refresh a second.
+// However many events there are, the page refreshes once a second.
 setInterval(() => { if (stale) refresh(); }, 1000);
 refresh();

@@ -1,4 +1,4 @@
-//! The dashboard: one page and its script, which reads the API.
+//! The dashboard: a page, and a script that reads the API.
 
 use axum::{
     http::header,

@@ -1,7 +1,7 @@
-//! Boot events as they happen, as server-sent events.
+//! The stream of boot events, as server-sent events.
 //!
-//! A follower that does not keep up loses events and is told how many; one that reads nothing for half a
-//! minute is let go. Neither is ever waited for by anything but its own task.
+//! A follower that does not keep up loses events and is told how many. A follower that reads nothing for half a minute is
+//! disconnected. Only the follower's own task ever waits for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,17 +26,17 @@ use super::{
 };
 use crate::journal::json::FleetEvent;
 
-/// A comment line this often shows both ends that the other is there.
+/// The interval of comment lines, which show both ends that the other is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// A follower that reads nothing for so long is let go.
+/// A follower that reads nothing for this time is disconnected.
 const STALLED: Duration = Duration::from_secs(30);
-/// Events written at once.
+/// The size at which a batch of events is written.
 const BATCH_BYTES: usize = 64 << 10;
 
 /// `GET /api/v1/events`.
 pub(super) async fn follow(State(admin): State<Admin>) -> Response {
     let Ok(permit) = Arc::clone(&admin.followers).try_acquire_owned() else {
-        let error = format!("{MAX_FOLLOWERS} follow the events already; close one");
+        let error = format!("{MAX_FOLLOWERS} clients follow the events already; close one");
         return refuse(StatusCode::SERVICE_UNAVAILABLE, error);
     };
     let (sender, body) = Channel::<Bytes>::new(1);
@@ -54,7 +54,7 @@ async fn write_events(mut events: Receiver<Arc<FleetEvent>>, mut sender: Sender<
     loop {
         match timeout(STALLED, sender.send_data(std::mem::take(&mut text).into())).await {
             Ok(Ok(())) => {}
-            // Stalled, or gone.
+            // The follower has stalled or left.
             Err(_) | Ok(Err(_)) => return,
         }
         match timeout(KEEP_ALIVE, events.recv()).await {
@@ -73,7 +73,7 @@ async fn write_events(mut events: Receiver<Arc<FleetEvent>>, mut sender: Sender<
     }
 }
 
-/// JSON holds no line breaks, so one `data:` line is enough.
+/// Writes an event. JSON contains no line breaks, so one `data:` line is enough.
 fn write_event(text: &mut Vec<u8>, event: &FleetEvent) {
     text.extend_from_slice(b"event: boot\ndata: ");
     if let Err(error) = serde_json::to_writer(&mut *text, event) {
@@ -82,6 +82,7 @@ fn write_event(text: &mut Vec<u8>, event: &FleetEvent) {
     text.extend_from_slice(b"\n\n");
 }
 
+/// Writes how many events the follower has lost.
 fn write_lag(text: &mut Vec<u8>, missed: u64) {
     text.extend_from_slice(format!("event: lagged\ndata: {{\"missed\":{missed}}}\n\n").as_bytes());
 }

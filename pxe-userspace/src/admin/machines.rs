@@ -1,4 +1,4 @@
-//! The fleet and its machines.
+//! The routes of the fleet and its machines.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -16,10 +16,10 @@ use serde::Deserialize;
 use super::{context::Admin, refusal::refuse};
 use crate::journal::{Journal, MachineRecord, Stage, StateError, diagnose, json::MachineJson};
 
-/// Machines written at once: the journal waits meanwhile, well below a millisecond each time.
+/// The number of machines that are read at once. The journal waits meanwhile, for well below a millisecond.
 const CHUNK: usize = 128;
 
-/// Which machines, and how much of each.
+/// The query of a list: which machines, and how many events of each.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filter {
@@ -29,7 +29,7 @@ pub(super) struct Filter {
     events: Option<usize>,
 }
 
-/// What a valid filter asks for.
+/// A validated [`Filter`].
 #[derive(Debug)]
 struct Selection {
     stage: Option<Stage>,
@@ -48,15 +48,15 @@ impl TryFrom<Filter> for Selection {
             Some(Ok(stage)) => Some(stage),
             Some(Err(_)) => {
                 let names = Stage::ALL.map(Stage::name).join(", ");
-                return Err(format!("stage: no such stage; there are {names}"));
+                return Err(format!("stage: there is no such stage; the stages are {names}"));
             }
         };
         Ok(Self { stage, cluster, limit: limit.unwrap_or(usize::MAX), events: events.unwrap_or(usize::MAX) })
     }
 }
 
-/// `GET /api/v1/machines`: an array, in the order of the spec, written while it is read: a fleet's
-/// JSON is never in memory whole.
+/// `GET /api/v1/machines`: an array in the order of the spec. It is written while the client reads it, so that the JSON of a whole
+/// fleet is never in memory.
 pub(super) async fn list(
     State(admin): State<Admin>,
     filter: Result<Query<Filter>, QueryRejection>,
@@ -95,7 +95,7 @@ async fn write_list(journal: Arc<Journal>, selection: Selection, mut sender: Sen
                 return;
             }
         }
-        // The reader is gone: nothing left to do.
+        // The client has left.
         if !text.is_empty() && sender.send_data(text.into()).await.is_err() {
             return;
         }
@@ -105,7 +105,7 @@ async fn write_list(journal: Arc<Journal>, selection: Selection, mut sender: Sen
         tokio::task::yield_now().await;
     }
     let end: &[u8] = if separator == b'[' { b"[]\n" } else { b"\n]\n" };
-    // As above.
+    // An error means that the client has left.
     let _ = sender.send_data(Bytes::from_static(end)).await;
 }
 
@@ -139,13 +139,15 @@ async fn decide(
 ) -> Result<Response, Response> {
     let mac = mac.parse().map_err(|error| not_a_mac(mac, error))?;
     let journal = admin.context.journal;
-    // It waits for the disk.
+    // The decision waits for the disk.
     let decided = tokio::task::spawn_blocking(move || decision(&journal, mac)).await;
     let failed = |error: String| refuse(StatusCode::INTERNAL_SERVER_ERROR, error);
     match decided {
         Ok(Ok(Some(record))) => Ok(explained(&record)),
         Ok(Ok(None)) => Err(unknown(mac)),
-        Ok(Err(error)) => Err(failed(format!("in force until pxed ends, but not saved: {error}"))),
+        Ok(Err(error)) => {
+            Err(failed(format!("the decision is in force until pxed ends, but could not be saved: {error}")))
+        }
         Err(error) => Err(failed(error.to_string())),
     }
 }

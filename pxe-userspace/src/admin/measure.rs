@@ -1,4 +1,4 @@
-//! Figures, not tests:
+//! Measurements, not tests:
 //! `cargo test --release -p pxe-userspace --lib admin::measure -- --ignored --nocapture --test-threads 1`
 
 use std::{
@@ -26,7 +26,7 @@ fn resident_megabytes() -> f64 {
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1_000.0
 }
 
-/// The events of a fleet as a storm mixes them: every machine's first, every machine's second, …
+/// Returns the events of a fleet in the order of a storm: the first of every machine, the second of every machine, and so on.
 fn storm(machines: u32, events: usize) -> impl Iterator<Item = BootEvent> {
     let boot: Vec<_> = uefi_boot().into_iter().cycle().take(events).collect();
     boot.into_iter().enumerate().flat_map(move |(index, kind)| {
@@ -53,7 +53,7 @@ async fn storm_of_ten_thousand() {
     let count = events.len();
     let begin = Instant::now();
     for event in events {
-        // Unlike the sink's users, who never wait: the rate of the journal is wanted.
+        // Other users of the sink never wait. Here the rate of the journal is measured.
         while sink.is_full() {
             tokio::task::yield_now().await;
         }

@@ -1,19 +1,19 @@
-//! The admin listener: API, metrics, health, dashboard. Nothing of it is on the boot network.
+//! The admin listener: API, metrics, health checks and dashboard. By default, none of it is on the boot network.
 //!
 //! | route | answer |
 //! |---|---|
 //! | `GET /healthz` | 200 as long as the process answers |
-//! | `GET /readyz` | 200 when machines are answered, 503 before that and while it ends |
+//! | `GET /readyz` | 200 while machines are answered; 503 before, and while pxed ends |
 //! | `GET /metrics` | Prometheus' text format |
-//! | `GET /api/v1/machines` | every machine, as an array; `?stage=` `?cluster=` `?limit=` pick some, `?events=` says how many events of each |
+//! | `GET /api/v1/machines` | all machines, as an array. `?stage=`, `?cluster=` and `?limit=` select some, `?events=` limits the events of each |
 //! | `GET /api/v1/machines/{mac}` | one machine, with its diagnosis |
-//! | `POST /api/v1/machines/{mac}/hold`, `…/release` | the machine after it |
-//! | `GET /api/v1/stages` | how many machines are at each stage |
+//! | `POST /api/v1/machines/{mac}/hold`, `…/release` | the machine after the decision |
+//! | `GET /api/v1/stages` | the number of machines at each stage |
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
 //! | `GET /` | the dashboard |
 //!
-//! There is no login: whoever reaches the listener may use it, so it belongs on a loopback or management
-//! address. What a web page in an operator's browser may do is another matter: see [`origin`].
+//! There is no login: everybody who reaches the listener may use it, so it belongs on a loopback or management address. The
+//! module `origin` keeps out web pages in an operator's browser.
 
 use std::io;
 
@@ -37,12 +37,12 @@ use context::Admin;
 pub use context::AdminContext;
 use refusal::refuse;
 
-/// Serves the admin API until `shutdown` is ready. Open connections are not waited for: a follower of
-/// events would never end.
+/// Serves the admin API until `shutdown` is ready. Does not wait for open connections, since a follower of events would never
+/// end.
 ///
 /// # Errors
 ///
-/// When the listener fails.
+/// If the listener fails.
 pub async fn serve(listener: TcpListener, context: AdminContext, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     tokio::select! {
         result = axum::serve(listener, router(context)) => result,
@@ -67,8 +67,10 @@ pub fn router(context: AdminContext) -> Router {
         .route("/readyz", get(monitoring::ready))
         .route("/metrics", get(monitoring::metrics))
         .merge(guarded)
-        .fallback(async || refuse(StatusCode::NOT_FOUND, "no such page; the API is below /api/v1/"))
-        .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, "there is no such page; the API is below /api/v1/"))
+        .method_not_allowed_fallback(async || {
+            refuse(StatusCode::METHOD_NOT_ALLOWED, "this page does not have this method")
+        })
         .with_state(Admin::new(context))
 }
 

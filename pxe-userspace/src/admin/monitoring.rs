@@ -1,4 +1,4 @@
-//! Readiness and metrics, for probes and Prometheus.
+//! Readiness for probes, and metrics for Prometheus.
 
 use std::sync::atomic::Ordering;
 

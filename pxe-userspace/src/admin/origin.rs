@@ -1,13 +1,14 @@
-//! What a web page that an operator happens to have open may do to the admin listener: nothing.
+//! Protection of the admin listener against web pages in an operator's browser.
 //!
-//! Two attacks reach a listener on a loopback address through a browser. *DNS rebinding*: a name of the
-//! attacker's is made to resolve to 127.0.0.1, and his page reads and writes the API as its own origin. The
-//! browser sends that name as `Host`, so a `Host` that is neither an IP address nor `localhost` is refused.
-//! *Cross-site request forgery*: a page posts a form to `http://127.0.0.1:8001/…`. A form cannot set
-//! `Content-Type: application/json`, and a script that does has to ask first (CORS), which we never
-//! grant; so a POST must have that type, and its `Origin`, if it has one, must be ours.
+//! Two attacks reach a listener on a loopback address through a browser:
 //!
-//! Health and metrics stay outside: probes and Prometheus come by name, change nothing, and learn nothing of a machine.
+//! - *DNS rebinding*: the attacker's host name resolves to 127.0.0.1, and the attacker's page reads and writes the API as its own
+//!   origin. The browser sends the name as `Host`, so a `Host` that is neither an IP address nor `localhost` is refused.
+//! - *Cross-site request forgery*: a page posts a form to `http://127.0.0.1:8001/…`. A form cannot set
+//!   `Content-Type: application/json`, and a script that sets it must ask first (CORS), which pxed never grants. So a POST must
+//!   have that type, and its `Origin`, if there is one, must be that of the listener.
+//!
+//! Health and metrics are not protected: probes and Prometheus use host names, change nothing, and learn nothing about a machine.
 
 use std::net::IpAddr;
 
@@ -20,7 +21,7 @@ use axum::{
 
 use super::refusal::refuse;
 
-/// Lets through what no foreign web page can have sent.
+/// Refuses a request that a foreign web page may have sent.
 pub(super) async fn guard(request: Request, next: Next) -> Response {
     match check(request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
@@ -32,7 +33,9 @@ fn check(method: &Method, headers: &HeaderMap) -> Result<(), &'static str> {
     let text = |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     let host = text(header::HOST);
     if !host.is_none_or(is_address_or_localhost) {
-        return Err("call this API by IP address or as localhost: other names may be a web page's (DNS rebinding)");
+        return Err(
+            "call this API by IP address or as localhost: another name may come from a web page (DNS rebinding)",
+        );
     }
     if method == Method::GET || method == Method::HEAD {
         return Ok(());
@@ -40,16 +43,16 @@ fn check(method: &Method, headers: &HeaderMap) -> Result<(), &'static str> {
     let content_type = text(header::CONTENT_TYPE).unwrap_or("");
     let media_type = content_type.split(';').next().unwrap_or("").trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err("a change needs the header Content-Type: application/json, which no web form can send");
+        return Err("a change needs the header Content-Type: application/json, which a web form cannot send");
     }
     match (text(header::ORIGIN), host) {
         (None, _) => Ok(()),
         (Some(origin), Some(host)) if origin.strip_prefix("http://") == Some(host) => Ok(()),
-        _ => Err("a change must not come from another site's page"),
+        _ => Err("a change must not come from the page of another site"),
     }
 }
 
-/// `Host` is a host and perhaps a port (RFC 9110 §7.2); an IPv6 address stands in brackets.
+/// Returns whether a `Host` is an IP address or `localhost`, with or without a port (RFC 9110 §7.2). An IPv6 address is in brackets.
 fn is_address_or_localhost(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, port),
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_and_localhost_are_hosts() {
+    fn host_is_an_address_or_localhost() {
         for host in ["127.0.0.1:8001", "127.0.0.1", "localhost:8001", "LOCALHOST", "[::1]:8001", "[::1]", "10.0.0.5:80"]
         {
             assert!(is_address_or_localhost(host), "{host}");
@@ -82,7 +85,7 @@ mod tests {
     type Headers = Vec<(header::HeaderName, &'static str)>;
 
     #[test]
-    fn what_a_page_can_send_is_refused() {
+    fn request_that_a_web_page_can_send_is_refused() {
         let headers = |pairs: &[(header::HeaderName, &'static str)]| -> HeaderMap {
             pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
         };

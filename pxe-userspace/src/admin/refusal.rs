@@ -1,4 +1,4 @@
-//! Errors as the API returns them.
+//! Error responses of the API.
 
 use axum::{
     Json,

@@ -1,4 +1,4 @@
-//! The API over a real connection.
+//! Tests of the API over a real connection.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// A journal and its admin listener on a loopback port.
+/// A journal and its admin listener, on a loopback port.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(super) journal: Arc<Journal>,
@@ -57,7 +57,7 @@ pub(super) async fn start_with(inventory: SharedInventory) -> Server {
 }
 
 impl Server {
-    /// Sends events and waits until the journal has them.
+    /// Sends events and waits until the journal has applied them.
     pub(crate) async fn feed(&self, mac: MacAddr, events: impl IntoIterator<Item = EventKind>) {
         let mut taken = self.journal.follow();
         let events = timed(mac, events);
@@ -70,7 +70,7 @@ impl Server {
         }
     }
 
-    /// Status and body of a request with these headers besides `Host`.
+    /// Returns the status and body of the response to a request with these headers besides `Host`.
     pub(super) fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
         block_in_place(|| {
             let mut stream = TcpStream::connect(self.address).unwrap();
@@ -95,9 +95,9 @@ impl Server {
     }
 }
 
-/// People script against it: a change here is a change of the interface. `PXED_BLESS=1` rewrites the file.
+/// Scripts depend on it: a change here is a change of the interface. `PXED_BLESS=1` rewrites the file.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_shape_of_a_machine() {
+async fn machine_has_the_shape_of_the_golden() {
     let server = start(2).await;
     let failure = EventKind::Failed {
         artifact: Kernel,
@@ -123,7 +123,7 @@ async fn the_shape_of_a_machine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn machines_are_listed_and_picked() {
+async fn machines_are_listed_and_selected() {
     let server = start(1_000).await;
     server.feed(machine(500).mac, dora(Pxe)).await;
     server.feed(machine(900).mac, uefi_boot()).await;
@@ -146,7 +146,7 @@ async fn machines_are_listed_and_picked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_machine_in_any_spelling() {
+async fn machine_is_found_in_any_spelling() {
     let server = start(1).await;
     server.feed(MAC, uefi_boot()).await;
     for spelling in ["52:54:00:00:00:01", "52-54-00-00-00-01", "5254.0000.0001", "525400000001"] {
@@ -158,7 +158,7 @@ async fn one_machine_in_any_spelling() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_are_json_that_says_why() {
+async fn refusals_are_json_with_a_reason() {
     let server = start(1).await;
     let json_type = "content-type: application/json\r\n";
     for (method, path, headers, status, words) in [
@@ -182,7 +182,7 @@ async fn refusals_are_json_that_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hold_and_release() {
+async fn hold_and_release_decide_the_next_boot() {
     let server = start(1).await;
     let (status, machine) = server.post("/api/v1/machines/5254.0000.0001/hold");
     assert_eq!((status, &machine["policy"], &machine["boots_from"]), (200, &json!("hold"), &json!("disk")));
@@ -197,7 +197,7 @@ async fn events_are_streamed() {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     write!(stream, "GET /api/v1/events HTTP/1.0\r\nhost: {}\r\n\r\n", server.address).unwrap();
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
-    // The first comment comes when the follower is there.
+    // The first comment shows that the follower is registered.
     block_in_place(|| lines.find(|line| line.starts_with(": boot events"))).unwrap();
     server.feed(MAC, [discover(Pxe)]).await;
     let data = block_in_place(|| lines.find(|line| line.starts_with("data: "))).unwrap();
@@ -227,7 +227,7 @@ async fn followers_are_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_readiness_metrics_and_the_dashboard() {
+async fn probes_metrics_and_dashboard_are_served() {
     let server = start(3).await;
     let by_name = "host: pxed.monitoring.svc\r\n";
     assert_eq!(server.ask("GET", "/healthz", by_name).0, 200);
@@ -243,6 +243,6 @@ async fn health_readiness_metrics_and_the_dashboard() {
     }
     let (status, page) = server.ask("GET", "/", "");
     assert_eq!(status, 200);
-    assert!(!page.contains("http://") && !page.contains("https://"), "nothing comes from elsewhere");
+    assert!(!page.contains("http://") && !page.contains("https://"), "the page loads nothing from elsewhere");
     assert!(server.ask("GET", "/dashboard.js", "").1.contains("textContent"));
 }

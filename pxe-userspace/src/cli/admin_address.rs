@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 /// stands before the listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AdminAddress {
-    /// As it was written, for messages.
+    /// The text as it was written, for messages.
     text: String,
     /// The host with its port, if there is one.
     authority: String,
@@ -29,13 +29,13 @@ pub(super) enum AdminAddressError {
     /// The URL has a scheme other than `http`.
     #[error("the admin listener speaks http, not {0}")]
     Scheme(String),
-    /// There is no port where one is needed.
+    /// A port is missing.
     #[error("the port is missing: write ADDRESS:PORT, for example 127.0.0.1:8001")]
     Port,
     /// The text is something else.
     #[error("write ADDRESS:PORT or http://HOST:PORT, for example 127.0.0.1:8001 or http://[::1]:8001")]
     Malformed,
-    /// A client knows where it is, but a server cannot listen there.
+    /// A server cannot listen on it.
     #[error("--admin {0}: pxed run listens on an IP address: write ADDRESS:PORT, for example 127.0.0.1:8001")]
     NotListenable(String),
 }
@@ -116,7 +116,7 @@ impl<'de> Deserialize<'de> for AdminAddress {
     }
 }
 
-/// As it was written.
+/// The text as it was written.
 impl fmt::Display for AdminAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand, each with its `Args` and its `run`.
+//! The command line. Each subcommand has a file with its `Args` and its `run`.
 
 use std::{env, process::ExitCode};
 
@@ -13,7 +13,7 @@ pub mod run;
 pub mod status;
 pub mod validate;
 
-/// `pxed --version` names the build profile too: a benchmark of a debug build would say nothing.
+/// The text of `pxed --version`. It names the build profile, since benchmarks of a debug build are meaningless.
 const LONG_VERSION: &str = if cfg!(debug_assertions) {
     concat!(env!("CARGO_PKG_VERSION"), "\nprofile: debug")
 } else {
@@ -38,21 +38,20 @@ enum Command {
     Status(status::StatusArgs),
     /// Follow boot events as they happen
     Watch(status::WatchArgs),
-    /// Say how far a machine came, what it waits for and what to do
+    /// Explain how far a machine came, what it waits for and what to do
     Explain(status::MachineArgs),
-    /// Keep a machine from booting over the network: it is sent to its disk
+    /// Keep a machine from booting over the network; it boots from its disk
     Hold(status::MachineArgs),
-    /// Take back a hold, and let a machine that was installed boot over the network again
+    /// End a hold, and let even an installed machine boot over the network again
     Release(status::MachineArgs),
     /// Boot simulated machines against a running responder and report every step
     Rehearse(rehearse::Args),
 }
 
-/// Parses the command line and runs the subcommand. Errors go to standard error, the whole chain of
-/// causes in one line.
+/// Parses the command line and runs the subcommand. An error is written to standard error, with all its causes in one line.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Who started us may have blocked them for its own sake; a child inherits that.
+    // The parent may have blocked these signals for itself, and a child inherits that.
     let _ = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).thread_unblock();
     let command = environment::without_empty_variables(Cli::command(), |name| env::var_os(name));
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());

@@ -1,4 +1,5 @@
-//! The options of `pxed run`: command line first, then `PXED_…` in the environment, then the file of `--config`, then the default.
+//! The options of `pxed run`. The command line takes precedence over `PXED_…` in the environment, then comes the file of
+//! `--config`, then the default.
 
 use std::{
     net::SocketAddr,
@@ -12,36 +13,36 @@ use serde::Deserialize;
 
 use super::admin_address::AdminAddress;
 
-/// A client has half of a lease to renew it, and three eighths more to rebind it (RFC 2131 §4.4.5).
+/// The shortest lease. A client renews it after one half and rebinds after seven eighths of it (RFC 2131 §4.4.5).
 const SHORTEST_LEASE_SECONDS: u32 = 10;
-/// The shortest lease for a fleet. Tests of clients take less, so as not to wait for a renewal for long.
+/// The shortest lease for a fleet. Tests of clients use less, to see a renewal soon.
 pub const USUAL_LEASE_SECONDS: u32 = 60;
 
-/// What pxed does with DHCP.
+/// The kind of DHCP service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Full DHCP: addresses and boot files
     Server,
-    /// `ProxyDHCP`: boot files alone, beside another DHCP server that gives the addresses
+    /// ProxyDHCP: boot files only, beside another DHCP server that gives the addresses
     Proxy,
 }
 
-/// What becomes of DHCP packets of machines that the spec does not name.
+/// The treatment of DHCP packets of machines that are not in the spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unknown {
-    /// They go on up the network stack, untouched
+    /// They continue up the network stack, untouched
     Pass,
     /// They are dropped at the interface
     Drop,
 }
 
-/// How frames reach us.
+/// The path on which frames reach pxed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Datapath {
-    /// XDP in the driver, else generic XDP, else a packet socket
+    /// XDP in the driver, or else generic XDP, or else a packet socket
     Auto,
     /// XDP in the driver, or fail
     Xdp,
@@ -51,57 +52,57 @@ pub enum Datapath {
     Socket,
 }
 
-/// How log lines look.
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// What `pxed run` takes. The same names, in a TOML file, are what `--config` reads.
+/// The arguments of `pxed run`. The TOML file of `--config` has the same names.
 #[derive(Debug, Default, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Args {
     /// Cluster spec: files, or directories of *.yaml, *.yml and *.json
     #[arg(long, env = "PXED_CLUSTER", value_name = "PATH", num_args = 1.., value_delimiter = ',')]
     cluster: Vec<PathBuf>,
-    /// Data directory of a Matchbox, whose groups and profiles are answered by HTTP for machines that no cluster names.
-    /// Without --cluster pxed is a Matchbox: HTTP alone, on every address of this host; another server does DHCP
+    /// Data directory of a Matchbox. Its groups and profiles are served by HTTP to machines that are in no cluster. Without
+    /// --cluster, pxed serves HTTP only, on every address of this host, and another server does DHCP
     #[arg(long, env = "PXED_MATCHBOX", value_name = "DIR")]
     matchbox: Option<PathBuf>,
     /// Directory of loaders, kernels and initramfs images [default: /var/lib/pxed/artifacts, or assets in the directory
     /// of --matchbox]
     #[arg(long, env = "PXED_ARTIFACTS", value_name = "DIR")]
     artifacts: Option<PathBuf>,
-    /// Directory of what a restart must not forget [default: /var/lib/pxed/state]
+    /// Directory of the state that survives a restart [default: /var/lib/pxed/state]
     #[arg(long, env = "PXED_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
-    /// Full DHCP, or `ProxyDHCP` beside another server [default: server]
+    /// Full DHCP, or ProxyDHCP beside another server [default: server]
     #[arg(long, env = "PXED_MODE")]
     mode: Option<Mode>,
-    /// DHCP packets of machines that the spec does not name [default: pass]
+    /// Treatment of DHCP packets of machines that are not in the spec [default: pass]
     #[arg(long, env = "PXED_UNKNOWN")]
     unknown: Option<Unknown>,
-    /// How frames reach pxed [default: auto]
+    /// Path on which frames reach pxed [default: auto]
     #[arg(long, env = "PXED_DATAPATH")]
     datapath: Option<Datapath>,
     /// TCP port of boot HTTP, on each cluster's pxeServerSpec.address [default: 8000]
     #[arg(long, env = "PXED_HTTP_PORT", value_name = "PORT")]
     http_port: Option<u16>,
-    /// Address of the API, metrics and dashboard; keep it off the boot network. http://ADDRESS:PORT is accepted too
+    /// Address of the API, metrics and dashboard; keep it off the boot network. http://ADDRESS:PORT works too
     /// [default: 127.0.0.1:8001]
     #[arg(long, env = "PXED_ADMIN", value_name = "ADDRESS:PORT")]
     admin: Option<AdminAddress>,
     /// Lease time in seconds [default: 3600]
     #[arg(long, env = "PXED_LEASE_SECONDS", value_name = "SECONDS")]
     lease_seconds: Option<u32>,
-    /// DHCP requests a second that one machine may send for ever, four times as many at once; 0 sets no limit [default: 8]
+    /// DHCP requests per second that one machine may send, with bursts of four times as many; 0 sets no limit [default: 8]
     #[arg(long, env = "PXED_MACHINE_RATE", value_name = "PER_SECOND")]
     machine_rate: Option<u32>,
-    /// How log lines look [default: text]
+    /// Form of log lines [default: text]
     #[arg(long, env = "PXED_LOG_FORMAT")]
     log_format: Option<LogFormat>,
     /// TOML file with any of these options
@@ -113,7 +114,7 @@ pub struct Args {
 /// The options in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Files and directories of the cluster spec; at least one where there is no `matchbox`.
+    /// The files and directories of the cluster spec. At least one if there is no `matchbox`.
     pub cluster: Vec<PathBuf>,
     /// The data directory of a Matchbox.
     pub matchbox: Option<PathBuf>,
@@ -121,30 +122,30 @@ pub struct Options {
     pub artifacts: PathBuf,
     /// The state directory.
     pub state: PathBuf,
-    /// Server or proxy.
+    /// The kind of DHCP service.
     pub mode: Mode,
-    /// What becomes of unknown machines.
+    /// The treatment of unknown machines.
     pub unknown: Unknown,
-    /// How frames reach us.
+    /// The path on which frames reach pxed.
     pub datapath: Datapath,
     /// The port of boot HTTP.
     pub http_port: u16,
-    /// The admin listener.
+    /// The address of the admin listener.
     pub admin: SocketAddr,
     /// The lease time in seconds.
     pub lease_seconds: u32,
-    /// DHCP requests a second that one machine may send; none for no limit.
+    /// The DHCP requests per second that one machine may send. `None` means no limit.
     pub machine_rate: Option<NonZeroU32>,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
 
 impl Args {
-    /// The options in force, the `--config` file read in.
+    /// Returns the options in force, with those of the `--config` file.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or understood, or an option makes no sense.
+    /// If the file cannot be read or understood, or an option makes no sense.
     pub fn resolve(self) -> anyhow::Result<Options> {
         let file = match &self.config {
             Some(path) => read(path)?,
@@ -187,14 +188,14 @@ impl Args {
         };
         anyhow::ensure!(
             !options.cluster.is_empty() || options.matchbox.is_some(),
-            "no cluster spec: name its files or directories with --cluster PATH, or Matchbox's with --matchbox DIR"
+            "no cluster spec: name its files or directories with --cluster PATH, or a Matchbox directory with --matchbox DIR"
         );
         anyhow::ensure!(
             options.lease_seconds >= SHORTEST_LEASE_SECONDS,
             "--lease-seconds {}: a lease of less than {SHORTEST_LEASE_SECONDS} seconds ends before a client has renewed it",
             options.lease_seconds
         );
-        anyhow::ensure!(options.http_port != 0, "--http-port 0: machines must know the port; choose one");
+        anyhow::ensure!(options.http_port != 0, "--http-port 0: machines must know the port, so choose one");
         anyhow::ensure!(
             options.unknown != Unknown::Drop || options.datapath != Datapath::Socket,
             "--unknown drop with --datapath socket: only XDP can drop packets"
@@ -203,8 +204,7 @@ impl Args {
     }
 }
 
-/// Returns the address of the admin listener of a running pxed: the given one, else the one that the file of its `--config` names, else
-/// the default.
+/// Returns the address of the admin listener of a running pxed: the given one, or that of its `--config` file, or the default.
 ///
 /// # Errors
 ///
@@ -217,7 +217,7 @@ pub(super) fn admin_of_server(given: Option<AdminAddress>, config: Option<&Path>
     })
 }
 
-/// Returns the cluster specs and the Matchbox directory that `pxed run` would serve, given these and the file of `--config`.
+/// Returns the cluster specs and the Matchbox directory that `pxed run` would serve with these options.
 ///
 /// # Errors
 ///
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_wins_over_the_file_and_the_file_over_the_default() {
+    fn command_line_wins_over_the_file_and_the_file_over_the_default() {
         let file =
             toml::from_str("cluster = [\"a.yaml\"]\nhttp-port = 8080\nlease-seconds = 600\nmode = \"proxy\"").unwrap();
         let options = line(&["--lease-seconds", "900"]).over(file).unwrap();
@@ -286,16 +286,16 @@ mod tests {
         assert!(toml::from_str::<Args>("admin = \"here\"").unwrap_err().to_string().contains("ADDRESS:PORT"));
     }
 
-    /// One rule for every option: --the-name, PXED_THE_NAME, and the key the-name in the file.
+    /// The rule for every option is --the-name, PXED_THE_NAME, and the key the-name in the file.
     #[test]
-    fn every_option_has_its_variable_and_its_key() {
+    fn options_have_their_variable_and_their_key() {
         let mut options = 0;
         for argument in Args::augment_args(clap::Command::new("run")).get_arguments() {
             let name = argument.get_long().unwrap();
             let variable = format!("PXED_{}", name.replace('-', "_").to_uppercase());
             assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(&*variable), "--{name}");
             let unknown = toml::from_str::<Args>(&format!("{name} = {{}}")).unwrap_err().to_string();
-            // A file that names another file would raise the question which of them wins.
+            // A file cannot name another file.
             assert_eq!(unknown.contains("unknown field"), name == "config", "{name}: {unknown}");
             options += 1;
         }
@@ -333,12 +333,12 @@ mod tests {
     }
 
     #[test]
-    fn several_paths_follow_one_flag() {
+    fn paths_may_follow_one_flag() {
         assert_eq!(line(&["--cluster", "a", "b", "--cluster", "c"]).over(Args::default()).unwrap().cluster.len(), 3);
     }
 
     #[test]
-    fn a_matchbox_directory_is_enough_and_brings_its_assets() {
+    fn matchbox_directory_is_enough_and_brings_its_assets() {
         let options = |words: &[&str]| line(words).over(Args::default()).unwrap();
         let alone = options(&["--matchbox", "/m"]);
         assert_eq!((alone.cluster.len(), alone.artifacts), (0, PathBuf::from("/m/assets")));
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_a_reason() {
+    fn options_that_make_no_sense_are_refused_with_a_reason() {
         let refused = |words: &[&str]| line(words).over(Args::default()).unwrap_err().to_string();
         assert!(refused(&[]).contains("--cluster"));
         assert!(refused(&["--cluster", "a", "--lease-seconds", "9"]).contains("10 seconds"));

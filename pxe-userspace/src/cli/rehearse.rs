@@ -28,25 +28,25 @@ use json::print_json;
 use load::LoadArgs;
 use values::{percentage, seconds};
 
-/// What `pxed rehearse` takes.
+/// The arguments of `pxed rehearse`.
 ///
-/// The responder under test must be on another host or in another network namespace, and it may be any:
-/// pxed, or dnsmasq with nginx. Needs root, or CAP_NET_RAW and CAP_NET_ADMIN.
+/// The responder under test must be on another host or in another network namespace. It may be pxed or any other, such as
+/// dnsmasq with nginx. Needs root, or CAP_NET_RAW and CAP_NET_ADMIN.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The network interface that the simulated machines are on
+    /// Network interface of the simulated machines
     #[arg(long)]
     interface: String,
-    /// What the machines are; with several, they take turns [default: uefi-x64, or as --cluster says]
+    /// Firmware of the machines; with several, the machines take turns [default: uefi-x64, or as --cluster says]
     #[arg(long, value_enum, value_delimiter = ',')]
     firmware: Vec<Firmware>,
-    /// The machines' hardware addresses
+    /// Hardware addresses of the machines
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["machines", "cluster"])]
     mac: Vec<MacAddr>,
-    /// The machines of a cluster spec: files or directories. By default they have UEFI PXE of their architecture
+    /// Cluster spec of the machines: files or directories. By default they have UEFI PXE of their architecture
     #[arg(long, num_args = 1.., value_delimiter = ',', conflicts_with = "machines")]
     cluster: Vec<PathBuf>,
-    /// How many machines, with consecutive hardware addresses
+    /// Number of machines, with consecutive hardware addresses
     #[arg(long, default_value_t = 1)]
     machines: u32,
     /// The first of those addresses
@@ -55,54 +55,54 @@ pub struct Args {
     /// Take the first good offer; real firmware waits seconds for a better one
     #[arg(long)]
     hurry: bool,
-    /// When the machines are powered on
+    /// Order in which the machines are powered on
     #[arg(long, value_enum, default_value = "at-once")]
     arrival: Arrival,
-    /// How long it takes until all are on, unless they are at once
+    /// Time until all are on, unless they start at once
     #[arg(long, default_value_t = 60.0, value_parser = seconds)]
     over_seconds: f64,
-    /// How far they go
+    /// Milestone at which a machine is done
     #[arg(long, value_enum, default_value = "booted")]
     until: Milestone,
-    /// Percentage of the DHCP and TFTP packets that the simulated link loses, each way. ARP is spared, and so is HTTP,
-    /// which is TCP of this host's kernel; the same holds for the two options below
+    /// Percentage of the DHCP and TFTP packets that the simulated link loses in each direction. Like the next two options, it
+    /// does not affect ARP, nor HTTP, whose TCP is that of this host's kernel
     #[arg(long, default_value_t = 0.0, value_parser = percentage, value_name = "PERCENT")]
     drop: f64,
-    /// Percentage of them that arrive twice
+    /// Percentage of these packets that arrive twice
     #[arg(long, default_value_t = 0.0, value_parser = percentage, value_name = "PERCENT")]
     duplicate: f64,
-    /// Percentage of them that the next one overtakes
+    /// Percentage of these packets that the next one overtakes
     #[arg(long, default_value_t = 0.0, value_parser = percentage, value_name = "PERCENT")]
     reorder: f64,
-    /// What chance follows from: the same seed gives the same arrivals, losses and transaction identifiers. The summary
-    /// names it [default: another one each time]
+    /// Seed of the random numbers: the same seed gives the same arrivals, losses and transaction identifiers. The summary
+    /// shows it [default: a new one each time]
     #[arg(long)]
     seed: Option<u64>,
     #[command(flatten)]
     load: LoadArgs,
-    /// What has not come as far as it is to go after this time has failed
+    /// Time after which a machine that has not reached its milestone has failed
     #[arg(long, default_value_t = 300)]
     limit_seconds: u64,
-    /// How progress is shown
+    /// Form of the progress report
     #[arg(long, value_enum, default_value = "auto")]
     progress: Progress,
-    /// One JSON object a line: each step, each machine when it is done, the summary last. With --progress done the
-    /// steps are left out, with --progress quiet, or by default beyond 40 machines, the machines too
+    /// Print one JSON object per line: each step, each machine when it is done, and the summary. --progress done omits the
+    /// steps. --progress quiet, the default beyond 40 machines, omits the machines too
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Progress {
-    /// Every step of a single machine; a board of several on a terminal; lines otherwise
+    /// Every step of a single machine; for several, a board on a terminal or else lines
     Auto,
     /// Every step of every machine
     Steps,
-    /// One line a machine, kept up to date
+    /// One line per machine, kept up to date
     Board,
     /// One line for each machine that is done
     Done,
-    /// Nothing but the summary
+    /// Only the summary
     Quiet,
 }
 
@@ -200,7 +200,7 @@ fn widen(MacAddr([a, b, c, d, e, f]): MacAddr) -> [u8; 8] {
 
 fn narrow(number: u64) -> anyhow::Result<MacAddr> {
     let [0, 0, a, b, c, d, e, f] = number.to_be_bytes() else {
-        bail!("--first-mac leaves no room for so many machines")
+        bail!("--first-mac leaves no room for this many machines")
     };
     Ok(MacAddr([a, b, c, d, e, f]))
 }

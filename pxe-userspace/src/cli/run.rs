@@ -1,4 +1,4 @@
-//! `pxed run`: the options become a [`Config`], and the daemon runs with it.
+//! `pxed run`: converts the options to a [`Config`] and runs the daemon with it.
 
 use std::{num::NonZeroU32, process::ExitCode};
 
@@ -14,14 +14,14 @@ use crate::{
     logging,
 };
 
-/// A machine may send at once what its rate allows in this time.
+/// The burst of a machine, as the time in which its rate would allow as many requests.
 const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 
-/// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM asks it to stop; SIGHUP reads the spec again.
+/// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM arrives. SIGHUP reads the spec again.
 ///
 /// # Errors
 ///
-/// An option that makes no sense, and what keeps the daemon from serving.
+/// If an option makes no sense, or the daemon cannot serve.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = args.resolve()?;
     start_logging(options.log_format);
@@ -42,8 +42,8 @@ fn config(options: Options) -> Config {
     Config { cluster, matchbox, artifacts, state, mode, datapath, settings, http_port, admin, lease_seconds }
 }
 
-/// Another DHCP server on this host must see what XDP would take away from it, and in proxy mode the addresses are its
-/// to give: a packet socket only listens in.
+/// Returns the datapath. In proxy mode, another DHCP server on this host gives the addresses and must see packets that XDP would
+/// take away, so the default is a packet socket, which gets copies.
 fn datapath(options: &Options) -> Datapath {
     match (options.datapath, options.mode) {
         (options::Datapath::Auto, options::Mode::Server) => Datapath::Auto,
@@ -74,7 +74,7 @@ fn mode(mode: options::Mode) -> Mode {
     }
 }
 
-/// Info and above, unless `RUST_LOG` says otherwise; to standard error.
+/// Starts the log on standard error, at level info unless `RUST_LOG` says otherwise.
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| logging::Stderr);

@@ -1,4 +1,4 @@
-//! `pxed validate`.
+//! `pxed validate`: checks specs without serving them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,11 +19,11 @@ use crate::{
     model::inventory::{Inventory, Site},
 };
 
-/// What `pxed validate` takes.
+/// The arguments of `pxed validate`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Cluster spec: files, or directories of *.yaml, *.yml and *.json; or a data directory of Matchbox, known by its
-    /// groups and profiles. Without PATH, what --config names is checked
+    /// Cluster spec: files, or directories of *.yaml, *.yml and *.json. A directory with groups and profiles is a Matchbox.
+    /// By default, the paths of --config are checked
     #[arg(value_name = "PATH", env = "PXED_CLUSTER", value_delimiter = ',')]
     paths: Vec<PathBuf>,
     /// Data directory of a Matchbox
@@ -37,7 +37,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Checks the spec, and prints every finding and a summary. Fails when there is an error; warnings alone pass.
+/// Checks the spec and prints every finding and a summary. Errors are a failure; warnings are not.
 ///
 /// # Errors
 ///
@@ -60,7 +60,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What there is to say of a spec; its JSON form is what `--json` prints.
+/// The result of a check. `--json` prints its JSON form.
 #[derive(Debug, Serialize)]
 struct Report {
     valid: bool,
@@ -71,7 +71,7 @@ struct Report {
     matchbox: Vec<MatchboxReport>,
 }
 
-/// What a data directory of Matchbox has.
+/// The content of a data directory of Matchbox.
 #[derive(Debug, Serialize)]
 struct MatchboxReport {
     directory: PathBuf,

@@ -11,15 +11,15 @@ use super::{json::print_json, values::seconds};
 /// A sustained load of DHCP exchanges in place of boots.
 #[derive(Debug, clap::Args)]
 pub(super) struct LoadArgs {
-    /// Instead of booting, the machines take turns with DHCP exchanges, DISCOVER to ACK, and so many begin in a second,
-    /// whatever becomes of them. An answer later than a second is lost; nothing is asked again. Against pxed, mind its
-    /// --machine-rate
+    /// Instead of booting, the machines take turns with DHCP exchanges from DISCOVER to ACK. This many begin each second,
+    /// whether or not they succeed. An answer after more than a second counts as lost, and nothing is retransmitted. Against
+    /// pxed, consider its --machine-rate
     #[arg(long, value_name = "RATE", conflicts_with_all = LEFT_OUT)]
     exchanges_per_second: Option<f64>,
-    /// The same, and so many are under way at any time, as fast as that goes
+    /// The same, but with this many exchanges in progress at any time, as fast as possible
     #[arg(long, value_name = "EXCHANGES", conflicts_with = "exchanges_per_second", conflicts_with_all = LEFT_OUT)]
     outstanding: Option<usize>,
-    /// How long such exchanges are begun
+    /// Time during which exchanges begin
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     seconds: f64,
 }

@@ -8,10 +8,10 @@ use ureq::{Agent, Body, BodyReader, http::Response};
 
 use crate::cli::admin_address::AdminAddress;
 
-/// A fleet of 100,000 machines with all its events stays below this.
+/// The largest answer in bytes. A fleet of 100,000 machines with all its events stays below it.
 const MAX_ANSWER_BYTES: u64 = 4 << 30;
 
-/// Speaks to one admin listener.
+/// A client of one admin listener.
 #[derive(Debug)]
 pub(super) struct AdminClient {
     agent: Agent,
@@ -25,26 +25,26 @@ impl AdminClient {
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_recv_response(Some(Duration::from_secs(30)))
             .http_status_as_error(false)
-            // A proxy for the web is none for this host.
+            // A web proxy does not lead to this host.
             .proxy(None)
             .build();
         Self { agent: config.into(), base: admin.to_url() }
     }
 
-    /// The body of a GET.
+    /// Returns the body of the answer to a GET.
     pub(super) fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
         let pairs = query.iter().map(|(name, value)| (*name, value.as_str()));
         let response = self.agent.get(format!("{}{path}", self.base)).query_pairs(pairs).call();
         self.text(response)
     }
 
-    /// The body of a POST without content. The type is what tells it from a web page's form.
+    /// Returns the body of the answer to a POST without content. Its type distinguishes it from the form of a web page.
     pub(super) fn post(&self, path: &str) -> anyhow::Result<String> {
         let request = self.agent.post(format!("{}{path}", self.base));
         self.text(request.header("content-type", "application/json").send_empty())
     }
 
-    /// The body of a GET, to be read as it comes.
+    /// Returns the body of the answer to a GET, to be read as it arrives.
     pub(super) fn stream(&self, path: &str) -> anyhow::Result<BufReader<BodyReader<'static>>> {
         let response = self.answered(self.agent.get(format!("{}{path}", self.base)).call())?;
         Ok(BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader()))
@@ -53,7 +53,7 @@ impl AdminClient {
     fn text(&self, response: Result<Response<Body>, ureq::Error>) -> anyhow::Result<String> {
         let mut response = self.answered(response)?;
         let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES);
-        body.read_to_string().with_context(|| format!("{} broke off its answer", self.base))
+        body.read_to_string().with_context(|| format!("{} ended its answer too early", self.base))
     }
 
     fn answered(&self, response: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Response<Body>> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::journal::Stage;
 
-/// What the tables show of a machine.
+/// The fields of a machine that the tables show.
 #[derive(Debug, Deserialize)]
 pub(super) struct Machine {
     pub(super) mac: String,
@@ -24,7 +24,7 @@ pub(super) struct Machine {
     pub(super) last_error: Option<String>,
 }
 
-/// Two tables: how many machines are at each stage, and every machine.
+/// Formats two tables: the number of machines at each stage, and the machines.
 pub(super) fn render(machines: &[Machine], now: Timestamp) -> String {
     if machines.is_empty() {
         return "no machines\n".to_owned();
@@ -33,7 +33,7 @@ pub(super) fn render(machines: &[Machine], now: Timestamp) -> String {
     text.push('\n');
     let header = ["MAC", "ADDRESS", "CLUSTER", "ROLE", "STAGE", "FOR", "BOOTS", "NEXT BOOT", "LAST ERROR"];
     let rows = machines.iter().map(|machine| {
-        // What went wrong before a machine came up is no news.
+        // An error is of no interest once the machine is up.
         let up = machine.stage == Stage::Running.name() || machine.stage == Stage::OnDisk.name();
         let last_error = if up { None } else { machine.last_error.clone() };
         [
@@ -53,11 +53,11 @@ pub(super) fn render(machines: &[Machine], now: Timestamp) -> String {
     text
 }
 
-/// One line a stage that machines are at, in the order of a boot.
+/// Formats one line for each stage with machines, in the order of a boot.
 fn stages(machines: &[Machine]) -> String {
     let mut counts: BTreeMap<Option<Stage>, usize> = BTreeMap::new();
     for machine in machines {
-        // None: a stage that a later pxed knows.
+        // `None` is a stage of a later pxed.
         *counts.entry(machine.stage.parse().ok()).or_default() += 1;
     }
     let rows: Vec<[String; 2]> = counts
@@ -68,7 +68,7 @@ fn stages(machines: &[Machine]) -> String {
     table(&rows)
 }
 
-/// Columns as wide as their widest cell, two spaces apart; nothing at the end of a line.
+/// Formats a table. Columns are as wide as their widest cell and two spaces apart, without spaces at the ends of lines.
 fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let mut widths = [0; COLUMNS];
     for row in rows {
@@ -89,7 +89,7 @@ fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     text
 }
 
-/// The time since then, as short as it can be said.
+/// Formats the time since then in its largest unit.
 pub(super) fn elapsed(since: Timestamp, now: Timestamp) -> String {
     match now.as_second() - since.as_second() {
         seconds if seconds < 1 => "now".to_owned(),

@@ -1,4 +1,4 @@
-//! One machine in words.
+//! The explanation of one machine.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::fleet::Machine;
 
-/// Events shown below an explanation.
+/// The number of events that an explanation shows.
 const EVENTS: usize = 24;
 
 #[derive(Debug, Deserialize)]
@@ -33,7 +33,7 @@ struct Diagnosis {
     advice: Vec<String>,
 }
 
-/// How far a machine came, what it waits for, what to do, and what it did.
+/// Formats how far a machine came, what it waits for, what to do, and what it did.
 pub(super) fn explained(json: &str) -> anyhow::Result<String> {
     let Explained { machine, hostname, events, diagnosis } =
         serde_json::from_str(json).context("the answer is not pxed's")?;
@@ -56,7 +56,7 @@ pub(super) fn explained(json: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// A machine after a hold or a release.
+/// Formats a machine after a hold or a release.
 pub(super) fn decided(json: &str) -> anyhow::Result<String> {
     let machine: Machine = serde_json::from_str(json).context("the answer is not pxed's")?;
     let Machine { mac, policy, boots_from, .. } = machine;

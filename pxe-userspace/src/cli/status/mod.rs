@@ -15,13 +15,13 @@ use super::{admin_address::AdminAddress, options::admin_of_server};
 use client::AdminClient;
 use output::print;
 
-/// Where the admin listener is, and how its answers are shown.
+/// The arguments of all clients: the place of the admin listener, and the form of the output.
 #[derive(Debug, clap::Args)]
 struct AdminArgs {
-    /// Admin listener of a running pxed, as in its own --admin, or its URL [default: 127.0.0.1:8001]
+    /// Address of the admin listener, as in --admin of pxed run, or its URL [default: 127.0.0.1:8001]
     #[arg(long, env = "PXED_ADMIN", value_name = "ADDRESS:PORT|URL")]
     admin: Option<AdminAddress>,
-    /// TOML file of the running pxed, which may name its admin listener
+    /// TOML file of pxed run, which may name the admin listener
     #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the API's JSON instead of text
@@ -36,7 +36,7 @@ impl AdminArgs {
     }
 }
 
-/// What `pxed status` takes.
+/// The arguments of `pxed status`.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
     /// Only machines at this stage (waiting, discovering, …, running, failed)
@@ -45,14 +45,14 @@ pub struct StatusArgs {
     /// Only machines of this cluster
     #[arg(long)]
     cluster: Option<String>,
-    /// At most so many machines
+    /// At most this many machines
     #[arg(long, value_name = "MACHINES")]
     limit: Option<usize>,
     #[command(flatten)]
     admin: AdminArgs,
 }
 
-/// What `pxed watch` takes.
+/// The arguments of `pxed watch`.
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
     /// Only this machine, in any spelling
@@ -61,10 +61,10 @@ pub struct WatchArgs {
     admin: AdminArgs,
 }
 
-/// What the subcommands about one machine take.
+/// The arguments of the subcommands for one machine.
 #[derive(Debug, clap::Args)]
 pub struct MachineArgs {
-    /// The machine's hardware address, in any spelling
+    /// Hardware address of the machine, in any spelling
     mac: MacAddr,
     #[command(flatten)]
     admin: AdminArgs,
@@ -74,7 +74,7 @@ pub struct MachineArgs {
 ///
 /// # Errors
 ///
-/// When the admin listener cannot be reached, or knows no such stage.
+/// If the admin listener cannot be reached, or has no such stage.
 pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let StatusArgs { stage, cluster, limit, admin } = args;
     let json = admin.json;
@@ -97,13 +97,13 @@ pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 ///
-/// When the admin listener cannot be reached, or ends.
+/// If the admin listener cannot be reached, or ends.
 pub fn watch(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let WatchArgs { mac, admin } = args;
     let json = admin.json;
     let client = admin.client()?;
     if let Some(mac) = mac {
-        // Better an error at once than silence about a machine that there is not.
+        // An unknown machine is an error at once, rather than silence.
         client.get(&format!("/api/v1/machines/{mac}"), &[])?;
     }
     watch::follow(&client, mac, json)
@@ -113,7 +113,7 @@ pub fn watch(args: WatchArgs) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 ///
-/// When the admin listener cannot be reached or does not know the machine.
+/// If the admin listener cannot be reached, or does not know the machine.
 pub fn explain(args: MachineArgs) -> anyhow::Result<ExitCode> {
     let MachineArgs { mac, admin } = args;
     let json = admin.json;
@@ -125,7 +125,7 @@ pub fn explain(args: MachineArgs) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 ///
-/// When the admin listener cannot be reached or does not know the machine.
+/// If the admin listener cannot be reached, or does not know the machine.
 pub fn hold(args: MachineArgs) -> anyhow::Result<ExitCode> {
     decide(args, "hold")
 }
@@ -134,7 +134,7 @@ pub fn hold(args: MachineArgs) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 ///
-/// When the admin listener cannot be reached or does not know the machine.
+/// If the admin listener cannot be reached, or does not know the machine.
 pub fn release(args: MachineArgs) -> anyhow::Result<ExitCode> {
     decide(args, "release")
 }

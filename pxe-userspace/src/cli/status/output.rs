@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 
-/// Prints to standard output. Returns whether somebody still reads it: `pxed status | head` is no error.
+/// Prints to standard output. Returns whether somebody still reads it: a closed pipe, as in `pxed status | head`, is not an error.
 pub(super) fn print(text: &str) -> anyhow::Result<bool> {
     let mut output = io::stdout().lock();
     let end = if text.ends_with('\n') { "" } else { "\n" };

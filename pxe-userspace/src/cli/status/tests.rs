@@ -14,10 +14,10 @@ const MACHINE: &str = r#"{"mac":"52:54:00:00:00:01","address":"10.0.0.1","cluste
     "stage":"failed","stage_since":"2026-01-01T00:00:00.000Z","boots":2,"last_error":"loader ipxe.efi failed",
     "last_error_at":"2026-01-01T00:00:00.000Z",
     "events":[{"at":"2026-01-01T00:00:00.500Z","event":"sent-to-disk","text":"sent to its own disk"}],
-    "diagnosis":{"reached":"It failed.","waits_for":"Its next try.","advice":["First.","Second."]}}"#;
+    "diagnosis":{"reached":"It failed.","waits_for":"Its next attempt.","advice":["First.","Second."]}}"#;
 
 #[test]
-fn the_fleet_as_a_table() {
+fn fleet_is_a_table() {
     let mut machines: Vec<fleet::Machine> = serde_json::from_str(&format!("[{MACHINE},{MACHINE}]")).unwrap();
     machines[1].stage = "running".to_owned();
     let now = "2026-01-01T00:01:30Z".parse().unwrap();
@@ -35,14 +35,14 @@ MAC                ADDRESS   CLUSTER  ROLE    STAGE    FOR  BOOTS  NEXT BOOT  LA
 }
 
 #[test]
-fn a_machine_explained() {
+fn machine_is_explained() {
     let expected = "\
 52:54:00:00:00:01 n1, 10.0.0.1: worker of lab, Talos v1.13.0 amd64
 policy auto, next boot from network, 2 boots so far
 
 stage      failed
 so far     It failed.
-waits for  Its next try.
+waits for  Its next attempt.
 to do      First.
            Second.
 
@@ -65,8 +65,8 @@ fn events_are_lines() {
 }
 
 #[test]
-fn without_a_listener_the_error_says_what_to_do() {
-    // Bound, so that nobody else has it, but not listening.
+fn error_without_a_listener_says_what_to_do() {
+    // The port is bound, so that nobody else has it, but not listening.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
@@ -76,7 +76,7 @@ fn without_a_listener_the_error_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_pxed_is_understood() {
+async fn answers_of_a_running_pxed_are_understood() {
     let server = start(2).await;
     server.feed(MAC, uefi_boot()).await;
     let client = client(server.address);

@@ -1,4 +1,4 @@
-//! Boot events as they happen.
+//! The stream of boot events.
 
 use std::{io::BufRead, process::ExitCode};
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{client::AdminClient, output::print};
 
-/// What is shown of an event.
+/// The fields of an event that are shown.
 #[derive(Debug, Deserialize)]
 struct Event {
     at: Timestamp,
@@ -41,7 +41,7 @@ pub(super) fn follow(client: &AdminClient, only: Option<MacAddr>, json: bool) ->
     bail!("pxed ended the stream of events: was it stopped?")
 }
 
-/// One line for an event of the stream; `None` when it is of another machine.
+/// Formats an event of the stream as one line. Returns `None` if it belongs to another machine.
 pub(super) fn render(name: &str, data: &str, only: Option<&str>, json: bool) -> anyhow::Result<Option<String>> {
     if name == "lagged" {
         let Lagged { missed } = serde_json::from_str(data).context("the answer is not pxed's")?;
