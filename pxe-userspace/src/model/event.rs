@@ -185,8 +185,9 @@ pub enum EventKind {
         #[serde(rename = "took_ms", serialize_with = "milliseconds")]
         took: Duration,
     },
-    /// All of a file was sent, but the machine did not confirm its end. Some firmware never acknowledges the last block of TFTP.
-    /// The next step of the machine shows whether it has the file.
+    /// All of a file was sent, but the machine did not confirm its end. Some firmware never acknowledges the last block of TFTP,
+    /// and iPXE on UEFI may start a kernel before it acknowledges the last packets of HTTP. The next step of the machine shows whether it
+    /// has the file.
     Unconfirmed {
         /// The kind of file.
         artifact: ArtifactKind,

@@ -1,22 +1,18 @@
-//! What a machine was given counts when it has acknowledged the last byte, on links that lose it: a cable is pulled in the middle of a download.
+//! Downloads whose end is lost or not acknowledged: a file counts as delivered when the machine has acknowledged its last byte.
 
 use std::{
     io::{Read as _, Write as _},
-    net::TcpStream,
-    os::fd::AsRawFd as _,
+    net::{SocketAddrV4, TcpStream},
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
-use nix::sys::{
-    signal::Signal,
-    socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt},
-};
+use nix::sys::signal::Signal;
 use pxe_lab::{
     Artifacts, Bridged, Namespace, Pxed,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
-    suite,
+    suite, tcp,
     topology::INTERFACE,
 };
 
@@ -29,10 +25,10 @@ const SOON: Duration = Duration::from_secs(30);
 /// The length of the initramfs in bytes.
 const LENGTH: usize = 1 << 20;
 
-/// The bytes at the end of it that the machine has not read when its cable is pulled. They fit the server's send queue.
+/// The bytes at its end that the machine has not read when its cable is pulled. They fit into the server's send queue.
 const UNREAD: usize = 96 * 1024;
 
-/// The machine's receive buffer in bytes, which the kernel doubles: less than that.
+/// The machine's receive buffer in bytes. The kernel doubles it, which is still less than [`UNREAD`].
 const RECEIVE_BUFFER: usize = 16 * 1024;
 
 fn main() -> ExitCode {
@@ -87,9 +83,11 @@ impl Lab {
         Ok(self)
     }
 
-    /// Downloads the initramfs but for its end, which pxed has written by then, and pulls the cable.
+    /// Downloads the initramfs except its end, waits until pxed has written that too, and pulls the cable.
     fn lose_the_end(&self, pxed: &Pxed<'_>) -> anyhow::Result<TcpStream> {
-        let mut connection = self.client().enter(connection)??;
+        let address = SocketAddrV4::new(cluster::SERVER.parse()?, 8000);
+        let connect = || tcp::connect_with_receive_buffer(address, RECEIVE_BUFFER);
+        let mut connection = self.client().enter(connect)??;
         write!(connection, "GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", initramfs(), cluster::SERVER)?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -131,24 +129,12 @@ impl Lab {
     }
 }
 
-/// A connection to pxed with a small receive window.
-fn connection() -> anyhow::Result<TcpStream> {
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
-    let [a, b, c, d] = cluster::SERVER.parse::<std::net::Ipv4Addr>()?.octets();
-    connect(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 8000))?;
-    let connection = TcpStream::from(socket);
-    connection.set_read_timeout(Some(SOON))?;
-    Ok(connection)
-}
-
-/// The machine is reset while its cable is out, so that pxed learns of it only when it sends again.
+/// The machine is reset while its cable is out, so pxed learns of it only when it sends again.
 fn bytes_lost_with_the_link_are_a_failure() -> anyhow::Result<()> {
     let lab = Lab::new()?.with_address()?;
     let pxed = lab.pxed()?;
     let connection = lab.lose_the_end(&pxed)?;
-    setsockopt(&connection, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
-    drop(connection);
+    tcp::reset(connection)?;
     ensure!(lab.outcome_so_far(&pxed)?.is_none(), "pxed cannot know yet");
     lab.plug("up")?;
     let (event, bytes, boots_from) = lab.outcome(&pxed)?;
@@ -169,7 +155,7 @@ fn link_that_comes_back_delivers() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// It never comes back, and pxed is started again with what it has written down.
+/// The machine never comes back, and pxed is restarted with its stored state.
 fn machine_without_power_has_not_booted() -> anyhow::Result<()> {
     let lab = Lab::new()?.with_address()?;
     let mut pxed = lab.pxed()?;
