@@ -19,7 +19,7 @@ const LENGTH: u64 = 1 << 20;
 /// A receive buffer in bytes. The kernel doubles it.
 const SMALL_BUFFER: u32 = 16 * 1024;
 
-/// What a client with such a buffer may have acknowledged and not read.
+/// The most bytes that a client with such a buffer acknowledges before it reads them.
 const UNREAD: u64 = 128 * 1024;
 
 fn initramfs() -> Vec<u8> {
@@ -54,7 +54,7 @@ impl Client {
         String::from_utf8(head).unwrap()
     }
 
-    /// Reads so many bytes.
+    /// Reads exactly `count` bytes.
     async fn read(&mut self, count: u64) -> Vec<u8> {
         let mut body = vec![0; count as usize];
         in_time(self.0.read_exact(&mut body)).await.unwrap();
@@ -101,7 +101,7 @@ impl Lab {
         Client(socket.connect(self.address).await.unwrap())
     }
 
-    /// Asks for the initramfs through a small window and reads so many bytes of the answer, which the server writes to its end.
+    /// Asks for the initramfs through a small window, reads `count` bytes of the answer, and waits until the server has written all of it.
     async fn read_partly(&mut self, headers: &str, count: u64) -> Client {
         let before = self.metrics.sent_bytes();
         let mut client = self.connect(Some(SMALL_BUFFER)).await;
@@ -144,7 +144,7 @@ impl Lab {
     }
 }
 
-/// Asserts that the transfer failed with about so many bytes acknowledged, and that the machine does not count as booted by it.
+/// Asserts that the transfer failed for this reason, and that the bytes acknowledged are those read and at most [`UNREAD`] more.
 async fn assert_failed_after(lab: &mut Lab, read: u64, reason: &str) {
     match lab.event().await {
         EventKind::Failed { artifact: Initramfs, bytes, reason: said, .. } => {
@@ -155,7 +155,7 @@ async fn assert_failed_after(lab: &mut Lab, read: u64, reason: &str) {
     }
 }
 
-/// Whether the journal takes the machine to be booted after these events.
+/// Returns `true` if the journal counts the machine as booted after these events.
 async fn is_booted(kinds: &[EventKind]) -> bool {
     let state = tempfile::tempdir().unwrap();
     let policies = SharedPolicies::default();
