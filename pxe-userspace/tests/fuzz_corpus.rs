@@ -1,6 +1,6 @@
 //! The fuzz targets on their corpus: what libFuzzer found worth keeping stays sound, without libFuzzer.
 //!
-//! The corpus begins with what real firmware and real specs say. `PXED_BLESS=1` writes these seeds anew.
+//! The corpus begins with what real firmware and real specs say. `PXED_BLESS=1` writes these seeds again.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "../../fuzz/src/targets.rs"]

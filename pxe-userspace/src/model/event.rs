@@ -19,9 +19,9 @@ use super::loader::LoaderFile;
 pub struct BootEvent {
     /// The machine.
     pub mac: MacAddr,
-    /// When it happened.
+    /// The time at which it happened.
     pub at: SystemTime,
-    /// What happened.
+    /// The event itself.
     pub kind: EventKind,
 }
 

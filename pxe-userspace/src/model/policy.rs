@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// When a machine boots from the network.
+/// The rule by which a machine boots from the network or from its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootPolicy {
