@@ -131,7 +131,7 @@ impl Lab {
         }
     }
 
-    /// Asserts that there are no other events so far: those of a script that is asked for now come next.
+    /// Asserts that no further event has come. The script requested next makes the next events.
     async fn assert_nothing_seen(&mut self) {
         let mut client = self.connect(None).await;
         self.assert_nothing_seen_of(&mut client).await;
@@ -444,7 +444,7 @@ async fn answer_in_flight_when_the_server_stops_is_announced() {
     let mut waiting = lab.read_partly("", LENGTH / 2).await;
     let mut reading = lab.read_partly("", LENGTH / 2).await;
     lab.stop.take().unwrap().send(()).unwrap();
-    // What is read while the server lets transfers end is delivered.
+    // A response that the client reads during the shutdown period is delivered.
     reading.read(LENGTH / 2).await;
     assert_eq!(lab.seen().await, Done(Initramfs, LENGTH));
     assert_failed_after(&mut lab, LENGTH / 2, "pxed stopped before the last byte was acknowledged").await;

@@ -206,7 +206,7 @@ async fn scripts_are_for_their_own_machine() {
     assert_eq!(lab.get_from(other, "/boot.ipxe").await.0, 200);
     assert_eq!(lab.get_from(other, "/assets/empty").await.0, 200);
 
-    // Where another server gives the addresses, they prove nothing.
+    // In proxy mode another server gives the addresses, so an address proves nothing.
     let lab = Lab::start_with(false);
     assert_eq!(lab.get_from(other, "/boot/52:54:00:00:00:01.ipxe").await.0, 200);
 }
