@@ -100,6 +100,7 @@ pub fn dhcp_respond(data: &[u8]) {
 fn machine(mac: MacAddr, architecture: Architecture) -> Machine {
     Machine {
         mac,
+        additional_macs: Arc::default(),
         address: Ipv4Addr::new(10, 99, 0, 168),
         cluster: "lab".into(),
         role: Role::Worker,
@@ -113,6 +114,7 @@ fn machine(mac: MacAddr, architecture: Architecture) -> Machine {
         dns_servers: [Ipv4Addr::new(10, 99, 0, 53)].into(),
         policy: BootPolicy::Auto,
         disk_route: DiskRoute::default(),
+        loaders: None,
         site: Arc::new(Site { interface: "br0".into(), address: Ipv4Addr::new(10, 99, 0, 1) }),
         source: Source { file: Path::new("lab.yaml").into(), line: 1 },
     }

@@ -73,6 +73,7 @@ impl Lab {
         }
         let machine = Machine {
             mac: MAC,
+            additional_macs: Arc::default(),
             address: MACHINE,
             cluster: "test".into(),
             role: Role::Worker,
@@ -86,6 +87,7 @@ impl Lab {
             dns_servers: Arc::new([]),
             policy: BootPolicy::Auto,
             disk_route: DiskRoute::default(),
+            loaders: None,
             site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
             source: Source { file: Path::new("test.yaml").into(), line: 1 },
         };

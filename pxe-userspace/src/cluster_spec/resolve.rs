@@ -424,6 +424,7 @@ fn machine(
     let line = document.lines_before.saturating_add(declared.at.line);
     Machine {
         mac,
+        additional_macs: Arc::default(),
         address,
         cluster: Arc::clone(&owner.label),
         role: owner.role,
@@ -443,6 +444,7 @@ fn machine(
             of_role.map(|role| &role.disk_route),
             &of_cluster.disk_route,
         ),
+        loaders: None,
         site: Arc::clone(&owner.site),
         source: Source { file: Arc::clone(&document.file), line },
     }

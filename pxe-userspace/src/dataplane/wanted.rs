@@ -18,7 +18,7 @@ pub type ByInterface<T> = BTreeMap<Arc<str>, T>;
 pub struct Wanted {
     /// Our addresses there, sorted.
     pub addresses: Vec<Ipv4Addr>,
-    /// The machines to answer, sorted. A list that has not changed keeps its allocation, so that comparing it is free.
+    /// The MAC addresses of the machines to answer, sorted. A list that has not changed keeps its allocation, so that comparing it is free.
     pub machines: Arc<[MacAddr]>,
 }
 
@@ -32,7 +32,7 @@ pub fn wanted(inventory: &Inventory, before: &ByInterface<Wanted>) -> ByInterfac
             None => interfaces.entry(Arc::clone(&machine.site.interface)).or_default(),
         };
         addresses.insert(machine.site.address);
-        machines.push(machine.mac);
+        machines.extend(machine.macs());
     }
     let finish = |(name, (addresses, mut machines)): (Arc<str>, (BTreeSet<_>, Vec<_>))| {
         machines.sort_unstable();
@@ -43,4 +43,26 @@ pub fn wanted(inventory: &Inventory, before: &ByInterface<Wanted>) -> ByInterfac
         (name, Wanted { addresses: addresses.into_iter().collect(), machines })
     };
     interfaces.into_iter().map(finish).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{architecture::Architecture, inventory::Machine, testing::machine};
+
+    #[test]
+    fn every_card_of_a_machine_is_wanted() {
+        let mac = |number| MacAddr([2, 0, 0, 0, 0, number]);
+        let several = Machine {
+            additional_macs: [mac(9), mac(1)].into(),
+            ..Machine::clone(&machine(5, Architecture::Amd64, "v1.13.0", None))
+        };
+        let inventory =
+            |several| Inventory::new(vec![machine(7, Architecture::Amd64, "v1.13.0", None), Arc::new(several)]);
+        let first = wanted(&inventory(several.clone()), &ByInterface::default());
+        assert_eq!(*first["lo"].machines, [1, 5, 7, 9].map(mac));
+        let swapped = Machine { mac: mac(9), additional_macs: [mac(5), mac(1)].into(), ..several };
+        let second = wanted(&inventory(swapped), &first);
+        assert!(Arc::ptr_eq(&first["lo"].machines, &second["lo"].machines));
+    }
 }

@@ -20,7 +20,7 @@ use crate::{
         client_architecture::ClientArchitecture,
         event::ClientKind,
         inventory::Machine,
-        loader::{BOOT_FROM_DISK, LoaderFile},
+        loader::{BOOT_FROM_DISK, Loader},
         policy::Disposition,
     },
     net::prefix,
@@ -63,7 +63,7 @@ pub struct Reply<'m> {
     /// The network's parameters, if the reply has them.
     pub network: Option<Network<'m>>,
     /// The boot parameters.
-    pub boot: Boot,
+    pub boot: Boot<'m>,
     /// Option 56: the reason for a DHCPNAK.
     pub reason: Option<&'static str>,
 }
@@ -83,11 +83,11 @@ pub struct Network<'m> {
 
 /// The file that a reply names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BootFile {
+pub enum BootFile<'m> {
     /// A loader, by TFTP.
-    Tftp(LoaderFile),
+    Tftp(Loader<'m>),
     /// A loader, by HTTP.
-    Http(LoaderFile),
+    Http(Loader<'m>),
     /// The machine's iPXE script, by HTTP.
     Script,
     /// [`BOOT_FROM_DISK`], which the server refuses.
@@ -96,9 +96,9 @@ pub enum BootFile {
 
 /// The boot parameters of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Boot {
+pub struct Boot<'m> {
     /// The named file, if any.
-    pub file: Option<BootFile>,
+    pub file: Option<BootFile<'m>>,
     /// Its name or URL, for `file` and option 67; empty if no file is named.
     pub name: ArrayString<127>,
     /// `siaddr`, and for TFTP also `sname` and option 66; unspecified if no file is named.
@@ -113,7 +113,7 @@ pub struct Boot {
     pub no_proxy_dhcp: bool,
 }
 
-impl Boot {
+impl Boot<'_> {
     /// No file is named: the client gets an address at most.
     pub const NONE: Self = Self {
         file: None,
@@ -305,7 +305,7 @@ impl<'m> Deciding<'_, 'm> {
         Network { lease_seconds, prefix_length, router, machine }
     }
 
-    fn boot(&self) -> Boot {
+    fn boot(&self) -> Boot<'m> {
         let Self { question: Question { client, .. }, machine, server, disposition } = *self;
         let loader = client.loader(machine);
         let file = match (client.kind, disposition) {
@@ -325,7 +325,7 @@ impl<'m> Deciding<'_, 'm> {
 }
 
 /// Returns the boot parameters for a client that is given this file.
-fn boot(file: BootFile, client: &Client, server: &Server, mac: MacAddr) -> Boot {
+fn boot<'m>(file: BootFile<'m>, client: &Client, server: &Server, mac: MacAddr) -> Boot<'m> {
     let proxy = server.mode == Mode::Proxy;
     let vendor_class = match client.kind {
         // EDK2 ignores an offer with any other class than these ten bytes.
@@ -354,13 +354,14 @@ fn boot(file: BootFile, client: &Client, server: &Server, mac: MacAddr) -> Boot 
     }
 }
 
-/// Returns the name or URL of a file. The longest, an HTTP URL of a loader, is well below the 127 bytes that `file` holds.
-fn name(file: BootFile, by_http: bool, server: &Server, mac: MacAddr) -> ArrayString<127> {
+/// Returns the name or URL of a file. The longest, the HTTP URL of a machine's own loader, fits into the 127 bytes that `file` holds
+/// ([`LOADER_NAME_LIMIT`](crate::model::loader::LOADER_NAME_LIMIT)).
+fn name(file: BootFile<'_>, by_http: bool, server: &Server, mac: MacAddr) -> ArrayString<127> {
     let mut text = ArrayString::new();
     let Server { address, http_port, .. } = server;
     let written = match file {
         BootFile::Tftp(loader) => text.write_str(loader.name()),
-        BootFile::Http(loader) => write!(text, "http://{address}:{http_port}/assets/{loader}"),
+        BootFile::Http(loader) => write!(text, "http://{address}:{http_port}/assets/{}", loader.name()),
         BootFile::Script => {
             let [a, b, c, d, e, f] = mac.0;
             write!(text, "http://{address}:{http_port}/boot/{a:02x}-{b:02x}-{c:02x}-{d:02x}-{e:02x}-{f:02x}.ipxe")

@@ -9,7 +9,7 @@ use crate::model::{
     client_architecture::{ClientArchitecture, RASPBERRY_PI},
     event::ClientKind,
     inventory::Machine,
-    loader::LoaderFile,
+    loader::{Loader, LoaderFile},
 };
 
 /// iPXE's feature "HTTP protocol" within option 175.
@@ -75,9 +75,14 @@ pub fn classify(query: &Query<'_>) -> Client {
 }
 
 impl Client {
-    /// Returns the loader that this client can start; `None` if there is none for its architecture.
+    /// Returns the loader that this client is told to fetch; `None` if there is none for its architecture.
     #[must_use]
-    pub fn loader(&self, machine: &Machine) -> Option<LoaderFile> {
+    pub fn loader<'m>(&self, machine: &'m Machine) -> Option<Loader<'m>> {
+        machine.loader(self.class(machine))
+    }
+
+    /// Returns the class of the firmware by its usual loader; `None` if iPXE does not exist for its architecture.
+    fn class(&self, machine: &Machine) -> Option<LoaderFile> {
         match self.architecture {
             _ if self.raspberry_pi => Some(LoaderFile::EfiArm64),
             Some(number) => ClientArchitecture::of(number).loader,
@@ -90,7 +95,7 @@ impl Client {
     pub fn contradicts(&self, machine: &Machine) -> bool {
         self.kind != ClientKind::Plain
             && self.architecture.is_some()
-            && self.loader(machine).is_none_or(|loader| !loader.runs_on(machine.architecture))
+            && self.class(machine).is_none_or(|loader| !loader.runs_on(machine.architecture))
     }
 }
 

@@ -127,7 +127,7 @@ fn write_header(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8]) {
     out[field::COOKIE].copy_from_slice(&MAGIC_COOKIE);
 }
 
-fn write_boot(boot: &Boot, server_name: &[u8], writer: &mut Writer<'_>) {
+fn write_boot(boot: &Boot<'_>, server_name: &[u8], writer: &mut Writer<'_>) {
     writer.put_some(code::VENDOR_CLASS, boot.vendor_class.map(str::as_bytes));
     match boot.vendor_options {
         VendorOptions::None => {}

@@ -92,7 +92,7 @@ fn is_sent_by_dhcp(client: &Client) -> bool {
 pub(super) fn answered(reply: &Reply<'_>, client: ClientKind, events: &mut Events) {
     let address = (!reply.yiaddr.is_unspecified()).then_some(reply.yiaddr);
     let boot_file = reply.boot.file.and_then(|file| match file {
-        BootFile::Tftp(loader) | BootFile::Http(loader) => Some(BootFileName::Loader(loader)),
+        BootFile::Tftp(loader) | BootFile::Http(loader) => Some(loader.into()),
         BootFile::Script => Some(BootFileName::Script),
         BootFile::Disk => None,
     });

@@ -102,6 +102,7 @@ impl Message {
 pub(super) fn machine() -> Machine {
     Machine {
         mac: MAC,
+        additional_macs: Arc::default(),
         address: ADDRESS,
         cluster: "test".into(),
         role: Role::Worker,
@@ -115,6 +116,7 @@ pub(super) fn machine() -> Machine {
         dns_servers: [Ipv4Addr::new(9, 9, 9, 9)].into(),
         policy: BootPolicy::Auto,
         disk_route: DiskRoute::default(),
+        loaders: None,
         site: Arc::new(Site { interface: "eth0".into(), address: SERVER }),
         source: Source { file: Path::new("test.yaml").into(), line: 1 },
     }

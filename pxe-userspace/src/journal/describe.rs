@@ -67,7 +67,7 @@ impl fmt::Display for EventKind {
                     Some(address) => write!(f, "offered {address}")?,
                     None => f.write_str("offered a boot file, without an address")?,
                 }
-                write_boot_file(f, *boot_file)
+                write_boot_file(f, boot_file.as_ref())
             }
             Self::Request { client, client_architecture, of_other_server } => {
                 let address = if *of_other_server { "another server's address" } else { "the address" };
@@ -79,7 +79,7 @@ impl fmt::Display for EventKind {
                     Some(address) => write!(f, "acknowledged {address} to {client}")?,
                     None => write!(f, "answered {client}")?,
                 }
-                write_boot_file(f, *boot_file)
+                write_boot_file(f, boot_file.as_ref())
             }
             Self::Nak { reason } => write!(f, "refused the address: {reason}"),
             Self::Decline { address } => write!(f, "declined {address}: another host answers there"),
@@ -122,7 +122,7 @@ fn write_architecture(f: &mut fmt::Formatter<'_>, client_architecture: Option<u1
     }
 }
 
-fn write_boot_file(f: &mut fmt::Formatter<'_>, boot_file: Option<BootFileName>) -> fmt::Result {
+fn write_boot_file(f: &mut fmt::Formatter<'_>, boot_file: Option<&BootFileName>) -> fmt::Result {
     match boot_file {
         Some(file) => write!(f, " with {file}"),
         None => Ok(()),

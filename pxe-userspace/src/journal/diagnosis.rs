@@ -198,7 +198,9 @@ fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {
     let Site { address, .. } = Site::of(record);
     let (waits_for, port) = match boot_file {
         Some(BootFileName::Script) => ("Its request for its script by HTTP.".to_owned(), "TCP, the port of boot HTTP"),
-        Some(BootFileName::Loader(file)) => (format!("Its request for {file}."), "UDP port 69, or TCP for HTTP boot"),
+        Some(file @ (BootFileName::Loader(_) | BootFileName::OwnLoader(_))) => {
+            (format!("Its request for {file}."), "UDP port 69, or TCP for HTTP boot")
+        }
         None => ("Its request for a loader.".to_owned(), "UDP port 69"),
     };
     let mut advice = Vec::new();

@@ -12,7 +12,10 @@ use super::{
     policy::Cycle,
     stage::Stage,
 };
-use crate::model::event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport};
+use crate::model::{
+    event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport},
+    loader::LoaderFile,
+};
 use pxe_common::MacAddr;
 
 /// Milliseconds since the Unix epoch, in two halves: the alignment of a `u64` would cost four bytes in each event.
@@ -34,9 +37,9 @@ impl Millis {
 #[derive(Clone, Copy, Debug)]
 enum Kept {
     Discover { client: ClientKind, client_architecture: Option<u16> },
-    Offer { address: Option<Ipv4Addr>, boot_file: Option<BootFileName> },
+    Offer { address: Option<Ipv4Addr>, boot_file: Option<KeptBootFile> },
     Request { client: ClientKind, client_architecture: Option<u16>, of_other_server: bool },
-    Ack { address: Option<Ipv4Addr>, client: ClientKind, boot_file: Option<BootFileName> },
+    Ack { address: Option<Ipv4Addr>, client: ClientKind, boot_file: Option<KeptBootFile> },
     Nak { reason: StaticId },
     Decline { address: Ipv4Addr },
     Release,
@@ -48,6 +51,14 @@ enum Kept {
     Failed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, reason: TextId },
     WrongArchitecture { client_architecture: u16 },
     SentToDisk,
+}
+
+/// The compact form of a [`BootFileName`].
+#[derive(Clone, Copy, Debug)]
+enum KeptBootFile {
+    Script,
+    Loader(LoaderFile),
+    OwnLoader(TextId),
 }
 
 /// A fleet of 100,000 machines has millions of these.
@@ -193,12 +204,14 @@ fn saturate(count: u64) -> u32 {
 fn keep(kind: &EventKind, texts: &mut Interner) -> Kept {
     match kind {
         &EventKind::Discover { client, client_architecture } => Kept::Discover { client, client_architecture },
-        EventKind::Offer { address, boot_file } => Kept::Offer { address: *address, boot_file: *boot_file },
+        EventKind::Offer { address, boot_file } => {
+            Kept::Offer { address: *address, boot_file: keep_boot_file(boot_file.as_ref(), texts) }
+        }
         &EventKind::Request { client, client_architecture, of_other_server } => {
             Kept::Request { client, client_architecture, of_other_server }
         }
         EventKind::Ack { address, client, boot_file } => {
-            Kept::Ack { address: *address, client: *client, boot_file: *boot_file }
+            Kept::Ack { address: *address, client: *client, boot_file: keep_boot_file(boot_file.as_ref(), texts) }
         }
         EventKind::Nak { reason } => Kept::Nak { reason: texts.keep_static(reason) },
         &EventKind::Decline { address } => Kept::Decline { address },
@@ -236,11 +249,15 @@ fn keep(kind: &EventKind, texts: &mut Interner) -> Kept {
 fn recall(kept: Kept, texts: &Interner) -> EventKind {
     match kept {
         Kept::Discover { client, client_architecture } => EventKind::Discover { client, client_architecture },
-        Kept::Offer { address, boot_file } => EventKind::Offer { address, boot_file },
+        Kept::Offer { address, boot_file } => {
+            EventKind::Offer { address, boot_file: recall_boot_file(boot_file, texts) }
+        }
         Kept::Request { client, client_architecture, of_other_server } => {
             EventKind::Request { client, client_architecture, of_other_server }
         }
-        Kept::Ack { address, client, boot_file } => EventKind::Ack { address, client, boot_file },
+        Kept::Ack { address, client, boot_file } => {
+            EventKind::Ack { address, client, boot_file: recall_boot_file(boot_file, texts) }
+        }
         Kept::Nak { reason } => EventKind::Nak { reason: texts.get_static(reason) },
         Kept::Decline { address } => EventKind::Decline { address },
         Kept::Release => EventKind::Release,
@@ -271,11 +288,29 @@ fn recall(kept: Kept, texts: &Interner) -> EventKind {
     }
 }
 
+fn keep_boot_file(boot_file: Option<&BootFileName>, texts: &mut Interner) -> Option<KeptBootFile> {
+    boot_file.map(|boot_file| match boot_file {
+        BootFileName::Script => KeptBootFile::Script,
+        BootFileName::Loader(loader) => KeptBootFile::Loader(*loader),
+        BootFileName::OwnLoader(name) => KeptBootFile::OwnLoader(texts.keep(name)),
+    })
+}
+
+fn recall_boot_file(kept: Option<KeptBootFile>, texts: &Interner) -> Option<BootFileName> {
+    kept.map(|kept| match kept {
+        KeptBootFile::Script => BootFileName::Script,
+        KeptBootFile::Loader(loader) => BootFileName::Loader(loader),
+        KeptBootFile::OwnLoader(name) => BootFileName::OwnLoader(texts.get(name)),
+    })
+}
+
 fn release(kept: Kept, texts: &mut Interner) {
     match kept {
         Kept::Requested { path: text, .. } | Kept::Done { path: text, .. } | Kept::Unconfirmed { path: text, .. } => {
             texts.release(text);
         }
+        Kept::Offer { boot_file: Some(KeptBootFile::OwnLoader(text)), .. }
+        | Kept::Ack { boot_file: Some(KeptBootFile::OwnLoader(text)), .. } => texts.release(text),
         Kept::Failed { path, reason, .. } => {
             texts.release(path);
             texts.release(reason);

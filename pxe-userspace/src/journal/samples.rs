@@ -35,6 +35,7 @@ pub(crate) fn machine(number: u32) -> Machine {
     let [_, b, c, d] = number.to_be_bytes();
     Machine {
         mac: MacAddr([0x52, 0x54, 0, b, c, d]),
+        additional_macs: Arc::default(),
         address: Ipv4Addr::from(0x0a00_0000 + number),
         cluster: Arc::from("lab"),
         role: Role::Worker,
@@ -48,6 +49,7 @@ pub(crate) fn machine(number: u32) -> Machine {
         dns_servers: Arc::from([]),
         policy: BootPolicy::Auto,
         disk_route: DiskRoute::default(),
+        loaders: None,
         site: Arc::new(Site { interface: Arc::from("eth1"), address: Ipv4Addr::new(10, 255, 0, 1) }),
         source: Source { file: Arc::from(Path::new("lab.yaml")), line: 12 },
     }

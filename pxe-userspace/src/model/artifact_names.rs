@@ -18,6 +18,10 @@ const STAND_INS: &[(&str, &[&str])] = &[
     (LoaderFile::EfiX64.name(), &["/usr/lib/ipxe/ipxe.efi", "/usr/lib/ipxe/snponly.efi"]),
     (LoaderFile::EfiArm64.name(), &["/usr/lib/ipxe/ipxe-arm64.efi", "/usr/lib/ipxe/snponly-arm64.efi"]),
     (LoaderFile::EfiIa32.name(), &["/usr/lib/ipxe/ipxe-i386.efi", "/usr/lib/ipxe/snponly-i386.efi"]),
+    // Never `ipxe.efi`, whose own drivers are what a spec avoids that names these.
+    (LoaderFile::EfiX64.firmware_driver_build(), &["/usr/lib/ipxe/snponly.efi"]),
+    (LoaderFile::EfiArm64.firmware_driver_build(), &["/usr/lib/ipxe/snponly-arm64.efi"]),
+    (LoaderFile::EfiIa32.firmware_driver_build(), &["/usr/lib/ipxe/snponly-i386.efi"]),
     ("ipxe.efi", &["/usr/lib/ipxe/ipxe.efi"]),
     ("snponly.efi", &["/usr/lib/ipxe/snponly.efi"]),
     ("undionly.kkpxe", &["/usr/lib/ipxe/undionly.kkpxe"]),

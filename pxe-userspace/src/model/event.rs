@@ -12,7 +12,7 @@ use pxe_common::MacAddr;
 use serde::{Serialize, Serializer};
 use tokio::sync::mpsc;
 
-use super::loader::LoaderFile;
+use super::loader::{Loader, LoaderFile};
 
 /// One step of one machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +77,7 @@ pub enum Transport {
 }
 
 /// The boot file that a DHCP reply named. In JSON it is the file name of the loader, or `script`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootFileName {
     /// The machine's iPXE script.
@@ -85,6 +85,18 @@ pub enum BootFileName {
     /// A network boot program.
     #[serde(untagged)]
     Loader(LoaderFile),
+    /// The loader that the spec names for the machine.
+    #[serde(untagged)]
+    OwnLoader(Arc<str>),
+}
+
+impl From<Loader<'_>> for BootFileName {
+    fn from(loader: Loader<'_>) -> Self {
+        match loader {
+            Loader::Usual(loader) => Self::Loader(loader),
+            Loader::Own(name) => Self::OwnLoader(Arc::clone(name)),
+        }
+    }
 }
 
 /// The file name of the loader, or "its script".
@@ -93,6 +105,7 @@ impl fmt::Display for BootFileName {
         match self {
             Self::Script => f.write_str("its script"),
             Self::Loader(loader) => loader.fmt(f),
+            Self::OwnLoader(name) => f.write_str(name),
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{
     architecture::Architecture,
+    loader::{Loader, LoaderFile, OwnLoaders},
     policy::{BootPolicy, DiskRoute},
 };
 
@@ -44,6 +45,9 @@ pub struct Source {
 pub struct Machine {
     /// `pxeClientSpec.macAddress`: neither zero nor a group address, and unique in the inventory.
     pub mac: MacAddr,
+    /// The MAC addresses of its other network cards, unique in the inventory like the first. A request from any of them is the
+    /// machine's.
+    pub additional_macs: Arc<[MacAddr]>,
     /// The reserved address, unique in the inventory.
     pub address: Ipv4Addr,
     /// The name of its `TalosCluster`.
@@ -70,6 +74,8 @@ pub struct Machine {
     pub policy: BootPolicy,
     /// The way to its disk when it does not boot from the network.
     pub disk_route: DiskRoute,
+    /// The loaders that the spec names for it, unless all are the usual ones.
+    pub loaders: Option<Arc<OwnLoaders>>,
     /// The interface and address that serve it.
     pub site: Arc<Site>,
     /// The place in the spec that names it.
@@ -77,12 +83,25 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Returns the MAC addresses of all its network cards, the main one first.
+    pub fn macs(&self) -> impl Iterator<Item = MacAddr> + '_ {
+        std::iter::once(self.mac).chain(self.additional_macs.iter().copied())
+    }
+
+    /// Returns the loader for its firmware, given the usual loader of the firmware's class; `None` if there is none.
+    #[must_use]
+    pub fn loader(&self, class: Option<LoaderFile>) -> Option<Loader<'_>> {
+        let own = self.loaders.as_ref().and_then(|loaders| loaders.get(class));
+        own.map(Loader::Own).or(class.map(Loader::Usual))
+    }
+
     /// Returns whether both are served in the same way. Their places in the spec do not matter: a line that is added at the
     /// top of a file moves every machine below it.
     #[must_use]
     pub fn is_served_like(&self, other: &Self) -> bool {
         let Self {
             mac,
+            additional_macs,
             address,
             cluster,
             role,
@@ -96,10 +115,12 @@ impl Machine {
             dns_servers,
             policy,
             disk_route,
+            loaders,
             site,
             source: _,
         } = self;
         *mac == other.mac
+            && *additional_macs == other.additional_macs
             && *address == other.address
             && *cluster == other.cluster
             && *role == other.role
@@ -113,6 +134,7 @@ impl Machine {
             && *dns_servers == other.dns_servers
             && *policy == other.policy
             && *disk_route == other.disk_route
+            && *loaders == other.loaders
             && *site == other.site
     }
 }
@@ -138,7 +160,10 @@ impl Inventory {
     /// Builds the snapshot. MACs and addresses must be unique: of two machines that share one, only the later is found.
     #[must_use]
     pub fn new(machines: Vec<Arc<Machine>>) -> Self {
-        let by_mac = (0..).zip(&machines).map(|(index, machine)| (machine.mac, index)).collect();
+        let mut by_mac = HashMap::with_capacity_and_hasher(machines.len(), AddressHashBuilder::default());
+        for (index, machine) in (0..).zip(&machines) {
+            by_mac.extend(machine.macs().map(|mac| (mac, index)));
+        }
         let by_address = (0..).zip(&machines).map(|(index, machine)| (machine.address, index)).collect();
         Self { machines, by_mac, by_address }
     }
@@ -149,7 +174,7 @@ impl Inventory {
         &self.machines
     }
 
-    /// Returns the machine with this hardware address.
+    /// Returns the machine of which a network card has this hardware address.
     #[must_use]
     pub fn by_mac(&self, mac: MacAddr) -> Option<&Arc<Machine>> {
         self.by_mac.get(&mac).map(|&index| &self.machines[index as usize])
@@ -186,19 +211,21 @@ impl Diff {
 /// Returns the changes from the old inventory to the new one.
 #[must_use]
 pub fn diff(old: &Inventory, new: &Inventory) -> Diff {
-    let counterpart = |inventory: &Inventory, machine: &Machine| {
-        let other = inventory.by_mac(machine.mac)?;
-        (other.site.interface == machine.site.interface).then(|| Arc::clone(other))
+    // Both have to lead to each other: the machine of a card that another machine took over is gone.
+    let counterpart = |from: &Inventory, to: &Inventory, machine: &Machine| {
+        let other = to.by_mac(machine.mac)?;
+        let is_mutual = from.by_mac(other.mac).is_some_and(|back| back.mac == machine.mac);
+        (is_mutual && other.site.interface == machine.site.interface).then(|| Arc::clone(other))
     };
     let mut diff = Diff::default();
     for machine in &new.machines {
-        match counterpart(old, machine) {
+        match counterpart(new, old, machine) {
             None => diff.added.push(Arc::clone(machine)),
             Some(before) if before.is_served_like(machine) => {}
             Some(before) => diff.changed.push((before, Arc::clone(machine))),
         }
     }
-    diff.removed.extend(old.machines.iter().filter(|machine| counterpart(new, machine).is_none()).cloned());
+    diff.removed.extend(old.machines.iter().filter(|machine| counterpart(old, new, machine).is_none()).cloned());
     diff
 }
 
@@ -211,6 +238,7 @@ mod tests {
     fn machine(number: u8, interface: &str, line: u32) -> Machine {
         Machine {
             mac: MacAddr([2, 0, 0, 0, 0, number]),
+            additional_macs: Arc::default(),
             address: Ipv4Addr::new(10, 0, 0, number),
             cluster: Arc::from("lab"),
             role: Role::Worker,
@@ -224,6 +252,7 @@ mod tests {
             dns_servers: Arc::from([]),
             policy: BootPolicy::Auto,
             disk_route: DiskRoute::Auto,
+            loaders: None,
             site: Arc::new(Site { interface: Arc::from(interface), address: Ipv4Addr::new(10, 0, 0, 254) }),
             source: Source { file: Arc::from(Path::new("lab.yaml")), line },
         }
@@ -260,6 +289,33 @@ mod tests {
         assert_eq!(diff.changed.len(), 1);
         assert_eq!(&*diff.changed[0].0.version, "v1.13.0");
         assert_eq!(&*diff.changed[0].1.version, "v1.14.0");
+    }
+
+    #[test]
+    fn machine_is_found_by_each_of_its_cards() {
+        let cards: Arc<[MacAddr]> = [7, 8, 9].map(|number| MacAddr([2, 0, 0, 0, 0, number])).into();
+        let two = Machine { additional_macs: Arc::clone(&cards), ..machine(2, "eth1", 1) };
+        let inventory = inventory([machine(1, "eth1", 1), two]);
+        assert_eq!(inventory.machines().len(), 2);
+        for mac in cards.iter().copied().chain([MacAddr([2, 0, 0, 0, 0, 2])]) {
+            assert_eq!(inventory.by_mac(mac).map(|found| found.address), Some(Ipv4Addr::new(10, 0, 0, 2)), "{mac}");
+        }
+    }
+
+    #[test]
+    fn diff_follows_a_machine_whose_cards_swap_and_removes_one_that_another_takes_in() {
+        let with = |number, other: u8| Machine {
+            additional_macs: [MacAddr([2, 0, 0, 0, 0, other])].into(),
+            ..machine(number, "eth1", 1)
+        };
+        let swapped = diff(&inventory([with(1, 2)]), &inventory([with(2, 1)]));
+        assert_eq!((swapped.added.len(), swapped.removed.len(), swapped.changed.len()), (0, 0, 1));
+        let merged = diff(&inventory([machine(1, "eth1", 1), machine(2, "eth1", 1)]), &inventory([with(2, 1)]));
+        assert_eq!((macs(&merged.added), macs(&merged.removed)), (vec![], vec![1]));
+        assert_eq!(merged.changed.len(), 1);
+        let split = diff(&inventory([with(2, 1)]), &inventory([machine(1, "eth1", 1), machine(2, "eth1", 1)]));
+        assert_eq!((macs(&split.added), macs(&split.removed)), (vec![1], vec![]));
+        assert_eq!(split.changed.len(), 1);
     }
 
     #[test]

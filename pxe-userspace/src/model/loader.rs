@@ -1,6 +1,6 @@
 //! The network boot programs that firmware is told to start.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
@@ -36,6 +36,34 @@ impl LoaderFile {
         Self::EfiRiscv32,
         Self::EfiRiscv64,
     ];
+
+    /// Returns the class of firmware that starts it, as a spec names it.
+    #[must_use]
+    pub const fn class(self) -> &'static str {
+        match self {
+            Self::Undionly => "bios",
+            Self::EfiIa32 => "uefi-ia32",
+            Self::EfiX64 => "uefi-x64",
+            Self::EfiArm32 => "uefi-arm32",
+            Self::EfiArm64 => "uefi-arm64",
+            Self::EfiRiscv32 => "uefi-riscv32",
+            Self::EfiRiscv64 => "uefi-riscv64",
+        }
+    }
+
+    /// Returns the name of the build that uses no network driver but the firmware's. For a BIOS that is the usual loader.
+    #[must_use]
+    pub const fn firmware_driver_build(self) -> &'static str {
+        match self {
+            Self::Undionly => Self::Undionly.name(),
+            Self::EfiIa32 => "snponly-i386.efi",
+            Self::EfiX64 => "snponly-x86_64.efi",
+            Self::EfiArm32 => "snponly-arm32.efi",
+            Self::EfiArm64 => "snponly-arm64.efi",
+            Self::EfiRiscv32 => "snponly-riscv32.efi",
+            Self::EfiRiscv64 => "snponly-riscv64.efi",
+        }
+    }
 
     /// Returns the name of the file, relative to the artifacts directory.
     #[must_use]
@@ -92,6 +120,62 @@ impl Serialize for LoaderFile {
     }
 }
 
+/// The most bytes in the name of a machine's own loader: with the longest address and port, its URL has the 127 bytes that a DHCP
+/// message has room for.
+pub const LOADER_NAME_LIMIT: usize = 127 - "http://255.255.255.255:65535/assets/".len();
+
+/// A loader that a client is told to fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loader<'m> {
+    /// The usual one for its firmware.
+    Usual(LoaderFile),
+    /// The file that the spec names for the machine.
+    Own(&'m Arc<str>),
+}
+
+impl<'m> Loader<'m> {
+    /// Returns the name of the file, relative to the artifacts directory.
+    #[must_use]
+    pub fn name(self) -> &'m str {
+        match self {
+            Self::Usual(loader) => loader.name(),
+            Self::Own(name) => name,
+        }
+    }
+}
+
+/// The loaders that the spec names for a machine, by the class of its firmware. A class without one gets the usual loader.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct OwnLoaders {
+    by_class: [Option<Arc<str>>; LoaderFile::ALL.len()],
+    other: Option<Arc<str>>,
+}
+
+impl OwnLoaders {
+    /// Names the loader of a class. `None` stands for firmware that iPXE does not exist for.
+    pub fn set(&mut self, class: Option<LoaderFile>, name: Arc<str>) {
+        match class.and_then(|class| self.by_class.get_mut(class as usize)) {
+            Some(slot) => *slot = Some(name),
+            None => self.other = Some(name),
+        }
+    }
+
+    /// Returns the name of the loader of a class, if the spec names one.
+    #[must_use]
+    pub fn get(&self, class: Option<LoaderFile>) -> Option<&Arc<str>> {
+        match class {
+            Some(class) => self.by_class.get(class as usize)?.as_ref(),
+            None => self.other.as_ref(),
+        }
+    }
+
+    /// Returns whether every class gets the usual loader.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.other.is_none() && self.by_class.iter().all(Option::is_none)
+    }
+}
+
 /// The boot file that is named to firmware that shall boot from its disk. It is never served, by TFTP or HTTP: the refusal
 /// makes the firmware try its next boot entry, and the person at the console reads the name.
 pub const BOOT_FROM_DISK: &str = "boot-from-disk";
@@ -106,5 +190,22 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), LoaderFile::ALL.len());
+    }
+
+    #[test]
+    fn own_loader_is_that_of_its_class() {
+        let mut loaders = OwnLoaders::default();
+        assert!(loaders.is_empty());
+        for (index, class) in LoaderFile::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, index);
+            assert_eq!(loaders.get(Some(class)), None);
+            loaders.set(Some(class), class.class().into());
+        }
+        assert_eq!(loaders.get(None), None);
+        loaders.set(None, "other".into());
+        for class in LoaderFile::ALL {
+            assert_eq!(loaders.get(Some(class)).map(|name| &**name), Some(class.class()));
+        }
+        assert_eq!(loaders.get(None).map(|name| &**name), Some("other"));
     }
 }

@@ -31,16 +31,17 @@ impl PolicyBook {
     /// Returns the policy of a machine: the one that a person set, or the spec's.
     #[must_use]
     pub fn policy(&self, machine: &Machine) -> BootPolicy {
-        self.overrides.get(&machine.mac).copied().unwrap_or(machine.policy)
+        machine.macs().find_map(|mac| self.overrides.get(&mac)).copied().unwrap_or(machine.policy)
     }
 
-    /// Returns where a machine boots from now.
+    /// Returns where a machine boots from now. What is known of any of its cards counts: a spec may have begun to name another of
+    /// them first.
     #[must_use]
     pub fn disposition(&self, machine: &Machine) -> Disposition {
         let to_disk = match self.policy(machine) {
             BootPolicy::Always => false,
-            BootPolicy::Auto => self.reached_disk.contains(&machine.mac),
-            BootPolicy::Once => self.booted.contains(&machine.mac),
+            BootPolicy::Auto => machine.macs().any(|mac| self.reached_disk.contains(&mac)),
+            BootPolicy::Once => machine.macs().any(|mac| self.booted.contains(&mac)),
             BootPolicy::Hold => true,
         };
         if to_disk { Disposition::Disk } else { Disposition::Network }

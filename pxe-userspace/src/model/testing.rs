@@ -14,6 +14,7 @@ use super::{
 pub(crate) fn machine(number: u8, architecture: Architecture, version: &str, schematic: Option<&str>) -> Arc<Machine> {
     Arc::new(Machine {
         mac: MacAddr([2, 0, 0, 0, 0, number]),
+        additional_macs: Arc::default(),
         address: Ipv4Addr::new(127, 0, 0, number),
         cluster: "test".into(),
         role: Role::Worker,
@@ -27,6 +28,7 @@ pub(crate) fn machine(number: u8, architecture: Architecture, version: &str, sch
         dns_servers: Arc::new([]),
         policy: BootPolicy::Auto,
         disk_route: DiskRoute::default(),
+        loaders: None,
         site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
         source: Source { file: Path::new("test.yaml").into(), line: 1 },
     })

@@ -96,6 +96,7 @@ pub fn dhcp_packets(path: &Path) -> Vec<Packet> {
 pub fn machine(architecture: Architecture) -> Machine {
     Machine {
         mac: MacAddr([0x52, 0x54, 0x00, 0x99, 0x00, 0x01]),
+        additional_macs: Arc::default(),
         address: Ipv4Addr::new(10, 99, 0, 168),
         cluster: "lab".into(),
         role: Role::Worker,
@@ -109,6 +110,7 @@ pub fn machine(architecture: Architecture) -> Machine {
         dns_servers: [Ipv4Addr::new(10, 99, 0, 53), Ipv4Addr::new(9, 9, 9, 9)].into(),
         policy: BootPolicy::Auto,
         disk_route: DiskRoute::default(),
+        loaders: None,
         site: Arc::new(Site { interface: "br0".into(), address: Ipv4Addr::new(10, 99, 0, 1) }),
         source: Source { file: Path::new("lab.yaml").into(), line: 1 },
     }

@@ -46,6 +46,7 @@ const NODE_1: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Machine> {
     Arc::new(Machine {
         mac: MacAddr([0x52, 0x54, 0, 0, 0, number]),
+        additional_macs: Arc::default(),
         address: Ipv4Addr::new(127, 0, 0, 10 + number),
         cluster: "lab".into(),
         role: Role::Worker,
@@ -59,6 +60,7 @@ fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Ma
         dns_servers: Arc::new([]),
         policy,
         disk_route: if number == 4 { DiskRoute::NotFound } else { DiskRoute::Auto },
+        loaders: None,
         site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
         source: Source { file: Arc::from(Path::new("lab.yaml")), line: 1 },
     })

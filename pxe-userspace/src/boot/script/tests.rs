@@ -12,6 +12,7 @@ use crate::model::{
 fn machine(architecture: Architecture, version: &str) -> Machine {
     Machine {
         mac: MacAddr([0x52, 0x54, 0, 0xab, 0xcd, 0xef]),
+        additional_macs: Arc::default(),
         address: Ipv4Addr::new(10, 5, 0, 11),
         cluster: "lab".into(),
         role: Role::Worker,
@@ -25,6 +26,7 @@ fn machine(architecture: Architecture, version: &str) -> Machine {
         dns_servers: Arc::new([]),
         policy: BootPolicy::Auto,
         disk_route: DiskRoute::default(),
+        loaders: None,
         site: Arc::new(Site { interface: "eth0".into(), address: Ipv4Addr::new(10, 5, 0, 2) }),
         source: Source { file: Arc::from(Path::new("clusters/lab.yaml")), line: 12 },
     }

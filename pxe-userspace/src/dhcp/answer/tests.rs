@@ -13,10 +13,12 @@ use crate::{
     model::{
         architecture::Architecture,
         event::{BootFileName, EventKind},
+        loader::{LOADER_NAME_LIMIT, LoaderFile, OwnLoaders},
     },
 };
 use Disposition::{Disk, Network as FromNetwork};
 use pxe_common::bootp::field;
+use std::sync::Arc;
 
 fn asked(message: Message) -> (Outcome, Option<Seen>) {
     ask(message, &from_nowhere(), &machine(), FromNetwork, &server())
@@ -385,7 +387,7 @@ fn exchange_makes_four_events_in_order() {
     let boot_file = Some(BootFileName::Loader(LoaderFile::EfiX64));
     let address = Some(ADDRESS);
     let events: Vec<_> = outcome.events.into_iter().collect();
-    let offer = EventKind::Offer { address, boot_file };
+    let offer = EventKind::Offer { address, boot_file: boot_file.clone() };
     assert_eq!(events, [EventKind::Discover { client, client_architecture }, offer]);
     let (outcome, _) = asked(Message::new(REQUEST).firmware("PXEClient", 7).address(54, SERVER).address(50, ADDRESS));
     let events: Vec<_> = outcome.events.into_iter().collect();
@@ -463,11 +465,61 @@ fn boot_file_is_a_string_in_json() {
 #[test]
 fn longest_boot_file_names_fit() {
     let server = Server { address: Ipv4Addr::BROADCAST, http_port: u16::MAX, ..server() };
-    let loaders = LoaderFile::ALL.into_iter().flat_map(|loader| [BootFile::Tftp(loader), BootFile::Http(loader)]);
-    for file in loaders.chain([BootFile::Script, BootFile::Disk]) {
+    let longest: Arc<str> = "n".repeat(LOADER_NAME_LIMIT).into();
+    let loaders = LoaderFile::ALL.map(Loader::Usual).into_iter().chain([Loader::Own(&longest)]);
+    let files = loaders.flat_map(|loader| [BootFile::Tftp(loader), BootFile::Http(loader)]);
+    for file in files.chain([BootFile::Script, BootFile::Disk]) {
         for by_http in [false, true] {
             let name = name(file, by_http, &server, MAC);
-            assert!(!name.is_empty() && name.remaining_capacity() > 0, "{file:?}: {name}");
+            let wanted = match file {
+                BootFile::Tftp(loader) | BootFile::Http(loader) => loader.name(),
+                BootFile::Script => ".ipxe",
+                BootFile::Disk => BOOT_FROM_DISK,
+            };
+            assert!(name.ends_with(wanted), "{file:?}: {name}");
         }
     }
+    assert_eq!(name(BootFile::Http(Loader::Own(&longest)), true, &server, MAC).remaining_capacity(), 0);
+}
+
+/// Returns the machine with loaders of its own: one for UEFI x64, one for firmware that iPXE does not exist for.
+fn machine_with_own_loaders() -> Machine {
+    let mut loaders = OwnLoaders::default();
+    loaders.set(Some(LoaderFile::EfiX64), "shim/shimx64.efi".into());
+    loaders.set(None, "boot.img".into());
+    Machine { loaders: Some(loaders.into()), ..machine() }
+}
+
+#[test]
+fn own_loader_is_named_to_its_class_of_firmware_alone() {
+    let machine = machine_with_own_loaders();
+    for (class, architecture, expected) in [
+        ("PXEClient", 7, "shim/shimx64.efi"),
+        ("PXEClient", 9, "shim/shimx64.efi"),
+        ("HTTPClient", 16, "http://10.0.0.1:8000/assets/shim/shimx64.efi"),
+        ("PXEClient", 0, "undionly.kpxe"),
+        ("PXEClient", 6, "ipxe-efi-i386.efi"),
+        ("PXEClient", 2, "boot.img"),
+    ] {
+        let message = Message::new(DISCOVER).firmware(class, architecture);
+        let (outcome, seen) = ask(message, &from_nowhere(), &machine, FromNetwork, &server());
+        let seen = seen.expect("an offer");
+        assert_eq!((seen.text(67), seen.field_text(field::FILE)), (expected, expected), "{class} {architecture}");
+        let json = serde_json::to_value(outcome.events.into_iter().last()).unwrap();
+        let loader = expected.strip_prefix("http://10.0.0.1:8000/assets/").unwrap_or(expected);
+        assert_eq!(json["boot_file"], loader, "{class} {architecture}");
+    }
+}
+
+#[test]
+fn own_loader_neither_replaces_the_script_nor_the_way_to_the_disk() {
+    let machine = machine_with_own_loaders();
+    let named = |message, disposition| {
+        let (_, seen) = ask(message, &from_nowhere(), &machine, disposition, &server());
+        seen.expect("an offer").text(67).to_owned()
+    };
+    let ipxe = Message::new(DISCOVER).firmware("PXEClient", 7).option(77, b"iPXE");
+    assert!(named(ipxe, FromNetwork).ends_with(".ipxe"));
+    let firmware = Message::new(DISCOVER).firmware("PXEClient", 7);
+    assert_eq!(named(firmware, Disk), BOOT_FROM_DISK);
 }

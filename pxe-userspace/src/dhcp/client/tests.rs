@@ -72,7 +72,7 @@ fn raspberry_pi_that_claims_to_be_a_pc_is_recognised() {
     let pi = |mac: [u8; 6]| Message::new(DISCOVER).firmware("PXEClient:Arch:00000:UNDI:002001", 0).field(28..34, &mac);
     let by_mac = classified(pi([0xdc, 0xa6, 0x32, 1, 2, 3]));
     assert!(by_mac.raspberry_pi);
-    assert_eq!(by_mac.loader(&machine()), Some(LoaderFile::EfiArm64));
+    assert_eq!(by_mac.class(&machine()), Some(LoaderFile::EfiArm64));
     assert!(classified(pi([2, 0, 0, 1, 2, 3]).option(97, b"\x00RPi4\x11\x31\xc0\x00")).raspberry_pi);
     assert!(!classified(pi([2, 0, 0, 1, 2, 3])).raspberry_pi);
     assert!(classified(Message::new(DISCOVER).firmware("PXEClient", 41)).raspberry_pi);
