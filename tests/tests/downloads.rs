@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{IoSliceMut, Read as _, Write as _},
     net::SocketAddrV4,
+    os::unix::fs::symlink,
     path::Path,
     process::ExitCode,
     time::Duration,
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         suite::test("file_that_is_not_in_memory_is_waited_for_once", file_that_is_not_in_memory_is_waited_for_once),
         suite::test("curl_fetches_files_by_tftp_in_every_block_size", curl_fetches_files_by_tftp_in_every_block_size),
         suite::test("tftp_hpa_fetches_files", tftp_hpa_fetches_files),
+        suite::test("absolute_links_are_served_by_http_and_tftp", absolute_links_are_served_by_http_and_tftp),
     ])
 }
 
@@ -272,6 +274,30 @@ fn tftp_hpa_fetches_files() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// As people make them: `ln -s /var/lib/pxed/artifacts/vmlinuz-v1.13.0 /var/lib/pxed/artifacts/vmlinuz`.
+fn absolute_links_are_served_by_http_and_tftp() -> anyhow::Result<()> {
+    let lab = Lab::new("curl")?;
+    let root = lab.artifacts.path();
+    fs::create_dir(root.join("v1"))?;
+    fs::write(root.join("v1/loader.efi"), &lab.served(&kernel())?[..100_000])?;
+    symlink(root.join("v1"), root.join("current"))?;
+    symlink(root.join("current/loader.efi"), root.join("link.efi"))?;
+    symlink("/etc/hostname", root.join("outside.efi"))?;
+    let pxed = lab.pxed()?;
+    for name in ["link.efi", "current/loader.efi"] {
+        for url in [url(name), format!("tftp://{SERVER}/{name}")] {
+            lab.curl(&["-o", "loader", &url]).with_context(|| url.clone())?;
+            ensure!(lab.got("loader")? == lab.served("v1/loader.efi")?, "{url}: the file arrived changed");
+        }
+    }
+    let refused = lab.client.command("curl").args(["-sS", &format!("tftp://{SERVER}/outside.efi")]).output()?;
+    ensure!(refused.status.code() == Some(69), "not curl's code for an access violation: {refused:?}");
+    let link = format!("{} is a symbolic link to /etc/hostname", root.join("outside.efi").display());
+    pxed.eventually("the link among the machine's events", SOON, |pxed| {
+        Ok(pxed.machine(&lab.machine.mac)?["events"].to_string().contains(&link))
+    })
 }
 
 fn get_by_tftp_hpa(client: &Namespace, mode: &str, name: &str, file: &Path) -> anyhow::Result<()> {

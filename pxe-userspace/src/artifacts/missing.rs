@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::store::{Refusal, Store};
+use super::{
+    links::Link,
+    store::{Refusal, Store},
+};
 use crate::model::{
     architecture::Architecture,
     artifact_names::{initramfs_path, kernel_path, schematic_of},
@@ -33,6 +36,8 @@ pub struct Missing {
     pub severity: Severity,
     /// The problem with the file.
     pub problem: Problem,
+    /// The symbolic link that leads to the problem.
+    pub link: Option<Link>,
     /// The machines that need it, in words.
     pub needed_by: String,
     /// The commands that get it; one of them suffices.
@@ -46,8 +51,10 @@ pub enum Problem {
     Absent,
     /// The file is empty: a download failed.
     Empty,
-    /// The file is a symbolic link that leaves the artifacts directory.
+    /// A symbolic link leaves the artifacts directory.
     Outside,
+    /// Symbolic links lead in a circle.
+    Circle,
     /// The file cannot be read.
     Unreadable,
 }
@@ -57,10 +64,15 @@ impl fmt::Display for Missing {
         let problem = match self.problem {
             Problem::Absent => "missing",
             Problem::Empty => "empty, as a failed download leaves it",
-            Problem::Outside => "a symbolic link that leaves the artifacts directory: copy the file itself there",
+            Problem::Outside => "not in the artifacts directory: copy the file itself there",
+            Problem::Circle => "not to be found by symbolic links that lead in a circle: put the file itself there",
             Problem::Unreadable => "not readable: check the permissions of the file and its directories",
         };
-        write!(f, "{}: {problem} (needed by {})", self.path.display(), self.needed_by)?;
+        let (path, needed_by) = (self.path.display(), &self.needed_by);
+        write!(f, "{path}: {problem} (needed by {needed_by})")?;
+        if let Some(link) = &self.link {
+            write!(f, "\n    {link}")?;
+        }
         self.remedy.iter().try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
@@ -154,6 +166,7 @@ impl Need<'_> {
             Ok(_) => Problem::Empty,
             Err(Refusal::NotFound) => Problem::Absent,
             Err(Refusal::Outside) => Problem::Outside,
+            Err(Refusal::Circle) => Problem::Circle,
             Err(Refusal::Unreadable) => Problem::Unreadable,
         };
         let path = store.root().join(name);
@@ -169,6 +182,7 @@ impl Need<'_> {
             problem,
             needed_by: format!("{}{others}{bios}", self.first.mac),
             remedy: package.map(ToOwned::to_owned).into_iter().chain([curl]).collect(),
+            link: store.last_link(name.as_bytes()),
             path,
         })
     }
@@ -244,7 +258,8 @@ mod tests {
         fs::write(directory.path().join("initramfs"), "initramfs").unwrap();
         std::os::unix::fs::symlink("../initramfs", root.join("initramfs-v1.13.0-arm64.xz")).unwrap();
         let inventory = Inventory::new(vec![machine(1, Architecture::Arm64, "v1.13.0", None)]);
-        let found = missing(&inventory, &Store::without_stand_ins(root));
+        let store = Store::without_stand_ins(root.clone());
+        let found = missing(&inventory, &store);
         assert_eq!(
             names(&found),
             [
@@ -252,6 +267,14 @@ mod tests {
                 ("vmlinuz-v1.13.0-arm64".into(), Severity::Error, Problem::Empty),
             ]
         );
+        let (text, initramfs) = (found[0].to_string(), root.join("initramfs-v1.13.0-arm64.xz"));
+        let link = format!("\n    {} is a symbolic link to ../initramfs\n", initramfs.display());
+        assert!(text.contains("not in the artifacts directory") && text.contains(&link), "{text}");
+
+        fs::rename(directory.path().join("initramfs"), root.join("initramfs")).unwrap();
+        fs::remove_file(&initramfs).unwrap();
+        std::os::unix::fs::symlink(root.join("initramfs"), &initramfs).unwrap();
+        assert_eq!(missing(&inventory, &store).len(), 1, "an absolute link to a file of the directory");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The files that machines boot from, and the check for missing ones.
 
+mod links;
 mod missing;
 mod store;
 
+pub use links::Link;
 pub use missing::{Missing, Problem, Severity, missing};
 pub use store::{OpenArtifact, READ_AHEAD, Refusal, Store, StoreError};

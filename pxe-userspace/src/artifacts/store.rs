@@ -1,11 +1,12 @@
 //! The artifacts directory: opens files below it, and never one outside.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{self, IoSliceMut},
     ops::Range,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, OwnedFd},
         unix::fs::{FileExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
@@ -14,11 +15,12 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+    fs::{CWD, Mode, OFlags, openat2},
     io::{Errno, ReadWriteFlags, preadv2},
 };
 
-use crate::model::{artifact_names, loader::BOOT_FROM_DISK};
+use super::links::{self, BENEATH, End, Link};
+use crate::model::{artifact_names, failure, loader::BOOT_FROM_DISK};
 
 /// A file of the store, opened for reading.
 #[derive(Debug)]
@@ -50,8 +52,23 @@ pub enum Refusal {
     NotFound,
     /// The path contains a NUL byte or `..`, or leaves the directory through a symbolic link.
     Outside,
+    /// The symbolic links of the path lead in a circle, or there are too many of them.
+    Circle,
     /// The file exists but cannot be read.
     Unreadable,
+}
+
+impl Refusal {
+    /// Returns the reason for a client, which need not know our directories.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NotFound => failure::NO_SUCH_FILE,
+            Self::Outside => failure::OUTSIDE,
+            Self::Circle => failure::LINKS_IN_A_CIRCLE,
+            Self::Unreadable => failure::UNREADABLE,
+        }
+    }
 }
 
 /// The reason why the artifacts directory cannot be used.
@@ -91,6 +108,9 @@ const PATH_LIMIT: usize = 4096;
 
 /// The most attempts at a lookup that a rename disturbs. Renames are rare, and the caller must not wait long.
 const RENAME_RETRIES: usize = 16;
+
+/// The most attempts at a path whose links are changed while they are followed.
+const LINK_RETRIES: usize = 4;
 
 impl Store {
     /// Creates a store over a directory. If the directory does not exist yet, each open looks for it again; [`Store::check`]
@@ -134,7 +154,8 @@ impl Store {
     /// Loaders spell paths in different ways, so leading slashes (GRUB) and empty and `.` components are dropped, and a
     /// backslash (Windows' boot manager) separates like a slash. An absolute path thus names a file below the root, never
     /// one of the host. A well-known loader that is missing is taken from where Debian's package `ipxe` installs it.
-    /// [`BOOT_FROM_DISK`] never exists.
+    /// [`BOOT_FROM_DISK`] never exists. Symbolic links, relative and absolute, are followed if they lead to a file below the
+    /// root.
     ///
     /// # Errors
     ///
@@ -152,14 +173,42 @@ impl Store {
         }
     }
 
+    /// Returns the reason of a refusal for a person who looks after the directory: it names the symbolic link that caused it.
+    #[must_use]
+    pub fn reason(&self, path: &[u8], refusal: Refusal) -> Cow<'static, str> {
+        match self.last_link(path) {
+            Some(link) => format!("{}: {link}", refusal.reason()).into(),
+            None => refusal.reason().into(),
+        }
+    }
+
+    /// Returns the last symbolic link below the root on this path.
+    pub(super) fn last_link(&self, path: &[u8]) -> Option<Link> {
+        let Link { path, target } = links::follow(self.directory().ok()?.as_fd(), &relative(path).ok()?).link?;
+        Some(Link { path: self.root.join(path), target })
+    }
+
     fn open_below(&self, name: &[u8]) -> Result<OpenArtifact, Refusal> {
         let directory = self.directory().map_err(|_| Refusal::Unreadable)?;
-        // EAGAIN: a rename raced with the kernel following a `..` in a symbolic link.
-        let opened = (0..RENAME_RETRIES)
-            .map(|_| openat2(directory, name, READ, Mode::empty(), BENEATH))
-            .find(|opened| !matches!(opened, Err(Errno::AGAIN)));
-        let file = opened.unwrap_or(Err(Errno::AGAIN)).map_err(refusal)?;
-        OpenArtifact::new(file.into())
+        let mut path = Cow::Borrowed(name);
+        for _ in 0..LINK_RETRIES {
+            match open_beneath(directory, &path) {
+                // The kernel follows no absolute link.
+                Err(Errno::XDEV) => {}
+                // A link that was followed may lead elsewhere by now.
+                Err(Errno::NOENT) if path != name => {}
+                opened => return OpenArtifact::new(opened.map_err(refusal)?.into()),
+            }
+            match links::follow(directory.as_fd(), name).end {
+                // Whatever this is, the kernel confines it.
+                End::Below(followed) if path != followed => path = Cow::Owned(followed),
+                End::Below(_) => return Err(Refusal::NotFound),
+                End::Outside => return Err(Refusal::Outside),
+                End::Circle => return Err(Refusal::Circle),
+                End::Failed(error) => return Err(refusal(error)),
+            }
+        }
+        Err(Refusal::Outside)
     }
 
     fn directory(&self) -> Result<&OwnedFd, Errno> {
@@ -172,6 +221,15 @@ impl Store {
     }
 }
 
+/// Opens a file below a directory.
+fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+    // EAGAIN: a rename raced with the kernel following a `..` in a symbolic link.
+    let opened = (0..RENAME_RETRIES)
+        .map(|_| openat2(directory, path, READ, Mode::empty(), BENEATH))
+        .find(|opened| !matches!(opened, Err(Errno::AGAIN)));
+    opened.unwrap_or(Err(Errno::AGAIN))
+}
+
 /// Opens a stand-in. The path is ours, so symbolic links may lead anywhere.
 fn open_host(file: &str) -> Result<OpenArtifact, Refusal> {
     let file = rustix::fs::openat(CWD, file, READ, Mode::empty()).map_err(refusal)?;
@@ -180,9 +238,6 @@ fn open_host(file: &str) -> Result<OpenArtifact, Refusal> {
 
 /// The flags for opening a file. Without O_NONBLOCK, a FIFO would block the caller until somebody writes to it.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
-
-/// The limits of path resolution: nothing above the root, no absolute symbolic link, no magic link of /proc.
-const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
 
 impl OpenArtifact {
     fn new(file: File) -> Result<Self, Refusal> {
@@ -260,8 +315,8 @@ fn refusal(error: Errno) -> Refusal {
         | Errno::NXIO
         | Errno::NODEV
         | Errno::INVAL => Refusal::NotFound,
-        // EXDEV: the path leaves the root. ELOOP: a cycle, or a magic link.
-        Errno::XDEV | Errno::LOOP => Refusal::Outside,
+        Errno::XDEV => Refusal::Outside,
+        Errno::LOOP => Refusal::Circle,
         _ => Refusal::Unreadable,
     }
 }
@@ -343,7 +398,7 @@ mod tests {
             (b"outside", Refusal::Outside),
             (b"absolute", Refusal::Outside),
             (b"magic", Refusal::Outside),
-            (b"circle", Refusal::Outside),
+            (b"circle", Refusal::Circle),
         ];
         for (path, refusal) in cases {
             assert_eq!(store.open(path).map(|_| ()), Err(*refusal), "{}", path.escape_ascii());

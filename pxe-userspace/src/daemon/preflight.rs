@@ -29,12 +29,9 @@ pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> 
             problems.extend(errors.iter().map(ToString::to_string));
             warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
             for (path, profile) in needed {
-                if store.open(path.as_bytes()).is_err() {
-                    let file = store.root().join(path);
-                    tracing::warn!(
-                        "{} is missing or cannot be read: Matchbox profile {profile:?} boots it",
-                        file.display()
-                    );
+                if let Err(refusal) = store.open(path.as_bytes()) {
+                    let (file, reason) = (store.root().join(path), store.reason(path.as_bytes(), refusal));
+                    tracing::warn!("{}: {reason}: Matchbox profile {profile:?} boots it", file.display());
                 }
             }
         }

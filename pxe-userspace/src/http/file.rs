@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     artifacts::{OpenArtifact, Refusal},
-    model::{artifact_names, failure},
+    model::artifact_names,
 };
 
 /// Answers a request for `/assets/<path>`.
@@ -63,23 +63,24 @@ async fn refuse(
     delivery: Option<&Delivery>,
     refusal: Refusal,
 ) -> Result<(), Broken> {
-    let (status, reason) = match refusal {
-        Refusal::NotFound => (StatusCode::NOT_FOUND, failure::NO_SUCH_FILE),
-        Refusal::Outside => (StatusCode::FORBIDDEN, failure::OUTSIDE),
-        Refusal::Unreadable => (StatusCode::INTERNAL_SERVER_ERROR, failure::UNREADABLE),
+    let status = match refusal {
+        Refusal::NotFound => StatusCode::NOT_FOUND,
+        Refusal::Outside => StatusCode::FORBIDDEN,
+        Refusal::Circle | Refusal::Unreadable => StatusCode::INTERNAL_SERVER_ERROR,
     };
     if refusal == Refusal::Outside {
         exchange.context.metrics.refused(Refused::Path);
     }
     let is_expected = refusal == Refusal::NotFound && artifact_names::is_optional(path);
     if !is_expected {
-        tracing::debug!(peer = %exchange.peer, target = exchange.head.target, reason, "boot HTTP refused a file");
+        let reason = exchange.context.store.reason(path, refusal);
+        tracing::debug!(peer = %exchange.peer, target = exchange.head.target, %reason, "boot HTTP refused a file");
         if let Some(delivery) = delivery {
             delivery.requested(&exchange.context.events);
-            delivery.refused(&exchange.context.events, reason);
+            delivery.refused(&exchange.context.events, &reason);
         }
     }
-    exchange.answer_line(stream, Route::Assets, status, reason).await
+    exchange.answer_line(stream, Route::Assets, status, refusal.reason()).await
 }
 
 /// Announces the request and tracks the answer, whose body begins at this position of the stream.

@@ -11,7 +11,7 @@ use super::{machine_record::MachineRecord, stage::Stage};
 use crate::model::{
     client_architecture::ClientArchitecture,
     event::{ArtifactKind, BootFileName, EventKind, Transport},
-    failure::{ASKED_FROM, FELL_SILENT, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE},
+    failure::{ASKED_FROM, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE},
     inventory::{Machine, Source},
     policy::{BootPolicy, Disposition},
 };
@@ -449,6 +449,8 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
                 format!(
                     "Put {path} itself into the artifacts directory: symbolic links that lead out of it are not followed."
                 )
+            } else if says(LINKS_IN_A_CIRCLE) {
+                format!("Put {path} itself into the artifacts directory: its symbolic links lead in a circle.")
             } else if says(UNREADABLE) {
                 format!("pxed cannot read {path}: check the permissions of the file and its directories, and the disk.")
             } else if says(WRONG_ARCHITECTURE) {

@@ -5,6 +5,8 @@
 pub const NO_SUCH_FILE: &str = "no such file";
 /// The path contains `..`, or is a symbolic link that leads elsewhere.
 pub const OUTSIDE: &str = "the path leads out of the artifacts directory";
+/// Symbolic links lead to each other, or there are too many of them.
+pub const LINKS_IN_A_CIRCLE: &str = "symbolic links lead in a circle";
 /// Permissions are missing, or the disk fails.
 pub const UNREADABLE: &str = "the file cannot be read";
 /// The client has acknowledged or read nothing for too long.

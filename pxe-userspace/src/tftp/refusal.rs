@@ -4,10 +4,7 @@ use super::{
     metrics::RefusedReason,
     packet::{ErrorCode, Request, TransferMode},
 };
-use crate::{
-    artifacts::{OpenArtifact, Refusal, Store},
-    model::failure::{NO_SUCH_FILE, OUTSIDE, UNREADABLE},
-};
+use crate::artifacts::{OpenArtifact, Refusal, Store};
 
 /// A refusal: what the metrics count, and what the client and the journal read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,15 +12,25 @@ pub(super) struct Refused {
     pub(super) reason: RefusedReason,
     pub(super) code: ErrorCode,
     pub(super) text: &'static str,
+    /// The store's refusal, if it is one.
+    pub(super) by_store: Option<Refusal>,
 }
 
 /// The refusal of a transfer mode that is not served.
-const MODE: Refused =
-    Refused { reason: RefusedReason::Mode, code: ErrorCode::IllegalOperation, text: "only mode octet is served" };
+const MODE: Refused = Refused {
+    reason: RefusedReason::Mode,
+    code: ErrorCode::IllegalOperation,
+    text: "only mode octet is served",
+    by_store: None,
+};
 
 /// The refusal of a write request.
-pub(super) const WRITE: Refused =
-    Refused { reason: RefusedReason::Write, code: ErrorCode::AccessViolation, text: "this server is read-only" };
+pub(super) const WRITE: Refused = Refused {
+    reason: RefusedReason::Write,
+    code: ErrorCode::AccessViolation,
+    text: "this server is read-only",
+    by_store: None,
+};
 
 /// Opens the requested file.
 ///
@@ -39,11 +46,11 @@ pub(super) fn open(store: &Store, request: &Request<'_>) -> Result<OpenArtifact,
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        let (reason, code, text) = match refusal {
-            Refusal::NotFound => (RefusedReason::NotFound, ErrorCode::NotFound, NO_SUCH_FILE),
-            Refusal::Outside => (RefusedReason::Outside, ErrorCode::AccessViolation, OUTSIDE),
-            Refusal::Unreadable => (RefusedReason::Unreadable, ErrorCode::AccessViolation, UNREADABLE),
+        let (reason, code) = match refusal {
+            Refusal::NotFound => (RefusedReason::NotFound, ErrorCode::NotFound),
+            Refusal::Outside => (RefusedReason::Outside, ErrorCode::AccessViolation),
+            Refusal::Circle | Refusal::Unreadable => (RefusedReason::Unreadable, ErrorCode::AccessViolation),
         };
-        Self { reason, code, text }
+        Self { reason, code, text: refusal.reason(), by_store: Some(refusal) }
     }
 }

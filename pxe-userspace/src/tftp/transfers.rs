@@ -264,15 +264,17 @@ impl Transfers {
         let &Asked { now, client, machine, ref request, .. } = asked;
         // Optional files are expected to be missing: no failure of the machine, and no line that would hold back another.
         if !(refused.reason == RefusedReason::NotFound && is_optional(request.path)) {
-            let Context { events, refusals, .. } = &self.context;
-            refusals.log(client, machine, &short_path(request.path), refused.text);
-            Delivery::begin(events, now, machine, request.path).refuse(events, refused.text);
+            let Context { events, refusals, store, .. } = &self.context;
+            let by_store = refused.by_store.map(|refusal| store.reason(request.path, refusal));
+            let reason = by_store.as_deref().unwrap_or(refused.text);
+            refusals.log(client, machine, &short_path(request.path), reason);
+            Delivery::begin(events, now, machine, request.path).refuse(events, reason);
         }
         self.tell_refusal(client, refused);
     }
 
     fn tell_refusal(&mut self, client: SocketAddrV4, refused: Refused) {
-        let Refused { reason, code, text } = refused;
+        let Refused { reason, code, text, by_store: _ } = refused;
         self.context.metrics.refuse(reason);
         self.sender.send(client, &error_packet(code, text));
     }

@@ -235,9 +235,12 @@ async fn held_machine_and_wrong_firmware_get_scripts_that_say_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn path_that_leaves_the_directory_is_refused() {
-    let lab = Lab::start();
-    std::os::unix::fs::symlink("/etc/passwd", lab.directory.path().join("link")).unwrap();
+    let mut lab = Lab::start();
+    let in_directory = |name: &str| lab.directory.path().join(name);
+    std::os::unix::fs::symlink("/etc/passwd", in_directory("link")).unwrap();
+    std::os::unix::fs::symlink(in_directory("empty"), in_directory("absolute")).unwrap();
     for (path, expected) in [
+        ("/assets/absolute", 200),
         ("/assets/../../../etc/passwd", 403),
         ("/assets/%2e%2e/%2e%2e/etc/passwd", 403),
         ("/assets/..%2f..%2fetc%2fpasswd", 403),
@@ -249,6 +252,13 @@ async fn path_that_leaves_the_directory_is_refused() {
         assert_eq!(lab.get(path).await.0, expected, "{path}");
     }
     assert_eq!(lab.metrics.refusals(Refused::Path), 5);
+    // The machine is told no path of the host, the operator is.
+    assert_eq!(lab.get("/assets/link").await.2, "the path leads out of the artifacts directory\n");
+    let link = format!("{} is a symbolic link to /etc/passwd", in_directory("link").display());
+    let reasons: Vec<_> = std::iter::from_fn(|| lab.events.try_recv().ok())
+        .filter_map(|event| if let EventKind::Failed { reason, .. } = event.kind { Some(reason) } else { None })
+        .collect();
+    assert!(reasons.iter().any(|reason| reason.ends_with(&link)), "{reasons:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
