@@ -207,7 +207,7 @@ pub fn cluster_spec(data: &[u8]) {
     match cluster_spec::load(std::slice::from_ref(&path)) {
         Ok(loaded) => {
             for machine in loaded.inventory.machines() {
-                assert!(!machine.mac.is_zero() && !machine.mac.is_group());
+                assert!(!machine.mac.is_zero() && machine.mac != MacAddr::BROADCAST);
                 let found = loaded.inventory.by_mac(machine.mac).expect("a machine is found by its MAC");
                 assert!(Arc::ptr_eq(found, machine), "two machines with one MAC");
                 let found = loaded.inventory.by_address(machine.address).expect("a machine is found by its address");

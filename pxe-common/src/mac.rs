@@ -50,46 +50,50 @@ impl fmt::Display for ParseMacError {
 
 impl core::error::Error for ParseMacError {}
 
-/// Parses any usual spelling, in either case.
+/// Parses any usual spelling, in either case: six groups of two digits, of which a leading zero may be missing (as BSD prints them),
+/// three of four, two of six, or twelve digits.
 ///
 /// ```
 /// use pxe_common::MacAddr;
 ///
-/// let mac: MacAddr = "52:54:00:ab:cd:ef".parse()?;
-/// assert_eq!("52-54-00-AB-CD-EF".parse(), Ok(mac));
-/// assert_eq!("5254.00ab.cdef".parse(), Ok(mac));
-/// assert_eq!("525400abcdef".parse(), Ok(mac));
-/// assert!("52:54:00:ab:cd".parse::<MacAddr>().is_err());
+/// let mac: MacAddr = "52:54:00:0b:cd:ef".parse()?;
+/// assert_eq!("52-54-00-0B-CD-EF".parse(), Ok(mac));
+/// assert_eq!("52:54:0:b:cd:ef".parse(), Ok(mac));
+/// assert_eq!("5254.000b.cdef".parse(), Ok(mac));
+/// assert_eq!("525400-0bcdef".parse(), Ok(mac));
+/// assert_eq!("5254000bcdef".parse(), Ok(mac));
+/// assert!("52:54:00:0b:cd".parse::<MacAddr>().is_err());
 /// # Ok::<(), pxe_common::mac::ParseMacError>(())
 /// ```
 impl FromStr for MacAddr {
     type Err = ParseMacError;
 
     fn from_str(text: &str) -> Result<Self, ParseMacError> {
-        let mut address = [0; 6];
-        let mut digits = 0;
-        let mut separator = None;
-        let mut last_was_separator = true;
-        for byte in text.bytes() {
-            if let Some(digit) = (byte as char).to_digit(16) {
-                let slot = address.get_mut(digits / 2).ok_or(ParseMacError)?;
-                *slot = (*slot << 4) | digit as u8;
-                digits += 1;
-                last_was_separator = false;
-            } else {
-                let group = match byte {
-                    b':' | b'-' => 2,
-                    b'.' => 4,
-                    _ => return Err(ParseMacError),
-                };
-                let mixed = *separator.get_or_insert(byte) != byte;
-                if mixed || last_was_separator || digits % group != 0 {
-                    return Err(ParseMacError);
-                }
-                last_was_separator = true;
+        let separator = text.bytes().find(|byte| matches!(byte, b':' | b'-' | b'.')).unwrap_or(b':');
+        let groups = || text.as_bytes().split(|byte| *byte == separator);
+        let width = match groups().count() {
+            1 => 12,
+            2 => 6,
+            3 => 4,
+            6 => 2,
+            _ => return Err(ParseMacError),
+        };
+        let mut address = 0_u64;
+        for group in groups() {
+            let lacks_zero = width == 2 && group.len() == 1 && separator != b'.';
+            if group.len() != width && !lacks_zero {
+                return Err(ParseMacError);
             }
+            address <<= 4 * width;
+            let mut value = 0_u64;
+            for byte in group {
+                let digit = (*byte as char).to_digit(16).ok_or(ParseMacError)?;
+                value = (value << 4) | u64::from(digit);
+            }
+            address |= value;
         }
-        if digits == 12 && !last_was_separator { Ok(Self(address)) } else { Err(ParseMacError) }
+        let [_, _, a, b, c, d, e, f] = address.to_be_bytes();
+        Ok(Self([a, b, c, d, e, f]))
     }
 }
 
@@ -103,7 +107,16 @@ mod tests {
     #[test]
     fn mac_address_is_the_same_in_every_spelling() {
         let expected = MacAddr([0x52, 0x54, 0x00, 0xab, 0xcd, 0xef]);
-        for text in ["52:54:00:ab:cd:ef", "52-54-00-AB-CD-EF", "5254.00ab.cdef", "525400ABcdef"] {
+        for text in [
+            "52:54:00:ab:cd:ef",
+            "52-54-00-AB-CD-EF",
+            "52.54.00.ab.cd.ef",
+            "52:54:0:ab:cd:ef",
+            "5254.00ab.cdef",
+            "5254:00ab:cdef",
+            "525400-abcdef",
+            "525400ABcdef",
+        ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
         assert_eq!(expected.to_string(), "52:54:00:ab:cd:ef");
@@ -121,7 +134,15 @@ mod tests {
             "52::54:00:ab:cd:ef",
             "52:54-00:ab:cd:ef",
             "5:254:00:ab:cd:ef",
-            "52.54.00.ab.cd.ef",
+            "52.54.0.ab.cd.ef",
+            "5254.00ab.cd.ef",
+            "525400abcde",
+            "525400abcdef0",
+            "5254:0ab:cdef",
+            "+2:54:00:ab:cd:ef",
+            "52:54:00:ab:cd:é",
+            "-",
+            ":::::",
         ] {
             assert_eq!(text.parse::<MacAddr>(), Err(ParseMacError), "{text}");
         }

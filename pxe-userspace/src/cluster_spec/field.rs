@@ -2,6 +2,7 @@
 
 use super::{
     finding::{Notes, Position},
+    keys::{self, Keys},
     tree::{Entry, Kind, Node, push_key},
 };
 
@@ -124,17 +125,23 @@ impl<'p> Field<'p> {
         Some(items.iter().enumerate().map(item))
     }
 
-    /// Warns of unknown keys. Only for mappings that hardly ever get new keys, where an unknown key is a typing mistake that the API
-    /// server would drop silently, too.
-    pub(crate) fn warn_unknown_keys(&self, notes: &mut Notes, known: &[&str]) {
+    /// Warns of unknown keys, which the API server would drop silently, too: all of them in a mapping that hardly ever gets new keys,
+    /// else those that resemble a known key or belong elsewhere.
+    pub(crate) fn check_keys(&self, notes: &mut Notes, keys: &Keys) {
         let Kind::Map(entries) = self.node.kind() else { return };
-        for entry in entries {
-            if entry.key != "<<" && !known.contains(&&*entry.key) {
-                let mut path = self.path();
-                push_key(&mut path, &entry.key);
-                let message = format!("is an unknown field and has no effect: known are {}", known.join(", "));
-                notes.warn(entry.key_at, path, message);
-            }
+        for entry in entries.iter().filter(|entry| entry.key != "<<" && !keys.contains(&entry.key)) {
+            let near = keys.nearest(&entry.key);
+            let message = match (near, keys::place_of(&entry.key)) {
+                (Some(near), _) => format!("is an unknown field and has no effect: did you mean {near}?"),
+                (None, Some(place)) => format!("has no effect here: it belongs in {place}"),
+                (None, None) if keys.is_closed => {
+                    format!("is an unknown field and has no effect: known are {}", keys.listed())
+                }
+                (None, None) => continue,
+            };
+            let mut path = self.path();
+            push_key(&mut path, &entry.key);
+            notes.warn(entry.key_at, path, message);
         }
     }
 

@@ -21,14 +21,17 @@
 //! All machines of a role share one `machineSpec.meta`. DHCP hands out its host name only if exactly one machine of the cluster
 //! would get it. Otherwise no machine gets it, with a warning.
 
+mod annotations;
 mod candidate;
 mod check;
 mod documents;
 mod field;
 mod files;
 mod finding;
+mod keys;
 mod loader;
 pub mod matchbox;
+mod misspelling;
 mod read;
 mod read_role;
 mod reload;

@@ -3,12 +3,14 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use super::{
+    annotations,
     documents::{
-        Annotated, Annotations, Cluster, Content, Foreign, Located, MachineResource, Object, Resource, RoleResource,
-        RoleSource, ServerSpec,
+        Cluster, Content, Foreign, Located, MachineResource, Object, Resource, RoleResource, RoleSource, ServerSpec,
     },
     field::Field,
-    finding::{Notes, Position},
+    finding::Notes,
+    keys,
+    misspelling::{nearest, proposal},
     read_role::{self, Interner},
     tree::{self, Kind, Node, push_key},
     values,
@@ -17,13 +19,11 @@ use crate::model::inventory::Role;
 
 const GROUP: &str = "talos.alperen.cloud";
 const API_VERSION: &str = "talos.alperen.cloud/v1alpha1";
+/// The kinds that say which machines boot, and how.
+const KINDS: [&str; 4] = ["TalosCluster", "TalosControlPlane", "TalosWorker", "TalosMachine"];
 /// The operator's other kinds, which have nothing to do with booting.
 const OTHER_KINDS: [&str; 4] =
     ["TalosClusterAddon", "TalosClusterAddonRelease", "TalosEtcdBackup", "TalosEtcdBackupSchedule"];
-/// The annotation for all machines of a resource; followed by `.` and a MAC address with hyphens, for one of them.
-const POLICY_ANNOTATION: &str = "pxed.dev/boot-policy";
-const DISK_ROUTE_ANNOTATION: &str = "pxed.dev/disk-route";
-
 /// Reads one document.
 pub(crate) fn read(text: &str) -> Content {
     let mut reader = Reader::default();
@@ -106,7 +106,11 @@ impl Reader {
 
     fn species(&mut self, root: &Field<'_>) -> Option<Species> {
         let Some(kind) = root.child_text(&mut self.notes, "kind") else {
-            root.warn(&mut self.notes, "has no kind, so it is not a Kubernetes resource: skipped");
+            let keys = root.entries(&mut self.notes).unwrap_or_default().iter().map(|entry| &*entry.key);
+            let misspelt = nearest("kind", keys).filter(|key| *key != "kind");
+            let misspelt = misspelt.map_or_else(String::new, |key| format!("; write kind instead of {key}"));
+            let message = format!("has no kind, so it is not a Kubernetes resource: skipped{misspelt}");
+            root.warn(&mut self.notes, message);
             return None;
         };
         let known = match kind {
@@ -119,31 +123,46 @@ impl Reader {
             }
             other => Species::Other(other.to_owned()),
         };
+        let meant = nearest(kind, KINDS).filter(|_| !OTHER_KINDS.contains(&kind));
+        let at_kind = root.child("kind").unwrap_or(*root);
         let Some(api_version) = root.child_text(&mut self.notes, "apiVersion") else {
             if !matches!(known, Species::Other(_)) {
                 root.missing(&mut self.notes, "apiVersion", &format!("write {API_VERSION}"));
+            } else if let Some(meant) = meant {
+                at_kind.warn(&mut self.notes, format!("{kind:?} is not a known kind: skipped; did you mean {meant}?"));
             }
             return Some(known);
         };
-        // Cluster API has kinds with the same names in other groups.
-        if api_version.split_once('/').is_none_or(|(group, _)| group != GROUP) {
+        let at_version = root.child("apiVersion").unwrap_or(*root);
+        let group = api_version.split_once('/').map(|(group, _)| group);
+        if group != Some(GROUP) {
+            // Cluster API has kinds with the same names in other groups.
+            let is_misspelt = group.is_none_or(|group| nearest(group, [GROUP]).is_some());
+            if let Some(meant) = meant.filter(|_| is_misspelt) {
+                let message = format!("{api_version:?} has no {meant}: skipped; did you mean {API_VERSION}?");
+                at_version.warn(&mut self.notes, message);
+            }
             return Some(Species::Other(kind.to_owned()));
         }
         if api_version != API_VERSION {
             let message = format!("{api_version} is not known and is read as {API_VERSION}");
-            root.child("apiVersion").unwrap_or(*root).warn(&mut self.notes, message);
+            at_version.warn(&mut self.notes, message);
         }
         if matches!(known, Species::Other(_)) && !OTHER_KINDS.contains(&kind) {
             let message = format!(
-                "{kind:?} is not a known kind of {GROUP}: skipped; kinds with machines are \
-                 TalosCluster, TalosControlPlane, TalosWorker and TalosMachine"
+                "{kind:?} is not a known kind of {GROUP}: skipped; {}kinds with machines are {}",
+                proposal(meant),
+                KINDS.join(", ")
             );
-            root.child("kind").unwrap_or(*root).warn(&mut self.notes, message);
+            at_kind.warn(&mut self.notes, message);
         }
         Some(known)
     }
 
     fn resource(&mut self, root: &Field<'_>, species: Species) {
+        if !matches!(species, Species::Other(_) | Species::List) {
+            root.check_keys(&mut self.notes, &keys::RESOURCE);
+        }
         match species {
             Species::Cluster => self.cluster(root),
             Species::Role(role) => self.role(root, role),
@@ -156,6 +175,7 @@ impl Reader {
     fn object(&mut self, root: &Field<'_>) -> Option<Object> {
         let metadata = root.required(&mut self.notes, "metadata", "write metadata with a name")?;
         metadata.entries(&mut self.notes)?;
+        metadata.check_keys(&mut self.notes, &keys::METADATA);
         let name = metadata.required(&mut self.notes, "name", "every resource has a name")?.text(&mut self.notes)?;
         let name = self.interner.intern(name);
         let namespace = metadata.child_text(&mut self.notes, "namespace").unwrap_or("default");
@@ -164,46 +184,8 @@ impl Reader {
         if !prefix.is_empty() {
             prefix.push('.');
         }
-        let annotations = self.annotations(&metadata);
+        let annotations = annotations::read(&metadata, &mut self.notes);
         Some(Object { at: root.at, namespace, name, prefix: self.interner.intern(&prefix), annotations })
-    }
-
-    fn annotations(&mut self, metadata: &Field<'_>) -> Annotations {
-        let mut annotations = Annotations::default();
-        let Some(field) = metadata.child("annotations") else { return annotations };
-        for entry in field.entries(&mut self.notes).unwrap_or_default() {
-            let Some(annotation) = field.child(&entry.key) else { continue };
-            if let Some(rest) = entry.key.strip_prefix(POLICY_ANNOTATION) {
-                let into = &mut annotations.policy;
-                self.annotation(&annotation, rest, entry.key_at, values::boot_policy, into);
-            } else if let Some(rest) = entry.key.strip_prefix(DISK_ROUTE_ANNOTATION) {
-                let into = &mut annotations.disk_route;
-                self.annotation(&annotation, rest, entry.key_at, values::disk_route, into);
-            }
-        }
-        annotations
-    }
-
-    /// Reads one annotation of pxed. `rest` follows its name: it is empty, or a dot and a MAC address.
-    fn annotation<T>(
-        &mut self,
-        annotation: &Field<'_>,
-        rest: &str,
-        at: Position,
-        parse: fn(&str) -> Result<T, String>,
-        into: &mut Annotated<T>,
-    ) {
-        let mac = match rest.strip_prefix('.') {
-            None if rest.is_empty() => None,
-            None => return,
-            Some(mac) => Some(mac),
-        };
-        let Some(text) = annotation.text(&mut self.notes) else { return };
-        match (parse(text), mac.map(values::mac)) {
-            (Ok(value), None) => into.all = Some(value),
-            (Ok(value), Some(Ok(mac))) => into.by_mac.push(Located { value: (mac, value), at }),
-            (Err(message), _) | (_, Some(Err(message))) => annotation.error(&mut self.notes, message),
-        }
     }
 
     fn cluster(&mut self, root: &Field<'_>) {
@@ -218,6 +200,7 @@ impl Reader {
         if let Some(spec) = root.child("spec")
             && spec.entries(&mut self.notes).is_some()
         {
+            spec.check_keys(&mut self.notes, &keys::CLUSTER);
             cluster.control_plane = self.role_source(&spec, Role::ControlPlane, "controlPlane", "controlPlaneRef");
             cluster.worker = self.role_source(&spec, Role::Worker, "worker", "workerRef");
             if let Some(server) = spec.child("pxeServerSpec") {
@@ -248,6 +231,7 @@ impl Reader {
 
     fn reference(&mut self, reference: &Field<'_>) -> Option<Reference> {
         reference.entries(&mut self.notes)?;
+        reference.check_keys(&mut self.notes, &keys::REFERENCE);
         let name_field = reference.required(&mut self.notes, "name", "write the name of the resource")?;
         let name = name_field.text(&mut self.notes)?;
         let namespace = reference.child_text(&mut self.notes, "namespace").filter(|namespace| !namespace.is_empty());
@@ -259,7 +243,7 @@ impl Reader {
     fn server(&mut self, field: &Field<'_>) -> Option<ServerSpec> {
         let notes = &mut self.notes;
         field.entries(notes)?;
-        field.warn_unknown_keys(notes, &["address", "interface"]);
+        field.check_keys(notes, &keys::SERVER);
         let address_field = field.required(notes, "address", "write the address of this server on the interface");
         let address = address_field.and_then(|address| {
             let value = read_role::checked(&address, notes, values::host_address)?;
@@ -285,6 +269,7 @@ impl Reader {
     fn machine(&mut self, root: &Field<'_>) {
         let Some(object) = self.object(root) else { return };
         let Some(spec) = root.child("spec") else { return };
+        spec.check_keys(&mut self.notes, &keys::TALOS_MACHINE);
         if spec.entries(&mut self.notes).is_none() || spec.child("pxeClientSpec").is_none() {
             self.foreign(root, "TalosMachine".to_owned());
             return;

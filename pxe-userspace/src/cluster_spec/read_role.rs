@@ -6,7 +6,7 @@ use super::{
     documents::{AddressSource, Declared, Image, Located, MachineRef, MachineSpec, RoleSpec},
     field::Field,
     finding::Notes,
-    values,
+    keys, values,
 };
 use crate::model::{architecture::Architecture, inventory::Role};
 
@@ -43,6 +43,7 @@ pub(crate) fn role_spec(spec: &Field<'_>, role: Role, notes: &mut Notes, interne
     if spec.entries(notes).is_none() {
         return read;
     }
+    spec.check_keys(notes, &keys::ROLE);
     match spec
         .required(notes, "mode", "write metal for machines that boot from the network")
         .map(|m| (m, m.text(notes)))
@@ -70,6 +71,7 @@ pub(crate) fn role_spec(spec: &Field<'_>, role: Role, notes: &mut Notes, interne
     if metal.entries(notes).is_none() {
         return read;
     }
+    metal.check_keys(notes, &keys::METAL);
     if let Some(machine_spec) = metal.child("machineSpec") {
         read.machine_spec = self::machine_spec(&machine_spec, notes, interner);
     }
@@ -107,9 +109,11 @@ fn machine(index: usize, field: &Field<'_>, notes: &mut Notes, interner: &mut In
         field.error(notes, "is not a mapping: write `- address: 10.0.0.11` instead of a bare address");
         return None;
     }
-    let client = field.child("pxeClientSpec")?;
-    let known = ["address", "version", "image", "pxeClientSpec", "machineRef", "configPatches", "additionalConfig"];
-    field.warn_unknown_keys(notes, &known);
+    let Some(client) = field.child("pxeClientSpec") else {
+        field.check_keys(notes, &keys::OTHER_MACHINE);
+        return None;
+    };
+    field.check_keys(notes, &keys::MACHINE);
     let address = match (field.child("address"), field.child("machineRef")) {
         (Some(_), Some(reference)) => {
             reference.error(notes, "conflicts with address: keep one of the two");
@@ -173,9 +177,12 @@ fn with_client(mut declared: Declared, client: &Field<'_>, notes: &mut Notes, in
     if client.entries(notes).is_none() {
         return declared;
     }
-    client.warn_unknown_keys(notes, &["macAddress", "cpuArchitecture", "kernelCmdlineArgs"]);
+    client.check_keys(notes, &keys::CLIENT);
     if let Some(mac) = client.required(notes, "macAddress", "write the address of the network card that boots") {
         declared.mac = checked(&mac, notes, values::mac).map(|value| Located { value, at: mac.at });
+        if let Some(warning) = declared.mac.and_then(|mac| values::mac_warning(mac.value)) {
+            mac.warn(notes, warning);
+        }
     }
     if let Some(field) = client.required(notes, "cpuArchitecture", "write amd64 or arm64")
         && let Some(architecture) = checked(&field, notes, values::architecture)
@@ -197,6 +204,7 @@ fn with_client(mut declared: Declared, client: &Field<'_>, notes: &mut Notes, in
 
 fn machine_ref(field: &Field<'_>, notes: &mut Notes) -> Option<MachineRef> {
     field.entries(notes)?;
+    field.check_keys(notes, &keys::REFERENCE);
     let mut required = |key, advice| {
         let text = field.required(notes, key, advice)?.text(notes)?;
         Some(text.to_owned())
@@ -236,12 +244,13 @@ fn machine_spec(field: &Field<'_>, notes: &mut Notes, interner: &mut Interner) -
     if field.entries(notes).is_none() {
         return spec;
     }
+    field.check_keys(notes, &keys::MACHINE_SPEC);
     spec.schematic = field.child("image").and_then(|image| schematic_of(&image, notes, interner));
     let Some(meta) = field.child("meta") else { return spec };
     if meta.entries(notes).is_none() {
         return spec;
     }
-    meta.warn_unknown_keys(notes, &["hostname", "interface", "subnet", "gateway", "dnsServers"]);
+    meta.check_keys(notes, &keys::META);
     let given = |key| meta.child(key).filter(|field| !matches!(field.text(&mut Notes::default()), Some("")));
     spec.hostname = given("hostname").and_then(|field| {
         let name = checked(&field, notes, |text| values::hostname(text).map(|name| interner.intern(name)))?;

@@ -20,10 +20,21 @@ pub(crate) fn mac(text: &str) -> Result<MacAddr, String> {
     if mac.is_zero() {
         return Err(format!("{mac} is the zero address: write the address of the network card that boots"));
     }
-    if mac.is_group() {
-        return Err(format!("{mac} is a multicast or broadcast address: write the address of one network card"));
+    if mac == MacAddr::BROADCAST {
+        return Err(format!("{mac} is the broadcast address: write the address of the network card that boots"));
     }
     Ok(mac)
+}
+
+/// Returns a warning for an address that no network card has, such as the placeholder bb:bb:bb:bb:bb:bb of the operator's
+/// documentation. It does no harm, since nothing asks with it.
+pub(crate) fn mac_warning(mac: MacAddr) -> Option<String> {
+    mac.is_group().then(|| {
+        format!(
+            "{mac} is a multicast address, which no network card has, so this machine will not boot: write the address of the \
+             card that boots, whose second digit is even"
+        )
+    })
 }
 
 /// Parses an address that one host can have.

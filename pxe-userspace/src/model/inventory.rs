@@ -43,7 +43,7 @@ pub struct Source {
 /// A machine of the spec. A value of this type is always validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// `pxeClientSpec.macAddress`: neither zero nor a group address, and unique in the inventory.
+    /// `pxeClientSpec.macAddress`: neither zero nor broadcast, and unique in the inventory.
     pub mac: MacAddr,
     /// The MAC addresses of its other network cards, unique in the inventory like the first. A request from any of them is the
     /// machine's.

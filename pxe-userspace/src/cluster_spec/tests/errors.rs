@@ -3,7 +3,7 @@
 use super::{Files, cluster};
 
 /// Returns the findings on one file, as `line:column: field: message`.
-fn findings(text: &str) -> (Vec<String>, Vec<String>) {
+pub(super) fn findings(text: &str) -> (Vec<String>, Vec<String>) {
     let files = Files::new(&[("x", "")]);
     files.write("c.yaml", text);
     let strip = |findings: &[_]| -> Vec<String> {
@@ -19,7 +19,7 @@ fn errors(text: &str) -> Vec<String> {
     findings(text).0
 }
 
-const ENTRY: &str = "      - address: 10.0.0.11
+pub(super) const ENTRY: &str = "      - address: 10.0.0.11
         pxeClientSpec:
           macAddress: 52:54:00:00:00:11
           cpuArchitecture: amd64
@@ -69,10 +69,10 @@ fn wrong_values_are_reported_with_their_place() {
         ),
         (
             "52:54:00:00:00:11",
-            "53:54:00:00:00:11",
+            "ff:ff:ff:ff:ff:ff",
             "13:23",
             "pxeClientSpec.macAddress",
-            "53:54:00:00:00:11 is a multicast",
+            "ff:ff:ff:ff:ff:ff is the broadcast address",
         ),
         ("macAddress: 52:54:00:00:00:11", "macAddress:", "13:11", "pxeClientSpec.macAddress", "is missing"),
         ("amd64", "x86_64", "14:28", "pxeClientSpec.cpuArchitecture", "is \"x86_64\": write amd64"),

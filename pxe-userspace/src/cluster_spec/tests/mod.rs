@@ -2,6 +2,7 @@
 
 mod errors;
 mod machines;
+mod misspellings;
 mod robustness;
 mod scale;
 mod watching;
