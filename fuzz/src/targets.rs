@@ -37,8 +37,8 @@ use pxe_userspace::{
     },
     tftp::{
         options::Terms,
-        packet::Packet,
-        transfer::{Action, Outcome, Transfer},
+        packet::{Packet, TransferMode},
+        transfer::{Action, Outcome, Repeated, Transfer},
     },
 };
 use tempfile::TempDir;
@@ -121,16 +121,23 @@ fn machine(mac: MacAddr, architecture: Architecture) -> Machine {
 }
 
 /// A whole TFTP transfer: `data` is the request's length and the request, the file's length in two bytes, and what follows:
-/// a byte of length and a datagram each, where the length 255 stands for an alarm of the timer and 254 for the request again.
+/// a byte of length and a datagram each, where other lengths stand for the timer (255), the request again (254), a disk that was
+/// read (253) and one that is slow (252; the byte behind it says how many of the blocks that are sent next come from the cache).
 pub fn tftp_transfer(data: &[u8]) {
     let Some((request, rest)) = counted(data) else { return };
     let Ok(Packet::Read(request)) = Packet::parse(request) else { return };
     let Some(([high, low], mut events)) = rest.split_first_chunk::<2>() else { return };
     let length = u64::from(u16::from_be_bytes([*high, *low])) * 7;
+    let netascii = request.mode == TransferMode::Netascii;
+    let terms = if netascii { Terms::negotiate_netascii } else { Terms::negotiate }(request.options, length, 1500);
     let mut now = Instant::now();
-    let (mut transfer, first) = Transfer::new(now, Terms::negotiate(request.options, length, 1500));
-    check_step(&transfer, &first, length);
+    let (transfer, first) = Transfer::new(now, terms);
+    // In netascii, a third of the bytes become two.
+    let blocks = if netascii { (length + length / 3) / u64::from(terms.block_size) + 1 } else { terms.blocks() };
+    let mut sending = Sending { transfer, length, blocks, sent: 0, cached: None };
+    sending.check(&first);
     while let Some((&kind, rest)) = events.split_first() {
+        let transfer = &mut sending.transfer;
         let action = match kind {
             255 => {
                 events = rest;
@@ -141,9 +148,19 @@ pub fn tftp_transfer(data: &[u8]) {
                 events = rest;
                 now += Duration::from_millis(700);
                 match transfer.on_repeated_request(now) {
-                    pxe_userspace::tftp::transfer::Repeated::Again(action) => action,
-                    pxe_userspace::tftp::transfer::Repeated::Anew => return,
+                    Repeated::Again(action) => action,
+                    Repeated::Anew => return,
                 }
+            }
+            253 => {
+                events = rest;
+                transfer.on_readable(now)
+            }
+            252 => {
+                let Some((&cached, rest)) = rest.split_first() else { return };
+                events = rest;
+                sending.cached = Some(cached.into());
+                continue;
             }
             _ => {
                 let Some((datagram, rest)) = counted(events) else { return };
@@ -152,24 +169,54 @@ pub fn tftp_transfer(data: &[u8]) {
                 transfer.on_packet(now, datagram)
             }
         };
-        check_step(&transfer, &action, length);
+        sending.check(&action);
         if matches!(action, Action::End(_)) {
             return;
         }
     }
 }
 
-fn check_step(transfer: &Transfer, action: &Action, length: u64) {
-    let has = transfer.bytes_acknowledged();
-    assert!(has <= length);
-    match action {
-        Action::SendBlocks { first, count } => {
-            assert!(*first >= 1 && *count >= 1 && *count <= transfer.terms().window);
-            assert!(first + u64::from(*count) - 1 <= transfer.terms().blocks());
+/// A transfer and what was sent of it.
+struct Sending {
+    transfer: Transfer,
+    length: u64,
+    blocks: u64,
+    /// The last block that was sent.
+    sent: u64,
+    /// Of the next blocks, these are in the page cache.
+    cached: Option<u64>,
+}
+
+impl Sending {
+    /// Checks an action, and sends what it says.
+    fn check(&mut self, action: &Action) {
+        let Self { transfer, length, blocks, sent, cached } = self;
+        let has = transfer.bytes_acknowledged();
+        assert!(has <= *length);
+        match *action {
+            Action::SendBlocks { first, count } => {
+                assert!(first >= 1 && count >= 1 && count <= transfer.terms().window);
+                assert!(first <= *blocks && first <= *sent + 1, "no block is left out");
+                let last = first + u64::from(count) - 1;
+                assert!(last <= transfer.terms().blocks());
+                let cached = cached.take().unwrap_or(u64::MAX);
+                if cached < u64::from(count) && first + cached <= *blocks {
+                    transfer.withhold(first + cached);
+                    *sent = (*sent).max(first + cached - 1);
+                } else {
+                    *sent = (*sent).max(last.min(*blocks));
+                    if last >= *blocks {
+                        transfer.ends_with(*blocks);
+                    }
+                }
+            }
+            Action::End(Outcome::Done) => {
+                assert_eq!(has, *length, "done without the whole file");
+                assert_eq!(sent, blocks, "done before everything was sent");
+            }
+            Action::SendOptions => assert!(transfer.terms().has_options()),
+            Action::Wait | Action::End(_) => {}
         }
-        Action::End(Outcome::Done) => assert_eq!(has, length, "done without the whole file"),
-        Action::SendOptions => assert!(transfer.terms().has_options()),
-        Action::Wait | Action::End(_) => {}
     }
 }
 

@@ -88,6 +88,13 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
             }
         }
     }
+    // 7,000 bytes in windows of four. Of each window, two blocks wait for the disk, which is read; the timer; the request again.
+    for mode in ["octet", "netascii"] {
+        let request = format!("\0\x01ipxe.efi\0{mode}\0windowsize\x004\0");
+        let events = [252, 2, 4, 0, 4, 0, 0, 253, 252, 2, 4, 0, 4, 0, 4, 4, 0, 4, 0, 8, 253, 255, 254, 4, 0, 4, 0, 6];
+        let seed = [&counted(request.as_bytes())[..], &[0x03, 0xe8], &events].concat();
+        seeds.insert(("tftp_transfer", format!("slow-disk-{mode}")), seed);
+    }
     for (name, headers) in [
         ("range", "Range: bytes=100-199\r\n"),
         ("suffix", "Range: bytes=-1\r\nIf-Range: \"7-10000-0\"\r\n"),

@@ -164,7 +164,11 @@ impl Client {
     }
 
     async fn request(&mut self, path: &str, options: &[(&str, u32)]) {
-        let mut packet = format!("\0\x01{path}\0octet\0").into_bytes();
+        self.request_in("octet", path, options).await;
+    }
+
+    async fn request_in(&mut self, mode: &str, path: &str, options: &[(&str, u32)]) {
+        let mut packet = format!("\0\x01{path}\0{mode}\0").into_bytes();
         for (name, value) in options {
             packet.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
         }
@@ -207,15 +211,19 @@ impl Client {
 
     /// Fetches a file with a window, asking again whenever a second passes in silence.
     async fn fetch(&mut self, path: &str, block_size: u16, window: u16) -> Vec<u8> {
+        self.fetch_in("octet", path, block_size, window).await
+    }
+
+    async fn fetch_in(&mut self, mode: &str, path: &str, block_size: u16, window: u16) -> Vec<u8> {
         let options = [("blksize", u32::from(block_size)), ("windowsize", u32::from(window)), ("tsize", 0)];
         let mut content = Vec::new();
         let mut buffer = vec![0; 65536];
         let (mut next, mut in_window) = (1u64, 0);
-        self.request(path, &options).await;
+        self.request_in(mode, path, &options).await;
         loop {
             let Ok(received) = timeout(Duration::from_secs(1), self.socket.recv_from(&mut buffer)).await else {
                 match self.peer {
-                    None => self.request(path, &options).await,
+                    None => self.request_in(mode, path, &options).await,
                     Some(_) => self.acknowledge((next - 1) as u16).await,
                 }
                 continue;
@@ -255,6 +263,74 @@ async fn file_of_more_than_65535_blocks_is_fetched() {
     assert_eq!(lab.metric("tftp_send_errors_total"), 0);
 }
 
+/// Encodes a whole file in netascii.
+fn encoded(file: &[u8]) -> Vec<u8> {
+    let encode = |&byte: &u8| match byte {
+        b'\n' => b"\r\n".to_vec(),
+        b'\r' => b"\r\0".to_vec(),
+        byte => vec![byte],
+    };
+    file.iter().flat_map(encode).collect()
+}
+
+#[tokio::test]
+async fn netascii_is_encoded_for_every_block_size_and_window() {
+    let lengths = [("empty", 0), ("small", 100), ("kernel", 300_001)];
+    let mut lab = Lab::new(&lengths);
+    for (name, length) in lengths {
+        for (block_size, window) in [(8, 64), (512, 1), (1468, 5), (8192, 3), (65464, 64)] {
+            if length / usize::from(block_size) > 10_000 {
+                continue;
+            }
+            let mut client = Client::new(MACHINE, lab.server).await;
+            let wire = client.fetch_in("NetASCII", name, block_size, window).await;
+            assert!(wire == encoded(&content(length)), "{name}, {block_size}, {window}");
+            assert_eq!(lab.story().await, [format!("requested {name}"), format!("done {name} {length}")]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn netascii_block_is_the_same_each_time_that_it_is_sent() {
+    let lab = Lab::new(&[("kernel", 100_000)]);
+    let wire = encoded(&content(100_000));
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request_in("netascii", "kernel", &[("windowsize", 8), ("tsize", 0)]).await;
+    assert_eq!(client.receive().await, b"\0\x06windowsize\x008\0", "without the length, which is not known");
+    let mut arrived = 0;
+    // Of each window, some blocks arrive.
+    for some in [1, 8, 3, 7, 2, 5, 8, 1] {
+        client.acknowledge(arrived as u16).await;
+        for block in arrived + 1..=arrived + 8 {
+            let datagram = client.receive().await;
+            assert_eq!(datagram[..4], [0, 3, 0, block as u8]);
+            assert!(datagram[4..] == wire[(block - 1) * 512..block * 512], "block {block}");
+        }
+        arrived += some;
+    }
+}
+
+#[tokio::test]
+async fn netascii_file_that_changes_ends_its_transfer() {
+    let mut lab = Lab::new(&[("shrinks", 100_000), ("grows", 300)]);
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request_in("netascii", "shrinks", &[]).await;
+    client.receive().await;
+    fs::write(lab.path("shrinks"), "short").unwrap();
+    client.acknowledge(1).await;
+    assert_eq!(client.receive().await, b"\0\x05\0\0the file shrank while it was sent\0");
+    assert_eq!(lab.story().await, ["requested shrinks", "failed shrinks: the file shrank while it was sent"]);
+
+    fs::write(lab.path("grows"), "\n".repeat(300)).unwrap();
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.request_in("netascii", "grows", &[]).await;
+    client.receive().await;
+    fs::write(lab.path("grows"), "\n".repeat(301)).unwrap();
+    client.acknowledge(1).await;
+    assert_eq!(client.receive().await, b"\0\x05\0\0the file changed while it was sent\0");
+    assert_eq!(lab.story().await, ["requested grows", "failed grows: the file changed while it was sent"]);
+}
+
 #[tokio::test]
 async fn refusals_are_answered_and_counted() {
     let lab = Lab::new(&[("kernel", 10)]);
@@ -266,7 +342,7 @@ async fn refusals_are_answered_and_counted() {
         (b"\0\x01../kernel\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),
         (b"\0\x01..\\kernel\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),
         (b"\0\x01outside\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),
-        (b"\0\x01kernel\0mail\0", b"\0\x05\0\x04only mode octet is served\0", "mode"),
+        (b"\0\x01kernel\0mail\0", b"\0\x05\0\x04only the modes octet and netascii are served\0", "mode"),
         (b"\0\x02kernel\0octet\0", b"\0\x05\0\x02this server is read-only\0", "write"),
     ];
     let mut counts: HashMap<&str, u64> = HashMap::new();

@@ -19,6 +19,8 @@ pub(super) enum ReadError {
     Cold,
     /// The file is shorter than it was.
     Shrunk,
+    /// Somebody has written to the file since it was opened.
+    Changed,
     /// The kernel reports an error.
     Io(Errno),
 }
@@ -69,30 +71,51 @@ impl Run {
     pub(super) fn read(&self, file: &File, space: &mut [u8], patience: Patience) -> Result<(), ReadError> {
         let mut slices = Vec::with_capacity(self.headers);
         for (index, chunk) in space.chunks_mut(HEADER_LENGTH + self.block_size).enumerate() {
-            let Some((header, block)) = chunk.split_first_chunk_mut::<HEADER_LENGTH>() else {
+            let Some(block) = put_header(chunk, self.first.wrapping_add(index as u64)) else {
                 return Err(ReadError::Shrunk);
             };
-            let [opcode_high, opcode_low] = DATA.to_be_bytes();
-            let [number_high, number_low] = (self.first.wrapping_add(index as u64) as u16).to_be_bytes();
-            *header = [opcode_high, opcode_low, number_high, number_low];
             slices.push(IoSliceMut::new(block));
         }
-        let mut read = |flags| preadv2(file, &mut slices, self.offset, flags);
-        let result = match patience {
-            Patience::Disk => read(ReadWriteFlags::empty()),
-            Patience::CacheOnly => match read(ReadWriteFlags::NOWAIT) {
-                // Not every file system supports NOWAIT.
-                Err(Errno::OPNOTSUPP | Errno::INVAL) => read(ReadWriteFlags::empty()),
-                Ok(read) if read < self.payload => Err(Errno::AGAIN),
-                result => result,
-            },
-        };
-        match result {
-            Ok(read) if read == self.payload => Ok(()),
-            Ok(_) => Err(ReadError::Shrunk),
-            Err(Errno::AGAIN) => Err(ReadError::Cold),
-            Err(error) => Err(ReadError::Io(error)),
-        }
+        read_at(file, &mut slices, self.offset, self.payload, patience)
+    }
+}
+
+/// Writes the header of a block into a datagram. Returns the space behind it, or `None` if there is no room for a header.
+pub(super) fn put_header(datagram: &mut [u8], block: u64) -> Option<&mut [u8]> {
+    let (header, payload) = datagram.split_first_chunk_mut::<HEADER_LENGTH>()?;
+    let [opcode_high, opcode_low] = DATA.to_be_bytes();
+    let [number_high, number_low] = (block as u16).to_be_bytes();
+    *header = [opcode_high, opcode_low, number_high, number_low];
+    Some(payload)
+}
+
+/// Fills `slices`, which are `wanted` bytes together, with the bytes of a file from `offset` on.
+///
+/// # Errors
+///
+/// See [`ReadError`].
+pub(super) fn read_at(
+    file: &File,
+    slices: &mut [IoSliceMut<'_>],
+    offset: u64,
+    wanted: usize,
+    patience: Patience,
+) -> Result<(), ReadError> {
+    let mut read = |flags| preadv2(file, slices, offset, flags);
+    let result = match patience {
+        Patience::Disk => read(ReadWriteFlags::empty()),
+        Patience::CacheOnly => match read(ReadWriteFlags::NOWAIT) {
+            // Not every file system supports NOWAIT.
+            Err(Errno::OPNOTSUPP | Errno::INVAL) => read(ReadWriteFlags::empty()),
+            Ok(read) if read < wanted => Err(Errno::AGAIN),
+            result => result,
+        },
+    };
+    match result {
+        Ok(read) if read == wanted => Ok(()),
+        Ok(_) => Err(ReadError::Shrunk),
+        Err(Errno::AGAIN) => Err(ReadError::Cold),
+        Err(error) => Err(ReadError::Io(error)),
     }
 }
 

@@ -17,6 +17,7 @@ mod delivery;
 mod files;
 mod mailbox;
 pub mod metrics;
+mod netascii;
 pub mod options;
 pub mod packet;
 mod refusal;

@@ -22,6 +22,8 @@ pub struct Terms {
     pub window: u16,
     /// The wait for an acknowledgement, if the client set one.
     pub timeout: Option<Duration>,
+    /// The file is sent in netascii.
+    pub netascii: bool,
     /// The acknowledged options with our values. If there are none, the first block goes out at once.
     acknowledged: Options,
 }
@@ -39,8 +41,17 @@ impl Terms {
             block_size: block_size.unwrap_or(DEFAULT_BLOCK_SIZE),
             window: window_size.unwrap_or(1).max(1),
             timeout: timeout.map(|seconds| Duration::from_secs(seconds.into())),
+            netascii: false,
             acknowledged: Options { block_size, transfer_size, timeout, window_size },
         }
+    }
+
+    /// The same for a transfer in netascii. `tsize` is ignored: it is the length on the wire, which is not known before the whole file
+    /// was read and encoded.
+    #[must_use]
+    pub fn negotiate_netascii(options: Options, length: u64, mtu: u16) -> Self {
+        let options = Options { transfer_size: false, ..options };
+        Self { netascii: true, ..Self::negotiate(options, length, mtu) }
     }
 
     /// Returns `true` if an option acknowledgement precedes the first block.
@@ -49,16 +60,18 @@ impl Terms {
         self.acknowledged != Options::default()
     }
 
-    /// Returns `true` if the client asked for the length of the file.
+    /// Returns `true` if the client is told the length of the file.
     #[must_use]
     pub fn tells_length(&self) -> bool {
         self.acknowledged.transfer_size
     }
 
-    /// Returns the number of blocks. The last is shorter than the others: empty, if the length is a multiple of the block size.
+    /// Returns the number of blocks. The last is shorter than the others: empty, if the length is a multiple of the block size. In
+    /// netascii, returns the largest number that there can be, if every byte becomes two.
     #[must_use]
     pub fn blocks(&self) -> u64 {
-        self.length / u64::from(self.block_size) + 1
+        let length = if self.netascii { self.length.saturating_mul(2) } else { self.length };
+        length / u64::from(self.block_size) + 1
     }
 
     /// Returns the option acknowledgement.
@@ -116,6 +129,19 @@ mod tests {
             assert_eq!(terms.option_acknowledgement(), acknowledgement, "{name}");
             assert_eq!(terms.has_options(), options != none, "{name}");
         }
+    }
+
+    #[test]
+    fn netascii_leaves_the_length_out() {
+        let asked = Options { block_size: Some(1024), transfer_size: true, ..Options::default() };
+        let terms = Terms::negotiate_netascii(asked, 100_000, 1500);
+        assert_eq!(terms.option_acknowledgement(), b"\0\x06blksize\x001024\0");
+        assert!(!terms.tells_length());
+        let only_length = Options { transfer_size: true, ..Options::default() };
+        assert!(
+            !Terms::negotiate_netascii(only_length, 100_000, 1500).has_options(),
+            "the first block goes out at once"
+        );
     }
 
     #[test]

@@ -71,8 +71,7 @@ pub struct Request<'a> {
 pub enum TransferMode {
     /// Bytes are sent as they are.
     Octet,
-    /// Lines of text. Files for booting are never text that has to be translated, and clients that default to this mode (tftp-hpa)
-    /// would get a damaged file. So it is served like `octet`.
+    /// Lines of text, encoded for the wire and decoded by the client. It is the default of some clients (tftp-hpa).
     Netascii,
     /// `mail`, which is obsolete, or any other mode.
     Other,

@@ -20,7 +20,7 @@ pub(super) struct Refused {
 const MODE: Refused = Refused {
     reason: RefusedReason::Mode,
     code: ErrorCode::IllegalOperation,
-    text: "only mode octet is served",
+    text: "only the modes octet and netascii are served",
     by_store: None,
 };
 

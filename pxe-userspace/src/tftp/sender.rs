@@ -1,6 +1,7 @@
 //! The sending side of a worker: packets, and blocks from memory, page cache or disk.
 
 use std::{
+    io::IoSliceMut,
     net::{SocketAddrV4, UdpSocket},
     ops::Range,
     sync::Arc,
@@ -10,10 +11,11 @@ use std::{
 use pxe_common::MacAddr;
 
 use super::{
-    blocks::{Patience, ReadError, Run},
+    blocks::{Patience, ReadError, Run, read_at},
     chunk::Chunk,
     chunks::{Chunks, Cursor},
     metrics::Metrics,
+    netascii::Netascii,
     options::Terms,
     packet::HEADER_LENGTH,
     socket::{Destination, Outbox, path_mtu},
@@ -34,14 +36,22 @@ enum Route {
     Direct(MacAddr),
 }
 
+/// The form in which a file is sent.
+#[derive(Debug)]
+enum Form {
+    /// As it is, with the place in the chunks that are kept of the file, if any are.
+    Octet(Option<Cursor>),
+    /// Encoded for each transfer.
+    Netascii(Netascii),
+}
+
 /// The blocks of one transfer on their way to its client.
 #[derive(Debug)]
 pub(super) struct Flow {
     client: SocketAddrV4,
     terms: Terms,
     file: Arc<OpenArtifact>,
-    /// The place in the chunks that are kept of the file, if any are.
-    cursor: Option<Cursor>,
+    form: Form,
     route: Route,
 }
 
@@ -66,16 +76,19 @@ pub(super) struct Sender {
     probe: UdpSocket,
     outbox: Outbox,
     chunks: Chunks,
+    /// Memory for bytes of files that are encoded.
+    scratch: Vec<u8>,
     metrics: Arc<Metrics>,
 }
 
 impl Flow {
     /// Makes the flow of a transfer that begins at `now`.
     pub(super) fn new(client: SocketAddrV4, terms: Terms, file: Arc<OpenArtifact>, now: SystemTime) -> Self {
-        let cursor = Cursor::new(&file, &terms, now);
+        let form =
+            if terms.netascii { Form::Netascii(Netascii::new()) } else { Form::Octet(Cursor::new(&file, &terms, now)) };
         // A window is one send of many datagrams, so the stack costs little.
         let route = if terms.window == 1 { Route::Unknown } else { Route::Stack };
-        Self { client, terms, file, cursor, route }
+        Self { client, terms, file, form, route }
     }
 
     /// Returns the file.
@@ -97,7 +110,7 @@ impl Sender {
         direct: Option<(RawUdp, SocketAddrV4)>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { socket, probe, outbox: Outbox::new(direct), chunks: Chunks::default(), metrics }
+        Self { socket, probe, outbox: Outbox::new(direct), chunks: Chunks::default(), scratch: Vec::new(), metrics }
     }
 
     /// Returns the socket, to receive what comes back.
@@ -135,7 +148,7 @@ impl Sender {
         }
     }
 
-    /// Queues blocks of a flow.
+    /// Queues blocks of a flow. Returns the last block of the file if encoding has come to it; the blocks end with it then.
     ///
     /// # Errors
     ///
@@ -145,33 +158,28 @@ impl Sender {
         flow: &mut Flow,
         blocks: Range<u64>,
         patience: Patience,
-    ) -> Result<(), Interrupted> {
+    ) -> Result<Option<u64>, Interrupted> {
         if blocks.end > flow.terms.blocks() && !flow.file.is_unchanged() {
-            return Err(Interrupted::Unsendable("the file changed while it was sent".to_owned()));
+            return Err(interrupted(flow, blocks.start, ReadError::Changed));
         }
         let mut next = blocks.start;
         while next < blocks.end {
             if !self.outbox.has_room(0) {
                 self.flush();
             }
-            match self.queue_blocks(flow, next..blocks.end, patience) {
-                Ok(queued) => next += queued as u64,
-                Err(ReadError::Cold) => {
-                    let offset = Run::new(&flow.terms, next, 1).offset();
-                    return Err(Interrupted::Cold { first: next, offset });
-                }
-                Err(ReadError::Shrunk) => {
-                    return Err(Interrupted::Unsendable("the file shrank while it was sent".to_owned()));
-                }
-                Err(ReadError::Io(error)) => return Err(Interrupted::Unsendable(format!("{UNREADABLE}: {error}"))),
+            let queued = self.queue_blocks(flow, next..blocks.end, patience);
+            let Queued { count, is_end } = queued.map_err(|error| interrupted(flow, next, error))?;
+            next += count as u64;
+            if is_end {
+                return Ok(Some(next - 1));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Queues as many of these blocks as go into one send. Returns their number.
-    fn queue_blocks(&mut self, flow: &mut Flow, blocks: Range<u64>, patience: Patience) -> Result<usize, ReadError> {
-        let Flow { client, terms, file, cursor, route } = flow;
+    /// Queues as many of these blocks as go into one send.
+    fn queue_blocks(&mut self, flow: &mut Flow, blocks: Range<u64>, patience: Patience) -> Result<Queued, ReadError> {
+        let Flow { client, terms, file, form, route } = flow;
         let datagram = HEADER_LENGTH + usize::from(terms.block_size);
         if *route == Route::Unknown {
             *route = self.outbox.neighbour(&self.probe, *client).map_or(Route::Stack, Route::Direct);
@@ -179,21 +187,40 @@ impl Sender {
         let mac = if let Route::Direct(mac) = *route { Some(mac) } else { None };
         let to = Destination { client: *client, mac };
         let mut count = Outbox::segments(datagram).min((blocks.end - blocks.start) as usize);
-        if let Some(cursor) = cursor {
-            let piece = cursor.piece(terms, blocks.start, blocks.end);
-            let mut chunk = cursor.find(&self.chunks, terms, &piece);
-            if chunk.is_none() && piece.begins_chunk() {
-                let run = Run::new(terms, piece.chunk_start, piece.chunk_blocks);
-                let mut bytes = vec![0; run.length()];
-                run.read(&file.file, &mut bytes, patience)?;
-                chunk = Some(self.chunks.keep(cursor.key(terms, &piece), Chunk(bytes)));
+        match form {
+            Form::Netascii(netascii) => {
+                if !self.outbox.has_room(count * datagram) {
+                    self.flush();
+                }
+                let read = |offset, space: &mut [u8]| {
+                    let wanted = space.len();
+                    read_at(&file.file, &mut [IoSliceMut::new(space)], offset, wanted, patience)
+                };
+                let space = self.outbox.space(count * datagram);
+                let encoded = netascii.fill(terms, (blocks.start, count), space, &mut self.scratch, read)?;
+                if encoded.is_end && !file.is_unchanged() {
+                    return Err(ReadError::Changed);
+                }
+                self.outbox.push(to, encoded.length, datagram);
+                return Ok(Queued { count: encoded.count, is_end: encoded.is_end });
             }
-            if let Some(chunk) = chunk {
-                let range = piece.range(&chunk, datagram);
-                self.outbox.push_chunk(to, chunk, range, datagram);
-                return Ok(piece.count);
+            Form::Octet(Some(cursor)) => {
+                let piece = cursor.piece(terms, blocks.start, blocks.end);
+                let mut chunk = cursor.find(&self.chunks, terms, &piece);
+                if chunk.is_none() && piece.begins_chunk() {
+                    let run = Run::new(terms, piece.chunk_start, piece.chunk_blocks);
+                    let mut bytes = vec![0; run.length()];
+                    run.read(&file.file, &mut bytes, patience)?;
+                    chunk = Some(self.chunks.keep(cursor.key(terms, &piece), Chunk(bytes)));
+                }
+                if let Some(chunk) = chunk {
+                    let range = piece.range(&chunk, datagram);
+                    self.outbox.push_chunk(to, chunk, range, datagram);
+                    return Ok(Queued { count: piece.count, is_end: false });
+                }
+                count = piece.count;
             }
-            count = piece.count;
+            Form::Octet(None) => {}
         }
         let run = Run::new(terms, blocks.start, count);
         if !self.outbox.has_room(run.length()) {
@@ -201,6 +228,29 @@ impl Sender {
         }
         run.read(&file.file, self.outbox.space(run.length()), patience)?;
         self.outbox.push(to, run.length(), datagram);
-        Ok(count)
+        Ok(Queued { count, is_end: false })
+    }
+}
+
+/// Blocks that were queued.
+struct Queued {
+    count: usize,
+    /// Encoding has come to the end of the file with them.
+    is_end: bool,
+}
+
+/// Returns the interruption of a flow whose blocks from `first` on were not read.
+fn interrupted(flow: &Flow, first: u64, error: ReadError) -> Interrupted {
+    match error {
+        ReadError::Cold => {
+            let offset = match &flow.form {
+                Form::Netascii(netascii) => netascii.offset(first),
+                Form::Octet(_) => Run::new(&flow.terms, first, 1).offset(),
+            };
+            Interrupted::Cold { first, offset }
+        }
+        ReadError::Shrunk => Interrupted::Unsendable("the file shrank while it was sent".to_owned()),
+        ReadError::Changed => Interrupted::Unsendable("the file changed while it was sent".to_owned()),
+        ReadError::Io(error) => Interrupted::Unsendable(format!("{UNREADABLE}: {error}")),
     }
 }

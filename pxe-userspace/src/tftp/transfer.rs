@@ -97,6 +97,8 @@ pub enum Repeated {
 #[derive(Clone, Debug)]
 pub struct Transfer {
     terms: Terms,
+    /// The number of blocks; in netascii, the largest possible number until [`ends_with`](Self::ends_with) is called.
+    blocks: u64,
     /// The client has not acknowledged the options yet.
     offering: bool,
     /// Every block up to this one has arrived.
@@ -115,9 +117,9 @@ impl Transfer {
     #[must_use]
     pub fn new(now: Instant, terms: Terms) -> (Self, Action) {
         let wait = Wait::new(now, terms.timeout);
-        let offering = terms.has_options();
+        let (offering, blocks) = (terms.has_options(), terms.blocks());
         let mut transfer =
-            Self { terms, offering, acknowledged: 0, sent: 0, withheld: false, unanswered_repeats: 0, wait };
+            Self { terms, blocks, offering, acknowledged: 0, sent: 0, withheld: false, unanswered_repeats: 0, wait };
         let action = if transfer.offering { Action::SendOptions } else { transfer.next_window() };
         (transfer, action)
     }
@@ -136,7 +138,8 @@ impl Transfer {
         if is_quiet { end } else { self.wait.until.min(end) }
     }
 
-    /// Returns the number of bytes of the file that the client has acknowledged.
+    /// Returns the number of bytes of the file that the client has acknowledged. In netascii, where some bytes are two on the wire,
+    /// returns the most that it may be until all of them are.
     #[must_use]
     pub fn bytes_acknowledged(&self) -> u64 {
         self.terms.length.min(self.acknowledged.saturating_mul(self.terms.block_size.into()))
@@ -206,6 +209,12 @@ impl Transfer {
         self.sent = first.saturating_sub(1).max(self.acknowledged);
     }
 
+    /// Records that this block ends the file, and that no block after it was sent. In netascii this turns out when it is encoded.
+    pub fn ends_with(&mut self, block: u64) {
+        self.blocks = block.max(self.acknowledged);
+        self.sent = self.sent.min(self.blocks);
+    }
+
     /// Continues after the disk was read, with the rest of the window as it is by then.
     #[must_use]
     pub fn on_readable(&mut self, now: Instant) -> Action {
@@ -243,7 +252,7 @@ impl Transfer {
         }
         self.acknowledged += newly;
         self.wait.progressed(now, newly == in_flight);
-        if self.acknowledged == self.terms.blocks() { Action::End(Outcome::Done) } else { self.next_window() }
+        if self.acknowledged == self.blocks { Action::End(Outcome::Done) } else { self.next_window() }
     }
 
     fn on_error(&self, code: u16, message: &[u8]) -> Outcome {
@@ -262,7 +271,7 @@ impl Transfer {
 
     /// Sends the blocks of the window after this one.
     fn send_after(&mut self, last: u64) -> Action {
-        let end = (self.acknowledged + u64::from(self.terms.window)).min(self.terms.blocks());
+        let end = (self.acknowledged + u64::from(self.terms.window)).min(self.blocks);
         self.sent = end;
         Action::SendBlocks { first: last + 1, count: (end - last) as u16 }
     }
@@ -278,7 +287,7 @@ impl Transfer {
 
     /// Returns `true` if every block was sent and the last window is not acknowledged yet.
     fn everything_sent(&self) -> bool {
-        !self.offering && self.sent == self.terms.blocks()
+        !self.offering && self.sent == self.blocks
     }
 
     /// Returns the time at which the transfer is given up.

@@ -19,7 +19,7 @@ use super::{
     mailbox::{Mailbox, Message},
     metrics::RefusedReason,
     options::Terms,
-    packet::{ErrorCode, Packet, Request, error_packet},
+    packet::{ErrorCode, Packet, Request, TransferMode, error_packet},
     refusal::{Refused, WRITE, open},
     sender::{Flow, Interrupted, Sender},
     timers::{Due, Timers},
@@ -90,13 +90,18 @@ impl Running {
             }
             Action::SendBlocks { first, count } => {
                 let blocks = first..first + u64::from(count);
-                sender.send_blocks(&mut self.flow, blocks, patience).map_err(|interrupted| match interrupted {
-                    Interrupted::Cold { first, offset } => {
-                        self.transfer.withhold(first);
-                        Stop::Read { offset }
+                match sender.send_blocks(&mut self.flow, blocks, patience) {
+                    Ok(None) => Ok(()),
+                    Ok(Some(last)) => {
+                        self.transfer.ends_with(last);
+                        Ok(())
                     }
-                    Interrupted::Unsendable(reason) => Stop::Over(End::Unsendable(reason)),
-                })
+                    Err(Interrupted::Cold { first, offset }) => {
+                        self.transfer.withhold(first);
+                        Err(Stop::Read { offset })
+                    }
+                    Err(Interrupted::Unsendable(reason)) => Err(Stop::Over(End::Unsendable(reason))),
+                }
             }
             Action::End(outcome) => Err(Stop::Over(End::Transferred(outcome))),
         }
@@ -239,7 +244,9 @@ impl Transfers {
     /// Begins the transfer of a file, after a place was taken for it.
     fn begin(&mut self, asked: &Asked<'_>, file: OpenArtifact) {
         let &Asked { now, client, machine, ref request, datagram } = asked;
-        let terms = Terms::negotiate(request.options, file.length, self.sender.mtu(client));
+        let negotiate =
+            if request.mode == TransferMode::Netascii { Terms::negotiate_netascii } else { Terms::negotiate };
+        let terms = negotiate(request.options, file.length, self.sender.mtu(client));
         let (transfer, action) = Transfer::new(now, terms);
         self.serial += 1;
         let (serial, mut due) = (self.serial, Due::default());

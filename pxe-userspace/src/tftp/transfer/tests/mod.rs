@@ -287,6 +287,23 @@ fn window_that_moved_on_while_the_disk_was_read_is_sent_to_its_new_end() {
 }
 
 #[test]
+fn netascii_ends_with_the_block_that_its_encoding_ends_with() {
+    let now = Instant::now();
+    // 2,000 bytes are between 4 and 8 blocks.
+    let options = Options { window_size: Some(4), ..Options::default() };
+    let terms = Terms::negotiate_netascii(options, 2000, 1500);
+    let (mut transfer, _) = Transfer::new(now, terms);
+    assert_eq!(transfer.on_packet(now, &ack(0)), blocks(1, 4));
+    assert_eq!(transfer.on_packet(now, &ack(4)), blocks(5, 4));
+    transfer.ends_with(6);
+    assert_eq!(transfer.on_packet(now, &ack(7)), Action::Wait, "it was not sent");
+    assert_eq!(transfer.on_packet(now, &ack(5)), blocks(6, 1));
+    assert_eq!(transfer.on_replaced(), Outcome::Unconfirmed, "everything was sent");
+    assert_eq!(transfer.on_packet(now, &ack(6)), Action::End(Outcome::Done));
+    assert_eq!(transfer.bytes_acknowledged(), 2000);
+}
+
+#[test]
 fn disk_that_never_answers_is_told_from_a_silent_client() {
     let start = Instant::now();
     let (mut transfer, _) = Transfer::new(start, plain(5000));

@@ -11,6 +11,8 @@ use crate::tftp::packet::Options;
 /// A client as in RFC 7440: it acknowledges the end of each window, or the last block before one that is missing.
 struct Client {
     terms: Terms,
+    /// The number of blocks of the file.
+    blocks: u64,
     received: Vec<u64>,
     in_window: u16,
     /// The client also acknowledges blocks that it has already, as EDK2 does.
@@ -44,7 +46,7 @@ impl Client {
     }
 
     fn is_done(&self) -> bool {
-        self.received.len() as u64 == self.terms.blocks()
+        self.received.len() as u64 == self.blocks
     }
 }
 
@@ -75,12 +77,17 @@ fn deliver<T: Clone>(link: &mut VecDeque<T>, datagram: T, fate: Fate) {
     }
 }
 
-/// Runs a transfer over a link that treats datagrams as `fate` says. Returns its outcome, the number of blocks sent, and the
-/// client.
-fn simulate(terms: Terms, nervous: bool, mut fate: impl FnMut() -> Fate) -> (Option<Outcome>, u64, Client) {
+/// Runs a transfer of `blocks` blocks over a link that treats datagrams as `fate` says. Returns its outcome, the number of blocks
+/// sent, and the client.
+fn simulate(
+    terms: Terms,
+    blocks: u64,
+    nervous: bool,
+    mut fate: impl FnMut() -> Fate,
+) -> (Option<Outcome>, u64, Client) {
     let mut now = Instant::now();
     let (mut transfer, first) = Transfer::new(now, terms);
-    let mut client = Client { terms, received: Vec::new(), in_window: 0, nervous };
+    let mut client = Client { terms, blocks, received: Vec::new(), in_window: 0, nervous };
     let (mut down, mut up) = (VecDeque::new(), VecDeque::new());
     let mut actions = VecDeque::from([first]);
     let mut sent = 0;
@@ -92,9 +99,13 @@ fn simulate(terms: Terms, nervous: bool, mut fate: impl FnMut() -> Fate) -> (Opt
                 Action::SendOptions => deliver(&mut down, Datagram::Options, fate()),
                 Action::SendBlocks { first, count } => {
                     assert!(count >= 1 && count <= terms.window && first + u64::from(count) <= terms.blocks() + 1);
-                    for number in first..first + u64::from(count) {
+                    let end = first + u64::from(count);
+                    for number in first..end.min(blocks + 1) {
                         sent += 1;
                         deliver(&mut down, Datagram::Block(number), fate());
+                    }
+                    if end > blocks {
+                        transfer.ends_with(blocks);
                     }
                 }
                 Action::End(outcome) => return (Some(outcome), sent, client),
@@ -125,7 +136,7 @@ fn simulate(terms: Terms, nervous: bool, mut fate: impl FnMut() -> Fate) -> (Opt
 fn duplicated_packets_do_not_duplicate_the_transfer() {
     for (window, nervous) in [(1, false), (1, true), (4, false), (64, false)] {
         let terms = windowed(512 * 1000, window);
-        let (outcome, sent, _) = simulate(terms, nervous, || Fate::Doubled);
+        let (outcome, sent, _) = simulate(terms, terms.blocks(), nervous, || Fate::Doubled);
         assert_eq!(outcome, Some(Outcome::Done), "window {window}");
         assert_eq!(sent, terms.blocks(), "window {window}, nervous {nervous}");
     }
@@ -142,19 +153,30 @@ fn bad_link(seed: u64) -> impl FnMut() -> Fate {
     }
 }
 
+/// Returns the terms and the number of blocks, for a transfer in netascii those of an encoding of any length.
+fn with_end(octet: Terms, netascii: Option<prop::sample::Index>) -> (Terms, u64) {
+    let Some(end) = netascii else { return (octet, octet.blocks()) };
+    let mut terms = octet;
+    terms.netascii = true;
+    let growth = terms.blocks() - octet.blocks();
+    (terms, octet.blocks() + end.index(usize::try_from(growth).unwrap().saturating_add(1)) as u64)
+}
+
 proptest! {
     #[test]
     fn blocks_arrive_once_and_in_order(
         length in 0u64..400_000,
         window in 1u16..=64,
         (options, nervous) in any::<(bool, bool)>(),
+        netascii in prop::option::of(any::<prop::sample::Index>()),
         seed in any::<u64>(),
     ) {
         let terms = if options { windowed(length, window) } else { plain(length) };
-        let (outcome, _, client) = simulate(terms, nervous, bad_link(seed));
+        let (terms, blocks) = with_end(terms, netascii);
+        let (outcome, _, client) = simulate(terms, blocks, nervous, bad_link(seed));
         prop_assert!(client.received.iter().copied().eq(1..=client.received.len() as u64));
         // The last acknowledgement may be lost: the client has everything and is gone.
-        prop_assert!(client.is_done(), "{outcome:?} after {} of {} blocks", client.received.len(), terms.blocks());
+        prop_assert!(client.is_done(), "{outcome:?} after {} of {} blocks", client.received.len(), blocks);
         prop_assert!(matches!(outcome, Some(Outcome::Done | Outcome::Unconfirmed)), "{outcome:?}");
     }
 
@@ -164,6 +186,7 @@ proptest! {
     fn arbitrary_packets_acknowledge_nothing_that_was_not_sent(
         length in prop_oneof![0u64..100_000, any::<u64>()],
         options in (8u16..2000, any::<bool>(), prop::option::of(1u8..), prop::option::of(1u16..)),
+        netascii in prop::option::of(any::<prop::sample::Index>()),
         input in prop::collection::vec(
             (prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..20),
@@ -174,7 +197,7 @@ proptest! {
     ) {
         let (block_size, transfer_size, timeout, window_size) = options;
         let options = Options { block_size: Some(block_size), transfer_size, timeout, window_size };
-        let terms = terms(length, options);
+        let (terms, blocks) = with_end(terms(length, options), netascii);
         let mut now = Instant::now();
         let (mut transfer, _) = Transfer::new(now, terms);
         // The last block that was sent.
@@ -196,15 +219,20 @@ proptest! {
                         let last = first + u64::from(count) - 1;
                         prop_assert!(last <= terms.blocks());
                         match slow {
-                            Some(slow) if slow < count => {
+                            Some(slow) if slow < count && first + u64::from(slow) <= blocks => {
                                 transfer.withhold(first + u64::from(slow));
                                 sent = sent.max(first + u64::from(slow) - 1);
                             }
-                            _ => sent = sent.max(last),
+                            _ => {
+                                sent = sent.max(last.min(blocks));
+                                if last >= blocks {
+                                    transfer.ends_with(blocks);
+                                }
+                            }
                         }
                     }
                     Action::End(outcome) => {
-                        prop_assert_eq!(outcome == Outcome::Done, transfer.acknowledged == terms.blocks());
+                        prop_assert_eq!(outcome == Outcome::Done, transfer.acknowledged == blocks);
                         prop_assert!(outcome != Outcome::Done || transfer.bytes_acknowledged() == length);
                         prop_assert!(transfer.acknowledged <= sent);
                         return Ok(());
@@ -212,7 +240,7 @@ proptest! {
                     Action::Wait | Action::SendOptions => {}
                 }
                 prop_assert!(transfer.acknowledged <= sent, "{} acknowledged, {sent} sent", transfer.acknowledged);
-                prop_assert!(transfer.acknowledged < terms.blocks());
+                prop_assert!(transfer.acknowledged < blocks);
             }
         }
     }
