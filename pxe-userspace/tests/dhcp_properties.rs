@@ -18,7 +18,12 @@ use pxe_userspace::{
         respond,
         wire::{MessageType, code},
     },
-    model::{architecture::Architecture, inventory::Machine, policy::Disposition},
+    model::{
+        architecture::Architecture,
+        inventory::Machine,
+        loader::{LOADER_NAME_LIMIT, LoaderFile, OwnLoaders},
+        policy::Disposition,
+    },
 };
 
 use common::{captures, client_packets, machine, server};
@@ -74,6 +79,22 @@ fn apply(mut packet: Vec<u8>, changes: Vec<Change>) -> Vec<u8> {
     packet
 }
 
+/// The relay information that leaves room for the message type, option 52 and the end in the smallest options field.
+const LONGEST_WITHIN_THE_LIMIT: usize = 548 - field::OPTIONS - 3 - 3 - 1;
+
+/// Returns the bytes that an option takes with its headers (RFC 3396 §6).
+fn encoded_length(value: &[u8]) -> usize {
+    value.len() + 2 * value.len().div_ceil(255).max(1)
+}
+
+/// Adds an option in as many pieces as it needs.
+fn push_option(packet: &mut Vec<u8>, code: u8, value: &[u8]) {
+    for piece in value.chunks(255) {
+        packet.extend([code, piece.len() as u8]);
+        packet.extend(piece);
+    }
+}
+
 fn captured_packets() -> Vec<Vec<u8>> {
     captures().iter().flat_map(|path| client_packets(path)).map(|packet| packet.payload).collect()
 }
@@ -127,7 +148,11 @@ fn check(packet: &[u8], setting: &Setting) -> Result<(), TestCaseError> {
 
 fn check_frame(reply: &[u8], query: &Query<'_>, sent: &Sent, setting: &Setting) -> Result<(), TestCaseError> {
     let accepted = usize::from(query.maximum_size().unwrap_or(576)) - 28;
-    prop_assert!(reply.len() >= 300 && reply.len() <= accepted && reply.len() <= MAXIMUM_LENGTH);
+    // The relay removes its information before the client gets the reply.
+    let removed = query.option(code::RELAY_INFORMATION).map_or(0, encoded_length);
+    prop_assert!(reply.len() >= 300 && reply.len() <= MAXIMUM_LENGTH);
+    let fits = reply.len() <= if removed <= LONGEST_WITHIN_THE_LIMIT { accepted } else { accepted + removed };
+    prop_assert!(fits, "{} bytes of {accepted} accepted", reply.len());
     prop_assert_eq!(&reply[..4], &[2, 1, 6, 0]);
     prop_assert_eq!(&reply[field::COOKIE], &[99, 130, 83, 99]);
     for copied in [field::XID, field::GIADDR, field::CHADDR] {
@@ -161,13 +186,42 @@ fn check_options(reply: &[u8], query: &Query<'_>) -> Result<(), TestCaseError> {
     }
     let overload = joined(code::OVERLOAD).first().copied().unwrap_or(0);
     let boot_file = joined(code::BOOT_FILE);
-    if !boot_file.is_empty() {
-        prop_assert_eq!(overload & 1, 0, "`file` names the boot file");
+    if !boot_file.is_empty() && overload & 1 == 0 {
         prop_assert_eq!(&reply[field::FILE][..boot_file.len()], &boot_file[..]);
     }
     for (bit, range) in [(1, field::FILE), (2, field::SNAME)] {
         if overload & bit != 0 {
-            prop_assert!(Options::new(reply, range).all(|option| option.is_ok()));
+            prop_assert!(Options::new(reply, range.clone()).all(|option| option.is_ok()));
+        }
+        prop_assert!(reply[range.clone()].contains(&0), "{:?} has no end", range);
+    }
+    Ok(())
+}
+
+/// Checks that a reply to firmware lets it boot: the options are there, in whatever field, and its file is named.
+fn check_essential(reply: &[u8], file: &str) -> Result<(), TestCaseError> {
+    let overload = Options::new(reply, field::OPTIONS..reply.len())
+        .flatten()
+        .find_map(|(found, value)| (found == code::OVERLOAD).then(|| reply[value.start]));
+    let overload = overload.unwrap_or(0);
+    let fields =
+        [(true, field::OPTIONS..reply.len()), (overload & 1 != 0, field::FILE), (overload & 2 != 0, field::SNAME)];
+    let in_use = fields.into_iter().filter(|(holds_options, _)| *holds_options);
+    let options: Vec<_> = in_use.flat_map(|(_, range)| Options::new(reply, range).flatten()).collect();
+    for essential in
+        [code::MESSAGE_TYPE, code::SERVER_ID, code::LEASE_SECONDS, code::SUBNET_MASK, code::ROUTER, code::VENDOR_CLASS]
+    {
+        prop_assert!(options.iter().any(|(found, _)| *found == essential), "option {} is gone", essential);
+    }
+    let by_option = options.iter().any(|(found, _)| *found == code::BOOT_FILE);
+    let by_field = overload & 1 == 0 && reply[field::FILE].split(|&byte| byte == 0).next() == Some(file.as_bytes());
+    prop_assert!(by_option || by_field, "the boot file is not named");
+    for (found, value) in options {
+        if found == code::BOOT_FILE {
+            prop_assert_eq!(&reply[value.clone()], file.as_bytes());
+        }
+        if [code::BOOT_FILE, code::TFTP_SERVER].contains(&found) {
+            prop_assert_eq!(reply[value.end], 0, "no NUL follows option {}", found);
         }
     }
     Ok(())
@@ -252,5 +306,60 @@ proptest! {
     ) {
         let packets = captured_packets();
         check(&apply(packets[which.index(packets.len())].clone(), changes), &setting)?;
+    }
+
+    /// Relays and clients choose the length of what has to be returned. There is an answer whatever they choose.
+    #[test]
+    fn firmware_is_answered_whatever_has_to_be_returned(
+        relay in 0..1000_usize,
+        id in 0..=255_usize,
+        machine_id in 0..=255_usize,
+        maximum in prop::option::of(0..=1500_u16),
+        by_http in any::<bool>(),
+        own_loader in prop::option::of(1..=LOADER_NAME_LIMIT),
+    ) {
+        // What a relay adds still fits into a frame.
+        prop_assume!(relay + id + machine_id < 1150);
+        let mut packet = vec![0; field::OPTIONS];
+        packet[..3].copy_from_slice(&[1, 1, 6]);
+        packet[field::GIADDR].copy_from_slice(&[10, 99, 0, 7]);
+        packet[field::CHADDR.start + 5] = 1;
+        packet[field::COOKIE].copy_from_slice(&[99, 130, 83, 99]);
+        let (class, architecture, directory) = if by_http {
+            ("HTTPClient", 16, "http://10.99.0.1:8000/assets/")
+        } else {
+            ("PXEClient", 7, "")
+        };
+        let mut machine = machine(Architecture::Amd64);
+        let loader = own_loader.map_or_else(|| "ipxe-efi-x86_64.efi".to_owned(), |length| "n".repeat(length));
+        let mut loaders = OwnLoaders::default();
+        loaders.set(Some(LoaderFile::EfiX64), loader.as_str().into());
+        machine.loaders = Some(loaders.into());
+        push_option(&mut packet, code::MESSAGE_TYPE, &[1]);
+        push_option(&mut packet, code::VENDOR_CLASS, class.as_bytes());
+        push_option(&mut packet, code::ARCHITECTURES, &[0, architecture]);
+        if let Some(maximum) = maximum {
+            push_option(&mut packet, code::MAXIMUM_SIZE, &maximum.to_be_bytes());
+        }
+        push_option(&mut packet, code::CLIENT_ID, &vec![1; id]);
+        push_option(&mut packet, code::MACHINE_ID, &vec![2; machine_id]);
+        push_option(&mut packet, code::RELAY_INFORMATION, &vec![3; relay]);
+        packet.push(code::END);
+        let setting = Setting {
+            server: server(Mode::Server),
+            machine,
+            arrival: Arrival {
+                source: SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 7), 67),
+                destination: SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 1), 67),
+            },
+            disposition: Disposition::Network,
+            room: MAXIMUM_LENGTH,
+        };
+        check(&packet, &setting)?;
+        let mut out = vec![0xaa; MAXIMUM_LENGTH];
+        let lookup = |_| Some((&setting.machine, setting.disposition));
+        let outcome = respond(&packet, &setting.arrival, lookup, &setting.server, &mut out);
+        prop_assert!(outcome.verdict.is_ok(), "{:?}", outcome.verdict);
+        check_essential(&out[..outcome.verdict.map_or(0, |sent| sent.length)], &format!("{directory}{loader}"))?;
     }
 }

@@ -150,11 +150,13 @@ pub(super) struct Seen {
     options: BTreeMap<u8, Vec<u8>>,
     /// The codes in their order. Pieces of one option count once.
     pub(super) order: Vec<u8>,
+    /// The code of each option or piece, and the place of its end.
+    ends: Vec<(u8, usize)>,
 }
 
 impl Seen {
     pub(super) fn new(bytes: &[u8]) -> Self {
-        let mut seen = Self { bytes: bytes.to_vec(), options: BTreeMap::new(), order: Vec::new() };
+        let mut seen = Self { bytes: bytes.to_vec(), options: BTreeMap::new(), order: Vec::new(), ends: Vec::new() };
         assert_eq!(bytes[field::COOKIE], MAGIC_COOKIE);
         seen.read(field::OPTIONS..bytes.len());
         let overload = seen.option(code::OVERLOAD).map_or(0, |value| value[0]);
@@ -178,12 +180,18 @@ impl Seen {
             if self.order.last() != Some(&code) {
                 self.order.push(code);
             }
+            self.ends.push((code, value.end));
             self.options.entry(code).or_default().extend_from_slice(&self.bytes[value]);
         }
     }
 
     pub(super) fn option(&self, code: u8) -> Option<&[u8]> {
         self.options.get(&code).map(Vec::as_slice)
+    }
+
+    /// Returns the byte after each piece of an option.
+    pub(super) fn next_bytes(&self, code: u8) -> Vec<u8> {
+        self.ends.iter().filter(|(found, _)| *found == code).map(|&(_, end)| self.bytes[end]).collect()
     }
 
     pub(super) fn text(&self, code: u8) -> &str {
