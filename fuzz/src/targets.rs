@@ -35,6 +35,7 @@ use pxe_userspace::{
         policy::{BootPolicy, DiskRoute, Disposition},
         policy_book::SharedPolicies,
     },
+    net::networks::Networks,
     tftp::{
         options::Terms,
         packet::{Packet, TransferMode},
@@ -68,9 +69,10 @@ pub fn frame_classify(data: &[u8]) {
 pub fn dhcp_respond(data: &[u8]) {
     let Some((&choice, payload)) = data.split_first() else { return };
     let chosen = |bit: u8| choice & bit != 0;
+    let address = Ipv4Addr::new(10, 99, 0, 1);
     let server = Server {
-        address: Ipv4Addr::new(10, 99, 0, 1),
-        prefix_length: 24,
+        address,
+        networks: Networks::around(address, &[(address, 24)]),
         http_port: 8000,
         lease_seconds: 3600,
         mode: if chosen(1) { Mode::Proxy } else { Mode::Server },

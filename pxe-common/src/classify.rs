@@ -16,8 +16,8 @@ pub trait Tables {
     /// Returns the settings in force.
     fn settings(&self) -> Settings;
 
-    /// Returns `true` if this is one of our own addresses.
-    fn serves(&self, address: Ipv4Addr) -> bool;
+    /// Returns `true` if this is one of our own addresses, or the broadcast address of one of our networks.
+    fn is_ours(&self, address: Ipv4Addr) -> bool;
 
     /// Replaces the state of a known machine by the first value that `step` returns, and returns the second; `None` if
     /// the machine is not known.
@@ -54,13 +54,16 @@ pub fn classify<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Verdict 
 fn request<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Result<MacAddr, Counter> {
     let headers = Headers::parse(frame)?;
     let machine = client_address(frame, &headers)?;
-    if is_for_us(&headers, |address| tables.serves(address)) { Ok(machine) } else { Err(Counter::OtherServer) }
+    if is_for_us(&headers, |address| tables.is_ours(address)) { Ok(machine) } else { Err(Counter::OtherServer) }
 }
 
 /// Returns `true` if a request is for everybody or for one of our addresses, and not for another server behind this link.
+///
+/// Only the IPv4 destination counts, as for the kernel's own sockets. Some clients send a renewal to the Ethernet broadcast
+/// address although its IPv4 destination is the one server that it is for.
 #[inline(always)]
-pub fn is_for_us(headers: &Headers, serves: impl FnOnce(Ipv4Addr) -> bool) -> bool {
-    headers.destination.is_broadcast() || headers.ethernet_destination.is_group() || serves(headers.destination)
+pub fn is_for_us(headers: &Headers, is_ours: impl FnOnce(Ipv4Addr) -> bool) -> bool {
+    headers.destination.is_broadcast() || is_ours(headers.destination)
 }
 
 /// Returns the client's hardware address (`chaddr`) in the BOOTREQUEST behind these headers.

@@ -73,7 +73,7 @@ counters! {
     NotRequest = 5, "not_a_request";
     /// The client's hardware is not Ethernet (htype other than 1).
     NotEthernet = 6, "not_an_ethernet_client";
-    /// Unicast to an address that is not ours: it is for another server.
+    /// Sent to an address that is neither ours nor a broadcast address of ours: it is for another server.
     OtherServer = 7, "for_another_server";
     /// It ends within the Ethernet header or a VLAN tag.
     TruncatedEthernet = 8, "truncated_ethernet";

@@ -6,8 +6,9 @@ use crate::mac::MacAddr;
 
 /// The hash map of known machines: [`MachineKey`] to [`MachineState`].
 pub const MACHINES: &str = "MACHINES";
-/// The hash set of addresses that we serve: IPv4 in network byte order (`[u8; 4]`) to `u8`.
-pub const SERVERS: &str = "SERVERS";
+/// The hash set of addresses that requests for us are sent to, besides 255.255.255.255: the interface's own addresses and
+/// the broadcast addresses of its networks. IPv4 in network byte order (`[u8; 4]`) to `u8`.
+pub const ADDRESSES: &str = "ADDRESSES";
 /// The AF_XDP sockets, by receive queue.
 pub const XSKS: &str = "XSKS";
 /// The per-CPU counters, indexed by [`Counter`](crate::Counter), each a `u64`.
@@ -30,8 +31,8 @@ pub const LOG_DEBUG: u8 = 4;
 pub const MACHINES_CAPACITY: u32 = 131_072;
 /// Receive queues that one interface can have.
 pub const QUEUES_CAPACITY: u32 = 256;
-/// Server addresses that one interface can have.
-pub const SERVERS_CAPACITY: u32 = 256;
+/// Room in [`ADDRESSES`]. Hosts of load balancers have a thousand addresses on an interface.
+pub const ADDRESSES_CAPACITY: u32 = 4096;
 
 /// The key of [`MACHINES`]: a hardware address, padded so that the kernel hashes whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

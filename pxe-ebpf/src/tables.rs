@@ -12,14 +12,14 @@ use aya_ebpf::{
 use pxe_common::{
     MachineKey, MachineState, Settings, Tables,
     counter::{self, Counter},
-    layout::{MACHINES_CAPACITY, QUEUES_CAPACITY, SERVERS_CAPACITY},
+    layout::{ADDRESSES_CAPACITY, MACHINES_CAPACITY, QUEUES_CAPACITY},
 };
 
 #[map]
 static MACHINES: HashMap<MachineKey, MachineState> = HashMap::with_max_entries(MACHINES_CAPACITY, 0);
 
 #[map]
-static SERVERS: HashMap<[u8; 4], u8> = HashMap::with_max_entries(SERVERS_CAPACITY, 0);
+static ADDRESSES: HashMap<[u8; 4], u8> = HashMap::with_max_entries(ADDRESSES_CAPACITY, 0);
 
 #[map]
 static XSKS: XskMap = XskMap::with_max_entries(QUEUES_CAPACITY, 0);
@@ -51,8 +51,8 @@ impl Tables for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn serves(&self, address: Ipv4Addr) -> bool {
-        SERVERS.get_ptr(address.octets()).is_some()
+    fn is_ours(&self, address: Ipv4Addr) -> bool {
+        ADDRESSES.get_ptr(address.octets()).is_some()
     }
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use aya::{
 use nix::sched::{CloneFlags, unshare};
 use pxe_common::{
     Action, Counter, MacAddr, MachineKey, MachineState, Settings, layout,
-    testing::{FrameBuilder, KNOWN, Rules, SERVER, UNKNOWN},
+    testing::{FrameBuilder, KNOWN, OURS, Rules, SERVER, UNKNOWN},
 };
 use xdp::{
     RingConfigBuilder, Umem,
@@ -67,8 +67,10 @@ impl Classifier {
     /// Fails if a map is missing or its layout is not that of `pxe_common::layout`.
     pub fn prepare(&mut self, rules: Rules) -> Result<()> {
         self.machines()?.insert(MachineKey::from(KNOWN), MachineState::default(), 0)?;
-        let mut servers: HashMap<_, [u8; 4], u8> = self.map(layout::SERVERS)?.try_into()?;
-        servers.insert(SERVER.octets(), 1, 0)?;
+        let mut addresses: HashMap<_, [u8; 4], u8> = self.map(layout::ADDRESSES)?.try_into()?;
+        for address in OURS {
+            addresses.insert(address.octets(), 1, 0)?;
+        }
         self.set(rules.settings)?;
         let socket = self.socket.as_raw_fd();
         let mut sockets: XskMap<_> = self.map(layout::XSKS)?.try_into()?;

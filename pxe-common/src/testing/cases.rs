@@ -58,7 +58,7 @@ const SERVICE: (u16, u16) = (0x88a8, 0x00c8);
 /// Returns all cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [ours(), not_ours(), malformed(), by_settings()].concat()
+    [ours(), not_ours(), for_others(), malformed(), by_settings()].concat()
 }
 
 fn ours() -> Vec<Case> {
@@ -98,13 +98,20 @@ fn ours() -> Vec<Case> {
             unicast(SERVER)(f);
             f.ports = (68, 4011);
         }),
-        Case::new("subnet broadcast", Redirected, |f| f.destination = Ipv4Addr::new(10, 0, 0, 255)),
-        Case::new("multicast boot server discovery", Redirected, |f| {
-            f.ethernet_destination = MacAddr([0x01, 0x00, 0x5e, 0x00, 0x01, 0x02]);
-            f.destination = Ipv4Addr::new(224, 0, 1, 2);
-            f.ports = (68, 4011);
+        Case::new("broadcast of our network", Redirected, |f| f.destination = Ipv4Addr::new(10, 0, 0, 255)),
+        Case::new("broadcast of our other network", Redirected, |f| f.destination = Ipv4Addr::new(192, 168, 7, 255)),
+        Case::new("broadcast of our network in unicast Ethernet", Redirected, unicast(Ipv4Addr::new(10, 0, 0, 255))),
+        Case::new("relayed to another address of the interface", Redirected, |f| {
+            unicast(Ipv4Addr::new(192, 168, 4, 9))(f);
+            f.giaddr = Ipv4Addr::new(192, 0, 2, 1);
+            f.ports = (67, 67);
         }),
         Case::new("IP broadcast in unicast Ethernet", Redirected, unicast(Ipv4Addr::BROADCAST)),
+        Case::new("our address in broadcast Ethernet", Redirected, |f| f.destination = SERVER),
+        Case::new("our address and port 4011 in broadcast Ethernet", Redirected, |f| {
+            f.destination = SERVER;
+            f.ports = (68, 4011);
+        }),
         // A virtual link leaves the checksum to a card that does not exist, so only the pseudo header's sum is present.
         Case::new("partial UDP checksum", Redirected, |f| f.udp_checksum = 0x0146),
         Case::new("no cookie: userspace reports the error", Redirected, |f| f.options = vec![0; 64]),
@@ -123,7 +130,7 @@ impl Case {
 }
 
 fn not_ours() -> Vec<Case> {
-    use Counter::{Fragment, NotEthernet, NotIpv4, NotRequest, NotUdp, OtherPort, OtherServer, TooManyTags};
+    use Counter::{Fragment, NotEthernet, NotIpv4, NotRequest, NotUdp, OtherPort, TooManyTags};
 
     vec![
         Case::new("IPv6", NotIpv4, |f| f.ethertype = 0x86dd),
@@ -148,10 +155,34 @@ fn not_ours() -> Vec<Case> {
         Case::new("BOOTREPLY to a relay", NotRequest, |f| f.bootp[0] = 2),
         Case::new("op 0", NotRequest, |f| f.bootp[0] = 0),
         Case::new("InfiniBand client", NotEthernet, |f| f.bootp = [1, 32, 0, 0]),
-        Case::new("unicast to another server", OtherServer, |f| {
-            f.ethernet_destination = MacAddr([0x02, 0, 0, 0, 0, 2]);
-            f.destination = Ipv4Addr::new(10, 0, 0, 2);
-        }),
+    ]
+}
+
+/// Requests that are sent to an address that is not ours. The Ethernet destination does not make them ours.
+fn for_others() -> Vec<Case> {
+    let addressed = |name, ethernet_destination, destination: [u8; 4], port| {
+        Case::new(name, Counter::OtherServer, |f| {
+            f.ethernet_destination = MacAddr(ethernet_destination);
+            f.destination = destination.into();
+            f.ports.1 = port;
+        })
+    };
+    let [others, ours, broadcast] = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1], [0xff; 6]];
+    let multicast = [0x01, 0x00, 0x5e, 0x00, 0x01, 0x02];
+    vec![
+        addressed("unicast to another server", others, [10, 0, 0, 2], 67),
+        addressed("another server's address in unicast Ethernet to us", ours, [10, 0, 0, 2], 67),
+        addressed("another server's address in broadcast Ethernet", broadcast, [10, 0, 0, 2], 67),
+        addressed("another server's address in multicast Ethernet", multicast, [10, 0, 0, 2], 67),
+        addressed("another boot server's address in broadcast Ethernet", broadcast, [10, 0, 0, 2], 4011),
+        addressed("another boot server's address in multicast Ethernet", multicast, [10, 0, 0, 2], 4011),
+        addressed("multicast boot server discovery", multicast, [224, 0, 1, 2], 4011),
+        addressed("multicast in broadcast Ethernet", broadcast, [224, 0, 1, 2], 67),
+        addressed("no address in broadcast Ethernet", broadcast, [0, 0, 0, 0], 67),
+        addressed("our network's own address", broadcast, [10, 0, 0, 0], 67),
+        addressed("broadcast of a network that is not ours", broadcast, [10, 0, 1, 255], 67),
+        addressed("broadcast of a wider network than ours", broadcast, [10, 255, 255, 255], 67),
+        addressed("loopback", ours, [127, 0, 0, 1], 67),
     ]
 }
 

@@ -11,8 +11,12 @@ use crate::{
 pub const KNOWN: MacAddr = MacAddr([0x52, 0x54, 0x00, 0x12, 0x34, 0x56]);
 /// A machine that no world knows.
 pub const UNKNOWN: MacAddr = MacAddr([0x52, 0x54, 0x00, 0x65, 0x43, 0x21]);
-/// The only address that every world serves.
+/// The address of our server in every world.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// The addresses that are ours in every world: the server's, another one of its interface, and the broadcast addresses of
+/// their networks, 10.0.0.0/24 and 192.168.4.0/22.
+pub const OURS: [Ipv4Addr; 4] =
+    [SERVER, Ipv4Addr::new(192, 168, 4, 9), Ipv4Addr::new(10, 0, 0, 255), Ipv4Addr::new(192, 168, 7, 255)];
 
 /// The tokens in a small bucket. None is refilled while a test runs.
 pub const SMALL_BURST: u64 = 4;

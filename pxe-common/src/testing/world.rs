@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::constants::{KNOWN, SERVER};
+use super::constants::{KNOWN, OURS};
 use crate::{
     classify::Tables,
     layout::{MachineKey, MachineState, Settings},
@@ -21,11 +21,11 @@ pub struct Rules {
     pub no_socket: bool,
 }
 
-/// The maps, with [`KNOWN`] and [`SERVER`] in them.
+/// The maps, with [`KNOWN`] and [`OURS`] in them.
 #[derive(Debug)]
 pub struct World {
     rules: Rules,
-    servers: HashSet<Ipv4Addr>,
+    addresses: HashSet<Ipv4Addr>,
     machines: RefCell<HashMap<MachineKey, MachineState>>,
     start: Instant,
 }
@@ -36,7 +36,7 @@ impl World {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            servers: HashSet::from([SERVER]),
+            addresses: HashSet::from(OURS),
             machines: RefCell::new(HashMap::from([(KNOWN.into(), MachineState::default())])),
             start: Instant::now(),
         }
@@ -48,8 +48,8 @@ impl Tables for World {
         self.rules.settings
     }
 
-    fn serves(&self, address: Ipv4Addr) -> bool {
-        self.servers.contains(&address)
+    fn is_ours(&self, address: Ipv4Addr) -> bool {
+        self.addresses.contains(&address)
     }
 
     fn update_machine<R>(

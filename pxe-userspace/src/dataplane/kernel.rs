@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
 
-use super::{error::DataplaneError, plan::Served, responder::Servers, xdp::AttachMode};
+use super::{error::DataplaneError, plan::Answered, responder::Servers, xdp::AttachMode};
 use crate::net::interface::{Interface, InterfaceError};
 
 /// The servers that the workers of a port answer as. They can be replaced while the workers run.
@@ -32,10 +32,10 @@ pub enum Entry {
     AddMachine(MacAddr),
     /// The machine becomes unknown.
     RemoveMachine(MacAddr),
-    /// The address becomes ours.
-    AddServer(Ipv4Addr),
-    /// The address is no longer ours.
-    RemoveServer(Ipv4Addr),
+    /// Requests to the address become ours.
+    AddAddress(Ipv4Addr),
+    /// Requests to the address are no longer ours.
+    RemoveAddress(Ipv4Addr),
 }
 
 /// A thread that answers frames. Dropping it waits until it has ended.
@@ -69,7 +69,7 @@ pub trait Kernel {
     fn programs(&mut self, interface: &Interface) -> Result<Vec<u32>, InterfaceError>;
 
     /// Returns the servers at these addresses.
-    fn servers(&self, addresses: &[Served]) -> Servers;
+    fn servers(&self, answered: &Answered) -> Servers;
 
     /// Loads a program with room for at least this many machines. It is not attached yet, and its maps are empty.
     ///

@@ -14,7 +14,7 @@ use super::{
     context::Context,
     error::DataplaneError,
     kernel::{Entry, Kernel, SharedServers, Source, Worker},
-    plan::Served,
+    plan::Answered,
     responder::{Responder, Servers},
     ring::{Queue, QueueError, QueueStats},
     xdp::{AttachMode, XdpProgram},
@@ -76,11 +76,9 @@ impl Kernel for Linux {
         })
     }
 
-    fn servers(&self, addresses: &[Served]) -> Servers {
+    fn servers(&self, answered: &Answered) -> Servers {
         let Context { http_port, lease_seconds, mode, .. } = self.context;
-        let server =
-            |&(address, prefix_length)| (address, Server { address, prefix_length, http_port, lease_seconds, mode });
-        Servers::new(addresses.iter().map(server).collect())
+        Servers::new(answered, |address, networks| Server { address, networks, http_port, lease_seconds, mode })
     }
 
     fn load(&mut self, interface: &Interface, machines: usize) -> Result<XdpProgram, DataplaneError> {
@@ -101,8 +99,8 @@ impl Kernel for Linux {
         let written = match entry {
             Entry::AddMachine(mac) => program.add_machine(mac),
             Entry::RemoveMachine(mac) => program.remove_machine(mac),
-            Entry::AddServer(address) => program.add_server(address),
-            Entry::RemoveServer(address) => program.remove_server(address),
+            Entry::AddAddress(address) => program.add_address(address),
+            Entry::RemoveAddress(address) => program.remove_address(address),
         };
         Ok(written?)
     }

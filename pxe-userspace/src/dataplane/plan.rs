@@ -19,8 +19,19 @@ use super::{
 };
 use crate::net::interface::{Interface, InterfaceError};
 
-/// One of our addresses, with the prefix length that it has on its interface.
+/// An address of an interface, with its prefix length.
 pub type Served = (Ipv4Addr, u8);
+
+/// The addresses that the workers of a port answer from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// The addresses of our servers that the interface has, sorted.
+    pub servers: Vec<Ipv4Addr>,
+    /// All addresses of the interface, sorted.
+    pub addresses: Vec<Served>,
+    /// The addresses that requests for our servers may be sent to, besides 255.255.255.255, sorted; none without a server.
+    pub asked_at: Arc<[Ipv4Addr]>,
+}
 
 /// The state of a port: what runs on an interface, and what its maps are known to have.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,10 +46,10 @@ pub struct State {
     pub fallback: Option<Fallback>,
     /// The number of machines that fit into the program's map; unlimited without a program.
     pub room: usize,
-    /// The addresses that the workers answer from, sorted.
-    pub answered: Vec<Served>,
+    /// The addresses that the workers answer from.
+    pub answered: Answered,
     /// The addresses known to be in the program's map, sorted. Without a program, those that it would contain.
-    pub servers: Arc<[Ipv4Addr]>,
+    pub asked_at: Arc<[Ipv4Addr]>,
     /// The machines known to be in the program's map, sorted. Without a program, those that it would contain.
     pub machines: Arc<[MacAddr]>,
     /// The places of workers that ended and have not been restarted.
@@ -102,9 +113,9 @@ pub enum Step {
     Open(Opening),
     /// Lets the workers answer from exactly these addresses. This comes before the map of addresses is written: every
     /// request that the program redirects to us must find its server.
-    Answer(Vec<Served>),
-    /// Writes the map of our addresses.
-    WriteServers(Changes<Ipv4Addr>),
+    Answer(Answered),
+    /// Writes the map of addresses.
+    WriteAddresses(Changes<Ipv4Addr>),
     /// Writes the map of machines.
     WriteMachines(Changes<MacAddr>),
     /// Starts another worker in the place of one that ended.
@@ -122,8 +133,8 @@ pub struct Opening {
     pub interface: Interface,
     /// The paths to try, best first.
     pub paths: &'static [Path],
-    /// The addresses to answer from, sorted.
-    pub answered: Vec<Served>,
+    /// The addresses to answer from.
+    pub answered: Answered,
     /// The machines, sorted.
     pub machines: Arc<[MacAddr]>,
 }
@@ -214,7 +225,7 @@ impl OneInterface<'_> {
             self.problems.push(error);
             None
         });
-        let served = self.served(&interface);
+        let answered = self.answered(&interface);
         let is_up = interface.up;
         if !is_up {
             self.problems.push(interface.is_down());
@@ -224,54 +235,59 @@ impl OneInterface<'_> {
                 Some(reason) => {
                     self.steps.push(Step::Close(reason));
                     if is_up {
-                        self.open(interface, served);
+                        self.open(interface, answered);
                     }
                 }
                 None => {
-                    self.keep_up(state, served, is_up);
+                    self.keep_up(state, answered, is_up);
                     // An attempt would fail while another program is attached.
                     if is_up && programs.is_none_or(|programs| programs.is_empty()) {
                         self.improve(state);
                     }
                 }
             },
-            None if is_up => self.open(interface, served),
+            None if is_up => self.open(interface, answered),
             None => {}
         }
     }
 
-    /// Returns the wanted addresses that the interface has, and reports the missing ones.
-    fn served(&mut self, interface: &Interface) -> Vec<Served> {
-        let mut served = Vec::new();
+    /// Returns the wanted addresses that the interface has, with its other addresses, and reports the missing ones.
+    fn answered(&mut self, interface: &Interface) -> Answered {
+        let mut servers = Vec::new();
         for &address in &self.wanted.addresses {
             match interface.prefix_length(address) {
-                Some(prefix_length) => served.push((address, prefix_length)),
+                Some(_) => servers.push(address),
                 None => self.problems.push(interface.lacks(address)),
             }
         }
-        served
+        let mut addresses = interface.addresses.clone();
+        addresses.sort_unstable();
+        let asked_at = if servers.is_empty() { [].into() } else { interface.reached_at().into() };
+        Answered { servers, addresses, asked_at }
     }
 
-    fn still_wanted(&self, state: &State) -> Vec<Served> {
-        let is_wanted = |&(address, _): &Served| self.wanted.addresses.binary_search(&address).is_ok();
-        state.answered.iter().copied().filter(is_wanted).collect()
+    fn still_wanted(&self, state: &State) -> Answered {
+        let is_wanted = |address: &Ipv4Addr| self.wanted.addresses.binary_search(address).is_ok();
+        let servers: Vec<_> = state.answered.servers.iter().copied().filter(is_wanted).collect();
+        let asked_at = if servers.is_empty() { [].into() } else { Arc::clone(&state.answered.asked_at) };
+        Answered { servers, addresses: state.answered.addresses.clone(), asked_at }
     }
 
-    fn open(&mut self, interface: Interface, answered: Vec<Served>) {
+    fn open(&mut self, interface: Interface, answered: Answered) {
         let paths = self.datapath.paths(interface.aggregate);
         let machines = Arc::clone(&self.wanted.machines);
         self.steps.push(Step::Open(Opening { interface, paths, answered, machines }));
     }
 
     /// Plans what can be done while the port serves. No socket can be bound to an interface that is down (`can_bind`).
-    fn keep_up(&mut self, state: &State, served: Vec<Served>, can_bind: bool) {
-        let servers: Arc<[Ipv4Addr]> = served.iter().map(|&(address, _)| address).collect();
-        if served != state.answered {
-            self.steps.push(Step::Answer(served));
+    fn keep_up(&mut self, state: &State, answered: Answered, can_bind: bool) {
+        let asked_at = Arc::clone(&answered.asked_at);
+        if answered != state.answered {
+            self.steps.push(Step::Answer(answered));
         }
-        let difference = Difference::between(&state.servers, &servers);
+        let difference = Difference::between(&state.asked_at, &asked_at);
         if !difference.is_empty() {
-            self.steps.push(Step::WriteServers(Changes { difference, result: servers }));
+            self.steps.push(Step::WriteAddresses(Changes { difference, result: asked_at }));
         }
 
         let machines = &self.wanted.machines;

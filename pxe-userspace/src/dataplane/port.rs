@@ -1,6 +1,6 @@
 //! One interface that we serve on: its XDP program, its sockets and its worker threads.
 
-use std::{io, net::Ipv4Addr, sync::Arc, time::Instant};
+use std::{io, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use pxe_common::{Counter, MacAddr, layout::QUEUES_CAPACITY};
@@ -11,7 +11,7 @@ use super::{
     error::DataplaneError,
     kernel::{Entry, Kernel, SharedServers, Source, Worker},
     linux::Linux,
-    plan::{Changes, Fallback, Opening, Retry, Served, State, Step},
+    plan::{Changes, Fallback, Opening, Retry, State, Step},
     ring::QueueStats,
     xdp::XdpProgram,
 };
@@ -49,7 +49,7 @@ impl<K: Kernel> Port<K> {
             program: None,
             fallback: None,
             room: 0,
-            servers: addresses(&answered),
+            asked_at: Arc::clone(&answered.asked_at),
             interface,
             answered,
             machines,
@@ -73,10 +73,10 @@ impl<K: Kernel> Port<K> {
                 self.state.answered = answered;
                 Ok(())
             }
-            Step::WriteServers(changes) => {
+            Step::WriteAddresses(changes) => {
                 let program = self.machinery.program.as_mut();
-                let known = &mut self.state.servers;
-                write(kernel, program, changes, known, Entry::RemoveServer, Entry::AddServer)
+                let known = &mut self.state.asked_at;
+                write(kernel, program, changes, known, Entry::RemoveAddress, Entry::AddAddress)
             }
             Step::WriteMachines(changes) => {
                 let program = self.machinery.program.as_mut();
@@ -124,7 +124,7 @@ impl<K: Kernel> Port<K> {
         kernel.replace(program, successor)?;
         state.program = Some(id);
         state.room = room;
-        state.servers = addresses(&state.answered);
+        state.asked_at = Arc::clone(&state.answered.asked_at);
         state.machines = machines;
         tracing::info!(
             interface = state.interface.name,
@@ -215,7 +215,7 @@ impl<K: Kernel> Machinery<K> {
                     state.path = path;
                     state.program = machinery.program.as_ref().map(|program| kernel.id(program));
                     state.room = machinery.program.as_ref().map_or(usize::MAX, |program| kernel.room(program));
-                    state.servers = addresses(&state.answered);
+                    state.asked_at = Arc::clone(&state.answered.asked_at);
                     state.fallback = reason.map(|error: DataplaneError| Fallback {
                         reason: error.to_string(),
                         retry: Retry::after_failure(now),
@@ -268,8 +268,8 @@ fn load<K: Kernel>(kernel: &mut K, state: &State, machines: &[MacAddr]) -> Resul
     for &mac in machines {
         kernel.write(&mut program, Entry::AddMachine(mac))?;
     }
-    for &(address, _) in &state.answered {
-        kernel.write(&mut program, Entry::AddServer(address))?;
+    for &address in &*state.answered.asked_at {
+        kernel.write(&mut program, Entry::AddAddress(address))?;
     }
     Ok(program)
 }
@@ -316,10 +316,6 @@ fn source(interface: &Interface, path: Path, place: u32) -> Source {
         Path::Driver | Path::Generic => Source::Queue { index: place, of: places(interface, path) },
         Path::Socket => Source::Packets,
     }
-}
-
-fn addresses(served: &[Served]) -> Arc<[Ipv4Addr]> {
-    served.iter().map(|&(address, _)| address).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Turns a received frame into the frame that answers it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
     time::{Instant, SystemTime},
@@ -15,31 +15,43 @@ use pxe_common::{
     layout::{MachineState, Settings},
 };
 
-use super::{context::Context, counters::ReplyCounters, duplicate_answers::DuplicateAnswers};
+use super::{context::Context, counters::ReplyCounters, duplicate_answers::DuplicateAnswers, plan::Answered};
 use crate::{
     dhcp::{self, Arrival, ReplyRoute, Server},
     model::{event::EventSink, inventory::Inventory, policy_book::PolicyBook},
     net::{
         frame::{Headers, Reply},
         interface::Interface,
+        networks::Networks,
     },
 };
 
-/// Our servers on one interface, by their addresses.
+/// Our servers on one interface, and the addresses at which they are asked.
 #[derive(Debug, Default)]
-pub struct Servers(HashMap<Ipv4Addr, Server>);
+pub struct Servers {
+    by_address: HashMap<Ipv4Addr, Server>,
+    asked_at: HashSet<Ipv4Addr>,
+}
 
 impl Servers {
-    /// Creates the set from the servers by address.
+    /// Creates the servers at these addresses. `server` returns the one at an address, given the networks of its interface.
     #[must_use]
-    pub fn new(servers: HashMap<Ipv4Addr, Server>) -> Self {
-        Self(servers)
+    pub fn new(answered: &Answered, server: impl Fn(Ipv4Addr, Networks) -> Server) -> Self {
+        let Answered { servers, addresses, asked_at } = answered;
+        let server = |&address| (address, server(address, Networks::around(address, addresses)));
+        Self { by_address: servers.iter().map(server).collect(), asked_at: asked_at.iter().copied().collect() }
     }
 
     /// Returns `true` if there is a server at this address.
     #[must_use]
     pub fn serves(&self, address: Ipv4Addr) -> bool {
-        self.0.contains_key(&address)
+        self.by_address.contains_key(&address)
+    }
+
+    /// Returns `true` if requests to this address are for one of the servers. It need not be a server's own address.
+    #[must_use]
+    pub fn are_asked_at(&self, address: Ipv4Addr) -> bool {
+        self.asked_at.contains(&address)
     }
 }
 
@@ -92,13 +104,13 @@ impl Responder {
         // A packet socket receives every frame on the wire, on a bridge or a router also those for other hosts.
         let servers = self.servers.load();
         let reached_us = headers.ethernet_destination.is_group() || headers.ethernet_destination == self.mac;
-        if !reached_us || !is_for_us(&headers, |address| servers.serves(address)) {
+        if !reached_us || !is_for_us(&headers, |address| servers.are_asked_at(address)) {
             return self.counters.refuse(Counter::OtherServer);
         }
         // Neither case is an error: frames of unknown machines arrive too, and a machine may just have left the spec.
         let inventory = self.inventory.load();
         let machine = inventory.by_mac(mac)?;
-        let server = servers.0.get(&machine.site.address)?;
+        let server = servers.by_address.get(&machine.site.address)?;
         if let Some(gate) = &mut self.gate
             && !gate.admits(mac, Instant::now())
         {

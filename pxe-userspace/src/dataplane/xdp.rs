@@ -78,7 +78,7 @@ pub struct XdpProgram {
     /// The number of machines that fit into its map.
     capacity: u32,
     machines: HashMap<MapData, MachineKey, MachineState>,
-    servers: HashMap<MapData, [u8; 4], u8>,
+    addresses: HashMap<MapData, [u8; 4], u8>,
     sockets: XskMap<MapData>,
     settings: Array<MapData, Settings>,
     counters: PerCpuArray<MapData, u64>,
@@ -116,7 +116,7 @@ impl XdpProgram {
             .load(OBJECT)
             .map_err(|error| explain(&interface.name, what, &error))?;
         let maps = maps(&mut ebpf).map_err(|error| explain(&interface.name, what, error.as_ref()))?;
-        let (machines, servers, sockets, settings, counters) = maps;
+        let (machines, addresses, sockets, settings, counters) = maps;
         let id = program(&mut ebpf)
             .and_then(|program| {
                 program.load()?;
@@ -130,7 +130,7 @@ impl XdpProgram {
             id,
             capacity,
             machines,
-            servers,
+            addresses,
             sockets,
             settings,
             counters,
@@ -244,26 +244,26 @@ impl XdpProgram {
         }
     }
 
-    /// Adds one of our addresses: unicast requests to it are for us.
+    /// Adds an address: requests to it are for us.
     ///
     /// # Errors
     ///
     /// If the map is full.
-    pub fn add_server(&mut self, address: Ipv4Addr) -> Result<(), XdpError> {
-        self.servers
+    pub fn add_address(&mut self, address: Ipv4Addr) -> Result<(), XdpError> {
+        self.addresses
             .insert(address.octets(), 1, 0)
-            .map_err(|error| explain(&self.interface, "add a server address to its map", &error))
+            .map_err(|error| explain(&self.interface, "add an address to its map", &error))
     }
 
-    /// Removes one of our addresses if it is present.
+    /// Removes an address if it is present.
     ///
     /// # Errors
     ///
     /// If the kernel refuses.
-    pub fn remove_server(&mut self, address: Ipv4Addr) -> Result<(), XdpError> {
-        match self.servers.remove(&address.octets()) {
+    pub fn remove_address(&mut self, address: Ipv4Addr) -> Result<(), XdpError> {
+        match self.addresses.remove(&address.octets()) {
             Err(error) if !matches!(os_error(&error), Some(libc::ENOENT)) && !is_missing(&error) => {
-                Err(explain(&self.interface, "remove a server address from its map", &error))
+                Err(explain(&self.interface, "remove an address from its map", &error))
             }
             _ => Ok(()),
         }
@@ -340,7 +340,7 @@ fn maps(ebpf: &mut Ebpf) -> Result<Maps, AnyError> {
         |name: &str| ebpf.take_map(name).ok_or_else(|| AnyError::from(format!("the object lacks the map {name}")));
     Ok((
         take(layout::MACHINES)?.try_into()?,
-        take(layout::SERVERS)?.try_into()?,
+        take(layout::ADDRESSES)?.try_into()?,
         take(layout::XSKS)?.try_into()?,
         take(layout::SETTINGS)?.try_into()?,
         take(layout::COUNTERS)?.try_into()?,

@@ -73,7 +73,7 @@ pub(super) fn asked(
 /// It is answered all the same, because a relay may use any of its addresses. A relay that names the link (RFC 3527) is
 /// believed, see [`Reason::WrongNetwork`](super::Reason::WrongNetwork).
 fn foreign_relay(client: &Client, machine: &Machine, server: &Server) -> Option<Ipv4Addr> {
-    let prefix_length = machine.prefix_length.unwrap_or(server.prefix_length);
+    let prefix_length = server.prefix_length(machine);
     let is_foreign = |&relay: &Ipv4Addr| !prefix::same(relay, machine.address, prefix_length);
     let relay = client.relay.address.filter(is_foreign)?;
     (server.mode == Mode::Server && client.relay.link_selection.is_none()).then_some(relay)

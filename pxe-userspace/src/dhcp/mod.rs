@@ -43,10 +43,7 @@ pub use self::{
     reason::Reason,
     reply_route::ReplyRoute,
 };
-use crate::{
-    model::{event::EventKind, inventory::Machine, policy::Disposition},
-    net::prefix,
-};
+use crate::model::{event::EventKind, inventory::Machine, policy::Disposition};
 
 /// The result of a packet.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,12 +110,13 @@ pub fn respond<M: Deref<Target = Machine>>(
     Outcome { mac: Some(query.mac()), verdict, events }
 }
 
-/// Returns the source of a reply: the address and port that the client spoke to, or our own address after a broadcast.
+/// Returns the source of a reply: the address and port that the client spoke to, or the server's address after a broadcast.
+///
+/// A relay may have asked another address of the interface than the server's. It gets its answer from there, as from any UDP
+/// server: a relay accepts either, but a firewall between the two lets only the address pass that was asked.
 fn reply_source(arrival: &Arrival, server: &Server) -> SocketAddrV4 {
     let spoken_to = *arrival.destination.ip();
-    let to_all = !relay::is_host(spoken_to)
-        || prefix::same(spoken_to, server.address, server.prefix_length)
-            && prefix::is_edge(spoken_to, server.prefix_length);
+    let to_all = !relay::is_host(spoken_to) || server.networks.has_edge(spoken_to);
     let port = if arrival.destination.port() == BOOT_SERVER_PORT { BOOT_SERVER_PORT } else { SERVER_PORT };
     SocketAddrV4::new(if to_all { server.address } else { spoken_to }, port)
 }

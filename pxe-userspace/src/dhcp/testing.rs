@@ -12,10 +12,13 @@ use pxe_common::MacAddr;
 use pxe_common::bootp::{MAGIC_COOKIE, field};
 
 use super::{Arrival, Mode, Outcome, Server, decode::Options, encode::MAXIMUM_LENGTH, respond, wire::code};
-use crate::model::{
-    architecture::Architecture,
-    inventory::{Machine, Role, Site, Source},
-    policy::{BootPolicy, DiskRoute, Disposition},
+use crate::{
+    model::{
+        architecture::Architecture,
+        inventory::{Machine, Role, Site, Source},
+        policy::{BootPolicy, DiskRoute, Disposition},
+    },
+    net::networks::Networks,
 };
 
 pub(super) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0xab, 0xcd, 0xef]);
@@ -123,7 +126,8 @@ pub(super) fn machine() -> Machine {
 }
 
 pub(super) fn server() -> Server {
-    Server { address: SERVER, prefix_length: 24, http_port: 8000, lease_seconds: 3600, mode: Mode::Server }
+    let networks = Networks::around(SERVER, &[(SERVER, 24)]);
+    Server { address: SERVER, networks, http_port: 8000, lease_seconds: 3600, mode: Mode::Server }
 }
 
 pub(super) fn proxy() -> Server {

@@ -11,6 +11,8 @@ use nix::{
 };
 use pxe_common::MacAddr;
 
+use super::prefix;
+
 /// A network interface as the kernel reports it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -128,6 +130,17 @@ impl Interface {
     #[must_use]
     pub fn prefix_length(&self, address: Ipv4Addr) -> Option<u8> {
         self.addresses.iter().find(|(present, _)| *present == address).map(|&(_, prefix_length)| prefix_length)
+    }
+
+    /// Returns the addresses besides 255.255.255.255 at which the kernel takes packets for this host: its own and the
+    /// broadcast addresses of its networks, sorted.
+    #[must_use]
+    pub fn reached_at(&self) -> Vec<Ipv4Addr> {
+        let broadcasts = self.addresses.iter().filter_map(|&(address, length)| prefix::broadcast(address, length));
+        let mut reached: Vec<_> = self.addresses.iter().map(|&(address, _)| address).chain(broadcasts).collect();
+        reached.sort_unstable();
+        reached.dedup();
+        reached
     }
 
     /// Returns true if the kernel now has another device under this name, or has reconfigured it.
@@ -360,6 +373,18 @@ mod tests {
     #[test]
     fn present_address_is_served() {
         assert_eq!(interface().serves(Ipv4Addr::new(10, 0, 0, 1)).unwrap(), 24);
+    }
+
+    #[test]
+    fn interface_is_reached_at_its_addresses_and_the_broadcasts_of_its_networks() {
+        let addresses =
+            [([10, 0, 0, 1], 24), ([10, 0, 0, 5], 32), ([10, 0, 0, 9], 24), ([10, 1, 0, 0], 31), ([10, 2, 0, 1], 30)];
+        let addresses = addresses.map(|(address, length)| (Ipv4Addr::from(address), length)).to_vec();
+        let reached = Interface { addresses, ..interface() }.reached_at();
+        let expected =
+            [[10, 0, 0, 1], [10, 0, 0, 5], [10, 0, 0, 9], [10, 0, 0, 255], [10, 1, 0, 0], [10, 2, 0, 1], [10, 2, 0, 3]];
+        assert_eq!(reached, expected.map(Ipv4Addr::from));
+        assert!(Interface { addresses: Vec::new(), ..interface() }.reached_at().is_empty());
     }
 
     #[test]

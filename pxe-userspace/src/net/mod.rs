@@ -3,6 +3,7 @@
 pub mod buffer;
 pub mod frame;
 pub mod interface;
+pub mod networks;
 pub mod packet_socket;
 pub mod prefix;
 pub mod raw_udp;

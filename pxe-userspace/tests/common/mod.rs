@@ -22,6 +22,7 @@ use pxe_userspace::{
         inventory::{Machine, Role, Site, Source},
         policy::{BootPolicy, DiskRoute},
     },
+    net::networks::Networks,
 };
 
 /// Returns the directory of the captures and their goldens.
@@ -120,7 +121,8 @@ pub fn machine(architecture: Architecture) -> Machine {
 pub fn server(mode: Mode) -> Server {
     let last = if mode == Mode::Proxy { 2 } else { 1 };
     let address = Ipv4Addr::new(10, 99, 0, last);
-    Server { address, prefix_length: 24, http_port: 8000, lease_seconds: 3600, mode }
+    let networks = Networks::around(address, &[(address, 24)]);
+    Server { address, networks, http_port: 8000, lease_seconds: 3600, mode }
 }
 
 /// Returns the addresses of a client's broadcast.

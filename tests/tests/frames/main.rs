@@ -3,6 +3,7 @@
 //! Each test runs against the real `pxed` on one end of a veth pair; hand-made frames come from the other. No test waits
 //! to prove silence: a good question follows, and its answer comes after all the others.
 
+mod addresses;
 mod bench;
 mod disturbed;
 mod flood;
@@ -39,6 +40,9 @@ fn main() -> ExitCode {
             ("malformed_packets_are_counted_and_survived", malformed::survived),
             ("jumbo_frames_are_survived", malformed::jumbo),
             ("renewal_at_another_server_is_left_alone", renewal_at_another_server),
+            ("request_to_a_foreign_address_is_left_alone", addresses::another_servers),
+            ("request_to_any_address_of_ours_is_answered_from_there", addresses::all_ours),
+            ("address_of_the_interface_comes_and_goes", addresses::come_and_go),
             ("machine_on_the_wrong_interface_gets_nothing", disturbed::wrong_interface),
             ("flood_of_one_machine_harms_no_other", flood::of_one_machine),
             ("flood_of_strangers_takes_no_memory", flood::of_strangers),

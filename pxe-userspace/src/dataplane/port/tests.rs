@@ -1,6 +1,7 @@
 //! A port on the real kernel: tests the assumptions of the kernel in memory.
 
 use std::{
+    net::Ipv4Addr,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     process::Command,
     thread,
@@ -18,7 +19,7 @@ use pxe_common::testing::{FrameBuilder, KNOWN};
 
 use super::*;
 use crate::{
-    dataplane::{Context, Datapath},
+    dataplane::{Context, Datapath, plan::Answered},
     dhcp::Mode,
     model::{
         architecture::Architecture,
@@ -105,7 +106,8 @@ impl Cable {
 
 fn open(kernel: &mut Linux, paths: &'static [Path]) -> Port {
     let interface = kernel.interface("near").unwrap();
-    let opening = Opening { interface, paths, answered: vec![(OURS, 24)], machines: [KNOWN].into() };
+    let answered = Answered { servers: vec![OURS], addresses: vec![(OURS, 24)], asked_at: [OURS].into() };
+    let opening = Opening { interface, paths, answered, machines: [KNOWN].into() };
     Port::open(kernel, opening, Instant::now()).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! A dataplane on the fake kernel, with the invariants that are checked after every look.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant},
@@ -142,12 +142,16 @@ impl Bench {
             let is_right = answers == 1 || answers == 0 && is_reported;
             assert!(is_right, "{answers} answers to {question:?}, {problems:?}, after {:?}", world.done);
         }
+        for question in self.questions_to_others(&world) {
+            let is_reported = problems.iter().any(|problem| problem.contains(&question.interface));
+            assert!(is_reported || world.answers(&question) == 0, "answer to {question:?}, after {:?}", world.done);
+        }
         for (name, port) in &self.dataplane.ports {
-            let State { machines, servers, room, path, .. } = port.state();
+            let State { machines, asked_at, room, path, .. } = port.state();
             let Some(maps) = world.maps(name) else { continue };
             assert_ne!(*path, Path::Socket);
             assert!(maps.machines.iter().eq(machines.iter()), "{name}: {maps:?}, expected {machines:?}");
-            assert!(maps.servers.iter().eq(servers.iter()), "{name}: {maps:?}, expected {servers:?}");
+            assert!(maps.addresses.iter().eq(asked_at.iter()), "{name}: {maps:?}, expected {asked_at:?}");
             assert_eq!(maps.room, *room);
         }
         (problems, warnings.iter().map(ToString::to_string).collect())
@@ -176,17 +180,39 @@ impl Bench {
         }
     }
 
-    /// Returns every frame that must be answered: from each machine, by broadcast and unicast, on each queue that can be
-    /// served.
+    /// Returns every frame that must be answered: from each machine, to everybody, to the site's address, and to whatever
+    /// else its interface is reached at, on each queue that can be served.
     fn questions(&self, world: &World) -> Vec<Question> {
         let mut questions = Vec::new();
         for (&mac, site) in &self.machines {
-            let queues = world.devices.get(&*site.interface).map_or(1, |device| device.interface.queues);
+            let device = world.devices.get(&*site.interface);
+            let queues = device.map_or(1, |device| device.interface.queues);
+            let mut asked_at = device.map_or_else(Vec::new, |device| device.interface.reached_at());
+            asked_at.extend([Ipv4Addr::BROADCAST, site.address]);
+            asked_at.sort_unstable();
+            asked_at.dedup();
             for queue in 0..queues.min(QUEUES_CAPACITY) {
-                for unicast in [false, true] {
+                for &to in &asked_at {
                     let interface = site.interface.to_string();
-                    questions.push(Question { interface, queue, mac, site: site.address, unicast });
+                    questions.push(Question { interface, queue, mac, site: site.address, to });
                 }
+            }
+        }
+        questions
+    }
+
+    /// Returns every frame that must not be answered: from each machine, to an address that its interface does not have.
+    fn questions_to_others(&self, world: &World) -> Vec<Question> {
+        let known = SITES.into_iter().flat_map(|(_, addresses)| addresses);
+        let near = known.flat_map(|address| [address, Ipv4Addr::from(address.to_bits() | 0xff)]);
+        let to: BTreeSet<_> = near.chain([Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(10, 0, 0, 77)]).collect();
+        let mut questions = Vec::new();
+        for (&mac, site) in &self.machines {
+            let Some(device) = world.devices.get(&*site.interface) else { continue };
+            let reached_at = device.interface.reached_at();
+            for &to in to.iter().filter(|to| !reached_at.contains(to)) {
+                let interface = site.interface.to_string();
+                questions.push(Question { interface, queue: 0, mac, site: site.address, to });
             }
         }
         questions

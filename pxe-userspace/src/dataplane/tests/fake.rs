@@ -15,7 +15,7 @@ use pxe_common::MacAddr;
 use super::super::{
     error::DataplaneError,
     kernel::{Entry, Kernel, SharedServers, Source, Worker},
-    plan::Served,
+    plan::{Answered, Served},
     responder::Servers,
     xdp::{AttachMode, XdpError},
 };
@@ -76,7 +76,7 @@ pub(super) enum Attached {
 pub(super) struct Maps {
     pub(super) room: usize,
     pub(super) machines: BTreeSet<MacAddr>,
-    pub(super) servers: BTreeSet<Ipv4Addr>,
+    pub(super) addresses: BTreeSet<Ipv4Addr>,
     sockets: BTreeMap<u32, u32>,
     /// The index of the interface that the program was attached to, even if it no longer is.
     attached_to: Option<u32>,
@@ -97,8 +97,8 @@ pub(super) struct Question {
     pub(super) mac: MacAddr,
     /// The address of ours that serves the machine.
     pub(super) site: Ipv4Addr,
-    /// True if it is sent to that address, false if to everybody.
-    pub(super) unicast: bool,
+    /// The address that it is sent to.
+    pub(super) to: Ipv4Addr,
 }
 
 impl World {
@@ -131,12 +131,14 @@ impl World {
         }
         let answers = |worker: &Listening| {
             let is_ours = (worker.interface.index, worker.interface.mac) == (interface.index, interface.mac);
-            usize::from(!worker.has_ended && is_ours && worker.servers.load().serves(question.site))
+            let servers = worker.servers.load();
+            let is_for_us = question.to.is_broadcast() || servers.are_asked_at(question.to);
+            usize::from(!worker.has_ended && is_ours && is_for_us && servers.serves(question.site))
         };
         let redirected = match attached {
             Some(Attached::Ours(program)) => {
-                let Maps { machines, servers, sockets, .. } = &self.programs[program];
-                let is_for_us = !question.unicast || servers.contains(&question.site);
+                let Maps { machines, addresses, sockets, .. } = &self.programs[program];
+                let is_for_us = question.to.is_broadcast() || addresses.contains(&question.to);
                 let socket = sockets.get(&question.queue).filter(|_| is_for_us && machines.contains(&question.mac));
                 socket.and_then(|worker| self.workers.get(worker))
             }
@@ -275,12 +277,9 @@ impl Kernel for Fake {
         Ok(world.devices[&interface.name].attached.map(id).into_iter().collect())
     }
 
-    fn servers(&self, addresses: &[Served]) -> Servers {
-        let server = |&(address, prefix_length)| {
-            let server = Server { address, prefix_length, http_port: 8000, lease_seconds: 3600, mode: Mode::Server };
-            (address, server)
-        };
-        Servers::new(addresses.iter().map(server).collect())
+    fn servers(&self, answered: &Answered) -> Servers {
+        let (http_port, lease_seconds, mode) = (8000, 3600, Mode::Server);
+        Servers::new(answered, |address, networks| Server { address, networks, http_port, lease_seconds, mode })
     }
 
     fn load(&mut self, interface: &Interface, machines: usize) -> Result<FakeProgram, DataplaneError> {
@@ -305,15 +304,15 @@ impl Kernel for Fake {
         let name = &program.interface.name;
         self.refuses(name, Operation::Write(entry))?;
         let mut world = self.world();
-        let Maps { room, machines, servers, .. } = world.programs.get_mut(&program.id).unwrap();
+        let Maps { room, machines, addresses, .. } = world.programs.get_mut(&program.id).unwrap();
         match entry {
             Entry::AddMachine(mac) if machines.len() == *room && !machines.contains(&mac) => {
                 return Err(refusal(name, libc::E2BIG));
             }
             Entry::AddMachine(mac) => drop(machines.insert(mac)),
             Entry::RemoveMachine(mac) => drop(machines.remove(&mac)),
-            Entry::AddServer(address) => drop(servers.insert(address)),
-            Entry::RemoveServer(address) => drop(servers.remove(&address)),
+            Entry::AddAddress(address) => drop(addresses.insert(address)),
+            Entry::RemoveAddress(address) => drop(addresses.remove(&address)),
         }
         world.changed(Some(Operation::Write(entry)));
         Ok(())

@@ -1,6 +1,6 @@
 //! One test for each fault: its effect on what is served, and the recovery.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use pxe_common::layout::QUEUES_CAPACITY;
 
@@ -8,7 +8,7 @@ use super::{
     super::{
         datapath::{Datapath, Path},
         kernel::{Entry, Source},
-        plan::{Look, Step, plan},
+        plan::{Answered, Look, Step, plan},
         wanted::Wanted,
         xdp::AttachMode,
     },
@@ -19,6 +19,9 @@ use super::{
 const DRIVER: Operation = Operation::Attach(AttachMode::Driver);
 const GENERIC: Operation = Operation::Attach(AttachMode::Generic);
 const NOTHING: [Operation; 0] = [];
+
+/// The broadcast address of the network on the first interface.
+const BROADCAST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 255);
 
 fn queue(index: u32) -> Operation {
     Operation::Start(Source::Queue { index, of: 2 })
@@ -49,7 +52,8 @@ fn program_is_attached_before_sockets_are_bound_and_registered() {
     let expected = [
         Operation::Load,
         Operation::Write(Entry::AddMachine(mac(1))),
-        Operation::Write(Entry::AddServer(address)),
+        Operation::Write(Entry::AddAddress(address)),
+        Operation::Write(Entry::AddAddress(BROADCAST)),
         DRIVER,
         queue(0),
         Operation::Register(0),
@@ -200,14 +204,14 @@ fn failure_on_one_interface_leaves_the_others_served() {
 }
 
 #[test]
-fn failed_server_write_is_retried() {
+fn failed_address_write_is_retried() {
     let mut bench = Bench::serving(Datapath::Auto);
     let [first, second] = SITES[0].1;
     for site in bench.machines.values_mut().filter(|site| &*site.interface == ETH0) {
         site.address = second;
     }
-    bench.kernel.world().device(ETH0).interface.addresses.push((second, 24));
-    let writes = [Operation::Write(Entry::RemoveServer(first)), Operation::Write(Entry::AddServer(second))];
+    bench.kernel.world().device(ETH0).interface.addresses = vec![(second, 24)];
+    let writes = [Operation::Write(Entry::RemoveAddress(first)), Operation::Write(Entry::AddAddress(second))];
     bench.refuse(ETH0, writes[0]);
     bench.refuse(ETH0, writes[1]);
     let (problems, _) = bench.reconcile();
@@ -246,17 +250,53 @@ fn workers_know_an_address_before_the_map_does() {
     let look = Look { interface: Ok(interface), programs: Ok(None) };
     let plan = plan(&have, &[(ETH0.into(), wanted)].into(), [(ETH0.into(), look)].into(), Datapath::Auto, bench.now);
     let steps: Vec<_> = plan.steps.into_iter().map(|(_, step)| step).collect();
-    assert_eq!(steps[0], Step::Answer(vec![(first, 24), (second, 24)]));
-    assert!(steps.len() == 2 && matches!(steps[1], Step::WriteServers(_)), "{steps:?}");
+    let asked_at = [first, second, BROADCAST].into();
+    let addresses = vec![(first, 24), (second, 24)];
+    assert_eq!(steps[0], Step::Answer(Answered { servers: vec![first, second], addresses, asked_at }));
+    assert!(steps.len() == 2 && matches!(steps[1], Step::WriteAddresses(_)), "{steps:?}");
 }
 
 #[test]
-fn changed_prefix_length_affects_only_the_answers() {
+fn changed_prefix_length_changes_the_answers_and_the_broadcast_address() {
     let mut bench = Bench::serving(Datapath::Auto);
     let [address, _] = SITES[0].1;
     bench.kernel.world().device(ETH0).interface.addresses = vec![(address, 16)];
-    assert_eq!(bench.reconcile_well(), NOTHING);
-    assert_eq!(bench.state(ETH0).answered, [(address, 16)]);
+    let wider = Ipv4Addr::new(10, 0, 255, 255);
+    let writes = [Entry::RemoveAddress(BROADCAST), Entry::AddAddress(wider)].map(Operation::Write);
+    assert_eq!(bench.reconcile_well(), writes);
+    assert_eq!(bench.state(ETH0).answered.addresses, [(address, 16)]);
+    bench.kernel.world().device(ETH0).interface.addresses = vec![(address, 32)];
+    assert_eq!(bench.reconcile_well(), [Operation::Write(Entry::RemoveAddress(wider))]);
+}
+
+/// A relay may ask an address of the interface that is no server's.
+#[test]
+fn other_addresses_of_the_interface_come_and_go_with_the_kernel() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    let [first, second] = SITES[0].1;
+    let other = (Ipv4Addr::new(10, 3, 0, 1), 24);
+    bench.kernel.world().device(ETH0).interface.addresses = vec![(first, 24), other, (second, 32)];
+    let broadcast = Ipv4Addr::new(10, 3, 0, 255);
+    let added = [second, other.0, broadcast].map(|address| Operation::Write(Entry::AddAddress(address)));
+    assert_eq!(bench.reconcile_well(), added);
+    assert_eq!(bench.state(ETH0).answered.servers, [first]);
+    bench.kernel.world().device(ETH0).interface.addresses = vec![(first, 24)];
+    let removed = [second, other.0, broadcast].map(|address| Operation::Write(Entry::RemoveAddress(address)));
+    assert_eq!(bench.reconcile_well(), removed);
+}
+
+/// Requests to the other addresses are for another program, then.
+#[test]
+fn interface_without_a_server_address_is_asked_nowhere() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    let [first, second] = SITES[0].1;
+    bench.kernel.world().device(ETH0).interface.addresses = vec![(second, 24)];
+    let (problems, _) = bench.reconcile();
+    assert!(problems.len() == 1 && problems[0].contains("does not have the address"), "{problems:?}");
+    assert!(bench.kernel.world().maps(ETH0).is_some_and(|maps| maps.addresses.is_empty()) && !bench.serves(1));
+    bench.kernel.world().device(ETH0).interface.addresses.push((first, 32));
+    bench.reconcile_well();
+    assert!(bench.serves(1));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Random sequences of events, each followed by a look. [`Bench::reconcile`] compares the result of every look with what
 //! should be served. At the end nothing fails any more, and one more look must reach that.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use proptest::prelude::*;
 use pxe_common::MacAddr;
@@ -48,13 +48,16 @@ enum Event {
 
 fn operation() -> impl Strategy<Value = Operation> {
     let machine = (0..MACHINES).prop_map(mac);
-    let address = (0..SITES.len(), 0..2_usize).prop_map(|(site, which)| SITES[site].1[which]);
+    let address = (0..SITES.len(), 0..3_usize).prop_map(|(site, which)| match which {
+        2 => Ipv4Addr::from(SITES[site].1[0].to_bits() | 0xff),
+        which => SITES[site].1[which],
+    });
     let entry = |machine: BoxedStrategy<MacAddr>| {
         prop_oneof![
             machine.clone().prop_map(Entry::AddMachine),
             machine.prop_map(Entry::RemoveMachine),
-            address.clone().prop_map(Entry::AddServer),
-            address.clone().prop_map(Entry::RemoveServer),
+            address.clone().prop_map(Entry::AddAddress),
+            address.clone().prop_map(Entry::RemoveAddress),
         ]
     };
     let source =
@@ -84,7 +87,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<u8>().prop_map(Event::Mac),
         1 => prop_oneof![Just(1500), Just(9000)].prop_map(Event::Mtu),
         1 => (1..=4_u32).prop_map(Event::Queues),
-        2 => (0..2_usize, proptest::option::weighted(0.7, 16..=24_u8)).prop_map(|(which, prefix)| Event::Address(which, prefix)),
+        2 => (0..2_usize, proptest::option::weighted(0.7, prop_oneof![16..=24_u8, 30..=32_u8])).prop_map(|(which, prefix)| Event::Address(which, prefix)),
         1 => Just(Event::AttachForeign),
         2 => Just(Event::Detach),
         2 => (0..4_u32).prop_map(Event::EndWorker),
