@@ -51,7 +51,16 @@ impl Process {
     ///
     /// Fails if it cannot be started.
     pub fn spawn(name: &str, command: &mut Command) -> anyhow::Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        Self::spawn_to(name, command, [Stdio::piped(), Stdio::piped()])
+    }
+
+    /// Starts the command with its standard output and error connected to these. Only pipes made here are read.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be started.
+    pub fn spawn_to(name: &str, command: &mut Command, [stdout, stderr]: [Stdio; 2]) -> anyhow::Result<Self> {
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         let output = Arc::new(Output::default());
         if let Some(pipe) = child.stdout.take() {

@@ -3,8 +3,9 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -29,6 +30,17 @@ pub struct Pxed<'n> {
     directory: TempDir,
 }
 
+/// A special way to start pxed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Launch<'a> {
+    /// A command that becomes pxed, whose command line follows: `["prlimit", "--nofile=256"]`.
+    pub wrapper: &'a [&'a str],
+    /// The standard output and error. By default they are read as they come.
+    pub output: Option<BorrowedFd<'a>>,
+    /// Files of the state directory, by their names.
+    pub state: &'a [(&'a str, &'a [u8])],
+}
+
 /// Every sample of `/metrics`, by its name with labels: `pxed_x{a="b"}`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metrics(BTreeMap<String, f64>);
@@ -51,9 +63,33 @@ impl<'n> Pxed<'n> {
     ///
     /// Fails if it cannot be built or started.
     pub fn launch(namespace: &'n Namespace, spec: &str, artifacts: &Path, extra: &[&str]) -> anyhow::Result<Self> {
+        Self::launch_by(namespace, spec, artifacts, extra, &Launch::default())
+    }
+
+    /// Starts it in a special way, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be built or started.
+    pub fn launch_by(
+        namespace: &'n Namespace,
+        spec: &str,
+        artifacts: &Path,
+        extra: &[&str],
+        launch: &Launch<'_>,
+    ) -> anyhow::Result<Self> {
         let directory = TempDir::new()?;
         fs::write(directory.path().join("cluster.yaml"), spec)?;
-        let process = Process::spawn("pxed", &mut run(namespace, directory.path(), artifacts, extra)?)?;
+        fs::create_dir(directory.path().join("state"))?;
+        for (name, content) in launch.state {
+            fs::write(directory.path().join("state").join(name), content)?;
+        }
+        let mut command = run(namespace, directory.path(), artifacts, extra, launch.wrapper)?;
+        let output = || match launch.output {
+            Some(output) => output.try_clone_to_owned().map(Stdio::from),
+            None => Ok(Stdio::piped()),
+        };
+        let process = Process::spawn_to("pxed", &mut command, [output()?, output()?])?;
         Ok(Self { namespace, process, directory })
     }
 
@@ -63,7 +99,7 @@ impl<'n> Pxed<'n> {
     ///
     /// Fails like [`Self::start`].
     pub fn start_again(&mut self, artifacts: &Path, extra: &[&str]) -> anyhow::Result<()> {
-        self.process = Process::spawn("pxed", &mut run(self.namespace, self.directory.path(), artifacts, extra)?)?;
+        self.process = Process::spawn("pxed", &mut run(self.namespace, self.directory.path(), artifacts, extra, &[])?)?;
         self.wait_until_ready()
     }
 
@@ -82,6 +118,12 @@ impl<'n> Pxed<'n> {
     #[must_use]
     pub fn spec_path(&self) -> PathBuf {
         self.directory.path().join("cluster.yaml")
+    }
+
+    /// Returns the path of the state directory.
+    #[must_use]
+    pub fn state_path(&self) -> PathBuf {
+        self.directory.path().join("state")
     }
 
     /// GETs a path of the admin listener.
@@ -137,7 +179,12 @@ impl<'n> Pxed<'n> {
         suite::eventually(what, within, || holds(self)).with_context(|| self.process.last_lines())
     }
 
-    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it ends, or does not become ready; the error holds its last lines.
+    pub fn wait_until_ready(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START;
         loop {
             if matches!(self.namespace.http_get(&format!("http://{ADMIN}/readyz")), Ok((200, _))) {
@@ -155,8 +202,22 @@ impl<'n> Pxed<'n> {
     }
 }
 
-fn run(namespace: &Namespace, directory: &Path, artifacts: &Path, extra: &[&str]) -> anyhow::Result<Command> {
-    let mut command = namespace.command(build::pxed()?.path);
+fn run(
+    namespace: &Namespace,
+    directory: &Path,
+    artifacts: &Path,
+    extra: &[&str],
+    wrapper: &[&str],
+) -> anyhow::Result<Command> {
+    let pxed = build::pxed()?.path;
+    let mut command = match wrapper {
+        [] => namespace.command(pxed),
+        [program, arguments @ ..] => {
+            let mut command = namespace.command(program);
+            command.args(arguments).arg(pxed);
+            command
+        }
+    };
     command.args(["run", "--admin", ADMIN, "--cluster"]).arg(directory.join("cluster.yaml"));
     command.arg("--artifacts").arg(artifacts).arg("--state").arg(directory.join("state")).args(extra);
     Ok(command)

@@ -19,14 +19,20 @@ pub(super) async fn ready(State(admin): State<Admin>) -> Response {
     }
 }
 
-/// `GET /metrics`.
+/// `GET /metrics`. Reading them waits for a look at an interface that hangs, which must not keep the threads that answer everybody.
 pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &admin.context.registry) {
-        Ok(()) => {
+    let encode = move || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &admin.context.registry).map(|()| text)
+    };
+    let failed =
+        |error: String| refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics could not be written: {error}"));
+    match tokio::task::spawn_blocking(encode).await {
+        Ok(Ok(text)) => {
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, content_type)], text).into_response()
         }
-        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics could not be written: {error}")),
+        Ok(Err(error)) => failed(error.to_string()),
+        Err(error) => failed(error.to_string()),
     }
 }

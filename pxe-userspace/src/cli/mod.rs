@@ -1,9 +1,11 @@
 //! The command line. Each subcommand has a file with its `Args` and its `run`.
 
-use std::{env, process::ExitCode};
+use std::{env, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
+
+use crate::logging;
 
 mod admin_address;
 mod environment;
@@ -19,6 +21,9 @@ const LONG_VERSION: &str = if cfg!(debug_assertions) {
 } else {
     concat!(env!("CARGO_PKG_VERSION"), "\nprofile: release")
 };
+
+/// The time that the last log lines get to be written.
+const LAST_LINES: Duration = Duration::from_millis(300);
 
 /// Network-boots a fleet of bare-metal machines from its cluster spec.
 #[derive(Debug, Parser)]
@@ -65,8 +70,10 @@ pub fn main() -> ExitCode {
         Command::Release(args) => status::release(args),
         Command::Rehearse(args) => rehearse::run(args),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("pxed: {error:#}");
+    let code = result.unwrap_or_else(|error| {
+        logging::say(&format!("pxed: {error:#}"));
         ExitCode::FAILURE
-    })
+    });
+    logging::flush(LAST_LINES);
+    code
 }

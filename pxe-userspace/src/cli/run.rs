@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, process::ExitCode};
 
+use anyhow::Context as _;
 use pxe_common::layout::{Settings, UnknownMachines};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -24,7 +25,7 @@ const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 /// If an option makes no sense, or the daemon cannot serve.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = args.resolve()?;
-    start_logging(options.log_format);
+    start_logging(options.log_format)?;
     if options.lease_seconds < options::USUAL_LEASE_SECONDS {
         let seconds = options.lease_seconds;
         tracing::warn!(
@@ -75,11 +76,14 @@ fn mode(mode: options::Mode) -> Mode {
 }
 
 /// Starts the log on standard error, at level info unless `RUST_LOG` says otherwise.
-fn start_logging(format: LogFormat) {
+fn start_logging(format: LogFormat) -> anyhow::Result<()> {
+    logging::start().context("starting the log")?;
+    logging::log_panics();
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| logging::Stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use crate::{
     },
     http,
     journal::Journal,
+    logging,
     model::event::EventSink,
     tftp,
 };
@@ -37,6 +38,8 @@ where
     http.register(&mut registry);
     replies.register(&mut registry);
     journal.register(events, &mut registry);
+    let help = "Log lines dropped because standard error was not read or not writable";
+    registry.register("log_lines_dropped", help, logging::dropped());
     registry.register_collector(Box::new(PortMetrics::new(ports)));
     registry
 }

@@ -1,5 +1,6 @@
 //! Runs `pxed run`: [`Daemon`] assembles the parts, keeps them in step with the inventory, and stops them.
 
+mod ending;
 mod limits;
 mod listeners;
 mod listeners_plan;
@@ -17,9 +18,15 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use pxe_common::layout::Settings;
-use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    sync::watch,
+    task::{JoinError, JoinHandle},
+};
 
 use self::{
+    ending::{Ending, Step},
     listeners::{Listeners, Scope, Servers},
     metrics::Metered,
     preflight::missing_artifacts,
@@ -49,7 +56,7 @@ const EVENT_CAPACITY: usize = 1 << 18;
 const LOOK_AFTER_EVERY: Duration = Duration::from_secs(2);
 
 /// The time that blocking tasks get to finish when the daemon ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The configuration of a daemon.
 #[derive(Clone, Debug)]
@@ -76,23 +83,27 @@ pub struct Config {
     pub lease_seconds: u32,
 }
 
-/// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM. SIGHUP reloads the spec.
+/// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM. SIGHUP reloads the spec. It must be called on the main thread, before others are
+/// started that do not block these signals.
 ///
 /// # Errors
 ///
-/// If pxed cannot serve. The message lists every problem of the spec, the artifacts and the interfaces.
+/// If pxed cannot serve, or could not save its state at the end. The message lists every problem of the spec, the artifacts and the
+/// interfaces.
 pub fn run(config: &Config) -> anyhow::Result<()> {
+    let ending = Ending::new();
+    // From here on signals end or reload pxed in order; before, they would kill it.
+    let mut signals = Signals::listen(ending.clone())?;
     limits::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let result = runtime.block_on(async {
-        // From here on signals end or reload pxed in order; before, they would kill it.
-        let mut signals = Signals::listen()?;
         let daemon = Daemon::start(config).await?;
         daemon.look_after(&mut signals).await?;
-        daemon.stop(&mut signals).await
+        daemon.stop(&mut signals, &ending).await
     });
     // A read from a hanging disk must not keep pxed from ending.
-    runtime.shutdown_timeout(FAREWELL);
+    let deadline = ending.enter(Step::Threads);
+    runtime.shutdown_timeout(deadline.saturating_duration_since(Instant::now()).min(FAREWELL));
     result
 }
 
@@ -226,39 +237,61 @@ impl Daemon {
 
     /// Checks interfaces and servers every few seconds and reloads on request, until a signal asks to end.
     async fn look_after(&self, signals: &mut Signals) -> anyhow::Result<()> {
-        let mut look = tokio::time::interval(LOOK_AFTER_EVERY);
+        // A check that hangs must not keep signals from being heard.
+        let mut checks = tokio::spawn(check_forever(Arc::clone(&self.upkeep)));
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Asked::Reload => self.watchers.iter().for_each(cluster_spec::Watcher::reload_now),
-                    Asked::End => return Ok(()),
+                    Asked::End => break,
                 },
-                _ = look.tick() => {
-                    let upkeep = Arc::clone(&self.upkeep);
-                    tokio::task::spawn_blocking(move || upkeep.look_after()).await.context("looking after what serves")?;
-                }
+                ended = &mut checks => return ended.flatten().context("looking after what serves"),
             }
         }
+        checks.abort();
+        Ok(())
     }
 
-    /// Stops: accepts no new boots, lets running ones finish unless a second signal arrives, and completes the journal.
-    async fn stop(self, signals: &mut Signals) -> anyhow::Result<()> {
+    /// Stops: accepts no new boots, lets running ones finish unless a second signal arrives, and completes the journal. What hangs is
+    /// left behind.
+    async fn stop(self, signals: &mut Signals, ending: &Ending) -> anyhow::Result<()> {
         let Self { upkeep, watchers, admin, journal, running } = self;
         tracing::info!("stopping");
-        drop(watchers);
-        let ending = async {
-            for http in upkeep.stop() {
+        let close = tokio::task::spawn_blocking(move || {
+            drop(watchers);
+            upkeep.stop()
+        });
+        let transfers = match ending.wait(Step::Closing, close).await {
+            Some(closed) => closed.context("closing the interfaces and servers")?,
+            None => Vec::new(),
+        };
+        let finish = async {
+            for http in transfers {
                 http.await.context("the HTTP server")?;
             }
             anyhow::Ok(())
         };
         tokio::select! {
-            ended = ending => ended?,
+            finished = ending.wait(Step::Transfers, finish) => finished.unwrap_or(Ok(()))?,
             () = signals.end() => tracing::info!("second signal: breaking off running transfers"),
         }
         drop(running);
-        admin.await.context("the admin listener")??;
-        journal.await.context("the journal")?.context("the journal")
+        let complete = async {
+            admin.await.context("the admin listener")??;
+            journal.await.context("the journal")?.context("the journal")
+        };
+        let saved = ending.wait(Step::Saving, complete).await;
+        saved.context("the state was not saved, because its disk does not answer; see --state")?
+    }
+}
+
+/// Checks interfaces and servers every few seconds, until a check panics.
+async fn check_forever(upkeep: Arc<Upkeep>) -> Result<(), JoinError> {
+    let mut look = tokio::time::interval(LOOK_AFTER_EVERY);
+    loop {
+        look.tick().await;
+        let upkeep = Arc::clone(&upkeep);
+        tokio::task::spawn_blocking(move || upkeep.look_after()).await?;
     }
 }
 

@@ -24,8 +24,8 @@ const LISTENER_LIMIT: i32 = 8;
 /// The most workers for one address. On a veth pair, one worker sends 2.8 GiB/s to a single client.
 const WORKER_LIMIT: usize = 4;
 
-/// The time that transfers may continue after the server was told to stop.
-const GRACE: Duration = Duration::from_secs(10);
+/// The time that transfers may continue after the server was told to stop. The daemon ends within five seconds.
+const GRACE: Duration = Duration::from_millis(2_500);
 
 /// The listening sockets on one address and port, ready for [`serve`]. There are several because the kernel limits the
 /// connections that wait in each, and would drop those of a fleet that connects all at once.

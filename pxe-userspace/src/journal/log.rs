@@ -1,5 +1,5 @@
-//! The log of boot events. A thread of its own writes it, so that a standard error that nobody reads blocks neither the journal
-//! nor a machine.
+//! The log of boot events. A thread of its own formats it, which takes longer than the journal takes for an event, and waits a moment for
+//! standard error in a burst.
 
 use std::{
     io,

@@ -1,0 +1,18 @@
+//! Bad luck that needs no attacker: a log that nobody reads, descriptors that run out, a damaged state file. Boots go on.
+
+mod place;
+mod unread_log;
+
+use std::process::ExitCode;
+
+use pxe_lab::suite;
+
+fn main() -> ExitCode {
+    suite::main(vec![
+        suite::test("unread_log_stops_nothing_and_its_gap_is_counted", || unread_log::stops_nothing("text")),
+        suite::test("unread_json_log_stops_nothing_and_its_gap_is_counted", || unread_log::stops_nothing("json")),
+        suite::test("unread_log_does_not_delay_the_end", unread_log::does_not_delay_the_end),
+        suite::test("unwritable_log_stops_nothing", unread_log::unwritable),
+        suite::test("stalled_download_does_not_delay_the_end", unread_log::stalled_download),
+    ])
+}
