@@ -26,6 +26,7 @@ use pxe_userspace::{
     dhcp::{self, Arrival, Mode, Server, encode::MAXIMUM_LENGTH},
     http::{
         head,
+        query::Query,
         range::{self, Selection, Validators},
     },
     journal::Journal,
@@ -235,7 +236,9 @@ pub fn http_head_range(data: &[u8]) {
     assert!(end <= bytes.len() && end <= head::HEAD_LIMIT);
     assert_eq!(head::parse(&bytes[..end]), Ok(Some((head.clone(), end))), "what follows a head changes nothing");
     assert!(!matches!(head::parse(&bytes[..end - 1]), Ok(Some(_))), "a head ends where it ends");
-    assert!(head.target.starts_with('/'));
+    assert!(head.path.starts_with(b"/"));
+    let pairs = Query::new(&head.query).pairs;
+    assert!(pairs.len() <= head.query.split(|&byte| byte == b'&').count());
     let length = u64::from(u32::from_be_bytes([0, *a, *b, *c]));
     let validators = Validators::new(7, length, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
     match range::select(&head.method, &head.headers, length, &validators) {

@@ -74,7 +74,7 @@ async fn refuse(
     let is_expected = refusal == Refusal::NotFound && artifact_names::is_optional(path);
     if !is_expected {
         let reason = exchange.context.store.reason(path, refusal);
-        tracing::debug!(peer = %exchange.peer, target = exchange.head.target, %reason, "boot HTTP refused a file");
+        tracing::debug!(peer = %exchange.peer, target = exchange.head.target(), %reason, "boot HTTP refused a file");
         if let Some(delivery) = delivery {
             delivery.requested(&exchange.context.events);
             delivery.refused(&exchange.context.events, &reason);

@@ -1,7 +1,12 @@
 //! Parses the head of a request (RFC 9112) into a plain value. Strict wherever leniency would allow request smuggling.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use percent_encoding::percent_decode_str;
+
+pub use super::head_error::HeadError;
+use super::{
+    head_error::bad,
+    request_line::{self, RequestLine},
+};
 
 /// The longest head that is read, request line and headers.
 pub const HEAD_LIMIT: usize = 8 * 1024;
@@ -14,10 +19,10 @@ const HEADER_LIMIT: usize = 64;
 pub struct Head {
     /// The method.
     pub method: Method,
-    /// The path and query of the target, as received.
-    pub target: String,
-    /// The path with its percent-escapes decoded; it may contain any bytes.
+    /// The path with its percent-escapes decoded and without empty and `.` components; it may contain any bytes.
     pub path: Vec<u8>,
+    /// The query as received, without its question mark; it may contain any bytes but control characters and spaces.
+    pub query: Vec<u8>,
     /// Every header.
     pub headers: HeaderMap,
     /// Set if the client can send another request on this connection (RFC 9112 §9.3).
@@ -26,17 +31,12 @@ pub struct Head {
     pub is_http_10: bool,
 }
 
-/// The reason why a head is answered by an error and the end of the connection: the start of the next request is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadError {
-    /// The status to answer with.
-    pub status: u16,
-    /// The reason, in words for a person.
-    pub reason: &'static str,
-}
-
-const fn bad(reason: &'static str) -> HeadError {
-    HeadError { status: 400, reason }
+impl Head {
+    /// Returns path and query for a log line.
+    pub(super) fn target(&self) -> String {
+        let question_mark = if self.query.is_empty() { "" } else { "?" };
+        format!("{}{question_mark}{}", self.path.escape_ascii(), self.query.escape_ascii())
+    }
 }
 
 /// Returns the head at the beginning of `bytes` and its length, or `None` if the head is incomplete.
@@ -45,36 +45,30 @@ const fn bad(reason: &'static str) -> HeadError {
 ///
 /// If the bytes can never become a valid head.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
+    const TOO_LONG: HeadError = HeadError { status: 431, reason: "the request head is longer than 8 KiB" };
+    let incomplete = || if bytes.len() < HEAD_LIMIT { Ok(None) } else { Err(TOO_LONG) };
+    let Some((line, line_length)) = request_line::parse(bytes)? else { return incomplete() };
     let mut slots = [httparse::EMPTY_HEADER; HEADER_LIMIT];
-    let mut request = httparse::Request::new(&mut slots);
-    let length = match request.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) if length <= HEAD_LIMIT => length,
-        Ok(httparse::Status::Partial) if bytes.len() < HEAD_LIMIT => return Ok(None),
-        Ok(_) => return Err(HeadError { status: 431, reason: "the request head is longer than 8 KiB" }),
+    let (length, fields) = match httparse::parse_headers(bytes.get(line_length..).unwrap_or_default(), &mut slots) {
+        Ok(httparse::Status::Complete((length, fields))) => (line_length + length, fields),
+        Ok(httparse::Status::Partial) => return incomplete(),
         Err(httparse::Error::TooManyHeaders) => {
             return Err(HeadError { status: 431, reason: "the request head has more than 64 header lines" });
         }
-        Err(httparse::Error::Version) => {
-            return Err(HeadError { status: 505, reason: "the version is neither HTTP/1.0 nor HTTP/1.1" });
-        }
-        Err(_) => return Err(bad("not an HTTP/1.1 request")),
+        Err(_) => return Err(bad("a header is malformed")),
     };
-    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
-        return Err(bad("not an HTTP/1.1 request"));
-    };
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| bad("the method is not a token"))?;
-    let target = origin_form(target)?;
-    let path = percent_decode_str(target.split('?').next().unwrap_or_default()).collect();
-
-    let mut headers = HeaderMap::with_capacity(request.headers.len());
-    for header in request.headers.iter() {
+    if length > HEAD_LIMIT {
+        return Err(TOO_LONG);
+    }
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
         let name =
-            HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| bad("the name of a header is not a token"))?;
+            HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| bad("the name of a header is not a token"))?;
         let value =
-            HeaderValue::from_bytes(header.value).map_err(|_| bad("the value of a header has control characters"))?;
+            HeaderValue::from_bytes(field.value).map_err(|_| bad("the value of a header has control characters"))?;
         headers.append(name, value);
     }
-    let is_http_10 = version == 0;
+    let RequestLine { method, path, query, is_http_10 } = line;
     check_host(&headers, is_http_10)?;
     check_no_body(&headers)?;
     let keep_alive = if is_http_10 {
@@ -82,22 +76,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     } else {
         !connection_says(&headers, "close")
     };
-    Ok(Some((Head { method, target, path, headers, keep_alive, is_http_10 }, length)))
-}
-
-/// Returns path and query of a target in origin form or absolute form (RFC 9112 §3.2), without a fragment.
-fn origin_form(target: &str) -> Result<String, HeadError> {
-    let target = target.split('#').next().unwrap_or_default();
-    if target.starts_with('/') {
-        return Ok(target.to_owned());
-    }
-    let rest = target.split_once("://").filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http"));
-    let Some((_, rest)) = rest else { return Err(bad("the target is neither a path nor an http URL")) };
-    Ok(match rest.find(['/', '?']) {
-        Some(at) if rest[at..].starts_with('/') => rest[at..].to_owned(),
-        Some(at) => format!("/{}", &rest[at..]),
-        None => "/".to_owned(),
-    })
+    Ok(Some((Head { method, path, query, headers, keep_alive, is_http_10 }, length)))
 }
 
 /// Requires at most one `Host` header, and exactly one in HTTP/1.1 (RFC 9112 §3.2).
@@ -149,22 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn target_is_a_path_or_an_http_url() {
-        for (target, expected_target, expected_path) in [
-            ("/", "/", "/"),
-            ("/ipxe?mac=52-54-00-ab-cd-ef", "/ipxe?mac=52-54-00-ab-cd-ef", "/ipxe"),
-            ("/assets/vmlinuz%2Dv1.13.0", "/assets/vmlinuz%2Dv1.13.0", "/assets/vmlinuz-v1.13.0"),
-            ("/a%2e%2e%2fb", "/a%2e%2e%2fb", "/a../b"),
-            ("/100%", "/100%", "/100%"),
-            ("/a#fragment", "/a", "/a"),
-            ("http://10.0.0.1:8000/boot.ipxe?a=b", "/boot.ipxe?a=b", "/boot.ipxe"),
-            ("HTTP://10.0.0.1", "/", "/"),
-            ("http://10.0.0.1?a=b", "/?a=b", "/"),
-        ] {
-            let head = whole(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
-            assert_eq!((head.target.as_str(), head.path.as_slice()), (expected_target, expected_path.as_bytes()));
-        }
-        assert_eq!(whole("GET /a%00%ff HTTP/1.1\r\nHost: x\r\n\r\n").path, b"/a\0\xff");
+    fn target_is_logged_without_control_characters() {
+        let head = parse(b"GET //a%0ab?c=\xff\" HTTP/1.1\r\nHost: x\r\n\r\n").unwrap().unwrap().0;
+        assert_eq!(head.target(), "/a\\nb?c=\\xff\\\"");
+        assert_eq!(whole("GET /? HTTP/1.1\r\nHost: x\r\n\r\n").target(), "/");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! acknowledged its last byte ([`delivery`]). Each worker is a thread with its own event loop, so a connection never waits
 //! for another thread to wake up.
 //!
-//! The meaning of a head ([`head`]), the part of a file that is sent ([`range`]), the arrival of an answer ([`flights`]),
+//! The meaning of a head ([`head`]) and of a query ([`query`]), the part of a file that is sent ([`range`]), the arrival of an answer ([`flights`]),
 //! the parts that a machine has ([`coverage`]) and the text of a script ([`crate::boot::script`]) are computed by pure
 //! functions.
 
@@ -19,9 +19,12 @@ mod exchange;
 mod file;
 mod flights;
 pub mod head;
+mod head_error;
 pub mod matchbox;
 mod metrics;
+pub mod query;
 pub mod range;
+mod request_line;
 mod routes;
 mod send_queue;
 mod server;

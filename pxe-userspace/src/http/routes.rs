@@ -2,11 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::SystemTime};
 
-use axum::{
-    Extension, Router,
-    extract::{Query, RawQuery, State},
-    routing::get,
-};
+use axum::{Extension, Router, extract::State, routing::get};
 use http::StatusCode;
 use pxe_common::MacAddr;
 
@@ -16,6 +12,7 @@ use super::{
     delivery::Delivery,
     matchbox,
     metrics::{Refused, Route},
+    query::Query,
 };
 use crate::{
     boot::script::{self, script},
@@ -52,7 +49,8 @@ pub(super) fn router(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
-type Labelled = Query<Vec<(String, String)>>;
+/// The query of a request, as an extension of each request to the router.
+type Asked = Extension<Arc<Query>>;
 
 async fn not_found() -> Text {
     Text::not_found()
@@ -91,16 +89,16 @@ pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
 }
 
 /// Answers `/ipxe?mac=…`.
-async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>, Query(labels): Labelled) -> Text {
-    let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else {
-        return boot_of_profile(&context, &labels, "/ipxe", matchbox::profile_ipxe);
+async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>, Extension(query): Asked) -> Text {
+    let Some(machine) = matchbox::machine_of(&query.pairs, &context.inventory.load()) else {
+        return boot_of_profile(&context, &query.pairs, "/ipxe", matchbox::profile_ipxe);
     };
     if let Some(refused) = refused(&context, peer, &machine, "/ipxe") {
         return refused;
     }
     let disposition = context.disposition(&machine);
     let text = match disposition {
-        Disposition::Network if matchbox::is_wrong_architecture(&labels, machine.architecture) => {
+        Disposition::Network if matchbox::is_wrong_architecture(&query.pairs, machine.architecture) => {
             failed(&context, peer, machine.mac, "/ipxe", WRONG_ARCHITECTURE);
             return matchbox_text(script::wrong_architecture_script(&machine));
         }
@@ -115,9 +113,9 @@ async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
 }
 
 /// Answers `/grub?mac=…`. A machine that is to boot from its disk gets 404, and GRUB goes on.
-async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>, Query(labels): Labelled) -> Text {
-    let Some(machine) = matchbox::machine_of(&labels, &context.inventory.load()) else {
-        return boot_of_profile(&context, &labels, "/grub", matchbox::profile_grub);
+async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>, Extension(query): Asked) -> Text {
+    let Some(machine) = matchbox::machine_of(&query.pairs, &context.inventory.load()) else {
+        return boot_of_profile(&context, &query.pairs, "/grub", matchbox::profile_grub);
     };
     if let Some(refused) = refused(&context, peer, &machine, "/grub") {
         return refused;
@@ -137,19 +135,18 @@ async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
 async fn metadata(
     State(context): State<Arc<Context>>,
     Extension(peer): Extension<Peer>,
-    Query(labels): Labelled,
-    RawQuery(raw): RawQuery,
+    Extension(query): Asked,
 ) -> Text {
-    let raw = raw.as_deref().unwrap_or_default();
-    let text = match matchbox::machine_of(&labels, &context.inventory.load()) {
+    let Query { raw, pairs: labels } = &*query;
+    let text = match matchbox::machine_of(labels, &context.inventory.load()) {
         Some(machine) => {
             if let Some(refused) = refused(&context, peer, &machine, "/metadata") {
                 return refused;
             }
-            matchbox::metadata(&machine, &labels, raw)
+            matchbox::metadata(&machine, labels, raw)
         }
         None => {
-            let labels = Labels::new(&labels);
+            let labels = Labels::new(labels);
             let Some(group) = group(&context, &labels, "/metadata") else { return Text::not_found() };
             matchbox::group_metadata(&group, &labels, raw)
         }
@@ -186,8 +183,8 @@ fn group_beside_fleet(context: &Context, labels: &[(String, String)], path: &str
 }
 
 /// Answers `/ignition`.
-async fn ignition(State(context): State<Arc<Context>>, Query(labels): Labelled) -> Text {
-    let group = group_beside_fleet(&context, &labels, "/ignition");
+async fn ignition(State(context): State<Arc<Context>>, Extension(query): Asked) -> Text {
+    let group = group_beside_fleet(&context, &query.pairs, "/ignition");
     match group.and_then(|(_, group)| group.profile.ignition.clone()) {
         Some(text) => Text { content_type: "application/json", ..matchbox_text(text.to_string()) },
         None => Text::not_found(),
@@ -195,25 +192,19 @@ async fn ignition(State(context): State<Arc<Context>>, Query(labels): Labelled) 
 }
 
 /// Answers `/generic`.
-async fn generic(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Text {
-    rendered(&context, &labels, raw.as_deref(), "/generic", |profile| profile.generic.as_deref())
+async fn generic(State(context): State<Arc<Context>>, Extension(query): Asked) -> Text {
+    rendered(&context, &query, "/generic", |profile| profile.generic.as_deref())
 }
 
 /// Answers `/cloud`.
-async fn cloud(State(context): State<Arc<Context>>, Query(labels): Labelled, RawQuery(raw): RawQuery) -> Text {
-    rendered(&context, &labels, raw.as_deref(), "/cloud", |profile| profile.cloud.as_deref())
+async fn cloud(State(context): State<Arc<Context>>, Extension(query): Asked) -> Text {
+    rendered(&context, &query, "/cloud", |profile| profile.cloud.as_deref())
 }
 
-fn rendered(
-    context: &Context,
-    labels: &[(String, String)],
-    raw_query: Option<&str>,
-    path: &str,
-    template: fn(&Profile) -> Option<&Template>,
-) -> Text {
-    let Some((labels, group)) = group_beside_fleet(context, labels, path) else { return Text::not_found() };
+fn rendered(context: &Context, query: &Query, path: &str, template: fn(&Profile) -> Option<&Template>) -> Text {
+    let Some((labels, group)) = group_beside_fleet(context, &query.pairs, path) else { return Text::not_found() };
     let Some(template) = template(&group.profile) else { return Text::not_found() };
-    match template.render(&matchbox::variables(&group, &labels, raw_query.unwrap_or_default())) {
+    match template.render(&matchbox::variables(&group, &labels, &query.raw)) {
         Ok(text) => matchbox_text(text),
         Err(variable) => {
             tracing::debug!(mac = labels.get("mac"), path, group = group.id, variable, "a template lacks a value");

@@ -1,11 +1,12 @@
 //! A text as an answer: a machine's own script, or the answer of the axum router.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use tower::ServiceExt as _;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
     exchange::Exchange,
     head::Head,
     metrics::Route,
+    query::Query,
     routes::{self, Peer},
     stream::{Broken, Stream},
 };
@@ -91,7 +93,7 @@ async fn routed(exchange: &Exchange<'_>, peer: Peer, router: &Router) -> Result<
     let body = match Limited::new(body, ANSWER_LIMIT).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => {
-            tracing::warn!(%error, target = exchange.head.target, "boot HTTP could not collect an answer");
+            tracing::warn!(%error, target = exchange.head.target(), "boot HTTP could not collect an answer");
             return Err(Refusal { route, status: StatusCode::INTERNAL_SERVER_ERROR, reason: "see pxed's log" });
         }
     };
@@ -101,9 +103,16 @@ async fn routed(exchange: &Exchange<'_>, peer: Peer, router: &Router) -> Result<
     Ok(Ready { head, body, delivery: parts.extensions.get::<Delivery>().cloned() })
 }
 
+/// The bytes of a path that a URI may not contain.
+const ESCAPED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':').remove(b'+');
+
 /// Creates the request for the router, whose handlers use only path, query and peer. HEAD becomes GET, so that the answer
 /// has the same headers.
 fn request(head: &Head, peer: Peer) -> Option<Request<Body>> {
     let method = if peer.is_head { Method::GET } else { head.method.clone() };
-    Request::builder().method(method).uri(&head.target).extension(peer).body(Body::empty()).ok()
+    let path = percent_encode(&head.path, ESCAPED).to_string();
+    // A URI cannot contain every query that is answered.
+    let query = Arc::new(Query::new(&head.query));
+    Request::builder().method(method).uri(path).extension(peer).extension(query).body(Body::empty()).ok()
 }

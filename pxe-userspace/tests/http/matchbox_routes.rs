@@ -1,5 +1,7 @@
 //! Matchbox's routes, for machines of the fleet and for those of a Matchbox directory.
 
+use std::{ffi::OsStr, net::Ipv4Addr, os::unix::ffi::OsStrExt as _};
+
 use pxe_userspace::cluster_spec::matchbox::Catalog;
 
 use crate::Lab;
@@ -26,6 +28,20 @@ async fn routes_answer_for_a_machine_as_matchbox_does() {
         ("/ignition?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
         ("/cloud?mac=52:54:00:00:00:01", 404, "404 page not found\n"),
         ("/elsewhere", 404, "404 page not found\n"),
+        // The base URL ends in a slash.
+        ("//", 200, "matchbox\n"),
+        ("//boot.ipxe", 200, boot),
+        ("/./boot.ipxe.0", 200, boot),
+        ("http://10.0.0.1:8080//boot.ipxe", 200, boot),
+        ("//ipxe?mac=52:54:00:00:00:01", 200, ipxe),
+        ("//assets///initramfs-v1.13.0-amd64.xz", 200, "an initramfs"),
+        ("/boot.ipxe/", 404, "404 page not found\n"),
+        ("/x/../boot.ipxe", 404, "404 page not found\n"),
+        // Firmware fills its fields with anything.
+        ("/ipxe?serial=\"<1>\"&uuid={|}^`\\[]&hostname=a#b?c/d&mac=52:54:00:00:00:01", 200, ipxe),
+        ("/ipxe?serial=\u{ff}\u{ff}&mac=52:54:00:00:00:01", 200, ipxe),
+        ("/ipxe?serial=100%&uuid=%zz&=&mac=52:54:00:00:00:01", 200, ipxe),
+        ("/ipxe?serial=a;b&mac=52:54:00:00:00:01", 200, ipxe),
         ("/assets/initramfs-v1.13.0-amd64.xz", 200, "an initramfs"),
     ] {
         let (got_status, _, got_body) = lab.get(path).await;
@@ -60,6 +76,29 @@ async fn strangers_get_nothing_without_a_matchbox_directory() {
     }
 }
 
+/// Bytes that are not UTF-8, as they are in serial numbers of some firmware.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raw_bytes_of_a_target_are_taken() {
+    let lab = Lab::start();
+    for (target, status) in [
+        (&b"/ipxe?serial=\xff\xfe\"&mac=52:54:00:ab:cd:01"[..], "200"),
+        (b"/metadata?asset=\xe9&mac=52:54:00:ab:cd:01", "200"),
+        (b"/assets/caf\xe9", "404"),
+        (b"//assets/./caf\xe9", "404"),
+        (b"/caf\xe9", "404"),
+        (b"/ipxe?serial=a b&mac=52:54:00:ab:cd:01", "400"),
+        (b"/ipxe?serial=a\x7f&mac=52:54:00:ab:cd:01", "400"),
+        (b"/ipxe?serial=a\x01&mac=52:54:00:ab:cd:01", "400"),
+    ] {
+        let request = [b"GET ", target, b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"].concat();
+        let answer = lab.raw_from(Ipv4Addr::new(127, 0, 0, 11), &request).await;
+        assert_eq!(String::from_utf8_lossy(&answer[9..12]), status, "{}", target.escape_ascii());
+    }
+    std::fs::write(lab.directory.path().join(OsStr::from_bytes(b"caf\xe9")), "strong").unwrap();
+    let request = b"GET //assets//caf\xe9 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    assert!(lab.raw_from(Ipv4Addr::new(127, 0, 0, 11), request).await.ends_with(b"\r\n\r\nstrong"));
+}
+
 /// The expected answers are Matchbox's own from the same directory, byte for byte except for the order of `/metadata`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn matchbox_directory_is_answered_as_matchbox_does() {
@@ -92,6 +131,7 @@ async fn matchbox_directory_is_answered_as_matchbox_does() {
     for (path, status, body) in [
         ("/ipxe?uuid=&mac=52-54-00-ab-cd-01&domain=&hostname=&serial=&arch=x86%5F64", 200, talos),
         ("/ipxe?mac=52-54-00-ab-cd-02", 200, install),
+        ("//ipxe?serial=\"<>\"&mac=52-54-00-ab-cd-02", 200, install),
         ("/ipxe", 200, install),
         // The profile has no kernel.
         ("/ipxe?os=installed", 404, missing),

@@ -60,7 +60,7 @@ impl Template {
     ///
     /// # Errors
     ///
-    /// The first name without a value, or whose value is not a string, number or boolean.
+    /// The first name that does not exist. A name whose value is `null` exists.
     pub fn render(&self, variables: &Value) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.0 {
@@ -68,7 +68,11 @@ impl Template {
                 Part::Text(part) => text += part,
                 Part::Variable(path) => {
                     let value = path.iter().try_fold(variables, |value, key| value.get(key));
-                    text += &value.and_then(text_of).ok_or_else(|| format!(".{}", path.join(".")))?;
+                    match value.ok_or_else(|| format!(".{}", path.join(".")))? {
+                        // Inside a list or an object it is printed as `<nil>`.
+                        Value::Null => text += "<no value>",
+                        value => print(value, &mut text),
+                    }
                 }
             }
         }
@@ -106,19 +110,45 @@ pub fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// Formats a number like `%v` of a float64: the shortest digits that identify it; below 1e-4 and from 1e21 with an exponent of a
+/// Prints a value like `%v` of Go's `fmt`: `[a b]`, `map[key:value]` with the keys in order, `<nil>`.
+fn print(value: &Value, text: &mut String) {
+    let mut separator = "";
+    match value {
+        Value::Array(items) => {
+            *text += "[";
+            for item in items {
+                *text += std::mem::replace(&mut separator, " ");
+                print(item, text);
+            }
+            *text += "]";
+        }
+        Value::Object(entries) => {
+            *text += "map[";
+            let mut entries: Vec<_> = entries.iter().collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            for (key, value) in entries {
+                *text += std::mem::replace(&mut separator, " ");
+                *text += key;
+                *text += ":";
+                print(value, text);
+            }
+            *text += "]";
+        }
+        scalar => *text += text_of(scalar).as_deref().unwrap_or("<nil>"),
+    }
+}
+
+/// Formats a number like `%v` of a float64: the shortest digits that identify it; below 1e-4 and from 1e6 with an exponent of a
 /// sign and at least two digits.
 fn number_text(number: f64) -> String {
-    if number == 0.0 || (1e-4..1e21).contains(&number.abs()) {
+    let text = format!("{number:e}");
+    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    if exponent.parse().is_ok_and(|exponent: i32| (-4..6).contains(&exponent)) {
         return number.to_string();
     }
-    let text = format!("{number:e}");
-    match text.split_once('e') {
-        Some((digits, exponent)) => match exponent.strip_prefix('-') {
-            Some(exponent) => format!("{digits}e-{exponent:0>2}"),
-            None => format!("{digits}e+{exponent:0>2}"),
-        },
-        None => text,
+    match exponent.strip_prefix('-') {
+        Some(exponent) => format!("{digits}e-{exponent:0>2}"),
+        None => format!("{digits}e+{exponent:0>2}"),
     }
 }
 
@@ -151,9 +181,64 @@ mod tests {
             ("a \n{{- .name -}}\n b", "anode1b"),
             ("a {{/* why */}}b", "a b"),
             ("a {{- /* why */ -}} b", "ab"),
+            ("{{.etcd}} {{.request.query}}", "map[peer:p] map[mac:52:54:00:00:00:01]"),
         ] {
             assert_eq!(rendered(text).as_deref(), Ok(expected), "{text}");
         }
+    }
+
+    /// The expected texts are what Go's `text/template` prints after `encoding/json` has read the value, as Matchbox does it.
+    #[test]
+    fn values_are_printed_as_by_go() {
+        for (json, expected) in [
+            (r#""a""#, "a"),
+            (r#""<no>""#, "<no>"),
+            ("true", "true"),
+            ("null", "<no value>"),
+            ("0", "0"),
+            ("-0", "-0"),
+            ("1", "1"),
+            ("-1", "-1"),
+            ("3.0", "3"),
+            ("1.10", "1.1"),
+            ("1e5", "100000"),
+            ("999999", "999999"),
+            ("1000000", "1e+06"),
+            ("-1000000", "-1e+06"),
+            ("1000001", "1.000001e+06"),
+            ("12345678", "1.2345678e+07"),
+            ("20971520", "2.097152e+07"),
+            ("9007199254740993", "9.007199254740992e+15"),
+            ("123456789012345678", "1.2345678901234568e+17"),
+            ("12345678901234567890123", "1.2345678901234568e+22"),
+            ("1e20", "1e+20"),
+            ("1e21", "1e+21"),
+            ("123456.5", "123456.5"),
+            ("1234567.5", "1.2345675e+06"),
+            ("0.5", "0.5"),
+            ("0.0001", "0.0001"),
+            ("0.00012", "0.00012"),
+            ("0.00001", "1e-05"),
+            ("1.25e-5", "1.25e-05"),
+            ("5e-324", "5e-324"),
+            ("1.7976931348623157e308", "1.7976931348623157e+308"),
+            ("[]", "[]"),
+            (r#"["a","b"]"#, "[a b]"),
+            (r#"["a\nb"]"#, "[a\nb]"),
+            (r#"[1,null,true,"x y",1000000,0.5]"#, "[1 <nil> true x y 1e+06 0.5]"),
+            ("[[1],[]]", "[[1] []]"),
+            ("{}", "map[]"),
+            (r#"{"b":2,"a":1}"#, "map[a:1 b:2]"),
+            (r#"{"b":{"z":null,"c":["x"]},"a":"q"}"#, "map[a:q b:map[c:[x] z:<nil>]]"),
+            (r#"[{"a":1},null]"#, "[map[a:1] <nil>]"),
+            (r#"{"B":1,"a":2,"A":3,"é":4,"":5}"#, "map[:5 A:3 B:1 a:2 é:4]"),
+            (r#"{"10":1,"9":2}"#, "map[10:1 9:2]"),
+        ] {
+            let variables: Value = serde_json::from_str(&format!(r#"{{"v": {json}}}"#)).unwrap();
+            let template = Template::parse("{{.v}}").unwrap();
+            assert_eq!(template.render(&variables).as_deref(), Ok(expected), "{json}");
+        }
+        assert!(serde_json::from_str::<Value>("1e400").is_err(), "Go does not read it either");
     }
 
     #[test]
@@ -161,8 +246,10 @@ mod tests {
         for (text, expected) in [
             ("{{.missing}}", ".missing"),
             ("{{.name.more}}", ".name.more"),
-            ("{{.list}}", ".list"),
-            ("{{.none}}", ".none"),
+            ("{{.list.more}}", ".list.more"),
+            ("{{.none.more}}", ".none.more"),
+            ("{{.count.more}}", ".count.more"),
+            ("{{.request.query.serial}}", ".request.query.serial"),
             ("a\n {{if .yes}}x{{end}}", "2:2: {{if .yes}} is not supported"),
             ("{{.}}", "1:1: {{.}} is not supported"),
             ("{{.name | printf}}", "1:1: {{.name | printf}} is not supported"),
