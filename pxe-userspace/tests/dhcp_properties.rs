@@ -112,7 +112,10 @@ fn setting() -> impl Strategy<Value = Setting> {
     let modes = prop_oneof![Just(Mode::Server), Just(Mode::Proxy)];
     let dispositions = prop_oneof![Just(Disposition::Network), Just(Disposition::Disk)];
     let ports = prop_oneof![3 => Just(67), 1 => Just(4011)];
-    let sources = prop_oneof![Just(Ipv4Addr::UNSPECIFIED), Just(Ipv4Addr::new(10, 99, 0, 168))];
+    let sources = (
+        prop_oneof![Just(Ipv4Addr::UNSPECIFIED), Just(Ipv4Addr::new(10, 99, 0, 168))],
+        prop_oneof![Just(68), any::<u16>()],
+    );
     let rooms = prop_oneof![4 => Just(MAXIMUM_LENGTH), 1 => 0..2000_usize];
     (modes, dispositions, ports, sources, 0..=33_u8, rooms, any::<bool>()).prop_map(
         |(mode, disposition, port, source, prefix_length, room, long_name)| {
@@ -123,7 +126,7 @@ fn setting() -> impl Strategy<Value = Setting> {
                 machine.dns_servers = vec![Ipv4Addr::new(9, 9, 9, 9); 70].into();
             }
             let arrival = Arrival {
-                source: SocketAddrV4::new(source, 68),
+                source: SocketAddrV4::new(source.0, source.1),
                 destination: SocketAddrV4::new(Ipv4Addr::BROADCAST, port),
             };
             Setting { server: server(mode), machine, arrival, disposition, room }
@@ -167,7 +170,11 @@ fn check_frame(reply: &[u8], query: &Query<'_>, sent: &Sent, setting: &Setting) 
     }
     let to = *sent.route.destination().ip();
     prop_assert!(!to.is_unspecified(), "{:?}", sent.route);
-    prop_assert!(sent.route != ReplyRoute::Relay(setting.server.address), "a reply to ourselves");
+    if let ReplyRoute::Relay(relay) = sent.route {
+        prop_assert_ne!(*relay.ip(), setting.server.address, "a reply to ourselves");
+        prop_assert_ne!(relay.port(), 0);
+        prop_assert!(gives_address || reply[field::FLAGS][0] & 0x80 != 0, "the relay has no address to send it to");
+    }
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use super::{
     decode::Query,
     reason::Reason,
     relay::is_host,
+    reply_route::inform_address,
     wire::MessageType,
 };
 use crate::{
@@ -163,17 +164,17 @@ pub fn answer<'m>(
         return Answer::Silence(Reason::OtherServer);
     }
     let deciding = Deciding { question, machine, server, disposition };
-    if to_boot_server {
-        return deciding.boot_server();
+    let mut answer = if to_boot_server { deciding.boot_server() } else { deciding.dhcp_server() };
+    // A relay sends a reply to `yiaddr` unless the flag is set. RFC 2131 §4.3.2 says so of the DHCPNAK ("the server MUST set the
+    // broadcast bit"). It is as true of other replies without an address: those of ProxyDHCP, and to DHCPINFORM.
+    if let Answer::Reply(reply) = &mut answer
+        && client.relay.address.is_some()
+        && reply.yiaddr.is_unspecified()
+        && (to_boot_server || inform_address(query).is_none())
+    {
+        reply.flags |= BROADCAST_FLAG;
     }
-    match (server.mode, query.message()) {
-        (Mode::Server, MessageType::Discover) => deciding.offer(),
-        (Mode::Server, MessageType::Request) => deciding.request(),
-        (Mode::Server, MessageType::Inform) => deciding.inform(),
-        (Mode::Proxy, MessageType::Discover) => deciding.proxy_offer(),
-        (Mode::Server, MessageType::Decline | MessageType::Release) => Answer::Silence(Reason::NoReplyDue),
-        _ => Answer::Silence(Reason::NotAClientMessage),
-    }
+    answer
 }
 
 struct Deciding<'a, 'm> {
@@ -184,6 +185,18 @@ struct Deciding<'a, 'm> {
 }
 
 impl<'m> Deciding<'_, 'm> {
+    /// Answers on port 67.
+    fn dhcp_server(&self) -> Answer<'m> {
+        match (self.server.mode, self.question.query.message()) {
+            (Mode::Server, MessageType::Discover) => self.offer(),
+            (Mode::Server, MessageType::Request) => self.request(),
+            (Mode::Server, MessageType::Inform) => self.inform(),
+            (Mode::Proxy, MessageType::Discover) => self.proxy_offer(),
+            (Mode::Server, MessageType::Decline | MessageType::Release) => Answer::Silence(Reason::NoReplyDue),
+            _ => Answer::Silence(Reason::NotAClientMessage),
+        }
+    }
+
     fn offer(&self) -> Answer<'m> {
         // RFC 3527 §3, RFC 3011 §4: a server that has no address for the chosen link stays silent.
         if self.is_on_wrong_network() {
@@ -261,12 +274,7 @@ impl<'m> Deciding<'_, 'm> {
     }
 
     fn nak(&self, reason: &'static str) -> Answer<'m> {
-        let mut reply = Reply { reason: Some(reason), ..self.blank(MessageType::Nak) };
-        // RFC 2131 §4.3.2: through a relay "the server MUST set the broadcast bit in the DHCPNAK".
-        if self.question.client.relay.address.is_some() {
-            reply.flags |= BROADCAST_FLAG;
-        }
-        Answer::Reply(reply)
+        Answer::Reply(Reply { reason: Some(reason), ..self.blank(MessageType::Nak) })
     }
 
     fn blank(&self, message: MessageType) -> Reply<'m> {

@@ -97,7 +97,7 @@ pub fn respond<M: Deref<Target = Machine>>(
             Sent {
                 length,
                 source: reply_source(arrival, server),
-                route: reply_route::reply_route(reply.message, reply.yiaddr, &query, arrival),
+                route: reply_route::reply_route(reply.message, reply.yiaddr, &query, &client.relay, arrival),
                 message: reply.message,
             }
         }),

@@ -8,6 +8,13 @@ use super::decode::Query;
 const LINK_SELECTION: u8 = 5;
 /// Sub-option 11 (RFC 5107): the relay's address, to be used as server identifier so that renewals also pass through the relay.
 const SERVER_ID_OVERRIDE: u8 = 11;
+/// Sub-option 19 (RFC 8357), without a value: the relay waits for the reply on the port that it sent the query from.
+const SOURCE_PORT: u8 = 19;
+/// Cisco's number for link selection, from before RFC 3527.
+const CISCO_LINK_SELECTION: u8 = 150;
+/// Cisco's number for the server-id override, from before RFC 5107. RFC 6607 has since given the number another meaning, without a
+/// value.
+const CISCO_SERVER_ID_OVERRIDE: u8 = 152;
 
 /// The information that a relay agent adds to a client's message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +25,8 @@ pub struct Relay {
     pub link_selection: Option<Ipv4Addr>,
     /// The server identifier to use, if option 82 sets one.
     pub server_id_override: Option<Ipv4Addr>,
+    /// The reply goes to the UDP port that the query came from, instead of port 67.
+    pub uses_source_port: bool,
 }
 
 impl Relay {
@@ -30,8 +39,11 @@ impl Relay {
         Self {
             address: (!giaddr.is_unspecified()).then_some(giaddr),
             // RFC 3527 §3: the relay takes precedence over the client.
-            link_selection: in_option(LINK_SELECTION).or_else(|| query.subnet_selection()),
-            server_id_override: in_option(SERVER_ID_OVERRIDE),
+            link_selection: in_option(LINK_SELECTION)
+                .or_else(|| in_option(CISCO_LINK_SELECTION))
+                .or_else(|| query.subnet_selection()),
+            server_id_override: in_option(SERVER_ID_OVERRIDE).or_else(|| in_option(CISCO_SERVER_ID_OVERRIDE)),
+            uses_source_port: sub_option(information, SOURCE_PORT) == Some(&[]),
         }
     }
 

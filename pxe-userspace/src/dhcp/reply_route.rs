@@ -5,14 +5,19 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use pxe_common::MacAddr;
 use pxe_common::bootp::{BOOT_SERVER_PORT, CLIENT_PORT, SERVER_PORT};
 
-use super::{arrival::Arrival, decode::Query, wire::MessageType};
+use super::{
+    arrival::Arrival,
+    decode::Query,
+    relay::{Relay, is_host},
+    wire::MessageType,
+};
 
 /// The route of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyRoute {
-    /// To the relay agent that forwarded the query, on the server port. The frame returns to the Ethernet address that the query
-    /// came from.
-    Relay(Ipv4Addr),
+    /// To the relay agent that forwarded the query, on the server port or the relay's own (RFC 8357). The frame returns to the
+    /// Ethernet address that the query came from.
+    Relay(SocketAddrV4),
     /// To a client that has its address and answers ARP. The frame returns to the Ethernet address that the query came from, which
     /// may be a router's.
     Client(Ipv4Addr),
@@ -34,25 +39,45 @@ impl ReplyRoute {
     #[must_use]
     pub const fn destination(self) -> SocketAddrV4 {
         match self {
-            Self::Relay(address) => SocketAddrV4::new(address, SERVER_PORT),
             Self::Client(address) | Self::Hardware { address, .. } => SocketAddrV4::new(address, CLIENT_PORT),
             Self::Broadcast => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
-            Self::Source(source) => source,
+            Self::Relay(to) | Self::Source(to) => to,
         }
     }
 }
 
+/// Returns the address that a DHCPINFORM reports as its client's own; `None` if it reports none that can be one.
+#[must_use]
+pub fn inform_address(query: &Query<'_>) -> Option<Ipv4Addr> {
+    (query.message() == MessageType::Inform).then(|| query.ciaddr()).filter(|&address| is_host(address))
+}
+
 /// Chooses the route of a reply of this type that assigns `yiaddr` (unspecified if it assigns no address).
 #[must_use]
-pub fn reply_route(message: MessageType, yiaddr: Ipv4Addr, query: &Query<'_>, arrival: &Arrival) -> ReplyRoute {
+pub fn reply_route(
+    message: MessageType,
+    yiaddr: Ipv4Addr,
+    query: &Query<'_>,
+    relay: &Relay,
+    arrival: &Arrival,
+) -> ReplyRoute {
     let has_source = !arrival.source.ip().is_unspecified();
     if arrival.destination.port() == BOOT_SERVER_PORT && has_source {
         return ReplyRoute::Source(arrival.source);
     }
+    // RFC 2131 §4.3.5: "The server … sends a DHCPACK message directly to the address given in the 'ciaddr' field of the DHCPINFORM
+    // message." A relay could only send it to `yiaddr`, which the reply does not have.
+    if let Some(address) = inform_address(query) {
+        return ReplyRoute::Client(address);
+    }
     // "If the 'giaddr' field in a DHCP message from a client is non-zero, the server sends any return
     // messages to the 'DHCP server' port on the BOOTP relay agent whose address appears in 'giaddr'."
-    if !query.giaddr().is_unspecified() {
-        return ReplyRoute::Relay(query.giaddr());
+    if let Some(address) = relay.address {
+        let port = match arrival.source.port() {
+            port @ 1.. if relay.uses_source_port => port,
+            _ => SERVER_PORT,
+        };
+        return ReplyRoute::Relay(SocketAddrV4::new(address, port));
     }
     // "In all cases, when 'giaddr' is zero, the server broadcasts any DHCPNAK messages to 0xffffffff."
     if message == MessageType::Nak {

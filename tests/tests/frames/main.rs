@@ -37,6 +37,8 @@ fn main() -> ExitCode {
             ("relayed_question_is_answered_through_its_relay", relay::relayed),
             ("server_id_override", relay::server_id_override),
             ("link_selection", relay::link_selection),
+            ("relay_source_port", relay::relay_source_port),
+            ("relayed_proxy_offer_is_to_be_broadcast", relay::relayed_proxy_offer),
             ("malformed_packets_are_counted_and_survived", malformed::survived),
             ("jumbo_frames_are_survived", malformed::jumbo),
             ("renewal_at_another_server_is_left_alone", renewal_at_another_server),

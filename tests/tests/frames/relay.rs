@@ -43,9 +43,14 @@ fn forwarded(list: &[(u8, &[u8])], information: &[u8]) -> anyhow::Result<Query> 
 
 /// Checks that the answer took the question's way back, with an unchanged option 82 in the last place.
 fn came_back(query: &Query, reply: &Reply, information: &[u8]) -> anyhow::Result<()> {
+    came_back_to(67, query, reply, information)
+}
+
+/// The same to a port of the relay.
+fn came_back_to(port: u16, query: &Query, reply: &Reply, information: &[u8]) -> anyhow::Result<()> {
     ensure!(reply.ethernet_destination == ROUTER_MAC, "not to the router: {reply:?}");
     ensure!(reply.tags == query.tags, "other tags: {reply:?}");
-    ensure!(reply.destination == SocketAddrV4::new(query.giaddr, 67), "not to the relay: {reply:?}");
+    ensure!(reply.destination == SocketAddrV4::new(query.giaddr, port), "not to the relay: {reply:?}");
     ensure!(reply.source == server_at(67)?, "not from where the relay sent it: {reply:?}");
     ensure!(reply.giaddr() == query.giaddr && reply.chaddr() == query.chaddr, "header: {reply:?}");
     let options = reply.options();
@@ -104,6 +109,40 @@ pub(crate) fn server_id_override(datapath: Datapath) -> anyhow::Result<()> {
     let before = silences(&pxed.metrics()?, "other_server");
     is_silent(&plug, &chosen(Ipv4Addr::new(10, 99, 0, 77))?)?;
     ensure!(silences(&pxed.metrics()?, "other_server") - before == 1.0, "another server's choice was not counted");
+    Ok(())
+}
+
+/// RFC 8357: the relay sends from a port of its own choice, and waits for the reply there.
+pub(crate) fn relay_source_port(datapath: Datapath) -> anyhow::Result<()> {
+    const PORT: u16 = 10_067;
+    let bench = Bench::new()?;
+    let _pxed = bench.pxed_with(datapath, &spec(), &["--machine-rate", "0"])?;
+    let plug = bench.plug()?;
+    let with_sub_option = b"\x01\x04eth1\x13\x00";
+    let with_a_value = b"\x01\x04eth1\x13\x02\x27\x53";
+    let request = [(53, &[REQUEST][..]), (50, &[10, 99, 1, 50][..])];
+    for options in [&[(53, &[DISCOVER][..])][..], &request] {
+        for (information, port) in [(&with_sub_option[..], PORT), (with_a_value, 67), (b"\x01\x04eth1", 67)] {
+            let question = Query { source: SocketAddrV4::new(RELAY, PORT), ..forwarded(options, information)? };
+            let reply = plug.ask(&question)?;
+            came_back_to(port, &question, &reply, information)?;
+        }
+    }
+    Ok(())
+}
+
+/// A relay sends a reply to the machine's new address, or broadcasts it. So one without an address is to be broadcast.
+pub(crate) fn relayed_proxy_offer(datapath: Datapath) -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let _pxed = bench.pxed_with(datapath, &spec(), &["--machine-rate", "0", "--mode", "proxy"])?;
+    let plug = bench.plug()?;
+    let firmware = [(53, &[DISCOVER][..]), (60, b"PXEClient:Arch:00007:UNDI:003000"), (93, &[0, 7])];
+    let information = b"\x01\x04eth1";
+    let question = forwarded(&firmware, information)?;
+    let offer = plug.ask(&question)?;
+    came_back(&question, &offer, information)?;
+    ensure!(offer.kind() == Some(OFFER) && offer.yiaddr().is_unspecified(), "an address from ProxyDHCP: {offer:?}");
+    ensure!(question.flags == 0 && offer.flags() == 0x8000, "nobody to send it to: {offer:?}");
     Ok(())
 }
 
