@@ -24,6 +24,9 @@ use crate::model::{
     failure::{FELL_SILENT, UNREADABLE},
 };
 
+/// The reason of a displaced transfer's failure.
+const DISPLACED: &str = "the client acknowledged nothing, and other requests needed its place";
+
 /// A file that a client asked for.
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -40,6 +43,8 @@ pub(super) enum End {
     Transferred(Outcome),
     /// The file changed or could not be read, for this reason.
     Unsendable(String),
+    /// The client had not acknowledged anything when another request needed its place.
+    Displaced,
 }
 
 /// The meaning of an end for the machine.
@@ -66,6 +71,7 @@ impl End {
             Self::Transferred(Outcome::Silent) => TransferResult::Silent,
             Self::Transferred(Outcome::Restarted) => TransferResult::Restarted,
             Self::Transferred(Outcome::DiskStalled) | Self::Unsendable(_) => TransferResult::FileError,
+            Self::Displaced => TransferResult::Displaced,
         }
     }
 
@@ -91,6 +97,7 @@ impl End {
                 Verdict::Failed(format!("{UNREADABLE}: the disk does not answer"))
             }
             Self::Unsendable(reason) => Verdict::Failed(reason.clone()),
+            Self::Displaced => Verdict::Failed(DISPLACED.to_owned()),
         }
     }
 }
@@ -123,11 +130,6 @@ impl Delivery {
         }
     }
 
-    /// Returns `true` if the client has the address of a machine.
-    pub(super) fn is_to_machine(&self) -> bool {
-        self.machine.is_some()
-    }
-
     fn fail(self, events: &EventSink, bytes: u64, reason: String) {
         let (artifact, transport, path) = (self.artifact, Transport::Tftp, Arc::clone(&self.path));
         self.tell(events, EventKind::Failed { artifact, transport, path, bytes, reason: reason.into() });
@@ -156,6 +158,7 @@ mod tests {
             (End::Transferred(Outcome::Restarted), TransferResult::Restarted, &["requested", "failed"]),
             (End::Transferred(Outcome::DiskStalled), TransferResult::FileError, &["requested", "failed"]),
             (End::Unsendable("shrank".to_owned()), TransferResult::FileError, &["requested", "failed"]),
+            (End::Displaced, TransferResult::Displaced, &["requested", "failed"]),
         ];
         let now = Instant::now();
         for machine in [Some(MacAddr([2, 0, 0, 0, 0, 7])), None] {
@@ -185,5 +188,6 @@ mod tests {
         assert_eq!(message(End::Unsendable("shrank".to_owned())).as_deref(), Some("shrank"));
         assert!(message(End::Transferred(Outcome::DiskStalled)).is_some_and(|text| text.starts_with(UNREADABLE)));
         assert_eq!(message(End::Transferred(Outcome::Silent)), None);
+        assert_eq!(message(End::Displaced), None, "the request may be forged");
     }
 }

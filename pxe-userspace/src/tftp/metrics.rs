@@ -49,7 +49,8 @@ label! {
         Malformed = "malformed",
         /// The address is neither a machine's nor in a network of ours.
         Foreign = "foreign",
-        /// The limit of transfers is reached, in all or for this client's address; or requests come faster than they can be read.
+        /// The limit of transfers is reached, in all or for this client's address, and all are in progress; or requests come faster
+        /// than they can be read.
         Busy = "busy",
     }
 }
@@ -71,6 +72,8 @@ label! {
         Restarted = "restarted",
         /// The file changed or could not be read.
         FileError = "file_error",
+        /// The client had acknowledged nothing when another request needed its place.
+        Displaced = "displaced",
     }
 }
 

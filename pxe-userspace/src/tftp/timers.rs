@@ -1,17 +1,14 @@
 //! The deadlines of a worker's transfers.
 
-use std::{cmp::Reverse, collections::BinaryHeap, net::SocketAddrV4, time::Instant};
+use std::{collections::BTreeMap, net::SocketAddrV4, time::Instant};
 
-/// A time, and the transfer to look at then: its client and serial number.
-type Entry = (Instant, SocketAddrV4, u64);
-
-/// A queue with one valid entry for each transfer, due at its deadline or before. A deadline that is postponed, as by every
-/// acknowledgement, costs nothing until the entry is due. A deadline that is brought forward gets another entry, which makes the
-/// former invalid.
+/// The deadline of each transfer or a time before it, with the client; serial numbers tell transfers apart. A deadline that is
+/// postponed, as by every acknowledgement, costs nothing until the entry is due. There is never more than one entry for a transfer,
+/// however many begin and end.
 #[derive(Debug, Default)]
-pub(super) struct Timers(BinaryHeap<Reverse<Entry>>);
+pub(super) struct Timers(BTreeMap<(Instant, u64), SocketAddrV4>);
 
-/// The time of the valid entry, kept with the transfer.
+/// The time of a transfer's entry, kept with the transfer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Due(Option<Instant>);
 
@@ -24,16 +21,24 @@ impl Timers {
     /// Ensures that the transfer is looked at by `deadline`.
     pub(super) fn set(&mut self, due: &mut Due, deadline: Instant, client: SocketAddrV4, serial: u64) {
         if due.0.is_none_or(|due| deadline < due) {
+            self.remove(*due, serial);
             due.0 = Some(deadline);
-            self.0.push(Reverse((deadline, client, serial)));
+            self.0.insert((deadline, serial), client);
         }
     }
 
-    /// Takes an entry that is due. It is valid if its transfer's [`Due`] equals the returned one.
-    pub(super) fn next(&mut self, now: Instant) -> Option<(SocketAddrV4, u64, Due)> {
-        let entry = self.0.peek_mut().filter(|entry| entry.0.0 <= now)?;
-        let Reverse((due, client, serial)) = std::collections::binary_heap::PeekMut::pop(entry);
-        Some((client, serial, Due(Some(due))))
+    /// Removes the entry of a transfer that is over.
+    pub(super) fn remove(&mut self, due: Due, serial: u64) {
+        if let Some(due) = due.0 {
+            self.0.remove(&(due, serial));
+        }
+    }
+
+    /// Takes an entry that is due. Its transfer has none then.
+    pub(super) fn next(&mut self, now: Instant) -> Option<(SocketAddrV4, u64)> {
+        let entry = self.0.first_entry().filter(|entry| entry.key().0 <= now)?;
+        let ((_, serial), client) = entry.remove_entry();
+        Some((client, serial))
     }
 }
 
@@ -50,13 +55,28 @@ mod tests {
         let client = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2070);
         let (mut timers, mut due) = (Timers::default(), Due::default());
         timers.set(&mut due, at(5), client, 1);
-        // Later: no new entry. Earlier: another one.
+        // Later: the entry stays. Earlier: it moves.
         timers.set(&mut due, at(7), client, 1);
         timers.set(&mut due, at(2), client, 1);
+        assert_eq!(timers.0.len(), 1);
         assert_eq!(timers.next(at(1)), None);
-        assert_eq!(timers.next(at(2)), Some((client, 1, due)));
-        let (_, _, stale) = timers.next(at(9)).unwrap();
-        assert_ne!(stale, due);
+        assert_eq!(timers.next(at(2)), Some((client, 1)));
+        assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn transfer_that_is_over_leaves_nothing() {
+        let now = Instant::now();
+        let client = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2070);
+        let mut timers = Timers::default();
+        let dues = [1, 2].map(|serial| {
+            let mut due = Due::default();
+            timers.set(&mut due, now, client, serial);
+            due
+        });
+        timers.remove(dues[0], 1);
+        assert_eq!(timers.next(now), Some((client, 2)));
+        timers.remove(dues[1], 2);
         assert!(timers.is_empty());
     }
 }

@@ -130,6 +130,12 @@ impl Transfer {
         &self.terms
     }
 
+    /// Returns `true` if the client has not acknowledged anything: the request may be forged.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        self.acknowledged == 0 && (self.offering || !self.terms.has_options())
+    }
+
     /// Returns the time at which [`on_timer`](Self::on_timer) wants to be called.
     #[must_use]
     pub fn deadline(&self) -> Instant {
@@ -278,11 +284,6 @@ impl Transfer {
 
     fn repeat(&mut self) -> Action {
         if self.offering { Action::SendOptions } else { self.next_window() }
-    }
-
-    /// Returns `true` if the client has not acknowledged anything: the request may be forged.
-    fn is_unanswered(&self) -> bool {
-        self.acknowledged == 0 && (self.offering || !self.terms.has_options())
     }
 
     /// Returns `true` if every block was sent and the last window is not acknowledged yet.

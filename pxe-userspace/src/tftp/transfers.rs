@@ -11,7 +11,7 @@ use pxe_common::MacAddr;
 use tokio::runtime::Handle;
 
 use super::{
-    admission::Admission,
+    admission::{Admission, Place, Room},
     blocks::Patience,
     context::Context,
     delivery::{Delivery, End},
@@ -41,6 +41,7 @@ struct Running {
     /// Tells it from earlier transfers of the same client.
     serial: u64,
     due: Due,
+    place: Place,
 }
 
 /// An interruption of a transfer.
@@ -158,6 +159,9 @@ impl Transfers {
             return;
         };
         let action = running.transfer.on_packet(now, datagram);
+        if !running.transfer.is_unanswered() {
+            self.admission.answered(&mut running.place);
+        }
         self.timers.set(&mut running.due, running.transfer.deadline(), client, running.serial);
         let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
         self.settle(now, client, performed);
@@ -165,9 +169,8 @@ impl Transfers {
 
     /// Handles the timers that are due.
     pub(super) fn on_tick(&mut self, now: Instant) {
-        while let Some((client, serial, due)) = self.timers.next(now) {
-            let is_in_force = |running: &&mut Running| running.serial == serial && running.due == due;
-            let Some(running) = self.running.get_mut(&client).filter(is_in_force) else { continue };
+        while let Some((client, serial)) = self.timers.next(now) {
+            let Some(running) = self.running.get_mut(&client) else { continue };
             let action = running.transfer.on_timer(now);
             if matches!(action, Action::SendOptions | Action::SendBlocks { .. }) {
                 self.context.metrics.timeouts.inc();
@@ -233,15 +236,31 @@ impl Transfers {
             self.context.metrics.unknown_clients.inc();
         }
         let asked = Asked { now, client, machine, request, datagram };
-        match open(&self.context.store, &asked.request) {
+        let opened = open(&self.context.store, &asked.request);
+        match opened {
             Err(refused) => self.refuse(&asked, refused),
-            Ok(file) if self.admission.take(*client.ip(), machine.is_some()) => self.begin(&asked, file),
-            // A client that gets no answer asks again, and there may be room then.
-            Ok(_) => self.context.metrics.refuse(RefusedReason::Busy),
+            Ok(file) if self.make_room(&asked) => self.begin(&asked, file),
+            Ok(_) => {
+                // A client that gets no answer asks again, and there may be room then.
+                let path = short_path(asked.request.path);
+                self.context.metrics.refuse(RefusedReason::Busy);
+                self.context.refusals.log(client, machine, &path, "too many transfers are in progress");
+            }
         }
     }
 
-    /// Begins the transfer of a file, after a place was taken for it.
+    /// Makes room for another transfer, if need be at the cost of one that was not answered yet. Returns `false` if there is no room.
+    fn make_room(&mut self, asked: &Asked<'_>) -> bool {
+        loop {
+            match self.admission.room(*asked.client.ip(), asked.machine.is_some()) {
+                Room::Free => return true,
+                Room::InPlaceOf(oldest) => self.end(asked.now, oldest, &End::Displaced),
+                Room::None => return false,
+            }
+        }
+    }
+
+    /// Begins the transfer of a file, for which there is room.
     fn begin(&mut self, asked: &Asked<'_>, file: OpenArtifact) {
         let &Asked { now, client, machine, ref request, datagram } = asked;
         let negotiate =
@@ -259,6 +278,7 @@ impl Transfers {
             request: datagram.into(),
             serial,
             due,
+            place: self.admission.take(client, serial, machine.is_some()),
         };
         self.context.metrics.active.inc();
         let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
@@ -312,8 +332,9 @@ impl Transfers {
 
     /// Forgets a transfer, counts it, and tells the journal.
     fn end(&mut self, now: Instant, client: SocketAddrV4, end: &End) {
-        let Some(Running { transfer, delivery, .. }) = self.running.remove(&client) else { return };
-        self.admission.give_back(*client.ip(), delivery.is_to_machine());
+        let Some(Running { transfer, delivery, serial, due, place, .. }) = self.running.remove(&client) else { return };
+        self.timers.remove(due, serial);
+        self.admission.give_back(&place);
         let Context { metrics, events, .. } = &self.context;
         let bytes = transfer.bytes_acknowledged();
         metrics.active.dec();
