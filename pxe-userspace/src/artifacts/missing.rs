@@ -168,6 +168,8 @@ impl Need<'_> {
             Err(Refusal::Outside) => Problem::Outside,
             Err(Refusal::Circle) => Problem::Circle,
             Err(Refusal::Unreadable) => Problem::Unreadable,
+            // Nothing is known about the file.
+            Err(Refusal::Exhausted) => return None,
         };
         let path = store.root().join(name);
         let others = match self.machines {

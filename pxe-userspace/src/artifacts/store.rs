@@ -56,6 +56,8 @@ pub enum Refusal {
     Circle,
     /// The file exists but cannot be read.
     Unreadable,
+    /// No file can be opened now, since descriptors or memory are used up. This passes and says nothing about the file.
+    Exhausted,
 }
 
 impl Refusal {
@@ -67,6 +69,7 @@ impl Refusal {
             Self::Outside => failure::OUTSIDE,
             Self::Circle => failure::LINKS_IN_A_CIRCLE,
             Self::Unreadable => failure::UNREADABLE,
+            Self::Exhausted => failure::NO_DESCRIPTORS,
         }
     }
 }
@@ -166,8 +169,10 @@ impl Store {
             return Err(Refusal::NotFound);
         }
         match self.open_below(&name) {
-            Err(refusal @ Refusal::NotFound) => {
-                (self.stand_ins)(&name).iter().find_map(|file| open_host(file).ok()).ok_or(refusal)
+            Err(missing @ Refusal::NotFound) => {
+                let stand_ins = (self.stand_ins)(&name).iter().map(|file| open_host(file));
+                let is_settled = |opened: &Result<_, _>| matches!(opened, Ok(_) | Err(Refusal::Exhausted));
+                stand_ins.into_iter().find(is_settled).unwrap_or(Err(missing))
             }
             opened => opened,
         }
@@ -189,7 +194,10 @@ impl Store {
     }
 
     fn open_below(&self, name: &[u8]) -> Result<OpenArtifact, Refusal> {
-        let directory = self.directory().map_err(|_| Refusal::Unreadable)?;
+        let directory = self.directory().map_err(|error| match refusal(error) {
+            Refusal::Exhausted => Refusal::Exhausted,
+            _ => Refusal::Unreadable,
+        })?;
         let mut path = Cow::Borrowed(name);
         for _ in 0..LINK_RETRIES {
             match open_beneath(directory, &path) {
@@ -317,6 +325,7 @@ fn refusal(error: Errno) -> Refusal {
         | Errno::INVAL => Refusal::NotFound,
         Errno::XDEV => Refusal::Outside,
         Errno::LOOP => Refusal::Circle,
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM => Refusal::Exhausted,
         _ => Refusal::Unreadable,
     }
 }
@@ -328,6 +337,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn used_up_descriptors_say_nothing_about_the_file() {
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert_eq!(refusal(error), Refusal::Exhausted, "{error}");
+        }
+    }
 
     /// Creates a directory `root` with a few files, and a secret beside it.
     fn store() -> (tempfile::TempDir, Store) {

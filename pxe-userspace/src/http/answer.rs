@@ -46,6 +46,9 @@ impl IntoResponse for Text {
     }
 }
 
+/// The time after which a client may ask again for what is refused for now.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
 /// The initial capacity of a head, in bytes; few are longer.
 const USUAL_LENGTH: usize = 512;
 
@@ -97,6 +100,9 @@ pub(super) fn line(request: Option<&Head>, status: StatusCode, text: &str, stay:
     head.header("Content-Length", text.len() + 1);
     if status == StatusCode::METHOD_NOT_ALLOWED {
         head.header("Allow", "GET, HEAD");
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        head.header("Retry-After", RETRY_AFTER_SECONDS);
     }
     let mut bytes = head.end(request, stay);
     if request.is_none_or(|request| request.method != Method::HEAD) {

@@ -1,8 +1,12 @@
 //! A file of the store as an answer: conditions → plan → head → record → send.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::StatusCode;
+use tokio::time::Instant;
 
 use super::{
     answer::AnswerHead,
@@ -14,9 +18,13 @@ use super::{
     stream::{Broken, Stream},
 };
 use crate::{
-    artifacts::{OpenArtifact, Refusal},
+    artifacts::{OpenArtifact, Refusal, Store},
     model::artifact_names,
 };
+
+/// The time that a request waits for a free descriptor.
+const OPEN_PATIENCE: Duration = Duration::from_secs(10);
+const OPEN_AGAIN: Duration = Duration::from_millis(100);
 
 /// Answers a request for `/assets/<path>`.
 ///
@@ -28,7 +36,7 @@ pub(super) async fn answer(stream: &mut Stream, mut exchange: Exchange<'_>, path
         return exchange.answer_line(stream, Route::Assets, status, text).await;
     }
     let delivery = delivery(&exchange, path);
-    let artifact = match context.store.open(path) {
+    let artifact = match open(&context.store, path).await {
         Ok(artifact) => artifact,
         Err(refusal) => return refuse(stream, &exchange, path, delivery.as_ref(), refusal).await,
     };
@@ -44,6 +52,17 @@ pub(super) async fn answer(stream: &mut Stream, mut exchange: Exchange<'_>, path
         return stream.write(&head).await;
     }
     stream.write_file(&head, &Arc::new(artifact), plan.first..plan.end, &context.metrics).await
+}
+
+/// Opens a file. While no descriptor is free, it is tried again: iPXE takes any answer but the file for the end of the boot.
+async fn open(store: &Store, path: &[u8]) -> Result<OpenArtifact, Refusal> {
+    let deadline = Instant::now() + OPEN_PATIENCE;
+    loop {
+        match store.open(path) {
+            Err(Refusal::Exhausted) if Instant::now() < deadline => tokio::time::sleep(OPEN_AGAIN).await,
+            opened => return opened,
+        }
+    }
 }
 
 /// Returns the delivery to announce, if a machine requested the file itself.
@@ -67,6 +86,7 @@ async fn refuse(
         Refusal::NotFound => StatusCode::NOT_FOUND,
         Refusal::Outside => StatusCode::FORBIDDEN,
         Refusal::Circle | Refusal::Unreadable => StatusCode::INTERNAL_SERVER_ERROR,
+        Refusal::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
     };
     if refusal == Refusal::Outside {
         exchange.context.metrics.refused(Refused::Path);

@@ -9,6 +9,8 @@ pub const OUTSIDE: &str = "the path leads out of the artifacts directory";
 pub const LINKS_IN_A_CIRCLE: &str = "symbolic links lead in a circle";
 /// Permissions are missing, or the disk fails.
 pub const UNREADABLE: &str = "the file cannot be read";
+/// The process or the host has no free file descriptor, which passes.
+pub const NO_DESCRIPTORS: &str = "no file descriptor is free now";
 /// The client has acknowledged or read nothing for too long.
 pub const FELL_SILENT: &str = "the client fell silent";
 /// The request came from an address that is not the machine's. The address follows.

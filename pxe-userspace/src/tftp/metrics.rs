@@ -50,7 +50,7 @@ label! {
         /// The address is neither a machine's nor in a network of ours.
         Foreign = "foreign",
         /// The limit of transfers is reached, in all or for this client's address, and all are in progress; or requests come faster
-        /// than they can be read.
+        /// than they can be read; or no file descriptor is free.
         Busy = "busy",
     }
 }

@@ -44,13 +44,33 @@ pub(super) fn open(store: &Store, request: &Request<'_>) -> Result<OpenArtifact,
     store.open(request.path).map_err(Refused::from)
 }
 
+impl Refused {
+    /// Returns `true` if the client is not told, since its next attempt may succeed: any error packet ends its boot.
+    pub(super) fn is_silent(&self) -> bool {
+        self.by_store == Some(Refusal::Exhausted)
+    }
+}
+
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let (reason, code) = match refusal {
             Refusal::NotFound => (RefusedReason::NotFound, ErrorCode::NotFound),
             Refusal::Outside => (RefusedReason::Outside, ErrorCode::AccessViolation),
             Refusal::Circle | Refusal::Unreadable => (RefusedReason::Unreadable, ErrorCode::AccessViolation),
+            Refusal::Exhausted => (RefusedReason::Busy, ErrorCode::Undefined),
         };
         Self { reason, code, text: refusal.reason(), by_store: Some(refusal) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_is_not_told_of_what_passes() {
+        let told = [Refusal::NotFound, Refusal::Outside, Refusal::Circle, Refusal::Unreadable];
+        assert!(!told.map(Refused::from).iter().chain([&MODE, &WRITE]).any(Refused::is_silent));
+        assert!(Refused::from(Refusal::Exhausted).is_silent());
     }
 }

@@ -289,6 +289,10 @@ impl Transfers {
     /// Refuses a read request: tells the client, the journal, the log and the metrics.
     fn refuse(&mut self, asked: &Asked<'_>, refused: Refused) {
         let &Asked { now, client, machine, ref request, .. } = asked;
+        if refused.is_silent() {
+            self.context.metrics.refuse(refused.reason);
+            return self.context.refusals.log(client, machine, &short_path(request.path), refused.text);
+        }
         // Optional files are expected to be missing: no failure of the machine, and no line that would hold back another.
         if !(refused.reason == RefusedReason::NotFound && is_optional(request.path)) {
             let Context { events, refusals, store, .. } = &self.context;
