@@ -139,7 +139,7 @@ impl Daemon {
         let store = Arc::new(Store::new(config.artifacts.clone()));
         let policies = SharedPolicies::default();
 
-        let mut problems = preflight::check(&first, &catalog.load(), &store);
+        let preflight::Problems { fatal: mut problems, passing } = preflight::check(&first, &catalog.load(), &store);
         let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state);
         let admin = TcpListener::bind(config.admin).await;
         let (journal, admin) = match (journal, admin) {
@@ -197,7 +197,7 @@ impl Daemon {
         });
         let ready = Arc::new(AtomicBool::new(false));
         let upkeep = Arc::new(Upkeep::new(Arc::clone(&inventory), listeners, dataplane, Arc::clone(&ready)));
-        let problems = upkeep.start();
+        let problems = upkeep.start(&passing);
         if !problems.is_empty() {
             return Err(cannot_start(&problems));
         }

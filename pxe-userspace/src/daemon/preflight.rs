@@ -7,12 +7,23 @@ use crate::{
     cluster_spec::matchbox::Catalog,
     dataplane::Dataplane,
     model::inventory::Inventory,
+    net::interface::InterfaceError,
 };
 
-/// Returns every problem that keeps pxed from starting: interfaces, and files that the machines will request. A missing file
-/// of a Matchbox profile is only a warning, since such directories often contain unused profiles.
-pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> Vec<String> {
-    let interfaces = Dataplane::check(inventory).err().unwrap_or_default();
+/// The problems before the start.
+pub(super) struct Problems {
+    /// Those that keep pxed from starting.
+    pub(super) fatal: Vec<String>,
+    /// Those that may pass while pxed runs: an address that another host has for now.
+    pub(super) passing: Vec<String>,
+}
+
+/// Returns every problem with interfaces, and with files that the machines will request. A missing file of a Matchbox profile is
+/// only a warning, since such directories often contain unused profiles.
+pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> Problems {
+    let (passing, interfaces): (Vec<_>, Vec<_>) =
+        Dataplane::check(inventory).into_iter().partition(InterfaceError::may_pass);
+    let passing = passing.iter().map(ToString::to_string).collect();
     let mut problems: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
     let needed: BTreeSet<_> = catalog
         .profiles()
@@ -36,7 +47,7 @@ pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> 
             }
         }
     }
-    problems
+    Problems { fatal: problems, passing }
 }
 
 /// Returns the missing artifacts of the inventory: errors and warnings.

@@ -51,13 +51,17 @@ impl Upkeep {
         Self { inventory, serving, dataplane, ready }
     }
 
-    /// Serves for the first time, and returns what is not served and why, without logging it. It must be called within a tokio
-    /// runtime.
-    pub(super) fn start(&self) -> Vec<String> {
+    /// Serves for the first time. Returns what is not served and why, without logging it, except for the `passing` problems, which
+    /// are logged instead. It must be called within a tokio runtime.
+    pub(super) fn start(&self, passing: &[String]) -> Vec<String> {
         let serving = &mut *lock(&self.serving);
         serving.found = self.reconcile(&mut serving.listeners);
-        serving.found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        serving.found.problems.iter().cloned().collect()
+        let Findings { problems, warnings } = &serving.found;
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let (passing, fatal): (Vec<_>, Vec<_>) =
+            problems.iter().cloned().partition(|problem| passing.contains(problem));
+        passing.iter().for_each(|problem| tracing::error!("{problem}"));
+        fatal
     }
 
     /// Brings everything in step with the inventory, and logs what has become wrong or right since the last time. It must be

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Instant};
 use pxe_common::layout::UnknownMachines;
 
 use crate::{
+    dhcp::Mode,
     model::inventory::{Inventory, SharedInventory},
     net::interface::{Interface, InterfaceError},
 };
@@ -24,6 +25,7 @@ pub mod linux;
 pub mod metrics;
 pub mod plan;
 pub mod port;
+pub mod reach;
 pub mod responder;
 pub mod ring;
 #[cfg(test)]
@@ -39,17 +41,26 @@ use kernel::Kernel;
 use linux::Linux;
 use plan::{Look, Plan, Step, Warning};
 use port::Port;
+use reach::Reach;
 use wanted::{ByInterface, Wanted, wanted};
 
 /// Every interface that we serve on.
 pub struct Dataplane<K: Kernel = Linux> {
     kernel: K,
-    datapath: Datapath,
-    drop_unknown: bool,
+    policy: Policy,
     inventory: SharedInventory,
     ports: ByInterface<Port<K>>,
+    reach: ByInterface<Reach>,
     /// The inventory in force, and what it wants.
     wanted: (Arc<Inventory>, ByInterface<Wanted>),
+}
+
+/// The options that decide what is done and what is warned of.
+#[derive(Clone, Copy, Debug)]
+struct Policy {
+    datapath: Datapath,
+    mode: Mode,
+    unknown: UnknownMachines,
 }
 
 /// The findings of a look.
@@ -65,17 +76,15 @@ impl Dataplane {
     /// Returns a dataplane that serves no interface yet.
     #[must_use]
     pub fn new(context: Context) -> Self {
-        let Context { datapath, settings, ref inventory, .. } = context;
-        let (inventory, drop_unknown) = (Arc::clone(inventory), settings.unknown() == UnknownMachines::Drop);
-        Self::with_kernel(Linux::new(context), inventory, datapath, drop_unknown)
+        let Context { datapath, settings, mode, ref inventory, .. } = context;
+        let (inventory, policy) = (Arc::clone(inventory), Policy { datapath, mode, unknown: settings.unknown() });
+        Self::with_kernel(Linux::new(context), inventory, policy)
     }
 
-    /// Checks that every interface in the inventory exists, is up, and has its addresses.
-    ///
-    /// # Errors
-    ///
-    /// The errors of all interfaces that fail the check.
-    pub fn check(inventory: &Inventory) -> Result<(), Vec<InterfaceError>> {
+    /// Checks that every interface in the inventory exists, is up, and has its addresses. Returns the errors of all interfaces
+    /// that fail the check.
+    #[must_use]
+    pub fn check(inventory: &Inventory) -> Vec<InterfaceError> {
         let mut errors = Vec::new();
         for (name, Wanted { addresses, .. }) in wanted(inventory, &ByInterface::new()) {
             match Interface::read(&name) {
@@ -85,14 +94,20 @@ impl Dataplane {
                 }
             }
         }
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
+        errors
     }
 }
 
 impl<K: Kernel> Dataplane<K> {
-    fn with_kernel(kernel: K, inventory: SharedInventory, datapath: Datapath, drop_unknown: bool) -> Self {
-        let (ports, wanted) = (ByInterface::new(), Default::default());
-        Self { kernel, datapath, drop_unknown, inventory, ports, wanted }
+    fn with_kernel(kernel: K, inventory: SharedInventory, policy: Policy) -> Self {
+        Self {
+            kernel,
+            policy,
+            inventory,
+            ports: ByInterface::new(),
+            reach: ByInterface::new(),
+            wanted: Default::default(),
+        }
     }
 
     /// Opens, changes and closes ports until they are what the inventory in force wants, as far as the kernel allows it. What
@@ -106,15 +121,35 @@ impl<K: Kernel> Dataplane<K> {
         let looks = looks.collect();
         self.ports.values_mut().for_each(Port::look_after_workers);
         let have = self.ports.iter().map(|(name, port)| (Arc::clone(name), port.state())).collect();
-        let Plan { steps, problems } = plan::plan(&have, &self.wanted.1, looks, self.datapath, now);
+        let Plan { steps, problems } = plan::plan(&have, &self.wanted.1, looks, self.policy.datapath, now);
 
         let mut problems: Vec<DataplaneError> = problems.into_iter().map(Into::into).collect();
         for (name, step) in steps {
             problems.extend(self.execute(name, step, now).err());
         }
-        let states = self.ports.values().map(Port::state);
-        let warnings = states.flat_map(|state| plan::warnings(state, self.drop_unknown)).collect();
-        Report { problems, warnings }
+        Report { problems, warnings: self.warnings() }
+    }
+
+    fn warnings(&mut self) -> Vec<Warning> {
+        let Self { policy, ports, reach, wanted: (_, wanted), .. } = self;
+        let drop_unknown = policy.unknown == UnknownMachines::Drop;
+        let mut warnings: Vec<_> = ports.values().flat_map(|port| plan::warnings(port.state(), drop_unknown)).collect();
+        // In proxy mode, another server gives the masks.
+        if policy.mode == Mode::Server {
+            // The machines of an old inventory must not be kept.
+            reach.retain(|name, _| ports.contains_key(name));
+            for (name, port) in ports {
+                let Some(Wanted { without_gateway, .. }) = wanted.get(name) else { continue };
+                let servers = port.servers();
+                if !reach.get(name).is_some_and(|known| known.is_of(without_gateway, &servers)) {
+                    let addresses = &port.state().answered.addresses;
+                    let reached = Reach::of(name, addresses, without_gateway, servers);
+                    reach.insert(Arc::clone(name), reached);
+                }
+                warnings.extend(reach.get(name).and_then(Reach::warning).cloned());
+            }
+        }
+        warnings
     }
 
     fn take_inventory(&mut self) {

@@ -353,12 +353,39 @@ pub enum Warning {
         /// The error that kept the best path from working.
         reason: String,
     },
+    /// Machines are told of no way to their server.
+    #[error(
+        "interface {interface} has {present}: the machine {mac} at {machine}{} gets the mask {mask} and no router, and cannot \
+         reach its server {server}. Set machineSpec.meta.subnet and meta.gateway in the spec, or give the interface an address \
+         in the machine's network: `ip address add ADDRESS/PREFIX dev {interface}`",
+        and_more(*others)
+    )]
+    Unreached {
+        /// The interface.
+        interface: String,
+        /// Its addresses.
+        present: String,
+        /// The first of the machines.
+        mac: MacAddr,
+        /// Its address.
+        machine: Ipv4Addr,
+        /// The number of the other machines.
+        others: usize,
+        /// The mask that DHCP gives to the first one.
+        mask: Ipv4Addr,
+        /// Its server.
+        server: Ipv4Addr,
+    },
     /// Unknown machines should be dropped, and its path cannot do that.
     #[error("interface {interface} is served without XDP, so unknown machines are not dropped")]
     Undropped {
         /// The interface.
         interface: String,
     },
+}
+
+fn and_more(others: usize) -> String {
+    if others == 0 { String::new() } else { format!(" and {others} more") }
 }
 
 /// Returns what a person should know about a port. `drop_unknown` says that unknown machines are to be dropped.

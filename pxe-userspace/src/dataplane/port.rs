@@ -12,6 +12,7 @@ use super::{
     kernel::{Entry, Kernel, SharedServers, Source, Worker},
     linux::Linux,
     plan::{Changes, Fallback, Opening, Retry, State, Step},
+    responder::Servers,
     ring::QueueStats,
     xdp::XdpProgram,
 };
@@ -164,6 +165,12 @@ impl<K: Kernel> Port<K> {
     #[must_use]
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Returns the servers that its workers answer as.
+    #[must_use]
+    pub fn servers(&self) -> Arc<Servers> {
+        self.servers.load_full()
     }
 
     /// Returns the interface as it was when the port was opened.

@@ -42,10 +42,10 @@ impl Servers {
         Self { by_address: servers.iter().map(server).collect(), asked_at: asked_at.iter().copied().collect() }
     }
 
-    /// Returns `true` if there is a server at this address.
+    /// Returns the server at this address.
     #[must_use]
-    pub fn serves(&self, address: Ipv4Addr) -> bool {
-        self.by_address.contains_key(&address)
+    pub fn at(&self, address: Ipv4Addr) -> Option<&Server> {
+        self.by_address.get(&address)
     }
 
     /// Returns `true` if requests to this address are for one of the servers. It need not be a server's own address.
@@ -110,7 +110,7 @@ impl Responder {
         // Neither case is an error: frames of unknown machines arrive too, and a machine may just have left the spec.
         let inventory = self.inventory.load();
         let machine = inventory.by_mac(mac)?;
-        let server = servers.by_address.get(&machine.site.address)?;
+        let server = servers.at(machine.site.address)?;
         if let Some(gate) = &mut self.gate
             && !gate.admits(mac, Instant::now())
         {

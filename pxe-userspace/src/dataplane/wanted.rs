@@ -8,7 +8,7 @@ use std::{
 
 use pxe_common::MacAddr;
 
-use crate::model::inventory::Inventory;
+use crate::model::inventory::{Inventory, Machine};
 
 /// A map from the name of an interface.
 pub type ByInterface<T> = BTreeMap<Arc<str>, T>;
@@ -20,27 +20,41 @@ pub struct Wanted {
     pub addresses: Vec<Ipv4Addr>,
     /// The MAC addresses of the machines to answer, sorted. A list that has not changed keeps its allocation, so that comparing it is free.
     pub machines: Arc<[MacAddr]>,
+    /// The machines that the spec gives no gateway, in the order of the spec.
+    pub without_gateway: Arc<[Arc<Machine>]>,
+}
+
+/// The demands on one interface while they are collected.
+#[derive(Default)]
+struct Lists {
+    addresses: BTreeSet<Ipv4Addr>,
+    machines: Vec<MacAddr>,
+    without_gateway: Vec<Arc<Machine>>,
 }
 
 /// Computes the demands of an inventory. Lists that have not changed since `before` are taken over from there.
 #[must_use]
 pub fn wanted(inventory: &Inventory, before: &ByInterface<Wanted>) -> ByInterface<Wanted> {
-    let mut interfaces = ByInterface::<(BTreeSet<Ipv4Addr>, Vec<MacAddr>)>::new();
+    let mut interfaces = ByInterface::<Lists>::new();
     for machine in inventory.machines() {
-        let (addresses, machines) = match interfaces.get_mut(&machine.site.interface) {
-            Some(wanted) => wanted,
+        let lists = match interfaces.get_mut(&machine.site.interface) {
+            Some(lists) => lists,
             None => interfaces.entry(Arc::clone(&machine.site.interface)).or_default(),
         };
-        addresses.insert(machine.site.address);
-        machines.extend(machine.macs());
+        lists.addresses.insert(machine.site.address);
+        lists.machines.extend(machine.macs());
+        if machine.gateway.is_none() {
+            lists.without_gateway.push(Arc::clone(machine));
+        }
     }
-    let finish = |(name, (addresses, mut machines)): (Arc<str>, (BTreeSet<_>, Vec<_>))| {
+    let finish = |(name, Lists { addresses, mut machines, without_gateway }): (Arc<str>, Lists)| {
         machines.sort_unstable();
         let machines = match before.get(&name) {
             Some(known) if *known.machines == *machines => Arc::clone(&known.machines),
             _ => machines.into(),
         };
-        (name, Wanted { addresses: addresses.into_iter().collect(), machines })
+        let (addresses, without_gateway) = (addresses.into_iter().collect(), without_gateway.into());
+        (name, Wanted { addresses, machines, without_gateway })
     };
     interfaces.into_iter().map(finish).collect()
 }

@@ -302,16 +302,7 @@ impl<'m> Deciding<'_, 'm> {
     fn network(&self, lease_seconds: Option<u32>) -> Network<'m> {
         let machine = self.machine;
         let prefix_length = self.server.prefix_length(machine);
-        // An address that the machine can reach without a router: the server's, the relay's, or another one of the server's
-        // host, behind which it reaches the server.
-        let on_link = |&address: &Ipv4Addr| {
-            address != machine.address
-                && prefix::same(address, machine.address, prefix_length)
-                && !prefix::is_edge(address, prefix_length)
-        };
-        let beside_server = self.server.networks.holding(machine.address).map(|(address, _)| address);
-        let candidates = [Some(self.server.address), self.question.client.relay.link(), beside_server];
-        let router = machine.gateway.or_else(|| candidates.into_iter().flatten().find(on_link));
+        let router = self.server.router(machine, self.question.client.relay.link());
         Network { lease_seconds, prefix_length, router, machine }
     }
 

@@ -2,7 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::{model::inventory::Machine, net::networks::Networks};
+use crate::{
+    model::inventory::Machine,
+    net::{networks::Networks, prefix},
+};
 
 /// The kind of DHCP service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,30 @@ impl Server {
         let of_interface = || self.networks.holding(machine.address).map(|(_, length)| length);
         machine.prefix_length.or_else(of_interface).unwrap_or_else(|| self.networks.first_prefix_length())
     }
+
+    /// Returns the router for a machine, given the address of its relay on its link: the spec's; else an address that the
+    /// machine reaches without a router. That is the server's or the relay's, or another one of the interface, through which
+    /// the machine reaches the server.
+    #[must_use]
+    pub fn router(&self, machine: &Machine, relay: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        let prefix_length = self.prefix_length(machine);
+        let on_link = |&address: &Ipv4Addr| {
+            address != machine.address
+                && prefix::same(address, machine.address, prefix_length)
+                && !prefix::is_edge(address, prefix_length)
+        };
+        let beside_server = self.networks.holding(machine.address).map(|(address, _)| address);
+        machine.gateway.or_else(|| [Some(self.address), relay, beside_server].into_iter().flatten().find(on_link))
+    }
+
+    /// Returns `true` if a machine is told of a way to the server: both are in one network, or it gets a router. A machine in
+    /// none of the interface's networks is taken to be behind a relay, which is its router.
+    #[must_use]
+    pub fn is_reached_by(&self, machine: &Machine) -> bool {
+        let prefix_length = self.prefix_length(machine);
+        let is_relayed = prefix_length < 32 && self.networks.holding(machine.address).is_none();
+        prefix::same(self.address, machine.address, prefix_length) || self.router(machine, None).is_some() || is_relayed
+    }
 }
 
 /// The source and destination of a query.
@@ -46,3 +73,6 @@ pub struct Arrival {
     /// The address that it spoke to, which is ours or a broadcast address, and port 67 or 4011.
     pub destination: SocketAddrV4,
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use nix::{
 };
 use pxe_common::MacAddr;
 
-use super::prefix;
+use super::{networks::Networks, prefix};
 
 /// A network interface as the kernel reports it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,22 @@ pub enum InterfaceError {
         /// The addresses of the interface.
         present: String,
     },
+    /// The interface lacks the server's address, but is in its network: another host may have the address for now.
+    #[error(
+        "interface {name} does not have the address {address} of pxeServerSpec.address now (it has: {present}). It is \
+         served as soon as the interface has it: if no other host has it for now (keepalived), \
+         `ip address add {address}/{prefix_length} dev {name}`"
+    )]
+    AddressElsewhere {
+        /// The interface.
+        name: String,
+        /// The address in the spec.
+        address: Ipv4Addr,
+        /// The prefix length of the network.
+        prefix_length: u8,
+        /// The addresses of the interface.
+        present: String,
+    },
     /// The interface is not an Ethernet interface.
     #[error("interface {name} has no Ethernet address; pxed serves Ethernet networks only")]
     NotEthernet {
@@ -95,8 +111,16 @@ impl InterfaceError {
     pub fn is_gone(&self) -> bool {
         match self {
             Self::Missing { .. } | Self::NotEthernet { .. } => true,
-            Self::Down { .. } | Self::NoAddress { .. } | Self::Unreadable { .. } => false,
+            Self::Down { .. } | Self::NoAddress { .. } | Self::AddressElsewhere { .. } | Self::Unreadable { .. } => {
+                false
+            }
         }
+    }
+
+    /// Returns `true` if another host may have the missing address, so that waiting for it is all that there is to do.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::AddressElsewhere { .. })
     }
 }
 
@@ -171,10 +195,19 @@ impl Interface {
     /// Returns the error for an interface without this address.
     #[must_use]
     pub fn lacks(&self, address: Ipv4Addr) -> InterfaceError {
-        let present: Vec<_> = self.addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
-        let present = if present.is_empty() { "none".to_owned() } else { present.join(", ") };
-        InterfaceError::NoAddress { name: self.name.clone(), address, present }
+        let (name, present) = (self.name.clone(), listed(&self.addresses));
+        match Networks::around(address, &self.addresses).holding(address) {
+            Some((_, prefix_length)) => InterfaceError::AddressElsewhere { name, address, prefix_length, present },
+            None => InterfaceError::NoAddress { name, address, present },
+        }
     }
+}
+
+/// Returns addresses with their prefix lengths as text, or "none".
+#[must_use]
+pub fn listed(addresses: &[(Ipv4Addr, u8)]) -> String {
+    let listed: Vec<_> = addresses.iter().map(|(address, length)| format!("{address}/{length}")).collect();
+    if listed.is_empty() { "none".to_owned() } else { listed.join(", ") }
 }
 
 /// An interface in the kernel's list.
@@ -391,6 +424,11 @@ mod tests {
     fn error_names_the_problem_and_the_fix() {
         let error = interface().serves(Ipv4Addr::new(10, 0, 1, 1)).unwrap_err().to_string();
         assert!(error.contains("it has: 10.0.0.1/24") && error.contains("ip address add 10.0.1.1"), "{error}");
+
+        let error = interface().serves(Ipv4Addr::new(10, 0, 0, 5)).unwrap_err();
+        assert!(error.may_pass() && !interface().lacks(Ipv4Addr::new(10, 0, 1, 1)).may_pass());
+        let error = error.to_string();
+        assert!(error.contains("keepalived") && error.contains("ip address add 10.0.0.5/24 dev eth1"), "{error}");
 
         let down = Interface { up: false, ..interface() };
         let error = down.serves(Ipv4Addr::new(10, 0, 0, 1)).unwrap_err().to_string();

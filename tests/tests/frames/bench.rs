@@ -76,6 +76,11 @@ impl Bench {
         Pxed::start(&self.server, spec, self.artifacts.path(), options)
     }
 
+    /// Starts pxed with this spec and these options, without waiting until it is ready.
+    pub(crate) fn pxed_without_waiting(&self, spec: &str, options: &[&str]) -> anyhow::Result<Pxed<'_>> {
+        Pxed::launch(&self.server, spec, self.artifacts.path(), options)
+    }
+
     /// Opens the client's end.
     pub(crate) fn plug(&self) -> anyhow::Result<Plug> {
         Plug::open(&self.client, INTERFACE)

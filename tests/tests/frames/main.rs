@@ -13,6 +13,7 @@ mod plug;
 mod queues;
 mod relay;
 mod stuck;
+mod virtual_address;
 mod wire;
 
 use std::{net::SocketAddrV4, process::ExitCode};
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
             ("request_to_a_foreign_address_is_left_alone", addresses::another_servers),
             ("request_to_any_address_of_ours_is_answered_from_there", addresses::all_ours),
             ("address_of_the_interface_comes_and_goes", addresses::come_and_go),
+            ("virtual_server_address_is_served", virtual_address::served),
+            ("virtual_server_address_moves_between_hosts", virtual_address::moves),
+            ("virtual_server_address_alone_is_warned_of", virtual_address::alone),
             ("machine_on_the_wrong_interface_gets_nothing", disturbed::wrong_interface),
             ("flood_of_one_machine_harms_no_other", flood::of_one_machine),
             ("flood_of_strangers_takes_no_memory", flood::of_strangers),

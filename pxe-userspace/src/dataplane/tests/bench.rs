@@ -7,20 +7,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pxe_common::{MacAddr, layout::QUEUES_CAPACITY};
+use pxe_common::{
+    MacAddr,
+    layout::{QUEUES_CAPACITY, UnknownMachines},
+};
 
 use super::{
     super::{
-        Dataplane, Report,
+        Dataplane, Policy, Report,
         datapath::{Datapath, Path},
         plan::{Retry, State},
     },
     fake::{Fake, Operation, Question, World},
 };
-use crate::model::{
-    architecture::Architecture,
-    inventory::{Inventory, Machine, SharedInventory, Site},
-    testing,
+use crate::{
+    dhcp::Mode,
+    model::{
+        architecture::Architecture,
+        inventory::{Inventory, Machine, SharedInventory, Site},
+        testing,
+    },
 };
 
 /// The interfaces, each with its first address and a second one.
@@ -53,7 +59,8 @@ impl Bench {
             kernel.world().plug_in(name, 2, &[(address, 24)]);
         }
         let inventory = SharedInventory::default();
-        let dataplane = Dataplane::with_kernel(kernel.clone(), Arc::clone(&inventory), datapath, false);
+        let policy = Policy { datapath, mode: Mode::Server, unknown: UnknownMachines::Pass };
+        let dataplane = Dataplane::with_kernel(kernel.clone(), Arc::clone(&inventory), policy);
         Self { kernel, machines: BTreeMap::new(), dataplane, now: Instant::now(), inventory }
     }
 

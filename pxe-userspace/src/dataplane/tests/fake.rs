@@ -133,7 +133,7 @@ impl World {
             let is_ours = (worker.interface.index, worker.interface.mac) == (interface.index, interface.mac);
             let servers = worker.servers.load();
             let is_for_us = question.to.is_broadcast() || servers.are_asked_at(question.to);
-            usize::from(!worker.has_ended && is_ours && is_for_us && servers.serves(question.site))
+            usize::from(!worker.has_ended && is_ours && is_for_us && servers.at(question.site).is_some())
         };
         let redirected = match attached {
             Some(Attached::Ours(program)) => {

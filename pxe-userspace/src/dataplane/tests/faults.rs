@@ -246,7 +246,11 @@ fn workers_know_an_address_before_the_map_does() {
     let mut interface = bench.state(ETH0).interface.clone();
     interface.addresses.push((second, 24));
     let have = [(ETH0.into(), bench.state(ETH0))].into();
-    let wanted = Wanted { addresses: vec![first, second], machines: Arc::clone(&bench.state(ETH0).machines) };
+    let wanted = Wanted {
+        addresses: vec![first, second],
+        machines: Arc::clone(&bench.state(ETH0).machines),
+        ..Wanted::default()
+    };
     let look = Look { interface: Ok(interface), programs: Ok(None) };
     let plan = plan(&have, &[(ETH0.into(), wanted)].into(), [(ETH0.into(), look)].into(), Datapath::Auto, bench.now);
     let steps: Vec<_> = plan.steps.into_iter().map(|(_, step)| step).collect();
