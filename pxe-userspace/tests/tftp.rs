@@ -383,11 +383,47 @@ async fn optional_file_is_refused_at_once_and_is_not_a_failure() {
 }
 
 #[tokio::test]
+async fn name_with_the_end_marker_of_dhcp_is_understood() {
+    let mut lab = Lab::new(&[("undionly.kpxe", 100)]);
+    fs::write(lab.path("sub.efi"), "short").unwrap();
+    use std::os::unix::ffi::OsStrExt as _;
+    fs::write(lab.directory.path().join(std::ffi::OsStr::from_bytes(b"sub.efi\xff")), "its own file").unwrap();
+    let fetched = content(100);
+    let cases: &[(&[u8], Option<&[u8]>)] = &[
+        (b"undionly.kpxe\xff", Some(&fetched)),
+        (b"undionly.kpxe\xff\xff\xff", Some(&fetched)),
+        (b"\\undionly.kpxe\xff", Some(&fetched)),
+        (b"sub.efi\xff", Some(b"its own file")),
+        (b"sub.efi\xff\xff", Some(b"short")),
+        (b"\xff", None),
+        (b"\xffundionly.kpxe", None),
+        (b"undionly\xff.kpxe", None),
+        (b"undionly.kpxe ", None),
+        (b"boot-from-disk\xff", None),
+        (b"..\xff", None),
+    ];
+    for (name, expected) in cases {
+        let mut client = Client::new(Ipv4Addr::LOCALHOST, lab.server).await;
+        client.send(&[b"\0\x01", *name, b"\0octet\0"].concat()).await;
+        let answer = client.receive().await;
+        match expected {
+            Some(content) => assert_eq!(answer, [b"\0\x03\0\x01", *content].concat(), "{}", name.escape_ascii()),
+            None => assert!(answer.starts_with(b"\0\x05"), "{}", name.escape_ascii()),
+        }
+    }
+    let mut client = Client::new(MACHINE, lab.server).await;
+    client.send(b"\0\x01undionly.kpxe\xff\0octet\0").await;
+    client.receive_block(1).await;
+    client.acknowledge(1).await;
+    assert_eq!(lab.story().await, ["requested undionly.kpxe\\xff", "done undionly.kpxe\\xff 100"]);
+}
+
+#[tokio::test]
 async fn long_path_is_cut_in_the_journal() {
     let mut lab = Lab::new(&[]);
     let client = Client::new(MACHINE, lab.server).await;
     client.send(&[b"\0\x01".as_slice(), &[0xff; 900], b"\0octet\0"].concat()).await;
-    let path = "\u{fffd}".repeat(85);
+    let path = "\\xff".repeat(64);
     assert_eq!(lab.story().await, [format!("requested {path}"), format!("failed {path}: no such file")]);
 }
 

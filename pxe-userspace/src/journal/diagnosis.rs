@@ -7,7 +7,11 @@ use std::{
 
 use serde::Serialize;
 
-use super::{machine_record::MachineRecord, stage::Stage};
+use super::{
+    machine_record::MachineRecord,
+    spelling::{self, Spelling},
+    stage::Stage,
+};
 use crate::model::{
     client_architecture::ClientArchitecture,
     event::{ArtifactKind, BootFileName, EventKind, Transport},
@@ -57,6 +61,15 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
         && let Some(architecture) = attempt.wrong_architecture
     {
         diagnosis.advice.insert(0, wrong_architecture(record, architecture));
+    }
+    if (Stage::Addressed..Stage::IpxeDiscovering).contains(&record.stage)
+        && let Some((asked, Spelling { cause, meant, is_understood })) = odd_name(record)
+    {
+        if is_understood {
+            diagnosis.reached += &format!(" {cause} pxed reads the name as {meant}.");
+        } else {
+            diagnosis.advice.insert(0, format!("{cause} {}", copy(&meant, asked)));
+        }
     }
     if let Some(relay) = attempt.foreign_relay {
         diagnosis.advice.insert(0, foreign_relay(record, relay));
@@ -190,11 +203,35 @@ fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosis {
     }
 }
 
-fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {
-    let boot_file = record.events.iter().rev().find_map(|event| match &event.kind {
+/// Returns the boot file that the machine was told last.
+fn boot_file(record: &MachineRecord) -> Option<&BootFileName> {
+    record.events.iter().rev().find_map(|event| match &event.kind {
         EventKind::Ack { boot_file: Some(file), .. } | EventKind::Offer { boot_file: Some(file), .. } => Some(file),
         _ => None,
-    });
+    })
+}
+
+/// Returns the last file that the firmware asked for by TFTP since its DISCOVER, and what is odd about the name, if anything is.
+fn odd_name(record: &MachineRecord) -> Option<(&str, Spelling)> {
+    let boot = record.events.iter().rev().take_while(|event| !matches!(event.kind, EventKind::Discover { .. }));
+    let asked = boot.into_iter().find_map(|event| match &event.kind {
+        EventKind::Requested { transport: Transport::Tftp, path, .. } => Some(path),
+        _ => None,
+    })?;
+    let told = boot_file(record).filter(|file| **file != BootFileName::Script).map(ToString::to_string);
+    Some((asked, spelling::examine(asked, told.as_deref())?))
+}
+
+/// Returns how a file is found under the name that firmware asks for.
+fn copy(meant: &str, asked: &str) -> String {
+    if meant.is_empty() {
+        return "Give it a boot file in the DHCP server that answers it.".to_owned();
+    }
+    format!("Put a copy of {meant}, or a link to it, at {asked} in the artifacts directory.")
+}
+
+fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let boot_file = boot_file(record);
     let Site { address, .. } = Site::of(record);
     let (waits_for, port) = match boot_file {
         Some(BootFileName::Script) => ("Its request for its script by HTTP.".to_owned(), "TCP, the port of boot HTTP"),
@@ -443,6 +480,15 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
                      DHCP server assigned it, or a proxy or NAT is in between.",
                     machine.address
                 )
+            } else if says(NO_SUCH_FILE)
+                && *transport == Transport::Tftp
+                && let Some((asked, Spelling { cause, meant, is_understood })) = odd_name(record)
+            {
+                if is_understood {
+                    format!("{meant} is not among the artifacts: put it into the artifacts directory. ({cause})")
+                } else {
+                    format!("{cause} {}", copy(&meant, asked))
+                }
             } else if says(NO_SUCH_FILE) {
                 format!("{path} is not among the artifacts: put it into the artifacts directory. No restart is needed.")
             } else if says(OUTSIDE) {

@@ -21,6 +21,7 @@ mod record;
 #[cfg(test)]
 pub(crate) mod samples;
 mod service;
+mod spelling;
 pub mod stage;
 mod state;
 

@@ -61,9 +61,27 @@ fn in_schematic(machine: &Machine, name: String) -> String {
     }
 }
 
+/// Returns a path without the bytes that firmware reads beyond it when it takes option 67 for a C string: the end of the DHCP options (255)
+/// and their padding (0).
+#[must_use]
+pub fn without_end_marker(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|byte| !matches!(byte, 0 | 0xff)).map_or(0, |last| last + 1);
+    path.get(..end).unwrap_or_default()
+}
+
+/// The end of the DHCP options in a path, in the form that events keep.
+pub const END_MARKER_TEXT: &str = "\\xff";
+
+/// The same as [`without_end_marker`], for a path in the form that events keep.
+#[must_use]
+pub fn without_end_marker_text(path: &str) -> &str {
+    path.trim_end_matches(END_MARKER_TEXT)
+}
+
 /// Returns the kind of file that a path names, judged by its last component alone.
 #[must_use]
 pub fn kind_of(path: &[u8]) -> ArtifactKind {
+    let path = without_end_marker(path);
     let name = path.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(path).to_ascii_lowercase();
     let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
     let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix.as_bytes()));
@@ -84,6 +102,7 @@ pub fn kind_of(path: &[u8]) -> ArtifactKind {
 /// and shim for certificates and revocations without expecting them, and [`BOOT_FROM_DISK`] is meant to be refused.
 #[must_use]
 pub fn is_optional(path: &[u8]) -> bool {
+    let path = without_end_marker(path);
     let name = path.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(path);
     name == b"autoexec.ipxe"
         || name == BOOT_FROM_DISK.as_bytes()
@@ -94,6 +113,24 @@ pub fn is_optional(path: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::model::{architecture::Architecture, testing::machine};
+
+    #[test]
+    fn end_marker_is_no_part_of_a_name() {
+        let cases: &[(&[u8], &[u8])] = &[
+            (b"undionly.kpxe\xff", b"undionly.kpxe"),
+            (b"undionly.kpxe\xff\0\xff\xff", b"undionly.kpxe"),
+            (b"a\xffb\xff", b"a\xffb"),
+            (b"\xffa", b"\xffa"),
+            (b"a ", b"a "),
+            (b"\xff\xff", b""),
+            (b"", b""),
+        ];
+        for (path, name) in cases {
+            assert_eq!(without_end_marker(path), *name, "{}", path.escape_ascii());
+        }
+        assert_eq!(kind_of(b"undionly.kpxe\xff"), ArtifactKind::Loader);
+        assert!(is_optional(b"autoexec.ipxe\xff"));
+    }
 
     #[test]
     fn kernel_and_initramfs_are_named_as_the_operator_names_them() {

@@ -1,7 +1,7 @@
 //! Events of machines, and the channel that carries them to the journal without blocking.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     net::Ipv4Addr,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -58,11 +58,16 @@ pub enum ArtifactKind {
 /// Bytes of a path that an event keeps.
 const PATH_LIMIT: usize = 256;
 
-/// Returns a path that a machine asked for in the form that events keep: as text of limited length.
+/// Returns a path that a machine asked for in the form that events keep: as text of limited length. Bytes that are not UTF-8 become
+/// `\xff` and the like.
 #[must_use]
 pub fn short_path(path: &[u8]) -> Arc<str> {
-    let text = String::from_utf8_lossy(path.get(..PATH_LIMIT).unwrap_or(path));
-    // A byte that is not UTF-8 becomes a character of three bytes.
+    let mut text = String::new();
+    for chunk in path.get(..PATH_LIMIT).unwrap_or(path).utf8_chunks() {
+        text.push_str(chunk.valid());
+        // Writing to a string cannot fail.
+        chunk.invalid().iter().for_each(|byte| _ = write!(text, "\\x{byte:02x}"));
+    }
     text.get(..text.floor_char_boundary(PATH_LIMIT)).unwrap_or_default().into()
 }
 

@@ -4,7 +4,10 @@ use super::{
     metrics::RefusedReason,
     packet::{ErrorCode, Request, TransferMode},
 };
-use crate::artifacts::{OpenArtifact, Refusal, Store};
+use crate::{
+    artifacts::{OpenArtifact, Refusal, Store},
+    model::artifact_names::without_end_marker,
+};
 
 /// A refusal: what the metrics count, and what the client and the journal read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub(super) const WRITE: Refused = Refused {
     by_store: None,
 };
 
-/// Opens the requested file.
+/// Opens the requested file. If there is none of this name, opens the one whose name lacks what firmware reads beyond it.
 ///
 /// # Errors
 ///
@@ -41,7 +44,12 @@ pub(super) fn open(store: &Store, request: &Request<'_>) -> Result<OpenArtifact,
     if request.mode == TransferMode::Other {
         return Err(MODE);
     }
-    store.open(request.path).map_err(Refused::from)
+    let name = without_end_marker(request.path);
+    let opened = store.open(request.path).or_else(|refusal| match refusal {
+        Refusal::NotFound if name != request.path => store.open(name),
+        refusal => Err(refusal),
+    });
+    opened.map_err(Refused::from)
 }
 
 impl Refused {

@@ -205,3 +205,43 @@ fn machine_that_is_kept_on_its_disk_has_a_reason() {
     fleet.apply(&BootEvent { mac: MAC, at: at(9.0), kind: discover(Pxe) });
     assert!(explained(&fleet).contains("At its next boot it is sent to its disk"), "{}", explained(&fleet));
 }
+
+#[test]
+fn name_that_firmware_changed_is_explained() {
+    let asked = |path: &str| {
+        let path: Arc<str> = Arc::from(path);
+        let requested = EventKind::Requested { artifact: Loader, transport: Tftp, path: Arc::clone(&path) };
+        let reason = Arc::from(NO_SUCH_FILE);
+        let failed = EventKind::Failed { artifact: Loader, transport: Tftp, path: Arc::clone(&path), bytes: 0, reason };
+        let took = Duration::from_millis(5);
+        let done = EventKind::Done { artifact: Loader, transport: Tftp, path, bytes: 1000, took };
+        let end = |end: EventKind| text(&after(&[&dora(Pxe)[..], &[requested.clone(), end]].concat(), 1.0));
+        (end(done), end(failed))
+    };
+    let (served, refused) = asked("ipxe-efi-x86_64.efi\\xff");
+    assert!(
+        served.contains("option 67 as a C string") && served.contains("pxed reads the name as ipxe-efi-x86_64.efi")
+    );
+    assert!(
+        refused.contains("C string") && refused.contains("ipxe-efi-x86_64.efi is not among the artifacts"),
+        "{refused}"
+    );
+    let (_, refused) = asked("IPXE-EFI-X86_64.EFI");
+    let copy = "Put a copy of ipxe-efi-x86_64.efi, or a link to it, at IPXE-EFI-X86_64.EFI";
+    assert!(refused.contains("upper and lower case") && refused.contains(copy), "{refused}");
+    let (served, refused) = asked("ipxe-efi-x86_64.efi");
+    assert!(!served.contains("firmware reads") && refused.contains("ipxe-efi-x86_64.efi is not among"), "{refused}");
+    // A name that is cut off is none of a loader, so its refusal is no failure.
+    let requested = |path: &str| EventKind::Requested { artifact: Loader, transport: Tftp, path: Arc::from(path) };
+    let cut = text(&after(&[&dora(Pxe)[..], &[requested("ipxe-efi-x86_64")]].concat(), 1.0));
+    assert!(cut.contains("cuts the name off after 15 bytes"), "{cut}");
+    let (_, refused) = asked("\\xff");
+    assert!(refused.contains("without a name") && refused.contains("Give it a boot file"), "{refused}");
+    // A machine that runs has no need of it, nor one that asks again.
+    let path = Arc::from("ipxe-efi-x86_64.efi\\xff");
+    let odd = EventKind::Requested { artifact: Loader, transport: Tftp, path };
+    let boot = [&dora(Pxe)[..], &[odd], &load(Loader), &ipxe_boot()].concat();
+    assert!(!text(&after(&boot, 1.0)).contains("C string"));
+    let again = [&dora(Pxe)[..], &[requested("ipxe-efi-x86_64.efi\\xff")], &dora(Pxe)].concat();
+    assert!(!text(&after(&again, 1.0)).contains("C string"));
+}
