@@ -340,7 +340,7 @@ proptest! {
         let mut machine = machine(Architecture::Amd64);
         let loader = own_loader.map_or_else(|| "ipxe-efi-x86_64.efi".to_owned(), |length| "n".repeat(length));
         let mut loaders = OwnLoaders::default();
-        loaders.set(Some(LoaderFile::EfiX64), loader.as_str().into());
+        loaders.set(Some(LoaderFile::EfiX64), Some(loader.as_str().into()));
         machine.loaders = Some(loaders.into());
         push_option(&mut packet, code::MESSAGE_TYPE, &[1]);
         push_option(&mut packet, code::VENDOR_CLASS, class.as_bytes());

@@ -1,42 +1,67 @@
 //! Reads the annotations of pxed. Their names are in one list: one that is not in it is a mistake.
 
 use super::{
-    documents::{Annotated, Annotations, Located},
     field::Field,
     finding::{Notes, Position},
     misspelling::{nearest, proposal},
+    read_settings::{Name, Reader},
+    settings::{Annotations, MachineKey},
+    tree::Kind,
     values,
 };
 
 /// The beginning of every name. Everything below it is ours, so an unknown name is an error.
 const PREFIX: &str = "pxed.dev/";
-/// The name of a boot policy, for all machines of a resource; followed by `.` and a MAC address with hyphens, for one of them.
-const BOOT_POLICY: &str = "pxed.dev/boot-policy";
-/// The name of a way to the disk, likewise.
-const DISK_ROUTE: &str = "pxed.dev/disk-route";
+/// A mapping from machines to their settings.
+const MACHINES: &str = "pxed.dev/machines";
 
-/// Every annotation that pxed reads.
-const KNOWN: [&str; 2] = [BOOT_POLICY, DISK_ROUTE];
+/// Every annotation that pxed reads. The name of a setting may be followed by `.` and a MAC address with hyphens, for the one machine
+/// that has it.
+const KNOWN: [&str; 6] = [
+    "pxed.dev/boot-policy",
+    "pxed.dev/disk-route",
+    "pxed.dev/loader",
+    "pxed.dev/hostname",
+    "pxed.dev/additional-mac-addresses",
+    MACHINES,
+];
+
+/// The machines of an annotated resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// It is one machine.
+    One,
+    /// It has any number of machines.
+    Several,
+}
 
 /// Reads the annotations of a resource from its `metadata`.
-pub(crate) fn read(metadata: &Field<'_>, notes: &mut Notes) -> Annotations {
+pub(crate) fn read(metadata: &Field<'_>, subject: Subject, notes: &mut Notes) -> Annotations {
     let mut annotations = Annotations::default();
+    let mut reader = Reader::default();
     if let Some(field) = metadata.child("annotations") {
         for entry in field.entries(notes).unwrap_or_default() {
-            let Some(annotation) = field.child(&entry.key) else { continue };
+            let annotation = field.entry(entry);
             // A dot comes before the MAC address of one machine. The name of no annotation has one.
             let (name, mac) = match entry.key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.')) {
                 Some((name, mac)) => (&entry.key[..PREFIX.len() + name.len()], Some(mac)),
                 None => (&*entry.key, None),
             };
-            match name {
-                BOOT_POLICY => {
-                    one(&annotation, mac, entry.key_at, notes, values::boot_policy, &mut annotations.policy);
+            let setting = name.strip_prefix(PREFIX).and_then(Name::of);
+            match (setting, mac) {
+                (Some(name), _) => {
+                    let place = Place { subject, mac, at: entry.key_at };
+                    setting_of(name, place, &annotation, &mut reader, notes, &mut annotations);
                 }
-                DISK_ROUTE => {
-                    one(&annotation, mac, entry.key_at, notes, values::disk_route, &mut annotations.disk_route);
-                }
-                _ => unknown(&annotation, &entry.key, name, entry.key_at, notes),
+                (None, None) if name == MACHINES => match subject {
+                    Subject::Several => reader.machines(&annotation, notes, &mut annotations),
+                    Subject::One => annotation.error(
+                        notes,
+                        "is for resources with several machines: write each setting as an annotation here, such as \
+                         pxed.dev/boot-policy",
+                    ),
+                },
+                (None, _) => unknown(&annotation, &entry.key, name, entry.key_at, notes),
             }
         }
     }
@@ -44,20 +69,41 @@ pub(crate) fn read(metadata: &Field<'_>, notes: &mut Notes) -> Annotations {
     annotations
 }
 
-/// Reads one annotation, for all machines of the resource or for the one with this MAC address.
-fn one<T>(
-    annotation: &Field<'_>,
-    mac: Option<&str>,
+/// The place of an annotation with a setting.
+struct Place<'k> {
+    subject: Subject,
+    /// The MAC address in its name.
+    mac: Option<&'k str>,
     at: Position,
+}
+
+/// Reads one setting, for all machines of the resource or for the one with the MAC address in its name.
+fn setting_of(
+    name: Name,
+    Place { subject, mac, at }: Place<'_>,
+    annotation: &Field<'_>,
+    reader: &mut Reader,
     notes: &mut Notes,
-    parse: fn(&str) -> Result<T, String>,
-    into: &mut Annotated<T>,
+    into: &mut Annotations,
 ) {
-    let Some(text) = annotation.text(notes) else { return };
-    match (parse(text), mac.map(values::mac)) {
-        (Ok(value), None) => into.all = Some(value),
-        (Ok(value), Some(Ok(mac))) => into.by_mac.push(Located { value: (mac, value), at }),
-        (Err(message), _) | (_, Some(Err(message))) => annotation.error(notes, message),
+    let into = match (mac.map(values::mac), subject) {
+        (None, Subject::Several) if name.is_of_one_machine() => {
+            let message = format!(
+                "is for one machine, and this resource has any number: write {} below the machine in {MACHINES}",
+                name.key()
+            );
+            return annotation.error(notes, message);
+        }
+        (None, _) => &mut into.all,
+        (Some(_), Subject::One) => {
+            let message = format!("selects a machine of several, and this is one: write {PREFIX}{}", name.annotation());
+            return annotation.error(notes, message);
+        }
+        (Some(Ok(mac)), Subject::Several) => &mut into.machine(MachineKey::Mac(mac), at, &annotation.path()).settings,
+        (Some(Err(message)), Subject::Several) => return annotation.error(notes, message),
+    };
+    if !matches!(annotation.node.kind(), Kind::Null) {
+        reader.setting(name, annotation, notes, into);
     }
 }
 

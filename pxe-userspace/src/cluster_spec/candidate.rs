@@ -1,36 +1,14 @@
 //! Machines between documents and inventory, each with its places in the files.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use super::{
-    documents::{AddressSource, Content, Declared, MachineSpec, Object},
-    finding::{Finding, Note, Position},
+    documents::{AddressSource, Declared, MachineSpec, Object},
+    finding::{Finding, Position},
+    machine_settings::{OfOneMachine, Sources},
+    placed::Placed,
 };
 use crate::model::inventory::Machine;
-
-/// A document and its place.
-#[derive(Clone, Debug)]
-pub(crate) struct Placed {
-    pub(crate) file: Arc<Path>,
-    pub(crate) lines_before: u32,
-    pub(crate) content: Arc<Content>,
-}
-
-impl Placed {
-    pub(crate) fn finding(&self, at: Position, field: String, message: String) -> Finding {
-        let line = self.lines_before.saturating_add(at.line);
-        Finding { file: Arc::clone(&self.file), line, column: at.column, field, message }
-    }
-
-    /// Returns `file:line`, for a message that refers to a second place.
-    pub(crate) fn place(&self, at: Position) -> String {
-        format!("{}:{}", self.file.display(), self.lines_before.saturating_add(at.line))
-    }
-
-    pub(crate) fn noted(&self, note: &Note) -> Finding {
-        self.finding(note.at, note.field.clone(), note.message.clone())
-    }
-}
 
 /// The machines and findings of all documents.
 #[derive(Debug, Default)]
@@ -45,6 +23,10 @@ pub(crate) struct Resolved {
 pub(crate) struct Candidate<'d> {
     pub(crate) machine: Machine,
     pub(crate) origin: Origin<'d>,
+    /// The annotations that can apply to it.
+    pub(crate) sources: Sources<'d>,
+    /// Its settings that no other machine can have.
+    pub(crate) of_one: OfOneMachine<'d>,
 }
 
 /// The places of a machine in the files.

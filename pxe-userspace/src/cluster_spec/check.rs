@@ -1,14 +1,18 @@
 //! Checks across all machines, from whatever documents they come.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     net::Ipv4Addr,
     sync::Arc,
 };
 
+use pxe_common::MacAddr;
+
 use super::{
-    candidate::{Candidate, Placed, Resolved},
+    candidate::{Candidate, Resolved},
     documents::{Object, ServerSpec},
+    machine_settings::InForce,
+    placed::Placed,
 };
 use crate::model::inventory::{AddressHashBuilder, Inventory};
 
@@ -24,7 +28,7 @@ pub(crate) fn machines(
     let ours: HashSet<Ipv4Addr> = servers.iter().map(|(_, _, server)| server.address.value).collect();
     let mut by_mac = HashMap::with_capacity_and_hasher(candidates.len(), AddressHashBuilder::default());
     let mut by_address = HashMap::with_capacity_and_hasher(candidates.len(), AddressHashBuilder::default());
-    for (index, Candidate { machine, origin }) in candidates.iter().enumerate() {
+    for (index, Candidate { machine, origin, .. }) in candidates.iter().enumerate() {
         if let Some(first) = by_mac.insert(machine.mac, index).and_then(|first: usize| candidates.get(first)) {
             let first = first.origin.document.place(first.origin.mac_at());
             let message =
@@ -46,6 +50,7 @@ pub(crate) fn machines(
             address_error(why);
         }
     }
+    check_additional_macs(&candidates, by_mac, resolved);
     check_gateways(&candidates, resolved);
     drop_shared_hostnames(&mut candidates, resolved);
     let keep = |Candidate { machine, .. }: Candidate<'_>| match known.by_mac(machine.mac) {
@@ -55,6 +60,38 @@ pub(crate) fn machines(
     // `collect` would reuse the candidates' memory, which is much larger, for the pointers.
     resolved.machines.reserve_exact(candidates.len());
     resolved.machines.extend(candidates.into_iter().map(keep));
+}
+
+/// Checks that no network card belongs to two machines. `by_mac` has the first cards of all machines.
+fn check_additional_macs(
+    candidates: &[Candidate<'_>],
+    mut by_mac: HashMap<MacAddr, usize, AddressHashBuilder>,
+    resolved: &mut Resolved,
+) {
+    for (index, Candidate { of_one, .. }) in candidates.iter().enumerate() {
+        let Some(InForce { document, setting }) = &of_one.additional_macs else { continue };
+        for &(mac, at) in &setting.value.0 {
+            let entry = by_mac.entry(mac);
+            let first = match entry {
+                Entry::Vacant(entry) => {
+                    entry.insert(index);
+                    continue;
+                }
+                Entry::Occupied(entry) => *entry.get(),
+            };
+            let message = match candidates.get(first) {
+                Some(_) if first == index => {
+                    format!("{mac} is the macAddress of the machine itself: write its other network cards")
+                }
+                Some(first) => format!(
+                    "{mac} is already used by the machine in {}: a network card belongs to one machine, so remove it here or there",
+                    first.origin.document.place(first.origin.mac_at())
+                ),
+                None => continue,
+            };
+            resolved.errors.push(document.finding(at, setting.field.to_string(), message));
+        }
+    }
 }
 
 fn check_servers(servers: &[(&Placed, &Object, &ServerSpec)], resolved: &mut Resolved) {
@@ -89,7 +126,7 @@ fn no_host(address: Ipv4Addr, prefix_length: u8) -> Option<String> {
 /// Warns once for each `meta` whose gateway the machine cannot reach.
 fn check_gateways(candidates: &[Candidate<'_>], resolved: &mut Resolved) {
     let mut warned = HashSet::new();
-    for Candidate { machine, origin } in candidates {
+    for Candidate { machine, origin, .. } in candidates {
         let Some(gateway) = origin.machine_spec.gateway else { continue };
         let Some(length) = machine.prefix_length else { continue };
         let host_bits = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
@@ -114,18 +151,20 @@ fn drop_shared_hostnames(candidates: &mut [Candidate<'_>], resolved: &mut Resolv
     }
     users.retain(|_, users| *users > 1);
     let mut warned = HashSet::new();
-    for Candidate { machine, origin } in candidates {
+    for Candidate { machine, origin, of_one, .. } in candidates {
         let Some(hostname) = machine.hostname.take() else { continue };
         let key = (Arc::clone(&machine.cluster), hostname);
         let Some(users) = users.get(&key) else {
             machine.hostname = Some(key.1);
             continue;
         };
-        if warned.insert(key)
-            && let Some(hostname) = &origin.machine_spec.hostname
-        {
-            let message =
-                format!("{:?} would be the name of {users} machines: DHCP gives it to none of them", hostname.value);
+        let message = format!("{:?} would be the name of {users} machines: DHCP gives it to none of them", key.1);
+        if !warned.insert(key) {
+            continue;
+        }
+        if let Some(InForce { document, setting }) = &of_one.hostname {
+            resolved.warnings.push(document.finding(setting.at, setting.field.to_string(), message));
+        } else if let Some(hostname) = &origin.machine_spec.hostname {
             let field = format!("{}.hostname", origin.meta_field());
             resolved.warnings.push(origin.document.finding(hostname.at, field, message));
         }

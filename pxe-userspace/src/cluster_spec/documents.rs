@@ -5,12 +5,11 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use pxe_common::MacAddr;
 
-use super::finding::{Notes, Position};
-use crate::model::{
-    architecture::Architecture,
-    inventory::Role,
-    policy::{BootPolicy, DiskRoute},
+use super::{
+    finding::{Notes, Position},
+    settings::Annotations,
 };
+use crate::model::{architecture::Architecture, inventory::Role};
 
 /// A value and its place.
 #[derive(Clone, Copy, Debug)]
@@ -50,37 +49,6 @@ pub(crate) struct Object {
     /// The part of a field path before `spec`: empty, or `items[3].` in a List.
     pub(crate) prefix: Arc<str>,
     pub(crate) annotations: Annotations,
-}
-
-/// The annotations of pxed on a resource.
-#[derive(Debug, Default)]
-pub(crate) struct Annotations {
-    /// `pxed.dev/boot-policy`.
-    pub(crate) policy: Annotated<BootPolicy>,
-    /// `pxed.dev/disk-route`.
-    pub(crate) disk_route: Annotated<DiskRoute>,
-}
-
-/// The values of one annotation, for all machines of the resource and for single ones.
-#[derive(Debug)]
-pub(crate) struct Annotated<T> {
-    /// `pxed.dev/boot-policy`.
-    pub(crate) all: Option<T>,
-    /// `pxed.dev/boot-policy.52-54-00-12-34-56`.
-    pub(crate) by_mac: Vec<Located<(MacAddr, T)>>,
-}
-
-impl<T> Default for Annotated<T> {
-    fn default() -> Self {
-        Self { all: None, by_mac: Vec::new() }
-    }
-}
-
-impl<T: Copy> Annotated<T> {
-    /// Returns the value for this machine only.
-    pub(crate) fn one(&self, mac: MacAddr) -> Option<T> {
-        self.by_mac.iter().find(|one| one.value.0 == mac).map(|one| one.value.1)
-    }
 }
 
 /// `TalosCluster`.

@@ -41,13 +41,23 @@ impl<'p> Field<'p> {
 
     /// Returns the value of a key; `None` if it is absent or null, which are the same to Kubernetes.
     pub(crate) fn child<'c>(&'c self, key: &'c str) -> Option<Field<'c>> {
-        let Entry { key_at, value: node, .. } = self.node.get(key)?;
+        let entry = self.node.get(key).filter(|entry| !matches!(entry.value.kind(), Kind::Null))?;
+        Some(Field { step: Step::Key(key), ..self.entry(entry) })
+    }
+
+    /// Returns the value of an entry of this mapping, also if it is null.
+    pub(crate) fn entry<'c>(&'c self, entry: &'c Entry<'c>) -> Field<'c> {
+        let Entry { key, key_at, value: node } = entry;
         let at = match node.kind() {
-            Kind::Null => return None,
-            Kind::Text(_) => node.at,
+            Kind::Null | Kind::Text(_) => node.at,
             Kind::List(_) | Kind::Map(_) => *key_at,
         };
-        Some(Field { node, at, parent: Some(self), step: Step::Key(key) })
+        Field { node, at, parent: Some(self), step: Step::Key(key) }
+    }
+
+    /// Returns this field with the value that its text describes.
+    pub(crate) fn with_node<'c>(&'c self, node: &'c Node<'c>) -> Field<'c> {
+        Field { node, ..*self }
     }
 
     pub(crate) fn error(&self, notes: &mut Notes, message: impl Into<String>) {

@@ -13,10 +13,11 @@ use std::{
 };
 
 use super::{
-    candidate::{Placed, Resolved},
+    candidate::Resolved,
     documents::Content,
     files::{self, Stat},
     finding::{Finding, SpecErrors},
+    placed::Placed,
     read, resolve,
     split::{self, Piece},
 };

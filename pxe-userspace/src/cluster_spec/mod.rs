@@ -9,17 +9,26 @@
 //!
 //! # Annotations of pxed
 //!
-//! `pxed.dev/boot-policy: auto | always | once | hold` on a `TalosMachine`, a `TalosControlPlane` or `TalosWorker`, or a
-//! `TalosCluster`. The machine's own takes precedence over its role's, and the role's over the cluster's. On a role or cluster, one
-//! machine of a `machines[]` list is selected by its MAC address: `pxed.dev/boot-policy.52-54-00-12-34-56: hold`.
+//! The operator's resources have no field for some facts about a machine, and the API server drops fields that it does not know. So
+//! annotations carry them: `pxed.dev/boot-policy`, `disk-route`, `loader`, `hostname` and `additional-mac-addresses`, on a
+//! `TalosMachine`; on a `TalosControlPlane`, a `TalosWorker` or a `TalosCluster` the first three of them, for all their machines.
 //!
-//! `pxed.dev/disk-route: auto | exit | sanboot | not-found`, in the same places: the way in which a machine that does not boot from
-//! the network is sent to its disk, for firmware that needs one or the other ([`DiskRoute`](crate::model::policy::DiskRoute)).
+//! Such a resource selects one of its machines by MAC or IP address in `pxed.dev/machines`, whose text is a mapping in YAML:
+//!
+//! ```yaml
+//! pxed.dev/machines: |
+//!   52:54:00:12:34:56: {additionalMacAddresses: [52:54:00:12:34:57], loader: snponly}
+//!   10.0.0.12: {bootPolicy: hold, hostname: storage-1}
+//! ```
+//!
+//! For one setting, `pxed.dev/boot-policy.52-54-00-12-34-56: hold` does the same. The nearest annotation counts: that of the machine's
+//! `TalosMachine`; that for the machine on its role, then on its cluster; that for all machines of its role, then of its cluster. A
+//! difference between two annotations for the machine itself is pointed out.
 //!
 //! # Host names
 //!
 //! All machines of a role share one `machineSpec.meta`. DHCP hands out its host name only if exactly one machine of the cluster
-//! would get it. Otherwise no machine gets it, with a warning.
+//! would get it. Otherwise no machine gets it, with a warning. An annotation with a host name takes precedence over `meta`.
 
 mod annotations;
 mod candidate;
@@ -30,16 +39,22 @@ mod files;
 mod finding;
 mod keys;
 mod loader;
+mod machine_settings;
 pub mod matchbox;
 mod misspelling;
+mod placed;
 mod read;
+mod read_loader;
 mod read_role;
+mod read_settings;
 mod reload;
 mod resolve;
+mod settings;
 mod split;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unused_settings;
 mod values;
 mod watch;
 

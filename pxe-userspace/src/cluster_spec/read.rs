@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use super::{
-    annotations,
+    annotations::{self, Subject},
     documents::{
         Cluster, Content, Foreign, Located, MachineResource, Object, Resource, RoleResource, RoleSource, ServerSpec,
     },
@@ -172,7 +172,7 @@ impl Reader {
         }
     }
 
-    fn object(&mut self, root: &Field<'_>) -> Option<Object> {
+    fn object(&mut self, root: &Field<'_>, subject: Subject) -> Option<Object> {
         let metadata = root.required(&mut self.notes, "metadata", "write metadata with a name")?;
         metadata.entries(&mut self.notes)?;
         metadata.check_keys(&mut self.notes, &keys::METADATA);
@@ -184,12 +184,12 @@ impl Reader {
         if !prefix.is_empty() {
             prefix.push('.');
         }
-        let annotations = annotations::read(&metadata, &mut self.notes);
+        let annotations = annotations::read(&metadata, subject, &mut self.notes);
         Some(Object { at: root.at, namespace, name, prefix: self.interner.intern(&prefix), annotations })
     }
 
     fn cluster(&mut self, root: &Field<'_>) {
-        let Some(object) = self.object(root) else { return };
+        let Some(object) = self.object(root, Subject::Several) else { return };
         let mut cluster = Cluster {
             object,
             server: None,
@@ -260,14 +260,14 @@ impl Reader {
     }
 
     fn role(&mut self, root: &Field<'_>, role: Role) {
-        let Some(object) = self.object(root) else { return };
+        let Some(object) = self.object(root, Subject::Several) else { return };
         let Some(spec) = root.required(&mut self.notes, "spec", "write version, mode and metalSpec") else { return };
         let spec = read_role::role_spec(&spec, role, &mut self.notes, &mut self.interner);
         self.resources.push(Resource::Role(RoleResource { object, role, spec }));
     }
 
     fn machine(&mut self, root: &Field<'_>) {
-        let Some(object) = self.object(root) else { return };
+        let Some(object) = self.object(root, Subject::One) else { return };
         let Some(spec) = root.child("spec") else { return };
         spec.check_keys(&mut self.notes, &keys::TALOS_MACHINE);
         if spec.entries(&mut self.notes).is_none() || spec.child("pxeClientSpec").is_none() {

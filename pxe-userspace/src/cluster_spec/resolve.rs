@@ -9,15 +9,21 @@ use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 use pxe_common::MacAddr;
 
 use super::{
-    candidate::{Candidate, Origin, Placed, Resolved},
+    candidate::{Candidate, Origin, Resolved},
     check,
     documents::{
-        AddressSource, Annotated, Annotations, Cluster, Foreign, MachineRef, MachineResource, Object, Resource,
-        RoleResource, RoleSource, RoleSpec, ServerSpec,
+        AddressSource, Cluster, Foreign, MachineRef, MachineResource, Object, Resource, RoleResource, RoleSource,
+        RoleSpec, ServerSpec,
     },
     finding::Position,
+    machine_settings::{Annotated, Applier, OfOneMachine, Sources},
+    placed::Placed,
+    unused_settings,
 };
-use crate::model::inventory::{AddressHashBuilder, Inventory, Machine, Role, Site, Source};
+use crate::model::{
+    inventory::{AddressHashBuilder, Inventory, Machine, Role, Site, Source},
+    policy::{BootPolicy, DiskRoute},
+};
 
 /// Makes machines of the documents.
 pub(crate) fn resolve(documents: &[Placed], known: &Inventory) -> Resolved {
@@ -26,7 +32,7 @@ pub(crate) fn resolve(documents: &[Placed], known: &Inventory) -> Resolved {
     resolver.clusters();
     resolver.talos_machines();
     resolver.unused_roles();
-    resolver.unused_annotations();
+    resolver.settings();
     let Resolver { candidates, mut resolved, servers, .. } = resolver;
     check::machines(candidates, &servers, known, &mut resolved);
     resolved.errors.sort();
@@ -42,7 +48,7 @@ struct Resolver<'d> {
     machines: Vec<(&'d Placed, &'d MachineResource)>,
     foreign: HashMap<(&'d str, Key<'d>), &'d Foreign>,
     /// The `TalosMachine` resources that may be copies of machines in lists, by MAC.
-    copies: HashMap<MacAddr, &'d MachineResource, AddressHashBuilder>,
+    copies: HashMap<MacAddr, (&'d Placed, &'d MachineResource), AddressHashBuilder>,
     listed: HashMap<MacAddr, usize, AddressHashBuilder>,
     sites: HashMap<(&'d str, Ipv4Addr), Arc<Site>>,
     servers: Vec<(&'d Placed, &'d Object, &'d ServerSpec)>,
@@ -53,18 +59,23 @@ struct Resolver<'d> {
 struct UsedRole<'d> {
     document: &'d Placed,
     resource: &'d RoleResource,
-    cluster: Option<&'d Cluster>,
+    cluster: Option<(&'d Placed, &'d Cluster)>,
 }
 
 /// The common properties of a role's machines.
 struct Owner<'d> {
-    cluster: &'d Cluster,
     label: Arc<str>,
     site: Arc<Site>,
     role: Role,
     spec: &'d RoleSpec,
-    /// The role's annotations, if it is a resource of its own.
-    annotations: Option<&'d Annotations>,
+}
+
+/// The role that a `TalosMachine` belongs to.
+struct OwnerOfMachine<'d> {
+    cluster: &'d Cluster,
+    spec: &'d RoleSpec,
+    /// The annotations of its machines, without a machine's own.
+    sources: Sources<'d>,
 }
 
 impl<'d> Resolver<'d> {
@@ -127,7 +138,7 @@ impl<'d> Resolver<'d> {
             }
             Resource::Machine(machine) => {
                 if let Some(mac) = machine.declared.mac {
-                    self.copies.insert(mac.value, machine);
+                    self.copies.insert(mac.value, (document, machine));
                 }
                 self.machines.push((document, machine));
             }
@@ -147,7 +158,7 @@ impl<'d> Resolver<'d> {
         for (document, cluster) in self.clusters.clone() {
             let mut machines = 0;
             for role in [Role::ControlPlane, Role::Worker] {
-                let (place, object, list, spec, annotations) = match cluster.role(role) {
+                let (place, object, list, spec, of_role) = match cluster.role(role) {
                     RoleSource::Absent => continue,
                     RoleSource::Inline(spec) => (document, &cluster.object, inline_list(role), spec, None),
                     RoleSource::Reference(name) => {
@@ -156,13 +167,14 @@ impl<'d> Resolver<'d> {
                         };
                         let object = &used.object;
                         let place = self.roles.get(&(role, key(object))).map_or(document, |used| used.document);
-                        (place, object, "spec.metalSpec.machines", &used.spec, Some(&used.object.annotations))
+                        (place, object, "spec.metalSpec.machines", &used.spec, Some(annotated(place, object)))
                     }
                 };
                 machines += spec.machines.len();
                 let Some(server) = &cluster.server else { continue };
                 let site = self.site(server);
-                let owner = Owner { cluster, label: label(&cluster.object), site, role, spec, annotations };
+                let sources = Sources { own: None, role: of_role, cluster: annotated(document, &cluster.object) };
+                let owner = Owner { label: label(&cluster.object), site, role, spec };
                 self.candidates.reserve(spec.machines.len());
                 for declared in &spec.machines {
                     let origin = Origin {
@@ -174,7 +186,11 @@ impl<'d> Resolver<'d> {
                     };
                     if let Some(machine) = self.listed_machine(&owner, origin) {
                         self.listed.insert(machine.mac, self.candidates.len());
-                        self.candidates.push(Candidate { machine, origin });
+                        let copy = self.copies.get(&machine.mac);
+                        let own = copy.map(|(document, copy)| annotated(document, &copy.object));
+                        let sources = Sources { own, ..sources };
+                        let of_one = OfOneMachine::default();
+                        self.candidates.push(Candidate { machine, origin, sources, of_one });
                     }
                 }
             }
@@ -192,7 +208,7 @@ impl<'d> Resolver<'d> {
     /// Returns the role resource that a cluster refers to, and assigns it to that cluster.
     fn take_role(
         &mut self,
-        document: &Placed,
+        document: &'d Placed,
         cluster: &'d Cluster,
         role: Role,
         name: &'d str,
@@ -206,10 +222,10 @@ impl<'d> Resolver<'d> {
         let field = format!("{}spec.{key_name}.name", cluster.object.prefix);
         match self.roles.get_mut(&(role, (namespace, name))) {
             Some(UsedRole { resource, cluster: used @ None, .. }) => {
-                *used = Some(cluster);
+                *used = Some((document, cluster));
                 Some(resource)
             }
-            Some(UsedRole { cluster: Some(other), .. }) => {
+            Some(UsedRole { cluster: Some((_, other)), .. }) => {
                 let message = format!(
                     "{} {name:?} already belongs to cluster {:?}: a machine belongs to one cluster",
                     kind_of(role),
@@ -255,7 +271,7 @@ impl<'d> Resolver<'d> {
 
     fn listed_machine(&mut self, owner: &Owner<'d>, origin: Origin<'d>) -> Option<Machine> {
         let mac = origin.declared.mac?.value;
-        let copy = self.copies.get(&mac).copied();
+        let copy = self.copies.get(&mac).map(|(_, copy)| *copy);
         let address = match &origin.declared.address.as_ref()?.value {
             AddressSource::Address(address) => *address,
             AddressSource::Reference(reference) => match self.referenced_address(reference, origin.object, copy) {
@@ -266,7 +282,7 @@ impl<'d> Resolver<'d> {
                 }
             },
         };
-        Some(machine(owner, &origin, mac, address, copy.map(|copy| &copy.object.annotations)))
+        Some(machine(owner, &origin, mac, address))
     }
 
     /// Returns the address that a `machineRef` refers to. It is taken from the object itself if that is in the files, else from the
@@ -296,10 +312,10 @@ impl<'d> Resolver<'d> {
     }
 
     fn talos_machines(&mut self) {
-        for (document, resource) in std::mem::take(&mut self.machines) {
+        for (document, resource) in self.machines.clone() {
             let MachineResource { object, role, owner, declared, machine_spec } = resource;
             let (namespace, name) = &owner.value;
-            let Some((cluster, spec, annotations)) = self.cluster_of(*role, namespace, name) else {
+            let Some(OwnerOfMachine { cluster, spec, sources }) = self.cluster_of(*role, namespace, name) else {
                 if !self.roles.contains_key(&(*role, (&**namespace, &**name))) {
                     let reference = match role {
                         Role::ControlPlane => "controlPlaneRef",
@@ -322,8 +338,8 @@ impl<'d> Resolver<'d> {
             };
             let origin = Origin { document, object, list: None, declared, machine_spec };
             let (label, site) = (label(&cluster.object), self.site(server));
-            let owner = Owner { cluster, label, site, role: *role, spec, annotations };
-            let machine = machine(&owner, &origin, mac.value, address, Some(&object.annotations));
+            let owner = Owner { label, site, role: *role, spec };
+            let machine = machine(&owner, &origin, mac.value, address);
             let listed = self.listed.get(&mac.value).and_then(|&index| self.candidates.get(index));
             if let Some(listed) = listed.filter(|listed| is_copy(&listed.machine, &machine)) {
                 let differs = [
@@ -338,26 +354,26 @@ impl<'d> Resolver<'d> {
                 }
                 continue;
             }
-            self.candidates.push(Candidate { machine, origin });
+            let sources = Sources { own: Some(annotated(document, object)), ..sources };
+            self.candidates.push(Candidate { machine, origin, sources, of_one: OfOneMachine::default() });
         }
     }
 
     /// Returns the cluster whose control plane or worker pool has this name, by reference or inline. The operator names an inline
     /// role after its cluster.
-    fn cluster_of(
-        &self,
-        role: Role,
-        namespace: &str,
-        name: &str,
-    ) -> Option<(&'d Cluster, &'d RoleSpec, Option<&'d Annotations>)> {
-        if let Some(UsedRole { resource, cluster: Some(cluster), .. }) = self.roles.get(&(role, (namespace, name))) {
-            return Some((cluster, &resource.spec, Some(&resource.object.annotations)));
+    fn cluster_of(&self, role: Role, namespace: &str, name: &str) -> Option<OwnerOfMachine<'d>> {
+        if let Some(UsedRole { document, resource, cluster: Some((place, cluster)) }) =
+            self.roles.get(&(role, (namespace, name)))
+        {
+            let of_role = Some(annotated(document, &resource.object));
+            let sources = Sources { own: None, role: of_role, cluster: annotated(place, &cluster.object) };
+            return Some(OwnerOfMachine { cluster, spec: &resource.spec, sources });
         }
         let named = |(_, cluster): &&(&Placed, &'d Cluster)| key(&cluster.object) == (namespace, name);
-        match self.clusters.iter().find(named).map(|(_, cluster)| (cluster, cluster.role(role)))? {
-            (cluster, RoleSource::Inline(spec)) => Some((cluster, spec, None)),
-            _ => None,
-        }
+        let &(place, cluster) = self.clusters.iter().find(named)?;
+        let RoleSource::Inline(spec) = cluster.role(role) else { return None };
+        let sources = Sources { own: None, role: None, cluster: annotated(place, &cluster.object) };
+        Some(OwnerOfMachine { cluster, spec, sources })
     }
 
     /// Warns of roles that belong to no cluster, except for the operator's copies of inline roles.
@@ -383,44 +399,64 @@ impl<'d> Resolver<'d> {
         self.resolved.warnings.extend(warnings);
     }
 
-    /// Warns of annotations for single machines that do not exist.
-    fn unused_annotations(&mut self) {
-        let of_clusters = self.clusters.iter().map(|(document, cluster)| (*document, &cluster.object));
-        let of_roles = self.roles.values().map(|used| (used.document, &used.resource.object));
-        let named = of_clusters.chain(of_roles).flat_map(|(document, object)| {
-            let Annotations { policy, disk_route } = &object.annotations;
-            let policies = policy.by_mac.iter().map(|one| (one.value.0, one.at));
-            let disk_routes = disk_route.by_mac.iter().map(|one| (one.value.0, one.at));
-            policies.chain(disk_routes).map(move |(mac, at)| (document, object, mac, at))
-        });
-        let named: Vec<_> = named.collect();
-        if named.is_empty() {
-            return;
+    /// Applies the annotations to all machines, and points out those for single machines that do not exist.
+    fn settings(&mut self) {
+        let mut applier = Applier::default();
+        for Candidate { machine, sources, of_one, .. } in &mut self.candidates {
+            *of_one = applier.apply(sources, machine);
         }
-        let known: std::collections::HashSet<_> =
-            self.candidates.iter().map(|candidate| candidate.machine.mac).collect();
-        for (document, object, mac, at) in named.into_iter().filter(|(_, _, mac, _)| !known.contains(mac)) {
-            let message = format!("no served machine has the MAC address {mac}");
-            self.warn(document, at, format!("{}metadata.annotations", object.prefix), message);
+        let of_clusters = self.clusters.iter().map(|(document, cluster)| annotated(document, &cluster.object));
+        let of_roles = self.roles.values().map(|used| annotated(used.document, &used.resource.object));
+        let unused: Vec<_> = of_clusters
+            .chain(of_roles)
+            .flat_map(|annotated| applier.unused(annotated.annotations).map(move |machine| (annotated, machine)))
+            .collect();
+        if !unused.is_empty() {
+            unused_settings::point_out(&unused, &self.declared(), &self.candidates, &mut self.resolved);
         }
+        self.resolved.errors.append(&mut applier.errors);
+        self.resolved.warnings.append(&mut applier.warnings);
+    }
+
+    /// Returns the machines that each resource declares, also those that are not served.
+    fn declared(&self) -> unused_settings::Declared {
+        let mut declared = unused_settings::Declared::default();
+        for (document, cluster) in &self.clusters {
+            for role in [Role::ControlPlane, Role::Worker] {
+                if let RoleSource::Inline(spec) = cluster.role(role) {
+                    declared.add([annotated(document, &cluster.object)], &spec.machines);
+                }
+            }
+        }
+        for UsedRole { document, resource, cluster } in self.roles.values() {
+            let of_role = annotated(document, &resource.object);
+            let of_cluster = cluster.map(|(document, cluster)| annotated(document, &cluster.object));
+            declared.add([of_role].into_iter().chain(of_cluster), &resource.spec.machines);
+        }
+        for (_, MachineResource { role, owner, declared: machine, .. }) in &self.machines {
+            let (namespace, name) = &owner.value;
+            if let Some(OwnerOfMachine { sources, .. }) = self.cluster_of(*role, namespace, name) {
+                let owners = sources.role.into_iter().chain([sources.cluster]);
+                declared.add(owners, std::slice::from_ref(machine));
+            }
+        }
+        declared
     }
 }
 
-/// Puts a machine together. `own` are the annotations of the machine's own resource.
-fn machine(
-    owner: &Owner<'_>,
-    origin: &Origin<'_>,
-    mac: MacAddr,
-    address: Ipv4Addr,
-    own: Option<&Annotations>,
-) -> Machine {
+/// Returns the annotations of a resource.
+fn annotated<'d>(document: &'d Placed, object: &'d Object) -> Annotated<'d> {
+    Annotated { document, annotations: &object.annotations }
+}
+
+/// Puts a machine together, without its annotations.
+fn machine(owner: &Owner<'_>, origin: &Origin<'_>, mac: MacAddr, address: Ipv4Addr) -> Machine {
     let Origin { document, declared, machine_spec, .. } = origin;
     let version = declared.version.as_ref().or(owner.spec.version.as_ref());
     let schematic = match &declared.image {
         Some(image) => &image.schematic,
         None => &machine_spec.schematic,
     };
-    let (of_role, of_cluster) = (owner.annotations, &owner.cluster.object.annotations);
     let line = document.lines_before.saturating_add(declared.at.line);
     Machine {
         mac,
@@ -437,33 +473,12 @@ fn machine(
         prefix_length: machine_spec.prefix_length,
         gateway: machine_spec.gateway.map(|gateway| gateway.value),
         dns_servers: Arc::clone(&machine_spec.dns_servers),
-        policy: nearest(mac, own.map(|own| &own.policy), of_role.map(|role| &role.policy), &of_cluster.policy),
-        disk_route: nearest(
-            mac,
-            own.map(|own| &own.disk_route),
-            of_role.map(|role| &role.disk_route),
-            &of_cluster.disk_route,
-        ),
+        policy: BootPolicy::default(),
+        disk_route: DiskRoute::default(),
         loaders: None,
         site: Arc::clone(&owner.site),
         source: Source { file: Arc::clone(&document.file), line },
     }
-}
-
-/// Returns the annotation that counts for a machine: its own resource's, else one that selects its MAC address, else the role's,
-/// else the cluster's.
-fn nearest<T: Copy + Default>(
-    mac: MacAddr,
-    own: Option<&Annotated<T>>,
-    of_role: Option<&Annotated<T>>,
-    of_cluster: &Annotated<T>,
-) -> T {
-    own.and_then(|own| own.all)
-        .or_else(|| of_role.and_then(|role| role.one(mac)))
-        .or_else(|| of_cluster.one(mac))
-        .or_else(|| of_role.and_then(|role| role.all))
-        .or(of_cluster.all)
-        .unwrap_or_default()
 }
 
 /// Returns `true` if the second machine is the operator's copy of the first.

@@ -29,7 +29,7 @@ pub(crate) struct Node<'a> {
 
 #[derive(Debug)]
 enum Value<'a> {
-    Scalar { text: Cow<'a, str>, plain: bool },
+    Scalar { text: Cow<'a, str>, style: ScalarStyle },
     List(Vec<Node<'a>>),
     Map(Vec<Entry<'a>>),
     Shared(Rc<Node<'a>>),
@@ -44,6 +44,29 @@ pub(crate) enum Kind<'n> {
     Map(&'n [Entry<'n>]),
 }
 
+/// The place of a text within another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    begin: Position,
+    /// The lines and columns of the text are those of the text around it, shifted. Otherwise, only the beginning is known.
+    is_exact: bool,
+}
+
+impl Origin {
+    /// The text is a whole document.
+    const DOCUMENT: Self = Self { begin: Position { line: 1, column: 1 }, is_exact: true };
+
+    fn place(self, marker: Marker) -> Position {
+        if !self.is_exact {
+            return self.begin;
+        }
+        let lines = u32::try_from(marker.line().saturating_sub(1)).unwrap_or(u32::MAX);
+        let columns = u32::try_from(marker.col()).unwrap_or(u32::MAX);
+        let Position { line, column } = self.begin;
+        Position { line: line.saturating_add(lines), column: column.saturating_add(columns) }
+    }
+}
+
 /// A key of a mapping and its value.
 #[derive(Debug)]
 pub(crate) struct Entry<'a> {
@@ -56,12 +79,34 @@ impl Node<'_> {
     /// Returns the content. The null of YAML's core schema is null; every other scalar is text.
     pub(crate) fn kind(&self) -> Kind<'_> {
         match &self.value {
-            Value::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL") => Kind::Null,
+            Value::Scalar { text, style: ScalarStyle::Plain }
+                if matches!(&**text, "" | "~" | "null" | "Null" | "NULL") =>
+            {
+                Kind::Null
+            }
             Value::Scalar { text, .. } => Kind::Text(text),
             Value::List(items) => Kind::List(items),
             Value::Map(entries) => Kind::Map(entries),
             // The anchored node itself is never an alias, so this is one step.
             Value::Shared(node) => node.kind(),
+        }
+    }
+
+    /// Returns the place where the text of a scalar begins, for the places within it.
+    pub(crate) fn origin(&self) -> Origin {
+        match &self.value {
+            // The place of a block is that of its first line with text.
+            Value::Scalar { text, style: ScalarStyle::Literal } => {
+                let blank = text.len() - text.trim_start_matches('\n').len();
+                let line = self.at.line.saturating_sub(u32::try_from(blank).unwrap_or(u32::MAX));
+                Origin { begin: Position { line, ..self.at }, is_exact: true }
+            }
+            Value::Scalar { text, style: ScalarStyle::Plain } if !text.contains('\n') => {
+                Origin { begin: self.at, is_exact: true }
+            }
+            // Quotes may hide escapes and folded lines.
+            Value::Shared(node) => node.origin(),
+            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => Origin { begin: self.at, is_exact: false },
         }
     }
 
@@ -115,10 +160,19 @@ pub(crate) struct SyntaxError {
 /// The first place that is not YAML, nests deeper than [`MAX_DEPTH`], or uses what a Kubernetes
 /// resource cannot hold (keys that are not text).
 pub(crate) fn parse(text: &str) -> Result<Vec<Document<'_>>, SyntaxError> {
+    parse_at(text, Origin::DOCUMENT)
+}
+
+/// Parses a text that stands within another. The places of its nodes are those in the text around it.
+///
+/// # Errors
+///
+/// Those of [`parse`].
+pub(crate) fn parse_at(text: &str, origin: Origin) -> Result<Vec<Document<'_>>, SyntaxError> {
     // The parser asserts some of its invariants. None is known to fail, but a spec that violates one must not end the daemon.
-    catch_unwind(AssertUnwindSafe(|| Builder::default().run(text))).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(|| Builder::default().run(text, origin))).unwrap_or_else(|_| {
         Err(SyntaxError {
-            at: Position { line: 1, column: 1 },
+            at: origin.begin,
             message: "the YAML parser failed on this document: write it more simply".to_owned(),
         })
     })
@@ -146,11 +200,11 @@ enum Content<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn run(mut self, text: &'a str) -> Result<Vec<Document<'a>>, SyntaxError> {
+    fn run(mut self, text: &'a str, origin: Origin) -> Result<Vec<Document<'a>>, SyntaxError> {
         let mut parser = Parser::new_from_str(text);
         while let Some(event) = parser.next_event() {
-            let (event, span) = event.map_err(|error| syntax_error(&error, text))?;
-            let at = position(span.start);
+            let (event, span) = event.map_err(|error| syntax_error(&error, text, origin))?;
+            let at = origin.place(span.start);
             match event {
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => {}
                 Event::StreamEnd => break,
@@ -169,7 +223,7 @@ impl<'a> Builder<'a> {
                     self.add(Node { at, value: Value::Shared(target) })?;
                 }
                 Event::Scalar(text, style, anchor, _) => {
-                    let value = Value::Scalar { text, plain: style == ScalarStyle::Plain };
+                    let value = Value::Scalar { text, style };
                     self.finish(Node { at, value }, anchor)?;
                 }
                 Event::SequenceStart(anchor, _) => self.open(at, anchor, Content::List(Vec::new()))?,
@@ -284,17 +338,10 @@ fn key_text<'a>(node: &Node<'a>) -> Result<Cow<'a, str>, SyntaxError> {
     }
 }
 
-fn position(marker: Marker) -> Position {
-    Position {
-        line: u32::try_from(marker.line()).unwrap_or(u32::MAX),
-        column: u32::try_from(marker.col().saturating_add(1)).unwrap_or(u32::MAX),
-    }
-}
-
-fn syntax_error(error: &ScanError, text: &str) -> SyntaxError {
-    let at = position(*error.marker());
+fn syntax_error(error: &ScanError, text: &str, origin: Origin) -> SyntaxError {
+    let at = origin.place(*error.marker());
     // The parser reports a tab in the line after a value at the value.
-    let mut lines = text.lines().skip(at.line.saturating_sub(1) as usize).take(2);
+    let mut lines = text.lines().skip(error.marker().line().saturating_sub(1)).take(2);
     let indented_by_tab = lines.any(|line| line.trim_start_matches(' ').starts_with('\t'));
     let advice = if indented_by_tab { ": indent with spaces, not with tabs" } else { "" };
     SyntaxError { at, message: format!("not YAML: {}{advice}", error.info()) }

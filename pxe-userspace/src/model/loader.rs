@@ -152,11 +152,11 @@ pub struct OwnLoaders {
 }
 
 impl OwnLoaders {
-    /// Names the loader of a class. `None` stands for firmware that iPXE does not exist for.
-    pub fn set(&mut self, class: Option<LoaderFile>, name: Arc<str>) {
+    /// Names the loader of a class; without a name, it is the usual one. The class `None` is firmware that iPXE does not exist for.
+    pub fn set(&mut self, class: Option<LoaderFile>, name: Option<Arc<str>>) {
         match class.and_then(|class| self.by_class.get_mut(class as usize)) {
-            Some(slot) => *slot = Some(name),
-            None => self.other = Some(name),
+            Some(slot) => *slot = name,
+            None => self.other = name,
         }
     }
 
@@ -199,10 +199,10 @@ mod tests {
         for (index, class) in LoaderFile::ALL.into_iter().enumerate() {
             assert_eq!(class as usize, index);
             assert_eq!(loaders.get(Some(class)), None);
-            loaders.set(Some(class), class.class().into());
+            loaders.set(Some(class), Some(class.class().into()));
         }
         assert_eq!(loaders.get(None), None);
-        loaders.set(None, "other".into());
+        loaders.set(None, Some("other".into()));
         for class in LoaderFile::ALL {
             assert_eq!(loaders.get(Some(class)).map(|name| &**name), Some(class.class()));
         }

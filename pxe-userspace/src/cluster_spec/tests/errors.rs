@@ -334,12 +334,14 @@ fn likely_mistakes_are_warnings() {
         (
             "{name: lab}",
             "{name: lab, annotations: {pxed.dev/disk-route.52-54-00-00-00-13: exit}}",
-            "3:37: metadata.annotations: no served machine has the MAC address 52:54:00:00:00:13",
+            "3:37: metadata.annotations.pxed.dev/disk-route.52-54-00-00-00-13: no served machine has the MAC address \
+             52:54:00:00:00:13",
         ),
         (
             "{name: lab}",
             "{name: lab, annotations: {pxed.dev/boot-policy.52-54-00-00-00-12: hold}}",
-            "3:37: metadata.annotations: no served machine has the MAC address 52:54:00:00:00:12",
+            "3:37: metadata.annotations.pxed.dev/boot-policy.52-54-00-00-00-12: no served machine has the MAC address \
+             52:54:00:00:00:12",
         ),
     ];
     for (from, to, expected) in cases {

@@ -5,6 +5,7 @@ mod machines;
 mod misspellings;
 mod robustness;
 mod scale;
+mod settings;
 mod watching;
 
 use std::{fs, path::PathBuf};

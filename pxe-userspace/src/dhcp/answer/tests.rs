@@ -583,8 +583,8 @@ fn longest_boot_file_names_fit() {
 /// Returns the machine with loaders of its own: one for UEFI x64, one for firmware that iPXE does not exist for.
 fn machine_with_own_loaders() -> Machine {
     let mut loaders = OwnLoaders::default();
-    loaders.set(Some(LoaderFile::EfiX64), "shim/shimx64.efi".into());
-    loaders.set(None, "boot.img".into());
+    loaders.set(Some(LoaderFile::EfiX64), Some("shim/shimx64.efi".into()));
+    loaders.set(None, Some("boot.img".into()));
     Machine { loaders: Some(loaders.into()), ..machine() }
 }
 

@@ -1,0 +1,94 @@
+//! Points out settings for single machines that select none.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ptr,
+};
+
+use super::{
+    candidate::{Candidate, Resolved},
+    documents::{self, AddressSource},
+    machine_settings::{Annotated, Sources},
+    settings::{Annotations, MachineKey, MachineSettings},
+};
+
+/// The machines that resources declare, also those that are not served.
+#[derive(Debug, Default)]
+pub(crate) struct Declared(HashMap<*const Annotations, OfResource>);
+
+#[derive(Debug, Default)]
+struct OfResource {
+    keys: HashSet<MachineKey>,
+    /// A machine has no address, because of a mistake that is noted.
+    is_incomplete: bool,
+}
+
+impl Declared {
+    /// Adds machines to the resources that declare them.
+    pub(crate) fn add<'m>(
+        &mut self,
+        resources: impl IntoIterator<Item = Annotated<'m>>,
+        machines: &[documents::Declared],
+    ) {
+        for Annotated { annotations, .. } in resources {
+            let of_resource = self.0.entry(ptr::from_ref(annotations)).or_default();
+            for machine in machines {
+                of_resource.keys.extend(machine.mac.map(|mac| MachineKey::Mac(mac.value)));
+                match machine.address.as_ref().map(|address| &address.value) {
+                    Some(AddressSource::Address(address)) => {
+                        of_resource.keys.insert(MachineKey::Address(*address));
+                    }
+                    Some(AddressSource::Reference(_)) => {}
+                    None => of_resource.is_incomplete = true,
+                }
+                of_resource.is_incomplete |= machine.mac.is_none();
+            }
+        }
+    }
+}
+
+/// Adds a finding for each of the settings. In `pxed.dev/machines`, a key that no machine of the resource has is an error.
+pub(crate) fn point_out(
+    unused: &[(Annotated<'_>, &MachineSettings)],
+    declared: &Declared,
+    candidates: &[Candidate<'_>],
+    resolved: &mut Resolved,
+) {
+    let mut served = HashMap::with_capacity(candidates.len() * 2);
+    for candidate in candidates {
+        served.insert(MachineKey::Address(candidate.machine.address), candidate);
+        served.extend(candidate.machine.macs().map(|mac| (MachineKey::Mac(mac), candidate)));
+    }
+    for (Annotated { document, annotations }, machine) in unused {
+        let finding = |message| document.finding(machine.at, machine.field.to_string(), message);
+        if !machine.in_map {
+            let key = match machine.key {
+                MachineKey::Mac(mac) => format!("MAC address {mac}"),
+                MachineKey::Address(address) => format!("address {address}"),
+            };
+            resolved.warnings.push(finding(format!("no served machine has the {key}")));
+            continue;
+        }
+        // A machine that is not served has findings of its own.
+        let known = declared.0.get(&ptr::from_ref(*annotations));
+        if known.is_some_and(|known| known.is_incomplete || known.keys.contains(&machine.key)) {
+            continue;
+        }
+        let message = match served.get(&machine.key) {
+            Some(candidate) if is_source(&candidate.sources, annotations) => {
+                format!("is another network card of the machine {}: write that address", candidate.machine.mac)
+            }
+            Some(candidate) => format!(
+                "is a machine of {}, not of this resource: write its settings there",
+                candidate.origin.object.name
+            ),
+            None => "names no machine of this resource: write the macAddress or the address of one".to_owned(),
+        };
+        resolved.errors.push(finding(message));
+    }
+}
+
+fn is_source(sources: &Sources<'_>, annotations: &Annotations) -> bool {
+    let mut all = sources.own.iter().chain(&sources.role).chain([&sources.cluster]);
+    all.any(|source| ptr::eq(source.annotations, annotations))
+}
