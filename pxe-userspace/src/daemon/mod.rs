@@ -166,6 +166,7 @@ impl Daemon {
                 policies: Arc::clone(&policies),
                 metrics: Arc::clone(&http_metrics),
                 coverage: Default::default(),
+                places: Default::default(),
                 check_source: config.mode == Mode::Server,
                 http_port: config.http_port,
             },

@@ -19,6 +19,7 @@ use super::{
     flights::Event,
     head::{self, HEAD_LIMIT, Head, HeadError},
     metrics::{Refused, Route},
+    places::Seat,
     stream::{Broken, Stream},
     text,
 };
@@ -50,6 +51,7 @@ pub(super) struct Connection {
     stream: Stream,
     peer: IpAddr,
     context: Arc<Context>,
+    seat: Arc<Seat>,
     deliveries: Deliveries,
     router: Router,
     phase: watch::Receiver<Phase>,
@@ -62,21 +64,27 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(
         tcp: TcpStream,
-        peer: IpAddr,
+        (peer, seat): (IpAddr, Arc<Seat>),
         context: Arc<Context>,
         router: Router,
         phase: watch::Receiver<Phase>,
     ) -> Self {
         let (stream, deliveries) = (Stream::new(tcp), Deliveries::new(Arc::clone(&context)));
-        Self { stream, peer, context, deliveries, router, phase, buffer: Vec::new(), is_closed: false }
+        Self { stream, peer, context, seat, deliveries, router, phase, buffer: Vec::new(), is_closed: false }
     }
 
     /// Serves the connection to its end.
     pub(super) async fn run(mut self) {
         let mut phase = self.phase.clone();
+        let (seat, metrics) = (Arc::clone(&self.seat), Arc::clone(&self.context.metrics));
+        let told_to_leave = seat.told_to_leave();
         let served = tokio::select! {
             served = self.requests() => served,
             _ = phase.wait_for(|&phase| phase == Phase::Over) => Ok(()),
+            () = told_to_leave => {
+                metrics.refused(Refused::Vacated);
+                Ok(())
+            }
         };
         if let Err(broken) = served {
             tracing::debug!(peer = %self.peer, %broken, "boot HTTP connection broke off");
@@ -97,6 +105,7 @@ impl Connection {
                 Ok(None) => return self.finish().await,
                 Err(error) => return self.refuse(error).await,
             };
+            self.seat.set_busy(true);
             self.buffer.drain(..length);
             self.deliveries.observe(Event::Request, &self.stream)?;
             if self.deliveries.is_full() {
@@ -123,6 +132,8 @@ impl Connection {
 
     /// Returns the next head and its length, or `None` when no further request comes.
     async fn read_head(&mut self) -> Result<Result<Option<(Head, usize)>, HeadError>, Broken> {
+        // A client that is still reading its answer is not idle.
+        self.seat.set_busy(self.deliveries.len() > 0);
         let mut deadline = Instant::now() + if self.buffer.is_empty() { IDLE } else { REQUEST };
         loop {
             if !self.buffer.is_empty() {
@@ -150,6 +161,7 @@ impl Connection {
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) if wake < deadline => {
                     self.deliveries.observe(Event::Timer, &self.stream)?;
+                    self.seat.set_busy(self.deliveries.len() > 0);
                     // A client that is still reading its answer is not idle.
                     if !has_begun {
                         deadline = Instant::now() + IDLE;

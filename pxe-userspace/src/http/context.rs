@@ -7,7 +7,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{coverage::Coverage, metrics::Metrics};
+use super::{
+    coverage::Coverage,
+    metrics::Metrics,
+    places::{Client, Places},
+};
 use crate::{
     artifacts::Store,
     cluster_spec::matchbox::SharedCatalog,
@@ -39,6 +43,8 @@ pub struct Context {
     /// Set if scripts are given only to the machine's own address. This is right where we assign the addresses, and wrong in
     /// ProxyDHCP mode, where another server does.
     pub check_source: bool,
+    /// The places of connections, of all servers together.
+    pub places: Places,
     /// The port in the URLs of scripts.
     pub http_port: u16,
 }
@@ -48,6 +54,17 @@ impl Context {
     pub(super) fn machine_at(&self, address: IpAddr) -> Option<Arc<Machine>> {
         let IpAddr::V4(address) = address else { return None };
         self.inventory.load().by_address(address).map(Arc::clone)
+    }
+
+    /// Returns the kind of the client at this address.
+    pub(super) fn client_at(&self, address: IpAddr) -> Client {
+        if !self.check_source || self.inventory.load().machines().is_empty() {
+            Client::Anybody
+        } else if self.machine_at(address).is_some() {
+            Client::Machine
+        } else {
+            Client::Stranger
+        }
     }
 
     /// Returns the machine's current boot target.

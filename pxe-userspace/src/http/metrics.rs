@@ -50,6 +50,8 @@ label! {
         Source = "source",
         /// The connection exceeds the limit, in total or for one address.
         Connection = "connection",
+        /// The connection was idle or a stranger's, and made room for another.
+        Vacated = "vacated",
         /// The client did not send its request or read its answer in time.
         Timeout = "timeout",
     }

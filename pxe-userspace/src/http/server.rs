@@ -99,7 +99,7 @@ pub async fn serve(bound: Bound, context: Arc<Context>, shutdown: impl Future<Ou
     let (phase, follow) = watch::channel(Phase::Serving);
     let router = routes::router(Arc::clone(&context));
     let count = thread::available_parallelism().map_or(1, NonZero::get).min(WORKER_LIMIT);
-    let connections = Arc::new(Connections::new(count, Arc::clone(&context.metrics)));
+    let connections = Arc::new(Connections::new(count, context.places.clone(), Arc::clone(&context.metrics)));
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     let mailboxes: Arc<[_]> = mailboxes.into();
     let (running, mut ended) = mpsc::channel::<()>(1);

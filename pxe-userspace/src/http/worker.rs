@@ -3,6 +3,8 @@
 use std::{io, net, sync::Arc, thread, time::Duration};
 
 use axum::Router;
+use http::StatusCode;
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{Builder, Runtime},
@@ -15,6 +17,7 @@ use tokio::{
 
 use super::{
     admission::{Connections, Ticket},
+    answer,
     connection::{Connection, Phase},
     context::Context,
     metrics::Refused,
@@ -81,8 +84,11 @@ impl Worker {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let Some(ticket) = self.connections.admit(peer.ip().to_canonical(), self.number) else {
+                    let peer = peer.ip().to_canonical();
+                    let client = self.context.client_at(peer);
+                    let Some(ticket) = self.connections.admit(peer, client, self.number).await else {
                         self.context.metrics.refused(Refused::Connection);
+                        turn_away(&stream);
                         continue;
                     };
                     match self.mailboxes.get(ticket.worker).filter(|_| ticket.worker != self.number) {
@@ -98,9 +104,8 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    // Usually the process has run out of descriptors, which are freed as connections end.
+                    // Usually no descriptor is free. The kernel keeps the connection until one is.
                     tracing::debug!(%error, "boot HTTP could not accept a connection");
-                    self.context.metrics.refused(Refused::Connection);
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -126,10 +131,19 @@ impl Worker {
 
     fn serve(&self, stream: TcpStream, ticket: Ticket) {
         let (context, router) = (Arc::clone(&self.context), self.router.clone());
-        let connection = Connection::new(stream, ticket.peer, context, router, self.phase.clone());
+        let connection = Connection::new(stream, (ticket.peer, ticket.seat()), context, router, self.phase.clone());
         tokio::spawn(async move {
             connection.run().await;
             drop(ticket);
         });
     }
+}
+
+/// Tells a client that there is no place for it now. It has not been asked what it wants, so this may be the only write.
+fn turn_away(stream: &TcpStream) {
+    let text = "too many connections are open; try again";
+    let answer = answer::line(None, StatusCode::SERVICE_UNAVAILABLE, text, false);
+    // What it has sent would otherwise reset the connection before it reads the answer.
+    let _ = rustix::net::recv(stream, &mut [0; 4096], RecvFlags::DONTWAIT);
+    let _ = rustix::net::send(stream, &answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
 }

@@ -117,6 +117,7 @@ impl Lab {
             policies: Arc::new(ArcSwap::from_pointee(PolicyBook::default())),
             metrics: Arc::clone(&metrics),
             coverage: Default::default(),
+            places: Default::default(),
             check_source,
             http_port: 8000,
         };

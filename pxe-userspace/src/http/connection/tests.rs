@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use super::*;
 use crate::{
     artifacts::Store,
-    http::{routes, stream::Broken},
+    http::{places::Client, routes, stream::Broken},
     model::{
         architecture::Architecture,
         event::{BootEvent, EventKind, EventSink},
@@ -45,6 +45,7 @@ impl Lab {
             policies: Arc::default(),
             metrics: Arc::default(),
             coverage: Default::default(),
+            places: Default::default(),
             check_source: true,
             http_port: 8000,
         };
@@ -62,7 +63,9 @@ impl Lab {
         client.write_all(request.as_bytes()).unwrap();
         let (tcp, peer) = listener.accept().await.unwrap();
         let router = routes::router(Arc::clone(&self.context));
-        (Connection::new(tcp, peer.ip(), Arc::clone(&self.context), router, self.phase.subscribe()), client)
+        let seated = self.context.places.seat(peer.ip(), Client::Machine).await.unwrap();
+        let seat = (peer.ip(), Arc::clone(&seated.seat));
+        (Connection::new(tcp, seat, Arc::clone(&self.context), router, self.phase.subscribe()), client)
     }
 
     fn events(&mut self) -> Vec<EventKind> {
