@@ -19,11 +19,16 @@ pub fn release(version: &str) -> Option<(u32, u32)> {
     Some((major, minor))
 }
 
-/// Returns the whole kernel command line of a machine: the arguments that its Talos version needs on its architecture, then
-/// the machine's own arguments, byte for byte. Linux lets the later of two arguments win, so the machine's own take
-/// precedence.
+/// Returns the whole kernel command line of a machine that boots by iPXE: the name of the initramfs, then [`arguments`].
 #[must_use]
 pub fn kernel_arguments(machine: &Machine) -> String {
+    format!("initrd={INITRD_NAME} {}", arguments(machine))
+}
+
+/// Returns the arguments that the machine's Talos version needs on its architecture, then the machine's own arguments, byte for
+/// byte. Linux lets the later of two arguments win, so the machine's own take precedence.
+#[must_use]
+pub fn arguments(machine: &Machine) -> String {
     let mut line = talos_arguments(&machine.version, machine.architecture).join(" ");
     if !machine.kernel_args.is_empty() {
         line.push(' ');
@@ -32,14 +37,14 @@ pub fn kernel_arguments(machine: &Machine) -> String {
     line
 }
 
-/// Returns the arguments that this version of Talos needs on this architecture, `initrd=` first. A version that cannot be
-/// parsed counts as the newest.
+/// Returns the arguments that this version of Talos needs on this architecture. A version that cannot be parsed counts as the
+/// newest.
 fn talos_arguments(version: &str, architecture: Architecture) -> Vec<&'static str> {
     let release = release(version).unwrap_or((u32::MAX, 0));
     let since = |minor| release >= (1, minor);
     let until = |minor| release <= (1, minor);
 
-    let mut arguments = vec!["initrd=initramfs.xz", "talos.platform=metal", "slab_nomerge", "pti=on"];
+    let mut arguments = vec!["talos.platform=metal", "slab_nomerge", "pti=on"];
     // The last console becomes /dev/console.
     arguments.extend_from_slice(match architecture {
         // A ttyS0 without a UART hangs the machine, so newer releases do not use it.
@@ -109,7 +114,6 @@ mod tests {
         for version in ["v1.7.0", "v1.10.0", "v1.13.0", "v2.0.0", "latest"] {
             for architecture in [Architecture::Amd64, Architecture::Arm64] {
                 let arguments = talos_arguments(version, architecture);
-                assert_eq!(arguments[0], format!("initrd={INITRD_NAME}"));
                 for needed in ["talos.platform=metal", "slab_nomerge", "pti=on", "console=tty0", "printk.devkmsg=on"] {
                     assert!(arguments.contains(&needed), "{needed} for {version} {architecture}");
                 }

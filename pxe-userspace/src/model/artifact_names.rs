@@ -1,6 +1,7 @@
 //! The names of the files: those that talos-operator uses, and those of the loaders' stand-ins.
 
 use super::{
+    config_files::{self, ConfigReader},
     event::ArtifactKind,
     inventory::Machine,
     loader::{BOOT_FROM_DISK, LoaderFile},
@@ -78,14 +79,14 @@ pub fn without_end_marker_text(path: &str) -> &str {
     path.trim_end_matches(END_MARKER_TEXT)
 }
 
-/// Returns the kind of file that a path names, judged by its last component alone.
+/// Returns the kind of file that a path names, judged by its last component, and for configurations by the directory too.
 #[must_use]
 pub fn kind_of(path: &[u8]) -> ArtifactKind {
     let path = without_end_marker(path);
     let name = path.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(path).to_ascii_lowercase();
     let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
     let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix.as_bytes()));
-    if ends(&[".ipxe", ".ipxe.0"]) {
+    if ends(&[".ipxe", ".ipxe.0"]) || ConfigReader::of(path).is_some() {
         ArtifactKind::Script
     } else if begins(&["vmlinuz", "kernel-"]) {
         ArtifactKind::Kernel
@@ -99,13 +100,15 @@ pub fn kind_of(path: &[u8]) -> ArtifactKind {
 }
 
 /// Returns whether a file of this name may be missing, so that its refusal is not a failure. iPXE looks for `autoexec.ipxe`
-/// and shim for certificates and revocations without expecting them, and [`BOOT_FROM_DISK`] is meant to be refused.
+/// and shim for certificates and revocations without expecting them, so do GRUB and U-Boot ([`config_files::is_probe`]), and
+/// [`BOOT_FROM_DISK`] is meant to be refused.
 #[must_use]
 pub fn is_optional(path: &[u8]) -> bool {
     let path = without_end_marker(path);
     let name = path.rsplit(|byte| matches!(byte, b'/' | b'\\')).next().unwrap_or(path);
     name == b"autoexec.ipxe"
         || name == BOOT_FROM_DISK.as_bytes()
+        || config_files::is_probe(path)
         || (name.ends_with(b".efi") && (name.starts_with(b"revocations") || name.starts_with(b"shim_certificate")))
 }
 
@@ -153,6 +156,8 @@ mod tests {
             ("pxelinux.0", ArtifactKind::Loader),
             ("autoexec.ipxe", ArtifactKind::Script),
             ("boot.ipxe.0", ArtifactKind::Script),
+            ("/grub/grub.cfg", ArtifactKind::Script),
+            ("pxelinux.cfg/0A000001", ArtifactKind::Script),
             ("ab12/vmlinuz-v1.13.0-amd64", ArtifactKind::Kernel),
             ("initramfs-v1.13.0-amd64.xz", ArtifactKind::Initramfs),
             ("vmlinuz.d/notes.txt", ArtifactKind::Other),
@@ -171,6 +176,9 @@ mod tests {
             ("EFI\\revocations_sbat.efi", true),
             ("shim_certificate_0.efi", true),
             ("boot-from-disk", true),
+            ("pxelinux.cfg/default", true),
+            ("/grub/x86_64-efi/command.lst", true),
+            ("/grub/grub.cfg", false),
             ("ipxe.efi", false),
             ("autoexec.ipxe/kernel", false),
         ] {

@@ -5,6 +5,7 @@
 pub mod architecture;
 pub mod artifact_names;
 pub mod client_architecture;
+pub mod config_files;
 pub mod event;
 pub mod failure;
 pub mod inventory;

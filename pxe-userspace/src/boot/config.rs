@@ -1,0 +1,213 @@
+//! The configuration files that GRUB and U-Boot look for: whose a file is, who may have it, and what it says.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{grub, u_boot};
+use crate::model::{
+    config_files::{ConfigFile, ConfigReader, Owner},
+    failure::ASKED_FROM,
+    inventory::{Inventory, Machine},
+    policy::Disposition,
+    policy_book::PolicyBook,
+};
+
+/// The protocol that the program fetched its configuration by. It fetches kernel and initramfs in the same way, since it may have
+/// been built without the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// TFTP.
+    Tftp,
+    /// HTTP on this port, below `/assets/`.
+    Http {
+        /// The port.
+        port: u16,
+    },
+}
+
+/// A request for a configuration, with what answers it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The file.
+    pub file: ConfigFile,
+    /// The address that asks.
+    pub peer: IpAddr,
+    /// The fleet.
+    pub inventory: &'a Inventory,
+    /// The policies in force.
+    pub policies: &'a PolicyBook,
+    /// Set if a configuration is given only to the machine's own address.
+    pub check_source: bool,
+    /// The protocol.
+    pub files: Files,
+}
+
+/// The answer to such a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The machine's configuration.
+    Config {
+        /// The machine.
+        machine: Arc<Machine>,
+        /// The place that the configuration boots from.
+        disposition: Disposition,
+        /// The configuration.
+        text: String,
+    },
+    /// There is no such file, since the machine is to boot from its disk: the program goes on to the next way to boot.
+    ToDisk(Arc<Machine>),
+    /// The file belongs to a machine with another address.
+    NotTheirs {
+        /// The machine.
+        machine: Arc<Machine>,
+        /// The reason for the refusal, in words for a person.
+        reason: String,
+    },
+    /// No machine has this file.
+    NoMachine,
+}
+
+impl Asked<'_> {
+    /// Returns the answer.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let by_address = |address: IpAddr| match address {
+            IpAddr::V4(address) => self.inventory.by_address(address),
+            IpAddr::V6(_) => None,
+        };
+        let machine = match self.file.owner {
+            Owner::Asker => by_address(self.peer),
+            Owner::Mac(mac) => self.inventory.by_mac(mac),
+            Owner::Address(address) => self.inventory.by_address(address),
+        };
+        let Some(machine) = machine.map(Arc::clone) else { return Answer::NoMachine };
+        if let Some(reason) = refusal(&machine, self.peer, self.check_source) {
+            return Answer::NotTheirs { machine, reason };
+        }
+        let disposition = self.policies.disposition(&machine);
+        match self.text(&machine, disposition) {
+            Some(text) => Answer::Config { machine, disposition, text },
+            None => Answer::ToDisk(machine),
+        }
+    }
+
+    fn text(&self, machine: &Machine, disposition: Disposition) -> Option<String> {
+        let server = machine.site.address;
+        match (self.file.reader, self.files) {
+            (ConfigReader::Grub, Files::Tftp) => grub::config(machine, &format!("(tftp,{server})"), disposition),
+            (ConfigReader::Grub, Files::Http { port }) => {
+                grub::config(machine, &format!("(http,{server}:{port})/assets"), disposition)
+            }
+            // U-Boot's `localboot` runs a command that few boards have. Without a file, it tries its next way to boot.
+            (ConfigReader::UBoot, _) if disposition == Disposition::Disk => None,
+            (ConfigReader::UBoot, Files::Tftp) => Some(u_boot::config(machine, "")),
+            (ConfigReader::UBoot, Files::Http { port }) => {
+                Some(u_boot::config(machine, &format!("http://{server}:{port}/assets/")))
+            }
+        }
+    }
+}
+
+/// Returns the reason why a client without the machine's address does not get its boot script or configuration, which may contain
+/// the machine's secrets. Returns `None` for the machine itself, and if sources are not checked.
+#[must_use]
+pub fn refusal(machine: &Machine, peer: IpAddr, check_source: bool) -> Option<String> {
+    let Machine { mac, address, .. } = machine;
+    let is_theirs = !check_source || peer == *address;
+    (!is_theirs).then(|| format!("{ASKED_FROM} {peer}, but only {address} may get the boot script of {mac}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::model::{architecture::Architecture, policy::DiskRoute, testing::machine};
+
+    fn fleet() -> Inventory {
+        let not_found =
+            Machine { disk_route: DiskRoute::NotFound, ..(*machine(3, Architecture::Amd64, "v1.13.0", None)).clone() };
+        Inventory::new(vec![
+            machine(1, Architecture::Amd64, "v1.13.0", None),
+            machine(2, Architecture::Arm64, "v1.13.0", None),
+            Arc::new(not_found),
+        ])
+    }
+
+    /// Returns the answer in short, with the last digit of the machine.
+    fn answer(path: &str, peer: &str, check_source: bool, on_disk: &[u8]) -> String {
+        let inventory = fleet();
+        let on_disk = inventory.machines().iter().filter(|machine| on_disk.contains(&machine.mac.0[5]));
+        let reached_disk: HashSet<_> = on_disk.map(|machine| machine.mac).collect();
+        let policies = PolicyBook { reached_disk, ..PolicyBook::default() };
+        let file = ConfigFile::parse(path.as_bytes()).unwrap();
+        let peer = peer.parse().unwrap();
+        let asked = Asked { file, peer, inventory: &inventory, policies: &policies, check_source, files: Files::Tftp };
+        match asked.answer() {
+            Answer::Config { machine, disposition, text } => {
+                let kind = if text.starts_with("# GRUB") { "grub" } else { "u-boot" };
+                format!("{kind} {disposition:?} {}", machine.mac.0[5])
+            }
+            Answer::ToDisk(machine) => format!("to disk {}", machine.mac.0[5]),
+            Answer::NotTheirs { machine, reason } => format!("refused {}: {reason}", machine.mac.0[5]),
+            Answer::NoMachine => "none".to_owned(),
+        }
+    }
+
+    #[test]
+    fn machine_gets_its_own_file_only() {
+        let refused =
+            "refused 1: asked from 127.0.0.2, but only 127.0.0.1 may get the boot script of 02:00:00:00:00:01";
+        for (path, peer, expected) in [
+            ("/grub/grub.cfg", "127.0.0.1", "grub Network 1"),
+            ("/grub/grub.cfg", "127.0.0.2", "grub Network 2"),
+            ("/grub/grub.cfg", "127.0.0.9", "none"),
+            ("/grub/grub.cfg", "::1", "none"),
+            ("grub.cfg-01-02-00-00-00-00-01", "127.0.0.1", "grub Network 1"),
+            ("grub.cfg-01-02-00-00-00-00-01", "127.0.0.2", refused),
+            ("grub.cfg-01-02-00-00-00-00-09", "127.0.0.1", "none"),
+            ("grub.cfg-7F000001", "127.0.0.1", "grub Network 1"),
+            ("pxelinux.cfg/7F000001", "127.0.0.2", refused),
+            ("pxelinux.cfg/7F000009", "127.0.0.1", "none"),
+            ("pxelinux.cfg/01-02-00-00-00-00-02", "127.0.0.2", "u-boot Network 2"),
+            ("pxelinux.cfg/01-02-00-00-00-00-01", "127.0.0.2", refused),
+            ("pxelinux.cfg/01-02-00-00-00-00-01", "127.0.0.9", &refused.replace("0.0.2,", "0.0.9,")),
+        ] {
+            assert_eq!(answer(path, peer, true, &[]), expected, "{path} for {peer}");
+        }
+    }
+
+    #[test]
+    fn file_is_given_to_anybody_if_another_server_assigns_the_addresses() {
+        assert_eq!(answer("grub.cfg-01-02-00-00-00-00-01", "127.0.0.9", false, &[]), "grub Network 1");
+        assert_eq!(answer("pxelinux.cfg/01-02-00-00-00-00-02", "127.0.0.9", false, &[]), "u-boot Network 2");
+        assert_eq!(answer("grub.cfg", "127.0.0.9", false, &[]), "none");
+    }
+
+    #[test]
+    fn machine_that_boots_from_its_disk_is_sent_there() {
+        assert_eq!(answer("grub.cfg", "127.0.0.1", true, &[1]), "grub Disk 1");
+        assert_eq!(answer("grub.cfg", "127.0.0.3", true, &[3]), "to disk 3");
+        assert_eq!(answer("pxelinux.cfg/01-02-00-00-00-00-02", "127.0.0.2", true, &[2]), "to disk 2");
+        assert!(answer("pxelinux.cfg/01-02-00-00-00-00-02", "127.0.0.1", true, &[2]).starts_with("refused 2"));
+    }
+
+    #[test]
+    fn kernel_is_fetched_as_the_configuration_was() {
+        let (inventory, policies) = (fleet(), PolicyBook::default());
+        for (path, files, kernel) in [
+            ("grub.cfg", Files::Tftp, "linux (tftp,127.0.0.1)/vmlinuz-v1.13.0-amd64 "),
+            ("grub.cfg", Files::Http { port: 8000 }, "linux (http,127.0.0.1:8000)/assets/vmlinuz-v1.13.0-amd64 "),
+            ("pxelinux.cfg/7F000001", Files::Tftp, "\n kernel vmlinuz-v1.13.0-amd64\n"),
+            (
+                "pxelinux.cfg/7F000001",
+                Files::Http { port: 8000 },
+                "\n kernel http://127.0.0.1:8000/assets/vmlinuz-v1.13.0-amd64\n",
+            ),
+        ] {
+            let (file, peer) = (ConfigFile::parse(path.as_bytes()).unwrap(), "127.0.0.1".parse().unwrap());
+            let asked = Asked { file, peer, inventory: &inventory, policies: &policies, check_source: true, files };
+            let Answer::Config { text, .. } = asked.answer() else { panic!("no configuration at {path}") };
+            assert!(text.contains(kernel), "{path}: {text}");
+        }
+    }
+}
