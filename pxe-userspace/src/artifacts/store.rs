@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     fs::File,
-    io::{self, IoSliceMut},
+    io::{self, IoSliceMut, Write as _},
     ops::Range,
     os::{
         fd::{AsFd as _, OwnedFd},
@@ -15,7 +15,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat2},
+    fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create, openat2},
     io::{Errno, ReadWriteFlags, preadv2},
 };
 
@@ -255,6 +255,18 @@ impl OpenArtifact {
         }
         let modified = metadata.modified().map_err(|_| Refusal::Unreadable)?;
         Ok(Self { length: metadata.len(), modified, inode: metadata.ino(), file })
+    }
+
+    /// Returns a text as a file in memory, for a server that sends files.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`Refusal`] if the kernel has no descriptor or memory for it.
+    pub fn from_text(text: &str) -> Result<Self, Refusal> {
+        let memory = memfd_create(c"pxed", MemfdFlags::CLOEXEC).map_err(refusal)?;
+        let mut file = File::from(memory);
+        file.write_all(text.as_bytes()).map_err(|_| Refusal::Exhausted)?;
+        Self::new(file)
     }
 
     /// Returns `true` if nobody has written to the file since it was opened. A file that was replaced counts as unchanged,

@@ -26,7 +26,7 @@ pub enum Files {
 
 /// A request for a configuration, with what answers it.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct ConfigRequest<'a> {
     /// The file.
     pub file: ConfigFile,
     /// The address that asks.
@@ -66,7 +66,7 @@ pub enum Answer {
     NoMachine,
 }
 
-impl Asked<'_> {
+impl ConfigRequest<'_> {
     /// Returns the answer.
     #[must_use]
     pub fn answer(&self) -> Answer {
@@ -141,7 +141,8 @@ mod tests {
         let policies = PolicyBook { reached_disk, ..PolicyBook::default() };
         let file = ConfigFile::parse(path.as_bytes()).unwrap();
         let peer = peer.parse().unwrap();
-        let asked = Asked { file, peer, inventory: &inventory, policies: &policies, check_source, files: Files::Tftp };
+        let asked =
+            ConfigRequest { file, peer, inventory: &inventory, policies: &policies, check_source, files: Files::Tftp };
         match asked.answer() {
             Answer::Config { machine, disposition, text } => {
                 let kind = if text.starts_with("# GRUB") { "grub" } else { "u-boot" };
@@ -205,7 +206,8 @@ mod tests {
             ),
         ] {
             let (file, peer) = (ConfigFile::parse(path.as_bytes()).unwrap(), "127.0.0.1".parse().unwrap());
-            let asked = Asked { file, peer, inventory: &inventory, policies: &policies, check_source: true, files };
+            let asked =
+                ConfigRequest { file, peer, inventory: &inventory, policies: &policies, check_source: true, files };
             let Answer::Config { text, .. } = asked.answer() else { panic!("no configuration at {path}") };
             assert!(text.contains(kernel), "{path}: {text}");
         }

@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn config_has_the_initrd_before_the_arguments() {
-        let arm64 = crate::model::inventory::Machine {
+        let arm64 = Machine {
             kernel_args: "talos.config=http://h/?u=${uuid} initrd=other".into(),
             ..(*machine(1, Architecture::Arm64, "v1.13.0", Some("ab12"))).clone()
         };

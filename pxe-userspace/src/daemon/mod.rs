@@ -170,7 +170,8 @@ impl Daemon {
                 check_source: config.mode == Mode::Server,
                 http_port: config.http_port,
             },
-            tftp::Context::new(Arc::clone(&store), Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics)),
+            tftp::Context::new(Arc::clone(&store), Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics))
+                .with_policies(Arc::clone(&policies), config.mode == Mode::Server),
         );
         let scope = if config.cluster.is_empty() { Scope::HttpEverywhere } else { Scope::Sites };
         let listeners = Listeners::new(servers, scope);

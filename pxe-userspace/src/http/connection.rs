@@ -120,7 +120,7 @@ impl Connection {
                 stay,
                 began: Instant::now(),
             };
-            match head.path.strip_prefix(b"/assets/") {
+            match file::path(&head.path) {
                 Some(path) => file::answer(&mut self.stream, exchange, path).await?,
                 None => text::answer(&mut self.stream, exchange, &self.router).await?,
             }

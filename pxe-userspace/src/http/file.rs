@@ -16,17 +16,27 @@ use super::{
     metrics::{Refused, Route},
     range::{self, Selection, Validators},
     stream::{Broken, Stream},
+    text,
 };
 use crate::{
     artifacts::{OpenArtifact, Refusal, Store},
-    model::artifact_names,
+    model::{
+        artifact_names,
+        config_files::{ConfigFile, ConfigReader},
+    },
 };
 
 /// The time that a request waits for a free descriptor.
 const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 const OPEN_AGAIN: Duration = Duration::from_millis(100);
 
-/// Answers a request for `/assets/<path>`.
+/// Returns the path of a file in the store. A configuration of GRUB or U-Boot may be one anywhere, since those programs look for it
+/// below a directory of their own.
+pub(super) fn path(path: &[u8]) -> Option<&[u8]> {
+    path.strip_prefix(b"/assets/").or_else(|| ConfigReader::of(path).map(|_| path))
+}
+
+/// Answers a request for a file of the store, or for a configuration that is not in the store.
 ///
 /// Only a machine's GET causes events, and a missing file that nobody expects causes none.
 pub(super) async fn answer(stream: &mut Stream, mut exchange: Exchange<'_>, path: &[u8]) -> Result<(), Broken> {
@@ -38,6 +48,9 @@ pub(super) async fn answer(stream: &mut Stream, mut exchange: Exchange<'_>, path
     let delivery = delivery(&exchange, path);
     let artifact = match open(&context.store, path).await {
         Ok(artifact) => artifact,
+        Err(Refusal::NotFound) if let Some(file) = ConfigFile::parse(path) => {
+            return text::answer_config(stream, exchange, file).await;
+        }
         Err(refusal) => return refuse(stream, &exchange, path, delivery.as_ref(), refusal).await,
     };
     let OpenArtifact { inode, length, modified, .. } = artifact;

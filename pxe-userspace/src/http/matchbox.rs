@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     boot::{
-        ipxe,
+        grub, ipxe,
         talos::{self, INITRD_NAME},
     },
     cluster_spec::matchbox::{Group, Labels, NetBoot, text_of},
@@ -62,16 +62,13 @@ pub fn ipxe(machine: &Machine) -> String {
     )
 }
 
-/// Returns the configuration at `/grub?mac=…` for a machine. GRUB puts a backslash before each quote and backslash of an
-/// argument, so those do not survive; everything else does. GRUB does not expand `${uuid}` inside quotes; Talos expands it
+/// Returns the configuration at `/grub?mac=…` for a machine. GRUB does not expand `${uuid}` inside quotes; Talos expands it
 /// itself.
 #[must_use]
 pub fn grub(machine: &Machine, http_port: u16) -> String {
     let root = format!("(http,{}:{http_port})/assets", machine.site.address);
     let (kernel, initramfs) = (artifact_names::kernel_path(machine), artifact_names::initramfs_path(machine));
-    let line = talos::kernel_arguments(machine);
-    let arguments: Vec<String> = line.split_ascii_whitespace().map(grub_word).collect();
-    let arguments = arguments.join(" ");
+    let arguments = grub::quoted(&talos::kernel_arguments(machine));
     let mut config = "default=0\nfallback=1\ntimeout=1\n".to_owned();
     for (title, linux, initrd) in [("EFI", "linuxefi", "initrdefi"), ("BIOS", "linux", "initrd")] {
         let _ = write!(
@@ -85,12 +82,6 @@ pub fn grub(machine: &Machine, http_port: u16) -> String {
         );
     }
     config
-}
-
-/// Returns a word for GRUB's shell, quoted if the shell would not read it as one word.
-fn grub_word(word: &str) -> String {
-    let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=.,:/+@%".contains(&byte));
-    if is_plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// Returns the text at `/metadata?mac=…` for a machine: sorted lines `KEY=value` with the spec's facts about it and with the

@@ -15,7 +15,7 @@ label! {
     pub(super) enum Route: "route" {
         /// `/assets/…`
         Assets = "assets",
-        /// `/boot/{mac}.ipxe`
+        /// `/boot/{mac}.ipxe` and configurations of GRUB and U-Boot
         Script = "script",
         /// Matchbox's routes.
         Matchbox = "matchbox",

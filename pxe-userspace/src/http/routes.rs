@@ -1,4 +1,4 @@
-//! The answers that are not files: each machine's own script, and Matchbox's routes through an axum router.
+//! The answers that are not files: each machine's own script and configuration, and Matchbox's routes through an axum router.
 
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -15,11 +15,15 @@ use super::{
     query::Query,
 };
 use crate::{
-    boot::script::{self, script},
+    boot::{
+        config::{self, Answer, ConfigRequest, Files},
+        script::{self, script},
+    },
     cluster_spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
     model::{
-        event::{ArtifactKind, EventKind},
-        failure::{ASKED_FROM, WRONG_ARCHITECTURE},
+        config_files::ConfigFile,
+        event::{ArtifactKind, EventKind, short_path},
+        failure::WRONG_ARCHITECTURE,
         inventory::Machine,
         policy::Disposition,
     },
@@ -85,6 +89,32 @@ pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
     match script(&machine, context.http_port, disposition) {
         Some(text) => delivered(context, peer, machine.mac, &path, Text::new(Route::Script, text)),
         None => Text::not_found(),
+    }
+}
+
+/// Answers a request for a configuration of GRUB or U-Boot that is not among the artifacts.
+pub(super) fn loader_config(context: &Context, peer: Peer, path: &[u8], file: ConfigFile) -> Text {
+    let (inventory, policies) = (context.inventory.load(), context.policies.load());
+    let request = ConfigRequest {
+        file,
+        peer: peer.address,
+        inventory: &inventory,
+        policies: &policies,
+        check_source: context.check_source,
+        files: Files::Http { port: context.http_port },
+    };
+    let path = &short_path(path);
+    match request.answer() {
+        Answer::Config { machine, disposition, text } => {
+            disposed(context, peer, &machine, disposition);
+            delivered(context, peer, machine.mac, path, Text::new(Route::Script, text))
+        }
+        Answer::ToDisk(machine) => {
+            disposed(context, peer, &machine, Disposition::Disk);
+            Text::not_found()
+        }
+        Answer::NotTheirs { machine, reason } => refuse(context, peer, &machine, path, Route::Script, &reason),
+        Answer::NoMachine => Text::not_found(),
     }
 }
 
@@ -215,16 +245,16 @@ fn rendered(context: &Context, query: &Query, path: &str, template: fn(&Profile)
 
 /// Returns the refusal for a client without the machine's address, since a script may contain the machine's secrets.
 fn refused(context: &Context, peer: Peer, machine: &Machine, path: &str) -> Option<Text> {
-    if !context.check_source || peer.address == machine.address {
-        return None;
-    }
-    let Machine { mac, address, .. } = machine;
-    let reason = format!("{ASKED_FROM} {}, but only {address} may get the boot script of {mac}", peer.address);
-    tracing::debug!(%mac, peer = %peer.address, "boot HTTP refused a script to another address");
-    context.metrics.refused(Refused::Source);
-    failed(context, peer, *mac, path, &reason);
+    let reason = config::refusal(machine, peer.address, context.check_source)?;
     let route = if path.starts_with("/boot/") { Route::Script } else { Route::Matchbox };
-    Some(Text { status: StatusCode::FORBIDDEN, ..Text::new(route, format!("{reason}\n")) })
+    Some(refuse(context, peer, machine, path, route, &reason))
+}
+
+fn refuse(context: &Context, peer: Peer, machine: &Machine, path: &str, route: Route, reason: &str) -> Text {
+    tracing::debug!(mac = %machine.mac, peer = %peer.address, "boot HTTP refused a script to another address");
+    context.metrics.refused(Refused::Source);
+    failed(context, peer, machine.mac, path, reason);
+    Text { status: StatusCode::FORBIDDEN, ..Text::new(route, format!("{reason}\n")) }
 }
 
 /// Announces that the machine does not get its script.

@@ -1,4 +1,4 @@
-//! A text as an answer: a machine's own script, or the answer of the axum router.
+//! A text as an answer: a machine's own script or configuration, or the answer of the axum router.
 
 use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
@@ -19,6 +19,7 @@ use super::{
     routes::{self, Peer},
     stream::{Broken, Stream},
 };
+use crate::model::config_files::ConfigFile;
 
 /// The longest answer of a handler, in bytes.
 const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
@@ -40,10 +41,22 @@ struct Refusal {
 
 /// Answers a request for anything other than a file.
 pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, router: &Router) -> Result<(), Broken> {
-    let Ready { mut head, body, delivery } = match ready(&exchange, router).await {
-        Ok(ready) => ready,
-        Err(Refusal { route, status, reason }) => return exchange.answer_line(stream, route, status, reason).await,
-    };
+    match ready(&exchange, router).await {
+        Ok(ready) => send(stream, exchange, ready).await,
+        Err(Refusal { route, status, reason }) => exchange.answer_line(stream, route, status, reason).await,
+    }
+}
+
+/// Answers a request for a configuration of GRUB or U-Boot.
+pub(super) async fn answer_config(stream: &mut Stream, exchange: Exchange<'_>, file: ConfigFile) -> Result<(), Broken> {
+    let peer = Peer { address: exchange.peer, is_head: exchange.is_head() };
+    let text = routes::loader_config(exchange.context, peer, &exchange.head.path, file);
+    let ready = from_text(&exchange, text);
+    send(stream, exchange, ready).await
+}
+
+async fn send(stream: &mut Stream, exchange: Exchange<'_>, ready: Ready) -> Result<(), Broken> {
+    let Ready { mut head, body, delivery } = ready;
     head.header("Content-Length", body.len());
     let head = head.end(Some(exchange.head), exchange.stay);
     if exchange.is_head() {
@@ -61,7 +74,7 @@ pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, router: 
 async fn ready(exchange: &Exchange<'_>, router: &Router) -> Result<Ready, Refusal> {
     let peer = Peer { address: exchange.peer, is_head: exchange.is_head() };
     match exchange.head.path.strip_prefix(b"/boot/") {
-        Some(file) if exchange.is_read() => Ok(own_script(exchange, peer, file)),
+        Some(file) if exchange.is_read() => Ok(from_text(exchange, routes::own_script(exchange.context, peer, file))),
         Some(_) => {
             let (route, status) = (Route::Script, StatusCode::METHOD_NOT_ALLOWED);
             Err(Refusal { route, status, reason: "scripts are read-only" })
@@ -70,8 +83,9 @@ async fn ready(exchange: &Exchange<'_>, router: &Router) -> Result<Ready, Refusa
     }
 }
 
-fn own_script(exchange: &Exchange<'_>, peer: Peer, file: &[u8]) -> Ready {
-    let Text { status, content_type, text, route, delivery } = routes::own_script(exchange.context, peer, file);
+/// Puts the head of an answer before a text.
+fn from_text(exchange: &Exchange<'_>, text: Text) -> Ready {
+    let Text { status, content_type, text, route, delivery } = text;
     exchange.context.metrics.answered(route, status.as_u16());
     let mut head = AnswerHead::new(status, SystemTime::now());
     head.header("Content-Type", content_type);

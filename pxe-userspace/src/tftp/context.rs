@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{metrics::Metrics, refusals::RefusalLog};
 use crate::{
     artifacts::Store,
-    model::{event::EventSink, inventory::SharedInventory},
+    model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies},
 };
 
 /// The files and machines, and the receivers of events and counts.
@@ -15,6 +15,10 @@ pub struct Context {
     pub store: Arc<Store>,
     /// Knows machines by their address.
     pub inventory: SharedInventory,
+    /// Says which machines boot from the network now.
+    pub(super) policies: SharedPolicies,
+    /// Set if configurations are given only to the machine's own address.
+    pub(super) check_source: bool,
     /// Takes boot events.
     pub events: EventSink,
     /// Counts requests and transfers.
@@ -23,9 +27,18 @@ pub struct Context {
 }
 
 impl Context {
-    /// Puts a context together, with an empty log of refusals.
+    /// Puts a context together, with an empty log of refusals. Until [`with_policies`](Self::with_policies), the spec's policies are
+    /// in force.
     #[must_use]
     pub fn new(store: Arc<Store>, inventory: SharedInventory, events: EventSink, metrics: Arc<Metrics>) -> Self {
-        Self { store, inventory, events, metrics, refusals: Arc::default() }
+        let policies = SharedPolicies::default();
+        Self { store, inventory, policies, check_source: true, events, metrics, refusals: Arc::default() }
+    }
+
+    /// Sets the policies in force, and whether configurations are given only to the machine's own address. That is right where we
+    /// assign the addresses, and wrong in ProxyDHCP mode, where another server does.
+    #[must_use]
+    pub fn with_policies(self, policies: SharedPolicies, check_source: bool) -> Self {
+        Self { policies, check_source, ..self }
     }
 }

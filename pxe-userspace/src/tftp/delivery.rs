@@ -105,10 +105,15 @@ impl End {
 impl Delivery {
     /// Tells the journal that a client asks for a file. `machine` is the machine that has the client's address.
     pub(super) fn begin(events: &EventSink, now: Instant, machine: Option<MacAddr>, path: &[u8]) -> Self {
-        let delivery = Self { machine, artifact: kind_of(path), path: short_path(path), requested: now };
+        let delivery = Self::of_another(now, machine, path);
         let (artifact, transport, path) = (delivery.artifact, Transport::Tftp, Arc::clone(&delivery.path));
         delivery.tell(events, EventKind::Requested { artifact, transport, path });
         delivery
+    }
+
+    /// Returns the delivery of a file that another client than `machine` asks for. The journal is told of its end only.
+    pub(super) fn of_another(now: Instant, machine: Option<MacAddr>, path: &[u8]) -> Self {
+        Self { machine, artifact: kind_of(path), path: short_path(path), requested: now }
     }
 
     /// Tells the journal that the request was refused, for this reason.

@@ -37,6 +37,12 @@ label! {
     pub enum RefusedReason: "reason" {
         /// There is no such file.
         NotFound = "not_found",
+        /// There is no such file, and the client does without: boot programs look for files that need not exist.
+        Optional = "optional",
+        /// The machine is to boot from its disk, so that it has no configuration.
+        Disk = "disk",
+        /// A configuration was requested from an address that is not the machine's.
+        Source = "source",
         /// The path leads out of the artifacts directory.
         Outside = "outside",
         /// The file cannot be read.

@@ -15,6 +15,7 @@ mod chunks;
 mod context;
 mod delivery;
 mod files;
+mod generated;
 mod mailbox;
 pub mod metrics;
 mod netascii;

@@ -1,5 +1,7 @@
 //! Refusals of requests, as the client, the journal and the metrics are told.
 
+use std::borrow::Cow;
+
 use super::{
     metrics::RefusedReason,
     packet::{ErrorCode, Request, TransferMode},
@@ -10,11 +12,11 @@ use crate::{
 };
 
 /// A refusal: what the metrics count, and what the client and the journal read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) reason: RefusedReason,
     pub(super) code: ErrorCode,
-    pub(super) text: &'static str,
+    pub(super) text: Cow<'static, str>,
     /// The store's refusal, if it is one.
     pub(super) by_store: Option<Refusal>,
 }
@@ -23,7 +25,7 @@ pub(super) struct Refused {
 const MODE: Refused = Refused {
     reason: RefusedReason::Mode,
     code: ErrorCode::IllegalOperation,
-    text: "only the modes octet and netascii are served",
+    text: Cow::Borrowed("only the modes octet and netascii are served"),
     by_store: None,
 };
 
@@ -31,7 +33,7 @@ const MODE: Refused = Refused {
 pub(super) const WRITE: Refused = Refused {
     reason: RefusedReason::Write,
     code: ErrorCode::AccessViolation,
-    text: "this server is read-only",
+    text: Cow::Borrowed("this server is read-only"),
     by_store: None,
 };
 
@@ -53,6 +55,11 @@ pub(super) fn open(store: &Store, request: &Request<'_>) -> Result<OpenArtifact,
 }
 
 impl Refused {
+    /// Returns a refusal that is not the store's.
+    pub(super) fn new(reason: RefusedReason, code: ErrorCode, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, code, text: text.into(), by_store: None }
+    }
+
     /// Returns `true` if the client is not told, since its next attempt may succeed: any error packet ends its boot.
     pub(super) fn is_silent(&self) -> bool {
         self.by_store == Some(Refusal::Exhausted)
@@ -67,7 +74,7 @@ impl From<Refusal> for Refused {
             Refusal::Circle | Refusal::Unreadable => (RefusedReason::Unreadable, ErrorCode::AccessViolation),
             Refusal::Exhausted => (RefusedReason::Busy, ErrorCode::Undefined),
         };
-        Self { reason, code, text: refusal.reason(), by_store: Some(refusal) }
+        Self { reason, code, text: refusal.reason().into(), by_store: Some(refusal) }
     }
 }
 

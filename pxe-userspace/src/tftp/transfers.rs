@@ -16,6 +16,7 @@ use super::{
     context::Context,
     delivery::{Delivery, End},
     files::OpenFiles,
+    generated::{Generated, generate},
     mailbox::{Mailbox, Message},
     metrics::RefusedReason,
     options::Terms,
@@ -27,7 +28,10 @@ use super::{
 };
 use crate::{
     artifacts::OpenArtifact,
-    model::{artifact_names::is_optional, event::short_path},
+    model::{
+        artifact_names::is_optional,
+        event::{EventKind, short_path},
+    },
 };
 
 /// A running transfer and its resources.
@@ -235,8 +239,13 @@ impl Transfers {
         if machine.is_none() {
             self.context.metrics.unknown_clients.inc();
         }
-        let asked = Asked { now, client, machine, request, datagram };
-        let opened = open(&self.context.store, &asked.request);
+        let mut asked = Asked { now, client, machine, request, datagram };
+        let mut opened = open(&self.context.store, &asked.request);
+        if let Err(refused) = &opened
+            && refused.reason == RefusedReason::NotFound
+        {
+            opened = self.generate(&mut asked, refused.clone());
+        }
         match opened {
             Err(refused) => self.refuse(&asked, refused),
             Ok(file) if self.make_room(&asked) => self.begin(&asked, file),
@@ -247,6 +256,17 @@ impl Transfers {
                 self.context.refusals.log(client, machine, &path, "too many transfers are in progress");
             }
         }
+    }
+
+    /// Returns what stands in for a file that the store does not have. The request becomes the machine's whose file it is.
+    fn generate(&self, asked: &mut Asked<'_>, refused: Refused) -> Result<OpenArtifact, Refused> {
+        let Generated { machine, to_disk, file } =
+            generate(&self.context, *asked.client.ip(), asked.machine, asked.request.path, refused);
+        asked.machine = machine;
+        if let (Some(machine), true) = (machine, to_disk) {
+            self.context.events.send(machine, SystemTime::now(), EventKind::SentToDisk);
+        }
+        file
     }
 
     /// Makes room for another transfer, if need be at the cost of one that was not answered yet. Returns `false` if there is no room.
@@ -291,23 +311,33 @@ impl Transfers {
         let &Asked { now, client, machine, ref request, .. } = asked;
         if refused.is_silent() {
             self.context.metrics.refuse(refused.reason);
-            return self.context.refusals.log(client, machine, &short_path(request.path), refused.text);
+            return self.context.refusals.log(client, machine, &short_path(request.path), &refused.text);
         }
-        // Optional files are expected to be missing: no failure of the machine, and no line that would hold back another.
-        if !(refused.reason == RefusedReason::NotFound && is_optional(request.path)) {
-            let Context { events, refusals, store, .. } = &self.context;
-            let by_store = refused.by_store.map(|refusal| store.reason(request.path, refusal));
-            let reason = by_store.as_deref().unwrap_or(refused.text);
-            refusals.log(client, machine, &short_path(request.path), reason);
-            Delivery::begin(events, now, machine, request.path).refuse(events, reason);
+        let is_optional = refused.reason == RefusedReason::NotFound && is_optional(request.path);
+        let reason = if is_optional { RefusedReason::Optional } else { refused.reason };
+        match reason {
+            // Expected: no failure of the machine, and no line that would hold back another.
+            RefusedReason::Optional | RefusedReason::Disk => {}
+            _ => {
+                let Context { events, refusals, store, .. } = &self.context;
+                let by_store = refused.by_store.map(|refusal| store.reason(request.path, refusal));
+                let text = by_store.as_deref().unwrap_or(&refused.text);
+                refusals.log(client, machine, &short_path(request.path), text);
+                let delivery = match reason {
+                    // The machine itself did not ask.
+                    RefusedReason::Source => Delivery::of_another(now, machine, request.path),
+                    _ => Delivery::begin(events, now, machine, request.path),
+                };
+                delivery.refuse(events, text);
+            }
         }
-        self.tell_refusal(client, refused);
+        self.tell_refusal(client, Refused { reason, ..refused });
     }
 
     fn tell_refusal(&mut self, client: SocketAddrV4, refused: Refused) {
         let Refused { reason, code, text, by_store: _ } = refused;
         self.context.metrics.refuse(reason);
-        self.sender.send(client, &error_packet(code, text));
+        self.sender.send(client, &error_packet(code, &text));
     }
 
     /// Handles the interruption of a transfer.

@@ -38,6 +38,7 @@ use tokio::{
 };
 
 mod delivery;
+mod loader_configs;
 mod matchbox_routes;
 
 const KERNEL: &str = "vmlinuz-v1.13.0-amd64";

@@ -1,0 +1,87 @@
+//! Files that do not exist in the artifacts directory and are served all the same: the configurations of GRUB and U-Boot, and
+//! kernel and initramfs below the directory of a loader.
+
+use std::net::Ipv4Addr;
+
+use pxe_common::MacAddr;
+
+use super::{context::Context, metrics::RefusedReason, packet::ErrorCode, refusal::Refused};
+use crate::{
+    artifacts::OpenArtifact,
+    boot::config::{Answer, ConfigRequest, Files},
+    model::{
+        artifact_names::{initramfs_path, kernel_path},
+        config_files::ConfigFile,
+        failure::NO_SUCH_FILE,
+        policy::Disposition,
+    },
+};
+
+/// The answer to a request for a file that the store does not have.
+#[derive(Debug)]
+pub(super) struct Generated {
+    /// The machine whose file it is, or that asked for it.
+    pub(super) machine: Option<MacAddr>,
+    /// The machine is sent to its disk.
+    pub(super) to_disk: bool,
+    /// The file.
+    pub(super) file: Result<OpenArtifact, Refused>,
+}
+
+/// Answers a request from `client`, which has the address of `machine`, after the store has `refused` it.
+pub(super) fn generate(
+    context: &Context,
+    client: Ipv4Addr,
+    machine: Option<MacAddr>,
+    path: &[u8],
+    refused: Refused,
+) -> Generated {
+    let (inventory, policies) = (context.inventory.load(), context.policies.load());
+    let Some(file) = ConfigFile::parse(path) else {
+        let file = below_a_directory(context, client, path).ok_or(refused);
+        return Generated { machine, to_disk: false, file };
+    };
+    let request = ConfigRequest {
+        file,
+        peer: client.into(),
+        inventory: &inventory,
+        policies: &policies,
+        check_source: context.check_source,
+        files: Files::Tftp,
+    };
+    match request.answer() {
+        Answer::Config { machine, disposition, text } => Generated {
+            machine: Some(machine.mac),
+            to_disk: disposition == Disposition::Disk,
+            file: OpenArtifact::from_text(&text).map_err(Refused::from),
+        },
+        Answer::ToDisk(machine) => Generated {
+            machine: Some(machine.mac),
+            to_disk: true,
+            file: Err(Refused::new(RefusedReason::Disk, ErrorCode::NotFound, "this machine boots from its disk")),
+        },
+        Answer::NotTheirs { machine, reason } => Generated {
+            machine: Some(machine.mac),
+            to_disk: false,
+            file: Err(Refused::new(RefusedReason::Source, ErrorCode::AccessViolation, reason)),
+        },
+        // A machine asks by the MAC of each of its cards, and by the address that any of them has.
+        Answer::NoMachine if machine.is_some() => Generated {
+            machine,
+            to_disk: false,
+            file: Err(Refused::new(RefusedReason::Optional, ErrorCode::NotFound, NO_SUCH_FILE)),
+        },
+        Answer::NoMachine => Generated { machine, to_disk: false, file: Err(refused) },
+    }
+}
+
+/// Opens the machine's own kernel or initramfs if a directory stands before its path. U-Boot looks for all files in the directory
+/// of its boot file, wherever its configuration says that they are.
+fn below_a_directory(context: &Context, client: Ipv4Addr, path: &[u8]) -> Option<OpenArtifact> {
+    let inventory = context.inventory.load();
+    let machine = inventory.by_address(client)?;
+    let is_below =
+        |name: &String| path.strip_suffix(name.as_bytes()).is_some_and(|directory| directory.ends_with(b"/"));
+    let name = [kernel_path(machine), initramfs_path(machine)].into_iter().find(is_below)?;
+    context.store.open(name.as_bytes()).ok()
+}
