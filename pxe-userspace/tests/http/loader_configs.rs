@@ -103,7 +103,7 @@ async fn file_among_the_artifacts_wins() {
         std::fs::remove_file(file).unwrap();
         assert!(lab.get(path).await.2.starts_with("# "), "{path}");
     }
-    events(&mut lab, 10).await;
+    events(&mut lab, 12).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
