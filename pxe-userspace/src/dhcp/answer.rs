@@ -74,8 +74,10 @@ pub struct Reply<'m> {
 pub struct Network<'m> {
     /// The duration of the lease in seconds; `None` in answer to DHCPINFORM.
     pub lease_seconds: Option<u32>,
-    /// The bits of the network mask.
-    pub prefix_length: u8,
+    /// An address in the network: the client's own.
+    pub address: Ipv4Addr,
+    /// The bits of the network mask; `None` if the network is not known.
+    pub prefix_length: Option<u8>,
     /// The router, if one is known on the machine's link.
     pub router: Option<Ipv4Addr>,
     /// The machine, for its host name and DNS servers.
@@ -240,9 +242,16 @@ impl<'m> Deciding<'_, 'm> {
 
     /// Answers a DHCPINFORM (RFC 2131 §4.3.5) with parameters, without an address or a lease.
     fn inform(&self) -> Answer<'m> {
+        let Question { query, arrival, .. } = self.question;
+        // Some clients leave `ciaddr` empty. Through a relay, the source is the relay's.
+        let source = || Some(*arrival.source.ip()).filter(|&source| query.giaddr().is_unspecified() && is_host(source));
+        let network = match inform_address(query).or_else(source) {
+            Some(address) => self.network_of(address),
+            None => self.network(None),
+        };
         Answer::Reply(Reply {
-            ciaddr: self.question.query.ciaddr(),
-            network: Some(self.network(None)),
+            ciaddr: query.ciaddr(),
+            network: Some(network),
             boot: self.boot(),
             ..self.blank(MessageType::Ack)
         })
@@ -257,6 +266,9 @@ impl<'m> Deciding<'_, 'm> {
     fn boot_server(&self) -> Answer<'m> {
         match self.question.query.message() {
             MessageType::Request | MessageType::Inform => self.boot_only(MessageType::Ack),
+            MessageType::Discover | MessageType::Decline | MessageType::Release => {
+                Answer::Silence(Reason::BootServerPort)
+            }
             _ => Answer::Silence(Reason::NotAClientMessage),
         }
     }
@@ -303,7 +315,18 @@ impl<'m> Deciding<'_, 'm> {
         let machine = self.machine;
         let prefix_length = self.server.prefix_length(machine);
         let router = self.server.router(machine, self.question.client.relay.link());
-        Network { lease_seconds, prefix_length, router, machine }
+        Network { lease_seconds, address: machine.address, prefix_length: Some(prefix_length), router, machine }
+    }
+
+    /// Returns the parameters for a client that has this address already, which may be another than the reserved one. In another
+    /// network than the reserved one's, the mask is known if it is the interface's, and the router is not known.
+    fn network_of(&self, address: Ipv4Addr) -> Network<'m> {
+        let reserved = self.network(None);
+        if reserved.prefix_length.is_some_and(|length| prefix::same(address, self.machine.address, length)) {
+            return Network { address, router: reserved.router.filter(|&router| router != address), ..reserved };
+        }
+        let prefix_length = self.server.networks.holding(address).map(|(_, length)| length);
+        Network { address, prefix_length, router: None, ..reserved }
     }
 
     fn boot(&self) -> Boot<'m> {

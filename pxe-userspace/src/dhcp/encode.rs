@@ -194,7 +194,9 @@ fn write_essential(reply: &Reply<'_>, query: &Query<'_>, boot_file: Option<&[u8]
         if let Some(lease_seconds) = network.lease_seconds {
             writer.put(code::LEASE_SECONDS, &lease_seconds.to_be_bytes());
         }
-        writer.put(code::SUBNET_MASK, &prefix::mask(network.prefix_length).octets());
+        if let Some(prefix_length) = network.prefix_length {
+            writer.put(code::SUBNET_MASK, &prefix::mask(prefix_length).octets());
+        }
         if let Some(router) = network.router
             && query.wants(code::ROUTER)
         {
@@ -213,7 +215,7 @@ fn write_essential(reply: &Reply<'_>, query: &Query<'_>, boot_file: Option<&[u8]
 
 /// Writes those of the network's other parameters that the client wants.
 fn write_conveniences(network: &Network<'_>, query: &Query<'_>, writer: &mut Writer<'_>) {
-    let Network { lease_seconds, prefix_length, machine, router: _ } = *network;
+    let Network { lease_seconds, address, prefix_length, machine, router: _ } = *network;
     let mut wanted = |code, value: &[u8]| {
         if query.wants(code) {
             writer.put(code, value);
@@ -232,7 +234,7 @@ fn write_conveniences(network: &Network<'_>, query: &Query<'_>, writer: &mut Wri
         wanted(code::RENEWAL_SECONDS, &(lease / 2).to_be_bytes());
         wanted(code::REBINDING_SECONDS, &(lease - lease / 8).to_be_bytes());
     }
-    if let Some(broadcast) = prefix::broadcast(machine.address, prefix_length) {
+    if let Some(broadcast) = prefix_length.and_then(|length| prefix::broadcast(address, length)) {
         wanted(code::BROADCAST, &broadcast.octets());
     }
     if let Some(hostname) = &machine.hostname {

@@ -19,6 +19,8 @@ pub enum Reason {
     Contradiction,
     /// A message type that clients do not send.
     NotAClientMessage,
+    /// The message is for a DHCP server and came to the boot server's port, 4011.
+    BootServerPort,
     /// No machine has this MAC.
     UnknownMachine,
     /// `giaddr` is our own address, or cannot be a relay's.
@@ -43,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Length,
         Self::NotARequest,
         Self::HardwareAddress,
@@ -52,6 +54,7 @@ impl Reason {
         Self::BrokenOption,
         Self::Contradiction,
         Self::NotAClientMessage,
+        Self::BootServerPort,
         Self::UnknownMachine,
         Self::BadRelay,
         Self::OtherServer,
@@ -82,6 +85,7 @@ impl Reason {
             Self::BrokenOption => "broken_option",
             Self::Contradiction => "contradiction",
             Self::NotAClientMessage => "not_a_client_message",
+            Self::BootServerPort => "boot_server_port",
             Self::UnknownMachine => "unknown_machine",
             Self::BadRelay => "bad_relay",
             Self::OtherServer => "other_server",
@@ -107,6 +111,9 @@ impl Reason {
             Self::BrokenOption => "an option in the packet is cut off or has a wrong length",
             Self::Contradiction => "the packet has two different values for one option",
             Self::NotAClientMessage => "the packet is of a type that clients do not send",
+            Self::BootServerPort => {
+                "the message is for a DHCP server, but came to port 4011, where only requests for a boot file are answered"
+            }
             Self::UnknownMachine => "no machine in the spec has this MAC",
             Self::BadRelay => "the relay's address (giaddr) is our own or cannot be a relay's",
             Self::OtherServer => {

@@ -16,9 +16,13 @@ use crate::{
         loader::{LOADER_NAME_LIMIT, LoaderFile, OwnLoaders},
     },
 };
+mod relay;
+
+use crate::net::networks::Networks;
 use Disposition::{Disk, Network as FromNetwork};
 use pxe_common::bootp::field;
-use std::{net::SocketAddrV4, sync::Arc};
+use relay::to_relay;
+use std::sync::Arc;
 
 fn asked(message: Message) -> (Outcome, Option<Seen>) {
     ask(message, &from_nowhere(), &machine(), FromNetwork, &server())
@@ -31,10 +35,6 @@ fn sent(message: Message) -> (Sent, Seen) {
 
 fn silence(message: Message) -> Option<Reason> {
     asked(message).0.verdict.err()
-}
-
-fn to_relay(port: u16) -> ReplyRoute {
-    ReplyRoute::Relay(SocketAddrV4::new(RELAY, port))
 }
 
 #[test]
@@ -119,6 +119,42 @@ fn inform_gets_parameters_without_an_address_or_a_lease() {
     assert_eq!(seen.address(3), Some(SERVER));
     for lease in [51, 58, 59] {
         assert_eq!(seen.option(lease), None, "option {lease}");
+    }
+}
+
+/// The client has the address that it reports, whatever is reserved for it.
+#[test]
+fn inform_gets_a_mask_and_a_router_that_fit_its_own_address() {
+    let ip = |text: &str| text.parse::<Ipv4Addr>().unwrap();
+    let networks = Networks::around(SERVER, &[(SERVER, 24), (ip("192.168.7.1"), 28)]);
+    let server = Server { networks, ..server() };
+    let usual = machine();
+    let far = Machine { address: ip("10.9.0.50"), prefix_length: Some(20), gateway: Some(ip("10.9.0.1")), ..machine() };
+    let beside = Machine { gateway: Some(OTHER), ..machine() };
+    let nobody = Ipv4Addr::UNSPECIFIED;
+    let [wide, slash_24, slash_28] = [20, 24, 28].map(prefix::mask);
+    let cases = [
+        ("its own address", &usual, ADDRESS, ADDRESS, Some(slash_24), Some(SERVER)),
+        ("one beside it", &usual, OTHER, OTHER, Some(slash_24), Some(SERVER)),
+        ("the router's", &beside, OTHER, OTHER, Some(slash_24), None),
+        ("another network of the interface", &usual, ip("192.168.7.9"), nobody, Some(slash_28), None),
+        ("a foreign network", &usual, ip("172.16.0.9"), nobody, None, None),
+        ("a far machine's", &far, far.address, far.address, Some(wide), Some(ip("10.9.0.1"))),
+        ("our network, with a far reservation", &far, ADDRESS, ADDRESS, Some(slash_24), None),
+        ("none, sent from a foreign network", &usual, nobody, ip("172.16.0.9"), None, None),
+        ("none, sent from its own", &usual, nobody, ADDRESS, Some(slash_24), Some(SERVER)),
+        ("none at all", &usual, nobody, nobody, Some(slash_24), Some(SERVER)),
+    ];
+    for (name, machine, ciaddr, source, mask, router) in cases {
+        let (_, seen) = ask(Message::new(INFORM).ciaddr(ciaddr), &from(source, 68), machine, FromNetwork, &server);
+        let seen = seen.unwrap();
+        assert_eq!((seen.address(1), seen.address(3)), (mask, router), "{name}");
+        assert_eq!(seen.address(28).is_some(), mask.is_some(), "{name}");
+        if let (Some(broadcast), false) = (seen.address(28), ciaddr.is_unspecified()) {
+            let length = mask.map_or(32, |mask| mask.to_bits().count_ones() as u8);
+            assert_eq!(Some(broadcast), prefix::broadcast(ciaddr, length), "{name}");
+        }
+        assert_eq!((seen.address(6), seen.text(12)), (Some(Ipv4Addr::new(9, 9, 9, 9)), "worker-1"), "{name}");
     }
 }
 
@@ -274,6 +310,18 @@ fn proxy_mode_answers_again_on_the_boot_server_port() {
         assert_eq!(seen.field_address(field::YIADDR), Ipv4Addr::UNSPECIFIED);
         assert_eq!(seen.text(67), "ipxe-efi-x86_64.efi");
     }
+    for kind in [DISCOVER, DECLINE, RELEASE] {
+        for server in [proxy(), server()] {
+            let message = Message::new(kind).firmware("PXEClient", 7);
+            let (outcome, _) = ask(message, &from(ADDRESS, 4011), &machine(), FromNetwork, &server);
+            assert_eq!(outcome.verdict, Err(Reason::BootServerPort), "type {kind}");
+        }
+    }
+    for kind in [2, 5, 6, 9] {
+        let message = Message::new(kind).firmware("PXEClient", 7);
+        let (outcome, _) = ask(message, &from(ADDRESS, 4011), &machine(), FromNetwork, &proxy());
+        assert_eq!(outcome.verdict, Err(Reason::NotAClientMessage), "type {kind}");
+    }
     let to_other = Message::new(REQUEST).address(54, OTHER).firmware("PXEClient", 7);
     let (outcome, _) = ask(to_other, &from(ADDRESS, 4011), &machine(), FromNetwork, &proxy());
     assert_eq!(outcome.verdict, Err(Reason::OtherServer));
@@ -295,134 +343,6 @@ fn proxy_mode_leaves_addresses_to_the_other_server() {
         let (outcome, _) = ask(message, &from_nowhere(), &machine(), disposition, &proxy());
         assert_eq!(outcome.verdict, Err(reason), "case {index}");
     }
-}
-
-#[test]
-fn relay_gets_its_information_back_and_its_identifier_used() {
-    let information = [1, 2, b'e', b'1', 11, 4, 10, 7, 0, 1, 151, 0];
-    let through = |kind| Message::new(kind).giaddr(RELAY).option(82, &information);
-    let (sent, seen) = sent(through(DISCOVER));
-    assert_eq!(sent.route, to_relay(67));
-    assert_eq!(seen.address(54), Some(RELAY));
-    assert_eq!(seen.option(82), Some(&information[..]));
-    assert_eq!(seen.order.last(), Some(&82));
-    assert_eq!(seen.field_address(field::GIADDR), RELAY);
-    assert_eq!(silence(through(REQUEST).address(54, RELAY).address(50, ADDRESS)), None);
-    assert_eq!(silence(through(REQUEST).address(54, SERVER).address(50, ADDRESS)), None);
-    assert_eq!(silence(through(REQUEST).address(54, OTHER).address(50, ADDRESS)), Some(Reason::OtherServer));
-    let (sent, seen) = self::sent(through(REQUEST).address(54, RELAY).address(50, OTHER));
-    assert_eq!((sent.message, sent.route), (MessageType::Nak, to_relay(67)));
-    assert_eq!(seen.bytes[field::FLAGS], [0x80, 0], "the relay must broadcast a DHCPNAK");
-    assert_eq!(seen.option(82), Some(&information[..]));
-}
-
-/// Cisco's numbers, from before the RFCs. RFC 6607 uses 151 and 152 (without a value) for VPNs.
-#[test]
-fn sub_options_of_cisco_count_unless_those_of_the_rfcs_are_there() {
-    let far = Ipv4Addr::new(10, 9, 0, 1);
-    let vpn = [151, 4, 0, b'v', b'p', b'n'];
-    let cases: [(&[&[u8]], Ipv4Addr, Option<Ipv4Addr>); 8] = [
-        (&[&[150, 4, 10, 7, 0, 0], &vpn, &[152, 4, 10, 7, 0, 1]], RELAY, Some(Ipv4Addr::new(10, 7, 0, 0))),
-        (&[&vpn, &[152, 0]], SERVER, None),
-        (&[&[150, 4, 10, 9, 0, 0, 5, 4, 10, 7, 0, 0]], SERVER, Some(Ipv4Addr::new(10, 7, 0, 0))),
-        (&[&[152, 4, 10, 9, 0, 1, 11, 4, 10, 7, 0, 1]], RELAY, None),
-        (&[&[152, 3, 10, 9, 0], &[150, 5, 10, 7, 0, 0, 0]], SERVER, None),
-        (&[&[152, 4, 255, 255, 255, 255], &[150, 4, 0, 0, 0, 0]], SERVER, None),
-        (&[&[1, 2, b'e', b'1', 150, 4, 10, 7]], SERVER, None),
-        (&[&[152, 4, 10, 9, 0, 1, 152]], far, None),
-    ];
-    for (sub_options, server_id, link) in cases {
-        let information = sub_options.concat();
-        let message = Message::new(DISCOVER).giaddr(RELAY).option(82, &information);
-        let (_, seen) = sent(message.clone());
-        assert_eq!(seen.address(54), Some(server_id), "{information:?}");
-        assert_eq!(seen.option(82), Some(&information[..]), "echoed as it came");
-        let packet = message.bytes();
-        let query = crate::dhcp::decode::decode(&packet).unwrap();
-        assert_eq!(crate::dhcp::client::classify(&query).relay.link_selection, link, "{information:?}");
-        let chosen = Message::new(REQUEST).giaddr(RELAY).option(82, &information);
-        assert_eq!(silence(chosen.address(54, server_id).address(50, ADDRESS)), None, "{information:?}");
-    }
-}
-
-/// RFC 8357: the relay may send from any port, and waits for the reply there. The frame of the query has the port.
-#[test]
-fn relay_source_port_is_the_destination_of_the_reply() {
-    let cases: [(&str, &[u8], u16, u16); 7] = [
-        ("without the sub-option", &[1, 2, b'e', b'1'], 1067, 67),
-        ("with it", &[1, 2, b'e', b'1', 19, 0], 1067, 1067),
-        ("the first", &[19, 0, 1, 2, b'e', b'1'], 65_535, 65_535),
-        ("from the usual port", &[19, 0], 67, 67),
-        ("with a value, which it never has", &[19, 2, 4, 43], 1067, 67),
-        ("cut off", &[1, 2, b'e', b'1', 19], 1067, 67),
-        ("from port 0, which no reply reaches", &[19, 0], 0, 67),
-    ];
-    for (name, information, source, expected) in cases {
-        let arrival = Arrival { source: SocketAddrV4::new(RELAY, source), ..from(RELAY, 67) };
-        for kind in [DISCOVER, REQUEST, INFORM] {
-            let message = Message::new(kind).giaddr(RELAY).option(82, information).address(50, ADDRESS);
-            let (outcome, seen) = ask(message, &arrival, &machine(), FromNetwork, &server());
-            let sent = outcome.verdict.unwrap();
-            assert_eq!((sent.route, sent.source.port()), (to_relay(expected), 67), "{name}");
-            assert_eq!(seen.unwrap().option(82), Some(information), "{name}");
-        }
-    }
-    let direct = Message::new(DISCOVER).option(82, &[19, 0]);
-    let arrival = Arrival { source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 1067), ..from_nowhere() };
-    let (outcome, _) = ask(direct, &arrival, &machine(), FromNetwork, &server());
-    assert!(matches!(outcome.verdict.unwrap().route, ReplyRoute::Hardware { .. }), "without a relay's address");
-}
-
-/// A relay sends a reply to the client's new address, unless the broadcast flag is set. So a reply without one needs the flag.
-#[test]
-fn reply_through_a_relay_that_assigns_no_address_is_to_be_broadcast() {
-    const FLAG: u16 = BROADCAST_FLAG;
-    let pxe = |kind| Message::new(kind).firmware("PXEClient", 7).giaddr(RELAY);
-    let (near, boot) = (from(RELAY, 67), from(RELAY, 4011));
-    let direct = Message::new(DISCOVER).firmware("PXEClient", 7);
-    let other = Ipv4Addr::new(10, 0, 0, 51);
-    let cases = [
-        ("ProxyDHCP offer", proxy(), near, pxe(DISCOVER), FLAG, to_relay(67)),
-        ("ProxyDHCP offer, flag set", proxy(), near, pxe(DISCOVER).broadcast(), FLAG, to_relay(67)),
-        ("boot server's answer", proxy(), boot, pxe(REQUEST), FLAG, ReplyRoute::Source(boot.source)),
-        (
-            "the same with an address",
-            proxy(),
-            boot,
-            pxe(REQUEST).ciaddr(ADDRESS),
-            FLAG,
-            ReplyRoute::Source(boot.source),
-        ),
-        ("the same of a DHCPINFORM", proxy(), boot, pxe(INFORM).ciaddr(ADDRESS), FLAG, ReplyRoute::Source(boot.source)),
-        ("offer of an address", server(), near, pxe(DISCOVER), 0, to_relay(67)),
-        ("offer of an address, flag set", server(), near, pxe(DISCOVER).broadcast(), FLAG, to_relay(67)),
-        ("DHCPNAK", server(), near, pxe(REQUEST).address(50, other), FLAG, to_relay(67)),
-        ("DHCPINFORM without an address", server(), near, pxe(INFORM), FLAG, to_relay(67)),
-        ("DHCPINFORM from an address", server(), near, pxe(INFORM).ciaddr(ADDRESS), 0, ReplyRoute::Client(ADDRESS)),
-        ("DHCPINFORM from no host", server(), near, pxe(INFORM).ciaddr(Ipv4Addr::BROADCAST), FLAG, to_relay(67)),
-        ("renewal", server(), near, pxe(REQUEST).ciaddr(ADDRESS), 0, to_relay(67)),
-        ("ProxyDHCP offer without a relay", proxy(), from_nowhere(), direct, 0, ReplyRoute::Broadcast),
-    ];
-    for (name, server, arrival, message, flags, route) in cases {
-        let (outcome, seen) = ask(message, &arrival, &machine(), FromNetwork, &server);
-        assert_eq!(outcome.verdict.map(|sent| sent.route), Ok(route), "{name}");
-        assert_eq!(seen.unwrap().bytes[field::FLAGS], flags.to_be_bytes(), "{name}");
-    }
-}
-
-#[test]
-fn link_selection_outside_the_reservation_gets_no_offer() {
-    let mut machine = machine();
-    machine.prefix_length = Some(24);
-    let through = |kind, link: [u8; 6]| Message::new(kind).giaddr(RELAY).option(82, &link);
-    let wrong = [5, 4, 10, 9, 0, 0];
-    let right = [5, 4, 10, 0, 0, 0];
-    let verdict = |message| ask(message, &from(RELAY, 67), &machine, FromNetwork, &server()).0.verdict;
-    assert_eq!(verdict(through(DISCOVER, wrong)), Err(Reason::WrongNetwork));
-    let nak = verdict(through(REQUEST, wrong).address(50, ADDRESS)).map(|sent| sent.message);
-    assert_eq!(nak, Ok(MessageType::Nak));
-    assert!(verdict(through(DISCOVER, right)).is_ok());
-    assert!(verdict(Message::new(DISCOVER).giaddr(RELAY)).is_ok(), "giaddr alone proves nothing");
 }
 
 #[test]
@@ -513,39 +433,6 @@ fn proxy_mode_reports_requests_for_an_address_of_the_other_server() {
     }
     let (outcome, seen) = ask(message(), &from_nowhere(), &machine(), FromNetwork, &proxy());
     assert!(seen.is_none() && outcome.events.into_iter().count() == 1, "heard but not answered");
-}
-
-/// The relay is answered all the same.
-#[test]
-fn relay_outside_the_network_of_the_machine_is_reported() {
-    let near = Ipv4Addr::new(10, 0, 0, 254);
-    let far = Ipv4Addr::new(10, 0, 1, 1);
-    let wide = Machine { prefix_length: Some(23), ..machine() };
-    let through = |relay| Message::new(DISCOVER).firmware("PXEClient", 7).giaddr(relay);
-    let named = through(far).option(82, &[5, 4, 10, 0, 0, 0]);
-    let cases = [
-        ("its own rack's", through(near), machine(), server(), None),
-        ("another rack's, by our own mask", through(far), machine(), server(), Some(far)),
-        ("within the mask of its own", through(far), wide, server(), None),
-        ("one that names the link", named, machine(), server(), None),
-        ("beside another server", through(far), machine(), proxy(), None),
-        ("no relay", Message::new(DISCOVER), machine(), server(), None),
-    ];
-    let foreign = |event: &EventKind| match event {
-        EventKind::ForeignRelay { relay } => Some(*relay),
-        _ => None,
-    };
-    for (name, message, machine, server, expected) in cases {
-        let (outcome, _) = ask(message, &from(far, 67), &machine, FromNetwork, &server);
-        let events: Vec<_> = outcome.events.into_iter().collect();
-        assert!(matches!(events.last(), Some(EventKind::Offer { .. })), "{name}: {events:?}");
-        assert_eq!(events.iter().find_map(foreign), expected, "{name}");
-    }
-    // One packet can make five events.
-    let arm = Message::new(DISCOVER).firmware("PXEClient", 11).giaddr(far);
-    let (outcome, _) = ask(arm, &from(far, 67), &machine(), Disk, &server());
-    let events: Vec<_> = outcome.events.into_iter().collect();
-    assert!(matches!(events.last(), Some(EventKind::Offer { .. })) && events.len() == 5, "{events:?}");
 }
 
 /// Users' scripts read this JSON.
