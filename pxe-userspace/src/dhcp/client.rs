@@ -1,5 +1,7 @@
 //! The client that asks: its program, architecture and relay.
 
+use std::cmp::Reverse;
+
 use super::{
     decode::{Options, Query},
     relay::Relay,
@@ -14,6 +16,9 @@ use crate::model::{
 
 /// iPXE's feature "HTTP protocol" within option 175.
 const IPXE_FEATURE_HTTP: u8 = 0x13;
+
+/// EFI byte code by HTTP, in IANA's list. Byte code by TFTP is 9, which x64 firmware uses for itself.
+const BYTE_CODE_BY_HTTP: u16 = 17;
 
 /// The MAC prefixes of Raspberry Pi boards.
 const RASPBERRY_PI_MACS: [[u8; 3]; 7] = [
@@ -31,12 +36,16 @@ const RASPBERRY_PI_MACS: [[u8; 3]; 7] = [
 pub struct Client {
     /// The program.
     pub kind: ClientKind,
-    /// Its processor architecture type (IANA), from option 93 or option 60.
+    /// Its processor architecture type (IANA), from option 93 or option 60. That of a Raspberry Pi's boot ROM is [`RASPBERRY_PI`],
+    /// whatever it says.
     pub architecture: Option<u16>,
     /// It can fetch files over HTTP.
     pub http: bool,
     /// It is the boot ROM of a Raspberry Pi, which needs a menu and ignores file names.
     pub raspberry_pi: bool,
+    /// It is U-Boot, which starts no boot program of PC firmware. It loads the boot file without starting it, and then its
+    /// configuration from the same server.
+    pub u_boot: bool,
     /// The relay through which it asks.
     pub relay: Relay,
 }
@@ -48,12 +57,13 @@ pub fn classify(query: &Query<'_>) -> Client {
     let ipxe_options = query.option(code::IPXE);
     let is_ipxe = ipxe_options.is_some() || query.option(code::USER_CLASS).is_some_and(says_ipxe);
     let says_http = class.starts_with(b"HTTPClient");
+    let u_boot = class.starts_with(b"U-Boot");
     let architecture = architecture(query, class, says_http);
     let kind = if is_ipxe {
         ClientKind::Ipxe
     } else if says_http {
         ClientKind::HttpBoot
-    } else if class.starts_with(b"PXEClient") || class.starts_with(b"U-Boot") {
+    } else if class.starts_with(b"PXEClient") || u_boot {
         ClientKind::Pxe
     } else {
         // Firmware without a known vendor class still identifies itself by option 93.
@@ -71,57 +81,93 @@ pub fn classify(query: &Query<'_>) -> Client {
         ClientKind::Pxe | ClientKind::Plain => false,
     };
     let raspberry_pi = kind == ClientKind::Pxe && is_raspberry_pi(query, architecture);
-    Client { kind, architecture, http, raspberry_pi, relay: Relay::of(query) }
+    let architecture = if raspberry_pi { Some(RASPBERRY_PI) } else { architecture };
+    Client { kind, architecture, http, raspberry_pi, u_boot, relay: Relay::of(query) }
 }
 
 impl Client {
     /// Returns the loader that this client is told to fetch; `None` if there is none for its architecture.
     #[must_use]
     pub fn loader<'m>(&self, machine: &'m Machine) -> Option<Loader<'m>> {
-        machine.loader(self.class(machine))
+        match (self.architecture, self.class(machine)) {
+            // The class is a guess, so a file that the spec names for it may not be meant.
+            (None, Some(class)) if self.u_boot => Some(Loader::Usual(class)),
+            (_, class) => machine.loader(class),
+        }
     }
 
     /// Returns the class of the firmware by its usual loader; `None` if iPXE does not exist for its architecture.
     fn class(&self, machine: &Machine) -> Option<LoaderFile> {
         match self.architecture {
-            _ if self.raspberry_pi => Some(LoaderFile::EfiArm64),
             Some(number) => ClientArchitecture::of(number).loader,
+            None if self.u_boot => Some(LoaderFile::efi_for(machine.architecture)),
             None => Some(LoaderFile::for_machine(machine.architecture)),
         }
     }
 
-    /// Returns `true` if the firmware reports another processor architecture than the spec.
+    /// Returns `true` if the firmware reports an architecture that cannot start the kernel of the spec's.
     #[must_use]
     pub fn contradicts(&self, machine: &Machine) -> bool {
         self.kind != ClientKind::Plain
             && self.architecture.is_some()
-            && self.class(machine).is_none_or(|loader| !loader.runs_on(machine.architecture))
+            && self.class(machine).is_none_or(|loader| !loader.starts_kernels_of(machine.architecture))
     }
 }
 
 /// Returns the architecture that option 93 means. It is a list (RFC 4578 §2.1): firmware that can boot in several ways lists all of
-/// them. The first that fits the vendor class and has a loader counts.
+/// them. The one that the vendor class names counts, since that is the way in which it boots now. Else it is the most specific of
+/// those that fit the vendor class and have a loader.
 fn architecture(query: &Query<'_>, class: &[u8], by_http: bool) -> Option<u16> {
+    let u_boot = class.starts_with(b"U-Boot");
     let list = query.option(code::ARCHITECTURES).unwrap_or_default();
-    let mut numbers = list.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-    let fits = |&number: &u16| {
-        let ClientArchitecture { loader, by_http: fetches, .. } = ClientArchitecture::of(number);
-        fetches == by_http && loader.is_some()
+    let numbers = list.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).filter(|&number| {
+        // U-Boot says 0 ("BIOS") on x86 and 0xffff if nobody configured it, but runs neither kind of program.
+        !(number == u16::MAX || u_boot && ClientArchitecture::of(number).is_bios())
+    });
+    let fits = |&number: &u16| ClientArchitecture::of(number).by_http == by_http;
+    let [in_class, in_hex] = architecture_in_class(class);
+    let is_listed = |number: &u16| numbers.clone().any(|listed| listed == *number);
+    let named = [in_class, in_hex].into_iter().flatten().find(|number| is_listed(number) && fits(number));
+    let most_specific = || {
+        let with_loader =
+            numbers.clone().filter(fits).filter(|&number| ClientArchitecture::of(number).loader.is_some());
+        // Of equal ones, the first.
+        with_loader.min_by_key(|&number| Reverse(specificity(number)))
     };
-    let first = numbers.clone().next();
-    numbers.find(fits).or(first).or_else(|| architecture_in_class(class))
+    named.or_else(most_specific).or_else(|| numbers.clone().next()).or(in_class).or(in_hex)
 }
 
-/// Returns the architecture in a vendor class such as `PXEClient:Arch:00007:UNDI:003000` or `U-Boot.armv8`.
-fn architecture_in_class(class: &[u8]) -> Option<u16> {
-    match class {
-        b"U-Boot.armv7" => return Some(21),
-        b"U-Boot.armv8" => return Some(22),
-        _ => {}
+/// Returns how much an entry of option 93 says about the programs that the firmware prefers to start. UEFI that can also boot as a
+/// BIOS starts UEFI programs; what starts 64-bit programs is 64-bit; and byte code is there for whatever has nothing else.
+fn specificity(number: u16) -> u8 {
+    use LoaderFile::{EfiArm32, EfiIa32, EfiRiscv32, Undionly};
+    match (number, ClientArchitecture::of(number).loader) {
+        (_, None) => 0,
+        (_, Some(Undionly)) => 1,
+        (BYTE_CODE_BY_HTTP, _) => 2,
+        (_, Some(EfiIa32 | EfiArm32 | EfiRiscv32)) => 3,
+        (_, Some(_)) => 4,
     }
-    let at = class.windows(6).position(|window| window == b":Arch:")?;
-    let digits = class.get(at + 6..at + 11)?;
-    str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+}
+
+/// Returns the architecture in a vendor class such as `PXEClient:Arch:00007:UNDI:003000` or `U-Boot.armv8`, and the one that its
+/// digits mean if they are hexadecimal: U-Boot writes `0000b` when it boots a UEFI program.
+fn architecture_in_class(class: &[u8]) -> [Option<u16>; 2] {
+    if let Some(board) = class.strip_prefix(b"U-Boot.") {
+        let number = match board {
+            [b'a', b'r', b'm', b'v', b'8', ..] => Some(22),
+            [b'a', b'r', b'm', ..] => Some(21),
+            _ => None,
+        };
+        return [number, None];
+    }
+    let at = class.windows(6).position(|window| window == b":Arch:");
+    let digits = at.and_then(|at| class.get(at + 6..at + 11)).and_then(|digits| str::from_utf8(digits).ok());
+    let number = |radix: u32| {
+        let digits = digits.filter(|text| text.chars().all(|digit| digit.is_digit(radix)));
+        digits.and_then(|text| u16::from_str_radix(text, radix).ok())
+    };
+    [number(10), number(16)]
 }
 
 /// Returns `true` if option 77 says iPXE. iPXE sends the bare text; RFC 3004 wants a list of texts, each preceded by its length.

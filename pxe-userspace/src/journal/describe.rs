@@ -108,7 +108,7 @@ impl fmt::Display for EventKind {
             }
             Self::WrongArchitecture { client_architecture } => {
                 let name = ClientArchitecture::of(*client_architecture).name;
-                write!(f, "its firmware is {name} ({client_architecture}), which differs from the spec")
+                write!(f, "its firmware is {name} ({client_architecture}), which cannot start the kernel of the spec")
             }
             Self::SentToDisk => f.write_str("sent to its own disk"),
         }

@@ -13,10 +13,12 @@ use super::{
     stage::Stage,
 };
 use crate::model::{
+    architecture::Architecture,
     client_architecture::ClientArchitecture,
     event::{ArtifactKind, BootFileName, EventKind, Transport},
     failure::{ASKED_FROM, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE},
     inventory::{Machine, Source},
+    loader::LoaderFile,
     policy::{BootPolicy, Disposition},
 };
 
@@ -513,10 +515,18 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
 
 fn wrong_architecture(record: &MachineRecord, client_architecture: u16) -> String {
     let machine = &record.machine;
+    let ClientArchitecture { name, loader, .. } = ClientArchitecture::of(client_architecture);
+    let firmware = format!("Its firmware is {name} (type {client_architecture})");
+    let spec = architecture_in_spec(machine);
+    // A 64-bit processor with 32-bit firmware: the spec may be right.
+    let remedy = match (machine.architecture, loader) {
+        (Architecture::Amd64, Some(LoaderFile::EfiIa32)) => "boot it as 64-bit UEFI or as a BIOS (CSM, legacy)",
+        (Architecture::Arm64, Some(LoaderFile::EfiArm32)) => "give it 64-bit firmware",
+        _ => return format!("{firmware}, but {spec}: correct the spec, or the MAC if it is another machine's."),
+    };
     format!(
-        "Its firmware is {} (type {client_architecture}), but {}: correct the spec, or the MAC if it is another machine's.",
-        ClientArchitecture::of(client_architecture).name,
-        architecture_in_spec(machine),
+        "{firmware}, which cannot start a 64-bit kernel, but {spec}: {remedy} if its setup allows that, or correct the spec, or \
+         the MAC if it is another machine's."
     )
 }
 

@@ -123,7 +123,7 @@ pub enum EventKind {
     Discover {
         /// The program that asks.
         client: ClientKind,
-        /// Option 93, if it was sent (IANA's processor architecture types).
+        /// Its processor architecture type (IANA, option 93), if it names one. A Raspberry Pi's boot ROM has 41, whatever it says.
         #[serde(skip_serializing_if = "Option::is_none")]
         client_architecture: Option<u16>,
     },
@@ -140,7 +140,7 @@ pub enum EventKind {
     Request {
         /// The program that asks.
         client: ClientKind,
-        /// Option 93, if it was sent.
+        /// The same.
         #[serde(skip_serializing_if = "Option::is_none")]
         client_architecture: Option<u16>,
         /// The request is for another server (ProxyDHCP), whose acknowledgement is not seen.
@@ -229,9 +229,9 @@ pub enum EventKind {
         /// The reason, in words for a person.
         reason: Arc<str>,
     },
-    /// The firmware's architecture is not the one in the spec.
+    /// The firmware's architecture cannot start the kernel of the one in the spec.
     WrongArchitecture {
-        /// Option 93 of the firmware.
+        /// The firmware's processor architecture type (IANA).
         client_architecture: u16,
     },
     /// The machine was told to boot from its own disk.

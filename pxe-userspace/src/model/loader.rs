@@ -98,12 +98,13 @@ impl LoaderFile {
         }
     }
 
-    /// Returns whether a machine of this architecture can run the loader. An amd64 machine may have 32-bit firmware.
+    /// Returns whether the loader can start the kernel of a machine of this architecture. On 32-bit UEFI it cannot start a 64-bit
+    /// kernel, even on a 64-bit processor.
     #[must_use]
-    pub const fn runs_on(self, architecture: Architecture) -> bool {
+    pub const fn starts_kernels_of(self, architecture: Architecture) -> bool {
         match architecture {
-            Architecture::Amd64 => matches!(self, Self::Undionly | Self::EfiIa32 | Self::EfiX64),
-            Architecture::Arm64 => matches!(self, Self::EfiArm32 | Self::EfiArm64),
+            Architecture::Amd64 => matches!(self, Self::Undionly | Self::EfiX64),
+            Architecture::Arm64 => matches!(self, Self::EfiArm64),
         }
     }
 }

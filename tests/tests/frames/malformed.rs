@@ -185,7 +185,7 @@ fn header_cases(good: &Query, offer: &[u8], case: &mut impl FnMut(&'static str, 
         case(name, Query { chaddr, ..good.clone() }.frame(), Program("unknown_machine_passed"));
     }
     let to_boot_server = Query { destination: server_at(4011)?, ethernet_destination: SERVER_MAC, ..good.clone() };
-    case("a DISCOVER on port 4011", to_boot_server.frame(), Dhcp("not_a_client_message"));
+    case("a DISCOVER on port 4011", to_boot_server.frame(), Dhcp("boot_server_port"));
     let elsewhere =
         Query { destination: SocketAddrV4::new(OTHER_SERVER, 67), ethernet_destination: SERVER_MAC, ..good.clone() };
     case("a DISCOVER to another server", elsewhere.frame(), Frame("for_another_server"));

@@ -233,6 +233,23 @@ fn raspberry_pi_gets_the_menu_that_it_requires() {
     let menu = seen.option(43).unwrap();
     assert!(menu.windows(17).any(|window| window == b"Raspberry Pi Boot"));
     assert_eq!(menu.last(), Some(&255));
+    let (outcome, _) = asked(Message::new(DISCOVER).firmware("PXEClient", 0).option(97, b"\x00RPi4"));
+    let said: Vec<_> = outcome.events.iter().map(ToString::to_string).collect();
+    assert!(said[0].contains("(Raspberry Pi)"), "its ROM says 0, like a PC's BIOS: {said:?}");
+}
+
+/// U-Boot takes the server of its configuration from `siaddr`, and the directory from the boot file's name.
+#[test]
+fn u_boot_without_an_architecture_gets_an_address_and_its_server() {
+    for (server, yiaddr) in [(server(), ADDRESS), (proxy(), Ipv4Addr::UNSPECIFIED)] {
+        let message = Message::new(DISCOVER).option(57, &[2, 64]).option(60, b"U-Boot").option(94, &[1, 0, 0]);
+        let (_, seen) = ask(message, &from_nowhere(), &machine(), FromNetwork, &server);
+        let seen = seen.unwrap();
+        assert_eq!(seen.field_address(field::YIADDR), yiaddr);
+        assert_eq!((seen.field_address(field::SIADDR), seen.address(54)), (SERVER, Some(SERVER)));
+        assert_eq!((seen.text(66), seen.field_text(field::SNAME)), ("10.0.0.1", "10.0.0.1"));
+        assert_eq!((seen.text(67), seen.field_text(field::FILE)), ("ipxe-efi-x86_64.efi", "ipxe-efi-x86_64.efi"));
+    }
 }
 
 #[test]
@@ -240,6 +257,9 @@ fn firmware_of_the_wrong_architecture_gets_its_own_loader_and_is_reported() {
     let (outcome, seen) = asked(Message::new(DISCOVER).firmware("PXEClient", 11));
     assert_eq!(seen.unwrap().text(67), "ipxe-efi-arm64.efi");
     assert!(outcome.events.into_iter().any(|event| event == EventKind::WrongArchitecture { client_architecture: 11 }));
+    let (outcome, seen) = asked(Message::new(DISCOVER).firmware("PXEClient:Arch:00006:UNDI:003000", 6));
+    assert_eq!(seen.unwrap().text(67), "ipxe-efi-i386.efi", "what its firmware can start");
+    assert!(outcome.events.into_iter().any(|event| event == EventKind::WrongArchitecture { client_architecture: 6 }));
     let (_, seen) = sent(Message::new(DISCOVER).firmware("PXEClient", 2));
     assert_eq!((seen.option(60), seen.option(67)), (None, None), "Itanium has no loader");
     let mut arm = machine();

@@ -4,7 +4,7 @@ use crate::{
         decode::decode,
         testing::{DISCOVER, Message, OTHER, RELAY, machine},
     },
-    model::architecture::Architecture,
+    model::{architecture::Architecture, loader::OwnLoaders},
 };
 
 fn classified(message: Message) -> Client {
@@ -43,6 +43,18 @@ fn classes_are_told_by_their_options() {
         ("93 a list, PXE", new().option(60, b"PXEClient").option(93, &[0, 16, 0, 7]), Pxe, Some(7), false),
         ("93 a list, HTTP", new().option(60, b"HTTPClient").option(93, &[0, 7, 0, 16]), HttpBoot, Some(16), true),
         ("93 a list, unknown first", new().option(60, b"PXEClient").option(93, &[0, 2, 0, 11]), Pxe, Some(11), false),
+        ("U-Boot EFI, hex", new().firmware("PXEClient:Arch:0000b:UNDI:003000", 11), Pxe, Some(11), false),
+        ("U-Boot EFI, hex, 93 missing", new().option(60, b"PXEClient:Arch:0000b:UNDI:003000"), Pxe, Some(11), false),
+        ("hex in capitals", new().option(60, b"PXEClient:Arch:0001B:UNDI:003000"), Pxe, Some(27), false),
+        ("U-Boot EFI RISC-V, hex 19", new().firmware("PXEClient:Arch:00019:UNDI:003000", 25), Pxe, Some(25), false),
+        ("beyond hex", new().option(60, b"PXEClient:Arch:0000g:UNDI:003000"), Pxe, None, false),
+        ("60 empty", new().option(60, b""), Plain, None, false),
+        ("60 empty, with 93", new().option(60, b"").option(93, &[0, 7]), Pxe, Some(7), false),
+        ("60 not UTF-8", new().option(60, b"PXEClient:Arch:\xff\xfe\x00\x00\x07"), Pxe, None, false),
+        ("60 full-width digits", new().option(60, "PXEClient:Arch:０７7".as_bytes()), Pxe, None, false),
+        ("60 of zeros", new().option(60, &[0; 32]), Plain, None, false),
+        ("60 with a NUL behind it", new().option(60, b"PXEClient:Arch:00007\0"), Pxe, Some(7), false),
+        ("60 another's PXEClient", new().option(60, b"xPXEClient:Arch:00007"), Pxe, Some(7), false),
         ("60 missing", new().option(93, &[0, 7]), Pxe, Some(7), false),
         ("60 missing, HTTP", new().option(93, &[0, 16]), HttpBoot, Some(16), true),
         ("junk in 97", new().firmware("PXEClient", 7).option(97, &junk), Pxe, Some(7), false),
@@ -67,11 +79,85 @@ fn classes_are_told_by_their_options() {
     }
 }
 
+/// Option 93 is a list; the vendor class names the entry by which the firmware boots now.
+#[test]
+fn one_architecture_of_a_list_counts() {
+    let cases: [(&str, &[u16], Option<u16>); 22] = [
+        ("PXEClient:Arch:00007:UNDI:003016", &[0, 7], Some(7)),
+        ("PXEClient:Arch:00000:UNDI:002001", &[0, 7], Some(0)),
+        ("PXEClient:Arch:00000:UNDI:002001", &[7, 0], Some(0)),
+        ("PXEClient:Arch:00006:UNDI:003000", &[7, 6, 0], Some(6)),
+        ("PXEClient:Arch:0000b:UNDI:003000", &[10, 11], Some(11)),
+        ("PXEClient:Arch:00002:UNDI:003000", &[2, 11], Some(2)),
+        ("PXEClient", &[0, 7], Some(7)),
+        ("PXEClient", &[7, 0], Some(7)),
+        ("PXEClient", &[0, 6], Some(6)),
+        ("PXEClient", &[0, 6, 7], Some(7)),
+        ("PXEClient", &[10, 11], Some(11)),
+        ("PXEClient", &[9, 7], Some(9)),
+        ("PXEClient", &[0, 16], Some(0)),
+        ("PXEClient", &[2, 0], Some(0)),
+        ("PXEClient", &[0xffff, 7], Some(7)),
+        ("PXEClient", &[0xffff], None),
+        ("PXEClient:Arch:00009:UNDI:003000", &[0, 7], Some(7)),
+        ("PXEClient:Arch:00007:UNDI:003000", &[0], Some(0)),
+        ("HTTPClient:Arch:00016:UNDI:003001", &[15, 16, 17], Some(16)),
+        ("HTTPClient", &[17, 15], Some(15)),
+        ("HTTPClient", &[17, 16, 20], Some(16)),
+        ("HTTPClient:Arch:00007:UNDI:003000", &[7, 16], Some(16)),
+    ];
+    for (class, list, expected) in cases {
+        let bytes: Vec<u8> = list.iter().flat_map(|number| number.to_be_bytes()).collect();
+        let message = || Message::new(DISCOVER).option(60, class.as_bytes());
+        assert_eq!(classified(message().option(93, &bytes)).architecture, expected, "{class} {list:?}");
+        // A byte too many is not an entry.
+        let odd = [&bytes[..], &[0]].concat();
+        assert_eq!(classified(message().option(93, &odd)).architecture, expected, "{class} {list:?} and a byte");
+    }
+}
+
+/// U-Boot loads the boot file without starting it. So it has to exist, and its name must not contain a directory, below which U-Boot
+/// would look for its configuration.
+#[test]
+fn u_boot_is_never_given_a_bios_program() {
+    let mut amd64 = machine();
+    let mut own = OwnLoaders::default();
+    own.set(Some(LoaderFile::Undionly), Some("bios/own.kpxe".into()));
+    own.set(Some(LoaderFile::EfiX64), Some("shim/own.efi".into()));
+    amd64.loaders = Some(own.into());
+    let arm64 = Machine { architecture: Architecture::Arm64, ..machine() };
+    for (class, architecture, machine, known, file) in [
+        ("U-Boot", None, &amd64, None, "ipxe-efi-x86_64.efi"),
+        ("U-Boot", None, &arm64, None, "ipxe-efi-arm64.efi"),
+        ("U-Boot", Some(0), &amd64, None, "ipxe-efi-x86_64.efi"),
+        ("U-Boot", Some(20), &amd64, None, "ipxe-efi-x86_64.efi"),
+        ("U-Boot", Some(0xffff), &amd64, None, "ipxe-efi-x86_64.efi"),
+        ("U-Boot", Some(27), &amd64, Some(27), "ipxe-efi-riscv64.efi"),
+        ("U-Boot.riscv", None, &arm64, None, "ipxe-efi-arm64.efi"),
+        ("U-Boot.armv8", Some(22), &arm64, Some(22), "ipxe-efi-arm64.efi"),
+        ("U-Boot.armv8", Some(0xffff), &arm64, Some(22), "ipxe-efi-arm64.efi"),
+        ("U-Boot.armv7", None, &arm64, Some(21), "ipxe-efi-arm32.efi"),
+        ("U-Boot.arm", None, &arm64, Some(21), "ipxe-efi-arm32.efi"),
+    ] {
+        let message = Message::new(DISCOVER).option(60, class.as_bytes());
+        let message = match architecture {
+            Some(number) => message.option(93, &u16::to_be_bytes(number)),
+            None => message,
+        };
+        let client = classified(message);
+        assert_eq!((client.kind, client.u_boot, client.architecture), (ClientKind::Pxe, true, known), "{class}");
+        assert_eq!(client.loader(machine).map(Loader::name), Some(file), "{class} {architecture:?}");
+    }
+    let older = classified(Message::new(DISCOVER).option(60, b"PXEClient"));
+    assert_eq!(older.loader(&machine()).map(Loader::name), Some("undionly.kpxe"), "not U-Boot");
+}
+
 #[test]
 fn raspberry_pi_that_claims_to_be_a_pc_is_recognised() {
     let pi = |mac: [u8; 6]| Message::new(DISCOVER).firmware("PXEClient:Arch:00000:UNDI:002001", 0).field(28..34, &mac);
     let by_mac = classified(pi([0xdc, 0xa6, 0x32, 1, 2, 3]));
     assert!(by_mac.raspberry_pi);
+    assert_eq!(by_mac.architecture, Some(RASPBERRY_PI));
     assert_eq!(by_mac.class(&machine()), Some(LoaderFile::EfiArm64));
     assert!(classified(pi([2, 0, 0, 1, 2, 3]).option(97, b"\x00RPi4\x11\x31\xc0\x00")).raspberry_pi);
     assert!(!classified(pi([2, 0, 0, 1, 2, 3])).raspberry_pi);
@@ -86,7 +172,12 @@ fn firmware_of_another_architecture_than_the_spec_contradicts() {
     for (spec, class, architecture, contradicts) in [
         (Architecture::Amd64, "PXEClient", 7, false),
         (Architecture::Amd64, "PXEClient", 0, false),
-        (Architecture::Amd64, "PXEClient", 6, false),
+        (Architecture::Amd64, "PXEClient", 6, true),
+        (Architecture::Amd64, "HTTPClient", 15, true),
+        (Architecture::Amd64, "HTTPClient", 16, false),
+        (Architecture::Amd64, "HTTPClient", 20, false),
+        (Architecture::Amd64, "PXEClient", 27, true),
+        (Architecture::Amd64, "PXEClient", 41, true),
         (Architecture::Amd64, "PXEClient", 11, true),
         (Architecture::Amd64, "HTTPClient", 19, true),
         (Architecture::Amd64, "PXEClient", 2, true),
@@ -95,6 +186,9 @@ fn firmware_of_another_architecture_than_the_spec_contradicts() {
         (Architecture::Arm64, "PXEClient", 41, false),
         (Architecture::Arm64, "PXEClient", 7, true),
         (Architecture::Arm64, "PXEClient", 0, true),
+        (Architecture::Arm64, "PXEClient", 10, true),
+        (Architecture::Arm64, "U-Boot.armv7", 21, true),
+        (Architecture::Arm64, "HTTPClient", 18, true),
     ] {
         machine.architecture = spec;
         let client = classified(Message::new(DISCOVER).firmware(class, architecture));

@@ -40,7 +40,7 @@ fn obstacle_is_named_with_advice() {
     let decline = EventKind::Decline { address: Ipv4Addr::new(10, 0, 0, 1) };
     let foreign = EventKind::ForeignRelay { relay: Ipv4Addr::new(10, 9, 0, 1) };
     let moved = [discover(Pxe), foreign, offer(), request(Pxe), ack(Pxe)];
-    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 27] = [
+    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 29] = [
         (
             "nothing seen",
             vec![],
@@ -120,6 +120,24 @@ fn obstacle_is_named_with_advice() {
             with(std::slice::from_ref(&wrong)),
             1.0,
             &["ARM64 UEFI (type 11)", "lab.yaml line 12", "cpuArchitecture amd64"],
+        ),
+        (
+            "32-bit firmware, at the first packet",
+            vec![discover(Pxe), EventKind::WrongArchitecture { client_architecture: 6 }],
+            1.0,
+            &["32-bit x86 UEFI (type 6)", "cannot start a 64-bit kernel", "BIOS (CSM", "lab.yaml line 12"],
+        ),
+        (
+            "32-bit firmware, later",
+            vec![
+                discover(Pxe),
+                EventKind::WrongArchitecture { client_architecture: 15 },
+                offer(),
+                request(Pxe),
+                ack(Pxe),
+            ],
+            1.0,
+            &["HTTP boot (type 15)", "cannot start a 64-bit kernel", "BIOS (CSM"],
         ),
         (
             "wrong architecture, script shown",
