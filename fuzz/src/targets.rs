@@ -35,6 +35,7 @@ use pxe_userspace::{
         inventory::{Machine, Role, SharedInventory, Site, Source},
         policy::{BootPolicy, DiskRoute, Disposition},
         policy_book::SharedPolicies,
+        visitors::SharedVisitors,
     },
     net::networks::Networks,
     tftp::{
@@ -305,7 +306,8 @@ pub fn admin_api(data: &[u8]) {
         inventory.store(Arc::new(pxe_userspace::model::inventory::Inventory::new(machines)));
         let journal = Journal::new(inventory, SharedPolicies::default(), state.path()).expect("a journal");
         let ready = Arc::new(AtomicBool::new(true));
-        (state, AdminContext { journal: Arc::new(journal), registry: Arc::new(Registry::default()), ready })
+        let (journal, registry) = (Arc::new(journal), Arc::new(Registry::default()));
+        (state, AdminContext { journal, visitors: SharedVisitors::default(), registry, ready })
     });
     let text = String::from_utf8_lossy(data);
     let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));

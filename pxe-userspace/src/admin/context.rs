@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
-use crate::journal::Journal;
+use crate::{journal::Journal, model::visitors::SharedVisitors};
 
 /// The number of clients that may follow the event stream at the same time.
 pub(super) const MAX_FOLLOWERS: usize = 64;
@@ -15,6 +15,8 @@ pub(super) const MAX_FOLLOWERS: usize = 64;
 pub struct AdminContext {
     /// The machines.
     pub journal: Arc<Journal>,
+    /// The clients that no journal follows.
+    pub visitors: SharedVisitors,
     /// The metrics.
     pub registry: Arc<Registry>,
     /// `true` while machines are answered.

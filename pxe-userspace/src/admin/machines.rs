@@ -11,9 +11,13 @@ use axum::{
 };
 use http_body_util::channel::{Channel, Sender};
 use pxe_common::{MacAddr, mac::ParseMacError};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::{context::Admin, refusal::refuse};
+use super::{
+    context::Admin,
+    refusal::refuse,
+    visitors::{RequestJson, requests_of},
+};
 use crate::journal::{Journal, MachineRecord, Stage, StateError, diagnose, json::MachineJson};
 
 /// The number of machines that are read at once. The journal waits meanwhile, for well below a millisecond.
@@ -112,7 +116,7 @@ async fn write_list(journal: Arc<Journal>, selection: Selection, mut sender: Sen
 /// `GET /api/v1/machines/{mac}`.
 pub(super) async fn one(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
     let mac = mac.parse().map_err(|error| not_a_mac(&mac, error))?;
-    admin.context.journal.machine(mac).map(|record| explained(&record)).ok_or_else(|| unknown(mac))
+    admin.context.journal.machine(mac).map(|record| explained(&admin, &record)).ok_or_else(|| unknown(mac))
 }
 
 /// `GET /api/v1/stages`.
@@ -138,12 +142,12 @@ async fn decide(
     decision: fn(&Journal, MacAddr) -> Result<Option<MachineRecord>, StateError>,
 ) -> Result<Response, Response> {
     let mac = mac.parse().map_err(|error| not_a_mac(mac, error))?;
-    let journal = admin.context.journal;
+    let journal = Arc::clone(&admin.context.journal);
     // The decision waits for the disk.
     let decided = tokio::task::spawn_blocking(move || decision(&journal, mac)).await;
     let failed = |error: String| refuse(StatusCode::INTERNAL_SERVER_ERROR, error);
     match decided {
-        Ok(Ok(Some(record))) => Ok(explained(&record)),
+        Ok(Ok(Some(record))) => Ok(explained(&admin, &record)),
         Ok(Ok(None)) => Err(unknown(mac)),
         Ok(Err(error)) => {
             Err(failed(format!("the decision is in force until pxed ends, but could not be saved: {error}")))
@@ -152,8 +156,19 @@ async fn decide(
     }
 }
 
-fn explained(record: &MachineRecord) -> Response {
-    Json(MachineJson::explained(record, &diagnose(record, SystemTime::now()))).into_response()
+/// A machine with the requests that its journal does not have.
+#[derive(Serialize)]
+struct Explained<'a> {
+    #[serde(flatten)]
+    machine: MachineJson<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    requests: Vec<RequestJson>,
+}
+
+fn explained(admin: &Admin, record: &MachineRecord) -> Response {
+    let diagnosis = diagnose(record, SystemTime::now());
+    let requests = requests_of(admin, record.machine.macs());
+    Json(Explained { machine: MachineJson::explained(record, &diagnosis), requests }).into_response()
 }
 
 fn not_a_mac(text: &str, error: ParseMacError) -> Response {

@@ -9,6 +9,8 @@
 //! | `GET /api/v1/machines/{mac}` | one machine, with its diagnosis |
 //! | `POST /api/v1/machines/{mac}/hold`, `…/release` | the machine after the decision |
 //! | `GET /api/v1/stages` | the number of machines at each stage |
+//! | `GET /api/v1/visitors` | clients that asked boot HTTP and that no cluster spec names, with their last requests and the outcomes |
+//! | `GET /api/v1/visitors/{name}` | one of them, by MAC address, UUID or IP address |
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
 //! | `GET /` | the dashboard |
 //!
@@ -32,6 +34,7 @@ mod machines;
 mod monitoring;
 mod origin;
 mod refusal;
+mod visitors;
 
 use context::Admin;
 pub use context::AdminContext;
@@ -58,6 +61,8 @@ pub fn router(context: AdminContext) -> Router {
         .route("/api/v1/machines/{mac}/hold", post(machines::hold))
         .route("/api/v1/machines/{mac}/release", post(machines::release))
         .route("/api/v1/stages", get(machines::stages))
+        .route("/api/v1/visitors", get(visitors::list))
+        .route("/api/v1/visitors/{name}", get(visitors::one))
         .route("/api/v1/events", get(events::follow))
         .route("/", get(dashboard::page))
         .route("/dashboard.js", get(dashboard::script))

@@ -23,6 +23,7 @@ use crate::{
         inventory::SharedInventory,
         policy_book::SharedPolicies,
         testing::assert_golden,
+        visitors::{Match, Outcome, SharedVisitors, Visit},
     },
 };
 
@@ -32,6 +33,7 @@ pub(crate) struct Server {
     pub(super) journal: Arc<Journal>,
     ready: Arc<AtomicBool>,
     pub(super) sink: EventSink,
+    pub(crate) visitors: SharedVisitors,
     _state: tempfile::TempDir,
 }
 
@@ -47,13 +49,18 @@ pub(super) async fn start_with(inventory: SharedInventory) -> Server {
     let (sink, receiver) = EventSink::channel(10_000);
     journal.register(&sink, &mut registry);
     let ready = Arc::new(AtomicBool::new(false));
-    let context =
-        AdminContext { journal: Arc::clone(&journal), registry: Arc::new(registry), ready: Arc::clone(&ready) };
+    let visitors = SharedVisitors::default();
+    let context = AdminContext {
+        journal: Arc::clone(&journal),
+        visitors: visitors.clone(),
+        registry: Arc::new(registry),
+        ready: Arc::clone(&ready),
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(journal::run(Arc::clone(&journal), receiver, std::future::pending()));
     tokio::spawn(serve(listener, context, std::future::pending()));
-    Server { address, journal, ready, sink, _state: state }
+    Server { address, journal, ready, sink, visitors, _state: state }
 }
 
 impl Server {
@@ -155,6 +162,60 @@ async fn machine_is_found_in_any_spelling() {
         assert!(machine["diagnosis"]["reached"].as_str().unwrap().contains("running with 10.0.0.1"));
         assert_eq!(machine["events"][0]["text"], "PXE firmware asks for an address (x86-64 UEFI)");
     }
+}
+
+/// A request of 10.0.0.200 that belongs to no journal.
+pub(crate) fn visit(mac: MacAddr, request: &str, outcome: Outcome) -> Visit {
+    Visit {
+        at: std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600),
+        address: [10, 0, 0, 200].into(),
+        mac: Some(mac),
+        uuid: None,
+        request: request.to_owned(),
+        status: if outcome == Outcome::Served { 200 } else { 404 },
+        matched: (outcome == Outcome::Served).then(|| Match { group: "g".into(), profile: "p".into() }),
+        outcome,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn visitors_are_listed_and_found() {
+    let server = start(1).await;
+    assert_eq!(server.json("/api/v1/visitors"), json!([]));
+    let stranger = MacAddr([0x52, 0x54, 0, 0, 0, 0x99]);
+    let no_group = || Outcome::NoGroup { selectors: "mac, os".into() };
+    server.visitors.lock().record(visit(stranger, "/ipxe?mac=x", Outcome::Served));
+    server.visitors.lock().record(visit(stranger, "/ipxe?mac=x&os=y", no_group()));
+    server.visitors.lock().record(visit(stranger, "/ipxe?mac=x&os=y", no_group()));
+    let expected = json!({
+        "name": "52:54:00:00:00:99", "mac": "52:54:00:00:00:99", "uuid": null, "address": "10.0.0.200",
+        "first_seen": "2026-01-01T00:00:00.000Z", "last_seen": "2026-01-01T00:00:00.000Z", "group": "g", "profile": "p",
+        "requests": [
+            {
+                "at": "2026-01-01T00:00:00.000Z", "request": "/ipxe?mac=x", "status": 200, "outcome": "served",
+                "text": "served", "times": 1,
+            },
+            {
+                "at": "2026-01-01T00:00:00.000Z", "request": "/ipxe?mac=x&os=y", "status": 404, "outcome": "no-group",
+                "text": "no group matched; the groups look at mac, os", "times": 2,
+            },
+        ],
+    });
+    assert_eq!(server.json("/api/v1/visitors"), json!([expected]));
+    for name in ["52:54:00:00:00:99", "5254.0000.0099", "10.0.0.200"] {
+        assert_eq!(server.json(&format!("/api/v1/visitors/{name}")), expected, "{name}");
+    }
+    let (status, body) = server.ask("GET", "/api/v1/visitors/52:54:00:00:00:98", "");
+    assert!(status == 404 && body.contains("has not asked"), "{body}");
+    assert_eq!(server.ask("GET", "/api/v1/visitors", "host: evil.example\r\n").0, 403);
+    // A machine of the spec has its requests beside its journal.
+    assert!(server.json("/api/v1/machines/52:54:00:00:00:01").get("requests").is_none());
+    server.visitors.lock().record(visit(MAC, "/ignition?mac=x", Outcome::NoConfigInSpec));
+    let machine = server.json("/api/v1/machines/52:54:00:00:00:01");
+    assert_eq!(
+        (&machine["stage"], &machine["requests"][0]["outcome"]),
+        (&json!("waiting"), &json!("no-config-in-spec"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -142,9 +142,8 @@ impl Walker<'_> {
         }
     }
 
-    /// An error outside only means that the path does not lead back.
     fn step_elsewhere(&mut self, directory: OwnedFd, component: &[u8]) -> Result<Place, End> {
-        let found = openat(&directory, component, PLACE, Mode::empty()).map_err(|_| End::Outside)?;
+        let found = openat(&directory, component, PLACE, Mode::empty()).map_err(outside)?;
         if file_type(&found) == Ok(FileType::Symlink) {
             let target = self.read_link(&found)?;
             return self.turn(Place::Elsewhere(directory), &target);
@@ -169,7 +168,7 @@ impl Walker<'_> {
 
     /// Returns a place outside, or the directory if it is the directory.
     fn elsewhere(&self, found: Result<OwnedFd, Errno>) -> Result<Place, End> {
-        let found = found.map_err(|_| End::Outside)?;
+        let found = found.map_err(outside)?;
         let (here, root) = (fstat(&found), fstat(self.root));
         match (here, root) {
             (Ok(here), Ok(root)) if (here.st_dev, here.st_ino) == (root.st_dev, root.st_ino) => {
@@ -177,6 +176,14 @@ impl Walker<'_> {
             }
             _ => Ok(Place::Elsewhere(found)),
         }
+    }
+}
+
+/// Returns the end of a path that cannot be followed outside: it does not lead back, unless we lack descriptors or memory.
+fn outside(error: Errno) -> End {
+    match error {
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM => End::Failed(error),
+        _ => End::Outside,
     }
 }
 

@@ -45,7 +45,7 @@ use crate::{
     http,
     journal::{self, Journal},
     memory,
-    model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies},
+    model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies, visitors::SharedVisitors},
     tftp,
 };
 
@@ -157,6 +157,7 @@ impl Daemon {
         let (events, receiver) = EventSink::channel(EVENT_CAPACITY);
         let replies = Arc::new(ReplyCounters::default());
         let (tftp_metrics, http_metrics) = (Arc::new(tftp::Metrics::default()), Arc::new(http::Metrics::default()));
+        let visitors = SharedVisitors::default();
         let servers = Servers::new(
             http::Context {
                 inventory: Arc::clone(&inventory),
@@ -167,6 +168,7 @@ impl Daemon {
                 metrics: Arc::clone(&http_metrics),
                 coverage: Default::default(),
                 places: Default::default(),
+                visits: http::Visits::new(visitors.clone()),
                 check_source: config.mode == Mode::Server,
                 http_port: config.http_port,
             },
@@ -205,7 +207,7 @@ impl Daemon {
         }
         limits::raise_neighbours(first.machines().len());
 
-        let context = AdminContext { journal: Arc::clone(&journal), registry: Arc::new(registry), ready };
+        let context = AdminContext { journal: Arc::clone(&journal), visitors, registry: Arc::new(registry), ready };
         let (running, stopped) = watch::channel(());
         let admin = tokio::spawn(admin::serve(admin, context, until_gone(stopped.clone())));
         let journal = tokio::spawn(journal::run(journal, receiver, until_gone(stopped)));

@@ -8,7 +8,7 @@ use axum::{
 };
 use http::{HeaderMap, Method, StatusCode, header};
 
-use super::{delivery::Delivery, head::Head, metrics::Route, range::format_date};
+use super::{delivery::Delivery, head::Head, metrics::Route, range::format_date, visits::Finding};
 
 /// An answer of one text.
 #[derive(Debug)]
@@ -19,28 +19,38 @@ pub(super) struct Text {
     pub(super) route: Route,
     /// Set if the arrival of the answer is an event.
     pub(super) delivery: Option<Delivery>,
+    /// Set if the request belongs to no machine's journal.
+    pub(super) finding: Option<Finding>,
 }
 
 impl Text {
     /// Returns plain text with status 200.
     pub(super) fn new(route: Route, text: impl Into<Cow<'static, str>>) -> Self {
         let content_type = "text/plain; charset=utf-8";
-        Self { status: StatusCode::OK, content_type, text: text.into(), route, delivery: None }
+        Self { status: StatusCode::OK, content_type, text: text.into(), route, delivery: None, finding: None }
     }
 
     /// Returns status 404, with Matchbox's text.
     pub(super) fn not_found() -> Self {
         Self { status: StatusCode::NOT_FOUND, ..Self::new(Route::Other, "404 page not found\n") }
     }
+
+    /// Adds what is recorded of a request that belongs to no machine's journal.
+    pub(super) fn found(self, finding: impl Into<Finding>) -> Self {
+        Self { finding: Some(finding.into()), ..self }
+    }
 }
 
-/// Passes the route and the delivery on as extensions.
+/// Passes the route, the delivery and the finding on as extensions.
 impl IntoResponse for Text {
     fn into_response(self) -> Response {
         let content_type = [(header::CONTENT_TYPE, self.content_type)];
         let mut response = (self.status, content_type, Extension(self.route), self.text).into_response();
         if let Some(delivery) = self.delivery {
             response.extensions_mut().insert(delivery);
+        }
+        if let Some(finding) = self.finding {
+            response.extensions_mut().insert(finding);
         }
         response
     }

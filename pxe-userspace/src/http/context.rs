@@ -11,6 +11,7 @@ use super::{
     coverage::Coverage,
     metrics::Metrics,
     places::{Client, Places},
+    visits::Visits,
 };
 use crate::{
     artifacts::Store,
@@ -40,6 +41,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The parts of files that machines have; empty at start.
     pub coverage: Mutex<Coverage>,
+    /// The record of requests that belong to no machine's journal.
+    pub visits: Visits,
     /// Set if scripts are given only to the machine's own address. This is right where we assign the addresses, and wrong in
     /// ProxyDHCP mode, where another server does.
     pub check_source: bool,

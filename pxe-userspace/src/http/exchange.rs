@@ -1,6 +1,6 @@
 //! One request with the state needed to answer it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::SystemTime};
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
@@ -11,8 +11,11 @@ use super::{
     delivery::Deliveries,
     head::Head,
     metrics::Route,
+    query::Query,
     stream::{Broken, Stream},
+    visits::Finding,
 };
+use crate::{cluster_spec::matchbox::Labels, model::visitors::Visit};
 
 /// One request with the state needed to answer it.
 pub(super) struct Exchange<'a> {
@@ -47,5 +50,22 @@ impl Exchange<'_> {
     ) -> Result<(), Broken> {
         self.context.metrics.answered(route, status.as_u16());
         stream.write(&answer::line(Some(self.head), status, text, self.stay)).await
+    }
+
+    /// Records a request that belongs to no machine's journal, with the status and the outcome of its answer.
+    pub(super) fn visited(&self, query: &Query, status: StatusCode, finding: Finding) {
+        let Finding { outcome, matched } = finding;
+        let labels = Labels::new(&query.pairs);
+        let visit = Visit {
+            at: SystemTime::now(),
+            address: self.peer,
+            mac: labels.get("mac").parse().ok(),
+            uuid: Some(labels.get("uuid").to_owned()),
+            request: self.head.target(),
+            status: status.as_u16(),
+            outcome,
+            matched,
+        };
+        self.context.visits.record(&self.context.metrics, visit);
     }
 }

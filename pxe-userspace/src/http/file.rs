@@ -14,6 +14,7 @@ use super::{
     delivery::{Content, Delivery},
     exchange::Exchange,
     metrics::{Refused, Route},
+    query::Query,
     range::{self, Selection, Validators},
     stream::{Broken, Stream},
     text,
@@ -23,6 +24,8 @@ use crate::{
     model::{
         artifact_names,
         config_files::{ConfigFile, ConfigReader},
+        inventory::Machine,
+        visitors::Outcome,
     },
 };
 
@@ -45,21 +48,26 @@ pub(super) async fn answer(stream: &mut Stream, mut exchange: Exchange<'_>, path
         let (status, text) = (StatusCode::METHOD_NOT_ALLOWED, "files are read-only");
         return exchange.answer_line(stream, Route::Assets, status, text).await;
     }
-    let delivery = delivery(&exchange, path);
+    let machine = context.machine_at(exchange.peer);
     let artifact = match open(&context.store, path).await {
         Ok(artifact) => artifact,
         Err(Refusal::NotFound) if let Some(file) = ConfigFile::parse(path) => {
             return text::answer_config(stream, exchange, file).await;
         }
-        Err(refusal) => return refuse(stream, &exchange, path, delivery.as_ref(), refusal).await,
+        Err(refusal) => return refuse(stream, &exchange, path, machine.as_deref(), refusal).await,
     };
     let OpenArtifact { inode, length, modified, .. } = artifact;
     let validators = Validators::new(inode, length, modified);
     let plan = Plan::new(range::select(&request.method, &request.headers, length, &validators), length);
     context.metrics.answered(Route::Assets, plan.status.as_u16());
     let head = plan.head(path, &validators).end(Some(request), exchange.stay);
-    if let Some(delivery) = delivery {
-        record(delivery, &plan, FileState::of(&artifact), &mut exchange, stream.position() + head.len() as u64);
+    match machine {
+        None => exchange.visited(&Query::new(&request.query), plan.status, Outcome::Served.into()),
+        Some(machine) => {
+            if let Some(delivery) = delivery(&exchange, &machine, path) {
+                record(delivery, &plan, FileState::of(&artifact), &mut exchange, stream.position() + head.len() as u64);
+            }
+        }
     }
     if exchange.is_head() || plan.first == plan.end {
         return stream.write(&head).await;
@@ -78,13 +86,10 @@ async fn open(store: &Store, path: &[u8]) -> Result<OpenArtifact, Refusal> {
     }
 }
 
-/// Returns the delivery to announce, if a machine requested the file itself.
-fn delivery(exchange: &Exchange<'_>, path: &[u8]) -> Option<Delivery> {
-    if exchange.is_head() {
-        return None;
-    }
-    let machine = exchange.context.machine_at(exchange.peer)?;
-    Some(Delivery::new(machine.mac, artifact_names::kind_of(path), &exchange.head.path))
+/// Returns the delivery to announce, if the machine requested the file itself.
+fn delivery(exchange: &Exchange<'_>, machine: &Machine, path: &[u8]) -> Option<Delivery> {
+    let kind = artifact_names::kind_of(path);
+    (!exchange.is_head()).then(|| Delivery::new(machine.mac, kind, &exchange.head.path))
 }
 
 /// Answers that this client does not get the file.
@@ -92,7 +97,7 @@ async fn refuse(
     stream: &mut Stream,
     exchange: &Exchange<'_>,
     path: &[u8],
-    delivery: Option<&Delivery>,
+    machine: Option<&Machine>,
     refusal: Refusal,
 ) -> Result<(), Broken> {
     let status = match refusal {
@@ -108,9 +113,17 @@ async fn refuse(
     if !is_expected {
         let reason = exchange.context.store.reason(path, refusal);
         tracing::debug!(peer = %exchange.peer, target = exchange.head.target(), %reason, "boot HTTP refused a file");
-        if let Some(delivery) = delivery {
-            delivery.requested(&exchange.context.events);
-            delivery.refused(&exchange.context.events, &reason);
+        match machine {
+            None => {
+                let finding = Outcome::NoFile { reason: reason.into_owned() }.into();
+                exchange.visited(&Query::new(&exchange.head.query), status, finding);
+            }
+            Some(machine) => {
+                if let Some(delivery) = delivery(exchange, machine, path) {
+                    delivery.requested(&exchange.context.events);
+                    delivery.refused(&exchange.context.events, &reason);
+                }
+            }
         }
     }
     exchange.answer_line(stream, Route::Assets, status, refusal.reason()).await

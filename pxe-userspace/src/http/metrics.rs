@@ -8,7 +8,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::metrics::{Counters, Label as _, label};
+use crate::{
+    metrics::{Counters, Label as _, label},
+    model::visitors::Outcome,
+};
 
 label! {
     /// The handler that a request went to.
@@ -57,10 +60,45 @@ label! {
     }
 }
 
+label! {
+    /// The outcome of a request that belongs to no machine's journal.
+    pub(super) enum Visited: "outcome" {
+        /// The answer was sent.
+        Served = "served",
+        /// No group selects the client.
+        NoGroup = "no_group",
+        /// The profile has nothing for the route.
+        NoConfig = "no_config",
+        /// A template lacks a value.
+        NoValue = "no_value",
+        /// The cluster spec has nothing for the route.
+        NoConfigInSpec = "no_config_in_spec",
+        /// The file is missing or cannot be sent.
+        NoFile = "no_file",
+        /// The path belongs to no route.
+        NoRoute = "no_route",
+    }
+}
+
+impl Visited {
+    pub(super) const fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Served => Self::Served,
+            Outcome::NoGroup { .. } => Self::NoGroup,
+            Outcome::NoConfig { .. } => Self::NoConfig,
+            Outcome::NoValue { .. } => Self::NoValue,
+            Outcome::NoConfigInSpec => Self::NoConfigInSpec,
+            Outcome::NoFile { .. } => Self::NoFile,
+            Outcome::NoRoute => Self::NoRoute,
+        }
+    }
+}
+
 /// The counters. All listeners share one instance.
 #[derive(Debug, Default)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
+    visits: Counters<Visited>,
     refused: Counters<Refused>,
     bytes: Counter,
     disk_waits: Counter,
@@ -70,12 +108,17 @@ pub struct Metrics {
 impl Metrics {
     /// Registers the counters under names that begin with `http_`.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { requests, refused, bytes, disk_waits, connections } = self;
+        let Self { requests, visits, refused, bytes, disk_waits, connections } = self;
         // Other statuses of a route are exposed after the first answer with them.
         for &route in Route::ALL {
             drop(requests.get_or_create(&RequestLabels { route, status: 200 }));
         }
         registry.register("http_requests", "Requests answered, by route and status", requests.clone());
+        registry.register(
+            "http_visits",
+            "Requests for scripts, configurations and files that belong to no machine's journal, by outcome",
+            visits.clone(),
+        );
         registry.register("http_refused", "Requests and connections refused, by reason", refused.clone());
         registry.register("http_sent_bytes", "Bytes of files and scripts sent", bytes.clone());
         registry.register(
@@ -88,6 +131,10 @@ impl Metrics {
 
     pub(super) fn answered(&self, route: Route, status: u16) {
         self.requests.get_or_create(&RequestLabels { route, status }).inc();
+    }
+
+    pub(super) fn visited(&self, outcome: Visited) {
+        self.visits.increment(outcome);
     }
 
     pub(super) fn refused(&self, reason: Refused) {

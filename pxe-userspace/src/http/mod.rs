@@ -31,6 +31,7 @@ mod send_queue;
 mod server;
 mod stream;
 mod text;
+mod visits;
 mod worker;
 
 pub use context::Context;
@@ -38,3 +39,4 @@ pub use coverage::Coverage;
 pub use metrics::{Metrics, Refused};
 pub use places::Places;
 pub use server::{Bound, bind, serve};
+pub use visits::Visits;

@@ -13,6 +13,7 @@ use super::{
     matchbox,
     metrics::{Refused, Route},
     query::Query,
+    visits::Finding,
 };
 use crate::{
     boot::{
@@ -26,6 +27,7 @@ use crate::{
         failure::WRONG_ARCHITECTURE,
         inventory::Machine,
         policy::Disposition,
+        visitors::{Match, Outcome},
     },
 };
 
@@ -57,7 +59,7 @@ pub(super) fn router(context: Arc<Context>) -> Router {
 type Asked = Extension<Arc<Query>>;
 
 async fn not_found() -> Text {
-    Text::not_found()
+    Text::not_found().found(Outcome::NoRoute)
 }
 
 fn matchbox_text(text: impl Into<Cow<'static, str>>) -> Text {
@@ -69,7 +71,7 @@ async fn bootstrap(State(context): State<Arc<Context>>, Extension(peer): Extensi
     let response = matchbox_text(matchbox::BOOTSTRAP);
     match context.machine_at(peer.address) {
         Some(machine) => delivered(&context, peer, machine.mac, "/boot.ipxe", response),
-        None => response,
+        None => response.found(Outcome::Served),
     }
 }
 
@@ -121,7 +123,7 @@ pub(super) fn loader_config(context: &Context, peer: Peer, path: &[u8], file: Co
 /// Answers `/ipxe?mac=…`.
 async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>, Extension(query): Asked) -> Text {
     let Some(machine) = matchbox::machine_of(&query.pairs, &context.inventory.load()) else {
-        return boot_of_profile(&context, &query.pairs, "/ipxe", matchbox::profile_ipxe);
+        return boot_of_profile(&context, &query, matchbox::profile_ipxe);
     };
     if let Some(refused) = refused(&context, peer, &machine, "/ipxe") {
         return refused;
@@ -145,7 +147,7 @@ async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
 /// Answers `/grub?mac=…`. A machine that is to boot from its disk gets 404, and GRUB goes on.
 async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Peer>, Extension(query): Asked) -> Text {
     let Some(machine) = matchbox::machine_of(&query.pairs, &context.inventory.load()) else {
-        return boot_of_profile(&context, &query.pairs, "/grub", matchbox::profile_grub);
+        return boot_of_profile(&context, &query, matchbox::profile_grub);
     };
     if let Some(refused) = refused(&context, peer, &machine, "/grub") {
         return refused;
@@ -167,79 +169,104 @@ async fn metadata(
     Extension(peer): Extension<Peer>,
     Extension(query): Asked,
 ) -> Text {
-    let Query { raw, pairs: labels } = &*query;
-    let text = match matchbox::machine_of(labels, &context.inventory.load()) {
-        Some(machine) => {
-            if let Some(refused) = refused(&context, peer, &machine, "/metadata") {
-                return refused;
-            }
-            matchbox::metadata(&machine, labels, raw)
-        }
+    let Query { raw, pairs } = &*query;
+    let text = match matchbox::machine_of(pairs, &context.inventory.load()) {
+        Some(machine) => match refused(&context, peer, &machine, "/metadata") {
+            Some(refused) => return refused,
+            None => matchbox_text(matchbox::metadata(&machine, pairs, raw)),
+        },
         None => {
-            let labels = Labels::new(labels);
-            let Some(group) = group(&context, &labels, "/metadata") else { return Text::not_found() };
-            matchbox::group_metadata(&group, &labels, raw)
+            let labels = Labels::new(pairs);
+            match group(&context, &labels) {
+                Ok(group) => served(&group, matchbox::group_metadata(&group, &labels, raw)),
+                Err(outcome) => return Text::not_found().found(outcome),
+            }
         }
     };
     // Matchbox spells the type like this.
-    Text { content_type: "plain/text", ..matchbox_text(text) }
+    Text { content_type: "plain/text", ..text }
 }
 
 /// Returns the group that the labels select in the Matchbox directory. A group has no address of its own, so every client
 /// gets it, as with Matchbox.
-fn group(context: &Context, labels: &Labels, path: &str) -> Option<Arc<Group>> {
-    let group = context.catalog.load().select(labels).map(Arc::clone)?;
-    tracing::debug!(mac = labels.get("mac"), path, group = group.id, profile = group.profile.id, "Matchbox group");
-    Some(group)
+fn group(context: &Context, labels: &Labels) -> Result<Arc<Group>, Outcome> {
+    let catalog = context.catalog.load();
+    let selected = catalog.select(labels).map(Arc::clone);
+    selected.ok_or_else(|| Outcome::NoGroup { selectors: catalog.selectors() })
 }
 
-fn boot_of_profile(context: &Context, labels: &[(String, String)], path: &str, text: fn(&NetBoot) -> String) -> Text {
-    let group = group(context, &Labels::new(labels), path);
-    match group.as_ref().and_then(|group| group.profile.boot.as_ref()) {
-        Some(boot) => matchbox_text(text(boot)),
-        None => Text::not_found(),
+/// Returns the answer for a client that a group selects.
+fn served(group: &Group, text: String) -> Text {
+    matchbox_text(text).found(found(group, Outcome::Served))
+}
+
+/// Returns the answer for a client whose group has no answer for it.
+fn unserved(group: &Group, outcome: Outcome) -> Text {
+    Text::not_found().found(found(group, outcome))
+}
+
+fn found(group: &Group, outcome: Outcome) -> Finding {
+    let matched = Match { group: group.id.as_str().into(), profile: group.profile.id.as_str().into() };
+    Finding { outcome, matched: Some(matched) }
+}
+
+fn boot_of_profile(context: &Context, query: &Query, text: fn(&NetBoot) -> String) -> Text {
+    match group(context, &Labels::new(&query.pairs)) {
+        Ok(group) => match &group.profile.boot {
+            Some(boot) => served(&group, text(boot)),
+            None => unserved(&group, Outcome::NoConfig { field: "boot" }),
+        },
+        Err(outcome) => Text::not_found().found(outcome),
     }
 }
 
 /// Returns the group for a machine that is not in the cluster spec. A machine in the cluster spec has none of these
 /// configurations.
-fn group_beside_fleet(context: &Context, labels: &[(String, String)], path: &str) -> Option<(Labels, Arc<Group>)> {
-    if matchbox::machine_of(labels, &context.inventory.load()).is_some() {
-        return None;
+fn group_beside_fleet(context: &Context, query: &Query) -> Result<(Labels, Arc<Group>), Outcome> {
+    if matchbox::machine_of(&query.pairs, &context.inventory.load()).is_some() {
+        return Err(Outcome::NoConfigInSpec);
     }
-    let labels = Labels::new(labels);
-    let group = group(context, &labels, path)?;
-    Some((labels, group))
+    let labels = Labels::new(&query.pairs);
+    let group = group(context, &labels)?;
+    Ok((labels, group))
 }
 
 /// Answers `/ignition`.
 async fn ignition(State(context): State<Arc<Context>>, Extension(query): Asked) -> Text {
-    let group = group_beside_fleet(&context, &query.pairs, "/ignition");
-    match group.and_then(|(_, group)| group.profile.ignition.clone()) {
-        Some(text) => Text { content_type: "application/json", ..matchbox_text(text.to_string()) },
-        None => Text::not_found(),
+    let group = match group_beside_fleet(&context, &query) {
+        Ok((_, group)) => group,
+        Err(outcome) => return Text::not_found().found(outcome),
+    };
+    match &group.profile.ignition {
+        Some(text) => Text { content_type: "application/json", ..served(&group, text.to_string()) },
+        None => unserved(&group, Outcome::NoConfig { field: "ignition_id" }),
     }
 }
 
 /// Answers `/generic`.
 async fn generic(State(context): State<Arc<Context>>, Extension(query): Asked) -> Text {
-    rendered(&context, &query, "/generic", |profile| profile.generic.as_deref())
+    rendered(&context, &query, "generic_id", |profile| profile.generic.as_deref())
 }
 
 /// Answers `/cloud`.
 async fn cloud(State(context): State<Arc<Context>>, Extension(query): Asked) -> Text {
-    rendered(&context, &query, "/cloud", |profile| profile.cloud.as_deref())
+    rendered(&context, &query, "cloud_id", |profile| profile.cloud.as_deref())
 }
 
-fn rendered(context: &Context, query: &Query, path: &str, template: fn(&Profile) -> Option<&Template>) -> Text {
-    let Some((labels, group)) = group_beside_fleet(context, &query.pairs, path) else { return Text::not_found() };
-    let Some(template) = template(&group.profile) else { return Text::not_found() };
+fn rendered(
+    context: &Context,
+    query: &Query,
+    field: &'static str,
+    template: fn(&Profile) -> Option<&Template>,
+) -> Text {
+    let (labels, group) = match group_beside_fleet(context, query) {
+        Ok(found) => found,
+        Err(outcome) => return Text::not_found().found(outcome),
+    };
+    let Some(template) = template(&group.profile) else { return unserved(&group, Outcome::NoConfig { field }) };
     match template.render(&matchbox::variables(&group, &labels, &query.raw)) {
-        Ok(text) => matchbox_text(text),
-        Err(variable) => {
-            tracing::debug!(mac = labels.get("mac"), path, group = group.id, variable, "a template lacks a value");
-            Text::not_found()
-        }
+        Ok(text) => served(&group, text),
+        Err(name) => unserved(&group, Outcome::NoValue { name }),
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     query::Query,
     routes::{self, Peer},
     stream::{Broken, Stream},
+    visits::Finding,
 };
 use crate::model::config_files::ConfigFile;
 
@@ -85,8 +86,11 @@ async fn ready(exchange: &Exchange<'_>, router: &Router) -> Result<Ready, Refusa
 
 /// Puts the head of an answer before a text.
 fn from_text(exchange: &Exchange<'_>, text: Text) -> Ready {
-    let Text { status, content_type, text, route, delivery } = text;
+    let Text { status, content_type, text, route, delivery, finding } = text;
     exchange.context.metrics.answered(route, status.as_u16());
+    if let Some(finding) = finding {
+        exchange.visited(&Query::new(&exchange.head.query), status, finding);
+    }
     let mut head = AnswerHead::new(status, SystemTime::now());
     head.header("Content-Type", content_type);
     let body = match text {
@@ -98,7 +102,8 @@ fn from_text(exchange: &Exchange<'_>, text: Text) -> Ready {
 
 /// Returns the router's answer.
 async fn routed(exchange: &Exchange<'_>, peer: Peer, router: &Router) -> Result<Ready, Refusal> {
-    let Some(request) = request(exchange.head, peer) else {
+    let query = Arc::new(Query::new(&exchange.head.query));
+    let Some(request) = request(exchange.head, peer, Arc::clone(&query)) else {
         return Err(Refusal { route: Route::Other, status: StatusCode::BAD_REQUEST, reason: "not a path" });
     };
     let Ok(response) = router.clone().oneshot(request).await;
@@ -112,6 +117,9 @@ async fn routed(exchange: &Exchange<'_>, peer: Peer, router: &Router) -> Result<
         }
     };
     exchange.context.metrics.answered(route, parts.status.as_u16());
+    if let Some(finding) = parts.extensions.get::<Finding>() {
+        exchange.visited(&query, parts.status, finding.clone());
+    }
     let mut head = AnswerHead::new(parts.status, SystemTime::now());
     head.headers(&parts.headers);
     Ok(Ready { head, body, delivery: parts.extensions.get::<Delivery>().cloned() })
@@ -123,10 +131,9 @@ const ESCAPED: &AsciiSet =
 
 /// Creates the request for the router, whose handlers use only path, query and peer. HEAD becomes GET, so that the answer
 /// has the same headers.
-fn request(head: &Head, peer: Peer) -> Option<Request<Body>> {
+fn request(head: &Head, peer: Peer, query: Arc<Query>) -> Option<Request<Body>> {
     let method = if peer.is_head { Method::GET } else { head.method.clone() };
     let path = percent_encode(&head.path, ESCAPED).to_string();
-    // A URI cannot contain every query that is answered.
-    let query = Arc::new(Query::new(&head.query));
+    // The query is an extension, because a URI cannot contain every query that is answered.
     Request::builder().method(method).uri(path).extension(peer).extension(query).body(Body::empty()).ok()
 }

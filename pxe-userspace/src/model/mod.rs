@@ -14,3 +14,4 @@ pub mod policy;
 pub mod policy_book;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod visitors;

@@ -20,7 +20,7 @@ use pxe_common::MacAddr;
 use pxe_userspace::{
     artifacts::Store,
     cluster_spec::matchbox::{self, Catalog},
-    http::{Context, Metrics, Refused, bind, serve},
+    http::{Context, Metrics, Refused, Visits, bind, serve},
     model::{
         architecture::Architecture,
         event::{ArtifactKind, BootEvent, EventKind, EventSink, Transport},
@@ -28,6 +28,7 @@ use pxe_userspace::{
         inventory::{Inventory, Machine, Role, Site, Source},
         policy::{BootPolicy, DiskRoute},
         policy_book::PolicyBook,
+        visitors::SharedVisitors,
     },
 };
 use tokio::{
@@ -72,6 +73,7 @@ struct Lab {
     directory: tempfile::TempDir,
     address: SocketAddr,
     metrics: Arc<Metrics>,
+    visitors: SharedVisitors,
     events: mpsc::Receiver<BootEvent>,
     stop: Option<oneshot::Sender<()>>,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -110,6 +112,7 @@ impl Lab {
         ];
         let (sink, events) = EventSink::channel(1024);
         let metrics = Arc::new(Metrics::default());
+        let visitors = SharedVisitors::default();
         let context = Context {
             inventory: Arc::new(ArcSwap::from_pointee(Inventory::new(machines))),
             catalog: Arc::new(ArcSwap::from_pointee(catalog)),
@@ -119,6 +122,7 @@ impl Lab {
             metrics: Arc::clone(&metrics),
             coverage: Default::default(),
             places: Default::default(),
+            visits: Visits::new(visitors.clone()),
             check_source,
             http_port: 8000,
         };
@@ -128,7 +132,7 @@ impl Lab {
         let served = tokio::spawn(serve(listener, Arc::new(context), async {
             let _ = stopped.await;
         }));
-        Self { directory, address, metrics, events, stop: Some(stop), served }
+        Self { directory, address, metrics, visitors, events, stop: Some(stop), served }
     }
 
     /// Sends the bytes from `source` and returns everything that comes back until the server closes the connection.

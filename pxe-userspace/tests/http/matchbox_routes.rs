@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, net::Ipv4Addr, os::unix::ffi::OsStrExt as _};
 
-use pxe_userspace::cluster_spec::matchbox::Catalog;
+use pxe_userspace::cluster_spec::matchbox::{self, Catalog};
 
 use crate::Lab;
 
@@ -150,4 +150,78 @@ async fn matchbox_directory_is_answered_as_matchbox_does() {
     }
     let (_, head, _) = lab.get("/ignition").await;
     assert!(head.contains("application/json"), "{head}");
+}
+
+/// Who asked for what, and what came of it: otherwise nobody can see why a machine of a Matchbox directory does not boot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_remembered_with_their_outcomes() {
+    let lab = Lab::start();
+    let asked = async |host: u8, path: &str| {
+        lab.get_from(Ipv4Addr::new(127, 0, 1, host), path).await;
+        let visitors = lab.visitors.lock();
+        let visitor = visitors.iter().next().unwrap();
+        let last = visitor.requests.back().unwrap();
+        assert_eq!(&*last.request, path);
+        let matched = visitor.matched.as_ref().map(|matched| format!("{}/{}", matched.group, matched.profile));
+        (visitor.to_string(), last.status, last.outcome.to_string(), matched.unwrap_or_default())
+    };
+    let (talos, default) = ("talos-1/talos-1", "default/flatcar-install");
+    for (host, path, name, status, outcome, matched) in [
+        (1, "/boot.ipxe", "127.0.1.1", 200, "served", ""),
+        (1, "/ipxe?uuid=u-1&mac=52-54-00-ab-cd-01", "52:54:00:ab:cd:01", 200, "served", talos),
+        (1, "/assets/empty", "52:54:00:ab:cd:01", 200, "served", talos),
+        (1, "/assets/nothing", "52:54:00:ab:cd:01", 404, "no such file", talos),
+        (1, "/assets/../x", "52:54:00:ab:cd:01", 403, "the path leads out of the artifacts directory", talos),
+        (1, "/cloud?mac=52-54-00-ab-cd-01", "52:54:00:ab:cd:01", 404, "the profile has no cloud_id", talos),
+        (2, "/generic?uuid=u-2", "u-2", 404, "the profile has no generic_id", default),
+        (2, "/metadata?uuid=u-2", "u-2", 200, "served", default),
+        (3, "/ipxe?os=installed", "127.0.1.3", 404, "the profile has no boot", "installed/flatcar"),
+        (3, "/elsewhere", "127.0.1.3", 404, "there is no such page", "installed/flatcar"),
+        // A machine of the cluster spec, which has its journal for the rest.
+        (
+            4,
+            "/ignition?mac=52:54:00:00:00:01",
+            "52:54:00:00:00:01",
+            404,
+            "a machine of the cluster spec has no such configuration",
+            "",
+        ),
+    ] {
+        let expected = (name.to_owned(), status, outcome.to_owned(), matched.to_owned());
+        assert_eq!(asked(host, path).await, expected, "{path}");
+    }
+    assert_eq!(lab.visitors.lock().iter().count(), 4);
+    // Optional files are expected to be missing, and machines of the spec have their journal.
+    lab.get_from(Ipv4Addr::new(127, 0, 1, 5), "/assets/autoexec.ipxe").await;
+    for path in ["/boot.ipxe", "/ipxe?mac=52:54:00:00:00:01", "/assets/empty", "/assets/nothing"] {
+        lab.get(path).await;
+    }
+    assert_eq!(lab.visitors.lock().iter().count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn request_that_no_group_matches_is_remembered_with_the_selectors() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    for name in ["groups", "profiles", "generic"] {
+        std::fs::create_dir(directory.path().join(name)).unwrap();
+    }
+    write("profiles/p.json", r#"{"id": "p", "generic_id": "g"}"#);
+    write("generic/g", "{{.rack.row}}");
+    write("groups/a.json", r#"{"profile": "p", "selector": {"uuid": "u-1"}, "metadata": {"rack": {}}}"#);
+    write("groups/b.json", r#"{"profile": "p", "selector": {"os": "x", "mac": "52:54:00:ab:cd:01"}}"#);
+    let lab = Lab::start_over(true, matchbox::load(directory.path()).unwrap().catalog);
+    for (path, outcome) in [
+        ("/ipxe?uuid=u-2&mac=52:54:00:ab:cd:01", "no group matched; the groups look at mac, os, uuid"),
+        ("/ipxe?mac=nonsense", "no group matched; the groups look at mac, os, uuid"),
+        ("/generic?uuid=u-1", "the template needs .rack.row, which neither the group's metadata nor the request has"),
+    ] {
+        assert_eq!(lab.get_from(Ipv4Addr::new(127, 0, 1, 1), path).await.0, 404, "{path}");
+        let visitors = lab.visitors.lock();
+        assert_eq!(visitors.iter().next().unwrap().requests.back().unwrap().outcome.to_string(), outcome, "{path}");
+    }
+    let lab = Lab::start_over(true, Catalog::default());
+    lab.get_from(Ipv4Addr::new(127, 0, 1, 1), "/ipxe?mac=52:54:00:ab:cd:01").await;
+    let outcome = lab.visitors.lock().find("52:54:00:ab:cd:01").unwrap().requests[0].outcome.to_string();
+    assert_eq!(outcome, "not in the cluster spec, and no group of a Matchbox directory selects it");
 }

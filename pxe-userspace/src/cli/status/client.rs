@@ -11,6 +11,20 @@ use crate::cli::admin_address::AdminAddress;
 /// The largest answer in bytes. A fleet of 100,000 machines with all its events stays below it.
 const MAX_ANSWER_BYTES: u64 = 4 << 30;
 
+/// An answer of the API that is an error.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(super) struct Refused {
+    status: u16,
+    error: String,
+}
+
+impl Refused {
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status == 404
+    }
+}
+
 /// A client of one admin listener.
 #[derive(Debug)]
 pub(super) struct AdminClient {
@@ -72,7 +86,7 @@ impl AdminClient {
             return Ok(response);
         }
         match response.body_mut().read_json::<Refusal>() {
-            Ok(Refusal { error }) => bail!("{error}"),
+            Ok(Refusal { error }) => Err(Refused { status: response.status().as_u16(), error }.into()),
             Err(_) => bail!("{} answers with status {}: is it pxed's admin listener?", self.base, response.status()),
         }
     }

@@ -69,7 +69,7 @@ fn stages(machines: &[Machine]) -> String {
 }
 
 /// Formats a table. Columns are as wide as their widest cell and two spaces apart, without spaces at the ends of lines.
-fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let mut widths = [0; COLUMNS];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

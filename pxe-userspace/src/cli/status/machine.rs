@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::fleet::Machine;
+use super::{
+    fleet::Machine,
+    visitor::{self, Request},
+};
 
 /// The number of events that an explanation shows.
 const EVENTS: usize = 24;
@@ -18,6 +21,9 @@ struct Explained {
     hostname: Option<String>,
     events: Vec<Event>,
     diagnosis: Diagnosis,
+    /// The requests that belong to no boot: the spec has nothing for them.
+    #[serde(default)]
+    requests: Vec<Request>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -34,8 +40,8 @@ struct Diagnosis {
 }
 
 /// Formats how far a machine came, what it waits for, what to do, and what it did.
-pub(super) fn explained(json: &str) -> anyhow::Result<String> {
-    let Explained { machine, hostname, events, diagnosis } =
+pub(super) fn explained(json: &str, now: Timestamp) -> anyhow::Result<String> {
+    let Explained { machine, hostname, events, diagnosis, requests } =
         serde_json::from_str(json).context("the answer is not pxed's")?;
     let Machine { mac, address, cluster, role, architecture, version, policy, boots_from, stage, boots, .. } = machine;
     let name = hostname.map_or_else(String::new, |name| format!(" {name}"));
@@ -52,6 +58,9 @@ pub(super) fn explained(json: &str) -> anyhow::Result<String> {
     let _ = writeln!(text, "\n{}", if events.is_empty() { "no events" } else { "events (UTC)" });
     for Event { at, text: event } in events.iter().skip(events.len().saturating_sub(EVENTS)) {
         let _ = writeln!(text, "{}  {event}", at.strftime("%Y-%m-%d %H:%M:%S%.3f"));
+    }
+    if !requests.is_empty() {
+        let _ = writeln!(text, "\nother requests\n{}", visitor::lines(&requests, now).trim_end());
     }
     Ok(text)
 }

@@ -9,10 +9,11 @@ mod client;
 mod fleet;
 mod machine;
 mod output;
+mod visitor;
 mod watch;
 
 use super::{admin_address::AdminAddress, options::admin_of_server};
-use client::AdminClient;
+use client::{AdminClient, Refused};
 use output::print;
 
 /// The arguments of all clients: the place of the admin listener, and the form of the output.
@@ -80,6 +81,7 @@ pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let json = admin.json;
     let client = admin.client()?;
     let limit = limit.map(|limit| limit.to_string());
+    let is_filtered = stage.is_some() || cluster.is_some();
     let filters = [("stage", stage), ("cluster", cluster), ("limit", limit)];
     let mut query: Vec<(&str, String)> = filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     if !json {
@@ -90,7 +92,18 @@ pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
         return show(&text);
     }
     let machines: Vec<fleet::Machine> = serde_json::from_str(&text).context("the answer is not pxed's")?;
-    show(&fleet::render(&machines, jiff::Timestamp::now()))
+    let now = jiff::Timestamp::now();
+    let mut text = fleet::render(&machines, now);
+    if !is_filtered {
+        // They have no stage and no cluster.
+        let visitors: Vec<visitor::Visitor> =
+            serde_json::from_str(&client.get("/api/v1/visitors", &[])?).context("the answer is not pxed's")?;
+        let visitors = visitor::render(&visitors, now);
+        if !visitors.is_empty() {
+            text = format!("{text}\n{visitors}");
+        }
+    }
+    show(&text)
 }
 
 /// Follows events until it is interrupted.
@@ -109,7 +122,7 @@ pub fn watch(args: WatchArgs) -> anyhow::Result<ExitCode> {
     watch::follow(&client, mac, json)
 }
 
-/// Explains one machine.
+/// Explains one machine of the spec, or a client that asked and is not in it.
 ///
 /// # Errors
 ///
@@ -117,8 +130,28 @@ pub fn watch(args: WatchArgs) -> anyhow::Result<ExitCode> {
 pub fn explain(args: MachineArgs) -> anyhow::Result<ExitCode> {
     let MachineArgs { mac, admin } = args;
     let json = admin.json;
-    let text = admin.client()?.get(&format!("/api/v1/machines/{mac}"), &[])?;
-    if json { show(&text) } else { show(&machine::explained(&text)?) }
+    show(&explanation(&admin.client()?, mac, json, jiff::Timestamp::now())?)
+}
+
+/// Returns what is known of a machine: of the spec, of a Matchbox directory, or a stranger.
+fn explanation(client: &AdminClient, mac: MacAddr, json: bool, now: jiff::Timestamp) -> anyhow::Result<String> {
+    let is_unknown = |error: &anyhow::Error| error.downcast_ref().is_some_and(Refused::is_not_found);
+    let unknown = match client.get(&format!("/api/v1/machines/{mac}"), &[]) {
+        Ok(text) => return if json { Ok(text) } else { machine::explained(&text, now) },
+        Err(error) if is_unknown(&error) => error,
+        Err(error) => return Err(error),
+    };
+    match client.get(&format!("/api/v1/visitors/{mac}"), &[]) {
+        Ok(text) => {
+            if json {
+                Ok(text)
+            } else {
+                visitor::explained(&text, now)
+            }
+        }
+        Err(error) if is_unknown(&error) => Err(anyhow::anyhow!("{unknown}, and {error}")),
+        Err(error) => Err(error),
+    }
 }
 
 /// Holds one machine.

@@ -3,7 +3,11 @@ use std::io::BufRead as _;
 use tokio::task::block_in_place;
 
 use super::*;
-use crate::{admin::tests::start, journal::samples::*};
+use crate::{
+    admin::tests::{start, visit},
+    journal::samples::*,
+    model::visitors::Outcome,
+};
 
 fn client(address: std::net::SocketAddr) -> AdminClient {
     AdminClient::new(&address.to_string().parse().unwrap())
@@ -49,9 +53,44 @@ to do      First.
 events (UTC)
 2026-01-01 00:00:00.500  sent to its own disk
 ";
-    assert_eq!(machine::explained(MACHINE).unwrap(), expected);
+    assert_eq!(machine::explained(MACHINE, jiff::Timestamp::now()).unwrap(), expected);
     assert_eq!(machine::decided(MACHINE).unwrap(), "52:54:00:00:00:01: policy auto, next boot from network\n");
-    assert!(machine::explained("{}").is_err());
+    assert!(machine::explained("{}", jiff::Timestamp::now()).is_err());
+}
+
+const VISITOR: &str = r#"{"name":"52:54:00:00:00:09","mac":"52:54:00:00:00:09","uuid":"u-9","address":"10.0.0.9",
+    "first_seen":"2026-01-01T00:00:00.000Z","last_seen":"2026-01-01T00:00:18.000Z","group":GROUP,"profile":GROUP,
+    "requests":[
+        {"at":"2026-01-01T00:00:00.000Z","request":"/boot.ipxe","status":200,"outcome":"served","text":"served","times":1},
+        {"at":"2026-01-01T00:00:18.000Z","request":"/ipxe?mac=x","status":404,"outcome":"no-group","text":"no group","times":3}]}"#;
+
+#[test]
+fn visitor_is_explained_and_listed() {
+    let (now, known) = ("2026-01-01T00:00:30Z".parse().unwrap(), VISITOR.replace("GROUP", "\"rack\""));
+    let expected = "\
+52:54:00:00:00:09, 10.0.0.9: not in the cluster spec
+uuid       u-9
+matched    group rack, profile rack
+
+requests
+30s ago   /boot.ipxe  200: served
+12s ago   /ipxe?mac=x  404: no group, 3 times
+";
+    assert_eq!(visitor::explained(&known, now).unwrap(), expected);
+    let unmatched = VISITOR.replace("GROUP", "null");
+    assert!(visitor::explained(&unmatched, now).unwrap().contains("\nmatched    no group so far\n"));
+    assert!(visitor::explained("{}", now).is_err());
+
+    let visitors: Vec<visitor::Visitor> = serde_json::from_str(&format!("[{known},{unmatched}]")).unwrap();
+    let expected = "\
+ASKED BY           ADDRESS   AGO  GROUP  PROFILE  LAST REQUEST  OUTCOME
+52:54:00:00:00:09  10.0.0.9  12s  rack   rack     /ipxe         no group
+52:54:00:00:00:09  10.0.0.9  12s                  /ipxe         no group
+";
+    assert_eq!(visitor::render(&visitors, now), expected);
+    assert_eq!(visitor::render(&[], now), "");
+    let many: Vec<visitor::Visitor> = serde_json::from_str(&format!("[{}]", vec![known; 60].join(","))).unwrap();
+    assert!(visitor::render(&many, now).ends_with("\nand 10 more, in /api/v1/visitors\n"));
 }
 
 #[test]
@@ -86,12 +125,29 @@ async fn answers_of_a_running_pxed_are_understood() {
             serde_json::from_str(&client.get("/api/v1/machines", &query).unwrap()).unwrap();
         let table = fleet::render(&machines, jiff::Timestamp::now());
         assert!(table.starts_with("running   1\nmachines  1\n"), "{table}");
-        let explained = machine::explained(&client.get("/api/v1/machines/525400000001", &[]).unwrap()).unwrap();
+        let now = jiff::Timestamp::now();
+        let explained = explanation(&client, MAC, false, now).unwrap();
         assert!(explained.contains("so far     An operating system has been running with 10.0.0.1"), "{explained}");
         let held = machine::decided(&client.post("/api/v1/machines/525400000001/hold").unwrap()).unwrap();
         assert_eq!(held, "52:54:00:00:00:01: policy hold, next boot from disk\n");
         let unknown = client.get("/api/v1/machines/525400000009", &[]).unwrap_err().to_string();
         assert_eq!(unknown, "52:54:00:00:00:09 is not a machine of the spec");
+        let stranger = "525400000009".parse().unwrap();
+        let unknown = explanation(&client, stranger, false, now).unwrap_err().to_string();
+        let expected = "52:54:00:00:00:09 is not a machine of the spec, and 52:54:00:00:00:09 has not asked boot HTTP";
+        assert!(unknown.starts_with(expected), "{unknown}");
+        let outcome = Outcome::NoGroup { selectors: "mac, os".into() };
+        server.visitors.lock().record(visit(stranger, "/ipxe?mac=x", outcome));
+        let explained = explanation(&client, stranger, false, now).unwrap();
+        let line = "ago  /ipxe?mac=x  404: no group matched; the groups look at mac, os\n";
+        assert!(explained.starts_with("52:54:00:00:00:09, 10.0.0.200: ") && explained.ends_with(line), "{explained}");
+        assert!(explanation(&client, stranger, true, now).unwrap().contains("\"outcome\":\"no-group\""));
+        server.visitors.lock().record(visit(MAC, "/ignition?mac=x", Outcome::NoConfigInSpec));
+        let explained = explanation(&client, MAC, false, now).unwrap();
+        assert!(
+            explained.contains("\nother requests\n") && explained.contains("/ignition?mac=x  404: "),
+            "{explained}"
+        );
     });
     let mut lines = client.stream("/api/v1/events").unwrap().lines().map(Result::unwrap);
     block_in_place(|| lines.find(|line| line.starts_with(": boot events"))).unwrap();

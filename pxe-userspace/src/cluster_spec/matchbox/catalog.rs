@@ -1,7 +1,7 @@
 //! Groups and profiles, and the choice of a group for a machine.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -114,6 +114,8 @@ pub struct Catalog {
     /// The indices of the groups that select a `mac`.
     by_mac: HashMap<MacAddr, Vec<usize>, AddressHashBuilder>,
     without_mac: Vec<usize>,
+    /// The labels that groups select by, separated by commas.
+    selectors: Arc<str>,
 }
 
 impl Catalog {
@@ -130,7 +132,10 @@ impl Catalog {
                 None => without_mac.push(index),
             }
         }
-        Self { groups, profiles, by_mac, without_mac }
+        let selectors: BTreeSet<&str> =
+            groups.iter().flat_map(|group| group.selector.keys()).map(String::as_str).collect();
+        let selectors = Vec::from_iter(selectors).join(", ").into();
+        Self { groups, profiles, by_mac, without_mac, selectors }
     }
 
     /// Returns every group, in the order in which they are tried.
@@ -143,6 +148,12 @@ impl Catalog {
     #[must_use]
     pub fn profiles(&self) -> &[Arc<Profile>] {
         &self.profiles
+    }
+
+    /// Returns the labels that groups select by, separated by commas.
+    #[must_use]
+    pub fn selectors(&self) -> Arc<str> {
+        Arc::clone(&self.selectors)
     }
 
     /// Returns the group of the machine with these labels.

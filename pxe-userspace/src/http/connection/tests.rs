@@ -46,6 +46,7 @@ impl Lab {
             metrics: Arc::default(),
             coverage: Default::default(),
             places: Default::default(),
+            visits: Default::default(),
             check_source: true,
             http_port: 8000,
         };
