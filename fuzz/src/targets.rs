@@ -23,7 +23,7 @@ use pxe_userspace::{
         self,
         matchbox::{self, Labels},
     },
-    dhcp::{self, Arrival, Mode, Server, encode::MAXIMUM_LENGTH},
+    dhcp::{self, Arrival, Mode, Reason, ReplyRoute, Server, encode::MAXIMUM_LENGTH},
     http::{
         head,
         query::Query,
@@ -82,18 +82,24 @@ pub fn dhcp_respond(data: &[u8]) {
     let port = if chosen(2) { bootp::BOOT_SERVER_PORT } else { bootp::SERVER_PORT };
     let destination = if chosen(4) { server.address } else { Ipv4Addr::BROADCAST };
     let source = if chosen(8) { Ipv4Addr::new(10, 99, 0, 168) } else { Ipv4Addr::UNSPECIFIED };
-    let arrival = Arrival {
-        source: SocketAddrV4::new(source, bootp::CLIENT_PORT),
-        destination: SocketAddrV4::new(destination, port),
-    };
+    // A relay may send from any port (RFC 8357).
+    let source_port = if chosen(64) { 10_067 } else { bootp::CLIENT_PORT };
+    let arrival =
+        Arrival { source: SocketAddrV4::new(source, source_port), destination: SocketAddrV4::new(destination, port) };
     let disposition = if chosen(16) { Disposition::Disk } else { Disposition::Network };
     let architecture = if chosen(32) { Architecture::Arm64 } else { Architecture::Amd64 };
     // Every MAC is known, so that whatever can be decoded is answered.
     let lookup = |mac| Some((Box::new(machine(mac, architecture)), disposition));
     let mut out = [0xaa; MAXIMUM_LENGTH];
     let outcome = dhcp::respond(payload, &arrival, lookup, &server, &mut out);
+    assert_ne!(outcome.verdict, Err(Reason::NoRoom), "what has to be returned never costs the answer");
     let Ok(sent) = outcome.verdict else { return };
     let reply = out.get(..sent.length).expect("a reply fits its buffer");
+    if let ReplyRoute::Relay(relay) = sent.route {
+        assert!([bootp::SERVER_PORT, source_port].contains(&relay.port()));
+        let has_address = reply[bootp::field::YIADDR] != [0; 4];
+        assert!(has_address || reply[bootp::field::FLAGS][0] & 0x80 != 0, "a relay cannot deliver it");
+    }
     assert!(reply.len() >= 300, "shorter replies are dropped by old clients (RFC 1542 §2.1)");
     assert_eq!(reply[bootp::field::OP], bootp::BOOTREPLY);
     assert_eq!(reply[bootp::field::XID], payload[bootp::field::XID]);

@@ -13,6 +13,7 @@ use pxe_common::bootp::field;
 use pxe_userspace::{
     dhcp::{
         Arrival, Mode, ReplyRoute, Sent, Server,
+        client::classify,
         decode::{Options, Query, decode},
         encode::MAXIMUM_LENGTH,
         respond,
@@ -93,6 +94,20 @@ fn push_option(packet: &mut Vec<u8>, code: u8, value: &[u8]) {
         packet.extend([code, piece.len() as u8]);
         packet.extend(piece);
     }
+}
+
+/// Returns vendor classes: those of firmware, cut off anywhere or followed by garbage, and garbage alone.
+fn vendor_class() -> impl Strategy<Value = Vec<u8>> {
+    let known = prop::sample::select(vec![
+        "PXEClient:Arch:00007:UNDI:003000",
+        "PXEClient:Arch:0000b:UNDI:003000",
+        "HTTPClient:Arch:00016:UNDI:003001",
+        "U-Boot.armv8",
+        "U-Boot",
+    ]);
+    let broken = (known, any::<Index>(), vec(any::<u8>(), 0..8))
+        .prop_map(|(class, at, garbage)| [&class.as_bytes()[..at.index(class.len() + 1)], &garbage].concat());
+    prop_oneof![broken, vec(any::<u8>(), 0..40)]
 }
 
 fn captured_packets() -> Vec<Vec<u8>> {
@@ -313,6 +328,58 @@ proptest! {
     ) {
         let packets = captured_packets();
         check(&apply(packets[which.index(packets.len())].clone(), changes), &setting)?;
+    }
+
+    /// Sub-options that change the answer, in every state of disrepair, beside a vendor class and a list of architectures that may be
+    /// as broken.
+    #[test]
+    fn malformed_relays_and_classes_are_survived(
+        sub_options in vec((prop::sample::select(vec![1_u8, 2, 5, 11, 19, 150, 151, 152]), vec(any::<u8>(), 0..7)), 0..6),
+        cut in 0..8_usize,
+        class in vendor_class(),
+        architectures in vec(any::<u8>(), 0..9),
+        message in 1..=8_u8,
+        setting in setting(),
+    ) {
+        let mut information: Vec<u8> = sub_options
+            .iter()
+            .flat_map(|(code, value)| [&[*code, value.len() as u8][..], value].concat())
+            .collect();
+        information.truncate(information.len().saturating_sub(cut));
+        let mut packet = vec![0; field::OPTIONS];
+        packet[..3].copy_from_slice(&[1, 1, 6]);
+        packet[field::GIADDR].copy_from_slice(&[10, 99, 0, 7]);
+        packet[field::CHADDR.start + 5] = 1;
+        packet[field::COOKIE].copy_from_slice(&[99, 130, 83, 99]);
+        push_option(&mut packet, code::MESSAGE_TYPE, &[message]);
+        push_option(&mut packet, code::VENDOR_CLASS, &class);
+        push_option(&mut packet, code::ARCHITECTURES, &architectures);
+        push_option(&mut packet, code::RELAY_INFORMATION, &information);
+        packet.push(code::END);
+        check(&packet, &setting)?;
+        let client = classify(&decode(&packet).expect("a message"));
+        let listed = architectures.chunks_exact(2).any(|pair| {
+            client.architecture == Some(u16::from_be_bytes([pair[0], pair[1]]))
+        });
+        let in_class = class.starts_with(b"U-Boot.") || class.windows(6).any(|window| window == b":Arch:");
+        prop_assert!(listed || in_class || client.architecture.is_none(), "{:?}", client.architecture);
+        let mut rest = &information[..];
+        let mut by_source_port = None;
+        while let [code, length, tail @ ..] = rest {
+            let Some((_, next)) = tail.split_at_checked(usize::from(*length)) else { break };
+            if *code == 19 {
+                by_source_port.get_or_insert(*length == 0);
+            }
+            rest = next;
+        }
+        let mut out = vec![0xaa; MAXIMUM_LENGTH];
+        let lookup = |_| Some((&setting.machine, setting.disposition));
+        let outcome = respond(&packet, &setting.arrival, lookup, &setting.server, &mut out);
+        if let Ok(Sent { route: ReplyRoute::Relay(relay), .. }) = outcome.verdict {
+            let port = setting.arrival.source.port();
+            let expected = if by_source_port == Some(true) && port != 0 { port } else { 67 };
+            prop_assert_eq!(relay, SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 7), expected));
+        }
     }
 
     /// Relays and clients choose the length of what has to be returned. There is an answer whatever they choose.

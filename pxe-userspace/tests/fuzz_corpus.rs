@@ -16,7 +16,10 @@ use std::{
 };
 
 use common::{captures, client_packets, frames};
-use pxe_common::testing::cases;
+use pxe_common::{
+    bootp::{MAGIC_COOKIE, field},
+    testing::cases,
+};
 
 /// A fuzz target.
 type Target = fn(&[u8]);
@@ -58,11 +61,41 @@ fn payload(frame: &[u8], protocol: u8) -> Option<(u16, &[u8])> {
     Some((u16::from_be_bytes([ports[2], ports[3]]), frame.get(header + length..end)?))
 }
 
+/// A DHCP message of the machine that a relay forwarded.
+fn relayed(options: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut bytes = vec![0; field::OPTIONS];
+    bytes[..3].copy_from_slice(&[1, 1, 6]);
+    bytes[field::GIADDR].copy_from_slice(&[10, 99, 0, 7]);
+    bytes[field::CHADDR][..6].copy_from_slice(&[0x52, 0x54, 0, 0x99, 0, 1]);
+    bytes[field::COOKIE].copy_from_slice(&MAGIC_COOKIE);
+    for (code, value) in options {
+        bytes.push(*code);
+        bytes.extend(counted(value));
+    }
+    bytes.push(255);
+    bytes
+}
+
 /// The seeds of each target, by file name.
 fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
     let mut seeds = BTreeMap::new();
     for (number, case) in cases().into_iter().enumerate() {
         seeds.insert(("frame_classify", format!("case-{number:02}")), [&[0], &case.frame[..]].concat());
+    }
+    for (name, choice, options) in [
+        ("relay-source-port", 64, &[(53, &[1][..]), (82, &[19, 0])][..]),
+        ("relay-source-port-with-a-value", 64, &[(53, &[1]), (82, &[19, 2, 4, 43])]),
+        ("relay-cisco", 0, &[(53, &[1]), (82, &[150, 4, 10, 99, 0, 0, 151, 1, 255, 152, 4, 10, 99, 0, 7])]),
+        ("relay-cisco-cut-off", 0, &[(53, &[1]), (82, &[152, 4, 10, 99, 0, 7, 150, 4, 10])]),
+        ("relay-long", 0, &[(53, &[1]), (60, b"PXEClient"), (61, &[1; 200]), (82, &[3; 255]), (82, &[3; 200])]),
+        ("relay-proxy", 1, &[(53, &[1]), (60, b"PXEClient"), (93, &[0, 7]), (82, &[1, 1, 1])]),
+        ("relay-inform", 0, &[(53, &[8]), (82, &[1, 1, 1])]),
+        ("architectures-odd", 0, &[(53, &[1]), (60, b"PXEClient:Arch:00007"), (93, &[0, 0, 0, 7, 0])]),
+        ("class-hex", 0, &[(53, &[1]), (60, b"PXEClient:Arch:0000b:UNDI:003000"), (93, &[0, 11])]),
+        ("class-garbage", 0, &[(53, &[1]), (60, b"PXEClient:Arch:\xff\xfe\0:")]),
+        ("class-u-boot", 0, &[(53, &[1]), (57, &[2, 64]), (60, b"U-Boot"), (93, &[255, 255])]),
+    ] {
+        seeds.insert(("dhcp_respond", name.to_owned()), [&[choice], &relayed(options)[..]].concat());
     }
     for capture in captures() {
         let name = capture.file_stem().unwrap().to_str().unwrap().to_owned();
