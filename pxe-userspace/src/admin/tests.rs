@@ -20,7 +20,8 @@ use crate::{
     journal::{self, Journal, samples::*},
     model::{
         event::{EventKind, EventSink},
-        inventory::SharedInventory,
+        inventory::{Inventory, Machine, SharedInventory},
+        loader::{LoaderFile, OwnLoaders},
         policy_book::SharedPolicies,
         testing::assert_golden,
         visitors::{Match, Outcome, SharedVisitors, Visit},
@@ -306,4 +307,40 @@ async fn probes_metrics_and_dashboard_are_served() {
     assert_eq!(status, 200);
     assert!(!page.contains("http://") && !page.contains("https://"), "the page loads nothing from elsewhere");
     assert!(server.ask("GET", "/dashboard.js", "").1.contains("textContent"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn machine_is_found_and_decided_by_any_of_its_network_cards() {
+    let mut loaders = OwnLoaders::default();
+    loaders.set(Some(LoaderFile::EfiX64), Some("snponly-x86_64.efi".into()));
+    let several = Machine {
+        additional_macs: [machine(8).mac, machine(9).mac].into(),
+        loaders: Some(Arc::new(loaders)),
+        ..machine(1)
+    };
+    let inventory = Inventory::new(vec![Arc::new(several), Arc::new(machine(2))]);
+    let server = start_with(Arc::new(arc_swap::ArcSwap::from_pointee(inventory))).await;
+    let mut follower = server.journal.follow();
+    server.feed(machine(9).mac, [discover(Pxe)]).await;
+    let event = serde_json::to_value(&*follower.recv().await.unwrap()).unwrap();
+    assert_eq!((&event["mac"], &event["card"]), (&json!("52:54:00:00:00:01"), &json!("52:54:00:00:00:09")));
+    assert_eq!(
+        event["text"],
+        "PXE firmware asks for an address (x86-64 UEFI), from its network card 52:54:00:00:00:09"
+    );
+    server.feed(MAC, [offer()]).await;
+    for spelling in ["52:54:00:00:00:01", "52-54-00-00-00-08", "525400000009"] {
+        let shown = server.json(&format!("/api/v1/machines/{spelling}"));
+        assert_eq!(shown["mac"], "52:54:00:00:00:01");
+        assert_eq!(shown["additional_macs"], json!(["52:54:00:00:00:08", "52:54:00:00:00:09"]));
+        assert_eq!(shown["loaders"], json!({"uefi-x64": "snponly-x86_64.efi"}));
+        assert_eq!(shown["events"][0]["card"], "52:54:00:00:00:09");
+        assert_eq!(shown["events"][1].get("card"), None);
+        let (status, held) = server.post(&format!("/api/v1/machines/{spelling}/hold"));
+        assert_eq!((status, &held["policy"], &held["mac"]), (200, &json!("hold"), &json!("52:54:00:00:00:01")));
+        let (status, released) = server.post(&format!("/api/v1/machines/{spelling}/release"));
+        assert_eq!((status, &released["policy"]), (200, &json!("auto")));
+    }
+    assert_eq!(server.json("/api/v1/machines").as_array().map(Vec::len), Some(2));
+    assert_eq!(server.json("/api/v1/stages")["discovering"], 1);
 }

@@ -11,9 +11,11 @@ use super::{
     machine_record::MachineRecord,
     spelling::{self, Spelling},
     stage::Stage,
+    words::{elapsed, human, plural},
 };
 use crate::model::{
     architecture::Architecture,
+    artifact_names::is_ipxe,
     client_architecture::ClientArchitecture,
     event::{ArtifactKind, BootFileName, EventKind, Transport},
     failure::{ASKED_FROM, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE},
@@ -49,7 +51,10 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
         Stage::Discovering | Stage::IpxeDiscovering => discovering(record, &attempt),
         Stage::Addressed => addressed(record, since),
         Stage::LoadingLoader | Stage::LoadingKernel | Stage::LoadingInitramfs => loading(record, since),
-        Stage::LoaderDone => loader_done(since),
+        Stage::LoaderDone => match foreign_loader(record) {
+            Some(name) => foreign_loader_done(name, since),
+            None => loader_done(since),
+        },
         Stage::IpxeAddressed => ipxe_addressed(since),
         Stage::Scripted => scripted(since),
         Stage::KernelDone => kernel_done(since),
@@ -144,8 +149,8 @@ fn waiting(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagno
                  A machine behind a router needs a DHCP relay to {address}."
             ),
             format!(
-                "Does the spec name the network card that boots? It says {}: compare it with the firmware's setup or the BMC.",
-                record.machine.mac
+                "Does the spec name the network card that boots? It says {}: compare with the firmware's setup or the BMC.",
+                record.machine.macs().map(|mac| mac.to_string()).collect::<Vec<_>>().join(" and ")
             ),
         ],
     }
@@ -317,8 +322,8 @@ fn loader_done(since: Duration) -> Diagnosis {
                 .to_owned(),
         );
         advice.push(
-            "The loader may have no driver for its network card: try snponly.efi (undionly.kpxe for BIOS), which uses the \
-             driver of the firmware."
+            "The loader may have no driver for its network card, or one that hangs: give the machine the one that uses the \
+             driver of its firmware (annotation pxed.dev/loader: snponly)."
                 .to_owned(),
         );
         advice.push("Look at its screen or serial console: iPXE shows what it waits for.".to_owned());
@@ -326,6 +331,30 @@ fn loader_done(since: Duration) -> Diagnosis {
     Diagnosis {
         reached: format!("Its firmware got the loader {} ago; iPXE has not asked for an address since.", human(since)),
         waits_for: "iPXE to start and to ask for an address.".to_owned(),
+        advice,
+    }
+}
+
+/// Returns the name of the loader that the machine was last told to fetch, if the spec names it and it is not iPXE.
+fn foreign_loader(record: &MachineRecord) -> Option<&str> {
+    match boot_file(record) {
+        Some(BootFileName::OwnLoader(name)) if !is_ipxe(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// Returns the diagnosis of a loader that need not ask for anything any more.
+fn foreign_loader_done(name: &str, since: Duration) -> Diagnosis {
+    let mut advice = Vec::new();
+    if since > PATIENCE {
+        advice.push(format!(
+            "What {name} does next is up to it. If it does nothing, look at its screen or serial console. With Secure Boot \
+             enabled, the firmware refuses an unsigned loader, usually without a message."
+        ));
+    }
+    Diagnosis {
+        reached: format!("Its firmware got the loader that the spec names, {name}, {} ago.", human(since)),
+        waits_for: "Its next step. pxed sees only what it asks for here.".to_owned(),
         advice,
     }
 }
@@ -564,24 +593,6 @@ struct Site<'a> {
 impl<'a> Site<'a> {
     fn of(record: &'a MachineRecord) -> Self {
         Self { interface: &record.machine.site.interface, address: record.machine.site.address }
-    }
-}
-
-fn elapsed(since: SystemTime, now: SystemTime) -> Duration {
-    now.duration_since(since).unwrap_or_default()
-}
-
-fn plural(count: usize, one: &'static str, many: &'static str) -> &'static str {
-    if count == 1 { one } else { many }
-}
-
-/// Formats a duration for a person.
-fn human(duration: Duration) -> String {
-    match duration.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7_200 => format!("{} min", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
-        seconds => format!("{} days", seconds / 86_400),
     }
 }
 

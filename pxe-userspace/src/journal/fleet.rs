@@ -1,10 +1,15 @@
 //! The records of all machines, and the one step that an event takes through them. Pure: no I/O, no clock.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use pxe_common::MacAddr;
 
 use super::{
+    cards::{Cards, Move},
     interner::Interner,
     machine_record::MachineRecord,
     policy::{self, Cycle},
@@ -31,6 +36,7 @@ const MIN_EVENTS: usize = 24;
 pub(super) struct Fleet {
     records: HashMap<MacAddr, Record, AddressHashBuilder>,
     texts: Interner,
+    cards: Cards,
     book: PolicyBook,
     /// The time at which the journal started.
     started: SystemTime,
@@ -71,16 +77,26 @@ impl Fleet {
             }
         }
         let limit = events_per_machine(machines);
-        Self { records, texts: Interner::default(), book, started, limit, book_changed: false, state_changed: false }
+        Self {
+            records,
+            texts: Interner::default(),
+            cards: Cards::default(),
+            book,
+            started,
+            limit,
+            book_changed: false,
+            state_changed: false,
+        }
     }
 
-    /// Applies an event of a machine of the inventory.
+    /// Applies an event of a machine of the inventory, from any of its network cards.
     pub(super) fn apply(&mut self, event: &BootEvent) -> Applied {
         let started = self.started;
-        let record = self.records.entry(event.mac).or_insert_with(|| Record::new(started, Cycle::Unknown, 0));
+        let mac = self.cards.first(event.mac);
+        let record = self.records.entry(mac).or_insert_with(|| Record::new(started, Cycle::Unknown, 0));
         let (cycle, boots, stage) = (record.cycle, record.boots, record.stage);
-        record.apply(event, self.limit, &mut self.texts);
-        if policy::observe(&mut self.book, event.mac, cycle, &event.kind) {
+        record.apply(mac, event, self.limit, &mut self.texts);
+        if policy::observe(&mut self.book, mac, cycle, &event.kind) {
             self.book_changed = true;
             self.state_changed = true;
         }
@@ -89,7 +105,7 @@ impl Fleet {
             let runs_ours = record.cycle == Cycle::Netbooted;
             let known = match stage {
                 // A restart of pxed has forgotten the stage, but not that the machine ran from its disk.
-                Stage::Waiting if self.book.reached_disk.contains(&event.mac) && !runs_ours => Some(Stage::OnDisk),
+                Stage::Waiting if self.book.reached_disk.contains(&mac) && !runs_ours => Some(Stage::OnDisk),
                 // It declined its address and has one now.
                 Stage::Failed if runs_ours => Some(Stage::Running),
                 _ => None,
@@ -103,12 +119,14 @@ impl Fleet {
 
     /// Returns whether a line about this machine may be logged now.
     pub(super) fn may_log(&mut self, mac: MacAddr, at: SystemTime) -> Logging {
-        self.records.get_mut(&mac).map_or(Logging::Line { suppressed: 0 }, |record| record.logging(at))
+        self.records
+            .get_mut(&self.cards.first(mac))
+            .map_or(Logging::Line { suppressed: 0 }, |record| record.logging(at))
     }
 
     /// Keeps a machine from booting over the network, as a person decided.
     pub(super) fn hold(&mut self, mac: MacAddr) {
-        policy::hold(&mut self.book, mac);
+        policy::hold(&mut self.book, self.cards.first(mac));
         self.book_changed = true;
         self.state_changed = true;
     }
@@ -116,6 +134,7 @@ impl Fleet {
     /// Lets a machine boot from the network again, as a person decided. The system that runs on it now must prove nothing about
     /// its disk any more: otherwise the next renewal of an installed system would undo the release.
     pub(super) fn release(&mut self, mac: MacAddr) {
+        let mac = self.cards.first(mac);
         policy::release(&mut self.book, mac);
         if let Some(record) = self.records.get_mut(&mac) {
             record.cycle = Cycle::Unknown;
@@ -125,8 +144,14 @@ impl Fleet {
     }
 
     /// Forgets the events of machines that left the inventory, but keeps their persistent state: they may come back with the next
-    /// reload.
+    /// reload. What is remembered of a machine follows it to the network card that the spec names first now.
     pub(super) fn follow(&mut self, inventory: &Inventory) {
+        let cards = Cards::of(inventory);
+        let before = std::mem::replace(&mut self.cards, cards);
+        let moves: Vec<_> = before.moves(&self.cards, inventory).collect();
+        for step in moves {
+            self.carry_over(step);
+        }
         self.limit = events_per_machine(inventory.machines().len());
         let Self { records, texts, limit, .. } = self;
         records.retain(|&mac, record| {
@@ -138,6 +163,24 @@ impl Fleet {
             record.cycle != Cycle::Unknown || record.boots > 0
         });
         records.shrink_to_fit();
+    }
+
+    fn carry_over(&mut self, Move { from, to, only_if_new }: Move) {
+        if only_if_new && (self.records.contains_key(&to) || policy::knows(&self.book, to)) {
+            return;
+        }
+        let record = self.records.remove(&from);
+        let is_remembered = record.is_some();
+        if let Some(mut record) = record {
+            record.change_first_card(from, to);
+            match self.records.entry(to) {
+                Entry::Vacant(entry) => _ = entry.insert(record),
+                Entry::Occupied(entry) => entry.into_mut().merge(record, &mut self.texts),
+            }
+        }
+        let is_in_book = policy::carry_over(&mut self.book, from, to);
+        self.book_changed |= is_in_book;
+        self.state_changed |= is_in_book || is_remembered;
     }
 
     /// Returns the book if it has changed since the last call.
@@ -187,7 +230,7 @@ impl Fleet {
 
     /// Returns the stage of a machine.
     pub(super) fn stage(&self, mac: MacAddr) -> Stage {
-        self.records.get(&mac).map_or(Stage::Waiting, |record| record.stage)
+        self.records.get(&self.cards.first(mac)).map_or(Stage::Waiting, |record| record.stage)
     }
 
     /// Returns everything that is known about a machine, with its last `events` events.

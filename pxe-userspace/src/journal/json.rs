@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use pxe_common::MacAddr;
 use serde::{Serialize, Serializer};
 
 use super::{diagnosis::Diagnosis, machine_record::MachineRecord, stage::Stage};
@@ -9,6 +10,7 @@ use crate::model::{
     architecture::Architecture,
     event::{BootEvent, EventKind},
     inventory::{Machine, Role},
+    loader::OwnLoaders,
     policy::{BootPolicy, Disposition},
 };
 
@@ -22,21 +24,46 @@ fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_str(&rfc3339(*time))
 }
 
-fn mac<S: Serializer>(machine: &pxe_common::MacAddr, serializer: S) -> Result<S::Ok, S::Error> {
+fn mac<S: Serializer>(machine: &MacAddr, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(machine)
+}
+
+fn optional_mac<S: Serializer>(card: &Option<MacAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    card.map(|card| card.to_string()).serialize(serializer)
+}
+
+fn macs<S: Serializer>(cards: &[MacAddr], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(cards.iter().map(MacAddr::to_string))
+}
+
+/// Returns the network card that an event came from, if it is not the first card of the machine.
+fn other_card(machine: &Machine, event: &BootEvent) -> Option<MacAddr> {
+    (event.mac != machine.mac).then_some(event.mac)
+}
+
+/// Returns an event in words.
+fn text(machine: &Machine, event: &BootEvent) -> String {
+    match other_card(machine, event) {
+        Some(card) => format!("{}, from its network card {card}", event.kind),
+        None => event.kind.to_string(),
+    }
 }
 
 /// A machine as `GET /api/v1/machines` lists it.
 #[derive(Debug, Serialize)]
 pub struct MachineJson<'a> {
     #[serde(serialize_with = "mac")]
-    mac: pxe_common::MacAddr,
+    mac: MacAddr,
+    #[serde(serialize_with = "macs", skip_serializing_if = "<[MacAddr]>::is_empty")]
+    additional_macs: &'a [MacAddr],
     address: std::net::Ipv4Addr,
     cluster: &'a str,
     role: Role,
     architecture: Architecture,
     version: &'a str,
     hostname: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loaders: Option<&'a OwnLoaders>,
     policy: BootPolicy,
     boots_from: Disposition,
     stage: Stage,
@@ -55,15 +82,18 @@ impl<'a> MachineJson<'a> {
     #[must_use]
     pub fn of(record: &'a MachineRecord) -> Self {
         let MachineRecord { machine, policy, boots_from, stage, stage_since, boots, last_error, events } = record;
-        let Machine { mac, address, cluster, role, architecture, version, hostname, .. } = &**machine;
+        let Machine { mac, additional_macs, address, cluster, role, architecture, version, hostname, loaders, .. } =
+            &**machine;
         Self {
             mac: *mac,
+            additional_macs,
             address: *address,
             cluster,
             role: *role,
             architecture: *architecture,
             version,
             hostname: hostname.as_deref(),
+            loaders: loaders.as_deref(),
             policy: *policy,
             boots_from: *boots_from,
             stage: *stage,
@@ -71,7 +101,7 @@ impl<'a> MachineJson<'a> {
             boots: *boots,
             last_error: last_error.as_ref().map(|(_, text)| &**text),
             last_error_at: last_error.as_ref().map(|&(at, _)| rfc3339(at)),
-            events: events.iter().map(|event| EventJson { at: event.at, kind: &event.kind, text: None }).collect(),
+            events: events.iter().map(|event| EventJson::of(machine, event)).collect(),
             diagnosis: None,
         }
     }
@@ -80,8 +110,8 @@ impl<'a> MachineJson<'a> {
     #[must_use]
     pub fn explained(record: &'a MachineRecord, diagnosis: &'a Diagnosis) -> Self {
         let mut machine = Self::of(record);
-        for event in &mut machine.events {
-            event.text = Some(event.kind.to_string());
+        for (json, event) in machine.events.iter_mut().zip(&record.events) {
+            json.text = Some(text(&record.machine, event));
         }
         Self { diagnosis: Some(diagnosis), ..machine }
     }
@@ -94,8 +124,16 @@ struct EventJson<'a> {
     at: SystemTime,
     #[serde(flatten)]
     kind: &'a EventKind,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_mac")]
+    card: Option<MacAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+}
+
+impl<'a> EventJson<'a> {
+    fn of(machine: &Machine, event: &'a BootEvent) -> Self {
+        Self { at: event.at, kind: &event.kind, card: other_card(machine, event), text: None }
+    }
 }
 
 /// An event as it is streamed, with its machine and the stage after it.
@@ -114,7 +152,7 @@ impl Serialize for FleetEvent {
         #[derive(Serialize)]
         struct FleetEventJson<'a> {
             #[serde(serialize_with = "mac")]
-            mac: pxe_common::MacAddr,
+            mac: MacAddr,
             address: std::net::Ipv4Addr,
             cluster: &'a str,
             stage: Stage,
@@ -129,7 +167,7 @@ impl Serialize for FleetEvent {
             cluster: &machine.cluster,
             stage: *stage,
             failure: event.kind.is_failure(),
-            event: EventJson { at: event.at, kind: &event.kind, text: Some(event.kind.to_string()) },
+            event: EventJson { text: Some(text(machine, event)), ..EventJson::of(machine, event) },
         }
         .serialize(serializer)
     }

@@ -85,11 +85,13 @@ fn write_line(Line { event: FleetEvent { machine, stage, event }, level, suppres
         let mac = machine.mac;
         tracing::warn!(%mac, suppressed, "events of this machine were not logged: it sends too many");
     }
+    let card = (event.mac != machine.mac).then_some(event.mac);
     // tracing needs a constant level at each call.
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
                 mac = %machine.mac,
+                card = card.map(tracing::field::display),
                 address = %machine.address,
                 cluster = %machine.cluster,
                 stage = stage.name(),

@@ -6,6 +6,7 @@
 //!
 //! [`EventSink`]: crate::model::event::EventSink
 
+mod cards;
 pub mod describe;
 pub mod diagnosis;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod service;
 mod spelling;
 pub mod stage;
 mod state;
+mod words;
 
 pub use diagnosis::{Diagnosis, diagnose};
 pub use machine_record::MachineRecord;

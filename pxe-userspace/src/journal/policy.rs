@@ -82,6 +82,29 @@ pub(super) fn release(book: &mut PolicyBook, mac: MacAddr) {
     book.reached_disk.remove(&mac);
 }
 
+/// Returns whether something is known of this machine.
+pub(super) fn knows(book: &PolicyBook, mac: MacAddr) -> bool {
+    book.overrides.contains_key(&mac) || book.booted.contains(&mac) || book.reached_disk.contains(&mac)
+}
+
+/// Adds what is known of one network card to what is known of another, since both are of one machine. Returns whether the book
+/// changed.
+pub(super) fn carry_over(book: &mut PolicyBook, from: MacAddr, to: MacAddr) -> bool {
+    let PolicyBook { overrides, booted, reached_disk } = book;
+    let policy = overrides.remove(&from);
+    if let Some(policy) = policy {
+        overrides.entry(to).or_insert(policy);
+    }
+    let mut is_changed = policy.is_some();
+    for machines in [booted, reached_disk] {
+        if machines.remove(&from) {
+            machines.insert(to);
+            is_changed = true;
+        }
+    }
+    is_changed
+}
+
 /// The steps that have been seen of a machine since its firmware last asked for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -33,6 +33,29 @@ impl Millis {
     }
 }
 
+/// The time of an event and the number of the network card that it came from, in eight bytes.
+#[derive(Clone, Copy, Debug)]
+struct Stamp(Millis);
+
+impl Stamp {
+    /// The upper bits of the time, which reach for half a million years.
+    const TIME: u32 = 0x00ff_ffff;
+
+    fn new(at: SystemTime, card: u8) -> Self {
+        let Millis(high, low) = Millis::of(at);
+        Self(Millis(high & Self::TIME | u32::from(card) << 24, low))
+    }
+
+    fn time(self) -> SystemTime {
+        let Millis(high, low) = self.0;
+        Millis(high & Self::TIME, low).time()
+    }
+
+    fn card(self) -> u8 {
+        (self.0.0 >> 24) as u8
+    }
+}
+
 /// The compact form of an [`EventKind`]. Bytes and milliseconds saturate at 2³² − 1.
 #[derive(Clone, Copy, Debug)]
 enum Kept {
@@ -62,7 +85,7 @@ enum KeptBootFile {
 }
 
 /// A fleet of 100,000 machines has millions of these.
-const _: () = assert!(size_of::<(Millis, Kept)>() <= 24);
+const _: () = assert!(size_of::<(Stamp, Kept)>() <= 24);
 
 /// The number of lines that a machine may log at once, and per second after that.
 const LOG_BURST: u8 = 64;
@@ -71,7 +94,9 @@ const LOG_REFILL_PER_SECOND: u64 = 2;
 /// The record of one machine.
 #[derive(Debug)]
 pub(super) struct Record {
-    events: VecDeque<(Millis, Kept)>,
+    events: VecDeque<(Stamp, Kept)>,
+    /// The network cards that events came from, beside the first card of the machine: card 1, card 2 and so on.
+    other_cards: Vec<MacAddr>,
     pub(super) stage: Stage,
     stage_since: Millis,
     /// The number of initramfs images that it has loaded completely, or runs without having acknowledged their end.
@@ -98,6 +123,7 @@ impl Record {
     pub(super) fn new(since: SystemTime, cycle: Cycle, boots: u32) -> Self {
         Self {
             events: VecDeque::new(),
+            other_cards: Vec::new(),
             stage: Stage::Waiting,
             stage_since: Millis::of(since),
             boots,
@@ -109,8 +135,9 @@ impl Record {
         }
     }
 
-    /// Applies an event to the stage, the number of boots, the last error, and the last `limit` events.
-    pub(super) fn apply(&mut self, event: &BootEvent, limit: usize, texts: &mut Interner) {
+    /// Applies an event to the stage, the number of boots, the last error, and the last `limit` events. `first_card` is that of the
+    /// machine.
+    pub(super) fn apply(&mut self, first_card: MacAddr, event: &BootEvent, limit: usize, texts: &mut Interner) {
         let stage = self.stage.after(&event.kind);
         if stage != self.stage {
             let is_loading = (Stage::LoadingKernel..Stage::Booting).contains(&self.stage);
@@ -131,7 +158,46 @@ impl Record {
         if self.events.len() == self.events.capacity() {
             self.events.reserve_exact(8);
         }
-        self.events.push_back((Millis::of(event.at), keep(&event.kind, texts)));
+        let card = self.number_of(event.mac, first_card);
+        self.events.push_back((Stamp::new(event.at, card), keep(&event.kind, texts)));
+    }
+
+    /// Returns the number of a network card: 0 for the first, and for those that are too many to be told apart.
+    fn number_of(&mut self, mac: MacAddr, first_card: MacAddr) -> u8 {
+        if mac == first_card {
+            return 0;
+        }
+        let known = self.other_cards.iter().position(|&known| known == mac);
+        let number = known.unwrap_or(self.other_cards.len()).saturating_add(1);
+        let Ok(number) = u8::try_from(number) else { return 0 };
+        if known.is_none() {
+            self.other_cards.push(mac);
+        }
+        number
+    }
+
+    /// Makes another network card the first.
+    pub(super) fn change_first_card(&mut self, from: MacAddr, to: MacAddr) {
+        let (was_first, becomes_first) = (self.number_of(from, to), self.number_of(to, from));
+        for (stamp, _) in &mut self.events {
+            let card = match stamp.card() {
+                0 => was_first,
+                card if card == becomes_first => 0,
+                card => card,
+            };
+            *stamp = Stamp::new(stamp.time(), card);
+        }
+    }
+
+    /// Adds the record of another network card of the machine. The events and the stage are those of the card that came to its
+    /// stage last.
+    pub(super) fn merge(&mut self, mut other: Self, texts: &mut Interner) {
+        let boots = self.boots.saturating_add(other.boots);
+        if other.stage_since() > self.stage_since() || self.cycle == Cycle::Unknown && self.events.is_empty() {
+            std::mem::swap(self, &mut other);
+        }
+        other.clear(texts);
+        self.boots = boots;
     }
 
     /// Moves the machine to a stage.
@@ -153,6 +219,7 @@ impl Record {
     pub(super) fn clear(&mut self, texts: &mut Interner) {
         self.trim(0, texts);
         self.events.shrink_to_fit();
+        self.other_cards = Vec::new();
         if let Some((_, text)) = self.last_error.take() {
             texts.release(text);
         }
@@ -172,7 +239,16 @@ impl Record {
     pub(super) fn events(&self, mac: MacAddr, count: usize, texts: &Interner) -> Vec<BootEvent> {
         let skipped = self.events.len().saturating_sub(count);
         let events = self.events.iter().skip(skipped);
-        events.map(|&(at, kept)| BootEvent { mac, at: at.time(), kind: recall(kept, texts) }).collect()
+        let card = |stamp: Stamp| match stamp.card().checked_sub(1) {
+            Some(other) => self.other_cards.get(usize::from(other)).copied().unwrap_or(mac),
+            None => mac,
+        };
+        let recalled = |&(stamp, kept): &(Stamp, Kept)| BootEvent {
+            mac: card(stamp),
+            at: stamp.time(),
+            kind: recall(kept, texts),
+        };
+        events.map(recalled).collect()
     }
 
     /// Takes a token from the bucket of the machine, so that one machine cannot fill the log.

@@ -154,7 +154,11 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
     let architecture = proptest::option::of(any::<u16>());
     let offered = (
         proptest::option::of(address.clone()),
-        proptest::option::of(prop_oneof![Just(LOADER), Just(BootFileName::Script)]),
+        proptest::option::of(prop_oneof![
+            Just(LOADER),
+            Just(BootFileName::Script),
+            text.clone().prop_map(BootFileName::OwnLoader)
+        ]),
     );
     let file = (artifact, transport, text.clone());
     prop_oneof![

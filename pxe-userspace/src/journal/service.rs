@@ -72,7 +72,8 @@ impl Journal {
     pub fn new(inventory: SharedInventory, policies: SharedPolicies, state_dir: &Path) -> Result<Self, StateError> {
         let state_dir = StateDir::open(state_dir)?;
         let followed = inventory.load_full();
-        let fleet = Fleet::new(&state_dir.load()?, SystemTime::now(), followed.machines().len());
+        let mut fleet = Fleet::new(&state_dir.load()?, SystemTime::now(), followed.machines().len());
+        fleet.follow(&followed);
         policies.store(Arc::new(fleet.book().clone()));
         Ok(Self {
             inventory,
@@ -163,10 +164,9 @@ impl Journal {
 
     /// Applies events.
     fn absorb(&self, events: impl Iterator<Item = BootEvent>, logger: &mut Logger) {
-        let inventory = self.inventory.load();
         let followed = self.feed.receiver_count() > 0;
         let mut fleet = self.fleet();
-        self.follow_inventory(&inventory, &mut fleet);
+        let inventory = Arc::clone(&lock(&self.followed));
         for event in events {
             let Some(machine) = inventory.by_mac(event.mac) else {
                 self.counts.unknown.inc();
@@ -192,15 +192,6 @@ impl Journal {
             }
         }
         logger.hand_over();
-    }
-
-    /// Forgets the events of machines that are gone, after a reload.
-    fn follow_inventory(&self, inventory: &Arc<Inventory>, fleet: &mut Fleet) {
-        let mut followed = lock(&self.followed);
-        if !Arc::ptr_eq(&followed, inventory) {
-            fleet.follow(inventory);
-            *followed = Arc::clone(inventory);
-        }
     }
 
     fn publish_from(&self, fleet: &mut Fleet) {
@@ -230,8 +221,16 @@ impl Journal {
         &self.counts
     }
 
+    /// Returns the records of the inventory in force: after a reload, they follow it first.
     fn fleet(&self) -> MutexGuard<'_, Fleet> {
-        lock(&self.fleet)
+        let mut fleet = lock(&self.fleet);
+        let inventory = self.inventory.load();
+        let mut followed = lock(&self.followed);
+        if !Arc::ptr_eq(&followed, &inventory) {
+            fleet.follow(&inventory);
+            *followed = Arc::clone(&inventory);
+        }
+        fleet
     }
 }
 

@@ -99,6 +99,13 @@ pub fn kind_of(path: &[u8]) -> ArtifactKind {
     }
 }
 
+/// Returns whether a loader is iPXE, judged by its name.
+#[must_use]
+pub fn is_ipxe(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    ["ipxe", "snponly", "undionly"].iter().any(|build| name.starts_with(build))
+}
+
 /// Returns whether a file of this name may be missing, so that its refusal is not a failure. iPXE looks for `autoexec.ipxe`
 /// and shim for certificates and revocations without expecting them, so do GRUB and U-Boot ([`config_files::is_probe`]), and
 /// [`BOOT_FROM_DISK`] is meant to be refused.

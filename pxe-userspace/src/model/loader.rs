@@ -177,6 +177,15 @@ impl OwnLoaders {
     }
 }
 
+/// A mapping from the class of firmware to the name of the file. Firmware that iPXE does not exist for is `other`.
+impl Serialize for OwnLoaders {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let named = LoaderFile::ALL.into_iter().zip(&self.by_class).map(|(class, name)| (class.class(), name));
+        let named = named.chain([("other", &self.other)]).filter_map(|(class, name)| Some((class, name.as_deref()?)));
+        serializer.collect_map(named)
+    }
+}
+
 /// The boot file that is named to firmware that shall boot from its disk. It is never served, by TFTP or HTTP: the refusal
 /// makes the firmware try its next boot entry, and the person at the console reads the name.
 pub const BOOT_FROM_DISK: &str = "boot-from-disk";

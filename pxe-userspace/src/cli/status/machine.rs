@@ -1,6 +1,6 @@
 //! The explanation of one machine.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -18,7 +18,11 @@ const EVENTS: usize = 24;
 struct Explained {
     #[serde(flatten)]
     machine: Machine,
+    #[serde(default)]
+    additional_macs: Vec<String>,
     hostname: Option<String>,
+    #[serde(default)]
+    loaders: BTreeMap<String, String>,
     events: Vec<Event>,
     diagnosis: Diagnosis,
     /// The requests that belong to no boot: the spec has nothing for them.
@@ -41,13 +45,20 @@ struct Diagnosis {
 
 /// Formats how far a machine came, what it waits for, what to do, and what it did.
 pub(super) fn explained(json: &str, now: Timestamp) -> anyhow::Result<String> {
-    let Explained { machine, hostname, events, diagnosis, requests } =
+    let Explained { machine, additional_macs, hostname, loaders, events, diagnosis, requests } =
         serde_json::from_str(json).context("the answer is not pxed's")?;
     let Machine { mac, address, cluster, role, architecture, version, policy, boots_from, stage, boots, .. } = machine;
     let name = hostname.map_or_else(String::new, |name| format!(" {name}"));
     let mut text = String::new();
     // Writing to a string cannot fail, here and below.
     let _ = writeln!(text, "{mac}{name}, {address}: {role} of {cluster}, Talos {version} {architecture}");
+    if !additional_macs.is_empty() {
+        let _ = writeln!(text, "other network cards: {}", additional_macs.join(", "));
+    }
+    if !loaders.is_empty() {
+        let loaders: Vec<_> = loaders.iter().map(|(class, name)| format!("{name} ({class})")).collect();
+        let _ = writeln!(text, "loaders of its own: {}", loaders.join(", "));
+    }
     let _ = writeln!(text, "policy {policy}, next boot from {boots_from}, {boots} boots so far");
     let _ = writeln!(text, "\nstage      {stage}");
     let _ = writeln!(text, "so far     {}", diagnosis.reached);
@@ -63,6 +74,12 @@ pub(super) fn explained(json: &str, now: Timestamp) -> anyhow::Result<String> {
         let _ = writeln!(text, "\nother requests\n{}", visitor::lines(&requests, now).trim_end());
     }
     Ok(text)
+}
+
+/// Returns the MAC address that the machine goes by.
+pub(super) fn first_mac(json: &str) -> anyhow::Result<String> {
+    let Machine { mac, .. } = serde_json::from_str(json).context("the answer is not pxed's")?;
+    Ok(mac)
 }
 
 /// Formats a machine after a hold or a release.

@@ -56,7 +56,7 @@ pub struct StatusArgs {
 /// The arguments of `pxed watch`.
 #[derive(Debug, clap::Args)]
 pub struct WatchArgs {
-    /// Only this machine, in any spelling
+    /// Only the machine with this hardware address, in any spelling
     mac: Option<MacAddr>,
     #[command(flatten)]
     admin: AdminArgs,
@@ -65,7 +65,7 @@ pub struct WatchArgs {
 /// The arguments of the subcommands for one machine.
 #[derive(Debug, clap::Args)]
 pub struct MachineArgs {
-    /// Hardware address of the machine, in any spelling
+    /// Hardware address of one of the machine's network cards, in any spelling
     mac: MacAddr,
     #[command(flatten)]
     admin: AdminArgs,
@@ -115,11 +115,12 @@ pub fn watch(args: WatchArgs) -> anyhow::Result<ExitCode> {
     let WatchArgs { mac, admin } = args;
     let json = admin.json;
     let client = admin.client()?;
-    if let Some(mac) = mac {
-        // An unknown machine is an error at once, rather than silence.
-        client.get(&format!("/api/v1/machines/{mac}"), &[])?;
-    }
-    watch::follow(&client, mac, json)
+    // An unknown machine is an error at once, rather than silence. Events carry the first MAC address of a machine.
+    let only = match mac {
+        Some(mac) => Some(machine::first_mac(&client.get(&format!("/api/v1/machines/{mac}"), &[])?)?),
+        None => None,
+    };
+    watch::follow(&client, only.as_deref(), json)
 }
 
 /// Explains one machine of the spec, or a client that asked and is not in it.

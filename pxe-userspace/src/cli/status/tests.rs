@@ -56,6 +56,17 @@ events (UTC)
     assert_eq!(machine::explained(MACHINE, jiff::Timestamp::now()).unwrap(), expected);
     assert_eq!(machine::decided(MACHINE).unwrap(), "52:54:00:00:00:01: policy auto, next boot from network\n");
     assert!(machine::explained("{}", jiff::Timestamp::now()).is_err());
+    let several = MACHINE.replace(
+        "\"address\"",
+        "\"additional_macs\":[\"52:54:00:00:00:0a\",\"52:54:00:00:00:0b\"],\"loaders\":{\"uefi-x64\":\"snponly-x86_64.efi\",\"bios\":\"ipxe.pxe\"},\"address\"",
+    );
+    let expected = expected.replace(
+        "amd64\n",
+        "amd64\nother network cards: 52:54:00:00:00:0a, 52:54:00:00:00:0b\n\
+         loaders of its own: ipxe.pxe (bios), snponly-x86_64.efi (uefi-x64)\n",
+    );
+    assert_eq!(machine::explained(&several, jiff::Timestamp::now()).unwrap(), expected);
+    assert_eq!(machine::first_mac(&several).unwrap(), "52:54:00:00:00:01");
 }
 
 const VISITOR: &str = r#"{"name":"52:54:00:00:00:09","mac":"52:54:00:00:00:09","uuid":"u-9","address":"10.0.0.9",

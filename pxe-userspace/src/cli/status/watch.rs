@@ -4,7 +4,6 @@ use std::{io::BufRead, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
-use pxe_common::MacAddr;
 use serde::Deserialize;
 
 use super::{client::AdminClient, output::print};
@@ -24,15 +23,14 @@ struct Lagged {
 }
 
 /// Follows the stream until it ends.
-pub(super) fn follow(client: &AdminClient, only: Option<MacAddr>, json: bool) -> anyhow::Result<ExitCode> {
-    let only = only.map(|mac| mac.to_string());
+pub(super) fn follow(client: &AdminClient, only: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
     let mut name = String::new();
     for line in client.stream("/api/v1/events")?.lines() {
         let line = line.context("pxed ended the stream of events")?;
         if let Some(event) = line.strip_prefix("event: ") {
             event.clone_into(&mut name);
         } else if let Some(data) = line.strip_prefix("data: ")
-            && let Some(text) = render(&name, data, only.as_deref(), json)?
+            && let Some(text) = render(&name, data, only, json)?
             && !print(&text)?
         {
             return Ok(ExitCode::SUCCESS);

@@ -263,3 +263,33 @@ fn name_that_firmware_changed_is_explained() {
     let again = [&dora(Pxe)[..], &[requested("ipxe-efi-x86_64.efi\\xff")], &dora(Pxe)].concat();
     assert!(!text(&after(&again, 1.0)).contains("C string"));
 }
+
+#[test]
+fn loader_that_is_not_ipxe_need_not_do_anything_more() {
+    let named = |name: &str| {
+        let boot_file = Some(BootFileName::OwnLoader(name.into()));
+        let ack =
+            EventKind::Ack { address: Some(Ipv4Addr::new(10, 0, 0, 1)), client: Pxe, boot_file: boot_file.clone() };
+        let offer = EventKind::Offer { address: Some(Ipv4Addr::new(10, 0, 0, 1)), boot_file };
+        [&[discover(Pxe), offer, request(Pxe), ack][..], &load(Loader)].concat()
+    };
+    let foreign = after(&named("shim/shimx64.efi"), 600.0);
+    assert_eq!(foreign.reached, "Its firmware got the loader that the spec names, shim/shimx64.efi, 10 min ago.",);
+    assert!(foreign.waits_for.starts_with("Its next step."), "{foreign:?}");
+    assert!(!text(&foreign).contains("iPXE"), "{foreign:?}");
+    assert_eq!(after(&named("shim/shimx64.efi"), 1.0).advice, [""; 0]);
+    for ipxe in ["snponly-x86_64.efi", "vendor/ipxe.efi"] {
+        assert!(after(&named(ipxe), 600.0).waits_for.starts_with("iPXE to start"), "{ipxe}");
+    }
+    let chain = |more: &[EventKind]| [&named("shim/shimx64.efi")[..], &load(Loader), more].concat();
+    assert!(text(&after(&chain(&[]), 60.0)).contains("the loader that the spec names, shim/shimx64.efi"));
+    let missing = EventKind::Failed {
+        artifact: ArtifactKind::Other,
+        transport: Tftp,
+        path: "shim/grub.cfg-01".into(),
+        bytes: 0,
+        reason: NO_SUCH_FILE.into(),
+    };
+    let running = after(&chain(&[&[missing][..], &dora(Plain)].concat()), 5.0);
+    assert!(running.reached.starts_with("An operating system that pxed did not serve has been running"), "{running:?}");
+}

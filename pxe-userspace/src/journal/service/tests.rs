@@ -110,6 +110,35 @@ async fn reload_that_drops_a_machine_forgets_its_events() {
     assert_eq!(back.boots, 1);
 }
 
+/// The machine may be installed: nothing may boot it from the network before it sends its next packet.
+#[tokio::test]
+async fn reload_that_swaps_network_cards_is_followed_without_an_event() {
+    let directory = tempfile::tempdir().unwrap();
+    let with = |first: u32, other: u32| {
+        let machine = Machine { mac: machine(first).mac, additional_macs: [machine(other).mac].into(), ..machine(1) };
+        Arc::new(Inventory::new(vec![Arc::new(machine)]))
+    };
+    let shared = SharedInventory::new(arc_swap::ArcSwap::new(with(1, 2)));
+    let policies = SharedPolicies::default();
+    let journal = Journal::new(Arc::clone(&shared), Arc::clone(&policies), directory.path()).unwrap();
+    let journal = Arc::new(journal);
+    absorb(&journal, timed(machine(2).mac, [&uefi_boot()[..], &dora(Pxe), &dora(Plain)].concat())).await;
+    assert_eq!(policies.load().reached_disk, [MAC].into());
+
+    shared.store(with(2, 1));
+    let second = machine(2).mac;
+    for mac in [MAC, second] {
+        let seen = journal.machine(mac).unwrap();
+        assert_eq!((seen.machine.mac, seen.boots, seen.stage), (second, 1, Stage::OnDisk));
+    }
+    assert!(journal.hold(MAC).unwrap().is_some());
+    let saved = fs::read_to_string(directory.path().join("machines.json")).unwrap();
+    assert!(saved.contains(&second.to_string()) && !saved.contains(&MAC.to_string()), "{saved}");
+    assert_eq!(policies.load().reached_disk, [second].into());
+    assert!(journal.release(MAC).unwrap().is_some());
+    assert_eq!(**policies.load(), PolicyBook::default());
+}
+
 #[tokio::test]
 async fn follower_that_reads_nothing_delays_nobody() {
     let directory = tempfile::tempdir().unwrap();
