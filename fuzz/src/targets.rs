@@ -32,6 +32,7 @@ use pxe_userspace::{
     journal::Journal,
     model::{
         architecture::Architecture,
+        finding::AllSpecFaults,
         inventory::{Machine, Role, SharedInventory, Site, Source},
         policy::{BootPolicy, DiskRoute, Disposition},
         policy_book::SharedPolicies,
@@ -313,7 +314,16 @@ pub fn admin_api(data: &[u8]) {
         let journal = Journal::new(inventory, SharedPolicies::default(), state.path()).expect("a journal");
         let ready = Arc::new(AtomicBool::new(true));
         let (journal, registry) = (Arc::new(journal), Arc::new(Registry::default()));
-        (state, AdminContext { journal, visitors: SharedVisitors::default(), registry, ready })
+        (
+            state,
+            AdminContext {
+                journal,
+                visitors: SharedVisitors::default(),
+                registry,
+                ready,
+                faults: AllSpecFaults::default(),
+            },
+        )
     });
     let text = String::from_utf8_lossy(data);
     let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));

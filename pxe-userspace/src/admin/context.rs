@@ -5,7 +5,10 @@ use std::sync::{Arc, atomic::AtomicBool};
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
-use crate::{journal::Journal, model::visitors::SharedVisitors};
+use crate::{
+    journal::Journal,
+    model::{finding::AllSpecFaults, visitors::SharedVisitors},
+};
 
 /// The number of clients that may follow the event stream at the same time.
 pub(super) const MAX_FOLLOWERS: usize = 64;
@@ -21,6 +24,8 @@ pub struct AdminContext {
     pub registry: Arc<Registry>,
     /// `true` while machines are answered.
     pub ready: Arc<AtomicBool>,
+    /// The errors of the specs.
+    pub faults: AllSpecFaults,
 }
 
 /// The state of the router.

@@ -20,6 +20,7 @@ use crate::{
     journal::{self, Journal, samples::*},
     model::{
         event::{EventKind, EventSink},
+        finding::AllSpecFaults,
         inventory::{Inventory, Machine, SharedInventory},
         loader::{LoaderFile, OwnLoaders},
         policy_book::SharedPolicies,
@@ -56,6 +57,7 @@ pub(super) async fn start_with(inventory: SharedInventory) -> Server {
         visitors: visitors.clone(),
         registry: Arc::new(registry),
         ready: Arc::clone(&ready),
+        faults: AllSpecFaults::default(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

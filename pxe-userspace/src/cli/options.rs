@@ -73,6 +73,19 @@ pub struct Args {
     /// --cluster, pxed serves HTTP only, on every address of this host, and another server does DHCP
     #[arg(long, env = "PXED_MATCHBOX", value_name = "DIR")]
     matchbox: Option<PathBuf>,
+    /// Only specs without any error come into force: at start they are fatal, later the last spec without errors stays. By
+    /// default, only the objects with errors are left out, or stay as they were [default: false]
+    #[arg(
+        long,
+        env = "PXED_STRICT",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new(),
+        hide_possible_values = true
+    )]
+    strict: Option<bool>,
     /// Directory of loaders, kernels and initramfs images [default: /var/lib/pxed/artifacts, or assets in the directory
     /// of --matchbox]
     #[arg(long, env = "PXED_ARTIFACTS", value_name = "DIR")]
@@ -118,6 +131,8 @@ pub struct Options {
     pub cluster: Vec<PathBuf>,
     /// The data directory of a Matchbox.
     pub matchbox: Option<PathBuf>,
+    /// Set if only specs without errors come into force.
+    pub strict: bool,
     /// The artifacts directory.
     pub artifacts: PathBuf,
     /// The state directory.
@@ -158,6 +173,7 @@ impl Args {
         let Self {
             cluster,
             matchbox,
+            strict,
             artifacts,
             state,
             mode,
@@ -176,6 +192,7 @@ impl Args {
             cluster: if cluster.is_empty() { file.cluster } else { cluster },
             artifacts: artifacts.or(file.artifacts).or_else(assets).unwrap_or_else(|| "/var/lib/pxed/artifacts".into()),
             matchbox,
+            strict: strict.or(file.strict).unwrap_or(false),
             state: state.or(file.state).unwrap_or_else(|| "/var/lib/pxed/state".into()),
             mode: mode.or(file.mode).unwrap_or(Mode::Server),
             unknown: unknown.or(file.unknown).unwrap_or(Unknown::Pass),
@@ -299,7 +316,7 @@ mod tests {
             assert_eq!(unknown.contains("unknown field"), name == "config", "{name}: {unknown}");
             options += 1;
         }
-        assert_eq!(options, 13);
+        assert_eq!(options, 14);
     }
 
     #[test]
@@ -317,7 +334,10 @@ mod tests {
                 Some(names) if values.is_empty() => names.iter().map(ToString::to_string).collect(),
                 _ => values.join("\\|"),
             };
-            let row = format!("| `--{name} {value}{many}` | `{variable}` | {key}| ");
+            // A switch needs no value.
+            let is_switch = argument.get_num_args().is_some_and(|number| number.min_values() == 0);
+            let value = if is_switch { String::new() } else { format!(" {value}{many}") };
+            let row = format!("| `--{name}{value}` | `{variable}` | {key}| ");
             let found = rows.iter().position(|line| line.starts_with(&row));
             let line = rows.swap_remove(found.unwrap_or_else(|| panic!("no row {row}…")));
             let default = line[row.len()..].split('`').nth(1).filter(|_| line[row.len()..].starts_with('`'));
@@ -330,6 +350,16 @@ mod tests {
             }
         }
         assert!(rows.is_empty(), "there is no such option: {rows:?}");
+    }
+
+    #[test]
+    fn strictness_is_a_switch() {
+        let strict =
+            |words: &[&str]| line(&[&["--cluster", "a"], words].concat()).over(Args::default()).unwrap().strict;
+        assert_eq!([strict(&[]), strict(&["--strict"])], [false, true]);
+        assert_eq!([strict(&["--strict=false"]), strict(&["--strict=1"])], [false, true]);
+        let file = || toml::from_str("cluster = [\"a\"]\nstrict = true").unwrap();
+        assert!(line(&[]).over(file()).unwrap().strict && !line(&["--strict=false"]).over(file()).unwrap().strict);
     }
 
     #[test]

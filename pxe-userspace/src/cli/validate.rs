@@ -97,7 +97,7 @@ impl Report {
             Self { valid: true, errors: Vec::new(), warnings: Vec::new(), sites: Vec::new(), matchbox: Vec::new() };
         if !clusters.is_empty() {
             match cluster_spec::load(&clusters) {
-                Ok(Loaded { inventory, warnings }) => {
+                Ok(Loaded { inventory, warnings, .. }) => {
                     report.warnings.extend(warnings);
                     report.sites = sites(&inventory);
                 }
@@ -106,7 +106,7 @@ impl Report {
         }
         for directory in directories {
             match matchbox::load(&directory) {
-                Ok(LoadedCatalog { catalog, warnings }) => {
+                Ok(LoadedCatalog { catalog, warnings, .. }) => {
                     report.warnings.extend(warnings);
                     let (groups, profiles) = (catalog.groups().len(), catalog.profiles().len());
                     report.matchbox.push(MatchboxReport { directory, groups, profiles });

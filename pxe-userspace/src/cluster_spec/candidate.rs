@@ -1,21 +1,26 @@
 //! Machines between documents and inventory, each with its places in the files.
 
-use std::sync::Arc;
+use std::{collections::HashSet, net::Ipv4Addr, sync::Arc};
+
+use pxe_common::MacAddr;
 
 use super::{
     documents::{AddressSource, Declared, MachineSpec, Object},
+    faults::{FaultId, Faults},
     finding::{Finding, Position},
     machine_settings::{OfOneMachine, Sources},
     placed::Placed,
 };
-use crate::model::inventory::Machine;
+use crate::model::inventory::{Machine, Role};
 
 /// The machines and findings of all documents.
 #[derive(Debug, Default)]
 pub(crate) struct Resolved {
     pub(crate) machines: Vec<Arc<Machine>>,
-    pub(crate) errors: Vec<Finding>,
+    pub(crate) faults: Faults,
     pub(crate) warnings: Vec<Finding>,
+    /// Set if there is any cluster, even one with errors.
+    pub(crate) has_cluster: bool,
 }
 
 /// A machine that has not been compared with the others yet, and its place in the files.
@@ -27,6 +32,28 @@ pub(crate) struct Candidate<'d> {
     pub(crate) sources: Sources<'d>,
     /// Its settings that no other machine can have.
     pub(crate) of_one: OfOneMachine<'d>,
+    /// Its first error. With one it is not served.
+    pub(crate) fault: Option<FaultId>,
+}
+
+/// A machine with errors of which too little can be read to compare it with others.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub(crate) fault: FaultId,
+    pub(crate) mac: Option<MacAddr>,
+    pub(crate) address: Option<Ipv4Addr>,
+    /// The cluster and role that it belongs to, if known.
+    pub(crate) owner: Option<(Arc<str>, Role)>,
+}
+
+/// Machines of the last good spec that stay, whether or not the spec mentions them.
+#[derive(Debug)]
+pub(crate) struct Retained {
+    pub(crate) fault: FaultId,
+    pub(crate) cluster: Arc<str>,
+    pub(crate) role: Role,
+    /// Only these; `None` for all of the role.
+    pub(crate) only: Option<Arc<HashSet<MacAddr>>>,
 }
 
 /// The places of a machine in the files.

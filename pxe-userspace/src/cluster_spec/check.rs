@@ -1,100 +1,98 @@
 //! Checks across all machines, from whatever documents they come.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, HashSet},
     net::Ipv4Addr,
     sync::Arc,
 };
 
-use pxe_common::MacAddr;
-
 use super::{
-    candidate::{Candidate, Resolved},
+    candidate::{Candidate, Resolved, Retained, Unread},
+    contest::Contest,
     documents::{Object, ServerSpec},
+    faults::Faults,
     machine_settings::InForce,
     placed::Placed,
 };
-use crate::model::inventory::{AddressHashBuilder, Inventory};
+use crate::model::inventory::{Inventory, Machine};
 
-/// Checks the machines against each other and against the servers, and keeps them. Machines that equal a `known` one share its
-/// memory.
+/// A `pxeServerSpec`, and the cluster that has it.
+pub(crate) type Server<'d> = (&'d Placed, &'d Object, &'d ServerSpec);
+
+/// Checks the machines against each other and against the servers, and keeps those without errors, and the last good version of those
+/// with errors. Machines that equal a `known` one share its memory.
 pub(crate) fn machines(
     mut candidates: Vec<Candidate<'_>>,
-    servers: &[(&Placed, &Object, &ServerSpec)],
+    unread: Vec<Unread>,
+    retained: &[Retained],
+    servers: &[Server<'_>],
     known: &Inventory,
     resolved: &mut Resolved,
 ) {
     check_servers(servers, resolved);
-    let ours: HashSet<Ipv4Addr> = servers.iter().map(|(_, _, server)| server.address.value).collect();
-    let mut by_mac = HashMap::with_capacity_and_hasher(candidates.len(), AddressHashBuilder::default());
-    let mut by_address = HashMap::with_capacity_and_hasher(candidates.len(), AddressHashBuilder::default());
-    for (index, Candidate { machine, origin, .. }) in candidates.iter().enumerate() {
-        if let Some(first) = by_mac.insert(machine.mac, index).and_then(|first: usize| candidates.get(first)) {
-            let first = first.origin.document.place(first.origin.mac_at());
-            let message =
-                format!("{} is already used by the machine in {first}: give each machine its own", machine.mac);
-            resolved.errors.push(origin.document.finding(origin.mac_at(), origin.mac_field(), message));
-        }
-        let mut address_error = |message| {
-            resolved.errors.push(origin.document.finding(origin.address_at(), origin.address_field(), message));
-        };
-        let address = machine.address;
-        if let Some(first) = by_address.insert(address, index).and_then(|first: usize| candidates.get(first)) {
-            let first = first.origin.document.place(first.origin.address_at());
-            address_error(format!("{address} is already used by the machine in {first}: give each machine its own"));
-        }
-        if ours.contains(&address) {
-            address_error(format!("{address} is the address of a pxeServerSpec: give the machine another"));
-        }
-        if let Some(why) = machine.prefix_length.and_then(|length| no_host(address, length)) {
-            address_error(why);
+    check_addresses(&mut candidates, servers, known, &mut resolved.faults);
+    let contest = Contest::new(candidates, known, &mut resolved.faults);
+    let (mut candidates, kept) = contest.settle(unread, retained, &mut resolved.faults);
+    for Candidate { machine, origin, .. } in &candidates {
+        if let Some(fault) = origin.document.kept_for() {
+            resolved.faults.affect(fault, Some(machine.mac), true);
         }
     }
-    check_additional_macs(&candidates, by_mac, resolved);
     check_gateways(&candidates, resolved);
-    drop_shared_hostnames(&mut candidates, resolved);
+    drop_shared_hostnames(&mut candidates, &kept, resolved);
     let keep = |Candidate { machine, .. }: Candidate<'_>| match known.by_mac(machine.mac) {
         Some(known) if **known == machine => Arc::clone(known),
         _ => Arc::new(machine),
     };
     // `collect` would reuse the candidates' memory, which is much larger, for the pointers.
-    resolved.machines.reserve_exact(candidates.len());
+    resolved.machines.reserve_exact(candidates.len() + kept.len());
     resolved.machines.extend(candidates.into_iter().map(keep));
+    resolved.machines.extend(kept);
 }
 
-/// Checks that no network card belongs to two machines. `by_mac` has the first cards of all machines.
-fn check_additional_macs(
-    candidates: &[Candidate<'_>],
-    mut by_mac: HashMap<MacAddr, usize, AddressHashBuilder>,
-    resolved: &mut Resolved,
-) {
-    for (index, Candidate { of_one, .. }) in candidates.iter().enumerate() {
-        let Some(InForce { document, setting }) = &of_one.additional_macs else { continue };
-        for &(mac, at) in &setting.value.0 {
-            let entry = by_mac.entry(mac);
-            let first = match entry {
-                Entry::Vacant(entry) => {
-                    entry.insert(index);
-                    continue;
-                }
-                Entry::Occupied(entry) => *entry.get(),
-            };
-            let message = match candidates.get(first) {
-                Some(_) if first == index => {
-                    format!("{mac} is the macAddress of the machine itself: write its other network cards")
-                }
-                Some(first) => format!(
-                    "{mac} is already used by the machine in {}: a network card belongs to one machine, so remove it here or there",
-                    first.origin.document.place(first.origin.mac_at())
-                ),
-                None => continue,
-            };
-            resolved.errors.push(document.finding(at, setting.field.to_string(), message));
+/// Checks each machine's address by itself, and against those of the servers.
+fn check_addresses(candidates: &mut [Candidate<'_>], servers: &[Server<'_>], known: &Inventory, faults: &mut Faults) {
+    let ours: HashSet<Ipv4Addr> = servers.iter().map(|(_, _, server)| server.address.value).collect();
+    let mut intruders: HashMap<Ipv4Addr, String> = HashMap::new();
+    for Candidate { machine, origin, fault, .. } in candidates.iter_mut() {
+        let address = machine.address;
+        let mut fail = |message| {
+            let finding = origin.document.finding(origin.address_at(), origin.address_field(), message);
+            fault.get_or_insert(faults.add(finding));
+        };
+        if ours.contains(&address) {
+            let had_it = known.by_address(address).is_some_and(|known| known.mac == machine.mac);
+            if had_it && !known.machines().iter().any(|known| known.site.address == address) {
+                intruders.insert(address, origin.document.place(origin.address_at()));
+            } else {
+                fail(format!("{address} is the address of a pxeServerSpec: give the machine another"));
+            }
+        }
+        if let Some(why) = machine.prefix_length.and_then(|length| no_host(address, length)) {
+            fail(why);
+        }
+    }
+    if intruders.is_empty() {
+        return;
+    }
+    // A server that takes a machine's address is the mistake. Its own machines stay as they were.
+    let mut refused = HashMap::new();
+    for (document, object, server) in servers {
+        let address = server.address.value;
+        if let Some(place) = intruders.get(&address) {
+            let field = format!("{}spec.pxeServerSpec.address", object.prefix);
+            let message = format!("{address} is the address of the machine in {place}: give the server another");
+            refused.insert(address, faults.add(document.finding(server.address.at, field, message)));
+        }
+    }
+    for Candidate { machine, fault, .. } in candidates.iter_mut() {
+        if let Some(refused) = refused.get(&machine.site.address) {
+            fault.get_or_insert(*refused);
         }
     }
 }
 
-fn check_servers(servers: &[(&Placed, &Object, &ServerSpec)], resolved: &mut Resolved) {
+fn check_servers(servers: &[Server<'_>], resolved: &mut Resolved) {
     let mut by_address: HashMap<Ipv4Addr, &ServerSpec> = HashMap::new();
     for (document, object, server) in servers {
         let first = by_address.entry(server.address.value).or_insert(server);
@@ -142,9 +140,9 @@ fn check_gateways(candidates: &[Candidate<'_>], resolved: &mut Resolved) {
 
 /// Removes host names that several machines would have. The machines of a role share one `machineSpec.meta`, and several machines
 /// with one name are worse than machines without a name.
-fn drop_shared_hostnames(candidates: &mut [Candidate<'_>], resolved: &mut Resolved) {
+fn drop_shared_hostnames(candidates: &mut [Candidate<'_>], kept: &[Arc<Machine>], resolved: &mut Resolved) {
     let mut users: HashMap<_, usize> = HashMap::new();
-    for Candidate { machine, .. } in candidates.iter() {
+    for machine in candidates.iter().map(|candidate| &candidate.machine).chain(kept.iter().map(|kept| &**kept)) {
         if let Some(hostname) = &machine.hostname {
             *users.entry((Arc::clone(&machine.cluster), Arc::clone(hostname))).or_default() += 1;
         }

@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use pxe_common::MacAddr;
 
 use super::{
-    finding::{Notes, Position},
+    finding::{ErrorIndex, Notes, Position},
     settings::Annotations,
 };
 use crate::model::{architecture::Architecture, inventory::Role};
@@ -23,12 +23,8 @@ pub(crate) struct Located<T> {
 pub(crate) struct Content {
     pub(crate) resources: Vec<Resource>,
     pub(crate) notes: Notes,
-}
-
-impl Content {
-    pub(crate) fn has_cluster(&self) -> bool {
-        self.resources.iter().any(|resource| matches!(resource, Resource::Cluster(_)))
-    }
+    /// The first error that belongs to no resource: the document may have resources that nobody can tell.
+    pub(crate) fault: Option<ErrorIndex>,
 }
 
 /// One resource.
@@ -38,6 +34,73 @@ pub(crate) enum Resource {
     Role(RoleResource),
     Machine(MachineResource),
     Foreign(Foreign),
+    Unreadable(Unreadable),
+}
+
+/// The kind, namespace and name of a resource.
+pub(crate) type Key<'d> = (&'d str, &'d str, &'d str);
+
+impl Resource {
+    pub(crate) fn key(&self) -> Key<'_> {
+        match self {
+            Self::Cluster(Cluster { object, .. }) => ("TalosCluster", &object.namespace, &object.name),
+            Self::Role(RoleResource { object, role, .. }) => (kind_of(*role), &object.namespace, &object.name),
+            Self::Machine(MachineResource { object, .. }) => ("TalosMachine", &object.namespace, &object.name),
+            Self::Foreign(Foreign { kind, namespace, name, .. }) => (kind, namespace, name),
+            Self::Unreadable(Unreadable { kind, object, .. }) => (kind, &object.namespace, &object.name),
+        }
+    }
+
+    /// Returns its common parts, except for a foreign one.
+    pub(crate) fn object(&self) -> Option<&Object> {
+        match self {
+            Self::Cluster(Cluster { object, .. })
+            | Self::Role(RoleResource { object, .. })
+            | Self::Machine(MachineResource { object, .. })
+            | Self::Unreadable(Unreadable { object, .. }) => Some(object),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// Returns the machines that are written in it.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = &Declared> {
+        let (lists, one): ([&[Declared]; 2], _) = match self {
+            Self::Cluster(Cluster { control_plane, worker, .. }) => {
+                ([control_plane, worker].map(RoleSource::machines), None)
+            }
+            Self::Role(RoleResource { spec, .. }) => ([&spec.machines, &[]], None),
+            Self::Machine(MachineResource { declared, .. }) => ([&[], &[]], Some(declared)),
+            Self::Foreign(_) | Self::Unreadable(_) => ([&[], &[]], None),
+        };
+        lists.into_iter().flatten().chain(one)
+    }
+
+    /// Returns its first error that does not belong to one of its machines or inline roles.
+    pub(crate) fn fault(&self) -> Option<ErrorIndex> {
+        match self {
+            Self::Cluster(Cluster { object, .. }) | Self::Machine(MachineResource { object, .. }) => object.fault,
+            Self::Role(RoleResource { object, spec, .. }) => object.fault.or(spec.fault),
+            Self::Foreign(_) => None,
+            Self::Unreadable(Unreadable { object, .. }) => object.fault,
+        }
+    }
+}
+
+/// Returns the kind of the resource that specifies a role.
+pub(crate) const fn kind_of(role: Role) -> &'static str {
+    match role {
+        Role::ControlPlane => "TalosControlPlane",
+        Role::Worker => "TalosWorker",
+    }
+}
+
+/// A resource with a name and errors that leave nothing to serve.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) kind: &'static str,
+    pub(crate) object: Object,
+    /// The MAC address of a `TalosMachine`.
+    pub(crate) mac: Option<MacAddr>,
 }
 
 /// The common parts of all resources.
@@ -49,6 +112,8 @@ pub(crate) struct Object {
     /// The part of a field path before `spec`: empty, or `items[3].` in a List.
     pub(crate) prefix: Arc<str>,
     pub(crate) annotations: Annotations,
+    /// Its first error that does not belong to one of its machines or roles.
+    pub(crate) fault: Option<ErrorIndex>,
 }
 
 /// `TalosCluster`.
@@ -86,6 +151,15 @@ pub(crate) enum RoleSource {
     Reference(Located<Arc<str>>),
 }
 
+impl RoleSource {
+    fn machines(&self) -> &[Declared] {
+        match self {
+            Self::Inline(spec) => &spec.machines,
+            Self::Absent | Self::Reference(_) => &[],
+        }
+    }
+}
+
 /// `TalosControlPlane` or `TalosWorker` as a resource of its own.
 #[derive(Debug)]
 pub(crate) struct RoleResource {
@@ -97,6 +171,8 @@ pub(crate) struct RoleResource {
 /// The spec of a role, with the machines that have a `pxeClientSpec`. It is empty unless the mode is metal.
 #[derive(Debug, Default)]
 pub(crate) struct RoleSpec {
+    /// Its first error that does not belong to one of its machines.
+    pub(crate) fault: Option<ErrorIndex>,
     pub(crate) version: Option<Arc<str>>,
     pub(crate) machines: Vec<Declared>,
     pub(crate) machine_spec: MachineSpec,
@@ -117,6 +193,8 @@ pub(crate) struct MachineSpec {
 #[derive(Debug)]
 pub(crate) struct Declared {
     pub(crate) at: Position,
+    /// Its first error.
+    pub(crate) fault: Option<ErrorIndex>,
     /// Its index in `machines[]`.
     pub(crate) index: u32,
     pub(crate) mac: Option<Located<MacAddr>>,

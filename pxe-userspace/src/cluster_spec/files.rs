@@ -16,20 +16,33 @@ use super::finding::Finding;
 /// The most bytes of a file, more than a spec of a million machines has. A larger file is a mistake.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// Returns the files of the paths, each once, in the order of the paths. A directory's files are sorted by name: `*.yaml`, `*.yml`
-/// and `*.json`, without hidden files and subdirectories.
-pub(crate) fn collect(paths: &[PathBuf], errors: &mut Vec<Finding>, warnings: &mut Vec<Finding>) -> Vec<PathBuf> {
+/// The error of a file that is written all the time.
+pub(crate) const KEEPS_CHANGING: &str = "keeps changing: it is read when it has rested";
+
+/// The files of a spec.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// The files, each once, in the order of the paths.
+    pub(crate) files: Vec<PathBuf>,
+    /// The paths that cannot be read or listed.
+    pub(crate) errors: Vec<Finding>,
+    /// The directories without files.
+    pub(crate) empty: Vec<PathBuf>,
+}
+
+/// Lists the files of the paths. A directory's files are sorted by name: `*.yaml`, `*.yml` and `*.json`, without hidden files and
+/// subdirectories.
+pub(crate) fn collect(paths: &[PathBuf]) -> Listing {
     let mut seen = HashSet::new();
-    let mut files = Vec::new();
+    let Listing { mut files, mut errors, mut empty } = Listing::default();
     for path in paths {
         let found = match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => match directory(path) {
-                Ok(files) => {
-                    if files.is_empty() {
-                        let message = "is a directory without *.yaml, *.yml and *.json files".to_owned();
-                        warnings.push(Finding::about_file(path, message));
+            Ok(metadata) if metadata.is_dir() => match list(path, is_spec) {
+                Ok(found) => {
+                    if found.is_empty() {
+                        empty.push(path.clone());
                     }
-                    files
+                    found
                 }
                 Err(error) => {
                     errors.push(Finding::about_file(path, format!("cannot be listed: {error}")));
@@ -45,14 +58,12 @@ pub(crate) fn collect(paths: &[PathBuf], errors: &mut Vec<Finding>, warnings: &m
         files
             .extend(found.into_iter().filter(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone()))));
     }
-    files
+    Listing { files, errors, empty }
 }
 
-fn directory(path: &Path) -> std::io::Result<Vec<PathBuf>> {
-    list(path, |file| {
-        let extension = file.extension().and_then(OsStr::to_str);
-        matches!(extension, Some("yaml" | "yml" | "json"))
-    })
+fn is_spec(file: &Path) -> bool {
+    let extension = file.extension().and_then(OsStr::to_str);
+    matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 /// Longer than any step of a file system's clock. Two writes within a step can leave the same time.
@@ -77,46 +88,56 @@ impl Stat {
         Ok(Self { path: path.to_owned(), device, inode, length, changed })
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// Returns `true` if the file was not written to just now, so that any later change makes it look different.
     pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
+        self.is_older(CLOCK_STEP, now)
+    }
+
+    /// Returns `true` if the file was not written to for this long.
+    pub(crate) fn is_older(&self, than: Duration, now: SystemTime) -> bool {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let age = match (u64::try_from(self.changed.0), u32::try_from(self.changed.1)) {
             (Ok(seconds), Ok(nanos)) => now.checked_sub(Duration::new(seconds, nanos)),
             _ => None,
         };
-        age.is_some_and(|age| age > CLOCK_STEP)
+        age.is_some_and(|age| age > than)
     }
 }
 
-/// Returns the files of the paths as [`collect`] does; `None` if not all can be listed.
-pub(crate) fn of_spec(paths: &[PathBuf]) -> Option<Vec<PathBuf>> {
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    let files = collect(paths, &mut errors, &mut warnings);
-    errors.is_empty().then_some(files)
+/// Returns the files of the paths as [`collect`] does, and what keeps others from being listed.
+pub(crate) fn of_spec(paths: &[PathBuf]) -> Vec<Result<PathBuf, String>> {
+    let Listing { files, errors, empty: _ } = collect(paths);
+    let errors = errors.iter().map(|error| Err(error.to_string()));
+    files.into_iter().map(Ok).chain(errors).collect()
 }
 
-/// Returns every file in the directories; `None` if one that exists cannot be listed.
-pub(crate) fn all(directories: &[PathBuf]) -> Option<Vec<PathBuf>> {
+/// Returns every file in the directories, without those that do not exist, and what keeps others from being listed.
+pub(crate) fn all(directories: &[PathBuf]) -> Vec<Result<PathBuf, String>> {
     let mut files = Vec::new();
     for directory in directories {
         match list(directory, |_| true) {
-            Ok(more) => files.extend(more),
+            Ok(more) => files.extend(more.into_iter().map(Ok)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(_) => return None,
+            Err(error) => files.push(Err(format!("{}: {error}", directory.display()))),
         }
     }
-    Some(files)
+    files
 }
 
-/// Returns the wanted files of a directory, sorted by name, without hidden ones.
+/// Returns the wanted files of a directory, sorted by name, without hidden ones and subdirectories. A link that leads nowhere and a
+/// pipe are among them, so that reading them says what is wrong.
 pub(crate) fn list(path: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
         let file = path.join(&name);
         let hidden = name.as_encoded_bytes().starts_with(b".");
-        // `is_file` follows links, which the files of a Kubernetes ConfigMap volume are.
-        if !hidden && is_wanted(&file) && file.is_file() {
+        // `is_dir` follows links, which the files of a Kubernetes ConfigMap volume are.
+        if !hidden && is_wanted(&file) && !file.is_dir() {
             files.push(file);
         }
     }

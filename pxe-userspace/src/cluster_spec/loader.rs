@@ -2,34 +2,71 @@
 
 use std::{
     collections::HashMap,
-    hash::BuildHasher as _,
+    hash::{BuildHasher as _, Hash as _, Hasher},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use super::{
     candidate::Resolved,
     documents::Content,
-    files::{self, Stat},
-    finding::{Finding, SpecErrors},
-    placed::Placed,
+    faults::Faults,
+    files::{self, Listing, Stat},
+    finding::{Finding, Notes, SpecErrors},
+    last_good::{self, Unreadable},
+    placed::{Placed, Version},
     read, resolve,
     split::{self, Piece},
 };
-use crate::model::inventory::{AddressHashBuilder, Inventory};
+use crate::model::{
+    finding::SpecFaults,
+    inventory::{AddressHashBuilder, Inventory},
+};
 
-/// A cluster spec without errors.
+/// A cluster spec, without the objects that have errors.
 #[derive(Debug)]
 pub struct Loaded {
     /// Its machines.
     pub inventory: Arc<Inventory>,
+    /// Its errors, and what they leave out.
+    pub faults: SpecFaults,
     /// Likely mistakes that do not prevent serving.
     pub warnings: Vec<Finding>,
+    /// Its documents, for [`Loader::put_in_force`].
+    documents: Vec<Placed>,
+    fingerprint: u64,
+}
+
+impl Loaded {
+    /// Returns the spec if it has no errors.
+    ///
+    /// # Errors
+    ///
+    /// All errors, in the order of files and lines.
+    pub fn strictly(self) -> Result<Self, SpecErrors> {
+        if self.faults.faults.is_empty() {
+            return Ok(self);
+        }
+        let errors = self.faults.faults.into_iter().map(|fault| fault.finding).collect();
+        Err(SpecErrors { errors, warnings: self.warnings })
+    }
+}
+
+/// What errors of a cluster spec affect.
+const MACHINE: &str = "machine";
+
+/// The content of the files.
+struct Read {
+    documents: Vec<Placed>,
+    unreadable: Vec<Unreadable>,
+    faults: Faults,
+    warnings: Vec<Finding>,
+    fingerprint: u64,
 }
 
 /// Loads cluster specs. If it is kept between loads, a reload only costs what has changed.
@@ -39,8 +76,19 @@ pub struct Loader {
     parsed: HashMap<Fingerprint, Arc<Content>>,
     /// The files as they were last read. One that looks the same is not read again.
     files: HashMap<Arc<Path>, KnownFile>,
-    /// The last good inventory. Unchanged machines are kept, so that a reload only takes memory for what has changed.
+    /// The spec in force.
+    in_force: InForce,
+}
+
+/// The spec in force.
+#[derive(Debug, Default)]
+struct InForce {
+    /// Unchanged machines are kept, so that a reload only takes memory for what has changed.
     inventory: Arc<Inventory>,
+    /// The documents of each resource, in their last good version.
+    documents: Vec<Placed>,
+    /// The content of the files.
+    fingerprint: Option<u64>,
 }
 
 /// The known state of a file.
@@ -73,6 +121,22 @@ enum Source {
     Known(KnownFile),
 }
 
+impl InForce {
+    /// Returns `true` if anything in force is from this file or directory.
+    fn has(&self, path: &Path) -> bool {
+        self.documents.iter().any(|document| document.file.starts_with(path))
+    }
+}
+
+impl Source {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(_, text) => text.is_empty(),
+            Self::Known(known) => known.stat.is_empty(),
+        }
+    }
+}
+
 impl Loader {
     /// Makes a loader without known files.
     #[must_use]
@@ -80,50 +144,109 @@ impl Loader {
         Self::default()
     }
 
-    /// Reads the files and directories.
-    ///
-    /// # Errors
-    ///
-    /// All mistakes in them, in the order of files and lines.
-    pub fn load(&mut self, paths: &[PathBuf]) -> Result<Loaded, SpecErrors> {
-        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-        let mut sources: Vec<(Arc<Path>, Source)> = Vec::new();
-        for path in files::collect(paths, &mut errors, &mut warnings) {
-            let path: Arc<Path> = Arc::from(path);
-            match self.source(&path) {
-                Ok(source) => sources.push((path, source)),
-                Err(finding) => errors.push(finding),
+    /// Reads the files and directories. What has errors is left out, or stays in the version that is in force.
+    pub fn load(&mut self, paths: &[PathBuf]) -> Loaded {
+        let read = self.read(paths, Duration::ZERO);
+        self.resolve(paths, read)
+    }
+
+    /// Reads the files and directories. Returns `None` if they have the content that is in force. Files that changed within `restless_for`
+    /// are not read.
+    pub fn load_changed(&mut self, paths: &[PathBuf], restless_for: Duration) -> Option<Loaded> {
+        let read = self.read(paths, restless_for);
+        (Some(read.fingerprint) != self.in_force.fingerprint).then(|| self.resolve(paths, read))
+    }
+
+    /// Remembers what is in force from now on. Later loads fall back to it where they find errors.
+    pub fn put_in_force(&mut self, loaded: Loaded) {
+        let Loaded { inventory, documents, fingerprint, .. } = loaded;
+        self.in_force = InForce { inventory, documents, fingerprint: Some(fingerprint) };
+    }
+
+    fn read(&mut self, paths: &[PathBuf], restless_for: Duration) -> Read {
+        let Listing { files, errors, empty } = files::collect(paths);
+        let mut faults = Faults::default();
+        let mut unreadable = Vec::new();
+        let mut fail = |finding: Finding| {
+            let path = Arc::clone(&finding.file);
+            unreadable.push(Unreadable { path, fault: faults.add(finding) });
+        };
+        errors.into_iter().for_each(&mut fail);
+        let mut warnings = Vec::new();
+        for directory in empty {
+            if self.in_force.has(&directory) {
+                let message = "is a directory without *.yaml, *.yml and *.json files now, perhaps because a volume is not \
+                               mounted: its machines stay as they were until pxed is restarted";
+                fail(Finding::about_file(&directory, message.to_owned()));
+            } else {
+                let message = "is a directory without *.yaml, *.yml and *.json files";
+                warnings.push(Finding::about_file(&directory, message.to_owned()));
             }
         }
-        let placed = self.documents(&sources);
-        drop(sources);
-        let Resolved { machines, errors: found, warnings: noted } = resolve::resolve(&placed, &self.inventory);
-        errors.extend(found);
+        let mut sources: Vec<(Arc<Path>, Source)> = Vec::new();
+        for path in files {
+            let path: Arc<Path> = Arc::from(path);
+            match self.source(&path, restless_for) {
+                Ok(source) if source.is_empty() && self.in_force.has(&path) => {
+                    let message = "is empty: its machines stay as they were; delete it to take them out";
+                    fail(Finding::about_file(&path, message.to_owned()));
+                }
+                Ok(source) => sources.push((path, source)),
+                Err(finding) => fail(finding),
+            }
+        }
+        let mut hasher = AddressHashBuilder::default().build_hasher();
+        unreadable.iter().for_each(|Unreadable { path, .. }| path.hash(&mut hasher));
+        faults.errors().iter().for_each(|error| error.message.hash(&mut hasher));
+        let mut documents = self.documents(&sources, &mut hasher);
+        for document in &mut documents {
+            document.version = Version::Current { errors_from: faults.next() };
+            let Notes { errors, warnings: noted, .. } = &document.content.notes;
+            errors.iter().for_each(|note| _ = faults.add(document.noted(note)));
+            warnings.extend(noted.iter().map(|note| document.noted(note)));
+        }
+        Read { documents, unreadable, faults, warnings, fingerprint: hasher.finish() }
+    }
+
+    fn resolve(&self, paths: &[PathBuf], read: Read) -> Loaded {
+        let Read { documents, unreadable, faults, mut warnings, fingerprint } = read;
+        let InForce { inventory, documents: in_force, fingerprint: _ } = &self.in_force;
+        let documents = last_good::complete(documents, &unreadable, in_force);
+        let resolved = resolve::resolve(&documents, in_force, faults, inventory);
+        let Resolved { machines, mut faults, warnings: noted, has_cluster } = resolved;
         warnings.extend(noted);
-        if machines.is_empty() && errors.is_empty() {
-            let path = paths.first().map_or(Path::new("."), |path| path);
-            let any_cluster = placed.iter().any(|document| document.content.has_cluster());
-            if any_cluster {
+        let path = paths.first().map_or(Path::new("."), |path| path);
+        let mut is_awaited = false;
+        if !has_cluster && !inventory.machines().is_empty() {
+            // Somebody may be replacing the files. A spec without any cluster is not meant to take all machines away.
+            let message = "has no TalosCluster any more: everything stays as it was until there is one";
+            let fault = faults.add(Finding::about_file(path, message.to_owned()));
+            inventory.machines().iter().for_each(|machine| faults.affect(fault, Some(machine.mac), true));
+            let (inventory, documents) = (Arc::clone(inventory), in_force.clone());
+            return Loaded { inventory, faults: faults.finish(MACHINE), warnings, documents, fingerprint };
+        }
+        if machines.is_empty() && faults.is_empty() {
+            if has_cluster {
                 let message = "no machine to boot: none has a pxeClientSpec in a cluster with a pxeServerSpec";
                 warnings.push(Finding::about_file(path, message.to_owned()));
             } else {
-                // This may also be a file that is being written, or a volume that is not mounted. A reload must not remove all
-                // machines then.
-                errors.push(Finding::about_file(path, "has no TalosCluster: is it the right path?".to_owned()));
+                is_awaited = paths.iter().all(|path| path.is_dir());
+                faults.add(Finding::about_file(path, "has no TalosCluster: is it the right path?".to_owned()));
             }
         }
-        if errors.is_empty() {
-            self.inventory = Arc::new(Inventory::new(machines));
-            Ok(Loaded { inventory: Arc::clone(&self.inventory), warnings })
-        } else {
-            Err(SpecErrors { errors, warnings })
-        }
+        warnings.sort();
+        let faults = SpecFaults { is_awaited, ..faults.finish(MACHINE) };
+        Loaded { inventory: Arc::new(Inventory::new(machines)), faults, warnings, documents, fingerprint }
     }
 
     /// Returns the known state of a file if it still looks the same, else its text.
-    fn source(&mut self, path: &Arc<Path>) -> Result<Source, Finding> {
+    fn source(&mut self, path: &Arc<Path>, restless_for: Duration) -> Result<Source, Finding> {
         // Before it is read: what is written meanwhile looks different next time.
-        let stat = Stat::of(path).ok().filter(|stat| stat.is_settled(SystemTime::now()));
+        let (stat, now) = (Stat::of(path).ok(), SystemTime::now());
+        if !restless_for.is_zero() && stat.as_ref().is_some_and(|stat| !stat.is_older(restless_for, now)) {
+            return Err(Finding::about_file(path, files::KEEPS_CHANGING.to_owned()));
+        }
+        let stat = stat.filter(|stat| stat.is_settled(now));
         match self.files.remove(path) {
             Some(known) if Some(&known.stat) == stat.as_ref() && self.has_parsed(&known) => Ok(Source::Known(known)),
             _ => files::read(path).map(|text| Source::Text(stat, text)),
@@ -134,7 +257,8 @@ impl Loader {
         file.documents.iter().all(|(_, fingerprint)| self.parsed.contains_key(fingerprint))
     }
 
-    fn documents(&mut self, sources: &[(Arc<Path>, Source)]) -> Vec<Placed> {
+    /// Returns the documents of the files, with errors that have no number yet.
+    fn documents(&mut self, sources: &[(Arc<Path>, Source)], hasher: &mut impl Hasher) -> Vec<Placed> {
         let mut documents = Vec::new();
         let mut files = HashMap::with_capacity(sources.len());
         for (file, source) in sources {
@@ -165,13 +289,17 @@ impl Loader {
                 files.insert(Arc::clone(file), KnownFile { stat, documents: documents.collect() });
             }
         }
+        for Document { file, lines_before, fingerprint, .. } in &documents {
+            (file, lines_before, fingerprint).hash(hasher);
+        }
         parse(&documents);
         self.files = files;
         self.parsed.clear();
         let placed = documents.into_iter().map(|Document { file, lines_before, fingerprint, text: _, content }| {
             let content = content.into_inner().unwrap_or_default();
             self.parsed.insert(fingerprint, Arc::clone(&content));
-            Placed { file, lines_before, content }
+            let version = Version::Current { errors_from: Faults::default().next() };
+            Placed { file, lines_before, content, version, selected: None }
         });
         placed.collect()
     }
@@ -228,8 +356,14 @@ mod tests {
         let mut loader = Loader::new();
         // The files are read each time until they have settled.
         let begin = Instant::now();
+        let load = |loader: &mut Loader, paths: &[PathBuf]| {
+            let loaded = loader.load(paths).strictly().unwrap();
+            let inventory = Arc::clone(&loaded.inventory);
+            loader.put_in_force(loaded);
+            inventory
+        };
         let first = loop {
-            let loaded = loader.load(&paths).unwrap().inventory;
+            let loaded = load(&mut loader, &paths);
             if loader.files.len() == 2 {
                 break loaded;
             }
@@ -238,14 +372,14 @@ mod tests {
 
         let text = cluster("b", "10.0.0.13");
         fs::write(&b, &text).unwrap();
-        let second = loader.load(&paths).unwrap().inventory;
+        let second = load(&mut loader, &paths);
         assert_eq!(loader.files.keys().map(|file| &**file).collect::<Vec<_>>(), [a.as_path()], "b was just written");
         assert!(Arc::ptr_eq(&first.machines()[0], &second.machines()[0]));
         assert_eq!(second.machines()[1].address.to_string(), "10.0.0.13");
 
         // A file that is gone is forgotten.
         fs::remove_file(&a).unwrap();
-        let third = loader.load(&[b]).unwrap().inventory;
+        let third = load(&mut loader, &[b]);
         assert_eq!(third.machines().len(), 1);
         assert!(loader.files.len() <= 1 && loader.parsed.len() == 1);
     }

@@ -57,6 +57,8 @@ type Scope<'d> = (&'d Placed, &'d Settings);
 
 impl Applier {
     /// Applies the annotations to a machine.
+    ///
+    /// Errors are those of this machine.
     pub(crate) fn apply<'d>(&mut self, sources: &Sources<'d>, machine: &mut Machine) -> OfOneMachine<'d> {
         let mut scopes: Vec<Scope<'d>> = Vec::with_capacity(4);
         scopes.extend(sources.own.map(|own| (own.document, &own.annotations.all)));

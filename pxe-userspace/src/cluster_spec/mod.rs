@@ -33,11 +33,14 @@
 mod annotations;
 mod candidate;
 mod check;
+mod contest;
 mod documents;
+mod faults;
 mod field;
 mod files;
 mod finding;
 mod keys;
+mod last_good;
 mod loader;
 mod machine_settings;
 pub mod matchbox;
@@ -48,6 +51,7 @@ mod read_loader;
 mod read_role;
 mod read_settings;
 mod reload;
+mod report;
 mod resolve;
 mod settings;
 mod split;
@@ -63,15 +67,15 @@ use std::path::PathBuf;
 pub use self::{
     finding::{Finding, SpecErrors},
     loader::{Loaded, Loader},
-    reload::watch,
+    reload::{Watched, watch},
     watch::{WatchError, Watcher},
 };
 
-/// Reads files and directories once.
+/// Reads files and directories once, strictly.
 ///
 /// # Errors
 ///
 /// All mistakes in them, in the order of files and lines.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, SpecErrors> {
-    Loader::new().load(paths)
+    Loader::new().load(paths).strictly()
 }

@@ -6,13 +6,14 @@ use super::{
     annotations::{self, Subject},
     documents::{
         Cluster, Content, Foreign, Located, MachineResource, Object, Resource, RoleResource, RoleSource, ServerSpec,
+        Unreadable, kind_of,
     },
     field::Field,
-    finding::Notes,
+    finding::{ErrorIndex, Note, Notes},
     keys,
     misspelling::{nearest, proposal},
     read_role::{self, Interner},
-    tree::{self, Kind, Node, push_key},
+    tree::{self, DuplicateKey, Kind, Node, push_key},
     values,
 };
 use crate::model::inventory::Role;
@@ -33,17 +34,21 @@ pub(crate) fn read(text: &str) -> Content {
                 reader.document(document);
             }
         }
-        Err(error) => reader.notes.error(error.at, String::new(), error.message),
+        Err(error) => {
+            reader.notes.error(error.at, String::new(), error.message);
+            reader.fault = reader.notes.first();
+        }
     }
-    let Reader { mut resources, notes, interner: _ } = reader;
+    let Reader { mut resources, notes, fault, interner: _ } = reader;
     resources.shrink_to_fit();
-    Content { resources, notes }
+    Content { resources, notes, fault }
 }
 
 #[derive(Default)]
 struct Reader {
     resources: Vec<Resource>,
     notes: Notes,
+    fault: Option<ErrorIndex>,
     interner: Interner,
 }
 
@@ -73,17 +78,50 @@ impl Reader {
             root.warn(&mut self.notes, "is not a Kubernetes resource: skipped");
             return;
         }
-        let species = self.species(&root);
-        if !matches!(species, Some(Species::Other(_))) {
-            for duplicate in &document.duplicates {
-                let message = format!("is given twice, first in line {}: keep one", duplicate.first.line);
-                self.notes.error(duplicate.at, duplicate.field.clone(), message);
+        let duplicates = document.duplicates.iter().map(|DuplicateKey { at, first, field }| {
+            let message = format!("is given twice, first in line {}: keep one", first.line);
+            Note { at: *at, field: field.clone(), message }
+        });
+        self.notes.duplicates = duplicates.collect();
+        self.item(&root, true);
+        self.notes.duplicates.clear();
+    }
+
+    /// Reads a document, or an item of a list.
+    fn item(&mut self, root: &Field<'_>, is_document: bool) {
+        let outer = self.notes.begin();
+        let before = self.resources.len();
+        let own = match self.species(root) {
+            Some(Species::List) => {
+                if is_document {
+                    self.list(root);
+                } else {
+                    root.warn(&mut self.notes, "is a list within a list: skipped");
+                }
+                None
             }
-        }
-        match species {
-            Some(Species::List) => self.list(&root),
-            Some(species) => self.resource(&root, species),
-            None => {}
+            Some(Species::Other(kind)) => {
+                // Nobody else minds them.
+                let _ = self.notes.take_duplicates(|| root.path());
+                self.foreign(root, kind);
+                None
+            }
+            Some(species) => {
+                self.resource(root, &species);
+                Some(before)
+            }
+            None => None,
+        };
+        self.notes.claim_duplicates(|| root.path());
+        let Some(fault) = self.notes.end(outer) else { return };
+        match own.and_then(|own| self.resources.get_mut(own)) {
+            Some(
+                Resource::Cluster(Cluster { object, .. })
+                | Resource::Role(RoleResource { object, .. })
+                | Resource::Machine(MachineResource { object, .. })
+                | Resource::Unreadable(Unreadable { object, .. }),
+            ) => object.fault = Some(fault),
+            Some(Resource::Foreign(_)) | None => _ = self.fault.get_or_insert(fault),
         }
     }
 
@@ -92,14 +130,10 @@ impl Reader {
         let Some(items) = list.child("items") else { return };
         let Some(items) = items.items(&mut self.notes) else { return };
         for item in items {
-            if !item.is_mapping() {
+            if item.is_mapping() {
+                self.item(&item, false);
+            } else {
                 item.warn(&mut self.notes, "is not a Kubernetes resource: skipped");
-                continue;
-            }
-            match self.species(&item) {
-                Some(Species::List) => item.warn(&mut self.notes, "is a list within a list: skipped"),
-                Some(species) => self.resource(&item, species),
-                None => {}
             }
         }
     }
@@ -159,17 +193,21 @@ impl Reader {
         Some(known)
     }
 
-    fn resource(&mut self, root: &Field<'_>, species: Species) {
-        if !matches!(species, Species::Other(_) | Species::List) {
-            root.check_keys(&mut self.notes, &keys::RESOURCE);
-        }
-        match species {
-            Species::Cluster => self.cluster(root),
-            Species::Role(role) => self.role(root, role),
-            Species::Machine => self.machine(root),
-            Species::Other(kind) => self.foreign(root, kind),
-            Species::List => {}
-        }
+    fn resource(&mut self, root: &Field<'_>, species: &Species) {
+        root.check_keys(&mut self.notes, &keys::RESOURCE);
+        // Without a name it is nothing.
+        let subject = if matches!(species, Species::Machine) { Subject::One } else { Subject::Several };
+        let Some(object) = self.object(root, subject) else { return };
+        let resource = match species {
+            Species::Cluster => Resource::Cluster(self.cluster(root, object)),
+            Species::Role(role) => self.role(root, object, *role),
+            Species::Machine => match self.machine(root, object) {
+                Some(machine) => machine,
+                None => return self.foreign(root, "TalosMachine".to_owned()),
+            },
+            Species::Other(_) | Species::List => return,
+        };
+        self.resources.push(resource);
     }
 
     fn object(&mut self, root: &Field<'_>, subject: Subject) -> Option<Object> {
@@ -185,11 +223,11 @@ impl Reader {
             prefix.push('.');
         }
         let annotations = annotations::read(&metadata, subject, &mut self.notes);
-        Some(Object { at: root.at, namespace, name, prefix: self.interner.intern(&prefix), annotations })
+        let prefix = self.interner.intern(&prefix);
+        Some(Object { at: root.at, namespace, name, prefix, annotations, fault: None })
     }
 
-    fn cluster(&mut self, root: &Field<'_>) {
-        let Some(object) = self.object(root, Subject::Several) else { return };
+    fn cluster(&mut self, root: &Field<'_>, object: Object) -> Cluster {
         let mut cluster = Cluster {
             object,
             server: None,
@@ -208,7 +246,7 @@ impl Reader {
                 cluster.server = self.server(&server);
             }
         }
-        self.resources.push(Resource::Cluster(cluster));
+        cluster
     }
 
     fn role_source(&mut self, spec: &Field<'_>, role: Role, inline: &str, reference: &str) -> RoleSource {
@@ -259,21 +297,22 @@ impl Reader {
         Some(ServerSpec { address: address?, interface: interface? })
     }
 
-    fn role(&mut self, root: &Field<'_>, role: Role) {
-        let Some(object) = self.object(root, Subject::Several) else { return };
-        let Some(spec) = root.required(&mut self.notes, "spec", "write version, mode and metalSpec") else { return };
+    fn role(&mut self, root: &Field<'_>, object: Object, role: Role) -> Resource {
+        let Some(spec) = root.required(&mut self.notes, "spec", "write version, mode and metalSpec") else {
+            return Resource::Unreadable(Unreadable { kind: kind_of(role), object, mac: None });
+        };
         let spec = read_role::role_spec(&spec, role, &mut self.notes, &mut self.interner);
-        self.resources.push(Resource::Role(RoleResource { object, role, spec }));
+        Resource::Role(RoleResource { object, role, spec })
     }
 
-    fn machine(&mut self, root: &Field<'_>) {
-        let Some(object) = self.object(root, Subject::One) else { return };
-        let Some(spec) = root.child("spec") else { return };
+    /// Reads a `TalosMachine`. Returns `None` for one that does not boot from the network.
+    fn machine(&mut self, root: &Field<'_>, object: Object) -> Option<Resource> {
+        let spec = root.child("spec")?;
         spec.check_keys(&mut self.notes, &keys::TALOS_MACHINE);
-        if spec.entries(&mut self.notes).is_none() || spec.child("pxeClientSpec").is_none() {
-            self.foreign(root, "TalosMachine".to_owned());
-            return;
+        if spec.entries(&mut self.notes).is_none() {
+            return Some(Resource::Unreadable(Unreadable { kind: "TalosMachine", object, mac: None }));
         }
+        spec.child("pxeClientSpec")?;
         let owner = match (spec.child("controlPlaneRef"), spec.child("workerRef")) {
             (Some(_), Some(reference)) => {
                 reference.error(&mut self.notes, "conflicts with controlPlaneRef: keep one of the two");
@@ -288,10 +327,13 @@ impl Reader {
             }
         };
         let (declared, machine_spec) = read_role::talos_machine(&spec, &mut self.notes, &mut self.interner);
-        let Some((role, Reference { namespace, name })) = owner else { return };
+        let Some((role, Reference { namespace, name })) = owner else {
+            let mac = declared.mac.map(|mac| mac.value);
+            return Some(Resource::Unreadable(Unreadable { kind: "TalosMachine", object, mac }));
+        };
         let namespace = namespace.unwrap_or_else(|| Arc::clone(&object.namespace));
         let owner = Located { value: (namespace, name.value), at: name.at };
-        self.resources.push(Resource::Machine(MachineResource { object, role, owner, declared, machine_spec }));
+        Some(Resource::Machine(MachineResource { object, role, owner, declared, machine_spec }))
     }
 
     /// Reads another object, of which only the addresses are kept.

@@ -39,6 +39,14 @@ pub(crate) fn checked<T>(
 
 /// Reads `TalosControlPlane.spec`, `TalosWorker.spec`, or the same inline in a cluster.
 pub(crate) fn role_spec(spec: &Field<'_>, role: Role, notes: &mut Notes, interner: &mut Interner) -> RoleSpec {
+    let outer = notes.begin();
+    let read = role_spec_of(spec, role, notes, interner);
+    // After the machines have taken theirs.
+    notes.claim_duplicates(|| spec.path());
+    RoleSpec { fault: notes.end(outer), ..read }
+}
+
+fn role_spec_of(spec: &Field<'_>, role: Role, notes: &mut Notes, interner: &mut Interner) -> RoleSpec {
     let mut read = RoleSpec::default();
     if spec.entries(notes).is_none() {
         return read;
@@ -79,7 +87,7 @@ pub(crate) fn role_spec(spec: &Field<'_>, role: Role, notes: &mut Notes, interne
     let items = machines.as_ref().and_then(|machines| machines.items(notes));
     match items {
         Some(items) if items.len() > 0 => {
-            read.machines = items.enumerate().filter_map(|(at, item)| machine(at, &item, notes, interner)).collect();
+            read.machines = items.enumerate().filter_map(|(at, item)| listed(at, &item, notes, interner)).collect();
         }
         None if machines.is_some() => {}
         // The schema allows an empty worker pool, but no empty control plane.
@@ -104,10 +112,19 @@ fn warn_not_metal(spec: &Field<'_>, notes: &mut Notes) {
 }
 
 /// Reads an entry of `machines[]`. Returns `None` for a machine that pxed does not boot.
+fn listed(index: usize, field: &Field<'_>, notes: &mut Notes, interner: &mut Interner) -> Option<Declared> {
+    let outer = notes.begin();
+    notes.claim_duplicates(|| field.path());
+    let declared = machine(index, field, notes, interner);
+    let fault = notes.end(outer);
+    declared.map(|declared| Declared { fault, ..declared })
+}
+
 fn machine(index: usize, field: &Field<'_>, notes: &mut Notes, interner: &mut Interner) -> Option<Declared> {
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
     if !field.is_mapping() {
         field.error(notes, "is not a mapping: write `- address: 10.0.0.11` instead of a bare address");
-        return None;
+        return Some(unread(field, index, interner));
     }
     let Some(client) = field.child("pxeClientSpec") else {
         field.check_keys(notes, &keys::OTHER_MACHINE);
@@ -131,17 +148,23 @@ fn machine(index: usize, field: &Field<'_>, notes: &mut Notes, interner: &mut In
     let version = field.child("version").filter(|version| version.text(notes).is_some_and(|text| !text.is_empty()));
     let version = version.and_then(|version| version_of(&version, notes, interner));
     let image = field.child("image").map(|image| Image { schematic: schematic_of(&image, notes, interner) });
-    let declared = Declared {
-        at: field.at,
-        index: u32::try_from(index).unwrap_or(u32::MAX),
-        mac: None,
-        address,
-        architecture: Architecture::Amd64,
-        version,
-        image,
-        kernel_args: interner.intern(""),
-    };
+    let declared = Declared { address, version, image, ..unread(field, index, interner) };
     Some(with_client(declared, &client, notes, interner))
+}
+
+/// Returns a machine of which nothing has been read.
+fn unread(field: &Field<'_>, index: u32, interner: &mut Interner) -> Declared {
+    Declared {
+        at: field.at,
+        fault: None,
+        index,
+        mac: None,
+        address: None,
+        architecture: Architecture::Amd64,
+        version: None,
+        image: None,
+        kernel_args: interner.intern(""),
+    }
 }
 
 /// Reads `TalosMachine.spec`, which has a `pxeClientSpec`.
@@ -155,16 +178,7 @@ pub(crate) fn talos_machine(spec: &Field<'_>, notes: &mut Notes, interner: &mut 
     let version = version.and_then(|version| version_of(&version, notes, interner));
     let machine_spec =
         spec.child("machineSpec").map_or_else(MachineSpec::default, |field| machine_spec(&field, notes, interner));
-    let declared = Declared {
-        at: spec.at,
-        index: 0,
-        mac: None,
-        address,
-        architecture: Architecture::Amd64,
-        version,
-        image: None,
-        kernel_args: interner.intern(""),
-    };
+    let declared = Declared { address, version, ..unread(spec, 0, interner) };
     let declared = match spec.child("pxeClientSpec") {
         Some(client) => with_client(declared, &client, notes, interner),
         None => declared,

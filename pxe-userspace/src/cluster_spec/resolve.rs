@@ -4,17 +4,24 @@
 //! copy lags behind it (its version deliberately, during a rollout). So the list takes precedence, and the copy only adds its
 //! annotations. A copy that differs in a field that cannot lag for long is an error.
 
-use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+    path::Path,
+    sync::Arc,
+};
 
 use pxe_common::MacAddr;
 
 use super::{
-    candidate::{Candidate, Origin, Resolved},
-    check,
+    candidate::{Candidate, Origin, Resolved, Retained, Unread},
+    check::{self, Server},
+    contest,
     documents::{
-        AddressSource, Cluster, Foreign, MachineRef, MachineResource, Object, Resource, RoleResource, RoleSource,
-        RoleSpec, ServerSpec,
+        self, AddressSource, Cluster, Declared, Foreign, MachineRef, MachineResource, Object, Resource, RoleResource,
+        RoleSource, RoleSpec, ServerSpec, Unreadable, kind_of,
     },
+    faults::{FaultId, Faults},
     finding::Position,
     machine_settings::{Annotated, Applier, OfOneMachine, Sources},
     placed::Placed,
@@ -25,17 +32,17 @@ use crate::model::{
     policy::{BootPolicy, DiskRoute},
 };
 
-/// Makes machines of the documents.
-pub(crate) fn resolve(documents: &[Placed], known: &Inventory) -> Resolved {
+/// Makes machines of the documents. Resources and machines with errors are left out; machines of the `known` inventory stay in their
+/// place.
+pub(crate) fn resolve(documents: &[Placed], in_force: &[Placed], faults: Faults, known: &Inventory) -> Resolved {
     // Most reloads change few machines, so room for the former number avoids growing step by step.
-    let mut resolver = Resolver::new(documents, known.machines().len());
+    let mut resolver = Resolver::new(documents, in_force, faults, known);
     resolver.clusters();
     resolver.talos_machines();
     resolver.unused_roles();
     resolver.settings();
-    let Resolver { candidates, mut resolved, servers, .. } = resolver;
-    check::machines(candidates, &servers, known, &mut resolved);
-    resolved.errors.sort();
+    let Resolver { candidates, unread, retained, mut resolved, servers, .. } = resolver;
+    check::machines(candidates, unread, &retained, &servers, known, &mut resolved);
     resolved.warnings.sort();
     resolved
 }
@@ -51,8 +58,13 @@ struct Resolver<'d> {
     copies: HashMap<MacAddr, (&'d Placed, &'d MachineResource), AddressHashBuilder>,
     listed: HashMap<MacAddr, usize, AddressHashBuilder>,
     sites: HashMap<(&'d str, Ipv4Addr), Arc<Site>>,
-    servers: Vec<(&'d Placed, &'d Object, &'d ServerSpec)>,
+    servers: Vec<Server<'d>>,
     candidates: Vec<Candidate<'d>>,
+    unread: Vec<Unread>,
+    retained: Vec<Retained>,
+    /// Roles of which nothing can be read.
+    unreadable: HashMap<(Role, Key<'d>), FaultId>,
+    known: &'d Inventory,
     resolved: Resolved,
 }
 
@@ -68,18 +80,24 @@ struct Owner<'d> {
     site: Arc<Site>,
     role: Role,
     spec: &'d RoleSpec,
-}
-
-/// The role that a `TalosMachine` belongs to.
-struct OwnerOfMachine<'d> {
-    cluster: &'d Cluster,
-    spec: &'d RoleSpec,
     /// The annotations of its machines, without a machine's own.
     sources: Sources<'d>,
 }
 
+/// The cluster of a `TalosMachine`, and the role in it.
+struct OwningCluster<'d> {
+    document: &'d Placed,
+    cluster: &'d Cluster,
+    spec: &'d RoleSpec,
+    /// The annotations of its machines, without a machine's own.
+    sources: Sources<'d>,
+    /// The error of the role's own resource.
+    fault: Option<FaultId>,
+}
+
 impl<'d> Resolver<'d> {
-    fn new(documents: &'d [Placed], expected: usize) -> Self {
+    fn new(documents: &'d [Placed], in_force: &[Placed], faults: Faults, known: &'d Inventory) -> Self {
+        let expected = known.machines().len();
         let mut new = Self {
             clusters: Vec::new(),
             roles: HashMap::new(),
@@ -90,38 +108,38 @@ impl<'d> Resolver<'d> {
             sites: HashMap::new(),
             servers: Vec::new(),
             candidates: Vec::with_capacity(expected),
-            resolved: Resolved::default(),
+            unread: Vec::new(),
+            retained: Vec::new(),
+            unreadable: HashMap::new(),
+            known,
+            resolved: Resolved { faults, ..Resolved::default() },
         };
-        let mut seen: HashMap<(&str, Key<'_>), (&Placed, &Object)> = HashMap::new();
+        let counts = unique(documents, in_force);
         for document in documents {
-            let notes = &document.content.notes;
-            new.resolved.errors.extend(notes.errors.iter().map(|note| document.noted(note)));
-            new.resolved.warnings.extend(notes.warnings.iter().map(|note| document.noted(note)));
-            for resource in &document.content.resources {
-                let (kind, object) = match resource {
-                    Resource::Cluster(cluster) => ("TalosCluster", &cluster.object),
-                    Resource::Role(role) => (kind_of(role.role), &role.object),
-                    Resource::Machine(machine) => ("TalosMachine", &machine.object),
-                    Resource::Foreign(foreign) => {
-                        new.foreign.insert((&foreign.kind, (&foreign.namespace, &foreign.name)), foreign);
-                        continue;
+            for (_, resource) in document.resources() {
+                match counts.get(&resource.key()) {
+                    Some((first, other)) if !std::ptr::eq(*other, resource) => {
+                        new.twice(document, resource, first, other);
                     }
-                };
-                if let Some((first, first_object)) = seen.insert((kind, key(object)), (document, object)) {
-                    let message = format!(
-                        "{kind} {:?} of namespace {:?} is given twice, first in {}: keep one",
-                        object.name,
-                        object.namespace,
-                        first.place(first_object.at)
-                    );
-                    let field = format!("{}metadata.name", object.prefix);
-                    new.resolved.errors.push(document.finding(object.at, field, message));
-                    continue;
+                    _ => new.add(document, resource),
                 }
-                new.add(document, resource);
             }
         }
         new
+    }
+
+    /// Reports a resource that is given twice, and leaves its machines out.
+    fn twice(&mut self, document: &'d Placed, resource: &'d Resource, first: &Placed, other: &Resource) {
+        let (Some(object), Some(other)) = (resource.object(), other.object()) else { return };
+        let (kind, namespace, name) = resource.key();
+        let message = format!(
+            "{kind} {name:?} of namespace {namespace:?} is given twice, first in {}: keep one",
+            first.place(other.at)
+        );
+        let fault = self.error(document, object.at, format!("{}metadata.name", object.prefix), message);
+        for declared in resource.declared() {
+            self.unread.push(unread(fault, declared, None));
+        }
     }
 
     fn add(&mut self, document: &'d Placed, resource: &'d Resource) {
@@ -142,12 +160,21 @@ impl<'d> Resolver<'d> {
                 }
                 self.machines.push((document, machine));
             }
-            Resource::Foreign(_) => {}
+            Resource::Foreign(foreign) => {
+                self.foreign.insert((&foreign.kind, (&foreign.namespace, &foreign.name)), foreign);
+            }
+            Resource::Unreadable(Unreadable { kind, object, mac }) => {
+                let Some(fault) = object.fault.map(|fault| document.fault(fault)) else { return };
+                match [Role::ControlPlane, Role::Worker].into_iter().find(|role| kind_of(*role) == *kind) {
+                    Some(role) => _ = self.unreadable.insert((role, key(object)), fault),
+                    None => self.unread.push(Unread { fault, mac: *mac, address: None, owner: None }),
+                }
+            }
         }
     }
 
-    fn error(&mut self, document: &Placed, at: Position, field: String, message: String) {
-        self.resolved.errors.push(document.finding(at, field, message));
+    fn error(&mut self, document: &Placed, at: Position, field: String, message: String) -> FaultId {
+        self.resolved.faults.add(document.finding(at, field, message))
     }
 
     fn warn(&mut self, document: &Placed, at: Position, field: String, message: String) {
@@ -155,14 +182,17 @@ impl<'d> Resolver<'d> {
     }
 
     fn clusters(&mut self) {
+        self.resolved.has_cluster = !self.clusters.is_empty();
+        self.assign_roles();
         for (document, cluster) in self.clusters.clone() {
+            let of_cluster = cluster.object.fault.map(|fault| document.fault(fault));
             let mut machines = 0;
             for role in [Role::ControlPlane, Role::Worker] {
-                let (place, object, list, spec, of_role) = match cluster.role(role) {
+                let (place, object, list, spec, annotations) = match cluster.role(role) {
                     RoleSource::Absent => continue,
                     RoleSource::Inline(spec) => (document, &cluster.object, inline_list(role), spec, None),
                     RoleSource::Reference(name) => {
-                        let Some(used) = self.take_role(document, cluster, role, &name.value, name.at) else {
+                        let Some(used) = self.role_of(document, cluster, role, &name.value, name.at) else {
                             continue;
                         };
                         let object = &used.object;
@@ -171,10 +201,24 @@ impl<'d> Resolver<'d> {
                     }
                 };
                 machines += spec.machines.len();
-                let Some(server) = &cluster.server else { continue };
+                let label = label(&cluster.object);
+                let of_role = object.fault.or(spec.fault).map(|fault| place.fault(fault));
+                if let Some(fault) = of_cluster.or(of_role) {
+                    let (cluster, only) = (Arc::clone(&label), None);
+                    self.retained.push(Retained { fault, cluster, role, only });
+                }
+                let Some(server) = &cluster.server else {
+                    // Without a pxeServerSpec they are not meant to be served, with a wrong one they are.
+                    if let Some(fault) = of_cluster.filter(|_| cluster.has_server) {
+                        let owner = (Arc::clone(&label), role);
+                        let all = spec.machines.iter();
+                        self.unread.extend(all.map(|declared| unread(fault, declared, Some(owner.clone()))));
+                    }
+                    continue;
+                };
                 let site = self.site(server);
-                let sources = Sources { own: None, role: of_role, cluster: annotated(document, &cluster.object) };
-                let owner = Owner { label: label(&cluster.object), site, role, spec };
+                let sources = Sources { own: None, role: annotations, cluster: annotated(document, &cluster.object) };
+                let owner = Owner { label, site, role, spec, sources };
                 self.candidates.reserve(spec.machines.len());
                 for declared in &spec.machines {
                     let origin = Origin {
@@ -184,14 +228,8 @@ impl<'d> Resolver<'d> {
                         declared,
                         machine_spec: &spec.machine_spec,
                     };
-                    if let Some(machine) = self.listed_machine(&owner, origin) {
-                        self.listed.insert(machine.mac, self.candidates.len());
-                        let copy = self.copies.get(&machine.mac);
-                        let own = copy.map(|(document, copy)| annotated(document, &copy.object));
-                        let sources = Sources { own, ..sources };
-                        let of_one = OfOneMachine::default();
-                        self.candidates.push(Candidate { machine, origin, sources, of_one });
-                    }
+                    let own = declared.fault.map(|fault| place.fault(fault));
+                    self.listed_machine(&owner, origin, own.or(of_role).or(of_cluster));
                 }
             }
             if machines > 0 && !cluster.has_server {
@@ -205,41 +243,80 @@ impl<'d> Resolver<'d> {
         }
     }
 
-    /// Returns the role resource that a cluster refers to, and assigns it to that cluster.
-    fn take_role(
+    /// Assigns each role resource to the cluster that refers to it. Of several, the one counts whose machines were served, else the
+    /// first.
+    fn assign_roles(&mut self) {
+        for (document, cluster) in self.clusters.clone() {
+            for role in [Role::ControlPlane, Role::Worker] {
+                let RoleSource::Reference(name) = cluster.role(role) else { continue };
+                let known = self.known;
+                let Some(used) = self.roles.get_mut(&(role, (&*cluster.object.namespace, &*name.value))) else {
+                    continue;
+                };
+                let had_it = |cluster: &Cluster| {
+                    let label = label(&cluster.object);
+                    let macs = used.resource.spec.machines.iter().filter_map(|declared| declared.mac);
+                    macs.filter_map(|mac| known.by_mac(mac.value)).any(|known| known.cluster == label)
+                };
+                let is_better = match used.cluster {
+                    None => true,
+                    Some((_, other)) => !had_it(other) && had_it(cluster),
+                };
+                if is_better {
+                    used.cluster = Some((document, cluster));
+                }
+            }
+        }
+    }
+
+    /// Returns the role resource that a cluster refers to, if that is assigned to it.
+    fn role_of(
         &mut self,
-        document: &'d Placed,
+        document: &Placed,
         cluster: &'d Cluster,
         role: Role,
         name: &'d str,
         at: Position,
     ) -> Option<&'d RoleResource> {
         let namespace: &'d str = &cluster.object.namespace;
+        let label = label(&cluster.object);
+        if let Some(fault) = self.unreadable.get(&(role, (namespace, name))) {
+            self.retained.push(Retained { fault: *fault, cluster: label, role, only: None });
+            return None;
+        }
+        let message = match self.roles.get(&(role, (namespace, name))) {
+            Some(UsedRole { resource, cluster: Some((_, assigned)), .. }) => {
+                if std::ptr::eq(*assigned, cluster) {
+                    return Some(resource);
+                }
+                let other = &assigned.object.name;
+                format!(
+                    "{} {name:?} already belongs to cluster {other:?}: a machine belongs to one cluster",
+                    kind_of(role)
+                )
+            }
+            Some(UsedRole { cluster: None, .. }) | None => self.no_such_role(role, namespace, name),
+        };
         let key_name = match role {
             Role::ControlPlane => "controlPlaneRef",
             Role::Worker => "workerRef",
         };
-        let field = format!("{}spec.{key_name}.name", cluster.object.prefix);
-        match self.roles.get_mut(&(role, (namespace, name))) {
-            Some(UsedRole { resource, cluster: used @ None, .. }) => {
-                *used = Some((document, cluster));
-                Some(resource)
-            }
-            Some(UsedRole { cluster: Some((_, other)), .. }) => {
-                let message = format!(
-                    "{} {name:?} already belongs to cluster {:?}: a machine belongs to one cluster",
-                    kind_of(role),
-                    other.object.name
-                );
-                self.error(document, at, field, message);
-                None
-            }
-            None => {
-                let message = self.no_such_role(role, namespace, name);
-                self.error(document, at, field, message);
-                None
-            }
-        }
+        let fault = self.error(document, at, format!("{}spec.{key_name}.name", cluster.object.prefix), message);
+        // If the name is wrong, the role is there under another. If the role is gone, so are its machines.
+        let unused: HashSet<Key<'d>> = self
+            .roles
+            .iter()
+            .filter(|((other, (of, _)), used)| *other == role && *of == namespace && used.cluster.is_none())
+            .map(|((_, key), _)| *key)
+            .collect();
+        let listed = self.roles.iter().filter(|((other, key), _)| *other == role && unused.contains(key));
+        let listed = listed.flat_map(|(_, used)| &used.resource.spec.machines);
+        let lone = self.machines.iter().map(|(_, machine)| machine);
+        let lone = lone.filter(|machine| unused.contains(&(&*machine.owner.value.0, &*machine.owner.value.1)));
+        let declared = listed.chain(lone.map(|machine| &machine.declared));
+        let only: HashSet<_> = declared.filter_map(|declared| Some(declared.mac?.value)).collect();
+        self.retained.push(Retained { fault, cluster: label, role, only: Some(Arc::new(only)) });
+        None
     }
 
     fn no_such_role(&self, role: Role, namespace: &str, name: &str) -> String {
@@ -269,20 +346,39 @@ impl<'d> Resolver<'d> {
         Arc::clone(site.or_insert_with(|| Arc::new(Site { interface: Arc::clone(interface), address })))
     }
 
-    fn listed_machine(&mut self, owner: &Owner<'d>, origin: Origin<'d>) -> Option<Machine> {
-        let mac = origin.declared.mac?.value;
-        let copy = self.copies.get(&mac).map(|(_, copy)| *copy);
-        let address = match &origin.declared.address.as_ref()?.value {
-            AddressSource::Address(address) => *address,
-            AddressSource::Reference(reference) => match self.referenced_address(reference, origin.object, copy) {
-                Ok(address) => address,
-                Err(message) => {
-                    self.error(origin.document, origin.address_at(), origin.address_field(), message);
-                    return None;
-                }
-            },
+    fn listed_machine(&mut self, owner: &Owner<'d>, origin: Origin<'d>, fault: Option<FaultId>) {
+        let declared = origin.declared;
+        let copy = declared.mac.and_then(|mac| self.copies.get(&mac.value).copied());
+        let address = match declared.address.as_ref().map(|address| &address.value) {
+            Some(AddressSource::Address(address)) => Ok(Some(*address)),
+            Some(AddressSource::Reference(reference)) if fault.is_none() => {
+                self.referenced_address(reference, origin.object, copy.map(|(_, copy)| copy)).map(Some)
+            }
+            Some(AddressSource::Reference(_)) | None => Ok(None),
         };
-        Some(machine(owner, &origin, mac, address))
+        let (address, fault) = match address {
+            Ok(address) => (address, fault),
+            Err(message) => {
+                let error = self.error(origin.document, origin.address_at(), origin.address_field(), message);
+                (None, Some(fault.unwrap_or(error)))
+            }
+        };
+        match (declared.mac, address, fault) {
+            (Some(mac), Some(address), fault) => {
+                let machine = machine(owner, &origin, mac.value, address);
+                if fault.is_none() {
+                    self.listed.insert(machine.mac, self.candidates.len());
+                }
+                let own = copy.map(|(document, copy)| annotated(document, &copy.object));
+                let sources = Sources { own, ..owner.sources };
+                self.candidates.push(Candidate { machine, origin, sources, of_one: OfOneMachine::default(), fault });
+            }
+            (_, _, Some(fault)) => {
+                self.unread.push(unread(fault, declared, Some((Arc::clone(&owner.label), owner.role))));
+            }
+            // Both are required, so that one is missing only with an error.
+            (_, _, None) => {}
+        }
     }
 
     /// Returns the address that a `machineRef` refers to. It is taken from the object itself if that is in the files, else from the
@@ -315,20 +411,38 @@ impl<'d> Resolver<'d> {
         for (document, resource) in self.machines.clone() {
             let MachineResource { object, role, owner, declared, machine_spec } = resource;
             let (namespace, name) = &owner.value;
-            let Some(OwnerOfMachine { cluster, spec, sources }) = self.cluster_of(*role, namespace, name) else {
-                if !self.roles.contains_key(&(*role, (&**namespace, &**name))) {
+            let mut fault = object.fault.map(|fault| document.fault(fault));
+            let Some(OwningCluster { document: place, cluster, spec, sources, fault: of_role }) =
+                self.cluster_of(*role, namespace, name)
+            else {
+                let role_key = (*role, (&**namespace, &**name));
+                let unreadable = self.unreadable.get(&role_key).copied();
+                if unreadable.is_none() && !self.roles.contains_key(&role_key) {
                     let reference = match role {
                         Role::ControlPlane => "controlPlaneRef",
                         Role::Worker => "workerRef",
                     };
                     let message = self.no_such_role(*role, namespace, name);
-                    self.error(document, owner.at, format!("{}spec.{reference}.name", object.prefix), message);
+                    let field = format!("{}spec.{reference}.name", object.prefix);
+                    let error = self.error(document, owner.at, field, message);
+                    fault.get_or_insert(error);
+                }
+                if let Some(fault) = fault.or(unreadable) {
+                    self.unread.push(unread(fault, declared, None));
                 }
                 continue;
             };
-            let (Some(mac), Some(address)) = (declared.mac, &declared.address) else { continue };
-            let AddressSource::Address(address) = address.value else { continue };
-            let Some(server) = &cluster.server else {
+            let of_cluster = cluster.object.fault.map(|fault| place.fault(fault));
+            let fault = fault.or(of_role).or(of_cluster);
+            let label = label(&cluster.object);
+            let address = match declared.address.as_ref().map(|address| &address.value) {
+                Some(AddressSource::Address(address)) => Some(*address),
+                Some(AddressSource::Reference(_)) | None => None,
+            };
+            let (Some(mac), Some(address), Some(server)) = (declared.mac, address, &cluster.server) else {
+                if let Some(fault) = fault.filter(|_| cluster.has_server) {
+                    self.unread.push(unread(fault, declared, Some((label, *role))));
+                }
                 if !cluster.has_server {
                     let message =
                         format!("is not served, because cluster {:?} has no pxeServerSpec", cluster.object.name);
@@ -337,8 +451,8 @@ impl<'d> Resolver<'d> {
                 continue;
             };
             let origin = Origin { document, object, list: None, declared, machine_spec };
-            let (label, site) = (label(&cluster.object), self.site(server));
-            let owner = Owner { label, site, role: *role, spec };
+            let site = self.site(server);
+            let owner = Owner { label, site, role: *role, spec, sources };
             let machine = machine(&owner, &origin, mac.value, address);
             let listed = self.listed.get(&mac.value).and_then(|&index| self.candidates.get(index));
             if let Some(listed) = listed.filter(|listed| is_copy(&listed.machine, &machine)) {
@@ -350,30 +464,31 @@ impl<'d> Resolver<'d> {
                 for (key, _) in differs.into_iter().filter(|(_, differs)| *differs) {
                     let field = format!("{}.pxeClientSpec.{key}", origin.base());
                     let message = format!("differs from the same machine in {first}: make them equal, or remove one");
-                    self.error(document, origin.mac_at(), field, message);
+                    let _ = self.error(document, origin.mac_at(), field, message);
                 }
                 continue;
             }
-            let sources = Sources { own: Some(annotated(document, object)), ..sources };
-            self.candidates.push(Candidate { machine, origin, sources, of_one: OfOneMachine::default() });
+            let sources = Sources { own: Some(annotated(document, object)), ..owner.sources };
+            self.candidates.push(Candidate { machine, origin, sources, of_one: OfOneMachine::default(), fault });
         }
     }
 
     /// Returns the cluster whose control plane or worker pool has this name, by reference or inline. The operator names an inline
     /// role after its cluster.
-    fn cluster_of(&self, role: Role, namespace: &str, name: &str) -> Option<OwnerOfMachine<'d>> {
-        if let Some(UsedRole { document, resource, cluster: Some((place, cluster)) }) =
+    fn cluster_of(&self, role: Role, namespace: &str, name: &str) -> Option<OwningCluster<'d>> {
+        if let Some(UsedRole { document: place, resource, cluster: Some((document, cluster)) }) =
             self.roles.get(&(role, (namespace, name)))
         {
-            let of_role = Some(annotated(document, &resource.object));
-            let sources = Sources { own: None, role: of_role, cluster: annotated(place, &cluster.object) };
-            return Some(OwnerOfMachine { cluster, spec: &resource.spec, sources });
+            let fault = resource.object.fault.map(|fault| place.fault(fault));
+            let of_role = Some(annotated(place, &resource.object));
+            let sources = Sources { own: None, role: of_role, cluster: annotated(document, &cluster.object) };
+            return Some(OwningCluster { document, cluster, spec: &resource.spec, sources, fault });
         }
         let named = |(_, cluster): &&(&Placed, &'d Cluster)| key(&cluster.object) == (namespace, name);
-        let &(place, cluster) = self.clusters.iter().find(named)?;
+        let &(document, cluster) = self.clusters.iter().find(named)?;
         let RoleSource::Inline(spec) = cluster.role(role) else { return None };
-        let sources = Sources { own: None, role: None, cluster: annotated(place, &cluster.object) };
-        Some(OwnerOfMachine { cluster, spec, sources })
+        let sources = Sources { own: None, role: None, cluster: annotated(document, &cluster.object) };
+        Some(OwningCluster { document, cluster, spec, sources, fault: None })
     }
 
     /// Warns of roles that belong to no cluster, except for the operator's copies of inline roles.
@@ -402,8 +517,12 @@ impl<'d> Resolver<'d> {
     /// Applies the annotations to all machines, and points out those for single machines that do not exist.
     fn settings(&mut self) {
         let mut applier = Applier::default();
-        for Candidate { machine, sources, of_one, .. } in &mut self.candidates {
+        for Candidate { machine, sources, of_one, fault, .. } in &mut self.candidates {
             *of_one = applier.apply(sources, machine);
+            for error in applier.errors.drain(..) {
+                let error = self.resolved.faults.add(error);
+                fault.get_or_insert(error);
+            }
         }
         let of_clusters = self.clusters.iter().map(|(document, cluster)| annotated(document, &cluster.object));
         let of_roles = self.roles.values().map(|used| annotated(used.document, &used.resource.object));
@@ -412,9 +531,8 @@ impl<'d> Resolver<'d> {
             .flat_map(|annotated| applier.unused(annotated.annotations).map(move |machine| (annotated, machine)))
             .collect();
         if !unused.is_empty() {
-            unused_settings::point_out(&unused, &self.declared(), &self.candidates, &mut self.resolved);
+            unused_settings::point_out(&unused, &self.declared(), &mut self.candidates, &mut self.resolved);
         }
-        self.resolved.errors.append(&mut applier.errors);
         self.resolved.warnings.append(&mut applier.warnings);
     }
 
@@ -435,7 +553,7 @@ impl<'d> Resolver<'d> {
         }
         for (_, MachineResource { role, owner, declared: machine, .. }) in &self.machines {
             let (namespace, name) = &owner.value;
-            if let Some(OwnerOfMachine { sources, .. }) = self.cluster_of(*role, namespace, name) {
+            if let Some(OwningCluster { sources, .. }) = self.cluster_of(*role, namespace, name) {
                 let owners = sources.role.into_iter().chain([sources.cluster]);
                 declared.add(owners, std::slice::from_ref(machine));
             }
@@ -447,6 +565,43 @@ impl<'d> Resolver<'d> {
 /// Returns the annotations of a resource.
 fn annotated<'d>(document: &'d Placed, object: &'d Object) -> Annotated<'d> {
     Annotated { document, annotations: &object.annotations }
+}
+
+/// Returns the resource that counts of each name, with its document: the one that was in force, or else the first without errors.
+fn unique<'d>(documents: &'d [Placed], in_force: &[Placed]) -> HashMap<documents::Key<'d>, (&'d Placed, &'d Resource)> {
+    let mut counts: HashMap<documents::Key<'d>, (&'d Placed, &'d Resource)> = HashMap::new();
+    let mut former = None;
+    for document in documents {
+        for (_, resource) in document.resources().filter(|(_, resource)| resource.object().is_some()) {
+            let (first, other) = *counts.entry(resource.key()).or_insert((document, resource));
+            if std::ptr::eq(other, resource) {
+                continue;
+            }
+            let former = former.get_or_insert_with(|| files_by_resource(in_force));
+            let file = former.get(&resource.key());
+            let rank = |document: &Placed, resource: &Resource| {
+                contest::rank(file == Some(&&*document.file), resource.fault().is_none())
+            };
+            if rank(document, resource) < rank(first, other) {
+                counts.insert(resource.key(), (document, resource));
+            }
+        }
+    }
+    counts
+}
+
+fn files_by_resource(documents: &[Placed]) -> HashMap<documents::Key<'_>, &Path> {
+    let resources = documents.iter().flat_map(|document| document.resources().map(move |found| (document, found.1)));
+    resources.map(|(document, resource)| (resource.key(), &*document.file)).collect()
+}
+
+/// Returns what is known of a machine with errors.
+fn unread(fault: FaultId, declared: &Declared, owner: Option<(Arc<str>, Role)>) -> Unread {
+    let address = match declared.address.as_ref().map(|address| &address.value) {
+        Some(AddressSource::Address(address)) => Some(*address),
+        Some(AddressSource::Reference(_)) | None => None,
+    };
+    Unread { fault, mac: declared.mac.map(|mac| mac.value), address, owner }
 }
 
 /// Puts a machine together, without its annotations.
@@ -501,13 +656,6 @@ fn label(object: &Object) -> Arc<str> {
 
 fn machines_are(count: usize) -> String {
     if count == 1 { "1 machine is".to_owned() } else { format!("{count} machines are") }
-}
-
-fn kind_of(role: Role) -> &'static str {
-    match role {
-        Role::ControlPlane => "TalosControlPlane",
-        Role::Worker => "TalosWorker",
-    }
 }
 
 fn inline_list(role: Role) -> &'static str {

@@ -8,6 +8,7 @@ use std::{
 use super::{
     candidate::{Candidate, Resolved},
     documents::{self, AddressSource},
+    faults::FaultId,
     machine_settings::{Annotated, Sources},
     settings::{Annotations, MachineKey, MachineSettings},
 };
@@ -51,11 +52,12 @@ impl Declared {
 pub(crate) fn point_out(
     unused: &[(Annotated<'_>, &MachineSettings)],
     declared: &Declared,
-    candidates: &[Candidate<'_>],
+    candidates: &mut [Candidate<'_>],
     resolved: &mut Resolved,
 ) {
+    let mut faulty: HashMap<*const Annotations, FaultId> = HashMap::new();
     let mut served = HashMap::with_capacity(candidates.len() * 2);
-    for candidate in candidates {
+    for candidate in candidates.iter() {
         served.insert(MachineKey::Address(candidate.machine.address), candidate);
         served.extend(candidate.machine.macs().map(|mac| (MachineKey::Mac(mac), candidate)));
     }
@@ -84,7 +86,15 @@ pub(crate) fn point_out(
             ),
             None => "names no machine of this resource: write the macAddress or the address of one".to_owned(),
         };
-        resolved.errors.push(finding(message));
+        let fault = resolved.faults.add(finding(message));
+        faulty.entry(ptr::from_ref(*annotations)).or_insert(fault);
+    }
+    // Nobody knows which of the machines the settings are for.
+    for candidate in candidates.iter_mut().filter(|_| !faulty.is_empty()) {
+        let Sources { own, role, cluster } = &candidate.sources;
+        let mut all = own.iter().chain(role).chain([cluster]);
+        let fault = all.find_map(|source| faulty.get(&ptr::from_ref(source.annotations)));
+        candidate.fault = candidate.fault.or(fault.copied());
     }
 }
 

@@ -12,10 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    files::{self, Stat},
-    finding::Finding,
-};
+use super::files::{self, Stat};
 
 /// The time between two looks at files that do not change, if looking takes next to no time.
 const LEAST_INTERVAL: Duration = Duration::from_millis(200);
@@ -30,9 +27,6 @@ const QUIET: Duration = files::CLOCK_STEP;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A load that was put off is repeated once the files have not changed for this long.
 pub(super) const CONFIRM: Duration = Duration::from_secs(1);
-/// Findings of a failed load that are logged, at most; `pxed validate` prints all.
-const LOGGED: usize = 20;
-
 /// Files cannot be watched.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
@@ -76,10 +70,20 @@ impl Drop for Watcher {
 /// Files to watch, and what to do when they have changed.
 pub(super) struct Source<R> {
     pub(super) paths: Vec<PathBuf>,
-    /// Returns the files behind the paths; `None` if not all can be listed.
-    pub(super) files: fn(&[PathBuf]) -> Option<Vec<PathBuf>>,
-    /// Loads the files. Its argument tells whether they have rested for [`CONFIRM`], the time of loading included.
+    /// Returns the files behind the paths, and what keeps others from being listed.
+    pub(super) files: fn(&[PathBuf]) -> Vec<Result<PathBuf, String>>,
+    /// Loads the files.
     pub(super) reload: R,
+}
+
+/// The circumstances of a load.
+pub(super) struct Request<'a> {
+    /// Returns `true` if the files have rested for [`CONFIRM`], the time of loading included.
+    pub(super) have_rested: &'a dyn Fn() -> bool,
+    /// Set if the files have rested for [`QUIET`]. Otherwise they never do, and are loaded all the same.
+    pub(super) is_resting: bool,
+    /// Set if somebody asked for it.
+    pub(super) is_asked: bool,
 }
 
 /// The result of a load.
@@ -94,7 +98,7 @@ pub(super) enum Reloaded {
 /// Watches files on a thread of its own, and loads them once at the beginning.
 pub(super) fn watch_source<R>(source: Source<R>) -> Result<Watcher, WatchError>
 where
-    R: FnMut(&dyn Fn() -> bool) -> Reloaded + Send + 'static,
+    R: FnMut(&Request<'_>) -> Reloaded + Send + 'static,
 {
     let (wake, woken) = mpsc::channel();
     let task = Task::new(source);
@@ -107,25 +111,14 @@ fn interval(cost: Duration) -> Duration {
     (cost * INTERVAL_FOR_COST).clamp(LEAST_INTERVAL, MOST_INTERVAL)
 }
 
-/// Logs findings, up to a limit.
-pub(super) fn log_all(findings: &[Finding], log: impl Fn(&Finding)) {
-    findings.iter().take(LOGGED).for_each(log);
-    if let Some(more @ 1..) = findings.len().checked_sub(LOGGED) {
-        tracing::warn!("and {more} more: `pxed validate` prints all");
-    }
-}
-
 /// The files as they look from outside, or what kept them from being looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Look(Vec<Result<Stat, String>>);
 
 impl Look {
-    fn at(paths: &[PathBuf], files: fn(&[PathBuf]) -> Option<Vec<PathBuf>>) -> Self {
+    fn at(paths: &[PathBuf], files: fn(&[PathBuf]) -> Vec<Result<PathBuf, String>>) -> Self {
         let stat = |path: PathBuf| Stat::of(&path).map_err(|error| format!("{}: {error}", path.display()));
-        Self(match files(paths) {
-            Some(files) => files.into_iter().map(stat).collect(),
-            None => vec![Err("not every file can be listed".to_owned())],
-        })
+        Self(files(paths).into_iter().map(|file| file.and_then(stat)).collect())
     }
 }
 
@@ -146,11 +139,13 @@ pub(super) struct Task<R> {
     /// The files that were loaded last; `None` to load whatever there is.
     loaded: Option<Look>,
     changed: Option<Changed>,
+    /// Somebody asked to load them.
+    is_asked: bool,
 }
 
-impl<R: FnMut(&dyn Fn() -> bool) -> Reloaded> Task<R> {
+impl<R: FnMut(&Request<'_>) -> Reloaded> Task<R> {
     pub(super) fn new(source: Source<R>) -> Self {
-        Self { source, loaded: None, changed: None }
+        Self { source, loaded: None, changed: None, is_asked: false }
     }
 
     fn run(mut self, woken: &Receiver<Wake>) {
@@ -167,7 +162,7 @@ impl<R: FnMut(&dyn Fn() -> bool) -> Reloaded> Task<R> {
 
     /// Loads the files again, whatever they look like.
     fn forget(&mut self) {
-        (self.loaded, self.changed) = (None, None);
+        (self.loaded, self.changed, self.is_asked) = (None, None, true);
     }
 
     /// Looks at the files, and loads them if they have changed and rest. Returns the time until the next look; `None` if nothing is
@@ -193,17 +188,19 @@ impl<R: FnMut(&dyn Fn() -> bool) -> Reloaded> Task<R> {
             return Some(needed - rested);
         }
         let have_rested = || rested >= CONFIRM && Look::at(paths, *files) == changed.look;
-        match reload(&have_rested) {
+        let is_asked = self.is_asked;
+        match reload(&Request { have_rested: &have_rested, is_resting: rested >= QUIET, is_asked }) {
             Reloaded::PutOff => {
                 self.changed = Some(Changed { put_off: true, ..changed });
                 Some(CONFIRM.saturating_sub(rested).max(QUIET))
             }
             // A file that did not rest may have been read in part.
             Reloaded::Done if rested < QUIET => {
-                self.loaded = None;
+                (self.loaded, self.is_asked) = (None, false);
                 Some(QUIET)
             }
             Reloaded::Done => {
+                self.is_asked = false;
                 self.loaded = Some(changed.look);
                 None
             }

@@ -1,8 +1,8 @@
 //! The registry behind `/metrics`: everything that pxed exposes.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use prometheus_client::registry::Registry;
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
 
 use crate::{
     dataplane::{
@@ -12,7 +12,11 @@ use crate::{
     http,
     journal::Journal,
     logging,
-    model::event::EventSink,
+    metrics::Families,
+    model::{
+        event::EventSink,
+        finding::{AllSpecFaults, SpecFaults},
+    },
     tftp,
 };
 
@@ -23,6 +27,7 @@ pub(super) struct Metered<'a, F> {
     pub(super) journal: &'a Arc<Journal>,
     pub(super) events: &'a EventSink,
     pub(super) replies: &'a ReplyCounters,
+    pub(super) faults: &'a AllSpecFaults,
     /// Returns the counts of the ports.
     pub(super) ports: F,
 }
@@ -32,7 +37,7 @@ pub(super) fn registry<F>(metered: Metered<'_, F>) -> Registry
 where
     F: Fn() -> Vec<PortCounts> + Send + Sync + 'static,
 {
-    let Metered { tftp, http, journal, events, replies, ports } = metered;
+    let Metered { tftp, http, journal, events, replies, faults, ports } = metered;
     let mut registry = Registry::with_prefix("pxed");
     tftp.register(&mut registry);
     http.register(&mut registry);
@@ -41,7 +46,32 @@ where
     let help = "Log lines dropped because standard error was not read or not writable";
     registry.register("log_lines_dropped", help, logging::dropped());
     registry.register_collector(Box::new(PortMetrics::new(ports)));
+    registry.register_collector(Box::new(SpecMetrics(faults.clone())));
     registry
+}
+
+/// The errors of the specs, counted when the metrics are read.
+#[derive(Debug)]
+struct SpecMetrics(AllSpecFaults);
+
+impl Collector for SpecMetrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let AllSpecFaults { clusters, matchbox } = &self.0;
+        let specs = [("cluster", clusters.load_full()), ("matchbox", matchbox.load_full())];
+        let affected = |faults: &SpecFaults, is_kept: bool| {
+            faults.affected.iter().filter(|affected| affected.is_kept == is_kept).count()
+        };
+        let mut families = Families::new(encoder);
+        let mut gauges = |name, help, count: &dyn Fn(&SpecFaults) -> usize| {
+            let mut family = families.gauges(name, help)?;
+            specs.iter().try_for_each(|(spec, faults)| family.member(&[("spec", *spec)], count(faults) as u64))
+        };
+        gauges("spec_errors", "Errors of the spec", &|faults| faults.faults.len())?;
+        let help = "Machines of the cluster spec and groups of Matchbox that errors leave out";
+        gauges("spec_objects_left_out", help, &|faults| affected(faults, false))?;
+        let help = "Machines of the cluster spec and groups of Matchbox that errors keep in their last good version";
+        gauges("spec_objects_kept", help, &|faults| affected(faults, true))
+    }
 }
 
 #[cfg(test)]

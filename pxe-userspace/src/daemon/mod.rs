@@ -7,6 +7,7 @@ mod listeners_plan;
 mod metrics;
 mod preflight;
 mod signals;
+mod specs;
 mod upkeep;
 
 use std::{
@@ -31,21 +32,19 @@ use self::{
     metrics::Metered,
     preflight::missing_artifacts,
     signals::{Asked, Signals},
+    specs::Specs,
     upkeep::Upkeep,
 };
 use crate::{
     admin::{self, AdminContext},
     artifacts::Store,
-    cluster_spec::{
-        self,
-        matchbox::{self, SharedCatalog},
-    },
+    cluster_spec::{self, matchbox},
     dataplane::{self, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts},
     dhcp::Mode,
     http,
     journal::{self, Journal},
     memory,
-    model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies, visitors::SharedVisitors},
+    model::{event::EventSink, policy_book::SharedPolicies, visitors::SharedVisitors},
     tftp,
 };
 
@@ -65,6 +64,8 @@ pub struct Config {
     pub cluster: Vec<PathBuf>,
     /// The data directory of Matchbox.
     pub matchbox: Option<PathBuf>,
+    /// Set if only specs without errors come into force.
+    pub strict: bool,
     /// The artifacts directory.
     pub artifacts: PathBuf,
     /// The state directory.
@@ -122,19 +123,8 @@ impl Daemon {
     /// Reads the spec, assembles the parts and starts serving.
     async fn start(config: &Config) -> anyhow::Result<Self> {
         let begun = Instant::now();
-        let mut loader = cluster_spec::Loader::new();
-        let inventory = SharedInventory::default();
-        if !config.cluster.is_empty() {
-            let loaded = loader.load(&config.cluster)?;
-            loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-            inventory.store(loaded.inventory);
-        }
-        let catalog = SharedCatalog::default();
-        if let Some(directory) = &config.matchbox {
-            let loaded = matchbox::load(directory)?;
-            loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-            catalog.store(Arc::new(loaded.catalog));
-        }
+        let Specs { inventory, catalog, faults, clusters, matchbox } =
+            Specs::load(&config.cluster, config.matchbox.as_deref(), config.strict)?;
         let first = inventory.load_full();
         let store = Arc::new(Store::new(config.artifacts.clone()));
         let policies = SharedPolicies::default();
@@ -197,24 +187,32 @@ impl Daemon {
             journal: &journal,
             events: &events,
             replies: &replies,
+            faults: &faults,
             ports: move || PortCounts::of(&observed.lock().unwrap_or_else(PoisonError::into_inner)),
         });
         let ready = Arc::new(AtomicBool::new(false));
-        let upkeep = Arc::new(Upkeep::new(Arc::clone(&inventory), listeners, dataplane, Arc::clone(&ready)));
+        let upkeep = Arc::new(Upkeep::new(
+            Arc::clone(&inventory),
+            Arc::clone(&faults.clusters),
+            listeners,
+            dataplane,
+            Arc::clone(&ready),
+        ));
         let problems = upkeep.start(&passing);
         if !problems.is_empty() {
             return Err(cannot_start(&problems));
         }
         limits::raise_neighbours(first.machines().len());
 
-        let context = AdminContext { journal: Arc::clone(&journal), visitors, registry: Arc::new(registry), ready };
+        let context =
+            AdminContext { journal: Arc::clone(&journal), visitors, registry: Arc::new(registry), ready, faults };
         let (running, stopped) = watch::channel(());
         let admin = tokio::spawn(admin::serve(admin, context, until_gone(stopped.clone())));
         let journal = tokio::spawn(journal::run(journal, receiver, until_gone(stopped)));
         let mut watchers = Vec::new();
-        if !config.cluster.is_empty() {
+        if let Some(clusters) = clusters {
             let (upkeep, runtime) = (Arc::clone(&upkeep), Handle::current());
-            watchers.push(cluster_spec::watch(loader, config.cluster.clone(), inventory, move |_, after| {
+            watchers.push(cluster_spec::watch(clusters, move |_, after| {
                 let _inside = runtime.enter();
                 upkeep.look_after();
                 limits::raise_neighbours(after.machines().len());
@@ -224,8 +222,8 @@ impl Daemon {
                 warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
             })?);
         }
-        if let Some(directory) = &config.matchbox {
-            watchers.push(matchbox::watch(directory.clone(), Arc::clone(&catalog))?);
+        if let Some(matchbox) = matchbox {
+            watchers.push(matchbox::watch(matchbox)?);
         }
         tracing::info!(
             machines = first.machines().len(),

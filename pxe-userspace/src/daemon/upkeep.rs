@@ -15,12 +15,13 @@ use tokio::task::JoinHandle;
 use super::listeners::Listeners;
 use crate::{
     dataplane::{Dataplane, Report},
-    model::inventory::SharedInventory,
+    model::{finding::SharedSpecFaults, inventory::SharedInventory},
 };
 
 /// The servers and the dataplane, with their current problems.
 pub(super) struct Upkeep {
     inventory: SharedInventory,
+    spec_faults: SharedSpecFaults,
     /// Locked for a whole check, so that checks from several threads run one after the other.
     serving: Mutex<Serving>,
     dataplane: Arc<Mutex<Dataplane>>,
@@ -40,15 +41,16 @@ struct Findings {
 }
 
 impl Upkeep {
-    /// Creates it with nothing served yet. `ready` is set while everything is served.
+    /// Creates it with nothing served yet. `ready` is set while there is a spec and everything of it is served.
     pub(super) fn new(
         inventory: SharedInventory,
+        spec_faults: SharedSpecFaults,
         listeners: Listeners,
         dataplane: Arc<Mutex<Dataplane>>,
         ready: Arc<AtomicBool>,
     ) -> Self {
         let serving = Mutex::new(Serving { listeners, found: Findings::default() });
-        Self { inventory, serving, dataplane, ready }
+        Self { inventory, spec_faults, serving, dataplane, ready }
     }
 
     /// Serves for the first time. Returns what is not served and why, without logging it, except for the `passing` problems, which
@@ -87,7 +89,8 @@ impl Upkeep {
         let Report { problems, warnings } = lock(&self.dataplane).reconcile(Instant::now());
         // Both may report the same problem of an interface.
         let problems: BTreeSet<_> = of_listeners.into_iter().chain(problems.iter().map(ToString::to_string)).collect();
-        self.ready.store(problems.is_empty(), Ordering::Relaxed);
+        let is_ready = problems.is_empty() && !self.spec_faults.load().is_awaited;
+        self.ready.store(is_ready, Ordering::Relaxed);
         Findings { problems, warnings: warnings.iter().map(ToString::to_string).collect() }
     }
 

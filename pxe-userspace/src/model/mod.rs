@@ -8,6 +8,7 @@ pub mod client_architecture;
 pub mod config_files;
 pub mod event;
 pub mod failure;
+pub mod finding;
 pub mod inventory;
 pub mod loader;
 pub mod policy;

@@ -9,8 +9,11 @@ use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
 use serde_json::{Map, Value};
 
-use super::{super::finding::Finding, template::Template};
-use crate::model::inventory::AddressHashBuilder;
+use super::{
+    super::finding::{Finding, SpecErrors},
+    template::Template,
+};
+use crate::model::{finding::SpecFaults, inventory::AddressHashBuilder};
 
 /// The labels of a machine: the query of its request, as Matchbox reads it. The first of two equal labels counts. `mac` is in the
 /// usual spelling, and left out if it is not a hardware address.
@@ -61,6 +64,11 @@ pub struct Group {
 }
 
 impl Group {
+    /// Returns the machine that it selects by its MAC address.
+    pub(super) fn mac(&self) -> Option<MacAddr> {
+        self.selector.get("mac")?.parse().ok()
+    }
+
     /// Returns `true` if a machine is in the group. A selector with an empty value also matches a missing label.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
@@ -127,7 +135,7 @@ impl Catalog {
         let mut by_mac: HashMap<_, Vec<_>, _> = HashMap::default();
         let mut without_mac = Vec::new();
         for (index, group) in groups.iter().enumerate() {
-            match group.selector.get("mac").and_then(|mac| mac.parse().ok()) {
+            match group.mac() {
                 Some(mac) => by_mac.entry(mac).or_default().push(index),
                 None => without_mac.push(index),
             }
@@ -142,6 +150,12 @@ impl Catalog {
     #[must_use]
     pub fn groups(&self) -> &[Arc<Group>] {
         &self.groups
+    }
+
+    /// Returns `true` if there is nothing to answer with.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.profiles.is_empty()
     }
 
     /// Returns every profile, sorted by id.
@@ -177,11 +191,30 @@ pub(super) fn selector_text(selector: &BTreeMap<String, String>) -> String {
     pairs.join(",")
 }
 
-/// A directory without errors.
+/// A directory, without the objects that have errors.
 #[derive(Debug)]
 pub struct LoadedCatalog {
     /// Its groups and profiles.
     pub catalog: Catalog,
+    /// Its errors, and what they leave out.
+    pub faults: SpecFaults,
     /// Likely mistakes that do not prevent serving.
     pub warnings: Vec<Finding>,
+    /// A hash of the content of its files.
+    pub(super) fingerprint: u64,
+}
+
+impl LoadedCatalog {
+    /// Returns the catalog if it has no errors.
+    ///
+    /// # Errors
+    ///
+    /// All errors, in the order of files and lines.
+    pub fn strictly(self) -> Result<Self, SpecErrors> {
+        if self.faults.faults.is_empty() {
+            return Ok(self);
+        }
+        let errors = self.faults.faults.into_iter().map(|fault| fault.finding).collect();
+        Err(SpecErrors { errors, warnings: self.warnings })
+    }
 }

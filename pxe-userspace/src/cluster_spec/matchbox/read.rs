@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
+    hash::BuildHasher as _,
     path::{Component, Path},
     sync::Arc,
 };
@@ -12,13 +13,15 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     super::{
+        faults::{FaultId, Faults},
         files,
-        finding::{Finding, Note, Notes, Position, SpecErrors},
+        finding::{ErrorIndex, Finding, Note, Notes, Position},
     },
     catalog::{Catalog, Group, LoadedCatalog, NetBoot, Profile, selector_text},
     json::{self, Object, Reader, child},
     template::Template,
 };
+use crate::model::inventory::AddressHashBuilder;
 
 /// The subdirectories that make up the catalog.
 pub(super) const SUBDIRECTORIES: [&str; 5] = ["groups", "profiles", "ignition", "generic", "cloud"];
@@ -26,87 +29,196 @@ pub(super) const SUBDIRECTORIES: [&str; 5] = ["groups", "profiles", "ignition", 
 /// The longest configuration that is served, in bytes.
 const MAX_CONFIG_BYTES: usize = 4 << 20;
 
-/// Collects the mistakes.
-#[derive(Debug, Default)]
+/// What errors of a directory affect.
+const GROUP: &str = "group";
+
+/// Collects the mistakes, and the content of all files.
+#[derive(Default)]
 struct Findings {
-    errors: Vec<Finding>,
+    faults: Faults,
     warnings: Vec<Finding>,
+    /// A hash of the content so far.
+    content: u64,
 }
 
 impl Findings {
-    fn take(&mut self, file: &Arc<Path>, notes: Notes) {
+    /// Takes the findings of one file. Returns the number of its first error.
+    fn take(&mut self, file: &Arc<Path>, notes: Notes) -> FaultId {
         let finding = |Note { at, field, message }| {
             let Position { line, column } = at;
             Finding { file: Arc::clone(file), line, column, field, message }
         };
-        let Notes { errors, warnings } = notes;
-        self.errors.extend(errors.into_iter().map(finding));
+        let first = self.faults.next();
+        let Notes { errors, warnings, .. } = notes;
+        errors.into_iter().map(finding).for_each(|error| _ = self.faults.add(error));
         self.warnings.extend(warnings.into_iter().map(finding));
+        first
+    }
+
+    /// Reads a file.
+    fn text(&mut self, file: &Arc<Path>) -> Result<String, Finding> {
+        let text = files::read(file);
+        self.add_content(file, text.as_ref().map_or_else(|finding| finding.message.as_str(), String::as_str));
+        text
+    }
+
+    fn add_content(&mut self, file: &Path, text: &str) {
+        self.content = AddressHashBuilder::default().hash_one((self.content, file, text));
     }
 }
 
-pub(super) fn directory(directory: &Path) -> Result<LoadedCatalog, SpecErrors> {
-    let mut findings = Findings::default();
-    let profiles = profiles(directory, &mut findings);
-    let groups = groups(directory, &profiles, &mut findings);
-    let Findings { mut errors, mut warnings } = findings;
-    if errors.is_empty() {
-        if groups.is_empty() {
-            warnings.push(Finding::about_file(directory, "has no group: no machine is answered".to_owned()));
-        }
-        let profiles = profiles.into_values().flatten().collect();
-        Ok(LoadedCatalog { catalog: Catalog::new(groups, profiles), warnings })
-    } else {
-        errors.sort();
-        Err(SpecErrors { errors, warnings })
-    }
+/// A profile, and its error.
+struct Found {
+    profile: Arc<Profile>,
+    /// The first error, and `true` if the last good version has taken its place.
+    fault: Option<(FaultId, bool)>,
 }
+
+pub(super) fn directory(directory: &Path, in_force: &Catalog) -> LoadedCatalog {
+    let mut findings = Findings::default();
+    let profiles = profiles(directory, in_force, &mut findings);
+    let groups = groups(directory, in_force, &profiles, &mut findings);
+    let Findings { faults, mut warnings, content } = findings;
+    if groups.is_empty() && faults.is_empty() {
+        warnings.push(Finding::about_file(directory, "has no group: no machine is answered".to_owned()));
+    }
+    let profiles = profiles.into_values().map(|found| found.profile).collect();
+    let catalog = Catalog::new(groups, profiles);
+    LoadedCatalog { catalog, faults: faults.finish(GROUP), warnings, fingerprint: content }
+}
+
+/// The text of a file, or the error that keeps it from being read.
+type Text = (String, Arc<Path>, Result<String, FaultId>);
 
 /// Returns the texts of `<directory>/<name>/*.json`, sorted by name, each with its name without the extension. Other files and
 /// subdirectories are ignored, as by Matchbox.
-fn texts(directory: &Path, name: &str, findings: &mut Findings) -> Vec<(String, Arc<Path>, String)> {
+///
+/// # Errors
+///
+/// The directory cannot be listed.
+fn texts(directory: &Path, name: &str, findings: &mut Findings) -> Result<Vec<Text>, FaultId> {
     let directory = directory.join(name);
-    let files = match files::list(&directory, |file| file.extension() == Some(OsStr::new("json"))) {
-        Ok(files) => files,
-        Err(error) => {
-            let message = format!("cannot be listed: {error}; is this a data directory of Matchbox?");
-            findings.errors.push(Finding::about_file(&directory, message));
-            return Vec::new();
-        }
-    };
+    let files = files::list(&directory, |file| file.extension() == Some(OsStr::new("json"))).map_err(|error| {
+        let message = format!("cannot be listed: {error}; is this a data directory of Matchbox?");
+        findings.add_content(&directory, &message);
+        findings.faults.add(Finding::about_file(&directory, message))
+    })?;
     let mut texts = Vec::new();
     for file in files {
         let id = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let file: Arc<Path> = Arc::from(file);
-        match files::read(&file) {
-            Ok(text) => texts.push((id, file, text)),
-            Err(finding) => findings.errors.push(finding),
-        }
+        let text = findings.text(&file).map_err(|finding| findings.faults.add(finding));
+        texts.push((id, file, text));
     }
-    texts
+    Ok(texts)
 }
 
-/// Returns every profile by its id; `None` for one with a mistake.
-fn profiles(directory: &Path, findings: &mut Findings) -> BTreeMap<String, Option<Arc<Profile>>> {
+/// Returns every profile by its id. One with a mistake is there in its last good version, or without content.
+fn profiles(directory: &Path, in_force: &Catalog, findings: &mut Findings) -> BTreeMap<String, Found> {
+    let last_good: BTreeMap<_, _> = in_force.profiles().iter().map(|profile| (profile.id.as_str(), profile)).collect();
+    let texts = match texts(directory, "profiles", findings) {
+        Ok(texts) => texts,
+        Err(fault) => {
+            let all = last_good.into_iter();
+            let keep = |(id, profile): (&str, &Arc<Profile>)| {
+                (id.to_owned(), Found { profile: Arc::clone(profile), fault: Some((fault, true)) })
+            };
+            return all.map(keep).collect();
+        }
+    };
     let mut profiles = BTreeMap::new();
-    for (id, file, text) in texts(directory, "profiles", findings) {
-        let mut reader = Reader::new(&text);
-        let profile = reader
-            .root()
-            .and_then(|(root, object)| profile(directory, id.clone(), root, &object, &mut reader, findings));
-        findings.take(&file, reader.notes);
-        profiles.insert(id, profile.map(Arc::new));
+    for (id, file, text) in texts {
+        let last_good = last_good.get(id.as_str()).copied();
+        let replaced = |fault| {
+            let profile = last_good.map_or_else(|| Arc::new(empty(id.clone())), Arc::clone);
+            Found { profile, fault: Some((fault, last_good.is_some())) }
+        };
+        let found = match text {
+            Err(fault) => replaced(fault),
+            Ok(text) => {
+                let mut reader = Reader::new(&text);
+                let mut configs = Configs { directory, last_good, findings, first: None, has_kept: false };
+                let profile = reader
+                    .root()
+                    .and_then(|(root, object)| profile(id.clone(), root, &object, &mut reader, &mut configs));
+                let Configs { first, has_kept, .. } = configs;
+                let is_broken = reader.notes.first().is_some();
+                let errors_from = findings.take(&file, reader.notes);
+                match profile.filter(|_| !is_broken) {
+                    None => replaced(errors_from),
+                    Some(profile) => {
+                        let fault = first.map(|first| match first {
+                            ConfigError::OfProfile(index) => errors_from.after(index.get()),
+                            ConfigError::OfFile(fault) => fault,
+                        });
+                        Found { profile: Arc::new(profile), fault: fault.map(|fault| (fault, has_kept)) }
+                    }
+                }
+            }
+        };
+        profiles.insert(id, found);
     }
     profiles
 }
 
+/// Reads the configurations of a profile. An error of one of them affects that one only.
+struct Configs<'f> {
+    directory: &'f Path,
+    last_good: Option<&'f Arc<Profile>>,
+    findings: &'f mut Findings,
+    first: Option<ConfigError>,
+    /// A configuration is there in its last good version.
+    has_kept: bool,
+}
+
+/// The place of an error in a configuration.
+enum ConfigError {
+    /// In the profile that names it.
+    OfProfile(ErrorIndex),
+    /// In its own file.
+    OfFile(FaultId),
+}
+
+impl Configs<'_> {
+    /// Returns a configuration, or its last good version.
+    fn read<'t, T>(
+        &mut self,
+        name: &str,
+        object: &Object<'t>,
+        reader: &mut Reader<'t>,
+        parse: impl FnOnce(&Arc<Path>, String) -> Result<T, Refused>,
+        of_last_good: fn(&Profile) -> Option<T>,
+    ) -> Option<T> {
+        let Self { directory, last_good, findings, first, has_kept } = self;
+        let outer = reader.notes.begin();
+        let mut in_file = None;
+        let value = config(directory, name, object, reader, findings);
+        let value = value.and_then(|(value, file, text)| match parse(&file, text) {
+            Ok(config) => Some(config),
+            Err(Refused::Kind(message)) => {
+                reader.error(value, &format!("{name}_id"), message);
+                None
+            }
+            Err(Refused::Text(Position { line, column }, message)) => {
+                in_file = Some(findings.faults.add(Finding { file, line, column, field: String::new(), message }));
+                None
+            }
+        });
+        let noted = reader.notes.end(outer);
+        let Some(error) = noted.map(ConfigError::OfProfile).or(in_file.map(ConfigError::OfFile)) else { return value };
+        first.get_or_insert(error);
+        let kept = last_good.and_then(|profile| of_last_good(profile));
+        *has_kept |= kept.is_some();
+        kept
+    }
+}
+
 fn profile<'t>(
-    directory: &Path,
     id: String,
     root: &'t RawValue,
     object: &Object<'t>,
     reader: &mut Reader<'t>,
-    findings: &mut Findings,
+    configs: &mut Configs<'_>,
 ) -> Option<Profile> {
     reader.warn_of_unknown(object, "", &["id", "name", "cloud_id", "ignition_id", "generic_id", "boot"]);
     match child(object, "id") {
@@ -121,29 +233,14 @@ fn profile<'t>(
         None => reader.error(root, "id", format!("is missing: write \"id\": {id:?}")),
     }
     let boot = child(object, "boot").and_then(|boot| net_boot(boot, reader));
-    let ignition = config(directory, "ignition", object, reader);
-    let ignition = ignition.and_then(|(value, file, text)| match check_ignition(&file, &text) {
-        Ok(()) => Some(Arc::from(text)),
-        Err(Refused::Kind(message)) => {
-            reader.error(value, "ignition_id", message);
-            None
-        }
-        Err(Refused::Text(finding)) => {
-            findings.errors.push(finding);
-            None
-        }
-    });
-    let mut template = |name| {
-        let (_, file, text) = config(directory, name, object, reader)?;
-        match Template::parse(&text) {
-            Ok(template) => Some(Arc::new(template)),
-            Err((Position { line, column }, message)) => {
-                findings.errors.push(Finding { file, line, column, field: String::new(), message });
-                None
-            }
-        }
+    let template = |_: &Arc<Path>, text: String| match Template::parse(&text) {
+        Ok(template) => Ok(Arc::new(template)),
+        Err((at, message)) => Err(Refused::Text(at, message)),
     };
-    Some(Profile { generic: template("generic"), cloud: template("cloud"), id, boot, ignition })
+    let ignition = configs.read("ignition", object, reader, ignition, |profile| profile.ignition.clone());
+    let generic = configs.read("generic", object, reader, template, |profile| profile.generic.clone());
+    let cloud = configs.read("cloud", object, reader, template, |profile| profile.cloud.clone());
+    Some(Profile { id, boot, ignition, generic, cloud })
 }
 
 fn net_boot<'t>(value: &'t RawValue, reader: &mut Reader<'t>) -> Option<NetBoot> {
@@ -169,6 +266,7 @@ fn config<'t>(
     name: &str,
     object: &Object<'t>,
     reader: &mut Reader<'t>,
+    findings: &mut Findings,
 ) -> Option<(&'t RawValue, Arc<Path>, String)> {
     let field = format!("{name}_id");
     let value = child(object, &field)?;
@@ -181,7 +279,7 @@ fn config<'t>(
         return None;
     }
     let file: Arc<Path> = Arc::from(directory.join(name).join(&id));
-    match files::read(&file) {
+    match findings.text(&file) {
         Ok(text) if text.len() <= MAX_CONFIG_BYTES => Some((value, file, text)),
         Ok(_) => {
             reader.error(value, &field, format!("{} is larger than {} MiB", file.display(), MAX_CONFIG_BYTES >> 20));
@@ -194,13 +292,15 @@ fn config<'t>(
     }
 }
 
-/// The refusal of an Ignition config.
+/// The refusal of a configuration.
 enum Refused {
+    /// A file of this kind is not supported.
     Kind(String),
-    Text(Finding),
+    /// Its text has an error.
+    Text(Position, String),
 }
 
-fn check_ignition(file: &Arc<Path>, text: &str) -> Result<(), Refused> {
+fn ignition(file: &Arc<Path>, text: String) -> Result<Arc<str>, Refused> {
     let extension = file.extension().and_then(OsStr::to_str);
     if !matches!(extension, Some("ign" | "ignition")) {
         return Err(Refused::Kind(format!(
@@ -209,50 +309,98 @@ fn check_ignition(file: &Arc<Path>, text: &str) -> Result<(), Refused> {
             file.display()
         )));
     }
-    let parsed: Result<serde::de::IgnoredAny, _> = serde_json::from_str(text);
-    parsed.map(|_| ()).map_err(|error| {
-        let number = |count: usize| u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-        let message = format!("not JSON: {}", json::without_place(&error));
-        let (line, column) = (number(error.line()), number(error.column()));
-        Refused::Text(Finding { file: Arc::clone(file), line, column, field: String::new(), message })
-    })
+    let parsed: Result<serde::de::IgnoredAny, _> = serde_json::from_str(&text);
+    match parsed {
+        Ok(_) => Ok(Arc::from(text)),
+        Err(error) => {
+            let number = |count: usize| u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+            let at = Position { line: number(error.line()), column: number(error.column()) };
+            Err(Refused::Text(at, format!("not JSON: {}", json::without_place(&error))))
+        }
+    }
 }
 
+/// Returns the groups. One with a mistake is there in its last good version, or not at all.
 fn groups(
     directory: &Path,
-    profiles: &BTreeMap<String, Option<Arc<Profile>>>,
+    in_force: &Catalog,
+    profiles: &BTreeMap<String, Found>,
     findings: &mut Findings,
 ) -> Vec<Arc<Group>> {
+    let texts = match texts(directory, "groups", findings) {
+        Ok(texts) => texts,
+        Err(fault) => {
+            in_force.groups().iter().for_each(|group| findings.faults.affect(fault, group.mac(), true));
+            return in_force.groups().to_vec();
+        }
+    };
+    let last_good: BTreeMap<_, _> = in_force.groups().iter().map(|group| (group.id.as_str(), group)).collect();
     let mut groups = Vec::new();
     let mut seen: BTreeMap<String, Arc<Path>> = BTreeMap::new();
-    for (id, file, text) in texts(directory, "groups", findings) {
-        let mut reader = Reader::new(&text);
-        if let Some((root, object)) = reader.root()
-            && let Some(group) = group(id, root, &object, profiles, &mut reader)
-        {
-            let selector = selector_text(&group.selector);
-            if let Some(first) = seen.get(&selector) {
-                let what = if selector.is_empty() { "selects every machine" } else { "selects the same machines" };
-                let at = child(&object, "selector").map_or_else(|| reader.at(root), |value| reader.at(value));
-                let message = format!("{what} as {}, which comes first", first.display());
-                reader.notes.warn(at, "selector".to_owned(), message);
-            } else {
-                seen.insert(selector, Arc::clone(&file));
+    for (id, file, text) in texts {
+        let read = text.map(|text| {
+            let mut reader = Reader::new(&text);
+            let mut found = None;
+            if let Some((root, object)) = reader.root() {
+                let group = group(id.clone(), root, &object, profiles, &mut reader);
+                found = group.filter(|_| reader.notes.first().is_none());
+                if let Some((group, _)) = &found {
+                    warn_of_equal_selectors(group, &file, root, &object, &mut reader, &mut seen);
+                }
             }
-            groups.push(Arc::new(group));
+            (found, reader.notes)
+        });
+        let (found, own) = match read {
+            Ok((found, notes)) => (found, findings.take(&file, notes)),
+            Err(fault) => (None, fault),
+        };
+        let kept = last_good.get(id.as_str()).copied();
+        let faults = &mut findings.faults;
+        match (found, kept) {
+            (Some((group, None)), _) => groups.push(Arc::new(group)),
+            (Some((group, Some(ProfileFault::Known(fault, is_kept)))), _) => {
+                faults.affect(fault, group.mac(), is_kept);
+                groups.push(Arc::new(group));
+            }
+            (None | Some((_, Some(ProfileFault::Missing))), Some(kept)) => {
+                faults.affect(own, kept.mac(), true);
+                groups.push(Arc::clone(kept));
+            }
+            (Some((group, Some(ProfileFault::Missing))), None) => {
+                faults.affect(own, group.mac(), false);
+                groups.push(Arc::new(group));
+            }
+            (None, None) => faults.affect(own, None, false),
         }
-        findings.take(&file, reader.notes);
     }
     groups
+}
+
+fn warn_of_equal_selectors<'t>(
+    group: &Group,
+    file: &Arc<Path>,
+    root: &'t RawValue,
+    object: &Object<'t>,
+    reader: &mut Reader<'t>,
+    seen: &mut BTreeMap<String, Arc<Path>>,
+) {
+    let selector = selector_text(&group.selector);
+    let Some(first) = seen.get(&selector) else {
+        seen.insert(selector, Arc::clone(file));
+        return;
+    };
+    let what = if selector.is_empty() { "selects every machine" } else { "selects the same machines" };
+    let at = child(object, "selector").map_or_else(|| reader.at(root), |value| reader.at(value));
+    reader.notes.warn(at, "selector".to_owned(), format!("{what} as {}, which comes first", first.display()));
 }
 
 fn group<'t>(
     id: String,
     root: &'t RawValue,
     object: &Object<'t>,
-    profiles: &BTreeMap<String, Option<Arc<Profile>>>,
+    profiles: &BTreeMap<String, Found>,
     reader: &mut Reader<'t>,
-) -> Option<Group> {
+) -> Option<(Group, Option<ProfileFault>)> {
     reader.warn_of_unknown(object, "", &["id", "name", "profile", "selector", "metadata"]);
     let selector = child(object, "selector").and_then(|selector| reader.object(selector, "selector"));
     let selector = selector.unwrap_or_default().into_iter().filter_map(|(key, value)| {
@@ -279,14 +427,31 @@ fn group<'t>(
         return None;
     };
     let name: String = reader.value(value, "profile", "a string")?;
-    let profile = match profiles.get(&name) {
-        // The mistake of a profile is reported by itself.
-        Some(profile) => Arc::clone(profile.as_ref()?),
+    let (profile, fault) = match profiles.get(&name) {
+        Some(Found { profile, fault }) => {
+            (Arc::clone(profile), fault.map(|(fault, is_kept)| ProfileFault::Known(fault, is_kept)))
+        }
         None => {
+            // It does not keep the group from being selected: its machines must not get another group's profile.
+            let outer = reader.notes.begin();
             let known: Vec<_> = profiles.keys().take(10).map(String::as_str).collect();
             reader.error(value, "profile", format!("there is no profiles/{name}.json, only {}", known.join(", ")));
-            return None;
+            let _ = reader.notes.end(outer);
+            (Arc::new(empty(name)), Some(ProfileFault::Missing))
         }
     };
-    Some(Group { id, selector, metadata, profile })
+    Some((Group { id, selector, metadata, profile }, fault))
+}
+
+/// The error of a group's profile.
+enum ProfileFault {
+    /// It has this error. Set if there is a last good version.
+    Known(FaultId, bool),
+    /// There is none.
+    Missing,
+}
+
+/// Returns a profile that answers nothing.
+fn empty(id: String) -> Profile {
+    Profile { id, boot: None, ignition: None, generic: None, cloud: None }
 }

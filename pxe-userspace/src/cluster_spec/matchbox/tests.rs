@@ -28,7 +28,7 @@ impl Directory {
         let relative =
             |findings: Vec<Finding>| findings.iter().map(|finding| finding.to_string().replace(&root, "")).collect();
         match load(self.0.path()) {
-            Ok(LoadedCatalog { catalog, warnings }) => (Some(catalog), Vec::new(), relative(warnings)),
+            Ok(LoadedCatalog { catalog, warnings, .. }) => (Some(catalog), Vec::new(), relative(warnings)),
             Err(SpecErrors { errors, warnings }) => (None, relative(errors), relative(warnings)),
         }
     }
@@ -167,7 +167,7 @@ fn directory_without_groups_and_profiles_is_an_error() {
 fn example_is_a_data_directory() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/matchbox");
     assert!(is_directory(&directory));
-    let LoadedCatalog { catalog, warnings } = load(&directory).unwrap();
+    let LoadedCatalog { catalog, warnings, .. } = load(&directory).unwrap();
     assert_eq!(warnings, []);
     assert_eq!((catalog.groups().len(), catalog.profiles().len()), (3, 3));
     let assets: Vec<_> = catalog.profiles().iter().filter_map(|profile| profile.boot.as_ref()).collect();
@@ -183,7 +183,10 @@ fn changes_come_into_force_and_mistakes_do_not() {
         ("groups/default.json", r#"{"profile": "g"}"#),
     ]);
     let shared = SharedCatalog::default();
-    let mut task = watch::Task::new(source(directory.0.path().to_owned(), Arc::clone(&shared)));
+    let first = read(directory.0.path(), &Catalog::default());
+    let faults = SharedSpecFaults::default();
+    let watched = Watched::new(directory.0.path().to_owned(), first, Arc::clone(&shared), Arc::clone(&faults), false);
+    let mut task = watch::Task::new(source(watched));
     let mut now = Instant::now();
     let mut in_force = || {
         // A change is loaded at the second look.

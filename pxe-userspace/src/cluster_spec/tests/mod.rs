@@ -1,6 +1,7 @@
 //! Whole specs, valid and invalid.
 
 mod errors;
+mod isolation;
 mod machines;
 mod misspellings;
 mod robustness;

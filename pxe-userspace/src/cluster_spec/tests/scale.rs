@@ -54,8 +54,12 @@ fn resident_kib() -> u64 {
 
 fn load(loader: &mut Loader, files: &Files) -> (Arc<Inventory>, Duration) {
     let begin = Instant::now();
-    let loaded = loader.load(&[files.directory.path().to_owned()]).unwrap_or_else(|errors| panic!("{errors}"));
-    (loaded.inventory, begin.elapsed())
+    let loaded = loader.load(&[files.directory.path().to_owned()]);
+    let took = begin.elapsed();
+    assert_eq!(loaded.faults.faults, []);
+    let inventory = Arc::clone(&loaded.inventory);
+    loader.put_in_force(loaded);
+    (inventory, took)
 }
 
 #[test]

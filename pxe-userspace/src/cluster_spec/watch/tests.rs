@@ -8,7 +8,7 @@ use std::{
 
 use super::*;
 
-type Load = Box<dyn FnMut(&dyn Fn() -> bool) -> Reloaded>;
+type Load = Box<dyn FnMut(&Request<'_>) -> Reloaded>;
 
 /// Files in a directory, a task that loads one of them, and the clock.
 struct Rig {
@@ -185,9 +185,10 @@ fn load_that_is_put_off_is_repeated_when_the_files_have_rested() {
     let answers = Rc::new(RefCell::new(Vec::new()));
     let put_off = Rc::new(Cell::new(true));
     let (asked, believed) = (Rc::clone(&answers), Rc::clone(&put_off));
-    let reload = move |have_rested: &dyn Fn() -> bool| {
-        asked.borrow_mut().push(have_rested());
-        if believed.get() && !have_rested() { Reloaded::PutOff } else { Reloaded::Done }
+    let reload = move |request: &Request<'_>| {
+        let have_rested = (request.have_rested)();
+        asked.borrow_mut().push(have_rested);
+        if believed.get() && !have_rested { Reloaded::PutOff } else { Reloaded::Done }
     };
     let mut task = Task::new(Source { paths: vec![path.clone()], files: files::of_spec, reload });
     let start = Instant::now();

@@ -30,6 +30,7 @@ fn exposition() -> String {
         journal: &Arc::new(journal),
         events: &EventSink::channel(1).0,
         replies: &ReplyCounters::default(),
+        faults: &AllSpecFaults::default(),
         ports,
     });
     let mut exposed = String::new();
