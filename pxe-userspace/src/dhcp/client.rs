@@ -58,7 +58,7 @@ pub fn classify(query: &Query<'_>) -> Client {
     let is_ipxe = ipxe_options.is_some() || query.option(code::USER_CLASS).is_some_and(says_ipxe);
     let says_http = class.starts_with(b"HTTPClient");
     let u_boot = class.starts_with(b"U-Boot");
-    let architecture = architecture(query, class, says_http);
+    let architecture = architecture(query, class, says_http, u_boot);
     let kind = if is_ipxe {
         ClientKind::Ipxe
     } else if says_http {
@@ -105,20 +105,23 @@ impl Client {
         }
     }
 
-    /// Returns `true` if the firmware reports an architecture that cannot start the kernel of the spec's.
+    /// Returns `true` if the firmware reports an architecture on which the kernel of the spec's cannot be started.
     #[must_use]
     pub fn contradicts(&self, machine: &Machine) -> bool {
-        self.kind != ClientKind::Plain
-            && self.architecture.is_some()
-            && self.class(machine).is_none_or(|loader| !loader.starts_kernels_of(machine.architecture))
+        // Other loaders than iPXE can start a 64-bit kernel from 32-bit firmware.
+        let has_own_loader = || matches!(self.loader(machine), Some(Loader::Own(_)));
+        let starts = |loader: LoaderFile| {
+            let architecture = machine.architecture;
+            loader.starts_kernels_of(architecture) || loader.is_32_bit_of(architecture) && has_own_loader()
+        };
+        self.kind != ClientKind::Plain && self.architecture.is_some() && !self.class(machine).is_some_and(starts)
     }
 }
 
 /// Returns the architecture that option 93 means. It is a list (RFC 4578 §2.1): firmware that can boot in several ways lists all of
 /// them. The one that the vendor class names counts, since that is the way in which it boots now. Else it is the most specific of
 /// those that fit the vendor class and have a loader.
-fn architecture(query: &Query<'_>, class: &[u8], by_http: bool) -> Option<u16> {
-    let u_boot = class.starts_with(b"U-Boot");
+fn architecture(query: &Query<'_>, class: &[u8], by_http: bool, u_boot: bool) -> Option<u16> {
     let list = query.option(code::ARCHITECTURES).unwrap_or_default();
     let numbers = list.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).filter(|&number| {
         // U-Boot says 0 ("BIOS") on x86 and 0xffff if nobody configured it, but runs neither kind of program.

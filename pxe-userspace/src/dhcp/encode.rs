@@ -67,8 +67,8 @@ enum Fit {
 /// Writes the reply to the beginning of `out`. Returns its length, which is at least 300 bytes and at most what the client accepts
 /// (option 57, else 576 with the IP and UDP headers).
 ///
-/// Only if the relay's information leaves no room for the essential options, the reply is longer, by that information at most: the
-/// relay removes it before the client gets the reply.
+/// If the relay's information leaves no room for the essential options, the reply is longer, by that information at most: the relay
+/// removes it before the client gets the reply.
 ///
 /// # Errors
 ///
@@ -138,18 +138,7 @@ fn write(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8], layout: Layout) -
     {
         writer.put_text(code::BOOT_FILE, name);
     }
-    // RFC 6842 §3: the client identifier is returned unaltered.
-    writer.put_some(code::CLIENT_ID, query.option(code::CLIENT_ID));
-    if reply.reason.is_none() {
-        if !server_name.is_empty() {
-            writer.put_text(code::TFTP_SERVER, server_name.as_bytes());
-        }
-        // RFC 4578 §2.3: so is the machine identifier.
-        writer.put_some(code::MACHINE_ID, query.option(code::MACHINE_ID));
-        if boot.no_proxy_dhcp {
-            writer.put(code::IPXE, &NO_PROXY_DHCP);
-        }
-    }
+    write_repeated(reply, query, server_name.as_bytes(), &mut writer);
     writer.without = Fit::Ample;
     if let Some(reason) = reply.reason {
         writer.put(code::MESSAGE, reason.as_bytes());
@@ -210,6 +199,24 @@ fn write_essential(reply: &Reply<'_>, query: &Query<'_>, boot_file: Option<&[u8]
     }
     if let Some(name) = boot_file {
         writer.put_text(code::BOOT_FILE, name);
+    }
+}
+
+/// Writes what the client has said itself, and what other fields say too.
+fn write_repeated(reply: &Reply<'_>, query: &Query<'_>, server_name: &[u8], writer: &mut Writer<'_>) {
+    // RFC 6842 §3: the client identifier is returned unaltered.
+    writer.put_some(code::CLIENT_ID, query.option(code::CLIENT_ID));
+    // RFC 2131 table 3: a DHCPNAK has nothing else.
+    if reply.reason.is_some() {
+        return;
+    }
+    if !server_name.is_empty() {
+        writer.put_text(code::TFTP_SERVER, server_name);
+    }
+    // RFC 4578 §2.3: the machine identifier is returned, too.
+    writer.put_some(code::MACHINE_ID, query.option(code::MACHINE_ID));
+    if reply.boot.no_proxy_dhcp {
+        writer.put(code::IPXE, &NO_PROXY_DHCP);
     }
 }
 

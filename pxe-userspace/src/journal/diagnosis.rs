@@ -20,7 +20,6 @@ use crate::model::{
     event::{ArtifactKind, BootFileName, EventKind, Transport},
     failure::{ASKED_FROM, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE},
     inventory::{Machine, Source},
-    loader::LoaderFile,
     policy::{BootPolicy, Disposition},
 };
 
@@ -547,15 +546,17 @@ fn wrong_architecture(record: &MachineRecord, client_architecture: u16) -> Strin
     let ClientArchitecture { name, loader, .. } = ClientArchitecture::of(client_architecture);
     let firmware = format!("Its firmware is {name} (type {client_architecture})");
     let spec = architecture_in_spec(machine);
-    // A 64-bit processor with 32-bit firmware: the spec may be right.
-    let remedy = match (machine.architecture, loader) {
-        (Architecture::Amd64, Some(LoaderFile::EfiIa32)) => "boot it as 64-bit UEFI or as a BIOS (CSM, legacy)",
-        (Architecture::Arm64, Some(LoaderFile::EfiArm32)) => "give it 64-bit firmware",
-        _ => return format!("{firmware}, but {spec}: correct the spec, or the MAC if it is another machine's."),
+    if !loader.is_some_and(|loader| loader.is_32_bit_of(machine.architecture)) {
+        return format!("{firmware}, but {spec}: correct the spec, or the MAC if it is another machine's.");
+    }
+    // The processor may be a 64-bit one all the same, and the spec right.
+    let remedy = match machine.architecture {
+        Architecture::Amd64 => "boot it as 64-bit UEFI or as a BIOS (CSM, legacy), if its setup allows that",
+        Architecture::Arm64 => "give it 64-bit firmware",
     };
     format!(
-        "{firmware}, which cannot start a 64-bit kernel, but {spec}: {remedy} if its setup allows that, or correct the spec, or \
-         the MAC if it is another machine's."
+        "{firmware}, from which iPXE cannot start a 64-bit kernel, but {spec}: {remedy}. Otherwise correct the spec, or the MAC if \
+         it is another machine's."
     )
 }
 

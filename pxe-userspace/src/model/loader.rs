@@ -98,13 +98,22 @@ impl LoaderFile {
         }
     }
 
-    /// Returns whether the loader can start the kernel of a machine of this architecture. On 32-bit UEFI it cannot start a 64-bit
-    /// kernel, even on a 64-bit processor.
+    /// Returns whether iPXE, as this loader, can start the kernel of a machine of this architecture. On 32-bit UEFI it cannot start
+    /// a 64-bit kernel, even on a 64-bit processor.
     #[must_use]
     pub const fn starts_kernels_of(self, architecture: Architecture) -> bool {
         match architecture {
             Architecture::Amd64 => matches!(self, Self::Undionly | Self::EfiX64),
             Architecture::Arm64 => matches!(self, Self::EfiArm64),
+        }
+    }
+
+    /// Returns whether the loader is for the 32-bit UEFI that some machines of this architecture have.
+    #[must_use]
+    pub const fn is_32_bit_of(self, architecture: Architecture) -> bool {
+        match architecture {
+            Architecture::Amd64 => matches!(self, Self::EfiIa32),
+            Architecture::Arm64 => matches!(self, Self::EfiArm32),
         }
     }
 }

@@ -201,6 +201,19 @@ fn firmware_of_another_architecture_than_the_spec_contradicts() {
     );
 }
 
+/// GRUB, for one, starts a 64-bit kernel from 32-bit UEFI.
+#[test]
+fn own_loader_may_start_a_64_bit_kernel_from_32_bit_firmware() {
+    let ia32 = classified(Message::new(DISCOVER).firmware("PXEClient", 6));
+    let arm64 = classified(Message::new(DISCOVER).firmware("PXEClient", 11));
+    let mut own = OwnLoaders::default();
+    own.set(Some(LoaderFile::EfiIa32), Some("grub-ia32.efi".into()));
+    own.set(Some(LoaderFile::EfiArm64), Some("grub-arm64.efi".into()));
+    let machine = Machine { loaders: Some(own.into()), ..machine() };
+    assert!(!ia32.contradicts(&machine));
+    assert!(arm64.contradicts(&machine), "no loader changes the processor");
+}
+
 #[test]
 fn relay_is_read_from_giaddr_and_option_82() {
     let information = [1, 2, b'e', b'1', 5, 4, 10, 7, 0, 0, 11, 4, 10, 7, 0, 1];

@@ -125,7 +125,7 @@ fn obstacle_is_named_with_advice() {
             "32-bit firmware, at the first packet",
             vec![discover(Pxe), EventKind::WrongArchitecture { client_architecture: 6 }],
             1.0,
-            &["32-bit x86 UEFI (type 6)", "cannot start a 64-bit kernel", "BIOS (CSM", "lab.yaml line 12"],
+            &["32-bit x86 UEFI (type 6)", "iPXE cannot start a 64-bit kernel", "BIOS (CSM", "lab.yaml line 12"],
         ),
         (
             "32-bit firmware, later",
@@ -137,7 +137,7 @@ fn obstacle_is_named_with_advice() {
                 ack(Pxe),
             ],
             1.0,
-            &["HTTP boot (type 15)", "cannot start a 64-bit kernel", "BIOS (CSM"],
+            &["HTTP boot (type 15)", "iPXE cannot start a 64-bit kernel", "BIOS (CSM"],
         ),
         (
             "wrong architecture, script shown",
