@@ -5,11 +5,12 @@ use std::cmp::Reverse;
 use super::{
     decode::{Options, Query},
     relay::Relay,
+    signs::signs,
     wire::code,
 };
 use crate::model::{
     client_architecture::{ClientArchitecture, RASPBERRY_PI},
-    event::ClientKind,
+    event::{ClientKind, Signs},
     inventory::Machine,
     loader::{Loader, LoaderFile},
 };
@@ -48,6 +49,8 @@ pub struct Client {
     pub u_boot: bool,
     /// The relay through which it asks.
     pub relay: Relay,
+    /// Its signs of an operating system, if it is a plain client.
+    pub signs: Signs,
 }
 
 /// Classifies the sender of a message.
@@ -82,7 +85,8 @@ pub fn classify(query: &Query<'_>) -> Client {
     };
     let raspberry_pi = kind == ClientKind::Pxe && is_raspberry_pi(query, architecture);
     let architecture = if raspberry_pi { Some(RASPBERRY_PI) } else { architecture };
-    Client { kind, architecture, http, raspberry_pi, u_boot, relay: Relay::of(query) }
+    let signs = if kind == ClientKind::Plain { signs(query) } else { Signs::None };
+    Client { kind, architecture, http, raspberry_pi, u_boot, relay: Relay::of(query), signs }
 }
 
 impl Client {

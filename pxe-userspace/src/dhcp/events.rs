@@ -37,7 +37,7 @@ pub(super) fn asked(
     disposition: Disposition,
     events: &mut Events,
 ) {
-    let Question { query, client: Client { kind, architecture, .. }, arrival } = *question;
+    let Question { query, client: Client { kind, architecture, signs, .. }, arrival } = *question;
     match query.message() {
         MessageType::Discover => {
             push(events, EventKind::Discover { client: *kind, client_architecture: *architecture });
@@ -57,8 +57,8 @@ pub(super) fn asked(
         MessageType::Request | MessageType::Inform => {
             // On port 4011 the client asks our boot server.
             let of_other_server = server.mode == Mode::Proxy && arrival.destination.port() != BOOT_SERVER_PORT;
-            let (client, client_architecture) = (*kind, *architecture);
-            push(events, EventKind::Request { client, client_architecture, of_other_server });
+            let (client, client_architecture, signs) = (*kind, *architecture, *signs);
+            push(events, EventKind::Request { client, client_architecture, of_other_server, signs });
         }
         MessageType::Decline => {
             let address = query.requested_address().unwrap_or(query.ciaddr());
@@ -89,7 +89,8 @@ fn is_sent_by_dhcp(client: &Client) -> bool {
 }
 
 /// Adds the event of an answer.
-pub(super) fn answered(reply: &Reply<'_>, client: ClientKind, events: &mut Events) {
+pub(super) fn answered(reply: &Reply<'_>, client: &Client, events: &mut Events) {
+    let Client { kind: client, signs, .. } = *client;
     let address = (!reply.yiaddr.is_unspecified()).then_some(reply.yiaddr);
     let boot_file = reply.boot.file.and_then(|file| match file {
         BootFile::Tftp(loader) | BootFile::Http(loader) => Some(loader.into()),
@@ -99,6 +100,6 @@ pub(super) fn answered(reply: &Reply<'_>, client: ClientKind, events: &mut Event
     match reply.message {
         MessageType::Offer => push(events, EventKind::Offer { address, boot_file }),
         MessageType::Nak => push(events, EventKind::Nak { reason: reply.reason.unwrap_or_default() }),
-        _ => push(events, EventKind::Ack { address, client, boot_file }),
+        _ => push(events, EventKind::Ack { address, client, signs, boot_file }),
     }
 }

@@ -24,6 +24,7 @@ pub mod events;
 pub mod reason;
 pub mod relay;
 pub mod reply_route;
+mod signs;
 #[cfg(test)]
 mod testing;
 pub mod wire;
@@ -93,7 +94,7 @@ pub fn respond<M: Deref<Target = Machine>>(
     let verdict = match answer::answer(question, &machine, server, disposition) {
         Answer::Silence(reason) => Err(reason),
         Answer::Reply(reply) => encode::encode(&reply, &query, out).map(|length| {
-            events::answered(&reply, client.kind, &mut events);
+            events::answered(&reply, &client, &mut events);
             Sent {
                 length,
                 source: reply_source(arrival, server),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::model::{
     client_architecture::ClientArchitecture,
-    event::{ArtifactKind, BootFileName, ClientKind, EventKind, Transport},
+    event::{ArtifactKind, BootFileName, ClientKind, EventKind, Signs, Transport},
 };
 
 impl fmt::Display for ClientKind {
@@ -13,8 +13,23 @@ impl fmt::Display for ClientKind {
             Self::Pxe => "PXE firmware",
             Self::HttpBoot => "HTTP boot firmware",
             Self::Ipxe => "iPXE",
-            Self::Plain => "an operating system",
+            Self::Plain => "a plain DHCP client",
         })
+    }
+}
+
+/// A client with its signs of an operating system.
+struct Asker(ClientKind, Signs);
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(ClientKind::Plain, Signs::None) => f.write_str("a DHCP client without a sign of an operating system"),
+            Self(ClientKind::Plain, Signs::System) => f.write_str("an operating system"),
+            Self(ClientKind::Plain, Signs::Renewal) => f.write_str("an operating system that prolongs its lease"),
+            Self(ClientKind::Plain, Signs::Talos) => f.write_str("Talos"),
+            Self(client, _) => client.fmt(f),
+        }
     }
 }
 
@@ -69,15 +84,16 @@ impl fmt::Display for EventKind {
                 }
                 write_boot_file(f, boot_file.as_ref())
             }
-            Self::Request { client, client_architecture, of_other_server } => {
+            Self::Request { client, client_architecture, of_other_server, signs } => {
                 let address = if *of_other_server { "another server's address" } else { "the address" };
-                write!(f, "{client} requests {address}")?;
+                write!(f, "{} requests {address}", Asker(*client, *signs))?;
                 write_architecture(f, *client_architecture)
             }
-            Self::Ack { address, client, boot_file } => {
+            Self::Ack { address, client, signs, boot_file } => {
+                let asker = Asker(*client, *signs);
                 match address {
-                    Some(address) => write!(f, "acknowledged {address} to {client}")?,
-                    None => write!(f, "answered {client}")?,
+                    Some(address) => write!(f, "acknowledged {address} to {asker}")?,
+                    None => write!(f, "answered {asker}")?,
                 }
                 write_boot_file(f, boot_file.as_ref())
             }
@@ -147,6 +163,15 @@ mod tests {
         assert_eq!(done.to_string(), "received the kernel /assets/vmlinuz by HTTP: 19.5 MB in 812 ms");
         let discover = EventKind::Discover { client: ClientKind::Pxe, client_architecture: Some(7) };
         assert_eq!(discover.to_string(), "PXE firmware asks for an address (x86-64 UEFI)");
+        for (signs, who) in [
+            (Signs::None, "a DHCP client without a sign of an operating system"),
+            (Signs::System, "an operating system"),
+            (Signs::Renewal, "an operating system that prolongs its lease"),
+            (Signs::Talos, "Talos"),
+        ] {
+            let ack = EventKind::Ack { address: None, client: ClientKind::Plain, signs, boot_file: None };
+            assert_eq!(ack.to_string(), format!("answered {who}"));
+        }
     }
 
     #[test]

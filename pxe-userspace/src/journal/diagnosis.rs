@@ -1,5 +1,7 @@
 //! The diagnosis of a machine: how far it came, what it waits for, and what a person can do. A pure function of its record.
 
+mod remarks;
+
 use std::{
     net::Ipv4Addr,
     time::{Duration, SystemTime},
@@ -7,9 +9,10 @@ use std::{
 
 use serde::Serialize;
 
+use self::remarks::{boot_file, copy, last_plain_exchange, odd_name};
 use super::{
     machine_record::MachineRecord,
-    spelling::{self, Spelling},
+    spelling::Spelling,
     stage::Stage,
     words::{elapsed, human, plural},
 };
@@ -77,6 +80,11 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
             diagnosis.advice.insert(0, format!("{cause} {}", copy(&meant, asked)));
         }
     }
+    if record.policy == BootPolicy::Auto
+        && let Some(text) = last_plain_exchange(record, now)
+    {
+        diagnosis.reached += &text;
+    }
     if let Some(relay) = attempt.foreign_relay {
         diagnosis.advice.insert(0, foreign_relay(record, relay));
     }
@@ -131,6 +139,9 @@ impl Attempt {
 fn waiting(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagnosis {
     let reached = match (record.boots, attempt.ignored) {
         (_, Some(reason)) => format!("A packet of it was left unanswered: {reason}."),
+        (0, None) if !record.events.is_empty() => {
+            format!("It has not begun to boot in the {} since pxed started.", human(since))
+        }
         (0, None) => format!("It has sent nothing in the {} since pxed started.", human(since)),
         (boots, None) => {
             let times = plural(boots as usize, "time", "times");
@@ -207,33 +218,6 @@ fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosis {
             ),
         ],
     }
-}
-
-/// Returns the boot file that the machine was told last.
-fn boot_file(record: &MachineRecord) -> Option<&BootFileName> {
-    record.events.iter().rev().find_map(|event| match &event.kind {
-        EventKind::Ack { boot_file: Some(file), .. } | EventKind::Offer { boot_file: Some(file), .. } => Some(file),
-        _ => None,
-    })
-}
-
-/// Returns the last file that the firmware asked for by TFTP since its DISCOVER, and what is odd about the name, if anything is.
-fn odd_name(record: &MachineRecord) -> Option<(&str, Spelling)> {
-    let boot = record.events.iter().rev().take_while(|event| !matches!(event.kind, EventKind::Discover { .. }));
-    let asked = boot.into_iter().find_map(|event| match &event.kind {
-        EventKind::Requested { transport: Transport::Tftp, path, .. } => Some(path),
-        _ => None,
-    })?;
-    let told = boot_file(record).filter(|file| **file != BootFileName::Script).map(ToString::to_string);
-    Some((asked, spelling::examine(asked, told.as_deref())?))
-}
-
-/// Returns how a file is found under the name that firmware asks for.
-fn copy(meant: &str, asked: &str) -> String {
-    if meant.is_empty() {
-        return "Give it a boot file in the DHCP server that answers it.".to_owned();
-    }
-    format!("Put a copy of {meant}, or a link to it, at {asked} in the artifacts directory.")
 }
 
 fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {

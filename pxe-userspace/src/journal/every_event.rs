@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use crate::model::event::{ArtifactKind, ClientKind, EventKind, Transport};
+use crate::model::event::{ArtifactKind, ClientKind, EventKind, Signs, Transport};
 
 /// Lists the variants of an enumeration. A list that lacks one does not compile.
 macro_rules! every {
@@ -26,6 +26,11 @@ every! {
 }
 
 every! {
+    /// All signs of an operating system.
+    SIGNS: Signs { None, System, Renewal, Talos }
+}
+
+every! {
     /// Every kind of file.
     ARTIFACTS: ArtifactKind { Loader, Script, Kernel, Initramfs, Other }
 }
@@ -35,9 +40,13 @@ fn name(event: &EventKind) -> String {
     match event {
         EventKind::Discover { client, .. } => format!("discover {client:?}"),
         EventKind::Offer { .. } => "offer".to_owned(),
-        EventKind::Request { client, of_other_server: false, .. } => format!("request {client:?}"),
-        EventKind::Request { client, of_other_server: true, .. } => format!("request {client:?}, other server"),
-        EventKind::Ack { client, .. } => format!("ack {client:?}"),
+        EventKind::Request { client, of_other_server: false, signs, .. } => {
+            format!("request {}", with_signs(*client, *signs))
+        }
+        EventKind::Request { client, of_other_server: true, signs, .. } => {
+            format!("request {}, other server", with_signs(*client, *signs))
+        }
+        EventKind::Ack { client, signs, .. } => format!("ack {}", with_signs(*client, *signs)),
         EventKind::Nak { .. } => "nak".to_owned(),
         EventKind::Decline { .. } => "decline".to_owned(),
         EventKind::Release => "release".to_owned(),
@@ -52,6 +61,14 @@ fn name(event: &EventKind) -> String {
         EventKind::SentToDisk => "sent to disk".to_owned(),
     }
     .to_lowercase()
+}
+
+fn with_signs(client: ClientKind, signs: Signs) -> String {
+    match (client, signs) {
+        (ClientKind::Plain, Signs::None) => "plain, no signs".to_owned(),
+        (ClientKind::Plain, signs) => format!("plain, {signs:?}"),
+        (client, _) => format!("{client:?}"),
+    }
 }
 
 /// Returns every event with its name: each variant, with each value of the fields that a state may depend on.
@@ -70,14 +87,22 @@ pub(super) fn every_event() -> Vec<(String, EventKind)> {
     let mut events: Vec<EventKind> = Vec::new();
     events.extend(clients().map(|client| EventKind::Discover { client, client_architecture: None }));
     events.push(EventKind::Offer { address: Some(address), boot_file: None });
+    // A plain client has signs.
+    let with_signs = || {
+        let firmware = clients().filter(|client| *client != ClientKind::Plain).map(|client| (client, Signs::None));
+        firmware.chain(SIGNS.iter().map(|&signs| (ClientKind::Plain, signs)))
+    };
     for of_other_server in [false, true] {
-        events.extend(clients().map(|client| EventKind::Request {
+        events.extend(with_signs().map(|(client, signs)| EventKind::Request {
             client,
             client_architecture: None,
             of_other_server,
+            signs,
         }));
     }
-    events.extend(clients().map(|client| EventKind::Ack { address: Some(address), client, boot_file: None }));
+    let address = Some(address);
+    events.extend(with_signs().map(|(client, signs)| EventKind::Ack { address, client, signs, boot_file: None }));
+    let address = Ipv4Addr::new(10, 0, 0, 1);
     events.extend([
         EventKind::Nak { reason: "" },
         EventKind::Decline { address },

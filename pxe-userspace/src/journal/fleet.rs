@@ -244,6 +244,8 @@ impl Fleet {
             stage_since: record.map_or(self.started, Record::stage_since),
             boots: record.map_or(0, |record| record.boots),
             last_error: record.and_then(|record| record.last_error(&self.texts)),
+            booted: self.book.booted.contains(&machine.mac),
+            cycle: record.map_or(Cycle::Unknown, |record| record.cycle),
             events: record.map_or_else(Vec::new, |record| record.events(machine.mac, events, &self.texts)),
         }
     }

@@ -81,7 +81,7 @@ impl<'a> MachineJson<'a> {
     /// Returns the form of a machine in a list.
     #[must_use]
     pub fn of(record: &'a MachineRecord) -> Self {
-        let MachineRecord { machine, policy, boots_from, stage, stage_since, boots, last_error, events } = record;
+        let MachineRecord { machine, policy, boots_from, stage, stage_since, boots, last_error, events, .. } = record;
         let Machine { mac, additional_macs, address, cluster, role, architecture, version, hostname, loaders, .. } =
             &**machine;
         Self {

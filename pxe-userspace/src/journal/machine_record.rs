@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::stage::Stage;
+use super::{policy::Cycle, stage::Stage};
 use crate::model::{
     event::BootEvent,
     inventory::Machine,
@@ -26,6 +26,10 @@ pub struct MachineRecord {
     pub boots: u32,
     /// The time and the text of the last error.
     pub last_error: Option<(SystemTime, Arc<str>)>,
+    /// It was given its kernel since it was last released.
+    pub booted: bool,
+    /// The steps that were seen of its current boot.
+    pub cycle: Cycle,
     /// The last events, oldest first.
     pub events: Vec<BootEvent>,
 }

@@ -8,15 +8,19 @@
 //! setup without a memory does. So "yes" needs proof, and DHCP alone proves little: a netbooted Talos and an installed one send
 //! the same packets.
 //!
-//! [`Cycle`] records, across restarts of pxed, what has been seen since the machine's firmware last asked. An operating system
-//! then gets its address from pxed, or asks another server for it. What that proves:
+//! [`Cycle`] records, across restarts of pxed, what has been seen since the machine's firmware last asked. A plain DHCP client
+//! then gets an address from pxed, or asks another server for it. That need not be an operating system: Intel AMT, the lifecycle tools of
+//! servers and UEFI's own network stack ask with the card's MAC too, at any time, also to prolong a lease. So its
+//! [signs](Signs) count. Firmware without them proves nothing. Talos proves at once that it runs. Of another operating system it takes a
+//! renewal: those that servers bring in their flash memory (HPE Intelligent Provisioning) rarely run for half of a lease, and a
+//! machine of a `TalosCluster` has Talos on its disk in the end.
 //!
 //! | seen since the firmware's DISCOVER | conclusion | reason |
 //! |---|---|---|
-//! | told to boot from its disk | reached its disk | it did as told |
-//! | loaded nothing from pxed | reached its disk, if it was given its kernel in an earlier cycle | PXE was skipped or failed, and the disk boots. Without the earlier kernel it may be the old system of a machine for which PXE failed and which has yet to be installed |
+//! | told to boot from its disk | reached its disk, if the signs suffice | it did as told |
+//! | loaded nothing from pxed | the same, if it was given its kernel in an earlier cycle | PXE was skipped or failed, and the disk boots. Without the earlier kernel it may be the old system of a machine for which PXE failed and which has yet to be installed |
 //! | loaded iPXE or a script, from pxed or another server, and no kernel of ours | nothing | GRUB and other loaders ask by DHCP as an operating system does, and the kernel may come from another node that serves the same fleet |
-//! | asked for its kernel | runs the kernel that pxed served | Talos in maintenance mode asks right after its initramfs, renews after half of each lease, and asks again when its link flaps or its lease has ended. An installation that ends with kexec, or with a reboot from the disk without asking pxed, looks the same |
+//! | asked for its kernel | runs the kernel that pxed served, if an operating system asks | Talos in maintenance mode asks right after its initramfs, renews after half of each lease, and asks again when its link flaps or its lease has ended. An installation that ends with kexec, or with a reboot from the disk without asking pxed, looks the same |
 //! | asked for its kernel, but did not get it or its initramfs completely | nothing | its loader gave up, and the system that runs came from elsewhere |
 //! | nothing (the firmware was not seen) | nothing | pxed may have been down, or its state may be new |
 //!
@@ -51,22 +55,78 @@ use pxe_common::MacAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    event::{ArtifactKind, ClientKind, EventKind},
+    event::{ArtifactKind, ClientKind, EventKind, Signs},
     policy::BootPolicy,
     policy_book::PolicyBook,
 };
 
 /// Draws the conclusions from an event of a machine that was in `cycle` before the event. Returns whether the book changed.
 pub(super) fn observe(book: &mut PolicyBook, mac: MacAddr, cycle: Cycle, event: &EventKind) -> bool {
-    match event {
-        EventKind::Done { artifact: ArtifactKind::Initramfs, .. } => book.booted.insert(mac),
-        _ if event.is_operating_system() => match cycle {
-            Cycle::SentToDisk => book.reached_disk.insert(mac),
-            Cycle::Firmware if book.booted.contains(&mac) => book.reached_disk.insert(mac),
-            Cycle::Netbooted => book.booted.insert(mac),
-            Cycle::Unknown | Cycle::Firmware | Cycle::Loading => false,
-        },
+    if let EventKind::Done { artifact: ArtifactKind::Initramfs, .. } = event {
+        return book.booted.insert(mac);
+    }
+    let Some(signs) = event.plain_exchange() else { return false };
+    match Proof::of(cycle, book.booted.contains(&mac), signs) {
+        Proof::Disk => book.reached_disk.insert(mac),
+        Proof::Netbooted => book.booted.insert(mac),
         _ => false,
+    }
+}
+
+/// The conclusion from the exchange of a plain client, with the reason if it proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The machine runs from its disk.
+    Disk,
+    /// The machine runs the kernel that pxed served.
+    Netbooted,
+    /// Its firmware asks for purposes of its own.
+    NoSystem,
+    /// An operating system runs that is not Talos, and may be a tool of the firmware until it prolongs its lease.
+    Unsettled,
+    /// The machine was never given its kernel, so the system may be an old one.
+    NeverInstalled,
+    /// A loader asks as an operating system does.
+    MayBeLoader,
+    /// The firmware was not seen.
+    FirmwareUnseen,
+}
+
+impl Proof {
+    /// Draws the conclusion in a cycle of a machine that was given its kernel or not, from the client's signs.
+    pub(super) fn of(cycle: Cycle, booted: bool, signs: Signs) -> Self {
+        match (cycle, signs) {
+            (_, Signs::None) => Self::NoSystem,
+            (Cycle::Unknown, _) => Self::FirmwareUnseen,
+            (Cycle::Loading, _) => Self::MayBeLoader,
+            (Cycle::Netbooted, _) => Self::Netbooted,
+            (Cycle::Firmware, _) if !booted => Self::NeverInstalled,
+            (Cycle::Firmware | Cycle::SentToDisk, Signs::System) => Self::Unsettled,
+            (Cycle::Firmware | Cycle::SentToDisk, Signs::Renewal | Signs::Talos) => Self::Disk,
+        }
+    }
+
+    /// Returns what follows for the policy `auto`, as the end of a sentence.
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Disk => {
+                "counts as proof that it runs from its disk: its firmware asked, and loaded no kernel from pxed"
+            }
+            Self::Netbooted => "does not count as proof of its disk: it runs the kernel that pxed served",
+            Self::NoSystem => {
+                "does not count as proof of its disk: nothing that it asks for is for an operating system, so it may be its firmware \
+                 (Intel AMT, a lifecycle tool, UEFI's network stack)"
+            }
+            Self::Unsettled => {
+                "does not count as proof of its disk yet: it is not Talos, and may be a tool of its firmware. It counts when it prolongs \
+                 its lease"
+            }
+            Self::NeverInstalled => {
+                "does not count as proof of its disk: it was never given its kernel, so this may be an old system"
+            }
+            Self::MayBeLoader => "does not count as proof of its disk: its loader may ask like this",
+            Self::FirmwareUnseen => "does not count as proof of its disk: its firmware was not seen before",
+        }
     }
 }
 

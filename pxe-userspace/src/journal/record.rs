@@ -13,7 +13,7 @@ use super::{
     stage::Stage,
 };
 use crate::model::{
-    event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport},
+    event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
     loader::LoaderFile,
 };
 use pxe_common::MacAddr;
@@ -61,8 +61,8 @@ impl Stamp {
 enum Kept {
     Discover { client: ClientKind, client_architecture: Option<u16> },
     Offer { address: Option<Ipv4Addr>, boot_file: Option<KeptBootFile> },
-    Request { client: ClientKind, client_architecture: Option<u16>, of_other_server: bool },
-    Ack { address: Option<Ipv4Addr>, client: ClientKind, boot_file: Option<KeptBootFile> },
+    Request { client: ClientKind, client_architecture: Option<u16>, of_other_server: bool, signs: Signs },
+    Ack { address: Option<Ipv4Addr>, client: ClientKind, signs: Signs, boot_file: Option<KeptBootFile> },
     Nak { reason: StaticId },
     Decline { address: Ipv4Addr },
     Release,
@@ -283,11 +283,12 @@ fn keep(kind: &EventKind, texts: &mut Interner) -> Kept {
         EventKind::Offer { address, boot_file } => {
             Kept::Offer { address: *address, boot_file: keep_boot_file(boot_file.as_ref(), texts) }
         }
-        &EventKind::Request { client, client_architecture, of_other_server } => {
-            Kept::Request { client, client_architecture, of_other_server }
+        &EventKind::Request { client, client_architecture, of_other_server, signs } => {
+            Kept::Request { client, client_architecture, of_other_server, signs }
         }
-        EventKind::Ack { address, client, boot_file } => {
-            Kept::Ack { address: *address, client: *client, boot_file: keep_boot_file(boot_file.as_ref(), texts) }
+        EventKind::Ack { address, client, signs, boot_file } => {
+            let boot_file = keep_boot_file(boot_file.as_ref(), texts);
+            Kept::Ack { address: *address, client: *client, signs: *signs, boot_file }
         }
         EventKind::Nak { reason } => Kept::Nak { reason: texts.keep_static(reason) },
         &EventKind::Decline { address } => Kept::Decline { address },
@@ -328,11 +329,11 @@ fn recall(kept: Kept, texts: &Interner) -> EventKind {
         Kept::Offer { address, boot_file } => {
             EventKind::Offer { address, boot_file: recall_boot_file(boot_file, texts) }
         }
-        Kept::Request { client, client_architecture, of_other_server } => {
-            EventKind::Request { client, client_architecture, of_other_server }
+        Kept::Request { client, client_architecture, of_other_server, signs } => {
+            EventKind::Request { client, client_architecture, of_other_server, signs }
         }
-        Kept::Ack { address, client, boot_file } => {
-            EventKind::Ack { address, client, boot_file: recall_boot_file(boot_file, texts) }
+        Kept::Ack { address, client, signs, boot_file } => {
+            EventKind::Ack { address, client, signs, boot_file: recall_boot_file(boot_file, texts) }
         }
         Kept::Nak { reason } => EventKind::Nak { reason: texts.get_static(reason) },
         Kept::Decline { address } => EventKind::Decline { address },

@@ -11,7 +11,7 @@ use pxe_common::MacAddr;
 
 use crate::model::{
     architecture::Architecture,
-    event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport},
+    event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
     inventory::{Inventory, Machine, Role, SharedInventory, Site, Source},
     loader::LoaderFile,
     policy::{BootPolicy, DiskRoute},
@@ -69,20 +69,41 @@ pub(crate) fn offer() -> EventKind {
 }
 
 pub(crate) fn request(client: ClientKind) -> EventKind {
-    EventKind::Request { client, client_architecture: (client != Plain).then_some(7), of_other_server: false }
+    let client_architecture = (client != Plain).then_some(7);
+    EventKind::Request { client, client_architecture, of_other_server: false, signs: signs(client) }
 }
 
 /// Returns what ProxyDHCP sees when a client gets its address from another server.
 pub(crate) fn proxied(client: ClientKind) -> Vec<EventKind> {
     let offer = EventKind::Offer { address: None, boot_file: Some(LOADER) };
     let client_architecture = (client != Plain).then_some(7);
-    let request = EventKind::Request { client, client_architecture, of_other_server: true };
+    let request = EventKind::Request { client, client_architecture, of_other_server: true, signs: signs(client) };
     [discover(client)].into_iter().chain((client != Plain).then_some(offer)).chain([request]).collect()
 }
 
 pub(crate) fn ack(client: ClientKind) -> EventKind {
     let boot_file = (client != Plain).then_some(LOADER);
-    EventKind::Ack { address: Some(Ipv4Addr::new(10, 0, 0, 1)), client, boot_file }
+    EventKind::Ack { address: Some(Ipv4Addr::new(10, 0, 0, 1)), client, signs: signs(client), boot_file }
+}
+
+/// A plain client is Talos, unless it is a [`plain`] one with other signs.
+fn signs(client: ClientKind) -> Signs {
+    if client == Plain { Signs::Talos } else { Signs::None }
+}
+
+/// Returns the two messages with which a plain client that shows these signs gets or prolongs its lease.
+pub(crate) fn plain(signs: Signs) -> [EventKind; 2] {
+    let client = Plain;
+    let address = Some(Ipv4Addr::new(10, 0, 0, 1));
+    [
+        EventKind::Request { client, client_architecture: None, of_other_server: false, signs },
+        EventKind::Ack { address, client, signs, boot_file: None },
+    ]
+}
+
+/// Returns what ProxyDHCP sees of such a client.
+pub(crate) fn proxied_plain(signs: Signs) -> EventKind {
+    EventKind::Request { client: Plain, client_architecture: None, of_other_server: true, signs }
 }
 
 /// Returns the four messages that assign an address.
@@ -147,6 +168,7 @@ pub(crate) fn timed(mac: MacAddr, kinds: impl IntoIterator<Item = EventKind>) ->
 pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind> {
     use proptest::prelude::*;
     let client = prop_oneof![Just(Pxe), Just(HttpBoot), Just(Ipxe), Just(Plain)];
+    let signs = prop_oneof![Just(Signs::None), Just(Signs::System), Just(Signs::Renewal), Just(Signs::Talos)];
     let artifact = prop_oneof![Just(Loader), Just(Script), Just(Kernel), Just(Initramfs), Just(ArtifactKind::Other)];
     let transport = prop_oneof![Just(Tftp), Just(Http)];
     let text = any::<String>().prop_map(Arc::<str>::from);
@@ -165,10 +187,13 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
         (client.clone(), architecture.clone())
             .prop_map(|(client, client_architecture)| EventKind::Discover { client, client_architecture }),
         offered.clone().prop_map(|(address, boot_file)| EventKind::Offer { address, boot_file }),
-        (client.clone(), architecture, any::<bool>()).prop_map(|(client, client_architecture, of_other_server)| {
-            EventKind::Request { client, client_architecture, of_other_server }
-        }),
-        (offered, client).prop_map(|((address, boot_file), client)| EventKind::Ack { address, client, boot_file }),
+        (client.clone(), architecture, any::<bool>(), signs.clone()).prop_map(
+            |(client, client_architecture, of_other_server, signs)| {
+                EventKind::Request { client, client_architecture, of_other_server, signs }
+            },
+        ),
+        (offered, client, signs)
+            .prop_map(|((address, boot_file), client, signs)| { EventKind::Ack { address, client, signs, boot_file } }),
         Just(EventKind::Nak { reason: "another address is reserved" }),
         address.prop_map(|address| EventKind::Decline { address }),
         Just(EventKind::Release),

@@ -113,6 +113,12 @@ impl Stage {
         match event {
             EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot, .. } => Self::Discovering,
             EventKind::Discover { client: ClientKind::Ipxe, .. } => Self::IpxeDiscovering,
+            // Firmware asks for purposes of its own at any time, and moves no boot on.
+            EventKind::Ack { client: ClientKind::Plain, .. } | EventKind::Request { client: ClientKind::Plain, .. }
+                if !event.is_operating_system() =>
+            {
+                self
+            }
             EventKind::Ack { client, .. } => self.after_ack(*client),
             // The other server acknowledges, and pxed does not see it.
             EventKind::Request { client, of_other_server: true, .. } => self.after_ack(*client),

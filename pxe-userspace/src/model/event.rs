@@ -35,8 +35,30 @@ pub enum ClientKind {
     HttpBoot,
     /// iPXE (option 77 or 175).
     Ipxe,
-    /// Anything else: an operating system.
+    /// Anything else: an operating system, or firmware that asks for its own purposes (see [`Signs`]).
     Plain,
+}
+
+/// The signs of an operating system in a DHCP message of a [plain client](ClientKind::Plain). Intel AMT, the lifecycle tools of servers and
+/// UEFI's own network stack ask with the card's MAC too, for what they need themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signs {
+    /// None: it asks for nothing that firmware does not ask for.
+    #[default]
+    None,
+    /// It asks for static routes or time servers, which operating systems use.
+    System,
+    /// The same in a message that prolongs a lease, of which at least half has passed as a rule.
+    Renewal,
+    /// It asks for what Talos asks for.
+    Talos,
+}
+
+impl Signs {
+    const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
 }
 
 /// The kind of file that a machine loads.
@@ -146,14 +168,20 @@ pub enum EventKind {
         /// The request is for another server (ProxyDHCP), whose acknowledgement is not seen.
         #[serde(skip_serializing_if = "is_false")]
         of_other_server: bool,
+        /// Its signs of an operating system.
+        #[serde(skip_serializing_if = "Signs::is_none")]
+        signs: Signs,
     },
     /// DHCPACK went out.
     Ack {
         /// The acknowledged address. Absent in ProxyDHCP and for DHCPINFORM.
         #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<Ipv4Addr>,
-        /// The program that asked. `Plain` means that an operating system runs.
+        /// The program that asked.
         client: ClientKind,
+        /// Its signs of an operating system.
+        #[serde(skip_serializing_if = "Signs::is_none")]
+        signs: Signs,
         /// The boot file, if the reply names one.
         #[serde(skip_serializing_if = "Option::is_none")]
         boot_file: Option<BootFileName>,
@@ -244,15 +272,20 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl EventKind {
-    /// Returns whether the event shows that an operating system runs: it gets its address from pxed, or asks another server for
-    /// it.
+    /// Returns the signs of an operating system if a plain client gets its address from pxed, or asks another server for it.
+    #[must_use]
+    pub fn plain_exchange(&self) -> Option<Signs> {
+        match *self {
+            Self::Ack { client: ClientKind::Plain, signs, .. }
+            | Self::Request { client: ClientKind::Plain, of_other_server: true, signs, .. } => Some(signs),
+            _ => None,
+        }
+    }
+
+    /// Returns `true` if the event shows that an operating system runs.
     #[must_use]
     pub fn is_operating_system(&self) -> bool {
-        matches!(
-            self,
-            Self::Ack { client: ClientKind::Plain, .. }
-                | Self::Request { client: ClientKind::Plain, of_other_server: true, .. }
-        )
+        self.plain_exchange().is_some_and(|signs| signs != Signs::None)
     }
 }
 

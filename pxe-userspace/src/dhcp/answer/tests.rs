@@ -12,7 +12,7 @@ use crate::{
     },
     model::{
         architecture::Architecture,
-        event::{BootFileName, EventKind},
+        event::{BootFileName, EventKind, Signs},
         loader::{LOADER_NAME_LIMIT, LoaderFile, OwnLoaders},
     },
 };
@@ -420,7 +420,7 @@ fn reply_comes_from_the_address_that_was_spoken_to() {
 #[test]
 fn exchange_makes_four_events_in_order() {
     let (outcome, _) = asked(Message::new(DISCOVER).firmware("PXEClient", 7));
-    let client = ClientKind::Pxe;
+    let (client, signs) = (ClientKind::Pxe, Signs::None);
     let client_architecture = Some(7);
     let boot_file = Some(BootFileName::Loader(LoaderFile::EfiX64));
     let address = Some(ADDRESS);
@@ -429,11 +429,26 @@ fn exchange_makes_four_events_in_order() {
     assert_eq!(events, [EventKind::Discover { client, client_architecture }, offer]);
     let (outcome, _) = asked(Message::new(REQUEST).firmware("PXEClient", 7).address(54, SERVER).address(50, ADDRESS));
     let events: Vec<_> = outcome.events.into_iter().collect();
-    let ack = EventKind::Ack { address, client, boot_file };
-    assert_eq!(events, [EventKind::Request { client, client_architecture, of_other_server: false }, ack]);
+    let ack = EventKind::Ack { address, client, signs, boot_file };
+    assert_eq!(events, [EventKind::Request { client, client_architecture, of_other_server: false, signs }, ack]);
     let (outcome, _) = asked(Message::new(REQUEST).address(54, OTHER));
     let ignored = EventKind::Ignored { reason: Reason::OtherServer.text() };
     assert_eq!(outcome.events.into_iter().last(), Some(ignored));
+}
+
+#[test]
+fn signs_of_an_operating_system_are_reported() {
+    let signs_of = |message: Message, server: &Server| {
+        let (outcome, _) = ask(message, &from_nowhere(), &machine(), FromNetwork, server);
+        outcome.events.iter().find_map(EventKind::plain_exchange)
+    };
+    let talos: &[u8] = &[1, 3, 15, 6, 121, 119, 42, 26, 12];
+    let request = || Message::new(REQUEST).address(50, ADDRESS).address(54, SERVER);
+    assert_eq!(signs_of(request().option(55, talos), &server()), Some(Signs::Talos));
+    assert_eq!(signs_of(request().option(55, &[1, 3, 6, 15]), &server()), Some(Signs::None));
+    assert_eq!(signs_of(request().option(55, talos).firmware("PXEClient", 7), &server()), None);
+    let to_other = Message::new(REQUEST).address(50, ADDRESS).address(54, OTHER);
+    assert_eq!(signs_of(to_other.option(55, talos), &proxy()), Some(Signs::Talos));
 }
 
 /// Beside another server there is no ACK of ours to show that an operating system came up, only its REQUEST.

@@ -7,7 +7,7 @@ use crate::{
         samples::{self, *},
         state::State,
     },
-    model::event::{BootEvent, ClientKind},
+    model::event::{BootEvent, ClientKind, Signs},
 };
 
 /// Returns the diagnosis `later` seconds after the last of these events, which are a tenth of a second apart.
@@ -268,8 +268,12 @@ fn name_that_firmware_changed_is_explained() {
 fn loader_that_is_not_ipxe_need_not_do_anything_more() {
     let named = |name: &str| {
         let boot_file = Some(BootFileName::OwnLoader(name.into()));
-        let ack =
-            EventKind::Ack { address: Some(Ipv4Addr::new(10, 0, 0, 1)), client: Pxe, boot_file: boot_file.clone() };
+        let ack = EventKind::Ack {
+            address: Some(Ipv4Addr::new(10, 0, 0, 1)),
+            client: Pxe,
+            signs: Signs::None,
+            boot_file: boot_file.clone(),
+        };
         let offer = EventKind::Offer { address: Some(Ipv4Addr::new(10, 0, 0, 1)), boot_file };
         [&[discover(Pxe), offer, request(Pxe), ack][..], &load(Loader)].concat()
     };
@@ -292,4 +296,34 @@ fn loader_that_is_not_ipxe_need_not_do_anything_more() {
     };
     let running = after(&chain(&[&[missing][..], &dora(Plain)].concat()), 5.0);
     assert!(running.reached.starts_with("An operating system that pxed did not serve has been running"), "{running:?}");
+}
+
+#[test]
+fn last_exchange_of_a_plain_client_is_explained() {
+    let netboot = uefi_boot();
+    let after_power_on = |signs: Signs| [&netboot[..], &dora(Pxe), &plain(signs)].concat();
+    let cases: [(&str, Vec<EventKind>, &[&str]); 7] = [
+        (
+            "AMT",
+            after_power_on(Signs::None),
+            &["without a sign of an operating system asked 90 s ago", "does not count", "Intel AMT"],
+        ),
+        ("another system", after_power_on(Signs::System), &["does not count", "when it prolongs its lease"]),
+        ("it renews", after_power_on(Signs::Renewal), &["counts as proof that it runs from its disk"]),
+        ("Talos", after_power_on(Signs::Talos), &["Talos asked 90 s ago, which counts as proof"]),
+        ("an old system", [&dora(Pxe)[..], &plain(Signs::Talos)].concat(), &["never given its kernel"]),
+        ("a loader", [&dora(Pxe)[..], &load(Loader), &plain(Signs::System)].concat(), &["its loader may ask"]),
+        ("after a restart of pxed", plain(Signs::Talos).to_vec(), &["its firmware was not seen before"]),
+    ];
+    for (name, events, expected) in cases {
+        let text = text(&after(&events, 90.0));
+        for words in expected {
+            assert!(text.contains(words), "{name}: no “{words}” in: {text}");
+        }
+    }
+    // A machine that runs what pxed served needs no explanation, nor one whose firmware has asked since.
+    for events in [netboot.clone(), [&after_power_on(Signs::Talos)[..], &dora(Pxe)].concat()] {
+        let text = text(&after(&events, 90.0));
+        assert!(!text.contains("count"), "{text}");
+    }
 }

@@ -1,4 +1,4 @@
-use std::{fmt::Write as _, time::SystemTime};
+use std::{fmt::Write as _, sync::Arc, time::SystemTime};
 
 use Disposition::{Disk, Network};
 use pxe_common::MacAddr;
@@ -11,7 +11,7 @@ use crate::{
         samples::*,
         state::State,
     },
-    model::event::BootEvent,
+    model::event::{BootEvent, Signs},
     model::{inventory::Machine, policy::Disposition, testing::assert_golden},
 };
 
@@ -86,6 +86,51 @@ fn disk_is_reached_only_with_proof() {
             assert_eq!(scenario.sent_to(), *expected, "{name}, restarted after {cut} events");
         }
     }
+}
+
+/// What asks after the firmware of a machine that was netbooted before, and where the machine then boots from.
+#[test]
+fn firmware_that_asks_with_the_cards_mac_is_no_proof_of_a_disk() {
+    let netboot = uefi_boot();
+    let power_on = dora(Pxe);
+    let told = [&dora(Ipxe)[..], &load(Script), &[EventKind::SentToDisk]].concat();
+    let asks = |signs: &[Signs]| signs.iter().flat_map(|&signs| plain(signs)).collect::<Vec<_>>();
+    use Signs::*;
+    let cases: [(&str, &[Signs], Disposition); 7] = [
+        ("Intel AMT", &[None], Network),
+        ("Intel AMT, which prolongs its lease for days", &[None, None, None, None], Network),
+        ("a lifecycle tool that is a Linux, for some minutes", &[System, System], Network),
+        ("another operating system, which renews", &[System, None, Renewal], Disk),
+        ("another operating system, whose first request was lost", &[Renewal], Disk),
+        ("Talos", &[Talos], Disk),
+        ("Intel AMT and Talos", &[None, Talos, None], Disk),
+    ];
+    for (name, signs, expected) in cases {
+        for before in [[&netboot[..], &power_on].concat(), told.clone()] {
+            let events = [&before[..], &asks(signs)].concat();
+            for cut in 0..=events.len() {
+                let scenario = Scenario::new(BootPolicy::Auto).see(&events[..cut]).restart().see(&events[cut..]);
+                assert_eq!(scenario.sent_to(), expected, "{name}, restarted after {cut} events");
+            }
+        }
+    }
+    // Beside another server, renewals are not seen.
+    for (signs, expected) in [(None, Network), (System, Network), (Talos, Disk)] {
+        let events = [&netboot[..], &proxied(Pxe), &[proxied_plain(signs)]].concat();
+        assert_eq!(Scenario::new(BootPolicy::Auto).see(&events).sent_to(), expected, "{signs:?}");
+    }
+}
+
+/// With `once`, a machine that loses power while it loads must come back to the network.
+#[test]
+fn firmware_that_asks_while_a_machine_loads_is_no_boot() {
+    let loading = [&dora(Ipxe)[..], &load(Script), &load(Kernel), &[requested(Initramfs)]].concat();
+    let chatter = [&loading[..], &plain(Signs::None)].concat();
+    assert_eq!(Scenario::new(BootPolicy::Once).see(&chatter).sent_to(), Network);
+    let boots = |events: &[EventKind]| {
+        Scenario::new(BootPolicy::Once).see(events).fleet.machine(&Arc::new(machine(1)), 9).boots
+    };
+    assert_eq!((boots(&chatter), boots(&[&loading[..], &plain(Signs::System)].concat())), (0, 1));
 }
 
 /// The same holds beside another DHCP server, which gives the addresses and whose ACKs are not seen.
@@ -231,7 +276,7 @@ fn cycles_are_those_of_the_table() {
     let mut table = String::from("The cycle after an event (row) in a cycle (column); a dot where it stays.\n\n");
     let row = |table: &mut String, name: &str, cells: [String; 5]| {
         let cells = cells.map(|cell| format!("{cell:12}"));
-        writeln!(table, "{}", format!("{name:36}{}", cells.join("")).trim_end()).unwrap();
+        writeln!(table, "{}", format!("{name:44}{}", cells.join("")).trim_end()).unwrap();
     };
     let cells = |cell: &dyn Fn(Cycle) -> String| -> [String; 5] {
         let cells: Vec<_> = CYCLES.iter().map(|&cycle| cell(cycle)).collect();

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::event::Signs;
 use crate::{
     journal::{
         every_event::{every, every_event},
@@ -169,14 +170,14 @@ fn transitions_are_those_of_the_table() {
         writeln!(table, "{}  {stage}", code(stage)).unwrap();
     }
     let codes: Vec<_> = STAGES.iter().map(|&stage| code(stage)).collect();
-    writeln!(table, "\n{:32}{}", "", codes.join(" ")).unwrap();
+    writeln!(table, "\n{:40}{}", "", codes.join(" ")).unwrap();
     for (name, event) in every_event() {
         let after = |&stage: &Stage| match stage.after(&event) {
             same if same == stage => "· ".to_owned(),
             other => code(other),
         };
         let row: Vec<_> = STAGES.iter().map(after).collect();
-        writeln!(table, "{name:32}{}", row.join(" ").trim_end()).unwrap();
+        writeln!(table, "{name:40}{}", row.join(" ").trim_end()).unwrap();
     }
     assert_golden("src/journal/stage/transitions.txt", &table);
 }
@@ -185,7 +186,11 @@ fn transitions_are_those_of_the_table() {
 #[test]
 fn transitions_that_surprise_have_reasons() {
     let decline = || EventKind::Decline { address: [10, 0, 0, 1].into() };
-    let to_other_server = |client| EventKind::Request { client, client_architecture: None, of_other_server: true };
+    let to_other_server = |client| {
+        let signs = if client == Plain { Signs::Talos } else { Signs::None };
+        EventKind::Request { client, client_architecture: None, of_other_server: true, signs }
+    };
+    let chatter = || plain(Signs::None)[1].clone();
     let harmless = || path_failed("autoexec.ipxe", Script);
     use Stage::*;
     for (from, event, to, reason) in [
@@ -216,6 +221,9 @@ fn transitions_that_surprise_have_reasons() {
             "a renewal after a restart of pxed; the fleet knows if the system is on its disk",
         ),
         (LoadingKernel, ack(Plain), Running, "the events of the rest were lost when the journal lagged"),
+        (Discovering, chatter(), Discovering, "Intel AMT asks with the card's MAC"),
+        (LoadingKernel, chatter(), LoadingKernel, "the same"),
+        (Waiting, chatter(), Waiting, "the same; it does not show that anything runs"),
         (LoaderDone, ack(Plain), OnDisk, "GRUB asks as an operating system does, and no kernel of ours was asked for"),
         (Scripted, ack(Plain), OnDisk, "its loader gave up, and the disk was the next boot entry"),
         (Failed, ack(Plain), OnDisk, "the same after a failure"),

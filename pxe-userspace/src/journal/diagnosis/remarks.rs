@@ -1,0 +1,64 @@
+//! Remarks on single events: the proof of a disk, and names that firmware changed.
+
+use std::time::SystemTime;
+
+use crate::{
+    journal::{
+        machine_record::MachineRecord,
+        policy::Proof,
+        spelling::{self, Spelling},
+        words::{elapsed, human},
+    },
+    model::event::{BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
+};
+
+/// Returns what the last exchange of a plain client in this boot proves, unless it ran the kernel that pxed served, which is as it should be.
+pub(super) fn last_plain_exchange(record: &MachineRecord, now: SystemTime) -> Option<String> {
+    let in_this_cycle = |event: &&BootEvent| !begins_boot(event) && record.cycle.after(&event.kind) == record.cycle;
+    let (at, signs) = record
+        .events
+        .iter()
+        .rev()
+        .take_while(in_this_cycle)
+        .find_map(|event| event.kind.plain_exchange().map(|signs| (event.at, signs)))?;
+    let proof = Proof::of(record.cycle, record.booted, signs);
+    let asker = match signs {
+        Signs::Talos => "Talos",
+        Signs::System | Signs::Renewal => "An operating system",
+        Signs::None => "A DHCP client without a sign of an operating system",
+    };
+    (proof != Proof::Netbooted)
+        .then(|| format!(" {asker} asked {} ago, which {}.", human(elapsed(at, now)), proof.text()))
+}
+
+/// Returns `true` for the DISCOVER of firmware or iPXE.
+fn begins_boot(event: &BootEvent) -> bool {
+    matches!(event.kind, EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot | ClientKind::Ipxe, .. })
+}
+
+/// Returns the boot file that the machine was told last.
+pub(super) fn boot_file(record: &MachineRecord) -> Option<&BootFileName> {
+    record.events.iter().rev().find_map(|event| match &event.kind {
+        EventKind::Ack { boot_file: Some(file), .. } | EventKind::Offer { boot_file: Some(file), .. } => Some(file),
+        _ => None,
+    })
+}
+
+/// Returns the last file that the firmware asked for by TFTP since its DISCOVER, and what is odd about the name, if anything is.
+pub(super) fn odd_name(record: &MachineRecord) -> Option<(&str, Spelling)> {
+    let boot = record.events.iter().rev().take_while(|event| !begins_boot(event));
+    let asked = boot.into_iter().find_map(|event| match &event.kind {
+        EventKind::Requested { transport: Transport::Tftp, path, .. } => Some(path),
+        _ => None,
+    })?;
+    let told = boot_file(record).filter(|file| **file != BootFileName::Script).map(ToString::to_string);
+    Some((asked, spelling::examine(asked, told.as_deref())?))
+}
+
+/// Returns how a file is found under the name that firmware asks for.
+pub(super) fn copy(meant: &str, asked: &str) -> String {
+    if meant.is_empty() {
+        return "Give it a boot file in the DHCP server that answers it.".to_owned();
+    }
+    format!("Put a copy of {meant}, or a link to it, at {asked} in the artifacts directory.")
+}
