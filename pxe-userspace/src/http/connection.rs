@@ -89,7 +89,7 @@ impl Connection {
         if let Err(broken) = served {
             tracing::debug!(peer = %self.peer, %broken, "boot HTTP connection broke off");
             self.deliveries.broken(&self.stream, &broken);
-            if matches!(broken, Broken::Stalled) {
+            if matches!(broken, Broken::Stalled(_)) {
                 self.context.metrics.refused(Refused::Timeout);
                 // An answer that was announced as lost must not arrive later.
                 self.stream.reset_on_drop();

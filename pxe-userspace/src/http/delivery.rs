@@ -145,10 +145,10 @@ impl Deliveries {
     ///
     /// # Errors
     ///
-    /// [`Broken::Stalled`] if the client fell silent. The answers in flight have then been announced as lost.
+    /// [`Broken::Stalled`] if the client is too slow. The answers in flight have then been announced as lost.
     pub(super) fn observe(&mut self, event: Event, stream: &Stream) -> Result<(), Broken> {
-        let stalled = Broken::Stalled;
-        if self.settle(event, stream, &stalled) { Err(stalled) } else { Ok(()) }
+        self.settle(event, stream, &"");
+        self.flights.too_slow().map_or(Ok(()), |too_slow| Err(Broken::Stalled(too_slow)))
     }
 
     /// Announces the answers that arrived before the connection broke, and the rest as lost.
@@ -161,17 +161,18 @@ impl Deliveries {
         self.settle(Event::Stopped, stream, &STOPPED);
     }
 
-    /// Announces the verdicts that follow from an event, and returns `true` if an answer did not arrive. The system call is
-    /// made only while an answer is in flight.
-    fn settle(&mut self, event: Event, stream: &Stream, reason: &dyn ToString) -> bool {
+    /// Announces the verdicts that follow from an event. An answer that did not arrive has failed because the client is too
+    /// slow, or else for this reason. The system call is made only while an answer is in flight.
+    fn settle(&mut self, event: Event, stream: &Stream, reason: &dyn ToString) {
         if self.flights.len() == 0 {
-            return false;
+            return;
         }
         let verdicts = self.flights.observe(event, stream.reach(), Instant::now());
+        let too_slow = self.flights.too_slow();
+        let reason = too_slow.as_ref().map_or(reason, |too_slow| too_slow);
         for (flight, verdict) in &verdicts {
             self.announce(flight, *verdict, reason);
         }
-        verdicts.iter().any(|(_, verdict)| *verdict != Verdict::Delivered)
     }
 
     fn announce(&self, flight: &InFlight, verdict: Verdict, reason: &dyn ToString) {

@@ -7,8 +7,8 @@
 //! ```text
 //!              last byte acknowledged
 //!  in flight ──────────────────────────────────────────────► delivered
-//!      │       connection broken, nothing acknowledged
-//!      └────── for a minute, or server stopped ────────────► lost, with the bytes acknowledged so far
+//!      │       connection broken, client too slow ([`super::pace`]),
+//!      └────── or server stopped ──────────────────────────► lost, with the bytes acknowledged so far
 //!                └─ all sent and nearly all acknowledged ──► unconfirmed
 //! ```
 //!
@@ -25,9 +25,7 @@ use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use tokio::time::Instant;
 
-/// The time that a client may acknowledge nothing. Firmware that writes its download to slow memory pauses, but not for this
-/// long.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+use super::pace::{Pace, TooSlow};
 
 /// The pause before the first check of the send queue. It doubles with each check; most answers arrive within a round trip.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -87,12 +85,11 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Flights<T> {
     flights: VecDeque<Flight<T>>,
-    /// The position up to which the client has acknowledged the stream.
-    acknowledged: u64,
-    /// The time at which that position last advanced, or the first flight began.
-    advanced: Instant,
+    /// The client's progress, since the first flight began.
+    pace: Pace,
     look: Instant,
     pause: Duration,
+    too_slow: Option<TooSlow>,
 }
 
 #[derive(Debug)]
@@ -104,13 +101,13 @@ struct Flight<T> {
 
 impl<T> Flights<T> {
     pub(super) fn new(now: Instant) -> Self {
-        Self { flights: VecDeque::new(), acknowledged: 0, advanced: now, look: now, pause: FIRST_PAUSE }
+        Self { flights: VecDeque::new(), pace: Pace::new(0, now), look: now, pause: FIRST_PAUSE, too_slow: None }
     }
 
     /// Adds an answer that begins now.
     pub(super) fn depart(&mut self, cargo: T, body: Range<u64>, now: Instant) {
         if self.flights.is_empty() {
-            self.advanced = now;
+            self.pace = Pace::new(self.pace.acknowledged(), now);
         }
         self.flights.push_back(Flight { cargo, body });
         self.pause = FIRST_PAUSE;
@@ -131,14 +128,17 @@ impl<T> Flights<T> {
         (!self.flights.is_empty()).then_some(self.look)
     }
 
+    /// Returns the reason to give the client up, if the last check found one.
+    pub(super) fn too_slow(&self) -> Option<TooSlow> {
+        self.too_slow
+    }
+
     /// Returns the verdicts that follow from an event.
     pub(super) fn observe(&mut self, event: Event, reach: Reach, now: Instant) -> Vec<(T, Verdict)> {
-        if reach.acknowledged > self.acknowledged {
-            self.acknowledged = reach.acknowledged;
-            self.advanced = now;
-        }
+        self.pace.note(reach.acknowledged, now);
+        let acknowledged = self.pace.acknowledged();
         let mut verdicts = Vec::new();
-        while let Some(flight) = self.flights.pop_front_if(|flight| flight.body.end <= self.acknowledged) {
+        while let Some(flight) = self.flights.pop_front_if(|flight| flight.body.end <= acknowledged) {
             verdicts.push((flight.cargo, Verdict::Delivered));
         }
         let is_over = match event {
@@ -147,11 +147,12 @@ impl<T> Flights<T> {
             Event::Timer => {
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
                 self.look = now + self.pause;
-                now.duration_since(self.advanced) >= PATIENCE
+                self.too_slow = self.pace.too_slow(now);
+                self.too_slow.is_some()
             }
         };
         if is_over {
-            let reach = Reach { acknowledged: self.acknowledged, ..reach };
+            let reach = Reach { acknowledged, ..reach };
             verdicts.extend(self.flights.drain(..).map(|flight| (flight.cargo, undelivered(&flight.body, reach))));
         }
         verdicts

@@ -22,6 +22,7 @@ pub mod head;
 mod head_error;
 pub mod matchbox;
 mod metrics;
+mod pace;
 mod places;
 pub mod query;
 pub mod range;

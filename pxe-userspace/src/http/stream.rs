@@ -15,21 +15,19 @@ use rustix::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use super::{
-    flights::{PATIENCE, Reach},
+    flights::Reach,
     metrics::Metrics,
+    pace::{Pace, TooSlow},
     send_queue::SendQueue,
 };
-use crate::{
-    artifacts::{OpenArtifact, READ_AHEAD},
-    model::failure::FELL_SILENT,
-};
+use crate::artifacts::{OpenArtifact, READ_AHEAD};
 
-/// The time that a client may read nothing of its answer.
-const STALL: Duration = PATIENCE;
+/// The time between looks at what a client has acknowledged, while its socket takes nothing more.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The most bytes sent by one call: sendfile(2) returns only after it has copied everything that the socket takes.
 const CHUNK: u64 = 2 * 1024 * 1024;
@@ -49,9 +47,9 @@ pub(super) enum Broken {
     /// The client closed or reset the connection, or the network no longer carries it.
     #[error("the connection broke: {0}")]
     Closed(#[from] io::Error),
-    /// The client read nothing for a minute.
-    #[error("{FELL_SILENT}: it read nothing for {} s", STALL.as_secs())]
-    Stalled,
+    /// The client does not read its answer, or too slowly.
+    #[error("{0}")]
+    Stalled(TooSlow),
     /// The file has become shorter since its length was announced.
     #[error("the file was shortened while it was sent")]
     Shortened,
@@ -66,11 +64,13 @@ pub(super) struct Stream {
     /// Set if our FIN follows these bytes.
     is_finished: bool,
     is_new: bool,
+    /// The client's progress, while it is being waited for during an answer.
+    pace: Option<Pace>,
 }
 
 impl Stream {
     pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, written: 0, is_finished: false, is_new: true }
+        Self { tcp, written: 0, is_finished: false, is_new: true, pace: None }
     }
 
     /// Returns the number of bytes written since the connection began, which is the position of the next byte.
@@ -124,15 +124,18 @@ impl Stream {
 
     /// Sends all of the bytes.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        self.pace = None;
         self.send(bytes, SendFlags::empty()).await
     }
 
     /// Sends two pieces, in one segment if they fit.
     pub(super) async fn write_both(&mut self, head: &[u8], body: &[u8]) -> Result<(), Broken> {
+        self.pace = None;
         let pieces = [IoSlice::new(head), IoSlice::new(body)];
         let sent = self.progress(true, |tcp| Ok(retry_on_intr(|| rustix::io::writev(tcp, &pieces))?)).await?;
-        self.write(head.get(sent..).unwrap_or_default()).await?;
-        self.write(body.get(sent.saturating_sub(head.len())..).unwrap_or_default()).await
+        let none = SendFlags::empty();
+        self.send(head.get(sent..).unwrap_or_default(), none).await?;
+        self.send(body.get(sent.saturating_sub(head.len())..).unwrap_or_default(), none).await
     }
 
     async fn send(&mut self, mut bytes: &[u8], flags: SendFlags) -> Result<(), Broken> {
@@ -157,6 +160,7 @@ impl Stream {
         if is_corked {
             self.cork(true);
         }
+        self.pace = None;
         let mut offset = bytes.start;
         // More follows, so that both leave in one segment.
         let sent = match self.send(head, SendFlags::MORE).await {
@@ -211,21 +215,34 @@ impl Stream {
     }
 
     /// Runs `operation` as soon as the socket takes bytes, and counts them even if this future is dropped right afterwards.
+    /// Gives up a client that is too slow ([`super::pace`]).
     /// tokio does not know yet that a new connection is writable, so trying `at_once` saves a wake-up.
     async fn progress(
         &mut self,
         at_once: bool,
         mut operation: impl FnMut(&TcpStream) -> io::Result<usize>,
     ) -> Result<usize, Broken> {
-        let Self { tcp, written, .. } = self;
-        let mut operation = || operation(tcp).inspect(|&count| *written += count as u64);
-        let first = if at_once { operation() } else { Err(io::ErrorKind::WouldBlock.into()) };
-        match first {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let sent = timeout(STALL, tcp.async_io(Interest::WRITABLE, operation)).await;
-                Ok(sent.map_err(|_| Broken::Stalled)??)
+        if at_once {
+            match operation(&self.tcp) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Ok(done.inspect(|&count| self.written += count as u64)?),
             }
-            first => Ok(first?),
+        }
+        let mut look = Instant::now() + LOOK;
+        loop {
+            let Self { tcp, written, .. } = self;
+            let counted = || operation(tcp).inspect(|&count| *written += count as u64);
+            if let Ok(sent) = timeout_at(look, tcp.async_io(Interest::WRITABLE, counted)).await {
+                return Ok(sent?);
+            }
+            // The kernel does not report acknowledgements, so they are looked up, but only while nothing can be sent.
+            let (acknowledged, now) = (self.reach().acknowledged, Instant::now());
+            let pace = self.pace.get_or_insert_with(|| Pace::new(acknowledged, now));
+            pace.note(acknowledged, now);
+            if let Some(too_slow) = pace.too_slow(now) {
+                return Err(Broken::Stalled(too_slow));
+            }
+            look = pace.deadline().min(now + LOOK);
         }
     }
 

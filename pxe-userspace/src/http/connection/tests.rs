@@ -3,6 +3,7 @@
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::Ipv4Addr,
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use arc_swap::ArcSwap;
@@ -12,7 +13,13 @@ use tokio::{net::TcpListener, sync::mpsc};
 use super::*;
 use crate::{
     artifacts::Store,
-    http::{places::Client, routes, stream::Broken},
+    http::{
+        pace::{PATIENCE, PERIOD, TooSlow},
+        places::Client,
+        routes,
+        send_queue::SendQueue,
+        stream::Broken,
+    },
     model::{
         architecture::Architecture,
         event::{BootEvent, EventKind, EventSink},
@@ -56,21 +63,61 @@ impl Lab {
     /// Creates a connection of the machine at 127.0.0.1, which has sent `request` and reads nothing. Also returns the
     /// client, whose window is small.
     async fn connection(&self, request: &str) -> (Connection, std::net::TcpStream) {
+        let (connection, reader) = self.connection_of_a_reader(request, 16 * 1024).await;
+        (connection, reader.client)
+    }
+
+    /// Creates such a connection, whose client has a receive buffer of this size.
+    async fn connection_of_a_reader(&self, request: &str, buffer: usize) -> (Connection, Reader) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        client.set_recv_buffer_size(16 * 1024).unwrap();
+        client.set_recv_buffer_size(buffer).unwrap();
         client.connect(&listener.local_addr().unwrap().into()).unwrap();
         let mut client = std::net::TcpStream::from(client);
         client.write_all(request.as_bytes()).unwrap();
         let (tcp, peer) = listener.accept().await.unwrap();
         let router = routes::router(Arc::clone(&self.context));
+        let reader = Reader { server: tcp.as_fd().try_clone_to_owned().unwrap(), client, head: 0, read: 0 };
         let seated = self.context.places.seat(peer.ip(), Client::Machine).await.unwrap();
         let seat = (peer.ip(), Arc::clone(&seated.seat));
-        (Connection::new(tcp, seat, Arc::clone(&self.context), router, self.phase.subscribe()), client)
+        (Connection::new(tcp, seat, Arc::clone(&self.context), router, self.phase.subscribe()), reader)
     }
 
     fn events(&mut self) -> Vec<EventKind> {
         std::iter::from_fn(|| self.events.try_recv().ok()).map(|event| event.kind).collect()
+    }
+}
+
+/// A client that reads when it is told to, beside a look at the server's socket.
+struct Reader {
+    server: OwnedFd,
+    client: std::net::TcpStream,
+    /// The length of the answer's head.
+    head: usize,
+    read: usize,
+}
+
+impl Reader {
+    /// Reads until the server sees an acknowledgement. It takes real time, and none on the advancing clock.
+    fn acknowledge_some(&mut self) {
+        self.client.set_nonblocking(true).unwrap();
+        let unacknowledged = || SendQueue::of(&self.server).unwrap().unacknowledged;
+        let before = unacknowledged();
+        let mut scratch = [0; 2048];
+        while unacknowledged() >= before {
+            match self.client.read(&mut scratch) {
+                Ok(0) => panic!("the server has ended the answer"),
+                Ok(count) => {
+                    if self.read == 0 {
+                        let end = scratch[..count].windows(4).position(|window| window == b"\r\n\r\n");
+                        self.head = end.expect("a head") + 4;
+                    }
+                    self.read += count;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
+                Err(error) => panic!("{error} after {} bytes", self.read),
+            }
+        }
     }
 }
 
@@ -91,7 +138,7 @@ async fn client_that_falls_silent_has_lost_its_answer_after_a_minute() {
         assert!((60..62).contains(&lasted.as_secs()), "{lasted:?}");
         match lab.events().as_slice() {
             [EventKind::Requested { .. }, EventKind::Failed { bytes, reason, .. }] => {
-                assert_eq!(reason.to_string(), Broken::Stalled.to_string());
+                assert_eq!(reason.to_string(), Broken::Stalled(TooSlow::Silent).to_string());
                 assert!((1..LENGTH / 2).contains(bytes), "{bytes} bytes acknowledged");
             }
             other => panic!("{other:?}"),
@@ -113,10 +160,93 @@ async fn client_that_falls_silent_in_the_middle_is_given_up() {
     ended(connection).await;
     match lab.events().as_slice() {
         [EventKind::Requested { .. }, EventKind::Failed { bytes, reason, .. }] => {
-            assert_eq!(reason.to_string(), Broken::Stalled.to_string());
+            assert_eq!(reason.to_string(), Broken::Stalled(TooSlow::Silent).to_string());
             assert!((1..LENGTH).contains(bytes), "{bytes} bytes acknowledged");
         }
         other => panic!("{other:?}"),
+    }
+}
+
+/// A few kilobytes in each half minute: the socket, which holds megabytes, takes nothing more for much longer than a minute.
+#[tokio::test(start_paused = true)]
+async fn slow_reader_is_served_as_long_as_it_acknowledges_something() {
+    let mut lab = Lab::new();
+    std::fs::File::create(lab.directory.path().join("initramfs")).unwrap().set_len(1 << 30).unwrap();
+    let (connection, mut reader) =
+        lab.connection_of_a_reader("GET /assets/initramfs HTTP/1.1\r\nHost: x\r\n\r\n", 16 * 1024).await;
+    let task = tokio::spawn(connection.run());
+    let pause = PATIENCE / 2;
+    let began = Instant::now();
+    while began.elapsed() < 3 * PERIOD {
+        tokio::time::sleep(pause).await;
+        assert!(!task.is_finished(), "given up after {:?} and {} bytes", began.elapsed(), reader.read);
+        reader.acknowledge_some();
+    }
+    assert!(reader.read < 1 << 22, "{} bytes are not slow", reader.read);
+    // Then it falls silent.
+    let began = Instant::now();
+    task.await.unwrap();
+    let lasted = began.elapsed();
+    assert!((PATIENCE..PATIENCE + Duration::from_secs(6)).contains(&lasted), "{lasted:?}");
+    match lab.events().as_slice() {
+        [EventKind::Requested { .. }, EventKind::Failed { reason, .. }] => {
+            assert_eq!(reason.to_string(), Broken::Stalled(TooSlow::Silent).to_string());
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The whole answer is in the socket, and the client needs half an hour for it.
+#[tokio::test(start_paused = true)]
+async fn slow_reader_gets_the_end_of_its_answer() {
+    for request in [
+        "GET /assets/initramfs HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /assets/initramfs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ] {
+        let mut lab = Lab::new();
+        let (connection, mut reader) = lab.connection_of_a_reader(request, 16 * 1024).await;
+        let task = tokio::spawn(connection.run());
+        let began = Instant::now();
+        while reader.read < LENGTH as usize - 64 * 1024 {
+            tokio::time::sleep(PATIENCE / 2).await;
+            assert!(!task.is_finished(), "given up after {:?} and {} bytes", began.elapsed(), reader.read);
+            reader.acknowledge_some();
+        }
+        assert!(began.elapsed() > 2 * PERIOD, "{:?} is not slow", began.elapsed());
+        reader.client.set_nonblocking(false).unwrap();
+        let mut rest = vec![0; reader.head + LENGTH as usize - reader.read];
+        reader.client.read_exact(&mut rest).unwrap();
+        drop(reader);
+        task.await.unwrap();
+        let events = lab.events();
+        assert!(matches!(events.as_slice(), [EventKind::Requested { .. }, EventKind::Done { .. }]), "{events:?}");
+    }
+}
+
+/// A client that acknowledges a little in each minute is not silent, but it cannot keep its connection for ever.
+#[tokio::test(start_paused = true)]
+async fn client_that_only_drips_is_given_up() {
+    // While the server still writes, and when all is written.
+    for length in [1 << 30, LENGTH] {
+        let mut lab = Lab::new();
+        std::fs::File::create(lab.directory.path().join("initramfs")).unwrap().set_len(length).unwrap();
+        let (connection, mut reader) =
+            lab.connection_of_a_reader("GET /assets/initramfs HTTP/1.1\r\nHost: x\r\n\r\n", 1).await;
+        let mut task = tokio::spawn(connection.run());
+        let began = Instant::now();
+        // The clock advances only while both wait.
+        while timeout(PATIENCE - Duration::from_secs(10), &mut task).await.is_err() {
+            reader.acknowledge_some();
+        }
+        let lasted = began.elapsed();
+        assert!((PERIOD..PERIOD + Duration::from_secs(60)).contains(&lasted), "{lasted:?} and {} bytes", reader.read);
+        match lab.events().as_slice() {
+            [EventKind::Requested { .. }, EventKind::Failed { reason, .. }] => {
+                assert_eq!(reason.to_string(), Broken::Stalled(TooSlow::Dripping).to_string());
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(lab.context.metrics.refusals(Refused::Timeout), 1);
     }
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::http::pace::{FLOOR, PATIENCE};
 
 const EVENTS: [Event; 5] = [Event::Timer, Event::Request, Event::Fin, Event::Broken, Event::Stopped];
 
@@ -167,7 +168,7 @@ fn silence_begins_with_the_answer_and_again_with_each_acknowledgement() {
     let began = opened + 10 * PATIENCE;
     flights.depart("first", BODY, began);
     assert_eq!(flights.observe(Event::Timer, reach(BODY.end, 0), began), [], "the connection was idle before");
-    for step in 1..100 {
+    for step in 1..10 {
         let now = began + step * (PATIENCE - Duration::from_millis(1));
         assert_eq!(
             flights.observe(Event::Timer, reach(BODY.end, u64::from(step)), now),
@@ -175,8 +176,30 @@ fn silence_begins_with_the_answer_and_again_with_each_acknowledgement() {
             "a slow reader is not silent"
         );
     }
-    let last = began + 99 * (PATIENCE - Duration::from_millis(1));
-    assert_eq!(flights.observe(Event::Timer, reach(BODY.end, 99), last + PATIENCE), [lost("first", 0)]);
+    assert_eq!(flights.too_slow(), None);
+    let last = began + 9 * (PATIENCE - Duration::from_millis(1));
+    assert_eq!(flights.observe(Event::Timer, reach(BODY.end, 9), last + PATIENCE), [lost("first", 0)]);
+    assert_eq!(flights.too_slow(), Some(TooSlow::Silent));
+}
+
+#[test]
+fn client_that_only_drips_has_lost_its_answer() {
+    let began = Instant::now();
+    let mut flights = Flights::new(began);
+    let body = HEAD..HEAD + (1 << 20);
+    flights.depart("large", body.clone(), began);
+    let minute = PATIENCE - Duration::from_millis(1);
+    let mut verdicts = Vec::new();
+    let (mut now, mut position) = (began, 0);
+    for share in [FLOOR / 5, FLOOR / 5, FLOOR / 12] {
+        for _ in 0..11 {
+            now += minute;
+            position += share;
+            verdicts.extend(flights.observe(Event::Timer, reach(body.end, position), now));
+        }
+    }
+    assert_eq!(verdicts, [lost("large", position - HEAD)]);
+    assert_eq!(flights.too_slow(), Some(TooSlow::Dripping));
 }
 
 #[test]
