@@ -6,7 +6,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddrV4},
     path::Path,
-    sync::{Arc, LazyLock, atomic::AtomicBool},
+    sync::{Arc, LazyLock},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -312,7 +312,7 @@ pub fn admin_api(data: &[u8]) {
         let machines = vec![Arc::new(machine(KNOWN, Architecture::Amd64))];
         inventory.store(Arc::new(pxe_userspace::model::inventory::Inventory::new(machines)));
         let journal = Journal::new(inventory, SharedPolicies::default(), state.path()).expect("a journal");
-        let ready = Arc::new(AtomicBool::new(true));
+        let health = Arc::default();
         let (journal, registry) = (Arc::new(journal), Arc::new(Registry::default()));
         (
             state,
@@ -320,7 +320,7 @@ pub fn admin_api(data: &[u8]) {
                 journal,
                 visitors: SharedVisitors::default(),
                 registry,
-                ready,
+                health,
                 faults: AllSpecFaults::default(),
             },
         )

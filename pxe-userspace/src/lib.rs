@@ -9,6 +9,7 @@ pub mod cli;
 pub mod cluster_spec;
 pub mod daemon;
 pub mod dataplane;
+pub mod descriptors;
 pub mod dhcp;
 pub mod http;
 pub mod journal;

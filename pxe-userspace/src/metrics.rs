@@ -144,6 +144,17 @@ impl<'a> Families<'a> {
         self.family(name, help, MetricType::Gauge)
     }
 
+    /// Encodes a gauge without labels.
+    ///
+    /// # Errors
+    ///
+    /// If the text cannot be written.
+    pub fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let gauge = ConstGauge::new(value);
+        let encoder = self.0.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
+        gauge.encode(encoder)
+    }
+
     fn family<'s>(&'s mut self, name: &'s str, help: &str, metric_type: MetricType) -> Result<Family<'s>, fmt::Error> {
         let encoder = self.0.encode_descriptor(name, &format!("{help}."), None, metric_type)?;
         Ok(Family { encoder, metric_type })

@@ -1,10 +1,11 @@
 //! The state of the admin listener.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
+use super::health::Health;
 use crate::{
     journal::Journal,
     model::{finding::AllSpecFaults, visitors::SharedVisitors},
@@ -22,8 +23,8 @@ pub struct AdminContext {
     pub visitors: SharedVisitors,
     /// The metrics.
     pub registry: Arc<Registry>,
-    /// `true` while machines are answered.
-    pub ready: Arc<AtomicBool>,
+    /// What is not as it should be.
+    pub health: Arc<Health>,
     /// The errors of the specs.
     pub faults: AllSpecFaults,
 }

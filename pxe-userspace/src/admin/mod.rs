@@ -3,7 +3,7 @@
 //! | route | answer |
 //! |---|---|
 //! | `GET /healthz` | 200 as long as the process answers |
-//! | `GET /readyz` | 200 while machines are answered; 503 before, and while pxed ends |
+//! | `GET /readyz` | 200 while every interface and address of the spec is served; otherwise 503 with the reasons, as before the start is complete and while pxed ends |
 //! | `GET /metrics` | Prometheus' text format |
 //! | `GET /api/v1/machines` | all machines, as an array. `?stage=`, `?cluster=` and `?limit=` select some, `?events=` limits the events of each |
 //! | `GET /api/v1/machines/{mac}` | one machine, with its diagnosis |
@@ -11,6 +11,7 @@
 //! | `GET /api/v1/stages` | the number of machines at each stage |
 //! | `GET /api/v1/visitors` | clients that asked boot HTTP and that no cluster spec names, with their last requests and the outcomes |
 //! | `GET /api/v1/visitors/{name}` | one of them, by MAC address, UUID or IP address |
+//! | `GET /api/v1/health` | what is not as it should be, and the file descriptors in use |
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
 //! | `GET /` | the dashboard |
 //!
@@ -30,6 +31,8 @@ use tokio::net::TcpListener;
 mod context;
 mod dashboard;
 mod events;
+mod health;
+mod listener;
 mod machines;
 mod monitoring;
 mod origin;
@@ -38,17 +41,24 @@ mod visitors;
 
 use context::Admin;
 pub use context::AdminContext;
+pub use health::{Findings, Health};
+use listener::Limited;
 use refusal::refuse;
 
-/// Serves the admin API until `shutdown` is ready. Does not wait for open connections, since a follower of events would never
+/// Serves the admin API on at most `connections` connections at the same time until `shutdown` is ready. Does not wait for open connections, since a follower of events would never
 /// end.
 ///
 /// # Errors
 ///
 /// If the listener fails.
-pub async fn serve(listener: TcpListener, context: AdminContext, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    connections: usize,
+    context: AdminContext,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
     tokio::select! {
-        result = axum::serve(listener, router(context)) => result,
+        result = axum::serve(Limited::new(listener, connections), router(context)) => result,
         () = shutdown => Ok(()),
     }
 }
@@ -63,6 +73,7 @@ pub fn router(context: AdminContext) -> Router {
         .route("/api/v1/stages", get(machines::stages))
         .route("/api/v1/visitors", get(visitors::list))
         .route("/api/v1/visitors/{name}", get(visitors::one))
+        .route("/api/v1/health", get(monitoring::health))
         .route("/api/v1/events", get(events::follow))
         .route("/", get(dashboard::page))
         .route("/dashboard.js", get(dashboard::script))

@@ -1,23 +1,16 @@
-//! Readiness for probes, and metrics for Prometheus.
-
-use std::sync::atomic::Ordering;
+//! Health for probes and people, and metrics for Prometheus.
 
 use axum::{
+    Json,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 
-use super::{context::Admin, refusal::refuse};
+use serde::Serialize;
 
-/// `GET /readyz`.
-pub(super) async fn ready(State(admin): State<Admin>) -> Response {
-    if admin.context.ready.load(Ordering::Relaxed) {
-        "ready\n".into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
-    }
-}
+use super::{context::Admin, health::Findings, refusal::refuse};
+use crate::{descriptors, logging};
 
 /// `GET /metrics`. Reading them waits for a look at an interface that hangs, which must not keep the threads that answer everybody.
 pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
@@ -35,4 +28,45 @@ pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
         Ok(Err(error)) => failed(error.to_string()),
         Err(error) => failed(error.to_string()),
     }
+}
+
+/// The answer of `GET /api/v1/health`.
+#[derive(Debug, Serialize)]
+struct HealthJson<'a> {
+    ready: bool,
+    problems: &'a [String],
+    warnings: &'a [String],
+    file_descriptors: FileDescriptors,
+    log_lines_dropped: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct FileDescriptors {
+    /// `null` if none was free to count them with.
+    open: Option<u64>,
+    limit: u64,
+}
+
+/// `GET /api/v1/health`.
+pub(super) async fn health(State(admin): State<Admin>) -> Response {
+    let findings = admin.context.health.findings();
+    let Findings { is_serving: _, problems, warnings } = &*findings;
+    Json(HealthJson {
+        ready: findings.is_ready(),
+        problems,
+        warnings,
+        file_descriptors: FileDescriptors { open: descriptors::in_use(), limit: descriptors::limit() },
+        log_lines_dropped: logging::dropped().get(),
+    })
+    .into_response()
+}
+
+/// `GET /readyz`: 503 names what is not served, line by line.
+pub(super) async fn ready(State(admin): State<Admin>) -> Response {
+    let findings = admin.context.health.findings();
+    if findings.is_ready() {
+        return "ready\n".into_response();
+    }
+    let reasons: String = findings.problems.iter().map(|problem| format!("{problem}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{reasons}")).into_response()
 }

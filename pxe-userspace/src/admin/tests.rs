@@ -3,10 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -33,7 +30,7 @@ use crate::{
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(super) journal: Arc<Journal>,
-    ready: Arc<AtomicBool>,
+    health: Arc<Health>,
     pub(super) sink: EventSink,
     pub(crate) visitors: SharedVisitors,
     _state: tempfile::TempDir,
@@ -50,20 +47,20 @@ pub(super) async fn start_with(inventory: SharedInventory) -> Server {
     let mut registry = Registry::with_prefix("pxed");
     let (sink, receiver) = EventSink::channel(10_000);
     journal.register(&sink, &mut registry);
-    let ready = Arc::new(AtomicBool::new(false));
+    let health = Arc::new(Health::default());
     let visitors = SharedVisitors::default();
     let context = AdminContext {
         journal: Arc::clone(&journal),
         visitors: visitors.clone(),
         registry: Arc::new(registry),
-        ready: Arc::clone(&ready),
+        health: Arc::clone(&health),
         faults: AllSpecFaults::default(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(journal::run(Arc::clone(&journal), receiver, std::future::pending()));
-    tokio::spawn(serve(listener, context, std::future::pending()));
-    Server { address, journal, ready, sink, visitors, _state: state }
+    tokio::spawn(serve(listener, 64, context, std::future::pending()));
+    Server { address, journal, health, sink, visitors, _state: state }
 }
 
 impl Server {
@@ -296,7 +293,13 @@ async fn probes_metrics_and_dashboard_are_served() {
     let by_name = "host: pxed.monitoring.svc\r\n";
     assert_eq!(server.ask("GET", "/healthz", by_name).0, 200);
     assert_eq!(server.ask("GET", "/readyz", by_name).0, 503);
-    server.ready.store(true, Ordering::Relaxed);
+    let problem = "interface eth7 is down".to_owned();
+    server.health.set(Findings { is_serving: true, problems: vec![problem.clone()], ..Findings::default() });
+    assert_eq!(server.ask("GET", "/readyz", by_name), (503, format!("not ready\n{problem}\n")));
+    let health: Value = serde_json::from_str(&server.ask("GET", "/api/v1/health", "").1).unwrap();
+    assert_eq!((&health["ready"], &health["problems"]), (&json!(false), &json!([problem])));
+    assert!(health["file_descriptors"]["open"].as_u64() < health["file_descriptors"]["limit"].as_u64(), "{health}");
+    server.health.set(Findings { is_serving: true, warnings: vec!["slow".to_owned()], ..Findings::default() });
     assert_eq!(server.ask("GET", "/readyz", by_name).0, 200);
     server.feed(MAC, uefi_boot()).await;
     let (status, metrics) = server.ask("GET", "/metrics", by_name);

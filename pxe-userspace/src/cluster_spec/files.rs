@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::finding::Finding;
+use crate::descriptors;
 
 /// The most bytes of a file, more than a spec of a million machines has. A larger file is a mistake.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -132,7 +133,7 @@ pub(crate) fn all(directories: &[PathBuf]) -> Vec<Result<PathBuf, String>> {
 /// pipe are among them, so that reading them says what is wrong.
 pub(crate) fn list(path: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(path)? {
+    for entry in descriptors::patiently(|| fs::read_dir(path))? {
         let name = entry?.file_name();
         let file = path.join(&name);
         let hidden = name.as_encoded_bytes().starts_with(b".");
@@ -161,7 +162,9 @@ pub(crate) fn read(path: &Arc<Path>) -> Result<String, Finding> {
         ));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(MAX_FILE_BYTES)).unwrap_or(0));
-    File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    descriptors::patiently(|| File::open(path))
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Finding::about_file(
             path,

@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::files::{self, Stat};
+use crate::descriptors;
 
 /// The time between two looks at files that do not change, if looking takes next to no time.
 const LEAST_INTERVAL: Duration = Duration::from_millis(200);
@@ -141,11 +142,13 @@ pub(super) struct Task<R> {
     changed: Option<Changed>,
     /// Somebody asked to load them.
     is_asked: bool,
+    /// No descriptor was free for the load.
+    waits: bool,
 }
 
 impl<R: FnMut(&Request<'_>) -> Reloaded> Task<R> {
     pub(super) fn new(source: Source<R>) -> Self {
-        Self { source, loaded: None, changed: None, is_asked: false }
+        Self { source, loaded: None, changed: None, is_asked: false, waits: false }
     }
 
     fn run(mut self, woken: &Receiver<Wake>) {
@@ -187,6 +190,18 @@ impl<R: FnMut(&Request<'_>) -> Reloaded> Task<R> {
             self.changed = Some(changed);
             return Some(needed - rested);
         }
+        // Files that cannot be opened now would not be tried again until they change.
+        if !descriptors::is_one_free() {
+            if !std::mem::replace(&mut self.waits, true) {
+                tracing::warn!(
+                    "the spec has changed, and is loaded when a file descriptor is free; {}",
+                    descriptors::REMEDY
+                );
+            }
+            self.changed = Some(changed);
+            return Some(MOST_INTERVAL);
+        }
+        self.waits = false;
         let have_rested = || rested >= CONFIRM && Look::at(paths, *files) == changed.look;
         let is_asked = self.is_asked;
         match reload(&Request { have_rested: &have_rested, is_resting: rested >= QUIET, is_asked }) {

@@ -2,8 +2,6 @@
 
 use std::{fs, io, path::Path};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
 /// The limits of the kernel's neighbour table. One table serves every network namespace, but only the initial namespace
 /// shows its limits.
 const NEIGHBOURS: &str = "/proc/sys/net/ipv4/neigh/default";
@@ -11,14 +9,6 @@ const NEIGHBOURS: &str = "/proc/sys/net/ipv4/neigh/default";
 const DEFAULT: Thresholds = Thresholds { keep: 128, soft: 512, hard: 1_024 };
 /// Room for neighbours outside the fleet: routers, relays, other networks of the host.
 const OTHERS: u32 = 1_024;
-
-/// Raises the soft limit of descriptors to the hard limit: each machine of a large fleet needs one for its connection.
-pub(super) fn raise_descriptors() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // If this fails, the current limit still suffices for a small fleet.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
-}
 
 /// Raises the limits of the kernel's neighbour table (arp(7)) so that every machine fits. With the default limit of 1,024
 /// entries, packets to the machines of a larger fleet are dropped as soon as all are powered on. Never lowers a limit. If a

@@ -9,6 +9,7 @@ use crate::{
         counters::ReplyCounters,
         metrics::{PortCounts, PortMetrics},
     },
+    descriptors::DescriptorMetrics,
     http,
     journal::Journal,
     logging,
@@ -32,22 +33,24 @@ pub(super) struct Metered<'a, F> {
     pub(super) ports: F,
 }
 
-/// Returns the registry of all metrics, each under a name that begins with `pxed_`.
+/// Returns the registry of all metrics. Their names begin with `pxed_`, except for those that every Prometheus client has.
 pub(super) fn registry<F>(metered: Metered<'_, F>) -> Registry
 where
     F: Fn() -> Vec<PortCounts> + Send + Sync + 'static,
 {
     let Metered { tftp, http, journal, events, replies, faults, ports } = metered;
-    let mut registry = Registry::with_prefix("pxed");
-    tftp.register(&mut registry);
-    http.register(&mut registry);
-    replies.register(&mut registry);
-    journal.register(events, &mut registry);
+    let mut all = Registry::default();
+    all.register_collector(Box::new(DescriptorMetrics));
+    let registry = all.sub_registry_with_prefix("pxed");
+    tftp.register(registry);
+    http.register(registry);
+    replies.register(registry);
+    journal.register(events, registry);
     let help = "Log lines dropped because standard error was not read or not writable";
     registry.register("log_lines_dropped", help, logging::dropped());
     registry.register_collector(Box::new(PortMetrics::new(ports)));
     registry.register_collector(Box::new(SpecMetrics(faults.clone())));
-    registry
+    all
 }
 
 /// The errors of the specs, counted when the metrics are read.

@@ -1,5 +1,6 @@
 //! Runs `pxed run`: [`Daemon`] assembles the parts, keeps them in step with the inventory, and stops them.
 
+mod budget;
 mod ending;
 mod limits;
 mod listeners;
@@ -13,7 +14,7 @@ mod upkeep;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -27,6 +28,7 @@ use tokio::{
 };
 
 use self::{
+    budget::Budget,
     ending::{Ending, Step},
     listeners::{Listeners, Scope, Servers},
     metrics::Metered,
@@ -36,10 +38,11 @@ use self::{
     upkeep::Upkeep,
 };
 use crate::{
-    admin::{self, AdminContext},
+    admin::{self, AdminContext, Health},
     artifacts::Store,
     cluster_spec::{self, matchbox},
     dataplane::{self, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts},
+    descriptors,
     dhcp::Mode,
     http,
     journal::{self, Journal},
@@ -95,7 +98,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let ending = Ending::new();
     // From here on signals end or reload pxed in order; before, they would kill it.
     let mut signals = Signals::listen(ending.clone())?;
-    limits::raise_descriptors();
+    descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let result = runtime.block_on(async {
         let daemon = Daemon::start(config).await?;
@@ -148,6 +151,7 @@ impl Daemon {
         let replies = Arc::new(ReplyCounters::default());
         let (tftp_metrics, http_metrics) = (Arc::new(tftp::Metrics::default()), Arc::new(http::Metrics::default()));
         let visitors = SharedVisitors::default();
+        let places = http::Places::default();
         let servers = Servers::new(
             http::Context {
                 inventory: Arc::clone(&inventory),
@@ -157,7 +161,7 @@ impl Daemon {
                 policies: Arc::clone(&policies),
                 metrics: Arc::clone(&http_metrics),
                 coverage: Default::default(),
-                places: Default::default(),
+                places: places.clone(),
                 visits: http::Visits::new(visitors.clone()),
                 check_source: config.mode == Mode::Server,
                 http_port: config.http_port,
@@ -190,24 +194,31 @@ impl Daemon {
             faults: &faults,
             ports: move || PortCounts::of(&observed.lock().unwrap_or_else(PoisonError::into_inner)),
         });
-        let ready = Arc::new(AtomicBool::new(false));
+        let health = Arc::new(Health::default());
         let upkeep = Arc::new(Upkeep::new(
             Arc::clone(&inventory),
             Arc::clone(&faults.clusters),
             listeners,
             dataplane,
-            Arc::clone(&ready),
+            Budget::new(places),
+            Arc::clone(&health),
         ));
         let problems = upkeep.start(&passing);
         if !problems.is_empty() {
             return Err(cannot_start(&problems));
         }
         limits::raise_neighbours(first.machines().len());
+        upkeep.warn_of_few_places(first.machines().len());
 
         let context =
-            AdminContext { journal: Arc::clone(&journal), visitors, registry: Arc::new(registry), ready, faults };
+            AdminContext { journal: Arc::clone(&journal), visitors, registry: Arc::new(registry), health, faults };
         let (running, stopped) = watch::channel(());
-        let admin = tokio::spawn(admin::serve(admin, context, until_gone(stopped.clone())));
+        let admin = tokio::spawn(admin::serve(
+            admin,
+            budget::admin_connections(descriptors::limit()),
+            context,
+            until_gone(stopped.clone()),
+        ));
         let journal = tokio::spawn(journal::run(journal, receiver, until_gone(stopped)));
         let mut watchers = Vec::new();
         if let Some(clusters) = clusters {
@@ -230,6 +241,7 @@ impl Daemon {
             matchbox_groups = catalog.load().groups().len(),
             startup_ms = begun.elapsed().as_millis(),
             admin = %config.admin,
+            file_descriptors = descriptors::limit(),
             "ready"
         );
         drop(first);

@@ -3,20 +3,21 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use tokio::task::JoinHandle;
 
-use super::listeners::Listeners;
+use super::{budget::Budget, listeners::Listeners};
 use crate::{
+    admin::{self, Health},
     dataplane::{Dataplane, Report},
     model::{finding::SharedSpecFaults, inventory::SharedInventory},
 };
+
+/// The reason why pxed is not ready while the directories of the spec are empty.
+const SPEC_IS_AWAITED: &str = "there is no cluster spec yet: its directories are empty";
 
 /// The servers and the dataplane, with their current problems.
 pub(super) struct Upkeep {
@@ -25,7 +26,8 @@ pub(super) struct Upkeep {
     /// Locked for a whole check, so that checks from several threads run one after the other.
     serving: Mutex<Serving>,
     dataplane: Arc<Mutex<Dataplane>>,
-    ready: Arc<AtomicBool>,
+    budget: Budget,
+    health: Arc<Health>,
 }
 
 struct Serving {
@@ -41,16 +43,17 @@ struct Findings {
 }
 
 impl Upkeep {
-    /// Creates it with nothing served yet. `ready` is set while there is a spec and everything of it is served.
+    /// Creates it with nothing served yet. Each look adjusts the budget and sets the health.
     pub(super) fn new(
         inventory: SharedInventory,
         spec_faults: SharedSpecFaults,
         listeners: Listeners,
         dataplane: Arc<Mutex<Dataplane>>,
-        ready: Arc<AtomicBool>,
+        budget: Budget,
+        health: Arc<Health>,
     ) -> Self {
         let serving = Mutex::new(Serving { listeners, found: Findings::default() });
-        Self { inventory, spec_faults, serving, dataplane, ready }
+        Self { inventory, spec_faults, serving, dataplane, budget, health }
     }
 
     /// Serves for the first time. Returns what is not served and why, without logging it, except for the `passing` problems, which
@@ -64,6 +67,13 @@ impl Upkeep {
             problems.iter().cloned().partition(|problem| passing.contains(problem));
         passing.iter().for_each(|problem| tracing::error!("{problem}"));
         fatal
+    }
+
+    /// Logs a warning if fewer machines than there are can load at the same time.
+    pub(super) fn warn_of_few_places(&self, machines: usize) {
+        if let Some(warning) = self.budget.warning_for(machines) {
+            tracing::warn!("{warning}");
+        }
     }
 
     /// Brings everything in step with the inventory, and logs what has become wrong or right since the last time. It must be
@@ -89,15 +99,22 @@ impl Upkeep {
         let Report { problems, warnings } = lock(&self.dataplane).reconcile(Instant::now());
         // Both may report the same problem of an interface.
         let problems: BTreeSet<_> = of_listeners.into_iter().chain(problems.iter().map(ToString::to_string)).collect();
-        let is_ready = problems.is_empty() && !self.spec_faults.load().is_awaited;
-        self.ready.store(is_ready, Ordering::Relaxed);
-        Findings { problems, warnings: warnings.iter().map(ToString::to_string).collect() }
+        let warnings: BTreeSet<_> = warnings.iter().map(ToString::to_string).chain(self.budget.adjust()).collect();
+        let awaited = self.spec_faults.load().is_awaited.then(|| SPEC_IS_AWAITED.to_owned());
+        self.health.set(admin::Findings {
+            is_serving: true,
+            problems: problems.iter().cloned().chain(awaited).collect(),
+            warnings: warnings.iter().cloned().collect(),
+        });
+        Findings { problems, warnings }
     }
 
     /// Detaches the XDP programs and stops the servers. Returns the tasks of transfers that may still finish.
     pub(super) fn stop(&self) -> Vec<JoinHandle<()>> {
+        // At once, even if a look hangs.
+        self.health.set(admin::Findings::default());
         let serving = &mut *lock(&self.serving);
-        self.ready.store(false, Ordering::Relaxed);
+        self.health.set(admin::Findings::default());
         lock(&self.dataplane).close();
         serving.listeners.stop()
     }

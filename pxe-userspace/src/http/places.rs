@@ -50,6 +50,12 @@ impl Places {
         self.0.freed.notify_waiters();
     }
 
+    /// Returns the number of places.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.lock().limit
+    }
+
     /// Returns the number of connections that are served.
     #[must_use]
     pub fn taken(&self) -> usize {

@@ -1,5 +1,6 @@
 //! Bad luck that needs no attacker: a log that nobody reads, descriptors that run out, a damaged state file. Boots go on.
 
+mod descriptors;
 mod place;
 mod unread_log;
 
@@ -13,6 +14,9 @@ fn main() -> ExitCode {
         suite::test("unread_json_log_stops_nothing_and_its_gap_is_counted", || unread_log::stops_nothing("json")),
         suite::test("unread_log_does_not_delay_the_end", unread_log::does_not_delay_the_end),
         suite::test("unwritable_log_stops_nothing", unread_log::unwritable),
+        suite::test("few_descriptors_and_many_idle_connections_let_a_machine_boot_256", || descriptors::few("256")),
+        suite::test("few_descriptors_and_many_idle_connections_let_a_machine_boot_1024", || descriptors::few("1024")),
+        suite::test("used_up_descriptors_are_waited_for", descriptors::used_up),
         suite::test("stalled_download_does_not_delay_the_end", unread_log::stalled_download),
     ])
 }

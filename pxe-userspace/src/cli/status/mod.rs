@@ -7,6 +7,7 @@ use pxe_common::MacAddr;
 
 mod client;
 mod fleet;
+mod health;
 mod machine;
 mod output;
 mod visitor;
@@ -103,7 +104,16 @@ pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
             text = format!("{text}\n{visitors}");
         }
     }
+    if let Some(health) = health(&client) {
+        text = format!("{text}\n{health}");
+    }
     show(&text)
+}
+
+/// Returns the health of pxed as text, or `None` if an older pxed does not tell.
+fn health(client: &AdminClient) -> Option<String> {
+    let text = client.get("/api/v1/health", &[]).ok()?;
+    Some(health::render(&serde_json::from_str(&text).ok()?))
 }
 
 /// Follows events until it is interrupted.

@@ -66,7 +66,7 @@ fn label_values_are_lower_case_words_joined_by_underscores() {
 fn metrics_have_one_sentence_of_help_each() {
     for line in exposition().lines().filter_map(|line| line.strip_prefix("# HELP ")) {
         let (name, help) = line.split_once(' ').unwrap();
-        assert!(name.starts_with("pxed_"), "{name}");
+        assert!(name.starts_with("pxed_") || name.starts_with("process_"), "{name}");
         assert!(help.ends_with('.') && !help.ends_with(".."), "{line}");
     }
 }

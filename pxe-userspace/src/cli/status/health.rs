@@ -1,0 +1,56 @@
+//! The health of pxed, below the table of machines.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+/// The fields of `GET /api/v1/health` that are shown.
+#[derive(Debug, Deserialize)]
+pub(super) struct Health {
+    problems: Vec<String>,
+    warnings: Vec<String>,
+    file_descriptors: FileDescriptors,
+    log_lines_dropped: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct FileDescriptors {
+    open: Option<u64>,
+    limit: u64,
+}
+
+/// Formats one line for each finding, and one for the descriptors.
+pub(super) fn render(health: &Health) -> String {
+    let Health { problems, warnings, file_descriptors: FileDescriptors { open, limit }, log_lines_dropped } = health;
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    for problem in problems {
+        let _ = writeln!(text, "not served: {problem}");
+    }
+    for warning in warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    if *log_lines_dropped > 0 {
+        let _ = writeln!(text, "warning: {log_lines_dropped} log lines were dropped");
+    }
+    let open = open.map_or_else(|| "all".to_owned(), |open| open.to_string());
+    let _ = writeln!(text, "file descriptors: {open} of {limit} in use");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_come_before_the_descriptors() {
+        let json = r#"{"ready":false,"problems":["interface eth7 is down"],"warnings":["slow"],"later":1,
+            "file_descriptors":{"open":61,"limit":1024},"log_lines_dropped":7}"#;
+        let expected = "not served: interface eth7 is down\nwarning: slow\nwarning: 7 log lines were dropped\n\
+                        file descriptors: 61 of 1024 in use\n";
+        assert_eq!(render(&serde_json::from_str(json).unwrap()), expected);
+        let json =
+            r#"{"problems":[],"warnings":[],"file_descriptors":{"open":null,"limit":256},"log_lines_dropped":0}"#;
+        assert_eq!(render(&serde_json::from_str(json).unwrap()), "file descriptors: all of 256 in use\n");
+    }
+}
