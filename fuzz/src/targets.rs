@@ -126,6 +126,7 @@ fn machine(mac: MacAddr, architecture: Architecture) -> Machine {
         policy: BootPolicy::Auto,
         disk_route: DiskRoute::default(),
         loaders: None,
+        vlans: Arc::default(),
         site: Arc::new(Site { interface: "br0".into(), address: Ipv4Addr::new(10, 99, 0, 1) }),
         source: Source { file: Path::new("lab.yaml").into(), line: 1 },
     }

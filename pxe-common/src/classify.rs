@@ -19,6 +19,12 @@ pub trait Tables {
     /// Returns `true` if this is one of our own addresses, or the broadcast address of one of our networks.
     fn is_ours(&self, address: Ipv4Addr) -> bool;
 
+    /// Returns `true` if this VLAN, from 1 to 4095, is served.
+    fn serves_vlan(&self, vlan: u16) -> bool;
+
+    /// If the machine is known, notes that it asked on this VLAN, which is not served.
+    fn note_stray(&self, machine: MachineKey, vlan: u16);
+
     /// Replaces the state of a known machine by the first value that `step` returns, and returns the second; `None` if
     /// the machine is not known.
     fn update_machine<R>(&self, machine: MachineKey, step: impl FnOnce(MachineState) -> (MachineState, R))
@@ -54,7 +60,14 @@ pub fn classify<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Verdict 
 fn request<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Result<MacAddr, Counter> {
     let headers = Headers::parse(frame)?;
     let machine = client_address(frame, &headers)?;
-    if is_for_us(&headers, |address| tables.is_ours(address)) { Ok(machine) } else { Err(Counter::OtherServer) }
+    if !is_for_us(&headers, |address| tables.is_ours(address)) {
+        return Err(Counter::OtherServer);
+    }
+    if let Some(vlan) = headers.tags.unserved(|vlan| tables.serves_vlan(vlan)) {
+        tables.note_stray(machine.into(), vlan);
+        return Err(Counter::OtherVlan);
+    }
+    Ok(machine)
 }
 
 /// Returns `true` if a request is for everybody or for one of our addresses, and not for another server behind this link.

@@ -99,6 +99,8 @@ counters! {
     NoSocket = 18, "no_socket_on_queue";
     /// A request of a known machine, handed to the socket.
     Redirected = 19, "redirected";
+    /// A request on a VLAN that is not served. It passes: the host may have an interface for that VLAN.
+    OtherVlan = 20, "on_another_vlan";
 }
 
 /// The number of counters: the size of the map.
@@ -126,7 +128,8 @@ impl Counter {
             | Self::OtherPort
             | Self::NotRequest
             | Self::NotEthernet
-            | Self::OtherServer => Class::NotOurs,
+            | Self::OtherServer
+            | Self::OtherVlan => Class::NotOurs,
             Self::TruncatedEthernet
             | Self::TruncatedIpv4
             | Self::BadIpv4Header

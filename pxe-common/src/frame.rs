@@ -62,6 +62,20 @@ impl Tags {
         self.tags.get(..self.count).unwrap_or_default()
     }
 
+    /// Returns the VLAN of the outermost tag that is not served, or `None` if all are. A frame in a VLAN within a VLAN is served
+    /// if both are: it belongs to another network than a frame in one of them alone.
+    ///
+    /// VLAN 0 is no VLAN: such a tag has a priority only (IEEE 802.1Q §6.9).
+    #[inline(always)]
+    pub fn unserved(&self, mut serves: impl FnMut(u16) -> bool) -> Option<u16> {
+        let [outer, inner] = self.tags.map(VlanTag::vlan);
+        if outer != 0 && !serves(outer) {
+            return Some(outer);
+        }
+        // Tags that the frame does not have are zero.
+        (inner != 0 && !serves(inner)).then_some(inner)
+    }
+
     /// Returns the bytes that they take in the frame.
     #[must_use]
     pub const fn length(&self) -> usize {

@@ -9,6 +9,10 @@ pub const MACHINES: &str = "MACHINES";
 /// The hash set of addresses that requests for us are sent to, besides 255.255.255.255: the interface's own addresses and
 /// the broadcast addresses of its networks. IPv4 in network byte order (`[u8; 4]`) to `u8`.
 pub const ADDRESSES: &str = "ADDRESSES";
+/// The VLANs that are served: an array indexed by VLAN, with `u8` values that are not 0 if the VLAN is served.
+pub const VLANS: &str = "VLANS";
+/// Known machines that asked on a VLAN that is not served: [`MachineKey`] to VLAN (`u16`). Userspace empties it.
+pub const STRAYS: &str = "STRAYS";
 /// The AF_XDP sockets, by receive queue.
 pub const XSKS: &str = "XSKS";
 /// The per-CPU counters, indexed by [`Counter`](crate::Counter), each a `u64`.
@@ -33,6 +37,11 @@ pub const MACHINES_CAPACITY: u32 = 131_072;
 pub const QUEUES_CAPACITY: u32 = 256;
 /// Room in [`ADDRESSES`]. Hosts of load balancers have a thousand addresses on an interface.
 pub const ADDRESSES_CAPACITY: u32 = 4096;
+
+/// The numbers of VLANs, of which 0 and 4095 are not used (IEEE 802.1Q §9.6).
+pub const VLAN_NUMBERS: u32 = 4096;
+/// Room in [`STRAYS`]. Further machines are noted when userspace has emptied it.
+pub const STRAYS_CAPACITY: u32 = 1024;
 
 /// The key of [`MACHINES`]: a hardware address, padded so that the kernel hashes whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

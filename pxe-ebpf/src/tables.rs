@@ -12,7 +12,7 @@ use aya_ebpf::{
 use pxe_common::{
     MachineKey, MachineState, Settings, Tables,
     counter::{self, Counter},
-    layout::{ADDRESSES_CAPACITY, MACHINES_CAPACITY, QUEUES_CAPACITY},
+    layout::{ADDRESSES_CAPACITY, MACHINES_CAPACITY, QUEUES_CAPACITY, STRAYS_CAPACITY, VLAN_NUMBERS},
 };
 
 #[map]
@@ -20,6 +20,12 @@ static MACHINES: HashMap<MachineKey, MachineState> = HashMap::with_max_entries(M
 
 #[map]
 static ADDRESSES: HashMap<[u8; 4], u8> = HashMap::with_max_entries(ADDRESSES_CAPACITY, 0);
+
+#[map]
+static VLANS: Array<u8> = Array::with_max_entries(VLAN_NUMBERS, 0);
+
+#[map]
+static STRAYS: HashMap<MachineKey, u16> = HashMap::with_max_entries(STRAYS_CAPACITY, 0);
 
 #[map]
 static XSKS: XskMap = XskMap::with_max_entries(QUEUES_CAPACITY, 0);
@@ -53,6 +59,19 @@ impl Tables for Kernel<'_> {
     #[inline(always)]
     fn is_ours(&self, address: Ipv4Addr) -> bool {
         ADDRESSES.get_ptr(address.octets()).is_some()
+    }
+
+    #[inline(always)]
+    fn serves_vlan(&self, vlan: u16) -> bool {
+        VLANS.get(vlan.into()).is_some_and(|&served| served != 0)
+    }
+
+    #[inline(always)]
+    fn note_stray(&self, machine: MachineKey, vlan: u16) {
+        if MACHINES.get_ptr(machine).is_some() {
+            // It fails when the map is full, until userspace has emptied it.
+            let _ = STRAYS.insert(machine, vlan, 0);
+        }
     }
 
     #[inline(always)]

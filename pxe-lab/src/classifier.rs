@@ -11,7 +11,7 @@ use aya::{
 use nix::sched::{CloneFlags, unshare};
 use pxe_common::{
     Action, Counter, MacAddr, MachineKey, MachineState, Settings, layout,
-    testing::{FrameBuilder, KNOWN, OURS, Rules, SERVER, UNKNOWN},
+    testing::{FrameBuilder, KNOWN, OURS, Rules, SERVER, UNKNOWN, VLANS},
 };
 use xdp::{
     RingConfigBuilder, Umem,
@@ -71,6 +71,14 @@ impl Classifier {
         for address in OURS {
             addresses.insert(address.octets(), 1, 0)?;
         }
+        let mut vlans: Array<_, u8> = self.map(layout::VLANS)?.try_into()?;
+        for vlan in VLANS {
+            vlans.set(vlan.into(), 1, 0)?;
+        }
+        let mut strays = self.strays()?;
+        for machine in strays.keys().collect::<Result<Vec<_>, _>>()? {
+            strays.remove(&machine)?;
+        }
         self.set(rules.settings)?;
         let socket = self.socket.as_raw_fd();
         let mut sockets: XskMap<_> = self.map(layout::XSKS)?.try_into()?;
@@ -120,6 +128,15 @@ impl Classifier {
         Ok(iter::from_fn(|| remarks.next().map(drop)).count())
     }
 
+    /// Returns the known machines that asked on a VLAN that is not served, and that VLAN.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the map is missing or cannot be read.
+    pub fn strayed(&mut self) -> Result<std::collections::HashMap<MachineKey, u16>> {
+        Ok(self.strays()?.iter().collect::<Result<_, _>>()?)
+    }
+
     /// Adds machines until there are `count` of them.
     ///
     /// # Errors
@@ -147,6 +164,10 @@ impl Classifier {
     fn set(&mut self, settings: Settings) -> Result<()> {
         let mut map: Array<_, Settings> = self.map(layout::SETTINGS)?.try_into()?;
         Ok(map.set(0, settings, 0)?)
+    }
+
+    fn strays(&mut self) -> Result<HashMap<&mut MapData, MachineKey, u16>> {
+        Ok(self.map(layout::STRAYS)?.try_into()?)
     }
 
     fn machines(&mut self) -> Result<HashMap<&mut MapData, MachineKey, MachineState>> {
@@ -221,6 +242,16 @@ pub fn measure(machines: u32, repeat: u32) -> Result<Vec<Measurement>> {
     let kinds = [
         ("known machine, broadcast, redirected", Counter::Redirected, frame()),
         ("known machine, unicast to us, redirected", Counter::Redirected, unicast),
+        (
+            "known machine in a VLAN, redirected",
+            Counter::Redirected,
+            FrameBuilder { tags: vec![(0x8100, VLANS[0])], ..frame() },
+        ),
+        (
+            "known machine on another VLAN, passed",
+            Counter::OtherVlan,
+            FrameBuilder { tags: vec![(0x8100, 7)], ..frame() },
+        ),
         ("unknown machine, passed", Counter::UnknownPassed, FrameBuilder { chaddr: UNKNOWN, ..frame() }),
         ("TCP", Counter::NotUdp, FrameBuilder { protocol: 6, ..frame() }),
         ("UDP to another port", Counter::OtherPort, FrameBuilder { ports: (53, 53), ..frame() }),

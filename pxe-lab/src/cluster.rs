@@ -47,6 +47,12 @@ pub fn cluster(machines: &[Machine]) -> String {
     cluster_with_gateway(machines, GATEWAY)
 }
 
+/// Returns a spec with an annotation on its first cluster.
+#[must_use]
+pub fn with_annotation(spec: &str, annotation: &str) -> String {
+    spec.replacen("  name: lab\n", &format!("  name: lab\n  annotations:\n    {annotation}\n"), 1)
+}
+
 /// Returns the same as [`cluster`] with another gateway for the machines.
 #[must_use]
 pub fn cluster_with_gateway(machines: &[Machine], gateway: &str) -> String {

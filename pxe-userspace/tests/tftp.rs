@@ -88,6 +88,7 @@ impl Lab {
             policy: BootPolicy::Auto,
             disk_route: DiskRoute::default(),
             loaders: None,
+            vlans: Arc::default(),
             site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
             source: Source { file: Path::new("test.yaml").into(), line: 1 },
         };

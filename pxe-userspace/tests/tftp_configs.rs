@@ -69,6 +69,7 @@ fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Machin
         policy,
         disk_route: DiskRoute::default(),
         loaders: None,
+        vlans: Arc::default(),
         site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
         source: Source { file: Path::new("test.yaml").into(), line: 1 },
     }

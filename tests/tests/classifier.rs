@@ -77,6 +77,10 @@ fn agree(case: &Case, kernel: &mut Classifier) -> Result<(), Failed> {
             .into());
         }
     }
+    let (noted, on_host) = (kernel.strayed()?, host.strays());
+    if noted != on_host {
+        return Err(format!("the kernel notes the strays {noted:?}, the host {on_host:?}").into());
+    }
     Ok(())
 }
 

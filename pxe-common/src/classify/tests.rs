@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     counter::{Action, Class},
     frame::VlanTag,
-    testing::{FrameBuilder, KNOWN, Rules, SERVER, World, cases},
+    testing::{FrameBuilder, KNOWN, Rules, SERVER, UNKNOWN, World, cases},
 };
 
 fn counter(frame: &[u8]) -> Counter {
@@ -21,6 +21,23 @@ fn frame_gets_its_verdict() {
             case.expected.iter().map(|_| classify(case.frame.as_slice(), &world).counter).collect();
         assert_eq!(counters, case.expected, "{}", case.name);
     }
+}
+
+/// Userspace tells where a machine asks in vain.
+#[test]
+fn known_machine_on_another_vlan_is_noted_and_no_other() {
+    let ask = |chaddr, tags: &[(u16, u16)], destination| {
+        let world = World::new(Rules::default());
+        let frame = FrameBuilder { chaddr, tags: tags.to_vec(), destination, ..FrameBuilder::default() }.build();
+        classify(frame.as_slice(), &world);
+        world.strays().into_iter().map(|(machine, vlan)| (MacAddr::from(machine), vlan)).collect::<Vec<_>>()
+    };
+    let everybody = Ipv4Addr::BROADCAST;
+    assert_eq!(ask(KNOWN, &[(0x8100, 0xa007)], everybody), [(KNOWN, 7)]);
+    assert_eq!(ask(KNOWN, &[(0x8100, 100), (0x8100, 7)], everybody), [(KNOWN, 7)]);
+    assert_eq!(ask(UNKNOWN, &[(0x8100, 7)], everybody), []);
+    assert_eq!(ask(KNOWN, &[(0x8100, 100)], everybody), []);
+    assert_eq!(ask(KNOWN, &[(0x8100, 7)], Ipv4Addr::new(10, 0, 0, 2)), [], "it has another server there");
 }
 
 #[test]

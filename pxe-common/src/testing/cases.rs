@@ -58,7 +58,7 @@ const SERVICE: (u16, u16) = (0x88a8, 0x00c8);
 /// Returns all cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [ours(), not_ours(), for_others(), malformed(), by_settings()].concat()
+    [ours(), not_ours(), for_others(), on_other_vlans(), malformed(), by_settings()].concat()
 }
 
 fn ours() -> Vec<Case> {
@@ -73,6 +73,9 @@ fn ours() -> Vec<Case> {
     };
     vec![
         Case::new("discover, untagged", Redirected, |_| ()),
+        Case::new("priority tag of VLAN 0, 802.1ad", Redirected, |f| f.tags = vec![(0x88a8, 0x2000)]),
+        Case::new("priority tag within a VLAN", Redirected, |f| f.tags = vec![CUSTOMER, (0x8100, 0xe000)]),
+        Case::new("priority tag around a VLAN", Redirected, |f| f.tags = vec![(0x88a8, 0xe000), CUSTOMER]),
         Case::new("one 802.1Q tag", Redirected, |f| f.tags = vec![CUSTOMER]),
         Case::new("one 802.1ad tag", Redirected, |f| f.tags = vec![SERVICE]),
         Case::new("priority tag of VLAN 0", Redirected, |f| f.tags = vec![(0x8100, 0xe000)]),
@@ -183,6 +186,35 @@ fn for_others() -> Vec<Case> {
         addressed("broadcast of a network that is not ours", broadcast, [10, 0, 1, 255], 67),
         addressed("broadcast of a wider network than ours", broadcast, [10, 255, 255, 255], 67),
         addressed("loopback", ours, [127, 0, 0, 1], 67),
+    ]
+}
+
+/// Requests on VLANs that are not served. They pass whoever sent them.
+fn on_other_vlans() -> Vec<Case> {
+    use Counter::OtherVlan;
+
+    let drop_unknown = Rules { settings: small_bucket(UnknownMachines::Drop), no_socket: false };
+    let tagged = |name, tags: &[(u16, u16)]| Case::new(name, OtherVlan, |f| f.tags = tags.to_vec());
+    vec![
+        tagged("another VLAN", &[(0x8100, 7)]),
+        tagged("another VLAN with a priority", &[(0x8100, 0xa007)]),
+        tagged("another service VLAN", &[(0x88a8, 7)]),
+        tagged("VLAN 1", &[(0x8100, 1)]),
+        tagged("VLAN 4094", &[(0x8100, 0x0ffe)]),
+        tagged("reserved VLAN 4095", &[(0x8100, 0x0fff)]),
+        tagged("another VLAN within a served one", &[SERVICE, (0x8100, 7)]),
+        tagged("served VLAN within another one", &[(0x88a8, 7), CUSTOMER]),
+        tagged("another VLAN within a priority tag", &[(0x8100, 0xe000), (0x8100, 7)]),
+        tagged("another VLAN, asked often", &[(0x8100, 7)]).then(&[OtherVlan; 40]),
+        Case::new("unknown machine on another VLAN where unknown ones are dropped", OtherVlan, |f| {
+            f.chaddr = UNKNOWN;
+            f.tags = vec![(0x8100, 7)];
+        })
+        .with(drop_unknown),
+        Case::new("another server's client on another VLAN", Counter::OtherServer, |f| {
+            f.destination = Ipv4Addr::new(10, 0, 0, 2);
+            f.tags = vec![(0x8100, 7)];
+        }),
     ]
 }
 

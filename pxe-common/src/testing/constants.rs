@@ -17,6 +17,8 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// their networks, 10.0.0.0/24 and 192.168.4.0/22.
 pub const OURS: [Ipv4Addr; 4] =
     [SERVER, Ipv4Addr::new(192, 168, 4, 9), Ipv4Addr::new(10, 0, 0, 255), Ipv4Addr::new(192, 168, 7, 255)];
+/// The VLANs that every world serves.
+pub const VLANS: [u16; 2] = [100, 200];
 
 /// The tokens in a small bucket. None is refilled while a test runs.
 pub const SMALL_BURST: u64 = 4;

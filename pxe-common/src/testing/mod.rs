@@ -8,5 +8,5 @@ mod world;
 
 pub use build::FrameBuilder;
 pub use cases::{Case, cases};
-pub use constants::{KNOWN, OURS, SERVER, SMALL_BURST, UNKNOWN, small_bucket};
+pub use constants::{KNOWN, OURS, SERVER, SMALL_BURST, UNKNOWN, VLANS, small_bucket};
 pub use world::{Rules, World};

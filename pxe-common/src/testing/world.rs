@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::constants::{KNOWN, OURS};
+use super::constants::{KNOWN, OURS, VLANS};
 use crate::{
     classify::Tables,
     layout::{MachineKey, MachineState, Settings},
@@ -21,12 +21,13 @@ pub struct Rules {
     pub no_socket: bool,
 }
 
-/// The maps, with [`KNOWN`] and [`OURS`] in them.
+/// The maps, with [`KNOWN`], [`OURS`] and [`VLANS`] in them.
 #[derive(Debug)]
 pub struct World {
     rules: Rules,
     addresses: HashSet<Ipv4Addr>,
     machines: RefCell<HashMap<MachineKey, MachineState>>,
+    strays: RefCell<HashMap<MachineKey, u16>>,
     start: Instant,
 }
 
@@ -38,8 +39,15 @@ impl World {
             rules,
             addresses: HashSet::from(OURS),
             machines: RefCell::new(HashMap::from([(KNOWN.into(), MachineState::default())])),
+            strays: RefCell::default(),
             start: Instant::now(),
         }
+    }
+
+    /// Returns the known machines that asked on a VLAN that is not served, and that VLAN.
+    #[must_use]
+    pub fn strays(&self) -> HashMap<MachineKey, u16> {
+        self.strays.borrow().clone()
     }
 }
 
@@ -50,6 +58,16 @@ impl Tables for World {
 
     fn is_ours(&self, address: Ipv4Addr) -> bool {
         self.addresses.contains(&address)
+    }
+
+    fn serves_vlan(&self, vlan: u16) -> bool {
+        VLANS.contains(&vlan)
+    }
+
+    fn note_stray(&self, machine: MachineKey, vlan: u16) {
+        if self.machines.borrow().contains_key(&machine) {
+            self.strays.borrow_mut().insert(machine, vlan);
+        }
     }
 
     fn update_machine<R>(

@@ -119,6 +119,7 @@ async fn machine_has_the_shape_of_the_golden() {
         EventKind::Release,
         EventKind::Ignored { reason: "for another server" },
         EventKind::ForeignRelay { relay: [10, 9, 0, 1].into() },
+        EventKind::OtherVlan { vlan: 100 },
         failure,
         EventKind::WrongArchitecture { client_architecture: 11 },
         EventKind::SentToDisk,

@@ -17,10 +17,11 @@ const MACHINES: &str = "pxed.dev/machines";
 
 /// Every annotation that pxed reads. The name of a setting may be followed by `.` and a MAC address with hyphens, for the one machine
 /// that has it.
-const KNOWN: [&str; 6] = [
+const KNOWN: [&str; 7] = [
     "pxed.dev/boot-policy",
     "pxed.dev/disk-route",
     "pxed.dev/loader",
+    "pxed.dev/vlans",
     "pxed.dev/hostname",
     "pxed.dev/additional-mac-addresses",
     MACHINES,

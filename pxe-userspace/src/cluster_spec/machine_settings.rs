@@ -78,6 +78,9 @@ impl Applier {
         if let Some(loaders) = self.nearest(&scopes, specific, |settings| &settings.loaders) {
             machine.loaders = Some(&loaders.setting.value).filter(|loaders| !loaders.is_empty()).cloned();
         }
+        if let Some(vlans) = self.nearest(&scopes, specific, |settings| &settings.vlans) {
+            machine.vlans = Arc::clone(&vlans.setting.value);
+        }
         let hostname = self.nearest(&scopes, specific, |settings| &settings.hostname);
         if let Some(hostname) = &hostname {
             machine.hostname = Some(Arc::clone(&hostname.setting.value));

@@ -10,8 +10,8 @@
 //! # Annotations of pxed
 //!
 //! The operator's resources have no field for some facts about a machine, and the API server drops fields that it does not know. So
-//! annotations carry them: `pxed.dev/boot-policy`, `disk-route`, `loader`, `hostname` and `additional-mac-addresses`, on a
-//! `TalosMachine`; on a `TalosControlPlane`, a `TalosWorker` or a `TalosCluster` the first three of them, for all their machines.
+//! annotations carry them: `pxed.dev/boot-policy`, `disk-route`, `loader`, `vlans`, `hostname` and `additional-mac-addresses`, on a
+//! `TalosMachine`; on a `TalosControlPlane`, a `TalosWorker` or a `TalosCluster` the first four of them, for all their machines.
 //!
 //! Such a resource selects one of its machines by MAC or IP address in `pxed.dev/machines`, whose text is a mapping in YAML:
 //!
@@ -60,6 +60,7 @@ mod tests;
 mod tree;
 mod unused_settings;
 mod values;
+mod vlans;
 mod watch;
 
 use std::path::PathBuf;

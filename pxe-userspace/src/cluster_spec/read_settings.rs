@@ -13,7 +13,7 @@ use super::{
     read_role::checked,
     settings::{AdditionalMacs, Annotations, MachineKey, Setting, Settings},
     tree::{self, Entry, Kind, push_key},
-    values,
+    values, vlans,
 };
 use crate::model::loader::OwnLoaders;
 
@@ -36,12 +36,14 @@ pub(crate) enum Name {
     BootPolicy,
     DiskRoute,
     Loader,
+    Vlans,
     Hostname,
     AdditionalMacs,
 }
 
 impl Name {
-    const ALL: [Self; 5] = [Self::BootPolicy, Self::DiskRoute, Self::Loader, Self::Hostname, Self::AdditionalMacs];
+    const ALL: [Self; 6] =
+        [Self::BootPolicy, Self::DiskRoute, Self::Loader, Self::Vlans, Self::Hostname, Self::AdditionalMacs];
 
     /// Returns the setting of a name, which is spelt as annotations are or as the keys of resources are.
     pub(crate) fn of(name: &str) -> Option<Self> {
@@ -54,6 +56,7 @@ impl Name {
             Self::BootPolicy => "bootPolicy",
             Self::DiskRoute => "diskRoute",
             Self::Loader => "loader",
+            Self::Vlans => "vlans",
             Self::Hostname => "hostname",
             Self::AdditionalMacs => "additionalMacAddresses",
         }
@@ -65,6 +68,7 @@ impl Name {
             Self::BootPolicy => "boot-policy",
             Self::DiskRoute => "disk-route",
             Self::Loader => "loader",
+            Self::Vlans => "vlans",
             Self::Hostname => "hostname",
             Self::AdditionalMacs => "additional-mac-addresses",
         }
@@ -95,6 +99,10 @@ impl Reader {
         match name {
             Name::BootPolicy => put(&mut into.policy, checked(field, notes, values::boot_policy), field, notes),
             Name::DiskRoute => put(&mut into.disk_route, checked(field, notes, values::disk_route), field, notes),
+            Name::Vlans => {
+                let vlans = within(field, notes, &['[', '-'], vlans::read);
+                put(&mut into.vlans, vlans, field, notes);
+            }
             Name::Hostname => {
                 let hostname = checked(field, notes, |text| values::hostname(text).map(Arc::from));
                 put(&mut into.hostname, hostname, field, notes);

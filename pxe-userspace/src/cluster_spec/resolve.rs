@@ -631,6 +631,7 @@ fn machine(owner: &Owner<'_>, origin: &Origin<'_>, mac: MacAddr, address: Ipv4Ad
         policy: BootPolicy::default(),
         disk_route: DiskRoute::default(),
         loaders: None,
+        vlans: Arc::default(),
         site: Arc::clone(&owner.site),
         source: Source { file: Arc::clone(&document.file), line },
     }

@@ -51,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) policy: Option<Setting<BootPolicy>>,
     pub(crate) disk_route: Option<Setting<DiskRoute>>,
     pub(crate) loaders: Option<Setting<Arc<OwnLoaders>>>,
+    pub(crate) vlans: Option<Setting<Arc<[u16]>>>,
     pub(crate) hostname: Option<Setting<Arc<str>>>,
     pub(crate) additional_macs: Option<Setting<AdditionalMacs>>,
 }
@@ -58,10 +59,11 @@ pub(crate) struct Settings {
 impl Settings {
     /// Takes over the settings that are not there yet.
     pub(crate) fn complete(&mut self, other: Self) {
-        let Self { policy, disk_route, loaders, hostname, additional_macs } = other;
+        let Self { policy, disk_route, loaders, vlans, hostname, additional_macs } = other;
         self.policy = self.policy.take().or(policy);
         self.disk_route = self.disk_route.take().or(disk_route);
         self.loaders = self.loaders.take().or(loaders);
+        self.vlans = self.vlans.take().or(vlans);
         self.hostname = self.hostname.take().or(hostname);
         self.additional_macs = self.additional_macs.take().or(additional_macs);
     }

@@ -36,6 +36,10 @@ pub enum Entry {
     AddAddress(Ipv4Addr),
     /// Requests to the address are no longer ours.
     RemoveAddress(Ipv4Addr),
+    /// Requests on the VLAN become ours.
+    AddVlan(u16),
+    /// Requests on the VLAN are no longer ours.
+    RemoveVlan(u16),
 }
 
 /// A thread that answers frames. Dropping it waits until it has ended.
@@ -90,6 +94,9 @@ pub trait Kernel {
     ///
     /// If the kernel refuses, for example because the map is full.
     fn write(&mut self, program: &mut Self::Program, entry: Entry) -> Result<(), DataplaneError>;
+
+    /// Reports the known machines that asked on a VLAN that is not served since the last call. It is no problem if that fails.
+    fn report_strays(&mut self, program: &mut Self::Program);
 
     /// Attaches a program. From then on it sees every frame; until a socket is registered, it passes all of them on.
     ///

@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     sync::Arc,
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     dhcp::Server,
+    model::event::EventKind,
     net::{
         interface::{Interface, InterfaceError},
         packet_socket::PacketSocket,
@@ -101,8 +102,16 @@ impl Kernel for Linux {
             Entry::RemoveMachine(mac) => program.remove_machine(mac),
             Entry::AddAddress(address) => program.add_address(address),
             Entry::RemoveAddress(address) => program.remove_address(address),
+            Entry::AddVlan(vlan) => program.set_vlan(vlan, true),
+            Entry::RemoveVlan(vlan) => program.set_vlan(vlan, false),
         };
         Ok(written?)
+    }
+
+    fn report_strays(&mut self, program: &mut XdpProgram) {
+        for (mac, vlan) in program.take_strays() {
+            self.context.events.send(mac, SystemTime::now(), EventKind::OtherVlan { vlan });
+        }
     }
 
     fn attach(&mut self, program: &mut XdpProgram, mode: AttachMode) -> Result<(), DataplaneError> {

@@ -119,7 +119,10 @@ impl<K: Kernel> Dataplane<K> {
         self.take_inventory();
         let looks = self.wanted.1.keys().map(|name| (Arc::clone(name), look(&mut self.kernel, &self.ports, name)));
         let looks = looks.collect();
-        self.ports.values_mut().for_each(Port::look_after_workers);
+        for port in self.ports.values_mut() {
+            port.look_after_workers();
+            port.report_strays(&mut self.kernel);
+        }
         let have = self.ports.iter().map(|(name, port)| (Arc::clone(name), port.state())).collect();
         let Plan { steps, problems } = plan::plan(&have, &self.wanted.1, looks, self.policy.datapath, now);
 

@@ -50,6 +50,8 @@ pub struct State {
     pub answered: Answered,
     /// The addresses known to be in the program's map, sorted. Without a program, those that it would contain.
     pub asked_at: Arc<[Ipv4Addr]>,
+    /// The VLANs known to be in the program's map, sorted. Without a program, those that it would contain.
+    pub vlans: Arc<[u16]>,
     /// The machines known to be in the program's map, sorted. Without a program, those that it would contain.
     pub machines: Arc<[MacAddr]>,
     /// The places of workers that ended and have not been restarted.
@@ -116,6 +118,8 @@ pub enum Step {
     Answer(Answered),
     /// Writes the map of addresses.
     WriteAddresses(Changes<Ipv4Addr>),
+    /// Writes the map of VLANs.
+    WriteVlans(Changes<u16>),
     /// Writes the map of machines.
     WriteMachines(Changes<MacAddr>),
     /// Starts another worker in the place of one that ended.
@@ -135,6 +139,8 @@ pub struct Opening {
     pub paths: &'static [Path],
     /// The addresses to answer from.
     pub answered: Answered,
+    /// The VLANs, sorted.
+    pub vlans: Arc<[u16]>,
     /// The machines, sorted.
     pub machines: Arc<[MacAddr]>,
 }
@@ -275,8 +281,8 @@ impl OneInterface<'_> {
 
     fn open(&mut self, interface: Interface, answered: Answered) {
         let paths = self.datapath.paths(interface.aggregate);
-        let machines = Arc::clone(&self.wanted.machines);
-        self.steps.push(Step::Open(Opening { interface, paths, answered, machines }));
+        let (vlans, machines) = (Arc::clone(&self.wanted.vlans), Arc::clone(&self.wanted.machines));
+        self.steps.push(Step::Open(Opening { interface, paths, answered, vlans, machines }));
     }
 
     /// Plans what can be done while the port serves. No socket can be bound to an interface that is down (`can_bind`).
@@ -288,6 +294,12 @@ impl OneInterface<'_> {
         let difference = Difference::between(&state.asked_at, &asked_at);
         if !difference.is_empty() {
             self.steps.push(Step::WriteAddresses(Changes { difference, result: asked_at }));
+        }
+
+        let vlans = &self.wanted.vlans;
+        let difference = Difference::between(&state.vlans, vlans);
+        if !difference.is_empty() {
+            self.steps.push(Step::WriteVlans(Changes { difference, result: Arc::clone(vlans) }));
         }
 
         let machines = &self.wanted.machines;

@@ -40,7 +40,7 @@ impl<K: Kernel> Port<K> {
     ///
     /// If no path works; the error is that of the best one.
     pub fn open(kernel: &mut K, opening: Opening, now: Instant) -> Result<Self, DataplaneError> {
-        let Opening { interface, paths, answered, machines } = opening;
+        let Opening { interface, paths, answered, vlans, machines } = opening;
         if !interface.running {
             tracing::warn!(interface = interface.name, "no carrier: is the cable plugged in?");
         }
@@ -53,6 +53,7 @@ impl<K: Kernel> Port<K> {
             asked_at: Arc::clone(&answered.asked_at),
             interface,
             answered,
+            vlans,
             machines,
             ended: Vec::new(),
         };
@@ -78,6 +79,11 @@ impl<K: Kernel> Port<K> {
                 let program = self.machinery.program.as_mut();
                 let known = &mut self.state.asked_at;
                 write(kernel, program, changes, known, Entry::RemoveAddress, Entry::AddAddress)
+            }
+            Step::WriteVlans(changes) => {
+                let program = self.machinery.program.as_mut();
+                let known = &mut self.state.vlans;
+                write(kernel, program, changes, known, Entry::RemoveVlan, Entry::AddVlan)
             }
             Step::WriteMachines(changes) => {
                 let program = self.machinery.program.as_mut();
@@ -151,6 +157,13 @@ impl<K: Kernel> Port<K> {
                 fallback.retry.postpone(now);
                 self.state.fallback = Some(fallback);
             }
+        }
+    }
+
+    /// Lets the kernel report the machines that asked on a VLAN that is not served. Without a program, the workers do.
+    pub fn report_strays(&mut self, kernel: &mut K) {
+        if let Some(program) = &mut self.machinery.program {
+            kernel.report_strays(program);
         }
     }
 
@@ -269,7 +282,7 @@ impl<K: Kernel> Drop for Machinery<K> {
     }
 }
 
-/// Loads a program whose maps contain our addresses and these machines.
+/// Loads a program whose maps contain our addresses and VLANs, and these machines.
 fn load<K: Kernel>(kernel: &mut K, state: &State, machines: &[MacAddr]) -> Result<K::Program, DataplaneError> {
     let mut program = kernel.load(&state.interface, machines.len())?;
     for &mac in machines {
@@ -277,6 +290,9 @@ fn load<K: Kernel>(kernel: &mut K, state: &State, machines: &[MacAddr]) -> Resul
     }
     for &address in &*state.answered.asked_at {
         kernel.write(&mut program, Entry::AddAddress(address))?;
+    }
+    for &vlan in &*state.vlans {
+        kernel.write(&mut program, Entry::AddVlan(vlan))?;
     }
     Ok(program)
 }

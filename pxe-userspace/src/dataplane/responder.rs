@@ -18,7 +18,11 @@ use pxe_common::{
 use super::{context::Context, counters::ReplyCounters, duplicate_answers::DuplicateAnswers, plan::Answered};
 use crate::{
     dhcp::{self, Arrival, ReplyRoute, Server},
-    model::{event::EventSink, inventory::Inventory, policy_book::PolicyBook},
+    model::{
+        event::{EventKind, EventSink},
+        inventory::Inventory,
+        policy_book::PolicyBook,
+    },
     net::{
         frame::{Headers, Reply},
         interface::Interface,
@@ -115,6 +119,11 @@ impl Responder {
             && !gate.admits(mac, Instant::now())
         {
             return self.counters.refuse(Counter::RateLimited);
+        }
+        // The program in front asks the same, but it knows the VLANs of all machines together.
+        if let Some(vlan) = headers.tags.unserved(|vlan| machine.vlans.contains(&vlan)) {
+            self.events.send(mac, SystemTime::now(), EventKind::OtherVlan { vlan });
+            return self.counters.refuse(Counter::OtherVlan);
         }
         let disposition = self.policies.load().disposition(machine);
 

@@ -20,6 +20,8 @@ pub struct Wanted {
     pub addresses: Vec<Ipv4Addr>,
     /// The MAC addresses of the machines to answer, sorted. A list that has not changed keeps its allocation, so that comparing it is free.
     pub machines: Arc<[MacAddr]>,
+    /// The VLANs on which machines are to be answered, sorted.
+    pub vlans: Arc<[u16]>,
     /// The machines that the spec gives no gateway, in the order of the spec.
     pub without_gateway: Arc<[Arc<Machine>]>,
 }
@@ -29,6 +31,7 @@ pub struct Wanted {
 struct Lists {
     addresses: BTreeSet<Ipv4Addr>,
     machines: Vec<MacAddr>,
+    vlans: BTreeSet<u16>,
     without_gateway: Vec<Arc<Machine>>,
 }
 
@@ -43,18 +46,19 @@ pub fn wanted(inventory: &Inventory, before: &ByInterface<Wanted>) -> ByInterfac
         };
         lists.addresses.insert(machine.site.address);
         lists.machines.extend(machine.macs());
+        lists.vlans.extend(&*machine.vlans);
         if machine.gateway.is_none() {
             lists.without_gateway.push(Arc::clone(machine));
         }
     }
-    let finish = |(name, Lists { addresses, mut machines, without_gateway }): (Arc<str>, Lists)| {
+    let finish = |(name, Lists { addresses, mut machines, vlans, without_gateway }): (Arc<str>, Lists)| {
         machines.sort_unstable();
         let machines = match before.get(&name) {
             Some(known) if *known.machines == *machines => Arc::clone(&known.machines),
             _ => machines.into(),
         };
-        let (addresses, without_gateway) = (addresses.into_iter().collect(), without_gateway.into());
-        (name, Wanted { addresses, machines, without_gateway })
+        let (addresses, vlans) = (addresses.into_iter().collect(), vlans.into_iter().collect());
+        (name, Wanted { addresses, machines, vlans, without_gateway: without_gateway.into() })
     };
     interfaces.into_iter().map(finish).collect()
 }
@@ -63,6 +67,16 @@ pub fn wanted(inventory: &Inventory, before: &ByInterface<Wanted>) -> ByInterfac
 mod tests {
     use super::*;
     use crate::model::{architecture::Architecture, inventory::Machine, testing::machine};
+
+    #[test]
+    fn vlans_of_all_machines_are_wanted() {
+        let with = |number, vlans: &[u16]| {
+            let template = machine(number, Architecture::Amd64, "v1.13.0", None);
+            Arc::new(Machine { vlans: vlans.into(), ..Machine::clone(&template) })
+        };
+        let inventory = Inventory::new(vec![with(1, &[200]), with(2, &[]), with(3, &[7, 200])]);
+        assert_eq!(*wanted(&inventory, &ByInterface::default())["lo"].vlans, [7, 200]);
+    }
 
     #[test]
     fn every_card_of_a_machine_is_wanted() {

@@ -79,6 +79,8 @@ pub struct XdpProgram {
     capacity: u32,
     machines: HashMap<MapData, MachineKey, MachineState>,
     addresses: HashMap<MapData, [u8; 4], u8>,
+    vlans: Array<MapData, u8>,
+    strays: HashMap<MapData, MachineKey, u16>,
     sockets: XskMap<MapData>,
     settings: Array<MapData, Settings>,
     counters: PerCpuArray<MapData, u64>,
@@ -116,7 +118,7 @@ impl XdpProgram {
             .load(OBJECT)
             .map_err(|error| explain(&interface.name, what, &error))?;
         let maps = maps(&mut ebpf).map_err(|error| explain(&interface.name, what, error.as_ref()))?;
-        let (machines, addresses, sockets, settings, counters) = maps;
+        let (machines, addresses, vlans, strays, sockets, settings, counters) = maps;
         let id = program(&mut ebpf)
             .and_then(|program| {
                 program.load()?;
@@ -131,6 +133,8 @@ impl XdpProgram {
             capacity,
             machines,
             addresses,
+            vlans,
+            strays,
             sockets,
             settings,
             counters,
@@ -269,6 +273,31 @@ impl XdpProgram {
         }
     }
 
+    /// Sets whether requests on a VLAN are for us.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn set_vlan(&mut self, vlan: u16, is_served: bool) -> Result<(), XdpError> {
+        let set = self.vlans.set(vlan.into(), u8::from(is_served), 0);
+        set.map_err(|error| explain(&self.interface, "write its map of VLANs", &error))
+    }
+
+    /// Returns the known machines that asked on a VLAN that is not served since the last call, each with the VLAN. Those that the
+    /// kernel does not tell now come with the next call.
+    pub fn take_strays(&mut self) -> Vec<(MacAddr, u16)> {
+        let mut strays = Vec::new();
+        // Each removal changes the order of the keys, so they are read first.
+        for machine in self.strays.keys().map_while(Result::ok).collect::<Vec<_>>() {
+            if let Ok(vlan) = self.strays.get(&machine, 0)
+                && self.strays.remove(&machine).is_ok()
+            {
+                strays.push((machine.into(), vlan));
+            }
+        }
+        strays
+    }
+
     /// Returns the counts of frames since the program was loaded, summed over the processors.
     #[must_use]
     pub fn counters(&self) -> Vec<(Counter, u64)> {
@@ -328,6 +357,8 @@ impl log::Log for ProgramLog {
 type Maps = (
     HashMap<MapData, MachineKey, MachineState>,
     HashMap<MapData, [u8; 4], u8>,
+    Array<MapData, u8>,
+    HashMap<MapData, MachineKey, u16>,
     XskMap<MapData>,
     Array<MapData, Settings>,
     PerCpuArray<MapData, u64>,
@@ -341,6 +372,8 @@ fn maps(ebpf: &mut Ebpf) -> Result<Maps, AnyError> {
     Ok((
         take(layout::MACHINES)?.try_into()?,
         take(layout::ADDRESSES)?.try_into()?,
+        take(layout::VLANS)?.try_into()?,
+        take(layout::STRAYS)?.try_into()?,
         take(layout::XSKS)?.try_into()?,
         take(layout::SETTINGS)?.try_into()?,
         take(layout::COUNTERS)?.try_into()?,

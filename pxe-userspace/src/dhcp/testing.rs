@@ -120,6 +120,7 @@ pub(super) fn machine() -> Machine {
         policy: BootPolicy::Auto,
         disk_route: DiskRoute::default(),
         loaders: None,
+        vlans: Arc::default(),
         site: Arc::new(Site { interface: "eth0".into(), address: SERVER }),
         source: Source { file: Path::new("test.yaml").into(), line: 1 },
     }

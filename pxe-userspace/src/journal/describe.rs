@@ -104,6 +104,10 @@ impl fmt::Display for EventKind {
             Self::ForeignRelay { relay } => {
                 write!(f, "came through the relay {relay}, which is outside the network of its address")
             }
+            Self::OtherVlan { vlan } => write!(
+                f,
+                "asked on VLAN {vlan}, on which pxed does not serve it: set pxed.dev/vlans, or make its switch port untagged"
+            ),
             Self::Requested { artifact, transport, path } => {
                 write!(f, "asks for the {artifact} {} by {transport}", printable(path))
             }

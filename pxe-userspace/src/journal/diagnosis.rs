@@ -1,5 +1,6 @@
 //! The diagnosis of a machine: how far it came, what it waits for, and what a person can do. A pure function of its record.
 
+mod placement;
 mod remarks;
 
 use std::{
@@ -9,7 +10,10 @@ use std::{
 
 use serde::Serialize;
 
-use self::remarks::{boot_file, copy, last_plain_exchange, odd_name};
+use self::{
+    placement::{foreign_relay, other_vlan},
+    remarks::{boot_file, copy, last_plain_exchange, odd_name},
+};
 use super::{
     machine_record::MachineRecord,
     spelling::Spelling,
@@ -88,6 +92,11 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
     if let Some(relay) = attempt.foreign_relay {
         diagnosis.advice.insert(0, foreign_relay(record, relay));
     }
+    if let Some(vlan) = attempt.other_vlan
+        && !matches!(record.stage, Stage::Running | Stage::OnDisk)
+    {
+        diagnosis.advice.insert(0, other_vlan(record, vlan));
+    }
     if record.boots_from == Disposition::Disk && !matches!(record.stage, Stage::SentToDisk | Stage::OnDisk) {
         diagnosis.advice.push(format!("At its next boot it is sent to its disk: {}.", why_disk(record)));
     }
@@ -108,6 +117,7 @@ struct Attempt {
     wrong_architecture: Option<u16>,
     /// The same: with an address of another network, the first transfer fails.
     foreign_relay: Option<Ipv4Addr>,
+    other_vlan: Option<u16>,
 }
 
 impl Attempt {
@@ -120,6 +130,9 @@ impl Attempt {
                     attempt.wrong_architecture.get_or_insert(client_architecture);
                 }
                 EventKind::ForeignRelay { relay } => _ = attempt.foreign_relay.get_or_insert(relay),
+                EventKind::OtherVlan { vlan } if stalled => _ = attempt.other_vlan.get_or_insert(vlan),
+                // An operating system may well ask on VLANs of its own.
+                EventKind::OtherVlan { .. } => {}
                 EventKind::Done { artifact: ArtifactKind::Kernel, .. } => break,
                 EventKind::Discover { .. } if stalled => {
                     attempt.discovers += 1;
@@ -139,6 +152,9 @@ impl Attempt {
 fn waiting(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagnosis {
     let reached = match (record.boots, attempt.ignored) {
         (_, Some(reason)) => format!("A packet of it was left unanswered: {reason}."),
+        _ if let Some(vlan) = attempt.other_vlan => {
+            format!("It asked on VLAN {vlan}, on which pxed does not serve it.")
+        }
         (0, None) if !record.events.is_empty() => {
             format!("It has not begun to boot in the {} since pxed started.", human(since))
         }
@@ -541,18 +557,6 @@ fn wrong_architecture(record: &MachineRecord, client_architecture: u16) -> Strin
     format!(
         "{firmware}, from which iPXE cannot start a 64-bit kernel, but {spec}: {remedy}. Otherwise correct the spec, or the MAC if \
          it is another machine's."
-    )
-}
-
-fn foreign_relay(record: &MachineRecord, relay: Ipv4Addr) -> String {
-    let machine = &record.machine;
-    format!(
-        "The relay {relay} forwards its requests, but is outside the network of its address {address}. If the machine was \
-         moved to another rack, correct its address, meta.subnet and meta.gateway ({file} line {line}). Otherwise let \
-         the relay name the link (RFC 3527).",
-        address = machine.address,
-        file = machine.source.file.display(),
-        line = machine.source.line,
     )
 }
 

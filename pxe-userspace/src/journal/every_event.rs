@@ -52,6 +52,7 @@ fn name(event: &EventKind) -> String {
         EventKind::Release => "release".to_owned(),
         EventKind::Ignored { .. } => "ignored".to_owned(),
         EventKind::ForeignRelay { .. } => "foreign relay".to_owned(),
+        EventKind::OtherVlan { .. } => "other vlan".to_owned(),
         EventKind::Requested { artifact, .. } => format!("requested {artifact:?}"),
         EventKind::Done { artifact, .. } => format!("done {artifact:?}"),
         EventKind::Unconfirmed { artifact, .. } => format!("unconfirmed {artifact:?}"),
@@ -109,6 +110,7 @@ pub(super) fn every_event() -> Vec<(String, EventKind)> {
         EventKind::Release,
         EventKind::Ignored { reason: "" },
         EventKind::ForeignRelay { relay: address },
+        EventKind::OtherVlan { vlan: 100 },
     ]);
     events.extend(artifacts().map(|artifact| EventKind::Requested { artifact, transport, path: Arc::clone(&path) }));
     events.extend(artifacts().map(|artifact| EventKind::Done {
@@ -144,7 +146,7 @@ macro_rules! variants {
 }
 
 variants! {
-    Discover, Offer, Request, Ack, Nak, Decline, Release, Ignored, ForeignRelay, Requested, Done, Unconfirmed, Failed,
+    Discover, Offer, Request, Ack, Nak, Decline, Release, Ignored, ForeignRelay, OtherVlan, Requested, Done, Unconfirmed, Failed,
     WrongArchitecture, SentToDisk,
 }
 

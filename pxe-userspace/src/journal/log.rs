@@ -113,7 +113,7 @@ pub(super) fn level(event: &EventKind, moved: bool) -> Level {
     match event {
         event if event.is_failure() => Level::WARN,
         EventKind::Ignored { .. } | EventKind::Failed { .. } => Level::DEBUG,
-        EventKind::ForeignRelay { .. } | EventKind::Release => Level::INFO,
+        EventKind::ForeignRelay { .. } | EventKind::OtherVlan { .. } | EventKind::Release => Level::INFO,
         _ if moved => Level::INFO,
         _ => Level::DEBUG,
     }

@@ -214,6 +214,7 @@ impl Cycle {
             | EventKind::Release
             | EventKind::Ignored { .. }
             | EventKind::ForeignRelay { .. }
+            | EventKind::OtherVlan { .. }
             | EventKind::Unconfirmed { .. }
             | EventKind::Failed { .. }
             | EventKind::WrongArchitecture { .. } => self,

@@ -68,6 +68,7 @@ enum Kept {
     Release,
     Ignored { reason: StaticId },
     ForeignRelay { relay: Ipv4Addr },
+    OtherVlan { vlan: u16 },
     Requested { artifact: ArtifactKind, transport: Transport, path: TextId },
     Done { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, took_ms: u32 },
     Unconfirmed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32 },
@@ -295,6 +296,7 @@ fn keep(kind: &EventKind, texts: &mut Interner) -> Kept {
         EventKind::Release => Kept::Release,
         EventKind::Ignored { reason } => Kept::Ignored { reason: texts.keep_static(reason) },
         &EventKind::ForeignRelay { relay } => Kept::ForeignRelay { relay },
+        &EventKind::OtherVlan { vlan } => Kept::OtherVlan { vlan },
         EventKind::Requested { artifact, transport, path } => {
             Kept::Requested { artifact: *artifact, transport: *transport, path: texts.keep(path) }
         }
@@ -340,6 +342,7 @@ fn recall(kept: Kept, texts: &Interner) -> EventKind {
         Kept::Release => EventKind::Release,
         Kept::Ignored { reason } => EventKind::Ignored { reason: texts.get_static(reason) },
         Kept::ForeignRelay { relay } => EventKind::ForeignRelay { relay },
+        Kept::OtherVlan { vlan } => EventKind::OtherVlan { vlan },
         Kept::Requested { artifact, transport, path } => {
             EventKind::Requested { artifact, transport, path: texts.get(path) }
         }
@@ -401,6 +404,7 @@ fn release(kept: Kept, texts: &mut Interner) {
         | Kept::Release
         | Kept::Ignored { .. }
         | Kept::ForeignRelay { .. }
+        | Kept::OtherVlan { .. }
         | Kept::WrongArchitecture { .. }
         | Kept::SentToDisk => {}
     }

@@ -50,6 +50,7 @@ pub(crate) fn machine(number: u32) -> Machine {
         policy: BootPolicy::Auto,
         disk_route: DiskRoute::default(),
         loaders: None,
+        vlans: Arc::default(),
         site: Arc::new(Site { interface: Arc::from("eth1"), address: Ipv4Addr::new(10, 255, 0, 1) }),
         source: Source { file: Arc::from(Path::new("lab.yaml")), line: 12 },
     }
@@ -199,6 +200,7 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
         Just(EventKind::Release),
         Just(EventKind::Ignored { reason: "for another server" }),
         any::<u32>().prop_map(|relay| EventKind::ForeignRelay { relay: relay.into() }),
+        any::<u16>().prop_map(|vlan| EventKind::OtherVlan { vlan }),
         file.clone().prop_map(|(artifact, transport, path)| EventKind::Requested { artifact, transport, path }),
         (file.clone(), any::<u64>(), any::<u64>()).prop_map(|((artifact, transport, path), bytes, took)| {
             EventKind::Done { artifact, transport, path, bytes, took: Duration::from_millis(took) }

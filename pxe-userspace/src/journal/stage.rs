@@ -159,7 +159,8 @@ impl Stage {
             | EventKind::Ignored { .. }
             // The next step of the machine shows whether it has the file.
             | EventKind::Unconfirmed { .. }
-            | EventKind::ForeignRelay { .. } => self,
+            | EventKind::ForeignRelay { .. }
+            | EventKind::OtherVlan { .. } => self,
         }
     }
 

@@ -208,6 +208,11 @@ pub enum EventKind {
         /// The relay's address (`giaddr`).
         relay: Ipv4Addr,
     },
+    /// The machine sent a DHCP request on a VLAN on which it is not served.
+    OtherVlan {
+        /// The VLAN.
+        vlan: u16,
+    },
     /// A file was asked for.
     Requested {
         /// The kind of file.

@@ -76,6 +76,8 @@ pub struct Machine {
     pub disk_route: DiskRoute,
     /// The loaders that the spec names for it, unless all are the usual ones.
     pub loaders: Option<Arc<OwnLoaders>>,
+    /// `pxed.dev/vlans`: the VLANs on which it may ask, besides the untagged network, from 1 to 4094, sorted.
+    pub vlans: Arc<[u16]>,
     /// The interface and address that serve it.
     pub site: Arc<Site>,
     /// The place in the spec that names it.
@@ -116,6 +118,7 @@ impl Machine {
             policy,
             disk_route,
             loaders,
+            vlans,
             site,
             source: _,
         } = self;
@@ -135,6 +138,7 @@ impl Machine {
             && *policy == other.policy
             && *disk_route == other.disk_route
             && *loaders == other.loaders
+            && *vlans == other.vlans
             && *site == other.site
     }
 }
@@ -253,6 +257,7 @@ mod tests {
             policy: BootPolicy::Auto,
             disk_route: DiskRoute::Auto,
             loaders: None,
+            vlans: Arc::default(),
             site: Arc::new(Site { interface: Arc::from(interface), address: Ipv4Addr::new(10, 0, 0, 254) }),
             source: Source { file: Arc::from(Path::new("lab.yaml")), line },
         }

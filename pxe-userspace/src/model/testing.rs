@@ -29,6 +29,7 @@ pub(crate) fn machine(number: u8, architecture: Architecture, version: &str, sch
         policy: BootPolicy::Auto,
         disk_route: DiskRoute::default(),
         loaders: None,
+        vlans: Arc::default(),
         site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
         source: Source { file: Path::new("test.yaml").into(), line: 1 },
     })

@@ -63,6 +63,7 @@ fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Ma
         policy,
         disk_route: if number == 4 { DiskRoute::NotFound } else { DiskRoute::Auto },
         loaders: None,
+        vlans: Arc::default(),
         site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
         source: Source { file: Arc::from(Path::new("lab.yaml")), line: 1 },
     })

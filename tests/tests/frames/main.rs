@@ -14,11 +14,12 @@ mod queues;
 mod relay;
 mod stuck;
 mod virtual_address;
+mod vlans;
 mod wire;
 
 use std::{net::SocketAddrV4, process::ExitCode};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use pxe_lab::{
     Datapath,
     cluster::{Machine, SERVER},
@@ -27,14 +28,17 @@ use pxe_lab::{
 
 use crate::{
     bench::{Bench, OTHER_SERVER, OTHER_SERVER_MAC, SERVER_MAC, server_at},
-    wire::{ACK, BROADCAST, OFFER, Query, REQUEST},
+    wire::{ACK, Query, REQUEST},
 };
 
 fn main() -> ExitCode {
     let everywhere = suite::on_datapaths(
         &Datapath::ALL,
         &[
-            ("vlan_tags_come_back", vlan_tags_come_back),
+            ("vlan_tags_come_back", vlans::tags_come_back),
+            ("request_on_another_vlan_is_left_alone_and_reported", vlans::others),
+            ("vlans_of_the_spec_come_and_go", vlans::come_and_go),
+            ("vlans_of_one_cluster_are_not_those_of_another", vlans::of_another_cluster),
             ("relayed_question_is_answered_through_its_relay", relay::relayed),
             ("server_id_override", relay::server_id_override),
             ("link_selection", relay::link_selection),
@@ -68,47 +72,6 @@ fn main() -> ExitCode {
     );
     let automatic = suite::test("foreign_program_that_leaves_makes_room_for_ours", foreign::program_that_leaves);
     suite::main(everywhere.into_iter().chain(with_rings).chain([automatic]).collect())
-}
-
-/// IEEE 802.1Q and 802.1ad: a reply has the tags of its question, including priority and drop eligibility; otherwise
-/// the switch would send it to another network.
-fn vlan_tags_come_back(datapath: Datapath) -> anyhow::Result<()> {
-    let tags: [(&str, &[[u8; 4]]); 5] = [
-        ("untagged", &[]),
-        ("VLAN 7, priority 5", &[[0x81, 0x00, 0xa0, 0x07]]),
-        ("priority alone", &[[0x81, 0x00, 0xe0, 0x00]]),
-        ("VLAN 4094, drop eligible", &[[0x81, 0x00, 0x1f, 0xfe]]),
-        ("VLAN 7 in service VLAN 100", &[[0x88, 0xa8, 0x60, 0x64], [0x81, 0x00, 0xb0, 0x07]]),
-    ];
-    let bench = Bench::new()?;
-    let machine = Machine::number(1);
-    let _pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
-    let plug = bench.plug()?;
-    for (name, tags) in tags {
-        for broadcast in [false, true] {
-            let question =
-                Query { tags: tags.to_vec(), flags: if broadcast { 0x8000 } else { 0 }, ..Query::discover(&machine)? };
-            let offer = plug.ask(&question).with_context(|| name)?;
-            let is = |what: &str, holds: bool| {
-                ensure!(holds, "{name}, broadcast {broadcast}: {what} is wrong: {offer:?}");
-                Ok(())
-            };
-            is("a tag", offer.tags == tags)?;
-            is("the length", offer.length >= 60)?;
-            is("the Ethernet source", offer.ethernet_source == SERVER_MAC)?;
-            is(
-                "the Ethernet destination",
-                offer.ethernet_destination == if broadcast { BROADCAST } else { question.chaddr },
-            )?;
-            let to = if broadcast { "255.255.255.255:68".to_owned() } else { format!("{}:68", machine.address) };
-            is("the destination", offer.destination.to_string() == to)?;
-            is("the source", offer.source == server_at(67)?)?;
-            is("the kind", offer.kind() == Some(OFFER))?;
-            is("yiaddr", offer.yiaddr().to_string() == machine.address)?;
-            is("the flags", offer.flags() == question.flags)?;
-        }
-    }
-    Ok(())
 }
 
 /// RFC 2131 §4.3.6: a client renews by unicast at the server that gave it the lease. Such a frame comes by if this host

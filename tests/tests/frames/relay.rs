@@ -24,7 +24,8 @@ fn machine() -> Machine {
 }
 
 fn spec() -> String {
-    cluster::cluster_with_gateway(&[machine(), Machine::number(2)], &RELAY.to_string())
+    let spec = cluster::cluster_with_gateway(&[machine(), Machine::number(2)], &RELAY.to_string());
+    cluster::with_annotation(&spec, "pxed.dev/vlans: 7")
 }
 
 /// Returns the machine's message as the relay forwards it, with option 82 last.

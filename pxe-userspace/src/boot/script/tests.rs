@@ -27,6 +27,7 @@ fn machine(architecture: Architecture, version: &str) -> Machine {
         policy: BootPolicy::Auto,
         disk_route: DiskRoute::default(),
         loaders: None,
+        vlans: Arc::default(),
         site: Arc::new(Site { interface: "eth0".into(), address: Ipv4Addr::new(10, 5, 0, 2) }),
         source: Source { file: Arc::from(Path::new("clusters/lab.yaml")), line: 12 },
     }

@@ -7,6 +7,7 @@ mod misspellings;
 mod robustness;
 mod scale;
 mod settings;
+mod vlans;
 mod watching;
 
 use std::{fs, path::PathBuf};

@@ -107,7 +107,7 @@ impl Cable {
 fn open(kernel: &mut Linux, paths: &'static [Path]) -> Port {
     let interface = kernel.interface("near").unwrap();
     let answered = Answered { servers: vec![OURS], addresses: vec![(OURS, 24)], asked_at: [OURS].into() };
-    let opening = Opening { interface, paths, answered, machines: [KNOWN].into() };
+    let opening = Opening { interface, paths, answered, vlans: [].into(), machines: [KNOWN].into() };
     Port::open(kernel, opening, Instant::now()).unwrap()
 }
 

@@ -48,6 +48,8 @@ pub(super) struct Bench {
     pub(super) machines: BTreeMap<MacAddr, Site>,
     pub(super) dataplane: Dataplane<Fake>,
     pub(super) now: Instant,
+    /// The VLANs of machines that have any.
+    pub(super) vlans: BTreeMap<MacAddr, Vec<u16>>,
     inventory: SharedInventory,
 }
 
@@ -61,7 +63,7 @@ impl Bench {
         let inventory = SharedInventory::default();
         let policy = Policy { datapath, mode: Mode::Server, unknown: UnknownMachines::Pass };
         let dataplane = Dataplane::with_kernel(kernel.clone(), Arc::clone(&inventory), policy);
-        Self { kernel, machines: BTreeMap::new(), dataplane, now: Instant::now(), inventory }
+        Self { kernel, machines: BTreeMap::new(), dataplane, now: Instant::now(), vlans: BTreeMap::new(), inventory }
     }
 
     /// Creates the same with machines on both interfaces, and serves them.
@@ -154,11 +156,12 @@ impl Bench {
             assert!(is_reported || world.answers(&question) == 0, "answer to {question:?}, after {:?}", world.done);
         }
         for (name, port) in &self.dataplane.ports {
-            let State { machines, asked_at, room, path, .. } = port.state();
+            let State { machines, asked_at, vlans, room, path, .. } = port.state();
             let Some(maps) = world.maps(name) else { continue };
             assert_ne!(*path, Path::Socket);
             assert!(maps.machines.iter().eq(machines.iter()), "{name}: {maps:?}, expected {machines:?}");
             assert!(maps.addresses.iter().eq(asked_at.iter()), "{name}: {maps:?}, expected {asked_at:?}");
+            assert!(maps.vlans.iter().eq(vlans.iter()), "{name}: {maps:?}, expected {vlans:?}");
             assert_eq!(maps.room, *room);
         }
         (problems, warnings.iter().map(ToString::to_string).collect())
@@ -179,7 +182,8 @@ impl Bench {
     fn put_in_force(&self) {
         let template = testing::machine(1, Architecture::Amd64, "v1.13.0", None);
         let machine = |(&mac, site): (&MacAddr, &Site)| {
-            Arc::new(Machine { mac, site: Arc::new(site.clone()), ..Machine::clone(&template) })
+            let vlans = self.vlans.get(&mac).into_iter().flatten().copied().collect();
+            Arc::new(Machine { mac, vlans, site: Arc::new(site.clone()), ..Machine::clone(&template) })
         };
         let inventory = Inventory::new(self.machines.iter().map(machine).collect());
         if *inventory.machines() != *self.inventory.load().machines() {

@@ -77,6 +77,7 @@ pub(super) struct Maps {
     pub(super) room: usize,
     pub(super) machines: BTreeSet<MacAddr>,
     pub(super) addresses: BTreeSet<Ipv4Addr>,
+    pub(super) vlans: BTreeSet<u16>,
     sockets: BTreeMap<u32, u32>,
     /// The index of the interface that the program was attached to, even if it no longer is.
     attached_to: Option<u32>,
@@ -304,7 +305,7 @@ impl Kernel for Fake {
         let name = &program.interface.name;
         self.refuses(name, Operation::Write(entry))?;
         let mut world = self.world();
-        let Maps { room, machines, addresses, .. } = world.programs.get_mut(&program.id).unwrap();
+        let Maps { room, machines, addresses, vlans, .. } = world.programs.get_mut(&program.id).unwrap();
         match entry {
             Entry::AddMachine(mac) if machines.len() == *room && !machines.contains(&mac) => {
                 return Err(refusal(name, libc::E2BIG));
@@ -313,10 +314,14 @@ impl Kernel for Fake {
             Entry::RemoveMachine(mac) => drop(machines.remove(&mac)),
             Entry::AddAddress(address) => drop(addresses.insert(address)),
             Entry::RemoveAddress(address) => drop(addresses.remove(&address)),
+            Entry::AddVlan(vlan) => drop(vlans.insert(vlan)),
+            Entry::RemoveVlan(vlan) => drop(vlans.remove(&vlan)),
         }
         world.changed(Some(Operation::Write(entry)));
         Ok(())
     }
+
+    fn report_strays(&mut self, _: &mut FakeProgram) {}
 
     fn attach(&mut self, program: &mut FakeProgram, mode: AttachMode) -> Result<(), DataplaneError> {
         let name = &program.interface.name;

@@ -289,6 +289,31 @@ fn other_addresses_of_the_interface_come_and_go_with_the_kernel() {
     assert_eq!(bench.reconcile_well(), removed);
 }
 
+/// The map has the VLANs of all machines of the interface.
+#[test]
+fn vlans_come_and_go_with_the_spec() {
+    let mut bench = Bench::serving(Datapath::Auto);
+    bench.vlans = [(mac(1), vec![100]), (mac(2), vec![7, 100]), (mac(3), vec![200])].into();
+    let [seven, hundred, two_hundred] = [7, 100, 200].map(|vlan| Operation::Write(Entry::AddVlan(vlan)));
+    assert_eq!(bench.reconcile_well(), [seven, hundred, two_hundred]);
+    assert_eq!((&bench.state(ETH0).vlans[..], &bench.state(ETH1).vlans[..]), (&[7, 100][..], &[200][..]));
+    bench.vlans.remove(&mac(2));
+    let removed = Operation::Write(Entry::RemoveVlan(7));
+    bench.refuse(ETH0, removed);
+    assert_eq!(bench.reconcile().0.len(), 1);
+    bench.allow_all();
+    assert_eq!(bench.reconcile_well(), [removed]);
+
+    // A program that replaces another one, or comes after a fallback, has them too.
+    for number in 10..10 + u8::try_from(ROOM).unwrap() {
+        bench.put(number, ETH0);
+    }
+    assert!(bench.reconcile_well().contains(&Operation::Replace));
+    bench.kernel.world().device(ETH0).attached = None;
+    bench.reconcile_well();
+    assert_eq!(bench.state(ETH0).vlans[..], [100]);
+}
+
 /// Requests to the other addresses are for another program, then.
 #[test]
 fn interface_without_a_server_address_is_asked_nowhere() {

@@ -29,6 +29,22 @@ fn unrequested(client: ClientKind) -> Vec<EventKind> {
     (0..3).flat_map(|_| [discover(client), offer()]).collect()
 }
 
+/// An installed machine may well use VLANs of its own, by the same network card.
+#[test]
+fn machine_that_asks_on_another_vlan_is_told_apart_from_a_silent_one() {
+    let stray = || EventKind::OtherVlan { vlan: 100 };
+    let asks_there = text(&after(&[stray(), stray()], 60.0));
+    for part in ["It asked on VLAN 100", "pxed.dev/vlans: \"100\"", "switch port untagged", "eth1", "boot order"] {
+        assert!(asks_there.contains(part), "no {part} in {asks_there}");
+    }
+    let both = text(&after(&[discover(Pxe), offer(), stray()], 60.0));
+    assert!(both.contains("VLAN 100") && both.contains("was offered"), "{both}");
+    let running = text(&after(&[&dora(Plain)[..], &[stray()]].concat(), 60.0));
+    assert!(!running.contains("VLAN 100"), "{running}");
+    let moved_on = text(&after(&[&[stray()][..], &dora(Pxe)].concat(), 60.0));
+    assert!(!moved_on.contains("VLAN 100"), "{moved_on}");
+}
+
 #[test]
 fn obstacle_is_named_with_advice() {
     let firmware = dora(Pxe);

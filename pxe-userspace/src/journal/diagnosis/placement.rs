@@ -1,0 +1,30 @@
+//! Advice about machines that ask from an unexpected place in the network.
+
+use std::net::Ipv4Addr;
+
+use super::super::machine_record::MachineRecord;
+
+/// Returns the advice about a relay outside the network of the machine's address.
+pub(super) fn foreign_relay(record: &MachineRecord, relay: Ipv4Addr) -> String {
+    let machine = &record.machine;
+    format!(
+        "The relay {relay} forwards its requests, but is outside the network of its address {address}. If the machine was \
+         moved to another rack, correct its address, meta.subnet and meta.gateway ({file} line {line}). Otherwise let \
+         the relay name the link (RFC 3527).",
+        address = machine.address,
+        file = machine.source.file.display(),
+        line = machine.source.line,
+    )
+}
+
+/// Returns the advice about a VLAN on which the machine asked and is not served.
+pub(super) fn other_vlan(record: &MachineRecord, vlan: u16) -> String {
+    let machine = &record.machine;
+    format!(
+        "If it is to boot on VLAN {vlan}, name that with the annotation pxed.dev/vlans: \"{vlan}\" on its cluster, its role or \
+         the machine ({file} line {line}). Otherwise make its switch port untagged in the network of {interface}.",
+        file = machine.source.file.display(),
+        line = machine.source.line,
+        interface = machine.site.interface,
+    )
+}
