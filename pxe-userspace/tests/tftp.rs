@@ -343,6 +343,8 @@ async fn refusals_are_answered_and_counted() {
         (b"\0\x01../kernel\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),
         (b"\0\x01..\\kernel\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),
         (b"\0\x01outside\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),
+        (b"\0\x01kernel\0MAIL\0", b"\0\x05\0\x04only the modes octet and netascii are served\0", "mode"),
+        (b"\0\x01kernel\0\0", b"\0\x05\0\x04only the modes octet and netascii are served\0", "mode"),
         (b"\0\x01kernel\0mail\0", b"\0\x05\0\x04only the modes octet and netascii are served\0", "mode"),
         (b"\0\x02kernel\0octet\0", b"\0\x05\0\x02this server is read-only\0", "write"),
     ];

@@ -216,6 +216,31 @@ mod tests {
             ("RFC 1350 read", b"\0\x01boot.efi\0octet\0", read("boot.efi", TransferMode::Octet, none)),
             ("netascii", b"\0\x01a\0NETascii\0", read("a", TransferMode::Netascii, none)),
             ("mail", b"\0\x01a\0mail\0", read("a", TransferMode::Other, none)),
+            ("no mode", b"\0\x01a\0\0", read("a", TransferMode::Other, none)),
+            ("a mode that is none", b"\0\x01a\0octet \0", read("a", TransferMode::Other, none)),
+            ("garbage behind the mode", b"\0\x01a\0octet\0garbage", read("a", TransferMode::Octet, none)),
+            ("garbage that ends", b"\0\x01a\0octet\0\xff\0\x01\0\xfe", read("a", TransferMode::Octet, none)),
+            ("padding", b"\0\x01a\0octet\0\0\0\0\0\0", read("a", TransferMode::Octet, none)),
+            ("a name of 255 alone", b"\0\x01\xff\0octet\0", Ok(Packet::Read(Request { path: b"\xff", mode: TransferMode::Octet, options: none }))),
+            (
+                "extremes",
+                b"\0\x01a\0netascii\0blksize\x008\0windowsize\x0065535\0timeout\x00255\0",
+                read(
+                    "a",
+                    TransferMode::Netascii,
+                    Options { block_size: Some(8), transfer_size: false, timeout: Some(255), window_size: Some(65535) },
+                ),
+            ),
+            (
+                "zeros, and a valid value behind an invalid one",
+                b"\0\x01a\0octet\0blksize\x000\0timeout\x000\0windowsize\x000\0blksize\x00512\0",
+                read("a", TransferMode::Octet, Options { block_size: Some(512), ..none }),
+            ),
+            (
+                "tsize twice",
+                b"\0\x01a\0octet\0tsize\x000\0tsize\x005\0",
+                read("a", TransferMode::Octet, Options { transfer_size: true, ..none }),
+            ),
             (
                 "OVMF's first question",
                 b"\0\x01ipxe.efi\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0",

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     artifacts::OpenArtifact,
     model::{
-        artifact_names::is_optional,
+        artifact_names::{is_optional, without_end_marker},
         event::{EventKind, short_path},
     },
 };
@@ -79,7 +79,10 @@ pub(super) struct Transfers {
 struct Asked<'a> {
     now: Instant,
     client: SocketAddrV4,
+    /// The machine that asks, or whose configuration is asked for.
     machine: Option<MacAddr>,
+    /// The client has the address of a machine, whatever it asks for.
+    is_machine: bool,
     request: Request<'a>,
     datagram: &'a [u8],
 }
@@ -239,7 +242,7 @@ impl Transfers {
         if machine.is_none() {
             self.context.metrics.unknown_clients.inc();
         }
-        let mut asked = Asked { now, client, machine, request, datagram };
+        let mut asked = Asked { now, client, machine, is_machine: machine.is_some(), request, datagram };
         let mut opened = open(&self.context.store, &asked.request);
         if let Err(refused) = &opened
             && refused.reason == RefusedReason::NotFound
@@ -260,8 +263,9 @@ impl Transfers {
 
     /// Returns what stands in for a file that the store does not have. The request becomes the machine's whose file it is.
     fn generate(&self, asked: &mut Asked<'_>, refused: Refused) -> Result<OpenArtifact, Refused> {
+        let path = without_end_marker(asked.request.path);
         let Generated { machine, to_disk, file } =
-            generate(&self.context, *asked.client.ip(), asked.machine, asked.request.path, refused);
+            generate(&self.context, *asked.client.ip(), asked.machine, path, refused);
         asked.machine = machine;
         if let (Some(machine), true) = (machine, to_disk) {
             self.context.events.send(machine, SystemTime::now(), EventKind::SentToDisk);
@@ -272,7 +276,7 @@ impl Transfers {
     /// Makes room for another transfer, if need be at the cost of one that was not answered yet. Returns `false` if there is no room.
     fn make_room(&mut self, asked: &Asked<'_>) -> bool {
         loop {
-            match self.admission.room(*asked.client.ip(), asked.machine.is_some()) {
+            match self.admission.room(*asked.client.ip(), asked.is_machine) {
                 Room::Free => return true,
                 Room::InPlaceOf(oldest) => self.end(asked.now, oldest, &End::Displaced),
                 Room::None => return false,
@@ -282,7 +286,7 @@ impl Transfers {
 
     /// Begins the transfer of a file, for which there is room.
     fn begin(&mut self, asked: &Asked<'_>, file: OpenArtifact) {
-        let &Asked { now, client, machine, ref request, datagram } = asked;
+        let &Asked { now, client, machine, is_machine, ref request, datagram } = asked;
         let negotiate =
             if request.mode == TransferMode::Netascii { Terms::negotiate_netascii } else { Terms::negotiate };
         let terms = negotiate(request.options, file.length, self.sender.mtu(client));
@@ -298,7 +302,7 @@ impl Transfers {
             request: datagram.into(),
             serial,
             due,
-            place: self.admission.take(client, serial, machine.is_some()),
+            place: self.admission.take(client, serial, is_machine),
         };
         self.context.metrics.active.inc();
         let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
