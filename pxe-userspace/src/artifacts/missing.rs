@@ -1,6 +1,7 @@
 //! Finds the files that the inventory needs and the store lacks, and says how to get each.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
@@ -11,10 +12,9 @@ use super::{
     store::{Refusal, Store},
 };
 use crate::model::{
-    architecture::Architecture,
-    artifact_names::{initramfs_path, kernel_path, schematic_of},
+    artifact_names::{initramfs_path, kernel_path, schematic_of, stand_ins},
     inventory::{Inventory, Machine},
-    loader::LoaderFile,
+    loader::{Loader, LoaderFile},
 };
 
 /// The severity of a missing file.
@@ -84,77 +84,135 @@ impl fmt::Display for Missing {
 /// machines boots without it. A missing UEFI loader is an error.
 #[must_use]
 pub fn missing(inventory: &Inventory, store: &Store) -> Vec<Missing> {
-    let mut needs: BTreeMap<String, Need<'_>> = BTreeMap::new();
+    let mut needs: BTreeMap<Cow<'_, str>, Need<'_>> = BTreeMap::new();
     for machine in inventory.machines() {
         for file in files_of(machine) {
-            needs.entry(file.path(machine)).or_insert(Need { file, first: machine, machines: 0 }).machines += 1;
+            let need = needs.entry(file.path(machine)).or_insert(Need { file, first: machine, machines: 0 });
+            if file.severity() == Severity::Error && need.file.severity() == Severity::Warning {
+                (need.file, need.first) = (file, machine);
+            }
+            need.machines += 1;
         }
     }
     needs.into_iter().filter_map(|(name, need)| need.check(&name, store)).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Needed {
+enum Needed<'m> {
     Kernel,
     Initramfs,
     EfiLoader,
     BiosLoader,
+    /// The file that the spec names for UEFI.
+    OwnEfiLoader(&'m str),
+    /// The file that the spec names for a BIOS.
+    OwnBiosLoader(&'m str),
 }
 
-fn files_of(machine: &Machine) -> impl Iterator<Item = Needed> + use<> {
-    let bios = (machine.architecture == Architecture::Amd64).then_some(Needed::BiosLoader);
-    [Needed::Kernel, Needed::Initramfs, Needed::EfiLoader].into_iter().chain(bios)
+/// Returns the files of a machine, each once.
+fn files_of(machine: &Machine) -> Vec<Needed<'_>> {
+    let mut files = vec![Needed::Kernel, Needed::Initramfs];
+    let efi = LoaderFile::efi_for(machine.architecture);
+    let bios = Some(LoaderFile::Undionly).filter(|bios| bios.starts_kernels_of(machine.architecture));
+    let mut own_efi = None;
+    match machine.loader(Some(efi)) {
+        Some(Loader::Own(name)) => {
+            own_efi = Some(name);
+            files.push(Needed::OwnEfiLoader(name));
+        }
+        _ => files.push(Needed::EfiLoader),
+    }
+    match bios.and_then(|bios| machine.loader(Some(bios))) {
+        Some(Loader::Own(name)) if own_efi == Some(name) => {}
+        Some(Loader::Own(name)) => files.push(Needed::OwnBiosLoader(name)),
+        Some(Loader::Usual(_)) => files.push(Needed::BiosLoader),
+        None => {}
+    }
+    files
 }
 
-impl Needed {
-    fn path(self, machine: &Machine) -> String {
+impl<'m> Needed<'m> {
+    fn path(self, machine: &Machine) -> Cow<'m, str> {
         match self {
-            Self::Kernel => kernel_path(machine),
-            Self::Initramfs => initramfs_path(machine),
-            Self::EfiLoader => LoaderFile::efi_for(machine.architecture).name().to_owned(),
-            Self::BiosLoader => LoaderFile::Undionly.name().to_owned(),
+            Self::Kernel => kernel_path(machine).into(),
+            Self::Initramfs => initramfs_path(machine).into(),
+            Self::EfiLoader => LoaderFile::efi_for(machine.architecture).name().into(),
+            Self::BiosLoader => LoaderFile::Undionly.name().into(),
+            Self::OwnEfiLoader(name) | Self::OwnBiosLoader(name) => name.into(),
         }
     }
 
-    /// Returns the URL where upstream publishes it.
-    fn url(self, machine: &Machine) -> String {
+    fn is_for_bios(self) -> bool {
+        matches!(self, Self::BiosLoader | Self::OwnBiosLoader(_))
+    }
+
+    fn severity(self) -> Severity {
+        if self.is_for_bios() { Severity::Warning } else { Severity::Error }
+    }
+
+    /// Returns the commands that get it, of which one suffices.
+    fn remedy(self, machine: &Machine, path: &Path) -> Vec<String> {
+        let package = match self {
+            Self::Kernel | Self::Initramfs => None,
+            Self::BiosLoader => Some(LoaderFile::Undionly.name()),
+            Self::EfiLoader => Some(LoaderFile::efi_for(machine.architecture).name()),
+            Self::OwnEfiLoader(name) | Self::OwnBiosLoader(name) => Some(name),
+        };
+        // Only the builds for ARM64 are as new as that.
+        let package = package.filter(|name| !stand_ins(name.as_bytes()).is_empty()).map(|name| {
+            let since = if name.contains("arm64") { " (Debian 13 or newer)" } else { "" };
+            format!("apt-get install ipxe{since}")
+        });
+        let get = match self.url(machine) {
+            Some(url) => format!("curl -fL --create-dirs -o {} {url}", quoted(path)),
+            None => {
+                let name = path.file_name().map_or(path, Path::new);
+                format!("install -Dm644 {} {}", quoted(name), quoted(path))
+            }
+        };
+        package.into_iter().chain([get]).collect()
+    }
+
+    /// Returns the URL where upstream publishes it; `None` for a loader of the user's own.
+    fn url(self, machine: &Machine) -> Option<String> {
         let Machine { version, architecture, .. } = machine;
         let (release, factory) = match self {
             Self::Kernel => ("vmlinuz", "kernel"),
             Self::Initramfs => ("initramfs", "initramfs"),
-            Self::EfiLoader => {
-                let directory = match architecture {
-                    Architecture::Amd64 => "x86_64-efi",
-                    Architecture::Arm64 => "arm64-efi",
-                };
-                return format!("https://boot.ipxe.org/{directory}/ipxe.efi");
-            }
-            Self::BiosLoader => return "https://boot.ipxe.org/undionly.kpxe".to_owned(),
+            Self::EfiLoader => return published(LoaderFile::efi_for(machine.architecture).name()),
+            Self::BiosLoader => return published(LoaderFile::Undionly.name()),
+            Self::OwnEfiLoader(name) | Self::OwnBiosLoader(name) => return published(name),
         };
         let suffix = if self == Self::Initramfs { ".xz" } else { "" };
-        match schematic_of(machine) {
+        Some(match schematic_of(machine) {
             Some(schematic) => {
                 format!("https://factory.talos.dev/image/{schematic}/{version}/{factory}-{architecture}{suffix}")
             }
             None => format!(
                 "https://github.com/siderolabs/talos/releases/download/{version}/{release}-{architecture}{suffix}"
             ),
-        }
+        })
     }
+}
 
-    /// Returns the command that installs the Debian package with a stand-in.
-    fn package(self, architecture: Architecture) -> Option<&'static str> {
-        match (self, architecture) {
-            (Self::BiosLoader, _) | (Self::EfiLoader, Architecture::Amd64) => Some("apt-get install ipxe"),
-            (Self::EfiLoader, Architecture::Arm64) => Some("apt-get install ipxe (Debian 13 or newer)"),
-            (Self::Kernel | Self::Initramfs, _) => None,
-        }
-    }
+/// Returns the URL of a build that the iPXE project publishes, by the name that it has here.
+fn published(name: &str) -> Option<String> {
+    let build = match name {
+        "ipxe-efi-x86_64.efi" | "ipxe.efi" => "x86_64-efi/ipxe.efi",
+        "ipxe-efi-arm64.efi" => "arm64-efi/ipxe.efi",
+        "ipxe-efi-i386.efi" => "i386-efi/ipxe.efi",
+        "snponly-x86_64.efi" | "snponly.efi" => "x86_64-efi/snponly.efi",
+        "snponly-arm64.efi" => "arm64-efi/snponly.efi",
+        "snponly-i386.efi" => "i386-efi/snponly.efi",
+        "undionly.kpxe" | "ipxe.pxe" => name,
+        _ => return None,
+    };
+    Some(format!("https://boot.ipxe.org/{build}"))
 }
 
 /// A file and the machines that need it.
 struct Need<'a> {
-    file: Needed,
+    file: Needed<'a>,
     first: &'a Machine,
     machines: usize,
 }
@@ -176,14 +234,12 @@ impl Need<'_> {
             0 | 1 => String::new(),
             machines => format!(" and {} more", machines - 1),
         };
-        let bios = if self.file == Needed::BiosLoader { ", if their firmware is BIOS" } else { "" };
-        let curl = format!("curl -fL --create-dirs -o {} {}", quoted(&path), self.file.url(self.first));
-        let package = self.file.package(self.first.architecture);
+        let bios = if self.file.is_for_bios() { ", if their firmware is BIOS" } else { "" };
         Some(Missing {
-            severity: if self.file == Needed::BiosLoader { Severity::Warning } else { Severity::Error },
+            severity: self.file.severity(),
             problem,
             needed_by: format!("{}{others}{bios}", self.first.mac),
-            remedy: package.map(ToOwned::to_owned).into_iter().chain([curl]).collect(),
+            remedy: self.file.remedy(self.first, &path),
             link: store.last_link(name.as_bytes()),
             path,
         })
@@ -199,10 +255,10 @@ fn quoted(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, sync::Arc};
 
     use super::*;
-    use crate::model::testing::machine;
+    use crate::model::{architecture::Architecture, loader::OwnLoaders, testing::machine};
 
     fn names(missing: &[Missing]) -> Vec<(String, Severity, Problem)> {
         let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
@@ -277,6 +333,62 @@ mod tests {
         fs::remove_file(&initramfs).unwrap();
         std::os::unix::fs::symlink(root.join("initramfs"), &initramfs).unwrap();
         assert_eq!(missing(&inventory, &store).len(), 1, "an absolute link to a file of the directory");
+    }
+
+    #[test]
+    fn loader_of_a_machine_replaces_the_usual_one_and_has_its_own_remedy() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["vmlinuz-v1.13.0-amd64", "initramfs-v1.13.0-amd64.xz", "present.efi"] {
+            fs::write(directory.path().join(name), "x").unwrap();
+        }
+        let store = Store::without_stand_ins(directory.path().to_owned());
+        let with = |number, loaders: &[(LoaderFile, &str)]| {
+            let mut own = OwnLoaders::default();
+            loaders.iter().for_each(|&(class, name)| own.set(Some(class), Some(name.into())));
+            let machine = machine(number, Architecture::Amd64, "v1.13.0", None);
+            Arc::new(Machine { loaders: Some(own.into()), ..Machine::clone(&machine) })
+        };
+        use LoaderFile::{EfiArm64, EfiIa32, EfiX64, Undionly};
+        let inventory = Inventory::new(vec![
+            with(1, &[(EfiX64, "snponly-x86_64.efi"), (EfiIa32, "snponly-i386.efi"), (Undionly, "ipxe.pxe")]),
+            with(2, &[(EfiX64, "shim/shimx64.efi"), (EfiIa32, "shim/shimx64.efi"), (Undionly, "own.0")]),
+            with(3, &[(EfiX64, "present.efi"), (EfiIa32, "own.ia32"), (EfiArm64, "other.efi"), (Undionly, "own.0")]),
+            with(4, &[(Undionly, "shim/shimx64.efi"), (EfiX64, "present.efi")]),
+        ]);
+        let found = missing(&inventory, &store);
+        let (error, warning, absent) = (Severity::Error, Severity::Warning, Problem::Absent);
+        assert_eq!(
+            names(&found),
+            [
+                ("ipxe.pxe".into(), warning, absent),
+                ("own.0".into(), warning, absent),
+                ("shimx64.efi".into(), error, absent),
+                ("snponly-x86_64.efi".into(), error, absent),
+            ]
+        );
+        let text = found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let root = directory.path().display();
+        for expected in [
+            format!(
+                "{root}/snponly-x86_64.efi: missing (needed by 02:00:00:00:00:01)\n    apt-get install ipxe\n    curl -fL \
+                 --create-dirs -o {root}/snponly-x86_64.efi https://boot.ipxe.org/x86_64-efi/snponly.efi"
+            ),
+            format!("{root}/ipxe.pxe https://boot.ipxe.org/ipxe.pxe"),
+            format!(
+                "{root}/own.0: missing (needed by 02:00:00:00:00:02 and 1 more, if their firmware is BIOS)\n    \
+                 install -Dm644 own.0 {root}/own.0"
+            ),
+            format!(
+                "{root}/shim/shimx64.efi: missing (needed by 02:00:00:00:00:02 and 1 more)\n    \
+                 install -Dm644 shimx64.efi {root}/shim/shimx64.efi"
+            ),
+        ] {
+            assert!(text.contains(&expected), "{expected}\n--- not in ---\n{text}");
+        }
+        fs::create_dir(directory.path().join("shim")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", directory.path().join("shim/shimx64.efi")).unwrap();
+        let found = missing(&inventory, &store);
+        assert!(names(&found).contains(&("shimx64.efi".into(), error, Problem::Outside)), "{found:?}");
     }
 
     #[test]
