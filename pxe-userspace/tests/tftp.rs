@@ -256,6 +256,28 @@ impl Client {
     }
 }
 
+/// shim builds the name of its second stage from the name that DHCP gave, and puts a slash between, whether one is there or not.
+#[tokio::test]
+async fn loader_gets_what_lies_next_to_it() {
+    let mut lab = Lab::new(&[("grubx64.efi", 10)]);
+    fs::create_dir(lab.path("shim")).unwrap();
+    fs::write(lab.path("shim/shimx64.efi"), content(3000)).unwrap();
+    fs::write(lab.path("shim/grubx64.efi"), content(2000)).unwrap();
+    for (name, length) in [
+        ("shim/shimx64.efi", 3000),
+        ("shim/grubx64.efi", 2000),
+        ("/shim/grubx64.efi", 2000),
+        ("shim//grubx64.efi", 2000),
+        ("//shim//grubx64.efi", 2000),
+        ("\\shim\\grubx64.efi", 2000),
+        ("grubx64.efi", 10),
+    ] {
+        let fetched = Client::new(MACHINE, lab.server).await.fetch(name, 1024, 1).await;
+        assert_eq!(fetched, content(length), "{name}");
+        assert_eq!(lab.story().await, [format!("requested {name}"), format!("done {name} {length}")]);
+    }
+}
+
 #[tokio::test]
 async fn file_of_more_than_65535_blocks_is_fetched() {
     let lab = Lab::new(&[("initramfs", 70_000 * 512 + 17)]);

@@ -11,9 +11,10 @@ use anyhow::{Context, ensure};
 use nix::sys::signal::Signal;
 use pxe_common::MacAddr;
 use pxe_lab::{
-    Artifacts, Bridged, Datapath, Namespace, Process, Pxed,
+    Artifacts, Bridged, Datapath, Namespace, Process, Pxed, build,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
     requires, suite,
+    topology::INTERFACE,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
             ("broken_spec_leaves_the_last_good_one_in_force", broken_spec_leaves_the_last_good_one_in_force),
             ("interface_that_cannot_be_served_is_named", interface_that_cannot_be_served_is_named),
             ("repeated_question_is_answered_twice", repeated_question_is_answered_twice),
+            ("network_cards_of_a_machine_share_everything", network_cards_of_a_machine_share_everything),
             ("stream_of_exchanges_loses_nothing", stream_of_exchanges_loses_nothing),
         ],
     ))
@@ -151,6 +153,74 @@ fn repeated_question_is_answered_twice(datapath: Datapath) -> anyhow::Result<()>
     let mac: MacAddr = machine.mac.parse()?;
     let wanted = [(mac, 1), (mac, 1), (mac, 1), (mac, 2), (other.mac.parse()?, 1)];
     ensure!(answered == wanted, "{answered:?}");
+    Ok(())
+}
+
+/// A machine boots by its second card. What that proves counts for its first one, too, and one machine is counted.
+fn network_cards_of_a_machine_share_everything(datapath: Datapath) -> anyhow::Result<()> {
+    let arguments = datapath.arguments();
+    let network = Bridged::new(SERVER_ADDRESS, 1)?;
+    let (machine, other, stranger) = (Machine::number(1), Machine::number(2), Machine::number(3));
+    let client = &network.clients[0];
+    let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
+    let spec = |annotations: &str| {
+        let annotated = format!("name: lab\n  annotations:\n    pxed.dev/machines: |\n      {annotations}\n");
+        cluster::cluster(std::slice::from_ref(&machine)).replace("name: lab\n", &annotated)
+    };
+    let cards = format!("{}: {{bootPolicy: once, additionalMacAddresses: [{}]}}", machine.address, other.mac);
+    let pxed = Pxed::start(&network.server, &spec(&cards), artifacts.path(), &arguments)?;
+
+    let rehearse = |mac: &str, arguments: &[&str]| {
+        let mut command = client.command(build::pxed()?.path);
+        command.args(["rehearse", "--interface", INTERFACE, "--hurry", "--firmware", "uefi-x64", "--mac", mac]);
+        let output = command.args(arguments).output()?;
+        anyhow::Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    };
+    let (booted, said) = rehearse(&other.mac, &["--limit-seconds", "60"])?;
+    ensure!(booted, "no boot by the second card: {said}");
+    pxed.eventually("the machine to be sent to its disk", SOON, |pxed| {
+        Ok(pxed.machine(&machine.mac)?["boots_from"] == "disk")
+    })?;
+    for mac in [&machine.mac, &other.mac] {
+        let shown = pxed.machine(mac)?;
+        ensure!(shown["mac"] == machine.mac.as_str() && shown["boots"] != 0, "{shown}");
+        ensure!(shown["events"][0]["card"] == other.mac.as_str(), "{shown}");
+    }
+    ensure!(pxed.machines()?.as_array().map(Vec::len) == Some(1), "{}", pxed.machines()?);
+
+    network.set_mac(0, &stranger.mac)?;
+    ensure!(!lease(client, "1")?.contains("lease of"), "a third card is answered");
+    for mac in [&machine.mac, &other.mac] {
+        network.set_mac(0, mac)?;
+        gets(client, &machine)?;
+    }
+
+    // The spec names the other card first now, and a third one beside it.
+    let boots = pxed.machine(&machine.mac)?["boots"].clone();
+    let machine = Machine { mac: other.mac.clone(), ..machine.clone() };
+    let swapped = format!(
+        "{}: {{bootPolicy: once, additionalMacAddresses: [{}, {}]}}",
+        machine.address,
+        Machine::number(1).mac,
+        stranger.mac
+    );
+    pxed.rewrite_spec(&spec(&swapped).replacen(
+        &format!("macAddress: \"{}\"", Machine::number(1).mac),
+        &format!("macAddress: \"{}\"", machine.mac),
+        1,
+    ))?;
+    pxed.eventually("the third card in the API", SOON, |pxed| {
+        Ok(pxed.machines()?.to_string().contains(&stranger.mac))
+    })?;
+    let shown = pxed.machine(&stranger.mac)?;
+    ensure!(
+        shown["mac"] == machine.mac.as_str() && shown["boots_from"] == "disk" && shown["boots"] == boots,
+        "{shown}"
+    );
+    for mac in [&machine.mac, &Machine::number(1).mac, &stranger.mac] {
+        network.set_mac(0, mac)?;
+        gets(client, &machine)?;
+    }
     Ok(())
 }
 

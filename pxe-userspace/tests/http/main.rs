@@ -48,7 +48,7 @@ const NODE_1: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Machine> {
     Arc::new(Machine {
         mac: MacAddr([0x52, 0x54, 0, 0, 0, number]),
-        additional_macs: Arc::default(),
+        additional_macs: [MacAddr([0x52, 0x54, 0, 0, 0, 0xa0 + number])].into(),
         address: Ipv4Addr::new(127, 0, 0, 10 + number),
         cluster: "lab".into(),
         role: Role::Worker,
@@ -238,6 +238,43 @@ async fn held_machine_and_wrong_firmware_get_scripts_that_say_so() {
         assert_eq!(script.contains(":wrong_architecture"), is_wrong, "{machine} {arch}: {script}");
         assert_eq!(script.contains("\nkernel "), !is_wrong, "{machine} {arch}: {script}");
     }
+}
+
+/// shim takes the directory of its own URL, which ends with a slash, and appends a slash and a name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loader_gets_what_lies_next_to_it() {
+    let lab = Lab::start();
+    std::fs::create_dir(lab.directory.path().join("shim")).unwrap();
+    for name in ["shimx64.efi", "grubx64.efi"] {
+        std::fs::write(lab.directory.path().join("shim").join(name), name).unwrap();
+    }
+    for (path, expected) in [
+        ("/assets/shim/shimx64.efi", "shimx64.efi"),
+        ("/assets/shim/grubx64.efi", "grubx64.efi"),
+        ("/assets/shim//grubx64.efi", "grubx64.efi"),
+        ("/assets/shim/./grubx64.efi", "grubx64.efi"),
+        ("//assets//shim//grubx64.efi", "grubx64.efi"),
+    ] {
+        let (status, _, body) = lab.get(path).await;
+        assert_eq!((status, body.as_str()), (200, expected), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn machine_is_known_by_each_of_its_network_cards() {
+    let mut lab = Lab::start();
+    let source = Ipv4Addr::new(127, 0, 0, 11);
+    for path in ["/boot/52-54-00-00-00-a1.ipxe", "/boot/5254000000A1.ipxe", "/ipxe?mac=52:54:00:00:00:a1"] {
+        let (status, _, script) = lab.get_from(source, path).await;
+        assert!(status == 200 && script.contains("vmlinuz-v1.13.0-amd64"), "{path}: {status} {script}");
+        // Both events are of the machine, whose first card has another address.
+        assert!(matches!(lab.event().await, EventKind::Requested { .. }), "{path}");
+        assert!(matches!(lab.event().await, EventKind::Done { .. }), "{path}");
+    }
+    let (status, _, metadata) = lab.get_from(source, "/metadata?mac=52:54:00:00:00:a1").await;
+    assert!(status == 200 && metadata.contains("MAC=52:54:00:00:00:01\n"), "{status} {metadata}");
+    assert_eq!(lab.get_from(source, "/boot/52-54-00-00-00-ee.ipxe").await.0, 404);
+    assert_eq!(lab.get_from(Ipv4Addr::new(127, 0, 0, 12), "/boot/52-54-00-00-00-a1.ipxe").await.0, 403);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -105,3 +105,61 @@ fn hundred_thousand_machines() {
         );
     }
 }
+
+/// Returns a cluster of 10,000 machines with four network cards and a loader each.
+fn cluster_of_cards() -> String {
+    const FLEET: u32 = 10_000;
+    let mac = |card: u32, number: u32| {
+        let [_, a, b, c] = number.to_be_bytes();
+        format!("52:54:{card:02x}:{a:02x}:{b:02x}:{c:02x}")
+    };
+    let address = |number: u32| std::net::Ipv4Addr::from(0x0a01_0000 + number);
+    let mut text = "apiVersion: talos.alperen.cloud/v1alpha1
+kind: TalosCluster
+metadata:
+  name: cards
+  annotations:
+    pxed.dev/machines: |
+"
+    .to_owned();
+    for number in 0..FLEET {
+        // Half of the keys are MAC addresses.
+        let key = if number % 2 == 0 { mac(0, number) } else { address(number).to_string() };
+        let others = [1, 2, 3].map(|card| mac(card, number)).join(", ");
+        writeln!(text, "      {key}: {{additionalMacAddresses: [{others}], loader: snponly, hostname: n{number}}}")
+            .unwrap();
+    }
+    text.push_str(
+        "spec:
+  pxeServerSpec: {address: 10.255.0.1, interface: eth1}
+  worker:
+    version: v1.13.0
+    mode: metal
+    metalSpec:
+      machines:
+",
+    );
+    for number in 0..FLEET {
+        let (address, mac) = (address(number), mac(0, number));
+        writeln!(text, "      - {{address: {address}, pxeClientSpec: {{macAddress: {mac}, cpuArchitecture: amd64}}}}")
+            .unwrap();
+    }
+    text
+}
+
+/// Quadratic work would take minutes.
+#[test]
+fn ten_thousand_machines_with_four_cards_load_soon() {
+    let files = Files::new(&[("cards.yaml", &cluster_of_cards())]);
+    let (inventory, duration) = load(&mut Loader::new(), &files);
+    assert_eq!(inventory.machines().len(), 10_000);
+    let macs: Vec<_> = inventory.machines().iter().flat_map(|machine| machine.macs()).collect();
+    assert_eq!(macs.len(), 40_000);
+    assert!(macs.iter().all(|mac| inventory.by_mac(*mac).is_some()));
+    let mut loaders: Vec<_> =
+        inventory.machines().iter().map(|machine| machine.loaders.as_ref().map(Arc::as_ptr)).collect();
+    loaders.dedup();
+    assert!(matches!(loaders[..], [Some(_)]), "one copy of the loaders serves all machines");
+    println!("10,000 machines with four cards each: {duration:?}");
+    assert!(duration < Duration::from_secs(30), "{duration:?}");
+}
