@@ -1,12 +1,12 @@
 //! Real firmware in QEMU boots from pxed: from power-on to the userspace of a Linux that reports its
 //! arguments and its address.
 
-use std::process::ExitCode;
+use std::{fs, process::ExitCode};
 
 use anyhow::{Context as _, ensure};
 use pxe_lab::{
     Artifacts, Bridged, Firmware, Guest, Pxed,
-    assets::{Architecture, Edition},
+    assets::{self, Architecture, Edition},
     cluster::{self, GATEWAY, Machine, SERVER, SERVER_ADDRESS, VERSION},
     guest::PC_KERNEL_ARGS,
     suite,
@@ -49,6 +49,16 @@ fn main() -> ExitCode {
         suite::test("seabios_boots_with_a_newer_ipxe", || {
             boots(Firmware::Bios(Edition::Newer), Edition::Newer, LoaderBy::Itself)
         }),
+        suite::test("ovmf_boots_by_its_second_card_with_a_loader_of_its_own", || {
+            second_card_boots(Firmware::UefiX64(Edition::Installed), "snponly", "snponly-x86_64.efi")
+        }),
+        suite::test("ovmf_boots_by_http_with_a_loader_of_its_own", || {
+            second_card_boots(
+                Firmware::UefiHttpX64(Edition::Installed),
+                "vendor/loader.efi",
+                "/assets/vendor/loader.efi",
+            )
+        }),
         suite::test("aavmf_boots_by_pxe", || boots(Firmware::UefiArm64, Edition::Newer, LoaderBy::Tftp)),
     ])
 }
@@ -78,6 +88,34 @@ fn boots(firmware: Firmware, loaders: Edition, loader_by: LoaderBy) -> anyhow::R
     ensure!(report.lease.contains(&format!("server={SERVER}")), "{report:?}");
     went_through_af_xdp(&pxed)?;
     tells_the_steps(&pxed, &machine, loader_by)
+}
+
+/// The spec names another card of the machine first, and a loader for it, of which the firmware has to ask for `path`.
+fn second_card_boots(firmware: Firmware, loader: &str, path: &str) -> anyhow::Result<()> {
+    let snponly = assets::installed("ipxe", "/usr/lib/ipxe/snponly.efi")?;
+    let (machine, card) =
+        (Machine { kernel_args: PC_KERNEL_ARGS.to_owned(), ..Machine::number(1) }, Machine::number(2).mac);
+    let network = Bridged::new(SERVER_ADDRESS, 0)?;
+    let artifacts = Artifacts::lay_out(Edition::Installed, &[(VERSION, Architecture::Amd64)])?;
+    fs::create_dir(artifacts.path().join("vendor"))?;
+    artifacts.add("vendor/loader.efi", &snponly)?;
+    let annotations = format!(
+        "name: lab\n  annotations:\n    pxed.dev/machines: |\n      {}: {{additionalMacAddresses: [{card}], loader: {loader}}}\n",
+        machine.mac
+    );
+    let spec = cluster::cluster(std::slice::from_ref(&machine)).replace("name: lab\n", &annotations);
+    let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &[])?;
+
+    let guest = Guest::power_on(&network, firmware, &card)?;
+    let report = guest.report().map_err(|error| error.context(pxed.process.last_lines()))?;
+    ensure!(report.mac == card && report.interface == format!("{}/24", machine.address), "{report:?}");
+    let seen = pxed.machine(&card)?;
+    ensure!(seen["mac"] == machine.mac.as_str() && seen["boots"] == 1, "{seen}");
+    let events = seen["events"].as_array().context("no events")?;
+    let loaded = |event: &serde_json::Value| event["event"] == "done" && event["artifact"] == "loader";
+    let loaders: Vec<_> = events.iter().filter(|event| loaded(event)).map(|event| &event["path"]).collect();
+    ensure!(loaders == [path], "{loaders:?}: {seen}");
+    Ok(())
 }
 
 /// Returns the kernel's arguments, without the image's name that UEFI puts before them.

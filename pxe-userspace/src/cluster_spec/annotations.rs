@@ -100,7 +100,15 @@ fn setting_of(
             let message = format!("selects a machine of several, and this is one: write {PREFIX}{}", name.annotation());
             return annotation.error(notes, message);
         }
-        (Some(Ok(mac)), Subject::Several) => &mut into.machine(MachineKey::Mac(mac), at, &annotation.path()).settings,
+        (Some(Ok(mac)), Subject::Several) => {
+            let machine = into.machine(MachineKey::Mac(mac), at, &annotation.path());
+            let outer = notes.begin();
+            if !matches!(annotation.node.kind(), Kind::Null) {
+                reader.setting(name, annotation, notes, &mut machine.settings);
+            }
+            machine.fault = machine.fault.or(notes.end(outer));
+            return;
+        }
         (Some(Err(message)), Subject::Several) => return annotation.error(notes, message),
     };
     if !matches!(annotation.node.kind(), Kind::Null) {

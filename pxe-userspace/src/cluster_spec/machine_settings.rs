@@ -8,7 +8,7 @@ use std::{collections::HashSet, net::Ipv4Addr, ptr, sync::Arc};
 use pxe_common::MacAddr;
 
 use super::{
-    finding::Finding,
+    finding::{ErrorIndex, Finding},
     placed::Placed,
     settings::{AdditionalMacs, Annotations, MachineKey, MachineSettings, Setting, Settings},
 };
@@ -47,19 +47,22 @@ pub(crate) struct OfOneMachine<'d> {
 
 /// Applies settings to machines, and keeps account of those that select no machine.
 #[derive(Debug, Default)]
-pub(crate) struct Applier {
+pub(crate) struct Applier<'d> {
     used: HashSet<*const MachineSettings>,
     pub(crate) errors: Vec<Finding>,
+    /// The first error in the settings of the machine that they were applied to last, and its document.
+    pub(crate) fault: Option<(&'d Placed, ErrorIndex)>,
     pub(crate) warnings: Vec<Finding>,
 }
 
 type Scope<'d> = (&'d Placed, &'d Settings);
 
-impl Applier {
+impl<'d> Applier<'d> {
     /// Applies the annotations to a machine.
     ///
     /// Errors are those of this machine.
-    pub(crate) fn apply<'d>(&mut self, sources: &Sources<'d>, machine: &mut Machine) -> OfOneMachine<'d> {
+    pub(crate) fn apply(&mut self, sources: &Sources<'d>, machine: &mut Machine) -> OfOneMachine<'d> {
+        self.fault = None;
         let mut scopes: Vec<Scope<'d>> = Vec::with_capacity(4);
         scopes.extend(sources.own.map(|own| (own.document, &own.annotations.all)));
         for annotated in sources.role.iter().chain([&sources.cluster]) {
@@ -93,7 +96,7 @@ impl Applier {
     }
 
     /// Returns the settings of a resource that select the machine, by its MAC address or by its IP address.
-    fn selecting<'d>(&mut self, annotated: &Annotated<'d>, mac: MacAddr, address: Ipv4Addr) -> Option<Scope<'d>> {
+    fn selecting(&mut self, annotated: &Annotated<'d>, mac: MacAddr, address: Ipv4Addr) -> Option<Scope<'d>> {
         let Annotated { document, annotations } = *annotated;
         if annotations.machines().is_empty() {
             return None;
@@ -101,6 +104,8 @@ impl Applier {
         let by_mac = annotations.of(MachineKey::Mac(mac));
         let by_address = annotations.of(MachineKey::Address(address));
         self.used.extend([by_mac, by_address].into_iter().flatten().map(ptr::from_ref));
+        let first_fault = [by_mac, by_address].into_iter().flatten().find_map(|selected| selected.fault);
+        self.fault = self.fault.or(first_fault.map(|fault| (document, fault)));
         if let (Some(first), Some(second)) = (by_mac, by_address) {
             let message = format!("is the same machine as {}: keep one of the two", first.field);
             self.errors.push(document.finding(second.at, second.field.to_string(), message));
@@ -109,7 +114,7 @@ impl Applier {
     }
 
     /// Returns the first setting. Warns of others that differ from it, among the `specific` ones, which are meant for this machine.
-    fn nearest<'d, T: PartialEq>(
+    fn nearest<T: PartialEq>(
         &mut self,
         scopes: &[Scope<'d>],
         specific: usize,
@@ -131,7 +136,7 @@ impl Applier {
     }
 
     /// Returns the settings of a resource that have selected no machine.
-    pub(crate) fn unused<'d>(&self, annotations: &'d Annotations) -> impl Iterator<Item = &'d MachineSettings> {
+    pub(crate) fn unused(&self, annotations: &'d Annotations) -> impl Iterator<Item = &'d MachineSettings> {
         annotations.machines().iter().filter(|machine| !self.used.contains(&ptr::from_ref(*machine)))
     }
 }

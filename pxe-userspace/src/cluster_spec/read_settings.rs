@@ -157,6 +157,7 @@ impl Reader {
         into: &mut Annotations,
     ) {
         let machine = into.machine(key, entry.key_at, &field.path());
+        let outer = notes.begin();
         if std::mem::replace(&mut machine.in_map, true) {
             let path = field.path();
             // The very same key twice is a mistake of the YAML, which is noted.
@@ -164,9 +165,10 @@ impl Reader {
                 let message = format!("is the same machine as {}: keep one of the two", machine.field);
                 notes.error(entry.key_at, path, message);
             }
-            return;
+        } else {
+            self.settings(field, MOST_INCLUSIONS, keys_left, notes, &mut machine.settings);
         }
-        self.settings(field, MOST_INCLUSIONS, keys_left, notes, &mut machine.settings);
+        machine.fault = machine.fault.or(notes.end(outer));
     }
 
     /// Reads a mapping with settings, and then those that it includes by merge keys.

@@ -519,6 +519,9 @@ impl<'d> Resolver<'d> {
         let mut applier = Applier::default();
         for Candidate { machine, sources, of_one, fault, .. } in &mut self.candidates {
             *of_one = applier.apply(sources, machine);
+            if let Some((document, error)) = applier.fault {
+                fault.get_or_insert(document.fault(error));
+            }
             for error in applier.errors.drain(..) {
                 let error = self.resolved.faults.add(error);
                 fault.get_or_insert(error);

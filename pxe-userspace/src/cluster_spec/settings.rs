@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::Ipv4Addr, sync::Arc};
 
 use pxe_common::MacAddr;
 
-use super::finding::Position;
+use super::finding::{ErrorIndex, Position};
 use crate::model::{
     loader::OwnLoaders,
     policy::{BootPolicy, DiskRoute},
@@ -27,6 +27,8 @@ pub(crate) struct MachineSettings {
     pub(crate) field: Arc<str>,
     /// They are in `pxed.dev/machines`, not in annotations of their own.
     pub(crate) in_map: bool,
+    /// The first error in them, which is one of this machine alone.
+    pub(crate) fault: Option<ErrorIndex>,
     pub(crate) settings: Settings,
 }
 
@@ -96,6 +98,7 @@ impl Annotations {
                 at,
                 field: field.into(),
                 in_map: false,
+                fault: None,
                 settings: Settings::default(),
             });
             machines.len() - 1

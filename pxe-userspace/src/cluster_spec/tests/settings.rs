@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::Ipv4Addr, sync::Arc, time::Instant};
 
 use pxe_common::MacAddr;
 
-use super::{Files, errors::findings};
+use super::{super::Loader, Files, errors::findings};
 use crate::model::{
     inventory::{Inventory, Machine},
     loader::{LOADER_NAME_LIMIT, LoaderFile},
@@ -405,6 +405,34 @@ fn mistakes_on_a_talos_machine_are_errors() {
         let expected = format!(": metadata.annotations.{expected}");
         assert!(errors.len() == 1 && errors[0].contains(&expected), "wanted {expected}\ngot {errors:#?}");
     }
+}
+
+/// Each case: the annotations, and the last number in the addresses of the machines that are served in spite of them.
+#[test]
+fn mistake_in_the_settings_of_a_machine_affects_it_alone() {
+    for (annotations, expected) in [
+        ("pxed.dev/machines: '{10.0.0.11: {bootPolicy: never}}'", &[12_u8][..]),
+        ("pxed.dev/machines: '{10.0.0.11: {loader: /x}, 10.0.0.12: {loader: ipxe}}'", &[12]),
+        ("pxed.dev/machines: '{52:54:00:00:00:12: {lodaer: ipxe}}'", &[11]),
+        ("pxed.dev/machines: '{10.0.0.12: once}'", &[11]),
+        ("pxed.dev/machines: '{10.0.0.12: {}, 52:54:00:00:00:12: {}}'", &[11]),
+        ("pxed.dev/machines: '{10.0.0.11: {additionalMacAddresses: [01:00:5e:00:00:01]}}'", &[12]),
+        ("pxed.dev/boot-policy.52-54-00-00-00-11: never", &[12]),
+        // Whose machines these are meant for, nobody knows.
+        ("pxed.dev/machines: '{10.0.0.13: {}}'", &[]),
+        ("pxed.dev/machines: '{10.0.0.11: {'", &[]),
+        ("pxed.dev/loader: /x", &[]),
+    ] {
+        let files = Files::new(&[("c.yaml", &cluster(annotations))]);
+        let loaded = Loader::new().load(&[files.directory.path().to_owned()]);
+        let served: Vec<_> = loaded.inventory.machines().iter().map(|machine| machine.address.octets()[3]).collect();
+        assert_eq!(served, expected, "{annotations}");
+        assert!(!loaded.faults.faults.is_empty(), "{annotations}");
+    }
+    let machine = talos_machine(13, "pxed.dev/boot-policy: never");
+    let files = Files::new(&[("c.yaml", &(cluster("other.dev/x: y") + &machine))]);
+    let loaded = Loader::new().load(&[files.directory.path().to_owned()]);
+    assert_eq!(loaded.inventory.machines().len(), 2);
 }
 
 /// A mistake in a machine is one error, not a second one about its settings.
