@@ -50,15 +50,24 @@ function row(machine) {
   return made;
 }
 
+function specError({ file, line, column, field, message, objects, left_out, kept }) {
+  const place = line > 0 ? `${file}:${line}:${column}` : file;
+  const counted = [[left_out, "left out"], [kept, "as before"]].filter(([count]) => count > 0);
+  const consequences = counted.map(([count, what]) => `; ${count} ${objects}${count === 1 ? "" : "s"} ${what}`).join("");
+  return element("li", `${place}: ${field ? `${field}: ` : ""}${message}${consequences}`);
+}
+
 async function refresh() {
   stale = false;
   try {
     const stage = chosen === null ? "" : `&stage=${encodeURIComponent(chosen)}`;
-    const [stages, machines] = await Promise.all([
+    const [stages, errors, machines] = await Promise.all([
       get("/api/v1/stages"),
+      get("/api/v1/spec/errors"),
       get(`/api/v1/machines?events=0&limit=${SHOWN}${stage}`),
     ]);
     const count = showStages(stages);
+    $("errors").replaceChildren(...errors.slice(0, LINES).map(specError));
     $("machines").replaceChildren(...machines.map(row));
     $("note").textContent = count > machines.length ? `The first ${machines.length} of ${count} machines are shown.` : "";
   } catch (error) {

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     context::Admin,
     refusal::refuse,
+    spec,
     visitors::{RequestJson, requests_of},
 };
 use crate::journal::{Journal, MachineRecord, Stage, StateError, diagnose, json::MachineJson};
@@ -116,7 +117,14 @@ async fn write_list(journal: Arc<Journal>, selection: Selection, mut sender: Sen
 /// `GET /api/v1/machines/{mac}`.
 pub(super) async fn one(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
     let mac = mac.parse().map_err(|error| not_a_mac(&mac, error))?;
-    admin.context.journal.machine(mac).map(|record| explained(&admin, &record)).ok_or_else(|| unknown(mac))
+    admin.context.journal.machine(mac).map(|record| explained(&admin, &record)).ok_or_else(|| {
+        match spec::error_of(&admin, mac) {
+            Some(error) => {
+                refuse(StatusCode::NOT_FOUND, format!("{mac} is left out because of an error in the spec: {error}"))
+            }
+            None => unknown(mac),
+        }
+    })
 }
 
 /// `GET /api/v1/stages`.
@@ -163,12 +171,16 @@ struct Explained<'a> {
     machine: MachineJson<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     requests: Vec<RequestJson>,
+    /// The error for which it is served as before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spec_error: Option<String>,
 }
 
 fn explained(admin: &Admin, record: &MachineRecord) -> Response {
     let diagnosis = diagnose(record, SystemTime::now());
     let requests = requests_of(admin, record.machine.macs());
-    Json(Explained { machine: MachineJson::explained(record, &diagnosis), requests }).into_response()
+    let spec_error = spec::error_of(admin, record.machine.mac);
+    Json(Explained { machine: MachineJson::explained(record, &diagnosis), requests, spec_error }).into_response()
 }
 
 fn not_a_mac(text: &str, error: ParseMacError) -> Response {

@@ -12,6 +12,7 @@
 //! | `GET /api/v1/visitors` | clients that asked boot HTTP and that no cluster spec names, with their last requests and the outcomes |
 //! | `GET /api/v1/visitors/{name}` | one of them, by MAC address, UUID or IP address |
 //! | `GET /api/v1/health` | what is not as it should be, and the file descriptors in use |
+//! | `GET /api/v1/spec/errors` | the errors of the specs, each with the number of machines that it leaves out or keeps as before |
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
 //! | `GET /` | the dashboard |
 //!
@@ -37,6 +38,7 @@ mod machines;
 mod monitoring;
 mod origin;
 mod refusal;
+mod spec;
 mod visitors;
 
 use context::Admin;
@@ -74,6 +76,7 @@ pub fn router(context: AdminContext) -> Router {
         .route("/api/v1/visitors", get(visitors::list))
         .route("/api/v1/visitors/{name}", get(visitors::one))
         .route("/api/v1/health", get(monitoring::health))
+        .route("/api/v1/spec/errors", get(spec::errors))
         .route("/api/v1/events", get(events::follow))
         .route("/", get(dashboard::page))
         .route("/dashboard.js", get(dashboard::script))

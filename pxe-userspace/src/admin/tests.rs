@@ -17,7 +17,7 @@ use crate::{
     journal::{self, Journal, samples::*},
     model::{
         event::{EventKind, EventSink},
-        finding::AllSpecFaults,
+        finding::{Affected, AllSpecFaults, Finding, SpecFault, SpecFaults},
         inventory::{Inventory, Machine, SharedInventory},
         loader::{LoaderFile, OwnLoaders},
         policy_book::SharedPolicies,
@@ -31,6 +31,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(super) journal: Arc<Journal>,
     health: Arc<Health>,
+    pub(crate) faults: AllSpecFaults,
     pub(super) sink: EventSink,
     pub(crate) visitors: SharedVisitors,
     _state: tempfile::TempDir,
@@ -48,19 +49,19 @@ pub(super) async fn start_with(inventory: SharedInventory) -> Server {
     let (sink, receiver) = EventSink::channel(10_000);
     journal.register(&sink, &mut registry);
     let health = Arc::new(Health::default());
-    let visitors = SharedVisitors::default();
+    let (visitors, faults) = (SharedVisitors::default(), AllSpecFaults::default());
     let context = AdminContext {
         journal: Arc::clone(&journal),
         visitors: visitors.clone(),
         registry: Arc::new(registry),
         health: Arc::clone(&health),
-        faults: AllSpecFaults::default(),
+        faults: faults.clone(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(journal::run(Arc::clone(&journal), receiver, std::future::pending()));
     tokio::spawn(serve(listener, 64, context, std::future::pending()));
-    Server { address, journal, health, sink, visitors, _state: state }
+    Server { address, journal, health, faults, sink, visitors, _state: state }
 }
 
 impl Server {
@@ -100,6 +101,44 @@ impl Server {
         let (status, body) = self.ask("POST", path, "content-type: application/json\r\n");
         (status, serde_json::from_str(&body).unwrap())
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_the_specs_are_listed_and_explain_what_is_missing() {
+    let server = start(2).await;
+    assert_eq!(server.json("/api/v1/spec/errors"), json!([]));
+    let fault = |file: &str, objects, left_out, kept| SpecFault {
+        finding: Finding {
+            file: std::path::Path::new(file).into(),
+            line: 3,
+            column: 5,
+            field: "spec".into(),
+            message: "is wrong".into(),
+        },
+        objects,
+        left_out,
+        kept,
+    };
+    let missing = MacAddr([0x52, 0x54, 0, 0, 0, 0x77]);
+    server.faults.clusters.store(Arc::new(SpecFaults {
+        faults: vec![fault("b.yaml", "machine", 1, 1)],
+        affected: vec![
+            Affected { mac: Some(missing), fault: 0, is_kept: false },
+            Affected { mac: Some(MAC), fault: 0, is_kept: true },
+        ],
+        is_awaited: false,
+    }));
+    let of_matchbox = SpecFaults { faults: vec![fault("g.json", "group", 2, 0)], ..SpecFaults::default() };
+    server.faults.matchbox.store(Arc::new(of_matchbox));
+    let listed = server.json("/api/v1/spec/errors");
+    let expected = json!({"file": "b.yaml", "line": 3, "column": 5, "field": "spec", "message": "is wrong", "objects": "machine", "left_out": 1, "kept": 1});
+    assert_eq!(listed[0], expected);
+    assert_eq!((&listed[1]["file"], &listed[1]["objects"]), (&json!("g.json"), &json!("group")));
+    let (status, text) = server.ask("GET", &format!("/api/v1/machines/{missing}"), "");
+    assert_eq!(status, 404);
+    assert!(text.contains("is left out because of an error in the spec: b.yaml:3:5: spec: is wrong"), "{text}");
+    assert_eq!(server.json(&format!("/api/v1/machines/{MAC}"))["spec_error"], "b.yaml:3:5: spec: is wrong");
+    assert_eq!(server.json(&format!("/api/v1/machines/{}", machine(2).mac)).get("spec_error"), None);
 }
 
 /// Scripts depend on it: a change here is a change of the interface. `PXED_BLESS=1` rewrites the file.

@@ -146,4 +146,6 @@ fn reload(watched: &mut Watched, reported: &mut Reported, request: &Request<'_>)
 }
 
 #[cfg(test)]
+mod isolation;
+#[cfg(test)]
 mod tests;

@@ -20,6 +20,10 @@ use super::finding::Position;
 /// The greatest depth, beyond that of any Kubernetes resource. It bounds the stack that dropping or walking the tree needs.
 const MAX_DEPTH: usize = 128;
 
+/// The most keys and values of a text, more than a document of half a million machines has. They bound the memory that a file which is no spec takes
+/// while it is read.
+const MAX_NODES: usize = 10_000_000;
+
 /// A value in the text. An alias shares the node of its anchor, so that repetitions cost no memory.
 #[derive(Debug)]
 pub(crate) struct Node<'a> {
@@ -169,8 +173,12 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Document<'_>>, SyntaxError> {
 ///
 /// Those of [`parse`].
 pub(crate) fn parse_at(text: &str, origin: Origin) -> Result<Vec<Document<'_>>, SyntaxError> {
+    parse_limited(text, origin, MAX_NODES)
+}
+
+fn parse_limited(text: &str, origin: Origin, max_nodes: usize) -> Result<Vec<Document<'_>>, SyntaxError> {
     // The parser asserts some of its invariants. None is known to fail, but a spec that violates one must not end the daemon.
-    catch_unwind(AssertUnwindSafe(|| Builder::default().run(text, origin))).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(|| Builder::default().run(text, origin, max_nodes))).unwrap_or_else(|_| {
         Err(SyntaxError {
             at: origin.begin,
             message: "the YAML parser failed on this document: write it more simply".to_owned(),
@@ -200,11 +208,17 @@ enum Content<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn run(mut self, text: &'a str, origin: Origin) -> Result<Vec<Document<'a>>, SyntaxError> {
+    fn run(mut self, text: &'a str, origin: Origin, max_nodes: usize) -> Result<Vec<Document<'a>>, SyntaxError> {
         let mut parser = Parser::new_from_str(text);
+        let mut nodes = 0_usize;
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| syntax_error(&error, text, origin))?;
             let at = origin.place(span.start);
+            nodes += 1;
+            if nodes > max_nodes {
+                let message = format!("has more than {max_nodes} keys and values: is it the right file?");
+                return Err(SyntaxError { at, message });
+            }
             match event {
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => {}
                 Event::StreamEnd => break,
@@ -345,4 +359,17 @@ fn syntax_error(error: &ScanError, text: &str, origin: Origin) -> SyntaxError {
     let indented_by_tab = lines.any(|line| line.trim_start_matches(' ').starts_with('\t'));
     let advice = if indented_by_tab { ": indent with spaces, not with tabs" } else { "" };
     SyntaxError { at, message: format!("not YAML: {}{advice}", error.info()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_of_nodes_is_bounded() {
+        let text = "- a\n".repeat(50);
+        assert!(parse_limited(&text, Origin::DOCUMENT, 100).is_ok());
+        let error = parse_limited(&text, Origin::DOCUMENT, 40).unwrap_err();
+        assert!(error.message.starts_with("has more than 40 keys and values") && error.at.line > 30, "{error:?}");
+    }
 }

@@ -28,6 +28,8 @@ struct Explained {
     /// The requests that belong to no boot: the spec has nothing for them.
     #[serde(default)]
     requests: Vec<Request>,
+    /// The error in the spec for which it is served as before.
+    spec_error: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -45,7 +47,7 @@ struct Diagnosis {
 
 /// Formats how far a machine came, what it waits for, what to do, and what it did.
 pub(super) fn explained(json: &str, now: Timestamp) -> anyhow::Result<String> {
-    let Explained { machine, additional_macs, hostname, loaders, events, diagnosis, requests } =
+    let Explained { machine, additional_macs, hostname, loaders, events, diagnosis, requests, spec_error } =
         serde_json::from_str(json).context("the answer is not pxed's")?;
     let Machine { mac, address, cluster, role, architecture, version, policy, boots_from, stage, boots, .. } = machine;
     let name = hostname.map_or_else(String::new, |name| format!(" {name}"));
@@ -60,6 +62,9 @@ pub(super) fn explained(json: &str, now: Timestamp) -> anyhow::Result<String> {
         let _ = writeln!(text, "loaders of its own: {}", loaders.join(", "));
     }
     let _ = writeln!(text, "policy {policy}, next boot from {boots_from}, {boots} boots so far");
+    if let Some(error) = spec_error {
+        let _ = writeln!(text, "served as before, because its entry in the spec has an error: {error}");
+    }
     let _ = writeln!(text, "\nstage      {stage}");
     let _ = writeln!(text, "so far     {}", diagnosis.reached);
     let _ = writeln!(text, "waits for  {}", diagnosis.waits_for);

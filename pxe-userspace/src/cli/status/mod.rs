@@ -10,6 +10,7 @@ mod fleet;
 mod health;
 mod machine;
 mod output;
+mod spec;
 mod visitor;
 mod watch;
 
@@ -94,7 +95,13 @@ pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
     }
     let machines: Vec<fleet::Machine> = serde_json::from_str(&text).context("the answer is not pxed's")?;
     let now = jiff::Timestamp::now();
+    let errors = client.get("/api/v1/spec/errors", &[])?;
+    let errors: Vec<spec::SpecError> = serde_json::from_str(&errors).context("the answer is not pxed's")?;
     let mut text = fleet::render(&machines, now);
+    let errors = spec::render(&errors);
+    if !errors.is_empty() {
+        text = format!("{errors}\n{text}");
+    }
     if !is_filtered {
         // They have no stage and no cluster.
         let visitors: Vec<visitor::Visitor> =
@@ -157,7 +164,10 @@ fn explanation(client: &AdminClient, mac: MacAddr, json: bool, now: jiff::Timest
             if json {
                 Ok(text)
             } else {
-                visitor::explained(&text, now)
+                let explained = visitor::explained(&text, now)?;
+                // Why it is no machine of the spec, if there is a reason.
+                let is_left_out = !unknown.to_string().ends_with("is not a machine of the spec");
+                Ok(if is_left_out { format!("{unknown}\n\n{explained}") } else { explained })
             }
         }
         Err(error) if is_unknown(&error) => Err(anyhow::anyhow!("{unknown}, and {error}")),

@@ -425,6 +425,34 @@ fn machine_that_is_left_out_is_found_by_its_mac() {
     assert!(faults.of(MacAddr([0x52, 0x54, 0, 0, 0, 99])).is_none());
 }
 
+/// Ten thousand files, one of which is broken: the others are served, and a reload reads one.
+#[test]
+fn directory_of_ten_thousand_files_is_loaded() {
+    const FILES: u32 = 10_000;
+    let one = |number: u32| {
+        let [_, _, high, low] = number.to_be_bytes();
+        format!(
+            "apiVersion: talos.alperen.cloud/v1alpha1\nkind: TalosCluster\nmetadata: {{name: c{number}}}\nspec: {{pxeServerSpec: {{address: \
+             10.0.0.1, interface: eth1}}, worker: {{version: v1.13.0, mode: metal, metalSpec: {{machines: [{{address: \
+             10.1.{high}.{low}, pxeClientSpec: {{macAddress: '52:54:00:01:{high:02x}:{low:02x}', cpuArchitecture: amd64}}}}]}}}}}}\n"
+        )
+    };
+    let files = Files::new(&[]);
+    for number in 1..=FILES {
+        files.write(&format!("{number:05}.yaml"), if number == 77 { "{".to_owned() } else { one(number) });
+    }
+    let paths = [files.directory.path().to_owned()];
+    let mut loader = Loader::new();
+    let loaded = loader.load(&paths);
+    assert_eq!((loaded.inventory.machines().len(), loaded.faults.faults.len()), (FILES as usize - 1, 1));
+    loader.put_in_force(loaded);
+    assert!(loader.load_changed(&paths, std::time::Duration::ZERO).is_none());
+    files.write("00077.yaml", one(77));
+    files.write("00078.yaml", "{");
+    let loaded = loader.load_changed(&paths, std::time::Duration::ZERO).unwrap();
+    assert_eq!((loaded.inventory.machines().len(), loaded.faults.faults.len()), (FILES as usize, 1));
+}
+
 /// A version of a file: its number, and what is wrong with it.
 fn version() -> impl Strategy<Value = (u8, u8)> {
     (0..3_u8, 0..9_u8)

@@ -1,4 +1,4 @@
-//! A fleet of 100,000 machines: `cargo test --release -p pxe-userspace --lib cluster_spec::tests::scale -- --ignored --nocapture`
+//! Large fleets: `cargo test --release -p pxe-userspace --lib cluster_spec::tests::scale -- --ignored --nocapture`
 
 use std::sync::Arc;
 use std::{
@@ -9,7 +9,6 @@ use std::{
 use super::{super::Loader, Files};
 use crate::model::inventory::{self, Inventory};
 
-const CLUSTERS: u32 = 100;
 const MACHINES: u32 = 1000;
 
 fn cluster(cluster: u32, version: &str) -> String {
@@ -64,11 +63,11 @@ fn load(loader: &mut Loader, files: &Files) -> (Arc<Inventory>, Duration) {
 
 #[test]
 #[ignore = "measures: run it alone, in release"]
-fn hundred_thousand_machines() {
-    for one_file in [true, false] {
+fn hundreds_of_thousands_of_machines() {
+    for (clusters, one_file) in [(100, true), (100, false), (300, true), (300, false)] {
         let files = Files::new(&[]);
         let write = |changed: &str| {
-            let texts = (0..CLUSTERS).map(|n| cluster(n, if n == 50 { changed } else { "v1.13.0" }));
+            let texts = (0..clusters).map(|n| cluster(n, if n == 50 { changed } else { "v1.13.0" }));
             if one_file {
                 files.write("fleet.yaml", texts.collect::<String>());
             } else {
@@ -80,7 +79,7 @@ fn hundred_thousand_machines() {
         let mut loader = Loader::new();
         let (old, first) = load(&mut loader, &files);
         let resident = resident_kib();
-        assert_eq!(old.machines().len(), (CLUSTERS * MACHINES) as usize);
+        assert_eq!(old.machines().len(), (clusters * MACHINES) as usize);
         let (_, same) = load(&mut loader, &files);
         write("v1.13.1");
         let (new, changed) = load(&mut loader, &files);
@@ -94,13 +93,36 @@ fn hundred_thousand_machines() {
         for machine in new.machines() {
             found += usize::from(old.by_mac(machine.mac).is_some());
         }
-        let lookup = begin.elapsed() / (CLUSTERS * MACHINES);
+        let lookup = begin.elapsed() / (clusters * MACHINES);
         assert_eq!(found, new.machines().len());
 
-        let form = if one_file { "one file" } else { "100 files" };
+        // One machine that is wrong, and a file that is not YAML any more.
+        let text = cluster(50, "v1.13.1");
+        let bad = text.replacen("macAddress: \"52", "macAddress: \"x", 1);
+        let [wrong, broken] = [bad.as_str(), "kind: ["].map(|bad| {
+            if one_file {
+                let others = (0..clusters).filter(|n| *n != 50).map(|n| cluster(n, "v1.13.0"));
+                files.write("fleet.yaml", others.chain([format!("---\n{bad}")]).collect::<String>());
+            } else {
+                files.write("050.yaml", bad);
+            }
+            let begin = Instant::now();
+            let loaded = loader.load(&[files.directory.path().to_owned()]);
+            let took = begin.elapsed();
+            assert_eq!((loaded.inventory.machines().len(), loaded.faults.faults.len()), (new.machines().len(), 1));
+            loader.put_in_force(loaded);
+            took
+        });
+
+        let form = format!(
+            "{} machines in {}",
+            clusters * MACHINES,
+            if one_file { "one file" } else { "a file each thousand" }
+        );
         println!(
             "{form}: first load {first:?}, resident {before} -> {resident} KiB (then {} with two inventories), unchanged \
-             {same:?}, one cluster changed {changed:?}, diff {compared:?}, by_mac {lookup:?}",
+             {same:?}, one cluster changed {changed:?}, diff {compared:?}, by_mac {lookup:?}, a wrong machine {wrong:?}, a \
+             broken document {broken:?}",
             resident_kib()
         );
     }
