@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt,
     path::{Path, PathBuf},
 };
@@ -95,6 +95,17 @@ pub fn missing(inventory: &Inventory, store: &Store) -> Vec<Missing> {
         }
     }
     needs.into_iter().filter_map(|(name, need)| need.check(&name, store)).collect()
+}
+
+/// Returns `true` if some machine lacks none of the files that are certainly needed.
+#[must_use]
+pub fn is_any_complete(inventory: &Inventory, store: &Store, missing: &[Missing]) -> bool {
+    let errors = missing.iter().filter(|missing| missing.severity == Severity::Error);
+    let errors: HashSet<&Path> = errors.map(|missing| missing.path.as_path()).collect();
+    let has = |machine: &Machine, file: Needed<'_>| {
+        file.severity() == Severity::Warning || !errors.contains(&*store.root().join(&*file.path(machine)))
+    };
+    inventory.machines().iter().any(|machine| files_of(machine).into_iter().all(|file| has(machine, file)))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -5,5 +5,5 @@ mod missing;
 mod store;
 
 pub use links::Link;
-pub use missing::{Missing, Problem, Severity, missing};
+pub use missing::{Missing, Problem, Severity, is_any_complete, missing};
 pub use store::{OpenArtifact, READ_AHEAD, Refusal, Store, StoreError};

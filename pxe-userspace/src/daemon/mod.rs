@@ -132,7 +132,8 @@ impl Daemon {
         let store = Arc::new(Store::new(config.artifacts.clone()));
         let policies = SharedPolicies::default();
 
-        let preflight::Problems { fatal: mut problems, passing } = preflight::check(&first, &catalog.load(), &store);
+        let preflight::Problems { fatal: mut problems, passing } =
+            preflight::check(&first, &catalog.load(), &store, config.strict);
         let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state);
         let admin = TcpListener::bind(config.admin).await;
         let (journal, admin) = match (journal, admin) {

@@ -7,22 +7,26 @@ use crate::{
     cluster_spec::matchbox::Catalog,
     dataplane::Dataplane,
     model::inventory::Inventory,
-    net::interface::InterfaceError,
+    net::interface::Interface,
 };
 
 /// The problems before the start.
 pub(super) struct Problems {
     /// Those that keep pxed from starting.
     pub(super) fatal: Vec<String>,
-    /// Those that may pass while pxed runs: an address that another host has for now.
+    /// Those that may pass while pxed runs, which serves the rest: an address that another host has for now, or an interface that is not
+    /// there while others are.
     pub(super) passing: Vec<String>,
 }
 
 /// Returns every problem with interfaces, and with files that the machines will request. A missing file of a Matchbox profile is
 /// only a warning, since such directories often contain unused profiles.
-pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> Problems {
+///
+/// A problem of one cluster does not keep the machines of another from being served, unless `is_strict`.
+pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store, is_strict: bool) -> Problems {
+    let serves_others = !is_strict && is_any_served(inventory);
     let (passing, interfaces): (Vec<_>, Vec<_>) =
-        Dataplane::check(inventory).into_iter().partition(InterfaceError::may_pass);
+        Dataplane::check(inventory).into_iter().partition(|error| serves_others || error.may_pass());
     let passing = passing.iter().map(ToString::to_string).collect();
     let mut problems: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
     let needed: BTreeSet<_> = catalog
@@ -37,7 +41,11 @@ pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> 
         Err(error) => problems.push(error.to_string()),
         Ok(()) => {
             let (errors, warnings) = missing_artifacts(inventory, store);
-            problems.extend(errors.iter().map(ToString::to_string));
+            if !is_strict && artifacts::is_any_complete(inventory, store, &errors) {
+                errors.iter().for_each(|missing| tracing::error!("{missing}"));
+            } else {
+                problems.extend(errors.iter().map(ToString::to_string));
+            }
             warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
             for (path, profile) in needed {
                 if let Err(refusal) = store.open(path.as_bytes()) {
@@ -48,6 +56,13 @@ pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store) -> 
         }
     }
     Problems { fatal: problems, passing }
+}
+
+/// Returns `true` if this host has an interface and address of the spec.
+fn is_any_served(inventory: &Inventory) -> bool {
+    let sites: BTreeSet<_> = inventory.machines().iter().map(|machine| &*machine.site).collect();
+    let mut sites = sites.into_iter();
+    sites.any(|site| Interface::read(&site.interface).is_ok_and(|found| found.serves(site.address).is_ok()))
 }
 
 /// Returns the missing artifacts of the inventory: errors and warnings.

@@ -12,6 +12,7 @@ mod malformed;
 mod plug;
 mod queues;
 mod relay;
+mod spec_faults;
 mod stuck;
 mod virtual_address;
 mod vlans;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
             ("virtual_server_address_is_served", virtual_address::served),
             ("virtual_server_address_moves_between_hosts", virtual_address::moves),
             ("virtual_server_address_alone_is_warned_of", virtual_address::alone),
+            ("mistakes_of_a_spec_leave_others_served", spec_faults::leave_others_alone),
             ("machine_on_the_wrong_interface_gets_nothing", disturbed::wrong_interface),
             ("flood_of_one_machine_harms_no_other", flood::of_one_machine),
             ("flood_of_strangers_takes_no_memory", flood::of_strangers),
