@@ -5,6 +5,8 @@ use std::{
     ptr,
 };
 
+use pxe_common::MacAddr;
+
 use super::{
     candidate::{Candidate, Resolved},
     documents::{self, AddressSource},
@@ -48,7 +50,8 @@ impl Declared {
     }
 }
 
-/// Adds a finding for each of the settings. In `pxed.dev/machines`, a key that no machine of the resource has is an error.
+/// Adds a finding for each of the settings. In `pxed.dev/machines`, a key that no machine of the resource has is an error, and
+/// everywhere one that is another network card of a machine, whose first one selects it.
 pub(crate) fn point_out(
     unused: &[(Annotated<'_>, &MachineSettings)],
     declared: &Declared,
@@ -56,6 +59,7 @@ pub(crate) fn point_out(
     resolved: &mut Resolved,
 ) {
     let mut faulty: HashMap<*const Annotations, FaultId> = HashMap::new();
+    let mut faulty_machines: HashMap<MacAddr, FaultId> = HashMap::new();
     let mut served = HashMap::with_capacity(candidates.len() * 2);
     for candidate in candidates.iter() {
         served.insert(MachineKey::Address(candidate.machine.address), candidate);
@@ -63,6 +67,14 @@ pub(crate) fn point_out(
     }
     for (Annotated { document, annotations }, machine) in unused {
         let finding = |message| document.finding(machine.at, machine.field.to_string(), message);
+        let candidate = served.get(&machine.key);
+        if let Some(candidate) = candidate.filter(|candidate| is_source(&candidate.sources, annotations)) {
+            let first = candidate.machine.mac;
+            let message = format!("is another network card of the machine {first}: write that address");
+            let fault = resolved.faults.add(finding(message));
+            faulty_machines.entry(first).or_insert(fault);
+            continue;
+        }
         if !machine.in_map {
             let key = match machine.key {
                 MachineKey::Mac(mac) => format!("MAC address {mac}"),
@@ -76,10 +88,7 @@ pub(crate) fn point_out(
         if known.is_some_and(|known| known.is_incomplete || known.keys.contains(&machine.key)) {
             continue;
         }
-        let message = match served.get(&machine.key) {
-            Some(candidate) if is_source(&candidate.sources, annotations) => {
-                format!("is another network card of the machine {}: write that address", candidate.machine.mac)
-            }
+        let message = match candidate {
             Some(candidate) => format!(
                 "is a machine of {}, not of this resource: write its settings there",
                 candidate.origin.object.name
@@ -89,11 +98,15 @@ pub(crate) fn point_out(
         let fault = resolved.faults.add(finding(message));
         faulty.entry(ptr::from_ref(*annotations)).or_insert(fault);
     }
-    // Nobody knows which of the machines the settings are for.
-    for candidate in candidates.iter_mut().filter(|_| !faulty.is_empty()) {
+    if faulty.is_empty() && faulty_machines.is_empty() {
+        return;
+    }
+    for candidate in candidates {
         let Sources { own, role, cluster } = &candidate.sources;
         let mut all = own.iter().chain(role).chain([cluster]);
-        let fault = all.find_map(|source| faulty.get(&ptr::from_ref(source.annotations)));
+        // Nobody knows which of the machines of a resource the settings are for.
+        let of_resource = all.find_map(|source| faulty.get(&ptr::from_ref(source.annotations)));
+        let fault = faulty_machines.get(&candidate.machine.mac).or(of_resource);
         candidate.fault = candidate.fault.or(fault.copied());
     }
 }

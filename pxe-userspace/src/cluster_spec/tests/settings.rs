@@ -418,6 +418,12 @@ fn mistake_in_the_settings_of_a_machine_affects_it_alone() {
         ("pxed.dev/machines: '{10.0.0.12: {}, 52:54:00:00:00:12: {}}'", &[11]),
         ("pxed.dev/machines: '{10.0.0.11: {additionalMacAddresses: [01:00:5e:00:00:01]}}'", &[12]),
         ("pxed.dev/boot-policy.52-54-00-00-00-11: never", &[12]),
+        ("pxed.dev/machines: '{10.0.0.11: {additionalMacAddresses: 02:00:00:00:00:01}, 02:00:00:00:00:01: {}}'", &[12]),
+        (
+            "pxed.dev/machines: '{10.0.0.11: {additionalMacAddresses: 02:00:00:00:00:01}}'\n\
+             pxed.dev/boot-policy.02-00-00-00-00-01: hold",
+            &[12],
+        ),
         // Whose machines these are meant for, nobody knows.
         ("pxed.dev/machines: '{10.0.0.13: {}}'", &[]),
         ("pxed.dev/machines: '{10.0.0.11: {'", &[]),
