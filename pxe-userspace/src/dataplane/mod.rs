@@ -124,13 +124,15 @@ impl<K: Kernel> Dataplane<K> {
             port.report_strays(&mut self.kernel);
         }
         let have = self.ports.iter().map(|(name, port)| (Arc::clone(name), port.state())).collect();
-        let Plan { steps, problems } = plan::plan(&have, &self.wanted.1, looks, self.policy.datapath, now);
+        let Plan { steps, problems, mut warnings } =
+            plan::plan(&have, &self.wanted.1, looks, self.policy.datapath, now);
 
         let mut problems: Vec<DataplaneError> = problems.into_iter().map(Into::into).collect();
         for (name, step) in steps {
             problems.extend(self.execute(name, step, now).err());
         }
-        Report { problems, warnings: self.warnings() }
+        warnings.append(&mut self.warnings());
+        Report { problems, warnings }
     }
 
     fn warnings(&mut self) -> Vec<Warning> {

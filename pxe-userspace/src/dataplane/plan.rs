@@ -178,6 +178,8 @@ pub struct Plan {
     pub steps: Vec<(Arc<str>, Step)>,
     /// The problems that no step can solve.
     pub problems: Vec<InterfaceError>,
+    /// What a person should know about interfaces that are served.
+    pub warnings: Vec<Warning>,
 }
 
 /// Computes the steps from what runs to what is wanted.
@@ -195,10 +197,12 @@ pub fn plan(
     }
     for (name, look) in looks {
         let Some(wanted) = want.get(&name) else { continue };
-        let mut one = OneInterface { wanted, datapath, now, steps: Vec::new(), problems: Vec::new() };
+        let mut one =
+            OneInterface { wanted, datapath, now, steps: Vec::new(), problems: Vec::new(), warnings: Vec::new() };
         one.plan(have.get(&name).copied(), look);
         plan.steps.extend(one.steps.into_iter().map(|step| (Arc::clone(&name), step)));
         plan.problems.append(&mut one.problems);
+        plan.warnings.append(&mut one.warnings);
     }
     plan
 }
@@ -209,6 +213,7 @@ struct OneInterface<'w> {
     now: Instant,
     steps: Vec<Step>,
     problems: Vec<InterfaceError>,
+    warnings: Vec<Warning>,
 }
 
 impl OneInterface<'_> {
@@ -232,6 +237,7 @@ impl OneInterface<'_> {
             None
         });
         let answered = self.answered(&interface);
+        self.warn_of_stripped_tags(have, &interface);
         let is_up = interface.up;
         if !is_up {
             self.problems.push(interface.is_down());
@@ -254,6 +260,14 @@ impl OneInterface<'_> {
             },
             None if is_up => self.open(interface, answered),
             None => {}
+        }
+    }
+
+    /// Warns if XDP would take frames on a VLAN, whose tags it does not see, for frames without one.
+    fn warn_of_stripped_tags(&mut self, have: Option<&State>, interface: &Interface) {
+        let is_by_xdp = have.is_some_and(|state| state.path.attach_mode().is_some());
+        if is_by_xdp && interface.strips_tags && (interface.has_vlans || !self.wanted.vlans.is_empty()) {
+            self.warnings.push(Warning::TagsStripped { interface: interface.name.clone() });
         }
     }
 
@@ -354,6 +368,15 @@ pub enum Warning {
         interface: String,
         /// The number of its queues.
         queues: u32,
+    },
+    /// It takes VLAN tags out of frames before XDP sees these.
+    #[error(
+        "interface {interface} takes VLAN tags out of frames before XDP sees them, so that requests on its VLANs look like \
+         requests without one and are answered as such: `ethtool -K {interface} rxvlan off`, or use --datapath socket"
+    )]
+    TagsStripped {
+        /// The interface.
+        interface: String,
     },
     /// It is served, but not by the best path.
     #[error("{reason}. Meanwhile {interface} is served by the slower path {}", path.name())]

@@ -35,6 +35,10 @@ pub struct Interface {
     /// True if it joins several interfaces, as a bond does. There the driver's own XDP runs on the members, and their frames
     /// never reach a socket that is bound to the aggregate.
     pub aggregate: bool,
+    /// True if it takes VLAN tags out of frames (`rxvlan`), so that XDP does not see them.
+    pub strips_tags: bool,
+    /// True if this host has an interface on one of its VLANs, such as `eth1.100`.
+    pub has_vlans: bool,
 }
 
 /// An interface cannot serve, or could not be looked up; with what to do about it.
@@ -147,6 +151,9 @@ impl Interface {
             queues: queues(sys::receive_channels(name), || listed_queues(&device))
                 .map_err(unreadable("counting receive queues"))?,
             aggregate: device.join("bonding").exists() || device.join("team").exists(),
+            // Neither stops an interface from being served, so an error counts as a no.
+            strips_tags: sys::strips_tags(name).unwrap_or(false),
+            has_vlans: has_vlans(&device).unwrap_or(false),
         })
     }
 
@@ -270,6 +277,19 @@ fn queues(channels: io::Result<u32>, listed: impl FnOnce() -> io::Result<u32>) -
     Ok(count?.max(1))
 }
 
+/// Returns `true` if one of the interfaces on top of this one is a VLAN, as sysfs lists them.
+fn has_vlans(device: &std::path::Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(device)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b"upper_")
+            && std::fs::read_to_string(entry.path().join("uevent"))?.lines().any(|line| line == "DEVTYPE=vlan")
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn listed_queues(device: &std::path::Path) -> io::Result<u32> {
     let mut count = 0;
     for entry in std::fs::read_dir(device.join("queues"))? {
@@ -336,6 +356,25 @@ mod sys {
         Ok(channels.rx_count.saturating_add(channels.combined_count))
     }
 
+    /// `struct ethtool_value` of linux/ethtool.h.
+    #[repr(C)]
+    struct Value {
+        cmd: u32,
+        data: u32,
+    }
+
+    const ETHTOOL_GFLAGS: u32 = 0x25;
+    const ETH_FLAG_RXVLAN: u32 = 1 << 8;
+
+    /// Returns `true` if the interface takes VLAN tags out of received frames (ETHTOOL_GFLAGS).
+    pub(super) fn strips_tags(name: &str) -> io::Result<bool> {
+        let mut flags = Value { cmd: ETHTOOL_GFLAGS, data: 0 };
+        let mut request = request(name)?;
+        request.ifr_ifru.ifru_data = (&raw mut flags).cast();
+        ioctl(libc::SIOCETHTOOL, &mut request)?;
+        Ok(flags.data & ETH_FLAG_RXVLAN != 0)
+    }
+
     /// `ENXIO`: there is no entry.
     pub(super) fn neighbour(socket: &UdpSocket, name: &str, address: Ipv4Addr) -> io::Result<Option<MacAddr>> {
         // SAFETY: `arpreq` is plain data of the kernel's ABI, for which all zeroes is a valid value.
@@ -378,8 +417,8 @@ mod sys {
 
     fn ioctl(number: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        // SAFETY: the descriptor is open; both requests used here write only within the `ifreq`, or within the
-        // `Channels` that it points to, which the caller keeps alive.
+        // SAFETY: the descriptor is open; the requests used here write only within the `ifreq`, or within the
+        // `Channels` or the `Value` that it points to, which the caller keeps alive.
         let result = unsafe { libc::ioctl(socket.as_raw_fd(), number as _, std::ptr::from_mut(request)) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
@@ -400,6 +439,8 @@ mod tests {
             running: true,
             queues: 1,
             aggregate: false,
+            strips_tags: false,
+            has_vlans: false,
         }
     }
 
@@ -438,6 +479,21 @@ mod tests {
         assert!(error.is_gone());
         let error = error.to_string();
         assert!(error.contains("nosuch0") && error.contains("lo"), "{error}");
+    }
+
+    #[test]
+    fn interface_on_a_vlan_is_told_apart_from_others_on_top() {
+        let sysfs = tempfile::tempdir().unwrap();
+        let add = |upper: &str, uevent: &str| {
+            let upper = sysfs.path().join(upper);
+            std::fs::create_dir(&upper).unwrap();
+            std::fs::write(upper.join("uevent"), uevent).unwrap();
+        };
+        add("queues", "DEVTYPE=vlan\n");
+        add("upper_br0", "DEVTYPE=bridge\nINTERFACE=br0\n");
+        assert!(!has_vlans(sysfs.path()).unwrap());
+        add("upper_eth1.100", "DEVTYPE=vlan\nINTERFACE=eth1.100\n");
+        assert!(has_vlans(sysfs.path()).unwrap());
     }
 
     #[test]

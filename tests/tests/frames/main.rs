@@ -70,7 +70,10 @@ fn main() -> ExitCode {
     );
     let with_rings = suite::on_datapaths(
         &Datapath::WITH_PROGRAM,
-        &[("stuck_transmitter_costs_replies_and_no_query", stuck::stuck_transmitter)],
+        &[
+            ("stuck_transmitter_costs_replies_and_no_query", stuck::stuck_transmitter),
+            ("vlan_tags_that_the_card_takes_out_are_named", vlans::stripped),
+        ],
     );
     let automatic = suite::test("foreign_program_that_leaves_makes_room_for_ours", foreign::program_that_leaves);
     suite::main(everywhere.into_iter().chain(with_rings).chain([automatic]).collect())

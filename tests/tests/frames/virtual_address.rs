@@ -77,6 +77,8 @@ pub(crate) fn served(datapath: Datapath) -> anyhow::Result<()> {
     let offer = plug.ask(&relayed)?;
     is_right(&offer, OFFER, own)?;
     ensure!(offer.destination == SocketAddrV4::new(relay, 67), "not to the relay: {offer:?}");
+    // The log is written in order, a little later.
+    pxed.process.wait_for_line("ready", SOON)?;
     let log = pxed.process.output();
     ensure!(!log.contains("cannot reach its server"), "warned without a reason: {log}");
     Ok(())
@@ -119,8 +121,7 @@ pub(crate) fn alone(datapath: Datapath) -> anyhow::Result<()> {
     bench.server.ip(&["address", "add", VIRTUAL, "dev", INTERFACE])?;
     let machine = Machine::number(1);
     let pxed = bench.pxed_with(datapath, &spec(&machine), &[])?;
-    let log = pxed.process.output();
-    let line = log.lines().find(|line| line.contains("cannot reach its server")).with_context(|| log.clone())?;
+    let line = pxed.process.wait_for_line("cannot reach its server", SOON)?;
     for part in ["WARN", INTERFACE, VIRTUAL, &machine.address, &machine.mac, "255.255.255.255", "meta.subnet"] {
         ensure!(line.contains(part), "no {part} in {line}");
     }

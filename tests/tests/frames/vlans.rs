@@ -6,7 +6,8 @@ use anyhow::{Context, ensure};
 use pxe_lab::{
     Datapath, Pxed,
     cluster::{self, Machine},
-    suite,
+    namespace::output,
+    requires, suite,
     topology::INTERFACE,
 };
 
@@ -164,4 +165,24 @@ pub(crate) fn of_another_cluster(datapath: Datapath) -> anyhow::Result<()> {
     ensure!(replies.is_empty(), "answered on the other cluster's VLAN: {replies:?}");
     plug.ask(&Query::discover(&untagged)?)?;
     plug.ask(&Query::discover(&tagged)?).map(drop)
+}
+
+/// The card takes the tags out of the frames, and XDP does not see them.
+pub(crate) fn stripped(datapath: Datapath) -> anyhow::Result<()> {
+    requires::tools(&["ethtool"])?;
+    let bench = Bench::new()?;
+    let strip = |on: &str| output(bench.server.command("ethtool").args(["-K", INTERFACE, "rxvlan", on]));
+    let machine = Machine::number(1);
+    for (state, is_told) in [("on", true), ("off", false)] {
+        strip(state)?;
+        let pxed = bench.pxed_with(datapath, &spec(&machine, "100"), &[])?;
+        if is_told {
+            pxed.process.wait_for_line("`ethtool -K eth0 rxvlan off`", SOON)?;
+        } else {
+            bench.plug()?.ask(&Query { tags: vec![VLAN_100], ..Query::discover(&machine)? })?;
+            let log = pxed.process.output();
+            ensure!(!log.contains("rxvlan"), "told without a reason: {log}");
+        }
+    }
+    Ok(())
 }

@@ -121,6 +121,8 @@ impl Bench {
             running: true,
             queues: 1,
             aggregate: false,
+            strips_tags: false,
+            has_vlans: false,
         };
         world.interfaces.insert(name, interface);
     }

@@ -116,6 +116,8 @@ impl World {
             running: true,
             queues,
             aggregate: false,
+            strips_tags: false,
+            has_vlans: false,
         };
         self.devices.insert(name.to_owned(), Device { interface, attached: None });
     }

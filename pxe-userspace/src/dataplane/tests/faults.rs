@@ -314,6 +314,35 @@ fn vlans_come_and_go_with_the_spec() {
     assert_eq!(bench.state(ETH0).vlans[..], [100]);
 }
 
+/// XDP takes a request on a VLAN for one without, if it does not see the tag.
+#[test]
+fn tags_that_xdp_does_not_see_are_warned_of() {
+    for (datapath, strips_tags, has_vlans, vlans, expected) in [
+        (Datapath::Auto, true, false, vec![100], true),
+        (Datapath::Generic, true, true, vec![], true),
+        (Datapath::Auto, true, false, vec![], false),
+        (Datapath::Auto, false, true, vec![100], false),
+        (Datapath::Socket, true, true, vec![100], false),
+    ] {
+        let mut bench = Bench::serving(datapath);
+        let case = format!("{datapath:?} {strips_tags} {has_vlans} {vlans:?}");
+        bench.vlans = [(mac(1), vlans)].into();
+        {
+            let mut world = bench.kernel.world();
+            let interface = &mut world.device(ETH0).interface;
+            (interface.strips_tags, interface.has_vlans) = (strips_tags, has_vlans);
+        }
+        let (problems, warnings) = bench.reconcile();
+        assert!(problems.is_empty() && warnings.len() == usize::from(expected), "{case}: {warnings:?}");
+        assert!(
+            warnings.iter().all(|warning| warning.contains("`ethtool -K eth0 rxvlan off`")),
+            "{case}: {warnings:?}"
+        );
+        bench.kernel.world().device(ETH0).interface.strips_tags = false;
+        assert!(bench.reconcile().1.is_empty(), "{case}");
+    }
+}
+
 /// Requests to the other addresses are for another program, then.
 #[test]
 fn interface_without_a_server_address_is_asked_nowhere() {
