@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::fd::BorrowedFd,
+    os::{fd::BorrowedFd, unix::fs::symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -39,6 +39,8 @@ pub struct Launch<'a> {
     pub output: Option<BorrowedFd<'a>>,
     /// Files of the state directory, by their names.
     pub state: &'a [(&'a str, &'a [u8])],
+    /// The state directory, if it is not a new one.
+    pub state_directory: Option<&'a Path>,
 }
 
 /// Every sample of `/metrics`, by its name with labels: `pxed_x{a="b"}`.
@@ -80,9 +82,13 @@ impl<'n> Pxed<'n> {
     ) -> anyhow::Result<Self> {
         let directory = TempDir::new()?;
         fs::write(directory.path().join("cluster.yaml"), spec)?;
-        fs::create_dir(directory.path().join("state"))?;
+        let state = directory.path().join("state");
+        match launch.state_directory {
+            Some(other) => symlink(other, &state)?,
+            None => fs::create_dir(&state)?,
+        }
         for (name, content) in launch.state {
-            fs::write(directory.path().join("state").join(name), content)?;
+            fs::write(state.join(name), content)?;
         }
         let mut command = run(namespace, directory.path(), artifacts, extra, launch.wrapper)?;
         let output = || match launch.output {

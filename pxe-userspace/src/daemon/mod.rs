@@ -202,6 +202,7 @@ impl Daemon {
             listeners,
             dataplane,
             Budget::new(places),
+            Arc::clone(&journal),
             Arc::clone(&health),
         ));
         let problems = upkeep.start(&passing);

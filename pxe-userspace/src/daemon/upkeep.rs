@@ -13,6 +13,7 @@ use super::{budget::Budget, listeners::Listeners};
 use crate::{
     admin::{self, Health},
     dataplane::{Dataplane, Report},
+    journal::Journal,
     model::{finding::SharedSpecFaults, inventory::SharedInventory},
 };
 
@@ -27,6 +28,7 @@ pub(super) struct Upkeep {
     serving: Mutex<Serving>,
     dataplane: Arc<Mutex<Dataplane>>,
     budget: Budget,
+    journal: Arc<Journal>,
     health: Arc<Health>,
 }
 
@@ -50,10 +52,11 @@ impl Upkeep {
         listeners: Listeners,
         dataplane: Arc<Mutex<Dataplane>>,
         budget: Budget,
+        journal: Arc<Journal>,
         health: Arc<Health>,
     ) -> Self {
         let serving = Mutex::new(Serving { listeners, found: Findings::default() });
-        Self { inventory, spec_faults, serving, dataplane, budget, health }
+        Self { inventory, spec_faults, serving, dataplane, budget, journal, health }
     }
 
     /// Serves for the first time. Returns what is not served and why, without logging it, except for the `passing` problems, which
@@ -104,7 +107,8 @@ impl Upkeep {
         self.health.set(admin::Findings {
             is_serving: true,
             problems: problems.iter().cloned().chain(awaited).collect(),
-            warnings: warnings.iter().cloned().collect(),
+            // The journal has logged its own.
+            warnings: warnings.iter().cloned().chain(self.journal.warnings()).collect(),
         });
         Findings { problems, warnings }
     }

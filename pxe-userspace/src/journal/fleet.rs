@@ -14,8 +14,8 @@ use super::{
     machine_record::MachineRecord,
     policy::{self, Cycle},
     record::{Logging, Record},
+    remembered::{Override, Remembered, State},
     stage::Stage,
-    state::{Override, Remembered, State},
 };
 use crate::model::{
     event::BootEvent,

@@ -19,6 +19,7 @@ mod machine_record;
 mod metrics;
 pub mod policy;
 mod record;
+mod remembered;
 #[cfg(test)]
 pub(crate) mod samples;
 mod service;

@@ -19,8 +19,9 @@ use super::{
     log::{self, Line, Logger},
     machine_record::MachineRecord,
     record::Logging,
+    remembered::State,
     stage::Stage,
-    state::{State, StateDir, StateError},
+    state::{Loaded, StateDir, StateError},
 };
 use crate::model::{
     event::BootEvent,
@@ -48,6 +49,9 @@ pub struct Journal {
     fleet: Mutex<Fleet>,
     /// The inventory that the records belong to.
     followed: Mutex<Arc<Inventory>>,
+    /// What was lost with a damaged state file, and why the state cannot be saved now.
+    damage: Option<String>,
+    not_saved: Mutex<Option<String>>,
     /// Locked while the state is saved, so that an older state never replaces a newer one.
     state_dir: Mutex<StateDir>,
     feed: broadcast::Sender<Arc<FleetEvent>>,
@@ -70,9 +74,16 @@ impl Journal {
     ///
     /// If the directory cannot be used, or its content cannot be understood.
     pub fn new(inventory: SharedInventory, policies: SharedPolicies, state_dir: &Path) -> Result<Self, StateError> {
-        let state_dir = StateDir::open(state_dir)?;
+        let mut state_dir = StateDir::open(state_dir)?;
         let followed = inventory.load_full();
-        let mut fleet = Fleet::new(&state_dir.load()?, SystemTime::now(), followed.machines().len());
+        let now = SystemTime::now();
+        let Loaded { state, damage } = state_dir.load(now)?;
+        let mut fleet = Fleet::new(&state, now, followed.machines().len());
+        if let Some(damage) = &damage {
+            tracing::warn!("{damage}");
+            // The file has been moved: what could be read of it is in memory alone.
+            fleet.state_not_saved();
+        }
         fleet.follow(&followed);
         policies.store(Arc::new(fleet.book().clone()));
         Ok(Self {
@@ -82,6 +93,8 @@ impl Journal {
             followed: Mutex::new(followed),
             state_dir: Mutex::new(state_dir),
             feed: broadcast::Sender::new(FEED_CAPACITY),
+            damage,
+            not_saved: Mutex::default(),
             counts: Counts::default(),
         })
     }
@@ -202,19 +215,38 @@ impl Journal {
 
     /// Writes the state if it has changed.
     fn save(&self) -> Result<(), StateError> {
-        let state_dir = lock(&self.state_dir);
+        let mut state_dir = lock(&self.state_dir);
         let Some(machines) = self.fleet().take_state() else { return Ok(()) };
         let state: State = machines.into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect();
-        state_dir.save(&state).inspect_err(|_| {
+        let saved = state_dir.save(&state, SystemTime::now()).inspect_err(|_| {
             self.counts.not_saved.inc();
             self.fleet().state_not_saved();
-        })
+        });
+        self.tell_of(saved.as_ref().err());
+        saved
     }
 
-    fn save_or_warn(&self) {
-        if let Err(error) = self.save() {
-            tracing::error!("{error}");
+    /// Logs that the state cannot be saved, or can be again: once, since it is tried every second.
+    fn tell_of(&self, error: Option<&StateError>) {
+        let problem =
+            error.map(|error| format!("the state is not saved, and a restart would forget what is new: {error}"));
+        let before = std::mem::replace(&mut *lock(&self.not_saved), problem.clone());
+        match (before, problem) {
+            (before, Some(problem)) if before.as_ref() != Some(&problem) => tracing::error!("{problem}"),
+            (Some(_), None) => tracing::info!("the state is saved again"),
+            _ => {}
         }
+    }
+
+    /// Returns what is wrong with the saved state.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.damage.iter().cloned().chain(lock(&self.not_saved).clone()).collect()
+    }
+
+    fn save_unless_it_fails(&self) {
+        // Told of already, and tried again as long as the state is not saved.
+        let _ = self.save();
     }
 
     pub(super) fn counts(&self) -> &Counts {
@@ -294,7 +326,7 @@ pub async fn run(
                 if idle && Instant::now() >= save_after {
                     save_after = Instant::now() + SAVE_EVERY;
                     let journal = Arc::clone(&journal);
-                    saving = Some(tokio::task::spawn_blocking(move || journal.save_or_warn()));
+                    saving = Some(tokio::task::spawn_blocking(move || journal.save_unless_it_fails()));
                 }
                 // The state stays changed if the save fails.
                 let unsaved = saving.as_ref().is_some_and(|saving| !saving.is_finished());
@@ -309,7 +341,7 @@ pub async fn run(
     }
     journal.publish_from(&mut journal.fleet());
     let finish = move || {
-        journal.save_or_warn();
+        journal.save_unless_it_fails();
         logger.finish();
     };
     if let Err(error) = tokio::task::spawn_blocking(finish).await {

@@ -1,23 +1,26 @@
-//! The persistent state, in one file of the state directory.
+//! The state directory: one file that holds the persistent state, and a lock.
 //!
 //! The file is replaced as a whole: a new file is written and synced, renamed, and the directory is synced. After a crash or
-//! SIGKILL at any instant the file holds one complete state, at most a second old. If the file cannot be read, pxed does not
-//! start: the file holds the decisions of a person (`pxed hold`) and the machines that must not be installed again, which would
-//! otherwise boot from the network without notice.
+//! SIGKILL at any instant the file holds one complete state, at most a second old. A file that is damaged all the same, by a disk or a
+//! person, is set aside, and what can be read of it is in force: the rest of the fleet must not wait for somebody to look at it.
 
 use std::{
-    collections::BTreeMap,
-    fs::{self, File, TryLockError},
-    io::{self, BufWriter, Write as _},
+    fs::{self, File, FileType, TryLockError},
+    io::{self, BufWriter, Read as _},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
-use serde::{Deserialize, Serialize};
+use super::remembered::{self, Read, State};
 
-use super::policy::Cycle;
-
-const FORMAT: u32 = 1;
 const FILE: &str = "machines.json";
+/// What a damaged file is renamed to, with a number after it.
+const ASIDE: &str = "machines.json.bad-";
+/// The number of damaged files that are kept.
+const ASIDE_LIMIT: usize = 5;
+/// The most bytes that are read: those of half a million machines.
+const FILE_LIMIT: u64 = 64 << 20;
 
 /// The reason why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,71 +38,31 @@ pub enum StateError {
     /// Another process uses it.
     #[error("another pxed uses the state directory {}; stop it, or name another directory with --state", .0.display())]
     InUse(PathBuf),
-    /// The file is damaged, or not a state file.
-    #[error(
-        "{path} cannot be understood: {source}; restore it, or move it away: pxed then forgets which machines are held or \
-         installed, and boots them from the network again",
-        path = path.display()
-    )]
-    Damaged {
-        /// The file.
+    /// Something else has the place of a file.
+    #[error("{path} is {kind}, and has to be a file: move it away, or name another directory with --state", path = path.display())]
+    NotAFile {
+        /// The path.
         path: PathBuf,
-        /// The cause.
-        source: serde_json::Error,
+        /// What it is.
+        kind: &'static str,
     },
-    /// A later version wrote the file.
-    #[error("{path} has format {found}, this pxed knows {FORMAT}; use the pxed that wrote it, or move it away", path = path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-    },
-}
-
-/// A policy that a person set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Override {
-    Auto,
-    Always,
-    Once,
-    Hold,
-}
-
-/// The persistent state of a machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Remembered {
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) cycle: Cycle,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) boots: u32,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) booted: bool,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub(super) reached_disk: bool,
-    #[serde(default, rename = "override", skip_serializing_if = "is_default")]
-    pub(super) policy: Option<Override>,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-/// Machines by MAC, sorted so that `diff` can compare two files.
-pub(super) type State = BTreeMap<String, Remembered>;
-
-#[derive(Serialize, Deserialize)]
-struct Envelope<T> {
-    format: u32,
-    machines: T,
 }
 
 /// The state directory, locked for this process.
 #[derive(Debug)]
 pub(super) struct StateDir {
     directory: PathBuf,
+    /// Set while a damaged file is still in its place, from which it has to be moved before another is written.
+    is_damaged: bool,
     _lock: File,
+}
+
+/// The state that was last saved.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    pub(super) state: State,
+    /// What was lost, if the file was damaged.
+    pub(super) damage: Option<String>,
 }
 
 impl StateDir {
@@ -111,102 +74,145 @@ impl StateDir {
         };
         fs::create_dir_all(directory).map_err(failed("create", directory))?;
         let path = directory.join("lock");
-        let lock = File::options().create(true).append(true).open(&path).map_err(failed("open", &path))?;
+        regular(&path)?;
+        // Opened for reading: a file that is open for writing would keep its disk from being made read-only.
+        let open = || File::options().read(true).custom_flags(NONBLOCK).open(&path);
+        let lock = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match File::create_new(&path) {
+                // Nothing can be saved now, but everything else works. The directory itself can be locked.
+                Err(error) if is_unwritable(&error) => File::open(directory),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                _ => open(),
+            },
+            opened => opened,
+        };
+        let lock = lock.map_err(failed("open", &path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { directory: directory.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { directory: directory.to_owned(), is_damaged: false, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StateError::InUse(directory.to_owned())),
             Err(TryLockError::Error(source)) => Err(failed("lock", &path)(source)),
         }
     }
 
-    /// Returns the state that was last saved. It is empty at the first start.
-    pub(super) fn load(&self) -> Result<State, StateError> {
+    /// Returns the state that was last saved. It is empty at the first start. A damaged file is moved aside, under a name with the time
+    /// in it.
+    pub(super) fn load(&mut self, now: SystemTime) -> Result<Loaded, StateError> {
         let path = self.directory.join(FILE);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::new()),
-            Err(source) => return Err(StateError::Io { action: "read", path, source }),
+        if !regular(&path)? {
+            return Ok(Loaded::default());
+        }
+        let failed = |source| StateError::Io { action: "read", path: path.clone(), source };
+        let mut text = Vec::new();
+        let file = File::options().read(true).custom_flags(NONBLOCK).open(&path).map_err(failed)?;
+        file.take(FILE_LIMIT + 1).read_to_end(&mut text).map_err(failed)?;
+        let Read { state, mut damage } = remembered::read(&text);
+        if text.len() as u64 > FILE_LIMIT {
+            damage = Some(format!("it is larger than {} MiB", FILE_LIMIT >> 20));
+        }
+        let Some(damage) = damage else { return Ok(Loaded { state, damage: None }) };
+        self.is_damaged = true;
+        let kept = match self.set_aside(now) {
+            Ok(aside) => format!("it is kept as {}", aside.display()),
+            Err(error) => format!("it stays there, because it cannot be moved aside: {error}"),
         };
-        // The format comes first, since a later one may differ in everything else.
-        let parsed = serde_json::from_slice::<Envelope<serde::de::IgnoredAny>>(&bytes);
-        match parsed {
-            Ok(Envelope { format: FORMAT, .. }) => {}
-            Ok(Envelope { format: found, .. }) => return Err(StateError::Format { path, found }),
-            Err(source) => return Err(StateError::Damaged { path, source }),
-        }
-        match serde_json::from_slice::<Envelope<State>>(&bytes) {
-            Ok(envelope) => Ok(envelope.machines),
-            Err(source) => Err(StateError::Damaged { path, source }),
-        }
+        let damage = format!(
+            "{path} is damaged: {damage}. It still told of {machines} machines; what it said of others is lost, and they boot from the \
+             network again unless `pxed hold MAC` keeps them. {kept}",
+            path = path.display(),
+            machines = state.len(),
+        );
+        Ok(Loaded { state, damage: Some(damage) })
     }
 
     /// Replaces the saved state.
-    pub(super) fn save(&self, state: &State) -> Result<(), StateError> {
+    pub(super) fn save(&mut self, state: &State, now: SystemTime) -> Result<(), StateError> {
         let path = self.directory.join(FILE);
-        let temporary = self.directory.join(format!("{FILE}.new"));
-        let write = || -> io::Result<()> {
-            let mut file = BufWriter::new(File::create(&temporary)?);
-            serde_json::to_writer(&mut file, &Envelope { format: FORMAT, machines: state })?;
-            file.write_all(b"\n")?;
-            file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.directory)?.sync_all()
-        };
-        write().map_err(|source| StateError::Io { action: "write", path, source })
+        self.write(state, now).map_err(|source| StateError::Io { action: "write", path, source })
     }
+
+    fn write(&mut self, state: &State, now: SystemTime) -> io::Result<()> {
+        // Somebody may have deleted it.
+        fs::create_dir_all(&self.directory)?;
+        if self.is_damaged {
+            self.set_aside(now)?;
+        }
+        let temporary = self.directory.join(format!("{FILE}.new"));
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Whatever else has this name by now is not followed, opened or waited for.
+        let mut file = BufWriter::new(File::create_new(&temporary)?);
+        remembered::write(state, &mut file)?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        fs::rename(&temporary, self.directory.join(FILE))?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Renames a damaged file and deletes the oldest of those that were renamed before. Returns its new path.
+    fn set_aside(&mut self, now: SystemTime) -> io::Result<PathBuf> {
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut names = self.aside()?;
+        let taken = |number: u64| names.iter().any(|(taken, _)| *taken == number);
+        let number = (seconds..).find(|number| !taken(*number)).unwrap_or(seconds);
+        let aside = self.directory.join(format!("{ASIDE}{number}"));
+        match fs::rename(self.directory.join(FILE), &aside) {
+            // Somebody has moved it already.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.is_damaged = false,
+        }
+        names.sort_unstable();
+        let surplus = (names.len() + 1).saturating_sub(ASIDE_LIMIT);
+        for (_, oldest) in names.into_iter().take(surplus) {
+            fs::remove_file(oldest)?;
+        }
+        Ok(aside)
+    }
+
+    /// Returns the damaged files that were set aside, with their numbers.
+    fn aside(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut aside = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(ASIDE)?.parse().ok());
+            aside.extend(number.map(|number| (number, self.directory.join(&name))));
+        }
+        Ok(aside)
+    }
+}
+
+/// The flag that keeps open(2) from waiting for the other end of a FIFO.
+const NONBLOCK: i32 = nix::fcntl::OFlag::O_NONBLOCK.bits();
+
+/// Returns `true` if the path is a file, and `false` if there is nothing. Opening something else may wait for ever, or do harm.
+fn regular(path: &Path) -> Result<bool, StateError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(true),
+        Ok(metadata) => Err(StateError::NotAFile { path: path.to_owned(), kind: kind(metadata.file_type()) }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(StateError::Io { action: "read", path: path.to_owned(), source }),
+    }
+}
+
+fn kind(file_type: FileType) -> &'static str {
+    if file_type.is_dir() {
+        "a directory"
+    } else if file_type.is_fifo() {
+        "a FIFO"
+    } else if file_type.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+/// Returns `true` if the disk takes no file now, rather than pxed may not write to it.
+fn is_unwritable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn example() -> State {
-        let held = Remembered { policy: Some(Override::Hold), ..Remembered::default() };
-        let installed =
-            Remembered { cycle: Cycle::Netbooted, boots: 3, booted: true, reached_disk: true, policy: None };
-        State::from([("52:54:00:00:00:01".to_owned(), held), ("52:54:00:00:00:02".to_owned(), installed)])
-    }
-
-    #[test]
-    fn saved_state_is_loaded() {
-        let directory = tempfile::tempdir().unwrap();
-        let state_dir = StateDir::open(directory.path()).unwrap();
-        assert_eq!(state_dir.load().unwrap(), State::new());
-        state_dir.save(&example()).unwrap();
-        assert_eq!(state_dir.load().unwrap(), example());
-    }
-
-    #[test]
-    fn half_written_file_of_a_crash_is_ignored() {
-        let directory = tempfile::tempdir().unwrap();
-        let state_dir = StateDir::open(directory.path()).unwrap();
-        state_dir.save(&example()).unwrap();
-        fs::write(directory.path().join("machines.json.new"), b"{\"format\":1,\"mach").unwrap();
-        assert_eq!(state_dir.load().unwrap(), example());
-        state_dir.save(&State::new()).unwrap();
-        assert_eq!(state_dir.load().unwrap(), State::new());
-    }
-
-    #[test]
-    fn damaged_or_later_file_is_an_error_that_names_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let state_dir = StateDir::open(directory.path()).unwrap();
-        for (content, expected) in [
-            (&b""[..], "cannot be understood"),
-            (b"{\"format\":1,\"machines\":{\"52:54:00:00:00:01\":{\"boots\":-1}}}", "cannot be understood"),
-            (b"{\"format\":1}", "cannot be understood"),
-            (b"{\"format\":2,\"machines\":[]}", "has format 2"),
-        ] {
-            fs::write(directory.path().join(FILE), content).unwrap();
-            let message = state_dir.load().unwrap_err().to_string();
-            assert!(message.contains(expected) && message.contains("machines.json"), "{message}");
-        }
-    }
-
-    #[test]
-    fn directory_is_not_shared_by_two_processes() {
-        let directory = tempfile::tempdir().unwrap();
-        let _first = StateDir::open(directory.path()).unwrap();
-        assert!(matches!(StateDir::open(directory.path()), Err(StateError::InUse(_))));
-    }
-}
+mod tests;

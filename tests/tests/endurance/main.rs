@@ -1,7 +1,9 @@
 //! Bad luck that needs no attacker: a log that nobody reads, descriptors that run out, a damaged state file. Boots go on.
 
 mod descriptors;
+mod interfaces;
 mod place;
+mod state;
 mod unread_log;
 
 use std::process::ExitCode;
@@ -17,6 +19,10 @@ fn main() -> ExitCode {
         suite::test("few_descriptors_and_many_idle_connections_let_a_machine_boot_256", || descriptors::few("256")),
         suite::test("few_descriptors_and_many_idle_connections_let_a_machine_boot_1024", || descriptors::few("1024")),
         suite::test("used_up_descriptors_are_waited_for", descriptors::used_up),
+        suite::test("interface_that_is_down_is_the_reason_why_pxed_is_not_ready", interfaces::down),
+        suite::test("damaged_state_is_set_aside_and_salvaged", state::damaged),
+        suite::test("state_that_is_no_file_is_an_error_and_no_hang", state::no_file),
+        suite::test("unwritable_state_is_told_of_and_tried_again", state::unwritable),
         suite::test("stalled_download_does_not_delay_the_end", unread_log::stalled_download),
     ])
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    journal::{MachineRecord, fleet::Fleet, samples::*, stage::Stage, state::State},
+    journal::{MachineRecord, fleet::Fleet, remembered::State, samples::*, stage::Stage},
     model::{
         event::EventKind,
         inventory::Machine,

@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     journal::{
         fleet::Fleet,
+        remembered::State,
         samples::{self, *},
-        state::State,
     },
     model::event::{BootEvent, ClientKind, Signs},
 };

@@ -8,8 +8,8 @@ use crate::{
     journal::{
         every_event::{every, every_event},
         fleet::Fleet,
+        remembered::State,
         samples::*,
-        state::State,
     },
     model::event::{BootEvent, Signs},
     model::{inventory::Machine, policy::Disposition, testing::assert_golden},
