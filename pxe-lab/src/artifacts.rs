@@ -43,6 +43,18 @@ impl Artifacts {
         Ok(artifacts)
     }
 
+    /// Adds shim and GRUB with Debian's signatures, which are not installed: `shimx64.efi` and `grubx64.efi`, by which shim starts it.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`crate::requires::Skip`] if they cannot be fetched.
+    pub fn add_grub(&self) -> anyhow::Result<()> {
+        let of = |package| assets::unpacked(package, Architecture::Amd64);
+        self.add("shimx64.efi", &of("shim-signed")?.join("usr/lib/shim/shimx64.efi.signed"))?;
+        let grub = "usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed";
+        self.add("grubx64.efi", &of("grub-efi-amd64-signed")?.join(grub))
+    }
+
     /// Creates files with the right names and meaningless content, for tests that boot nothing. Each
     /// file holds its own name, repeated up to this length in bytes.
     ///

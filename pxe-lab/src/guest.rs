@@ -3,9 +3,10 @@
 //! Emulated, not virtualized: KVM is not available everywhere, and emulation is fast enough. On a quiet
 //! machine a guest takes some ten seconds to Linux' userspace.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{env, io::Write as _, os::unix::net::UnixStream, path::PathBuf, sync::OnceLock, time::Duration};
 
 use anyhow::{Context, ensure};
+use tempfile::TempDir;
 
 use crate::{
     assets::{Architecture, Edition, installed, unpacked},
@@ -19,7 +20,7 @@ use crate::{
 pub const QUICK: &str = "PXED_TESTS_QUICK";
 
 /// The time limit for a boot on a busy machine.
-const BOOT: Duration = Duration::from_secs(150);
+const BOOT: Duration = Duration::from_secs(300);
 
 /// Kernel arguments for a PC: a panic appears on the console and ends the guest.
 pub const PC_KERNEL_ARGS: &str = "console=ttyS0 quiet panic=-1";
@@ -29,7 +30,7 @@ pub const PC_KERNEL_ARGS: &str = "console=ttyS0 quiet panic=-1";
 const PC_CPU: &str = "qemu64,+rdrand,-cx16";
 
 /// The texts of firmware that has tried everything.
-const GIVEN_UP: [&str; 2] = ["No bootable device", "UEFI Interactive Shell"];
+const GIVEN_UP: [&str; 3] = ["No bootable device", "UEFI Interactive Shell", "Config file not found"];
 
 /// The firmware of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +39,27 @@ pub enum Firmware {
     UefiX64(Edition),
     /// OVMF, HTTP boot over IPv4; PXE is switched off.
     UefiHttpX64(Edition),
+    /// OVMF with Secure Boot enabled and Microsoft's keys, PXE over IPv4.
+    SecureBootX64,
     /// SeaBIOS with iPXE as the network card's option ROM: 1.0.0 installed, 1.21.1 newer.
     Bios(Edition),
     /// AAVMF, PXE over IPv4.
     UefiArm64,
+    /// AAVMF, HTTP boot over IPv4; PXE is switched off.
+    UefiHttpArm64,
+    /// U-Boot for ARM64, 2023.01 or 2025.01. It does what is typed on its console.
+    UBootArm64(Edition),
+}
+
+impl Firmware {
+    /// Returns the architecture of its processor.
+    #[must_use]
+    pub fn architecture(self) -> Architecture {
+        match self {
+            Self::UefiX64(_) | Self::UefiHttpX64(_) | Self::SecureBootX64 | Self::Bios(_) => Architecture::Amd64,
+            Self::UefiArm64 | Self::UefiHttpArm64 | Self::UBootArm64(_) => Architecture::Arm64,
+        }
+    }
 }
 
 /// A running guest. It is ended when it is dropped.
@@ -49,7 +67,19 @@ pub enum Firmware {
 pub struct Guest {
     /// QEMU; its output is the serial console.
     pub console: Process,
+    keyboard: Keyboard,
 }
+
+/// The input of a guest's console.
+#[derive(Debug)]
+struct Keyboard {
+    directory: TempDir,
+    /// Connected at the first text. QEMU drops what the guest has not read yet when it is closed.
+    socket: OnceLock<UnixStream>,
+}
+
+/// The socket for the console's input, in its directory.
+const KEYBOARD: &str = "keyboard";
 
 /// The report of the tiny system of [`crate::initramfs`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,13 +117,35 @@ impl Guest {
             "none",
             "-no-reboot",
             "-serial",
-            "stdio",
+            "chardev:console",
             "-m",
             "512",
         ]);
+        let keyboard = Keyboard { directory: TempDir::new()?, socket: OnceLock::new() };
+        let socket = keyboard.directory.path().join(KEYBOARD);
+        let console = "socket,id=console,server=on,wait=off,logfile=/dev/stdout,logappend=on,path=";
+        command.arg("-chardev").arg(format!("{console}{}", socket.display()));
         command.arg("-netdev").arg(format!("tap,id=n0,ifname={tap},script=no,downscript=no"));
         command.arg("-device").arg(format!("{},netdev=n0,mac={mac},bootindex=0", card(firmware)?));
-        Ok(Self { console: Process::spawn(&format!("{firmware:?}"), &mut command)? })
+        Ok(Self { console: Process::spawn(&format!("{firmware:?}"), &mut command)?, keyboard })
+    }
+
+    /// Types text on the console.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the guest has ended.
+    pub fn type_text(&self, text: &str) -> anyhow::Result<()> {
+        let Keyboard { directory, socket } = &self.keyboard;
+        let mut socket = match socket.get() {
+            Some(socket) => socket,
+            None => {
+                let connected =
+                    UnixStream::connect(directory.path().join(KEYBOARD)).context("no console to type on")?;
+                socket.get_or_init(|| connected)
+            }
+        };
+        socket.write_all(text.as_bytes()).context("cannot type on the console")
     }
 
     /// Waits until the tiny system has reported everything.
@@ -151,10 +203,39 @@ fn machine(firmware: Firmware) -> anyhow::Result<(&'static str, Vec<String>)> {
                 "name=opt/org.tianocore/IPv6PXESupport,string=n",
             ],
         ),
+        Firmware::SecureBootX64 => (
+            "qemu-system-x86_64",
+            &[
+                "-machine",
+                "q35,accel=tcg,smm=on",
+                "-cpu",
+                PC_CPU,
+                "-global",
+                "driver=cfi.pflash01,property=secure,value=on",
+            ],
+        ),
         Firmware::Bios(_) => ("qemu-system-x86_64", &["-machine", "pc,graphics=off,accel=tcg", "-cpu", PC_CPU]),
-        Firmware::UefiArm64 => ("qemu-system-aarch64", &["-machine", "virt,accel=tcg", "-cpu", "cortex-a57"]),
+        Firmware::UefiArm64 | Firmware::UBootArm64(_) => {
+            ("qemu-system-aarch64", &["-machine", "virt,accel=tcg", "-cpu", "cortex-a57"])
+        }
+        Firmware::UefiHttpArm64 => (
+            "qemu-system-aarch64",
+            &[
+                "-machine",
+                "virt,accel=tcg",
+                "-cpu",
+                "cortex-a57",
+                "-fw_cfg",
+                "name=opt/org.tianocore/IPv4PXESupport,string=n",
+                "-fw_cfg",
+                "name=opt/org.tianocore/IPv6PXESupport,string=n",
+            ],
+        ),
     };
     let mut arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    if let Firmware::UBootArm64(edition) = firmware {
+        arguments.extend(["-bios".to_owned(), u_boot(edition)?.display().to_string()]);
+    }
     if let Some((code, variables)) = flash(firmware)? {
         arguments.push("-drive".to_owned());
         arguments.push(format!("if=pflash,format=raw,unit=0,readonly=on,file={}", code.display()));
@@ -164,7 +245,16 @@ fn machine(firmware: Firmware) -> anyhow::Result<(&'static str, Vec<String>)> {
     Ok((program, arguments))
 }
 
-/// Returns the firmware's code and its variables, or `None` for SeaBIOS, which is part of QEMU.
+/// Returns the image of U-Boot.
+fn u_boot(edition: Edition) -> anyhow::Result<PathBuf> {
+    let path = "usr/lib/u-boot/qemu_arm64/u-boot.bin";
+    Ok(match edition {
+        Edition::Installed => installed("u-boot-qemu", &format!("/{path}"))?,
+        Edition::Newer => unpacked("u-boot-qemu", Architecture::Amd64)?.join(path),
+    })
+}
+
+/// Returns the firmware's code and its variables, or `None` for firmware that has neither in flash memory.
 fn flash(firmware: Firmware) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
     Ok(match firmware {
         Firmware::UefiX64(Edition::Installed) | Firmware::UefiHttpX64(Edition::Installed) => Some((
@@ -175,7 +265,11 @@ fn flash(firmware: Firmware) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
             let directory = unpacked("ovmf", Architecture::Amd64)?.join("usr/share/OVMF");
             Some((directory.join("OVMF_CODE_4M.fd"), directory.join("OVMF_VARS_4M.fd")))
         }
-        Firmware::UefiArm64 => Some((
+        Firmware::SecureBootX64 => Some((
+            installed("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")?,
+            installed("ovmf", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd")?,
+        )),
+        Firmware::UefiArm64 | Firmware::UefiHttpArm64 => Some((
             installed("qemu-efi-aarch64", "/usr/share/AAVMF/AAVMF_CODE.fd")?,
             installed("qemu-efi-aarch64", "/usr/share/AAVMF/AAVMF_VARS.fd")?,
         )),
@@ -183,13 +277,19 @@ fn flash(firmware: Firmware) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
             installed("seabios", "/usr/share/seabios/bios-256k.bin")?;
             None
         }
+        Firmware::UBootArm64(_) => None,
     })
 }
 
 /// Returns QEMU's network card with its option ROM. UEFI has a driver of its own and needs no ROM.
 fn card(firmware: Firmware) -> anyhow::Result<String> {
     let rom = match firmware {
-        Firmware::UefiX64(_) | Firmware::UefiHttpX64(_) | Firmware::UefiArm64 => {
+        Firmware::UefiX64(_)
+        | Firmware::UefiHttpX64(_)
+        | Firmware::SecureBootX64
+        | Firmware::UefiArm64
+        | Firmware::UefiHttpArm64
+        | Firmware::UBootArm64(_) => {
             return Ok("virtio-net-pci,romfile=".to_owned());
         }
         Firmware::Bios(Edition::Installed) => installed("ipxe-qemu", "/usr/lib/ipxe/qemu/pxe-virtio.rom")?,

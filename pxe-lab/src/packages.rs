@@ -56,6 +56,7 @@ pub const PACKAGES: &[Package] = &[
     tests("qemu-system-arm", &["qemu-system-aarch64"], "ARM64 guests"),
     tests("qemu-efi-aarch64", &["/usr/share/AAVMF/AAVMF_CODE.fd"], "UEFI firmware of ARM64 guests"),
     tests("ovmf", &["/usr/share/OVMF/OVMF_CODE_4M.fd"], "UEFI firmware of x86-64 guests"),
+    tests("u-boot-qemu", &["/usr/lib/u-boot/qemu_arm64/u-boot.bin"], "U-Boot of ARM64 guests"),
     tests("seabios", &["/usr/share/seabios/bios-256k.bin"], "BIOS of x86-64 guests"),
     tests("ipxe", &["/usr/lib/ipxe/undionly.kpxe"], "boot loaders"),
     tests("ipxe-qemu", &["/usr/lib/ipxe/qemu/pxe-virtio.rom"], "ROMs of the guests' network cards"),

@@ -12,14 +12,16 @@ use pxe_lab::{
     suite,
 };
 
+mod loaders;
+
 /// Typical content of `kernelCmdlineArgs`: base64 with all its letters, and characters that HTML would escape.
 const KERNEL_ARGS: &str = "talos.config.inline=aGVsbG8+d29ybGQ/+/8A+/== pxed.test=a&b<c>'d'";
 
 /// The arguments that Talos 1.13 needs, in pxed's order; the machine's own follow.
-const TALOS_AMD64: &str = "initrd=initramfs.xz talos.platform=metal slab_nomerge pti=on console=tty0 consoleblank=0 \
+const TALOS_AMD64: &str = "talos.platform=metal slab_nomerge pti=on console=tty0 consoleblank=0 \
      printk.devkmsg=on init_on_alloc=1 nvme_core.io_timeout=4294967295 selinux=1 module.sig_enforce=1 \
      proc_mem.force_override=never";
-const TALOS_ARM64: &str = "initrd=initramfs.xz talos.platform=metal slab_nomerge pti=on console=ttyAMA0 console=tty0 \
+const TALOS_ARM64: &str = "talos.platform=metal slab_nomerge pti=on console=ttyAMA0 console=tty0 \
      consoleblank=0 printk.devkmsg=on init_on_alloc=1 nvme_core.io_timeout=4294967295 selinux=1 module.sig_enforce=1 \
      proc_mem.force_override=never";
 
@@ -60,12 +62,24 @@ fn main() -> ExitCode {
             )
         }),
         suite::test("aavmf_boots_by_pxe", || boots(Firmware::UefiArm64, Edition::Newer, LoaderBy::Tftp)),
+        suite::test("newer_ovmf_boots_by_http", || {
+            boots(Firmware::UefiHttpX64(Edition::Newer), Edition::Newer, LoaderBy::Http)
+        }),
+        suite::test("aavmf_boots_by_http", || boots(Firmware::UefiHttpArm64, Edition::Newer, LoaderBy::Http)),
+        suite::test("u_boot_boots_by_pxe_get", || {
+            loaders::u_boot_boots(Edition::Installed, "setenv autoload no; dhcp; pxe get; pxe boot")
+        }),
+        suite::test("newer_u_boot_boots_by_bootflow", || {
+            loaders::u_boot_boots(Edition::Newer, "setenv boot_targets pxe; boot")
+        }),
+        suite::test("shim_and_grub_boot", || loaders::shim_and_grub_boot(Firmware::UefiX64(Edition::Newer))),
+        suite::test("shim_and_grub_boot_with_secure_boot", || loaders::shim_and_grub_boot(Firmware::SecureBootX64)),
     ])
 }
 
 fn boots(firmware: Firmware, loaders: Edition, loader_by: LoaderBy) -> anyhow::Result<()> {
-    let arm64 = firmware == Firmware::UefiArm64;
-    let architecture = if arm64 { Architecture::Arm64 } else { Architecture::Amd64 };
+    let architecture = firmware.architecture();
+    let arm64 = architecture == Architecture::Arm64;
     let kernel_args = if arm64 { KERNEL_ARGS.to_owned() } else { format!("{KERNEL_ARGS} {PC_KERNEL_ARGS}") };
     let machine = Machine { architecture, kernel_args, ..Machine::number(1) };
     let network = Bridged::new(SERVER_ADDRESS, 0)?;
@@ -77,7 +91,7 @@ fn boots(firmware: Firmware, loaders: Edition, loader_by: LoaderBy) -> anyhow::R
     let report = guest.report().map_err(|error| error.context(pxed.process.last_lines()))?;
 
     let talos = if arm64 { TALOS_ARM64 } else { TALOS_AMD64 };
-    let expected = format!("{talos} {}", machine.kernel_args);
+    let expected = format!("initrd=initramfs.xz {talos} {}", machine.kernel_args);
     ensure!(arguments(&report.cmdline) == expected, "booted with\n{}\nnot with\n{expected}", report.cmdline);
     ensure!(report.mac == machine.mac, "{report:?}");
     ensure!(report.interface == format!("{}/24", machine.address), "{report:?}");
