@@ -1,9 +1,10 @@
 //! Events in words, for the log, `pxed watch` and `pxed explain`.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use crate::model::{
     client_architecture::ClientArchitecture,
+    config_files::ConfigReader,
     event::{ArtifactKind, BootFileName, ClientKind, EventKind, Signs, Transport},
 };
 
@@ -65,6 +66,14 @@ pub fn human_bytes(bytes: u64) -> String {
     }
 }
 
+/// Returns the name of a file's kind. A script that is not for iPXE names its reader.
+fn noun(artifact: ArtifactKind, path: &str) -> Cow<'static, str> {
+    match ConfigReader::of(path.as_bytes()) {
+        Some(reader) if artifact == ArtifactKind::Script => format!("{} configuration", reader.name()).into(),
+        _ => artifact.to_string().into(),
+    }
+}
+
 /// Replaces control characters, which must not reach a terminal. A machine chooses the paths that it asks for.
 fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
@@ -109,11 +118,12 @@ impl fmt::Display for EventKind {
                 "asked on VLAN {vlan}, on which pxed does not serve it: set pxed.dev/vlans, or make its switch port untagged"
             ),
             Self::Requested { artifact, transport, path } => {
-                write!(f, "asks for the {artifact} {} by {transport}", printable(path))
+                write!(f, "asks for the {} {} by {transport}", noun(*artifact, path), printable(path))
             }
             Self::Done { artifact, transport, path, bytes, took } => {
                 let (size, millis) = (human_bytes(*bytes), took.as_millis());
-                write!(f, "received the {artifact} {} by {transport}: {size} in {millis} ms", printable(path))
+                let noun = noun(*artifact, path);
+                write!(f, "received the {noun} {} by {transport}: {size} in {millis} ms", printable(path))
             }
             Self::Unconfirmed { artifact, transport, path, bytes: _ } => {
                 write!(
@@ -176,6 +186,9 @@ mod tests {
             let ack = EventKind::Ack { address: None, client: ClientKind::Plain, signs, boot_file: None };
             assert_eq!(ack.to_string(), format!("answered {who}"));
         }
+        let (artifact, transport, path) = (ArtifactKind::Script, Transport::Tftp, Arc::from("/grub/grub.cfg"));
+        let grub = EventKind::Requested { artifact, transport, path };
+        assert_eq!(grub.to_string(), "asks for the GRUB configuration /grub/grub.cfg by TFTP");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use self::{
     remarks::{boot_file, copy, last_plain_exchange, odd_name},
 };
 use super::{
+    boot_program::{self, BootProgram},
     machine_record::MachineRecord,
     spelling::Spelling,
     stage::Stage,
@@ -57,13 +58,13 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
         Stage::Discovering | Stage::IpxeDiscovering => discovering(record, &attempt),
         Stage::Addressed => addressed(record, since),
         Stage::LoadingLoader | Stage::LoadingKernel | Stage::LoadingInitramfs => loading(record, since),
-        Stage::LoaderDone => match foreign_loader(record) {
-            Some(name) => foreign_loader_done(name, since),
-            None => loader_done(since),
+        Stage::LoaderDone => match (BootProgram::loaded(record), foreign_loader(record)) {
+            ((BootProgram::Ipxe, _), Some(name)) => foreign_loader_done(name, since),
+            _ => loader_done(record, since),
         },
         Stage::IpxeAddressed => ipxe_addressed(since),
-        Stage::Scripted => scripted(since),
-        Stage::KernelDone => kernel_done(since),
+        Stage::Scripted => scripted(record, since),
+        Stage::KernelDone => kernel_done(record, since),
         Stage::Booting => booting(record, since),
         Stage::Running => running(record, since),
         Stage::SentToDisk => sent_to_disk(record, since),
@@ -88,6 +89,17 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
         && let Some(text) = last_plain_exchange(record, now)
     {
         diagnosis.reached += &text;
+    }
+    if (Stage::Addressed..Stage::IpxeDiscovering).contains(&record.stage)
+        && let Some(u_boot) = boot_program::u_boot(record)
+    {
+        if u_boot.is_certain {
+            let mac = record.machine.mac.to_string().replace(':', "-");
+            diagnosis.waits_for = format!("Its request for pxelinux.cfg/01-{mac}.");
+        }
+        if u_boot.is_certain || record.stage == Stage::LoaderDone && since > PATIENCE {
+            diagnosis.advice.insert(0, u_boot.advice);
+        }
     }
     if let Some(relay) = attempt.foreign_relay {
         diagnosis.advice.insert(0, foreign_relay(record, relay));
@@ -312,26 +324,19 @@ fn stalled(transport: Transport) -> String {
     }
 }
 
-fn loader_done(since: Duration) -> Diagnosis {
-    let mut advice = Vec::new();
-    if since > PATIENCE {
-        advice.push(
-            "With Secure Boot enabled, the firmware refuses an unsigned loader, usually without a message: disable it, or \
-             serve a signed shim."
-                .to_owned(),
-        );
-        advice.push(
-            "The loader may have no driver for its network card, or one that hangs: give the machine the one that uses the \
-             driver of its firmware (annotation pxed.dev/loader: snponly)."
-                .to_owned(),
-        );
-        advice.push("Look at its screen or serial console: iPXE shows what it waits for.".to_owned());
-    }
-    Diagnosis {
-        reached: format!("Its firmware got the loader {} ago; iPXE has not asked for an address since.", human(since)),
-        waits_for: "iPXE to start and to ask for an address.".to_owned(),
-        advice,
-    }
+fn loader_done(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let (program, file) = BootProgram::loaded(record);
+    let ago = human(since);
+    let reached = match (program, file) {
+        (BootProgram::Ipxe, _) | (_, None) => {
+            format!("Its firmware got the loader {ago} ago; iPXE has not asked for an address since.")
+        }
+        (_, Some(file)) => {
+            format!("It got the loader {file} {ago} ago; {} has asked for nothing since.", program.name())
+        }
+    };
+    let advice = if since > PATIENCE { program.does_not_start() } else { Vec::new() };
+    Diagnosis { reached, waits_for: program.first_step().to_owned(), advice }
 }
 
 /// Returns the name of the loader that the machine was last told to fetch, if the spec names it and it is not iPXE.
@@ -374,26 +379,20 @@ fn ipxe_addressed(since: Duration) -> Diagnosis {
     }
 }
 
-fn scripted(since: Duration) -> Diagnosis {
-    let mut advice = Vec::new();
-    if since > PATIENCE {
-        advice.push("Look at its screen or serial console: the script shows what it does and what failed.".to_owned());
-    }
-    Diagnosis {
-        reached: format!("It asked for its boot script {} ago.", human(since)),
-        waits_for: "Its request for the kernel.".to_owned(),
-        advice,
-    }
+fn scripted(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let (program, path) = BootProgram::scripted(record);
+    let reached = match (program, path) {
+        (BootProgram::Ipxe, _) | (_, None) => format!("It asked for its boot script {} ago.", human(since)),
+        (_, Some(path)) => format!("{} asked for {path} {} ago.", program.name(), human(since)),
+    };
+    let advice = if since > PATIENCE { program.does_not_continue(false) } else { Vec::new() };
+    Diagnosis { reached, waits_for: "Its request for the kernel.".to_owned(), advice }
 }
 
-fn kernel_done(since: Duration) -> Diagnosis {
-    let mut advice = Vec::new();
-    if since > PATIENCE {
-        advice.push(
-            "Look at its screen or serial console: iPXE shows why it does not continue (too little memory?)."
-                .to_owned(),
-        );
-    }
+fn kernel_done(record: &MachineRecord, since: Duration) -> Diagnosis {
+    let (program, _) = BootProgram::scripted(record);
+    let is_stuck = since > PATIENCE || boot_program::loads_kernel_again(record);
+    let advice = if is_stuck { program.does_not_continue(true) } else { Vec::new() };
     Diagnosis {
         reached: format!("It got its kernel {} ago.", human(since)),
         waits_for: "Its request for the initramfs.".to_owned(),
@@ -404,6 +403,7 @@ fn kernel_done(since: Duration) -> Diagnosis {
 fn booting(record: &MachineRecord, since: Duration) -> Diagnosis {
     let mut advice = Vec::new();
     if since > LONG_PATIENCE {
+        advice.extend(BootProgram::scripted(record).0.does_not_boot(record));
         advice.push(
             "It may be running already: with an address from its kernel arguments (ip=…) or its configuration it does not \
              ask by DHCP. Try its Talos API on port 50000."

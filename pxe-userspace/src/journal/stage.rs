@@ -43,7 +43,7 @@ pub enum Stage {
     IpxeDiscovering,
     /// iPXE has an address.
     IpxeAddressed,
-    /// It asked for its iPXE script.
+    /// It asked for its iPXE script, or for its configuration of GRUB or U-Boot.
     Scripted,
     /// It is loading its kernel.
     LoadingKernel,

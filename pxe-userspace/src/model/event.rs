@@ -67,7 +67,7 @@ impl Signs {
 pub enum ArtifactKind {
     /// iPXE itself, or another network boot program.
     Loader,
-    /// An iPXE script.
+    /// An iPXE script, or a configuration of GRUB or U-Boot.
     Script,
     /// A kernel.
     Kernel,

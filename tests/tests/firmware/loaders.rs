@@ -19,6 +19,9 @@ const U_BOOT_ARGS: &str = r#"q='single' d="e  f" b=back\slash\\ e=\${uuid}"#;
 /// Builds of GRUB put a backslash before these quotes, so they are given to Linux around the whole argument.
 const GRUB_ARGS: (&str, &str) = (r#"d="e  f""#, r#""d=e  f""#);
 
+/// The MAC address in the environment of Debian's U-Boot for QEMU, which takes precedence over the card's.
+const U_BOOT_MAC: &str = "52:52:52:52:52:52";
+
 /// Boots firmware whose loader is shim and GRUB.
 pub(crate) fn shim_and_grub_boot(firmware: Firmware) -> anyhow::Result<()> {
     let (as_specified, as_booted) = GRUB_ARGS;
@@ -46,7 +49,12 @@ pub(crate) fn shim_and_grub_boot(firmware: Firmware) -> anyhow::Result<()> {
 pub(crate) fn u_boot_boots(edition: Edition, commands: &str) -> anyhow::Result<()> {
     let firmware = Firmware::UBootArm64(edition);
     let kernel_args = format!("{HOSTILE_ARGS} {U_BOOT_ARGS}");
-    let machine = Machine { architecture: firmware.architecture(), kernel_args, ..Machine::number(1) };
+    let machine = Machine {
+        mac: U_BOOT_MAC.to_owned(),
+        architecture: firmware.architecture(),
+        kernel_args,
+        ..Machine::number(1)
+    };
     let network = Bridged::new(SERVER_ADDRESS, 0)?;
     let artifacts = Artifacts::lay_out(Edition::Newer, &[(VERSION, machine.architecture)])?;
     let spec = cluster::cluster(std::slice::from_ref(&machine));
