@@ -3,7 +3,15 @@
 //! Emulated, not virtualized: KVM is not available everywhere, and emulation is fast enough. On a quiet
 //! machine a guest takes some ten seconds to Linux' userspace.
 
-use std::{env, io::Write as _, os::unix::net::UnixStream, path::PathBuf, sync::OnceLock, time::Duration};
+use std::{
+    env,
+    io::{self, Write as _},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
@@ -142,6 +150,9 @@ impl Guest {
             None => {
                 let connected =
                     UnixStream::connect(directory.path().join(KEYBOARD)).context("no console to type on")?;
+                // The output comes here too, and the guest stops if nobody reads it.
+                let mut output = connected.try_clone()?;
+                thread::spawn(move || io::copy(&mut output, &mut io::sink()));
                 socket.get_or_init(|| connected)
             }
         };
