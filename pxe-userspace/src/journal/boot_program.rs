@@ -194,7 +194,11 @@ mod tests {
             samples::*,
             state::State,
         },
-        model::{event::BootFileName, inventory::Machine, loader::LoaderFile},
+        model::{
+            event::{BootFileName, Signs},
+            inventory::Machine,
+            loader::LoaderFile,
+        },
     };
 
     /// Returns the diagnosis of a machine `later` seconds after the last of these events, as one text.
@@ -224,7 +228,7 @@ mod tests {
         let boot_file = Some(BootFileName::Loader(LoaderFile::EfiArm64));
         vec![
             EventKind::Discover { client, client_architecture: Some(client_architecture) },
-            EventKind::Ack { address: None, client, boot_file },
+            EventKind::Ack { address: None, client, signs: Signs::None, boot_file },
         ]
     }
 

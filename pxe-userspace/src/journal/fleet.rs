@@ -95,8 +95,8 @@ impl Fleet {
         let mac = self.cards.first(event.mac);
         let record = self.records.entry(mac).or_insert_with(|| Record::new(started, Cycle::Unknown, 0));
         let (cycle, boots, stage) = (record.cycle, record.boots, record.stage);
-        record.apply(mac, event, self.limit, &mut self.texts);
-        if policy::observe(&mut self.book, mac, cycle, &event.kind) {
+        let completes = record.apply(mac, event, self.limit, &mut self.texts);
+        if policy::observe(&mut self.book, mac, cycle, &event.kind, completes) {
             self.book_changed = true;
             self.state_changed = true;
         }

@@ -6,6 +6,7 @@
 //!
 //! [`EventSink`]: crate::model::event::EventSink
 
+mod boot_files;
 mod boot_program;
 mod cards;
 pub mod describe;

@@ -61,8 +61,10 @@ use crate::model::{
 };
 
 /// Draws the conclusions from an event of a machine that was in `cycle` before the event. Returns whether the book changed.
-pub(super) fn observe(book: &mut PolicyBook, mac: MacAddr, cycle: Cycle, event: &EventKind) -> bool {
-    if let EventKind::Done { artifact: ArtifactKind::Initramfs, .. } = event {
+///
+/// `completes` says that the machine has its kernel and initramfs with this event.
+pub(super) fn observe(book: &mut PolicyBook, mac: MacAddr, cycle: Cycle, event: &EventKind, completes: bool) -> bool {
+    if completes {
         return book.booted.insert(mac);
     }
     let Some(signs) = event.plain_exchange() else { return false };

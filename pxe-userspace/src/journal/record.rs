@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    boot_files::BootFiles,
     interner::{Interner, StaticId, TextId},
     policy::Cycle,
     stage::Stage,
@@ -105,6 +106,7 @@ pub(super) struct Record {
     last_error: Option<(Millis, TextId)>,
     /// The steps that were seen of its current boot.
     pub(super) cycle: Cycle,
+    files: BootFiles,
     log_tokens: u8,
     log_refilled: u32,
     log_suppressed: u32,
@@ -130,6 +132,7 @@ impl Record {
             boots,
             last_error: None,
             cycle,
+            files: BootFiles::default(),
             log_tokens: LOG_BURST,
             log_refilled: 0,
             log_suppressed: 0,
@@ -137,9 +140,15 @@ impl Record {
     }
 
     /// Applies an event to the stage, the number of boots, the last error, and the last `limit` events. `first_card` is that of the
-    /// machine.
-    pub(super) fn apply(&mut self, first_card: MacAddr, event: &BootEvent, limit: usize, texts: &mut Interner) {
-        let stage = self.stage.after(&event.kind);
+    /// machine. Returns `true` if the event completes what the machine boots.
+    pub(super) fn apply(&mut self, first_card: MacAddr, event: &BootEvent, limit: usize, texts: &mut Interner) -> bool {
+        let completes = self.files.apply(&event.kind);
+        let stage = match (self.stage.after(&event.kind), completes) {
+            (stage, true) if stage < Stage::Booting => Stage::Booting,
+            // The kernel is still missing.
+            (Stage::Booting, false) => self.stage,
+            (stage, _) => stage,
+        };
         if stage != self.stage {
             let is_loading = (Stage::LoadingKernel..Stage::Booting).contains(&self.stage);
             if stage == Stage::Booting || (stage == Stage::Running && is_loading) {
@@ -161,6 +170,7 @@ impl Record {
         }
         let card = self.number_of(event.mac, first_card);
         self.events.push_back((Stamp::new(event.at, card), keep(&event.kind, texts)));
+        completes
     }
 
     /// Returns the number of a network card: 0 for the first, and for those that are too many to be told apart.

@@ -1,0 +1,113 @@
+//! What a machine has of the two files that it boots.
+//!
+//! iPXE and GRUB load the kernel first, so that the initramfs completes a boot. U-Boot loads the initramfs first in some versions (2023.01)
+//! and last in others (2025.01).
+
+use crate::model::{
+    config_files::ConfigReader,
+    event::{ArtifactKind, ClientKind, EventKind},
+};
+
+/// The files that a machine has since its script.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct BootFiles {
+    in_any_order: bool,
+    has_kernel: bool,
+    has_initramfs: bool,
+}
+
+impl BootFiles {
+    /// Takes an event into account. Returns `true` if it completes what the machine boots.
+    pub(super) fn apply(&mut self, event: &EventKind) -> bool {
+        match event {
+            EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot | ClientKind::Ipxe, .. } => {
+                *self = Self::default();
+            }
+            EventKind::Requested { artifact: ArtifactKind::Script, path, .. } => {
+                let in_any_order = ConfigReader::of(path.as_bytes()) == Some(ConfigReader::UBoot);
+                *self = Self { in_any_order, ..Self::default() };
+            }
+            EventKind::Requested { artifact: ArtifactKind::Kernel, .. } => self.has_kernel = false,
+            EventKind::Requested { artifact: ArtifactKind::Initramfs, .. } => self.has_initramfs = false,
+            EventKind::Done { artifact: ArtifactKind::Kernel, .. } => {
+                self.has_kernel = true;
+                return self.in_any_order && self.has_initramfs;
+            }
+            EventKind::Done { artifact: ArtifactKind::Initramfs, .. } => {
+                self.has_initramfs = true;
+                return !self.in_any_order || self.has_kernel;
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::journal::{fleet::Fleet, samples::*, stage::Stage, state::State};
+
+    fn config() -> EventKind {
+        let path = Arc::from("pxelinux.cfg/01-52-54-00-00-00-01");
+        EventKind::Requested { artifact: Script, transport: Tftp, path }
+    }
+
+    /// Returns the stage and the boots after each of these events, and whether the machine counts as booted.
+    fn story(events: &[EventKind]) -> Vec<(Stage, u32, bool)> {
+        let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
+        timed(MAC, events.iter().cloned())
+            .iter()
+            .map(|event| {
+                fleet.apply(event);
+                let record = fleet.machine(&Arc::new(machine(1)), usize::MAX);
+                (record.stage, record.boots, fleet.book().booted.contains(&MAC))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn initramfs_before_its_kernel_is_no_boot() {
+        let [kernel, got_kernel] = load(Kernel);
+        let [initramfs, got_initramfs] = load(Initramfs);
+        let first =
+            [discover(Pxe), config(), initramfs.clone(), got_initramfs.clone(), kernel.clone(), got_kernel.clone()];
+        assert_eq!(
+            story(&first)[2..],
+            [
+                (Stage::LoadingInitramfs, 0, false),
+                (Stage::LoadingInitramfs, 0, false),
+                (Stage::LoadingKernel, 0, false),
+                (Stage::Booting, 1, true),
+            ]
+        );
+        let last = [discover(Pxe), config(), kernel, got_kernel, initramfs, got_initramfs];
+        assert_eq!(
+            story(&last)[2..],
+            [
+                (Stage::LoadingKernel, 0, false),
+                (Stage::KernelDone, 0, false),
+                (Stage::LoadingInitramfs, 0, false),
+                (Stage::Booting, 1, true),
+            ]
+        );
+        for order in [first, last] {
+            let booted = story(&[&order[..], &dora(Plain)].concat());
+            assert_eq!(booted.last(), Some(&(Stage::Running, 1, true)));
+        }
+    }
+
+    #[test]
+    fn kernel_that_fails_after_the_initramfs_is_no_boot() {
+        let lost =
+            [&[discover(Pxe), config()][..], &load(Initramfs), &[requested(Kernel), failed(Kernel, "reset")]].concat();
+        assert_eq!(story(&lost).last(), Some(&(Stage::Failed, 0, false)));
+        let again = [&lost[..], &load(Initramfs), &load(Kernel)].concat();
+        assert_eq!(story(&again).last(), Some(&(Stage::Booting, 1, true)));
+        // An initramfs of the attempt before does not count for the next.
+        let next = [&lost[..], &[discover(Pxe), config()], &load(Kernel)].concat();
+        assert_eq!(story(&next).last(), Some(&(Stage::KernelDone, 0, false)));
+    }
+}
