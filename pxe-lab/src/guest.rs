@@ -28,7 +28,7 @@ use crate::{
 pub const QUICK: &str = "PXED_TESTS_QUICK";
 
 /// The time limit for a boot on a busy machine.
-const BOOT: Duration = Duration::from_secs(300);
+const BOOT: Duration = Duration::from_secs(480);
 
 /// Kernel arguments for a PC: a panic appears on the console and ends the guest.
 pub const PC_KERNEL_ARGS: &str = "console=ttyS0 quiet panic=-1";
