@@ -48,7 +48,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::journal::{fleet::Fleet, samples::*, stage::Stage, state::State};
+    use crate::journal::{fleet::Fleet, remembered::State, samples::*, stage::Stage};
 
     fn config() -> EventKind {
         let path = Arc::from("pxelinux.cfg/01-52-54-00-00-00-01");

@@ -191,8 +191,8 @@ mod tests {
         journal::{
             diagnosis::{Diagnosis, diagnose},
             fleet::Fleet,
+            remembered::State,
             samples::*,
-            state::State,
         },
         model::{
             event::{BootFileName, Signs},
