@@ -265,17 +265,16 @@ pub fn cluster_spec(data: &[u8]) {
     static DIRECTORY: LazyLock<TempDir> = LazyLock::new(in_memory);
     let path = DIRECTORY.path().join("cluster.yaml");
     fs::write(&path, data).expect("the spec is written");
-    match cluster_spec::load(std::slice::from_ref(&path)) {
-        Ok(loaded) => {
-            for machine in loaded.inventory.machines() {
-                assert!(!machine.mac.is_zero() && machine.mac != MacAddr::BROADCAST);
-                let found = loaded.inventory.by_mac(machine.mac).expect("a machine is found by its MAC");
-                assert!(Arc::ptr_eq(found, machine), "two machines with one MAC");
-                let found = loaded.inventory.by_address(machine.address).expect("a machine is found by its address");
-                assert!(Arc::ptr_eq(found, machine), "two machines with one address");
-            }
-        }
-        Err(errors) => assert!(!errors.to_string().trim().is_empty(), "an error says what is wrong"),
+    let loaded = cluster_spec::Loader::new().load(std::slice::from_ref(&path));
+    for machine in loaded.inventory.machines() {
+        assert!(!machine.mac.is_zero() && machine.mac != MacAddr::BROADCAST);
+        let found = loaded.inventory.by_mac(machine.mac).expect("a machine is found by its MAC");
+        assert!(Arc::ptr_eq(found, machine), "two machines with one MAC");
+        let found = loaded.inventory.by_address(machine.address).expect("a machine is found by its address");
+        assert!(Arc::ptr_eq(found, machine), "two machines with one address");
+    }
+    if let Err(errors) = loaded.strictly() {
+        assert!(!errors.to_string().trim().is_empty(), "an error says what is wrong");
     }
 }
 

@@ -1,10 +1,11 @@
 //! The cluster spec: `TalosCluster`, `TalosControlPlane`, `TalosWorker` and `TalosMachine` documents
-//! become an [`Inventory`], or a list of every error with file, line and field.
+//! become an [`Inventory`] of all machines without errors, and a list of every error with file, line and field.
 //!
 //! ```text
 //! paths ─ files ─► text ─ split ─► documents ─ tree, field, read ─► typed resources, each value with its place
 //!                                              (once for each text, in parallel)
-//!                  resources of all files ─ resolve ─► machines ─ check ─► Inventory
+//!                  resources of all files ─ last_good ─► those with errors in their last good version
+//!                                         ─ resolve ─► machines ─ check, contest ─► Inventory, without those with errors
 //! ```
 //!
 //! # Annotations of pxed
@@ -31,6 +32,7 @@
 //! would get it. Otherwise no machine gets it, with a warning. An annotation with a host name takes precedence over `meta`.
 
 mod annotations;
+mod assemble;
 mod candidate;
 mod check;
 mod contest;
@@ -58,6 +60,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unique;
 mod unused_settings;
 mod values;
 mod vlans;

@@ -7,30 +7,27 @@
 use std::{
     collections::{HashMap, HashSet},
     net::Ipv4Addr,
-    path::Path,
     sync::Arc,
 };
 
 use pxe_common::MacAddr;
 
 use super::{
+    assemble::{Owner, machine},
     candidate::{Candidate, Origin, Resolved, Retained, Unread},
     check::{self, Server},
-    contest,
     documents::{
-        self, AddressSource, Cluster, Declared, Foreign, MachineRef, MachineResource, Object, Resource, RoleResource,
+        AddressSource, Cluster, Declared, Foreign, MachineRef, MachineResource, Object, Resource, RoleResource,
         RoleSource, RoleSpec, ServerSpec, Unreadable, kind_of,
     },
     faults::{FaultId, Faults},
     finding::Position,
     machine_settings::{Annotated, Applier, OfOneMachine, Sources},
     placed::Placed,
+    unique::unique,
     unused_settings,
 };
-use crate::model::{
-    inventory::{AddressHashBuilder, Inventory, Machine, Role, Site, Source},
-    policy::{BootPolicy, DiskRoute},
-};
+use crate::model::inventory::{AddressHashBuilder, Inventory, Machine, Role, Site};
 
 /// Makes machines of the documents. Resources and machines with errors are left out; machines of the `known` inventory stay in their
 /// place.
@@ -72,16 +69,6 @@ struct UsedRole<'d> {
     document: &'d Placed,
     resource: &'d RoleResource,
     cluster: Option<(&'d Placed, &'d Cluster)>,
-}
-
-/// The common properties of a role's machines.
-struct Owner<'d> {
-    label: Arc<str>,
-    site: Arc<Site>,
-    role: Role,
-    spec: &'d RoleSpec,
-    /// The annotations of its machines, without a machine's own.
-    sources: Sources<'d>,
 }
 
 /// The cluster of a `TalosMachine`, and the role in it.
@@ -570,34 +557,6 @@ fn annotated<'d>(document: &'d Placed, object: &'d Object) -> Annotated<'d> {
     Annotated { document, annotations: &object.annotations }
 }
 
-/// Returns the resource that counts of each name, with its document: the one that was in force, or else the first without errors.
-fn unique<'d>(documents: &'d [Placed], in_force: &[Placed]) -> HashMap<documents::Key<'d>, (&'d Placed, &'d Resource)> {
-    let mut counts: HashMap<documents::Key<'d>, (&'d Placed, &'d Resource)> = HashMap::new();
-    let mut former = None;
-    for document in documents {
-        for (_, resource) in document.resources().filter(|(_, resource)| resource.object().is_some()) {
-            let (first, other) = *counts.entry(resource.key()).or_insert((document, resource));
-            if std::ptr::eq(other, resource) {
-                continue;
-            }
-            let former = former.get_or_insert_with(|| files_by_resource(in_force));
-            let file = former.get(&resource.key());
-            let rank = |document: &Placed, resource: &Resource| {
-                contest::rank(file == Some(&&*document.file), resource.fault().is_none())
-            };
-            if rank(document, resource) < rank(first, other) {
-                counts.insert(resource.key(), (document, resource));
-            }
-        }
-    }
-    counts
-}
-
-fn files_by_resource(documents: &[Placed]) -> HashMap<documents::Key<'_>, &Path> {
-    let resources = documents.iter().flat_map(|document| document.resources().map(move |found| (document, found.1)));
-    resources.map(|(document, resource)| (resource.key(), &*document.file)).collect()
-}
-
 /// Returns what is known of a machine with errors.
 fn unread(fault: FaultId, declared: &Declared, owner: Option<(Arc<str>, Role)>) -> Unread {
     let address = match declared.address.as_ref().map(|address| &address.value) {
@@ -605,39 +564,6 @@ fn unread(fault: FaultId, declared: &Declared, owner: Option<(Arc<str>, Role)>) 
         Some(AddressSource::Reference(_)) | None => None,
     };
     Unread { fault, mac: declared.mac.map(|mac| mac.value), address, owner }
-}
-
-/// Puts a machine together, without its annotations.
-fn machine(owner: &Owner<'_>, origin: &Origin<'_>, mac: MacAddr, address: Ipv4Addr) -> Machine {
-    let Origin { document, declared, machine_spec, .. } = origin;
-    let version = declared.version.as_ref().or(owner.spec.version.as_ref());
-    let schematic = match &declared.image {
-        Some(image) => &image.schematic,
-        None => &machine_spec.schematic,
-    };
-    let line = document.lines_before.saturating_add(declared.at.line);
-    Machine {
-        mac,
-        additional_macs: Arc::default(),
-        address,
-        cluster: Arc::clone(&owner.label),
-        role: owner.role,
-        architecture: declared.architecture,
-        // It is absent only after an error, and then no inventory is made.
-        version: version.map_or_else(|| Arc::from(""), Arc::clone),
-        schematic: schematic.clone(),
-        kernel_args: Arc::clone(&declared.kernel_args),
-        hostname: machine_spec.hostname.as_ref().map(|hostname| Arc::clone(&hostname.value)),
-        prefix_length: machine_spec.prefix_length,
-        gateway: machine_spec.gateway.map(|gateway| gateway.value),
-        dns_servers: Arc::clone(&machine_spec.dns_servers),
-        policy: BootPolicy::default(),
-        disk_route: DiskRoute::default(),
-        loaders: None,
-        vlans: Arc::default(),
-        site: Arc::clone(&owner.site),
-        source: Source { file: Arc::clone(&document.file), line },
-    }
 }
 
 /// Returns `true` if the second machine is the operator's copy of the first.
