@@ -22,6 +22,7 @@ use pxe_userspace::{
     model::{
         architecture::Architecture,
         event::{BootEvent, EventKind, EventSink},
+        failure::CHANGED,
         inventory::{Inventory, Machine, Role, Site, Source},
         policy::{BootPolicy, DiskRoute},
     },
@@ -333,6 +334,11 @@ async fn netascii_block_is_the_same_each_time_that_it_is_sent() {
     }
 }
 
+/// Returns the error packet that ends the transfer of a file that was overwritten.
+fn error_of_a_change() -> Vec<u8> {
+    [b"\0\x05\0\0", CHANGED.as_bytes(), b"\0"].concat()
+}
+
 #[tokio::test]
 async fn netascii_file_that_changes_ends_its_transfer() {
     let mut lab = Lab::new(&[("shrinks", 100_000), ("grows", 300)]);
@@ -341,8 +347,8 @@ async fn netascii_file_that_changes_ends_its_transfer() {
     client.receive().await;
     fs::write(lab.path("shrinks"), "short").unwrap();
     client.acknowledge(1).await;
-    assert_eq!(client.receive().await, b"\0\x05\0\0the file shrank while it was sent\0");
-    assert_eq!(lab.story().await, ["requested shrinks", "failed shrinks: the file shrank while it was sent"]);
+    assert_eq!(client.receive().await, error_of_a_change());
+    assert_eq!(lab.story().await, ["requested shrinks", &format!("failed shrinks: {CHANGED}")]);
 
     fs::write(lab.path("grows"), "\n".repeat(300)).unwrap();
     let mut client = Client::new(MACHINE, lab.server).await;
@@ -350,8 +356,8 @@ async fn netascii_file_that_changes_ends_its_transfer() {
     client.receive().await;
     fs::write(lab.path("grows"), "\n".repeat(301)).unwrap();
     client.acknowledge(1).await;
-    assert_eq!(client.receive().await, b"\0\x05\0\0the file changed while it was sent\0");
-    assert_eq!(lab.story().await, ["requested grows", "failed grows: the file changed while it was sent"]);
+    assert_eq!(client.receive().await, error_of_a_change());
+    assert_eq!(lab.story().await, ["requested grows", &format!("failed grows: {CHANGED}")]);
 }
 
 #[tokio::test]
@@ -570,16 +576,16 @@ async fn changed_file_ends_its_transfer() {
     client.receive().await;
     fs::write(lab.path("shrinks"), "short").unwrap();
     client.acknowledge(1).await;
-    assert_eq!(client.receive().await, b"\0\x05\0\0the file shrank while it was sent\0");
-    assert_eq!(lab.story().await, ["requested shrinks", "failed shrinks: the file shrank while it was sent"]);
+    assert_eq!(client.receive().await, error_of_a_change());
+    assert_eq!(lab.story().await, ["requested shrinks", &format!("failed shrinks: {CHANGED}")]);
 
     let mut client = Client::new(MACHINE, lab.server).await;
     client.request("grows", &[]).await;
     client.receive().await;
     fs::write(lab.path("grows"), content(2000)).unwrap();
     client.acknowledge(1).await;
-    assert_eq!(client.receive().await, b"\0\x05\0\0the file changed while it was sent\0");
-    assert_eq!(lab.story().await, ["requested grows", "failed grows: the file changed while it was sent"]);
+    assert_eq!(client.receive().await, error_of_a_change());
+    assert_eq!(lab.story().await, ["requested grows", &format!("failed grows: {CHANGED}")]);
 
     let mut client = Client::new(MACHINE, lab.server).await;
     client.request("replaced", &[]).await;

@@ -162,6 +162,7 @@ impl Daemon {
                 policies: Arc::clone(&policies),
                 metrics: Arc::clone(&http_metrics),
                 coverage: Default::default(),
+                changes: Default::default(),
                 places: places.clone(),
                 visits: http::Visits::new(visitors.clone()),
                 check_source: config.mode == Mode::Server,

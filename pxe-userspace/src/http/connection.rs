@@ -91,7 +91,9 @@ impl Connection {
             self.deliveries.broken(&self.stream, &broken);
             if matches!(broken, Broken::Stalled(_)) {
                 self.context.metrics.refused(Refused::Timeout);
-                // An answer that was announced as lost must not arrive later.
+            }
+            // An answer that was announced as lost must not arrive later, and what is in the send queue may be of two files.
+            if matches!(broken, Broken::Stalled(_) | Broken::Changed) {
                 self.stream.reset_on_drop();
             }
         }

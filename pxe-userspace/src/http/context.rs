@@ -8,6 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::{
+    change_log::ChangeLog,
     coverage::Coverage,
     metrics::Metrics,
     places::{Client, Places},
@@ -41,6 +42,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// The parts of files that machines have; empty at start.
     pub coverage: Mutex<Coverage>,
+    /// The log of files that were overwritten while they were sent.
+    pub changes: ChangeLog,
     /// The record of requests that belong to no machine's journal.
     pub visits: Visits,
     /// Set if scripts are given only to the machine's own address. This is right where we assign the addresses, and wrong in

@@ -5,7 +5,7 @@
 //! | requested | the request arrived |
 //! | done | the machine has the whole file: it acknowledged the last byte of each answer that counts ([`super::flights`]), and the answers together hold all of the file ([`super::coverage`]) |
 //! | unconfirmed | the machine has the whole file, provided that it has the last bytes sent |
-//! | failed | the request was refused, or an answer was lost |
+//! | failed | the request was refused, an answer was lost, or the file was overwritten before the answer had arrived |
 //! | none | a part arrived, but others are missing |
 //!
 //! Boot policy depends on these events: a machine that is wrongly believed to have its initramfs is sent to an empty disk.
@@ -26,7 +26,13 @@ use super::{
     flights::{Event, Flights, Verdict},
     stream::{Broken, Stream},
 };
-use crate::model::event::{ArtifactKind, EventKind, EventSink, Transport, short_path};
+use crate::{
+    artifacts::OpenArtifact,
+    model::{
+        event::{ArtifactKind, EventKind, EventSink, Transport, short_path},
+        failure::CHANGED,
+    },
+};
 
 /// The reason for bytes that were not acknowledged when pxed itself ended the connection.
 const STOPPED: &str = "pxed stopped before the last byte was acknowledged";
@@ -108,11 +114,13 @@ struct InFlight {
 pub(super) struct Deliveries {
     context: Arc<Context>,
     flights: Flights<InFlight>,
+    /// The file that was sent last, until its answer has arrived.
+    last_file: Option<Arc<OpenArtifact>>,
 }
 
 impl Deliveries {
     pub(super) fn new(context: Arc<Context>) -> Self {
-        Self { context, flights: Flights::new(Instant::now()) }
+        Self { context, flights: Flights::new(Instant::now()), last_file: None }
     }
 
     /// Tracks an answer that is sent next. Its request arrived at `began`, and its body begins at `position` in the stream.
@@ -125,6 +133,13 @@ impl Deliveries {
         }
         let body = position..position + content.length();
         self.flights.depart(InFlight { delivery, content, began }, body, Instant::now());
+    }
+
+    /// Keeps a file that is sent next, to look at it once more when the answer has arrived.
+    pub(super) fn sending(&mut self, artifact: &Arc<OpenArtifact>) {
+        if self.flights.len() > 0 {
+            self.last_file = Some(Arc::clone(artifact));
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -173,10 +188,24 @@ impl Deliveries {
         for (flight, verdict) in &verdicts {
             self.announce(flight, *verdict, reason);
         }
+        if self.flights.len() == 0 {
+            self.last_file = None;
+        }
+    }
+
+    /// Returns `true` if somebody has written to a file that was sent. The send queue refers to the page cache, so bytes that
+    /// were written in place before they had arrived may be the new ones.
+    fn has_changed(&self, content: &Content) -> bool {
+        let Content::File(file, _) = content else { return false };
+        self.last_file.as_ref().is_some_and(|last| FileState::of(last) == *file && !last.is_unchanged())
     }
 
     fn announce(&self, flight: &InFlight, verdict: Verdict, reason: &dyn ToString) {
         let (InFlight { delivery, content, began }, events) = (flight, &self.context.events);
+        if verdict == Verdict::Delivered && self.has_changed(content) {
+            delivery.failed(events, content.length(), CHANGED);
+            return;
+        }
         let acknowledged = match verdict {
             Verdict::Delivered => content.length(),
             Verdict::Unconfirmed { acknowledged } | Verdict::Lost { acknowledged } => acknowledged,

@@ -1,6 +1,9 @@
 //! A file of the store as an answer: conditions → plan → head → record → send.
 
 use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -72,7 +75,15 @@ pub(super) async fn answer(stream: &mut Stream, mut exchange: Exchange<'_>, path
     if exchange.is_head() || plan.first == plan.end {
         return stream.write(&head).await;
     }
-    stream.write_file(&head, &Arc::new(artifact), plan.first..plan.end, &context.metrics).await
+    let artifact = Arc::new(artifact);
+    exchange.deliveries.sending(&artifact);
+    let sent = stream.write_file(&head, &artifact, plan.first..plan.end, &context.metrics).await;
+    if matches!(sent, Err(Broken::Changed)) {
+        let name = Path::new(OsStr::from_bytes(path));
+        let name = name.strip_prefix("/").unwrap_or(name);
+        context.changes.log(&context.store.root().join(name), artifact.inode);
+    }
+    sent
 }
 
 /// Opens a file. While no descriptor is free, it is tried again: iPXE takes any answer but the file for the end of the boot.

@@ -11,6 +11,7 @@
 
 mod admission;
 mod answer;
+mod change_log;
 mod connection;
 mod context;
 mod coverage;
@@ -35,6 +36,7 @@ mod text;
 mod visits;
 mod worker;
 
+pub use change_log::ChangeLog;
 pub use context::Context;
 pub use coverage::Coverage;
 pub use metrics::{Metrics, Refused};

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IoSlice},
     ops::Range,
+    os::unix::fs::FileExt as _,
     sync::Arc,
     time::Duration,
 };
@@ -24,13 +25,23 @@ use super::{
     pace::{Pace, TooSlow},
     send_queue::SendQueue,
 };
-use crate::artifacts::{OpenArtifact, READ_AHEAD};
+use crate::{
+    artifacts::{OpenArtifact, READ_AHEAD},
+    model::failure::CHANGED,
+};
 
 /// The time between looks at what a client has acknowledged, while its socket takes nothing more.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// The most bytes sent by one call: sendfile(2) returns only after it has copied everything that the socket takes.
 const CHUNK: u64 = 2 * 1024 * 1024;
+
+/// The number of bytes between looks at whether the file has changed.
+const CHECKED_EVERY: u64 = 1024 * 1024;
+
+/// The bytes at the end of an answer that are read before the last look and sent after it. So an answer is not completed after
+/// the file has changed.
+const TAIL: u64 = 4096;
 
 /// The number of calls in a row without waiting after which other connections get their turn. A socket that drains as
 /// fast as it is filled would otherwise keep the thread; more frequent turns would cost more than they give.
@@ -50,9 +61,9 @@ pub(super) enum Broken {
     /// The client does not read its answer, or too slowly.
     #[error("{0}")]
     Stalled(TooSlow),
-    /// The file has become shorter since its length was announced.
-    #[error("the file was shortened while it was sent")]
-    Shortened,
+    /// Somebody has written to the file since its length was announced.
+    #[error("{CHANGED}")]
+    Changed,
 }
 
 /// A connection, with the position that its client has reached.
@@ -191,26 +202,42 @@ impl Stream {
         let mut calls = 0;
         let mut is_first = true;
         let mut warm = *offset;
-        while *offset < end {
+        let mut checked = *offset;
+        let bulk = end.saturating_sub(TAIL).max(*offset);
+        while *offset < bulk {
             if *offset >= warm {
                 warm = warm_up(artifact, *offset, end, metrics).await;
             }
-            let count = usize::try_from(warm - *offset).unwrap_or(usize::MAX);
+            let count = usize::try_from(warm.min(bulk) - *offset).unwrap_or(usize::MAX);
             let mut position = *offset;
             let send = |tcp: &TcpStream| {
                 Ok(retry_on_intr(|| rustix::fs::sendfile(tcp, &artifact.file, Some(&mut position), count))?)
             };
             let sent = self.progress(std::mem::take(&mut is_first), send).await?;
-            if sent == 0 {
-                return Err(Broken::Shortened);
-            }
             *offset += sent as u64;
+            if sent == 0 || *offset - checked >= CHECKED_EVERY {
+                checked = *offset;
+                if sent == 0 || !artifact.is_unchanged() {
+                    return Err(Broken::Changed);
+                }
+            }
             calls = if sent == count { calls + 1 } else { 0 };
             if calls == CALLS_PER_TURN {
                 calls = 0;
                 tokio::task::yield_now().await;
             }
         }
+        if *offset >= warm {
+            warm_up(artifact, *offset, end, metrics).await;
+        }
+        let mut tail = vec![0; usize::try_from(end - *offset).unwrap_or_default()];
+        match artifact.file.read_exact_at(&mut tail, *offset) {
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error.into()),
+            Ok(()) if artifact.is_unchanged() => {}
+            _ => return Err(Broken::Changed),
+        }
+        self.send(&tail, SendFlags::empty()).await?;
+        *offset = end;
         Ok(())
     }
 

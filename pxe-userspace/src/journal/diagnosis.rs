@@ -26,7 +26,9 @@ use crate::model::{
     artifact_names::is_ipxe,
     client_architecture::ClientArchitecture,
     event::{ArtifactKind, BootFileName, EventKind, Transport},
-    failure::{ASKED_FROM, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE},
+    failure::{
+        ASKED_FROM, CHANGED, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE,
+    },
     inventory::{Machine, Source},
     policy::{BootPolicy, Disposition},
 };
@@ -527,6 +529,11 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
                 )
             } else if says(LINKS_IN_A_CIRCLE) {
                 format!("Put {path} itself into the artifacts directory: its symbolic links lead in a circle.")
+            } else if says(CHANGED) {
+                format!(
+                    "Somebody wrote to {path} while it was sent. Copy a new version beside it and rename it (mv): transfers of the \
+                     old one then end well. The machine retries on its own or at its next boot."
+                )
             } else if says(UNREADABLE) {
                 format!("pxed cannot read {path}: check the permissions of the file and its directories, and the disk.")
             } else if says(WRONG_ARCHITECTURE) {

@@ -20,7 +20,11 @@ use super::{
     packet::HEADER_LENGTH,
     socket::{Destination, Outbox, path_mtu},
 };
-use crate::{artifacts::OpenArtifact, model::failure::UNREADABLE, net::raw_udp::RawUdp};
+use crate::{
+    artifacts::OpenArtifact,
+    model::failure::{CHANGED, UNREADABLE},
+    net::raw_udp::RawUdp,
+};
 
 /// Ethernet's MTU, for paths whose MTU the kernel does not know.
 const USUAL_MTU: u16 = 1500;
@@ -249,8 +253,7 @@ fn interrupted(flow: &Flow, first: u64, error: ReadError) -> Interrupted {
             };
             Interrupted::Cold { first, offset }
         }
-        ReadError::Shrunk => Interrupted::Unsendable("the file shrank while it was sent".to_owned()),
-        ReadError::Changed => Interrupted::Unsendable("the file changed while it was sent".to_owned()),
+        ReadError::Shrunk | ReadError::Changed => Interrupted::Unsendable(CHANGED.to_owned()),
         ReadError::Io(error) => Interrupted::Unsendable(format!("{UNREADABLE}: {error}")),
     }
 }

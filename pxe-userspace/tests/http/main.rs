@@ -24,7 +24,7 @@ use pxe_userspace::{
     model::{
         architecture::Architecture,
         event::{ArtifactKind, BootEvent, EventKind, EventSink, Transport},
-        failure::ASKED_FROM,
+        failure::{ASKED_FROM, CHANGED},
         inventory::{Inventory, Machine, Role, Site, Source},
         policy::{BootPolicy, DiskRoute},
         policy_book::PolicyBook,
@@ -41,6 +41,7 @@ use tokio::{
 mod delivery;
 mod loader_configs;
 mod matchbox_routes;
+mod overwritten;
 
 const KERNEL: &str = "vmlinuz-v1.13.0-amd64";
 const NODE_1: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
@@ -122,6 +123,7 @@ impl Lab {
             policies: Arc::new(ArcSwap::from_pointee(PolicyBook::default())),
             metrics: Arc::clone(&metrics),
             coverage: Default::default(),
+            changes: Default::default(),
             places: Default::default(),
             visits: Visits::new(visitors.clone()),
             check_source,
@@ -422,7 +424,7 @@ async fn file_that_shrinks_breaks_the_connection_and_says_why() {
     assert!(rest.len() < 1 << 30);
     assert!(matches!(lab.event().await, EventKind::Requested { .. }));
     match lab.event().await {
-        EventKind::Failed { reason, bytes, .. } => assert!(reason.contains("shortened") && bytes > 0, "{reason}"),
+        EventKind::Failed { reason, bytes, .. } => assert!(*reason == *CHANGED && bytes > 0, "{reason}"),
         other => panic!("{other:?}"),
     }
 }

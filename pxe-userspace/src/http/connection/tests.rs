@@ -52,6 +52,7 @@ impl Lab {
             policies: Arc::default(),
             metrics: Arc::default(),
             coverage: Default::default(),
+            changes: Default::default(),
             places: Default::default(),
             visits: Default::default(),
             check_source: true,
