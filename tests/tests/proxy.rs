@@ -45,6 +45,9 @@ fn boots(firmware: Firmware, loaders: Edition) -> anyhow::Result<()> {
     let from_us: Vec<_> = capture.messages().into_iter().filter(|message| message.from == ours).collect();
     let first = from_us.first().context("pxed offered nothing")?;
     ensure!(first.kind == Kind::Offer && first.option(60) == Some(b"PXEClient"), "not a proxy offer: {first:?}");
+    // Firmware whose question on port 4011 fails goes on to its next boot entry, HTTP boot.
+    let by_http = from_us.iter().find(|message| message.option(60) == Some(b"HTTPClient"));
+    ensure!(by_http.is_none(), "the firmware gave PXE up: {by_http:?}");
     let giving = from_us.iter().find(|message| !message.yiaddr.is_unspecified() || message.option(51).is_some());
     ensure!(giving.is_none(), "a proxy gave an address: {giving:?}");
     Ok(())

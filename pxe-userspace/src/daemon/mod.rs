@@ -12,14 +12,14 @@ mod specs;
 mod upkeep;
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
-use pxe_common::layout::Settings;
+use pxe_common::{bootp::BOOT_SERVER_PORT, layout::Settings};
 use tokio::{
     net::TcpListener,
     runtime::Handle,
@@ -48,6 +48,7 @@ use crate::{
     journal::{self, Journal},
     memory,
     model::{event::EventSink, policy_book::SharedPolicies, visitors::SharedVisitors},
+    net::held_port,
     tftp,
 };
 
@@ -120,6 +121,8 @@ struct Daemon {
     journal: JoinHandle<std::io::Result<()>>,
     /// Dropping it stops the admin listener and the journal.
     running: watch::Sender<()>,
+    /// In proxy mode: the port that firmware asks directly, so that the kernel does not refuse what the packet socket answers.
+    boot_server_port: Option<UdpSocket>,
 }
 
 impl Daemon {
@@ -210,6 +213,7 @@ impl Daemon {
         if !problems.is_empty() {
             return Err(cannot_start(&problems));
         }
+        let boot_server_port = if config.mode == Mode::Proxy { hold_boot_server_port() } else { None };
         limits::raise_neighbours(first.machines().len());
         upkeep.warn_of_few_places(first.machines().len());
 
@@ -249,7 +253,7 @@ impl Daemon {
         );
         drop(first);
         memory::give_back();
-        Ok(Self { upkeep, watchers, admin, journal, running })
+        Ok(Self { upkeep, watchers, admin, journal, running, boot_server_port })
     }
 
     /// Checks interfaces and servers every few seconds and reloads on request, until a signal asks to end.
@@ -272,11 +276,13 @@ impl Daemon {
     /// Stops: accepts no new boots, lets running ones finish unless a second signal arrives, and completes the journal. What hangs is
     /// left behind.
     async fn stop(self, signals: &mut Signals, ending: &Ending) -> anyhow::Result<()> {
-        let Self { upkeep, watchers, admin, journal, running } = self;
+        let Self { upkeep, watchers, admin, journal, running, boot_server_port } = self;
         tracing::info!("stopping");
         let close = tokio::task::spawn_blocking(move || {
             drop(watchers);
-            upkeep.stop()
+            let transfers = upkeep.stop();
+            drop(boot_server_port);
+            transfers
         });
         let transfers = match ending.wait(Step::Closing, close).await {
             Some(closed) => closed.context("closing the interfaces and servers")?,
@@ -310,6 +316,17 @@ async fn check_forever(upkeep: Arc<Upkeep>) -> Result<(), JoinError> {
         let upkeep = Arc::clone(&upkeep);
         tokio::task::spawn_blocking(move || upkeep.look_after()).await?;
     }
+}
+
+/// Holds the port of ProxyDHCP's second question. Without it, machines that boot by HTTP or as a BIOS still boot.
+fn hold_boot_server_port() -> Option<UdpSocket> {
+    held_port::hold(BOOT_SERVER_PORT).unwrap_or_else(|error| {
+        tracing::warn!(
+            "UDP port {BOOT_SERVER_PORT} cannot be opened: {error}: firmware that asks there may get \"port unreachable\" \
+             from this host before it gets its answer"
+        );
+        None
+    })
 }
 
 fn cannot_start(problems: &[String]) -> anyhow::Error {

@@ -2,6 +2,7 @@
 
 pub mod buffer;
 pub mod frame;
+pub mod held_port;
 pub mod interface;
 pub mod networks;
 pub mod packet_socket;
