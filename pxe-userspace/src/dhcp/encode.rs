@@ -173,7 +173,7 @@ fn write_header(reply: &Reply<'_>, query: &Query<'_>, out: &mut [u8]) {
 }
 
 /// Writes the options without which a client does not boot: an address is useless without its mask, and a server in another
-/// network without a router. EDK2 looks for options 43, 60 and 67 in the options field alone, so the vendor class comes early.
+/// network without a router. The vendor class comes early, in the options field, since that is how a client recognises an offer.
 fn write_essential(reply: &Reply<'_>, query: &Query<'_>, boot_file: Option<&[u8]>, writer: &mut Writer<'_>) {
     writer.put(code::MESSAGE_TYPE, &[reply.message.into()]);
     writer.put(code::SERVER_ID, &reply.server_id.octets());
