@@ -151,7 +151,7 @@ const BOOT_AGENT_WANTS: &[u8] =
     &[1, 2, 3, 5, 6, 11, 12, 13, 15, 16, 17, 18, 43, 54, 60, 67, 128, 129, 130, 131, 132, 133, 134, 135];
 const IPXE_WANTS: &[u8] =
     &[1, 3, 6, 7, 12, 15, 17, 26, 42, 43, 60, 66, 67, 119, 128, 129, 130, 131, 132, 133, 134, 135, 175, 203];
-/// What Talos asks for.
+/// The options that Talos asks for.
 const SYSTEM_WANTS: &[u8] = &[1, 3, 15, 6, 121, 119, 42, 26, 12];
 
 /// Option 175 of iPXE 1.21: the PCI identity of the card, then a flag for each feature that is built in.

@@ -10,7 +10,7 @@ use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use crate::metrics::Families;
 
-/// What to do if there are too few.
+/// The remedy if there are too few.
 pub const REMEDY: &str = "raise the limit: LimitNOFILE=65536 in the systemd unit, --ulimit nofile=65536 of the container, or `ulimit -n 65536`";
 
 /// The directory that the kernel lists the descriptors in.

@@ -238,7 +238,7 @@ fn empty_spec_directory_is_waited_for() {
     assert_eq!([get(&admin, "/healthz"), get(&admin, "/readyz")], ["200", "503"]);
     let (success, text) = pxed(&["status", "--admin", &admin], &[]);
     assert!(success && text.contains("has no TalosCluster: is it the right path?"), "{text}");
-    // What comes is loaded.
+    // A spec that appears is loaded.
     write(
         &directory.path().join("spec/c.yaml"),
         "apiVersion: talos.alperen.cloud/v1alpha1\nkind: TalosCluster\nmetadata: {name: c}\n",

@@ -392,7 +392,7 @@ proptest! {
         by_http in any::<bool>(),
         own_loader in prop::option::of(1..=LOADER_NAME_LIMIT),
     ) {
-        // What a relay adds still fits into a frame.
+        // The relay's additions still fit into a frame.
         prop_assume!(relay + id + machine_id < 1150);
         let mut packet = vec![0; field::OPTIONS];
         packet[..3].copy_from_slice(&[1, 1, 6]);

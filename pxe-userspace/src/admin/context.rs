@@ -23,7 +23,7 @@ pub struct AdminContext {
     pub visitors: SharedVisitors,
     /// The metrics.
     pub registry: Arc<Registry>,
-    /// What is not as it should be.
+    /// The shortcomings of the running daemon.
     pub health: Arc<Health>,
     /// The errors of the specs.
     pub faults: AllSpecFaults,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-/// What is not as it should be. The daemon sets it, and everybody may read it.
+/// The shortcomings of the running daemon, which sets them. Everybody may read them.
 #[derive(Debug, Default)]
 pub struct Health(ArcSwap<Findings>);
 
@@ -13,9 +13,9 @@ pub struct Health(ArcSwap<Findings>);
 pub struct Findings {
     /// Set if the look has taken place, and pxed does not end.
     pub is_serving: bool,
-    /// What is not served, and why.
+    /// The interfaces and addresses that are not served, with the reasons.
     pub problems: Vec<String>,
-    /// What could be better, although everything is served.
+    /// Shortcomings that leave everything served.
     pub warnings: Vec<String>,
 }
 

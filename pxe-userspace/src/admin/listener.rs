@@ -140,7 +140,7 @@ pub(super) struct Guarded {
     timer: Pin<Box<Sleep>>,
 }
 
-/// What a connection waits for, and since when.
+/// The state of a connection: the thing that it waits for, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
     Request(Instant),

@@ -57,7 +57,7 @@ impl Loaded {
     }
 }
 
-/// What errors of a cluster spec affect.
+/// The reach of an error of a cluster spec.
 const MACHINE: &str = "machine";
 
 /// The content of the files.

@@ -178,7 +178,7 @@ pub struct Plan {
     pub steps: Vec<(Arc<str>, Step)>,
     /// The problems that no step can solve.
     pub problems: Vec<InterfaceError>,
-    /// What a person should know about interfaces that are served.
+    /// Shortcomings of interfaces that are served, for a person to read.
     pub warnings: Vec<Warning>,
 }
 

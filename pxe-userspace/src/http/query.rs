@@ -78,7 +78,7 @@ mod tests {
             (b"%4=1&b=1", &[("b", "1")]),
             (b"a=%%41&b=1", &[("b", "1")]),
             (b"a=1;b=2&c=3", &[("c", "3")]),
-            // What a URL should not contain.
+            // Bytes that a URL should not contain.
             (b"a=\"x\"&b=<y>", &[("a", "\"x\""), ("b", "<y>")]),
             (b"a={|}\\^`[]#?/", &[("a", "{|}\\^`[]#?/")]),
             (b"a=\xc3\xa9", &[("a", "\u{e9}")]),

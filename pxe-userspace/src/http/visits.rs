@@ -23,7 +23,7 @@ const BURST_OF_ALL: u32 = 256;
 /// The most clients and outcomes that are told apart. When there are more, those that may log at once are forgotten.
 const SOURCE_LIMIT: usize = 2048;
 
-/// What a handler found out about a request.
+/// The findings of a handler about a request.
 #[derive(Clone, Debug)]
 pub(super) struct Finding {
     pub(super) outcome: Outcome,

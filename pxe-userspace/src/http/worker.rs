@@ -143,7 +143,7 @@ impl Worker {
 fn turn_away(stream: &TcpStream) {
     let text = "too many connections are open; try again";
     let answer = answer::line(None, StatusCode::SERVICE_UNAVAILABLE, text, false);
-    // What it has sent would otherwise reset the connection before it reads the answer.
+    // Unread bytes of its request would otherwise reset the connection before it reads the answer.
     let _ = rustix::net::recv(stream, &mut [0; 4096], RecvFlags::DONTWAIT);
     let _ = rustix::net::send(stream, &answer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
 }

@@ -10,7 +10,7 @@ use crate::model::inventory::{AddressHashBuilder, Inventory};
 #[derive(Debug, Default)]
 pub(super) struct Cards(HashMap<MacAddr, MacAddr, AddressHashBuilder>);
 
-/// What is remembered of one card belongs to another.
+/// A move of everything remembered from one card to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Move {
     pub(super) from: MacAddr,

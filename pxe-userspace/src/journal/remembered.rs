@@ -61,7 +61,7 @@ pub(super) fn write(state: &State, mut file: impl std::io::Write) -> std::io::Re
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Read {
     pub(super) state: State,
-    /// What is wrong with the file, if it is not whole: then some machines may be missing.
+    /// The damage to the file, if it is not whole: then some machines may be missing.
     pub(super) damage: Option<String>,
 }
 

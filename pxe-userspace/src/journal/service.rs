@@ -49,7 +49,7 @@ pub struct Journal {
     fleet: Mutex<Fleet>,
     /// The inventory that the records belong to.
     followed: Mutex<Arc<Inventory>>,
-    /// What was lost with a damaged state file, and why the state cannot be saved now.
+    /// The loss from a damaged state file, and the reason why the state cannot be saved now.
     damage: Option<String>,
     not_saved: Mutex<Option<String>>,
     /// Locked while the state is saved, so that an older state never replaces a newer one.

@@ -15,7 +15,7 @@ use std::{
 use super::remembered::{self, Read, State};
 
 const FILE: &str = "machines.json";
-/// What a damaged file is renamed to, with a number after it.
+/// The name that a damaged file gets, with a number after it.
 const ASIDE: &str = "machines.json.bad-";
 /// The number of damaged files that are kept.
 const ASIDE_LIMIT: usize = 5;
@@ -43,7 +43,7 @@ pub enum StateError {
     NotAFile {
         /// The path.
         path: PathBuf,
-        /// What it is.
+        /// Its kind.
         kind: &'static str,
     },
 }
@@ -61,7 +61,7 @@ pub(super) struct StateDir {
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub(super) state: State,
-    /// What was lost, if the file was damaged.
+    /// The loss, if the file was damaged.
     pub(super) damage: Option<String>,
 }
 

@@ -152,7 +152,7 @@ async fn matchbox_directory_is_answered_as_matchbox_does() {
     assert!(head.contains("application/json"), "{head}");
 }
 
-/// Who asked for what, and what came of it: otherwise nobody can see why a machine of a Matchbox directory does not boot.
+/// Requests and their outcomes are all that shows why a machine of a Matchbox directory does not boot.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_are_remembered_with_their_outcomes() {
     let lab = Lab::start();

@@ -33,7 +33,7 @@ pub(crate) fn damaged() -> anyhow::Result<()> {
     ensure!(aside.len() == 1, "set aside: {aside:?}");
     ensure!(fs::read_to_string(pxed.state_path().join(&aside[0]))? == CUT_OFF, "it was changed");
 
-    // What was read of it is saved, although nothing has changed since.
+    // The salvaged part is saved, although nothing has changed since.
     pxed.process.signal(Signal::SIGTERM)?;
     ensure!(pxed.process.wait(SOON)?.success(), "it failed");
     pxed.start_again(place.artifacts.path(), &[])?;

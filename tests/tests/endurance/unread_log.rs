@@ -29,7 +29,7 @@ const END: Duration = Duration::from_secs(5);
 /// More lines than may wait: each is longer than a hundred bytes.
 const LINES: usize = 12_000;
 
-/// What fills the pipe before pxed starts.
+/// The bytes that fill the pipe before pxed starts.
 const FILLING: &str = "filling\n";
 
 /// A pipe without room, and its other end.

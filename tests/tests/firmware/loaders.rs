@@ -13,7 +13,7 @@ use crate::{TALOS_AMD64, TALOS_ARM64};
 /// Characters that the shells of both loaders would interpret, as far as both can pass them on. The quotes are for Linux.
 const HOSTILE_ARGS: &str = "u=${uuid} v=$serial w=$(x) a;b |c&d #e {f} g* <h> !i ~j  two-spaces";
 
-/// What U-Boot can pass on besides.
+/// Arguments that U-Boot can pass on besides.
 const U_BOOT_ARGS: &str = r#"q='single' d="e  f" b=back\slash\\ e=\${uuid}"#;
 
 /// Builds of GRUB put a backslash before these quotes, so they are given to Linux around the whole argument.

@@ -165,7 +165,7 @@ fn explanation(client: &AdminClient, mac: MacAddr, json: bool, now: jiff::Timest
                 Ok(text)
             } else {
                 let explained = visitor::explained(&text, now)?;
-                // Why it is no machine of the spec, if there is a reason.
+                // The reason why it is no machine of the spec, if there is one.
                 let is_left_out = !unknown.to_string().ends_with("is not a machine of the spec");
                 Ok(if is_left_out { format!("{unknown}\n\n{explained}") } else { explained })
             }

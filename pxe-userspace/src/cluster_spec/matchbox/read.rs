@@ -29,7 +29,7 @@ pub(super) const SUBDIRECTORIES: [&str; 5] = ["groups", "profiles", "ignition", 
 /// The longest configuration that is served, in bytes.
 const MAX_CONFIG_BYTES: usize = 4 << 20;
 
-/// What errors of a directory affect.
+/// The reach of an error of a directory.
 const GROUP: &str = "group";
 
 /// Collects the mistakes, and the content of all files.

@@ -166,7 +166,7 @@ fn mistake_in_one_file_leaves_the_rest_alone() {
             assert_eq!(kept, left_out, "{name}: {text}");
             assert!(faults.faults.iter().all(|fault| fault.left_out == 0), "{name}: {text}");
         }
-        // What else changes comes into force.
+        // Other changes come into force.
         spec.files.write("a.yaml", cluster("a", 11).replace("10.0.0.12", "10.0.0.99"));
         let (running, _) = spec.load();
         let mut changed = all.clone();
@@ -299,7 +299,7 @@ fn spec_that_is_emptied_stays_and_one_that_is_not_there_yet_is_awaited() {
     assert!(!loaded.faults.is_awaited && loaded.faults.faults.len() == 1);
 }
 
-/// Who had an address keeps it, wherever the intruder is. If nobody had it, the first has it.
+/// The machine that had an address keeps it, wherever the intruder is. If none had it, the first gets it.
 #[test]
 fn intruder_takes_nothing_away() {
     let intruder = |from: &str, to: &str| cluster("z", 31).replacen(from, to, 1);
@@ -407,7 +407,7 @@ fn mistakes_of_referenced_resources_stay_with_them() {
         let again = spec.load();
         assert_eq!((again.0, spec.lines(&again.1)), (served(21..24), lines), "{file}: {text}");
     }
-    // What is deleted is gone, though the cluster refers to it still.
+    // A deleted machine is gone, though the cluster still refers to it.
     let mut spec = start();
     std::fs::remove_file(spec.files.path("w.yaml")).unwrap();
     let (running, faults) = spec.load();

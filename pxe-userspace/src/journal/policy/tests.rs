@@ -88,7 +88,7 @@ fn disk_is_reached_only_with_proof() {
     }
 }
 
-/// What asks after the firmware of a machine that was netbooted before, and where the machine then boots from.
+/// Clients that ask after the firmware of a machine that was netbooted before, and where the machine then boots from.
 #[test]
 fn firmware_that_asks_with_the_cards_mac_is_no_proof_of_a_disk() {
     let netboot = uefi_boot();

@@ -106,7 +106,7 @@ fn what_is_no_file_is_an_error_that_names_it_and_no_hang() {
             let message = loaded.unwrap_err().to_string();
             assert!(message.contains(path.to_str().unwrap()) && message.contains(kind), "{message}");
         }
-        // What is in the way of the new file is removed, or named.
+        // Anything in the way of the new file is removed, or named.
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("machines.json.new");
         make(&path);
