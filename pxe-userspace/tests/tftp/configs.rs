@@ -1,10 +1,4 @@
 //! Configurations of GRUB and U-Boot by TFTP.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking, helpers included"
-)]
 
 use std::{
     fs,
