@@ -104,7 +104,8 @@ impl Client {
     fn class(&self, machine: &Machine) -> Option<LoaderFile> {
         match self.architecture {
             Some(number) => ClientArchitecture::of(number).loader,
-            None if self.u_boot => Some(LoaderFile::efi_for(machine.architecture)),
+            // Nothing but UEFI boots by HTTP so far.
+            None if self.u_boot || self.kind == ClientKind::HttpBoot => Some(LoaderFile::efi_for(machine.architecture)),
             None => Some(LoaderFile::for_machine(machine.architecture)),
         }
     }

@@ -85,10 +85,10 @@ pub fn reply_route(
     }
     // "If the 'giaddr' field is zero and the 'ciaddr' field is nonzero, then the server unicasts DHCPOFFER
     // and DHCPACK messages to the address in 'ciaddr'."
-    if !query.ciaddr().is_unspecified() {
+    if is_host(query.ciaddr()) {
         return ReplyRoute::Client(query.ciaddr());
     }
-    // Not in the RFC, which assumes that a DHCPINFORM has `ciaddr`. Some clients leave it empty.
+    // Not in the RFC, which assumes that a DHCPINFORM has `ciaddr`. Some clients leave it empty, or put no host's address there.
     if query.message() == MessageType::Inform && has_source {
         return ReplyRoute::Source(arrival.source);
     }

@@ -397,9 +397,18 @@ fn replies_take_the_route_of_the_rfc() {
         ("inform without ciaddr", bound, Message::new(INFORM), ReplyRoute::Source(bound.source)),
         ("inform from nowhere", nowhere, Message::new(INFORM), ReplyRoute::Broadcast),
     ];
-    for (name, arrival, message, route) in cases {
+    let route_of = |message, arrival| {
         let (outcome, _) = ask(message, &arrival, &machine(), FromNetwork, &server());
-        assert_eq!(outcome.verdict.map(|sent| sent.route), Ok(route), "{name}");
+        outcome.verdict.map(|sent| sent.route)
+    };
+    for (name, arrival, message, route) in cases {
+        assert_eq!(route_of(message, arrival), Ok(route), "{name}");
+    }
+    for no_host in [[127, 0, 0, 1], [224, 0, 0, 1], [255; 4], [0, 0, 0, 9]].map(Ipv4Addr::from) {
+        let inform = || Message::new(INFORM).ciaddr(no_host);
+        assert_eq!(route_of(inform(), bound), Ok(ReplyRoute::Source(bound.source)), "{no_host}");
+        assert_eq!(route_of(inform(), nowhere), Ok(ReplyRoute::Broadcast), "{no_host}");
+        assert_eq!(route_of(Message::new(DISCOVER).ciaddr(no_host), nowhere), Ok(hardware), "{no_host}");
     }
 }
 

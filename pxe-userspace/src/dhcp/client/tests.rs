@@ -152,6 +152,29 @@ fn u_boot_is_never_given_a_bios_program() {
     assert_eq!(older.loader(&machine()).map(Loader::name), Some("undionly.kpxe"), "not U-Boot");
 }
 
+/// No BIOS boots by HTTP so far, so that a client without option 93 is taken for UEFI.
+#[test]
+fn http_boot_of_an_unnamed_architecture_gets_a_uefi_program() {
+    let mut amd64 = machine();
+    let mut own = OwnLoaders::default();
+    own.set(Some(LoaderFile::Undionly), Some("bios/own.kpxe".into()));
+    amd64.loaders = Some(own.clone().into());
+    own.set(Some(LoaderFile::EfiX64), Some("shim/own.efi".into()));
+    let with_own = Machine { loaders: Some(own.into()), ..amd64.clone() };
+    let arm64 = Machine { architecture: Architecture::Arm64, ..amd64.clone() };
+    let class = || Message::new(DISCOVER).option(60, b"HTTPClient");
+    for message in [class(), class().option(93, &[]), class().option(93, &[16]), class().option(93, &[0xff, 0xff])] {
+        let client = classified(message);
+        assert_eq!((client.kind, client.architecture), (ClientKind::HttpBoot, None));
+        for (machine, file) in
+            [(&amd64, "ipxe-efi-x86_64.efi"), (&with_own, "shim/own.efi"), (&arm64, "ipxe-efi-arm64.efi")]
+        {
+            assert_eq!(client.loader(machine).map(Loader::name), Some(file));
+            assert!(!client.contradicts(machine));
+        }
+    }
+}
+
 #[test]
 fn raspberry_pi_that_claims_to_be_a_pc_is_recognised() {
     let pi = |mac: [u8; 6]| Message::new(DISCOVER).firmware("PXEClient:Arch:00000:UNDI:002001", 0).field(28..34, &mac);
