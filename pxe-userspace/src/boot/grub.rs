@@ -99,15 +99,15 @@ if sleep --interruptible {WAIT_SECONDS}; then reboot; fi
     config
 }
 
-/// Returns the check that sets `runs` to `yes` if this GRUB can start a kernel of this architecture. On a BIOS, GRUB has 32 bits
-/// on every processor. A GRUB that does not name its architecture is believed.
+/// Returns the check that sets `runs` to `yes` if this GRUB can start a kernel of this architecture. On a BIOS, and on the 32-bit UEFI
+/// of some 64-bit processors, GRUB has 32 bits and starts kernels of 64. A GRUB that does not name its architecture is believed.
 const fn architecture_check(architecture: Architecture) -> &'static str {
     match architecture {
         Architecture::Amd64 => {
             "set runs=no\n\
              if [ -z \"$grub_cpu\" ]; then set runs=yes; fi\n\
              if [ \"$grub_cpu\" = x86_64 ]; then set runs=yes; fi\n\
-             if [ \"$grub_cpu\" = i386 ]; then if [ \"$grub_platform\" != efi ]; then set runs=yes; fi; fi\n"
+             if [ \"$grub_cpu\" = i386 ]; then set runs=yes; fi\n"
         }
         Architecture::Arm64 => {
             "set runs=no\n\

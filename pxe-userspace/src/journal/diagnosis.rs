@@ -558,7 +558,9 @@ fn wrong_architecture(record: &MachineRecord, client_architecture: u16) -> Strin
     }
     // The processor may be a 64-bit one all the same, and the spec right.
     let remedy = match machine.architecture {
-        Architecture::Amd64 => "boot it as 64-bit UEFI or as a BIOS (CSM, legacy), if its setup allows that",
+        Architecture::Amd64 => {
+            "boot it as 64-bit UEFI or as a BIOS (CSM, legacy), or by GRUB (annotation pxed.dev/loader)"
+        }
         Architecture::Arm64 => "give it 64-bit firmware",
     };
     format!(

@@ -142,7 +142,7 @@ fn obstacle_is_named_with_advice() {
             "32-bit firmware, at the first packet",
             vec![discover(Pxe), EventKind::WrongArchitecture { client_architecture: 6 }],
             1.0,
-            &["32-bit x86 UEFI (type 6)", "iPXE cannot start a 64-bit kernel", "BIOS (CSM", "lab.yaml line 12"],
+            &["32-bit x86 UEFI (type 6)", "iPXE cannot start a 64-bit kernel", "BIOS (CSM", "GRUB", "lab.yaml line 12"],
         ),
         (
             "32-bit firmware, later",
