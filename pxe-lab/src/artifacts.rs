@@ -55,6 +55,16 @@ impl Artifacts {
         self.add("grubx64.efi", &of("grub-efi-amd64-signed")?.join(grub))
     }
 
+    /// Adds GRUB for 32-bit UEFI, `grubnetia32.efi`, which has no signature.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`crate::requires::Skip`] if it cannot be fetched.
+    pub fn add_grub_ia32(&self) -> anyhow::Result<()> {
+        let unpacked = assets::unpacked("grub-efi-ia32-unsigned", Architecture::Amd64)?;
+        self.add("grubnetia32.efi", &unpacked.join("usr/lib/grub/i386-efi/monolithic/grubnetia32.efi"))
+    }
+
     /// Creates files with the right names and meaningless content, for tests that boot nothing. Each
     /// file holds its own name, repeated up to this length in bytes.
     ///

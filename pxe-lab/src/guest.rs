@@ -4,10 +4,10 @@
 //! machine a guest takes some ten seconds to Linux' userspace.
 
 use std::{
-    env,
+    env, fs,
     io::{self, Write as _},
     os::unix::net::UnixStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::OnceLock,
     thread,
     time::Duration,
@@ -28,7 +28,7 @@ use crate::{
 pub const QUICK: &str = "PXED_TESTS_QUICK";
 
 /// The time limit for a boot on a busy machine.
-const BOOT: Duration = Duration::from_secs(480);
+pub const BOOT: Duration = Duration::from_secs(480);
 
 /// Kernel arguments for a PC: a panic appears on the console and ends the guest. The check of the timer counts its interrupts in a
 /// time that QEMU may not get on a busy machine.
@@ -50,8 +50,13 @@ pub enum Firmware {
     UefiHttpX64(Edition),
     /// OVMF with Secure Boot enabled and Microsoft's keys, PXE over IPv4.
     SecureBootX64,
+    /// OVMF 2025.02 for 32-bit x86, on a 64-bit processor; PXE over IPv4.
+    UefiIa32,
     /// SeaBIOS with iPXE as the network card's option ROM: 1.0.0 installed, 1.21.1 newer.
     Bios(Edition),
+    /// SeaBIOS whose PXE fetches `undionly.kpxe` from the DHCP server and drives the card for it. In place of a vendor's, this is iPXE
+    /// 1.0.0, started from QEMU's command line.
+    BiosPxe,
     /// AAVMF, PXE over IPv4.
     UefiArm64,
     /// AAVMF, HTTP boot over IPv4; PXE is switched off.
@@ -65,7 +70,12 @@ impl Firmware {
     #[must_use]
     pub fn architecture(self) -> Architecture {
         match self {
-            Self::UefiX64(_) | Self::UefiHttpX64(_) | Self::SecureBootX64 | Self::Bios(_) => Architecture::Amd64,
+            Self::UefiX64(_)
+            | Self::UefiHttpX64(_)
+            | Self::SecureBootX64
+            | Self::UefiIa32
+            | Self::Bios(_)
+            | Self::BiosPxe => Architecture::Amd64,
             Self::UefiArm64 | Self::UefiHttpArm64 | Self::UBootArm64(_) => Architecture::Arm64,
         }
     }
@@ -131,11 +141,16 @@ impl Guest {
             "512",
         ]);
         let keyboard = Keyboard { directory: TempDir::new()?, socket: OnceLock::new() };
+        if firmware == Firmware::BiosPxe {
+            command.args(vendors_pxe(keyboard.directory.path())?);
+        }
         let socket = keyboard.directory.path().join(KEYBOARD);
         let console = "socket,id=console,server=on,wait=off,logfile=/dev/stdout,logappend=on,path=";
         command.arg("-chardev").arg(format!("{console}{}", socket.display()));
         command.arg("-netdev").arg(format!("tap,id=n0,ifname={tap},script=no,downscript=no"));
-        command.arg("-device").arg(format!("{},netdev=n0,mac={mac},bootindex=0", card(firmware)?));
+        // QEMU gives this index to the kernel of its command line.
+        let boot_index = if firmware == Firmware::BiosPxe { "" } else { ",bootindex=0" };
+        command.arg("-device").arg(format!("{},netdev=n0,mac={mac}{boot_index}", card(firmware)?));
         Ok(Self { console: Process::spawn(&format!("{firmware:?}"), &mut command)?, keyboard })
     }
 
@@ -201,7 +216,9 @@ fn field(console: &str, name: &str) -> anyhow::Result<String> {
 /// Returns QEMU's program for the firmware, and the arguments for the machine around it.
 fn machine(firmware: Firmware) -> anyhow::Result<(&'static str, Vec<String>)> {
     let (program, arguments): (_, &[&str]) = match firmware {
-        Firmware::UefiX64(_) => ("qemu-system-x86_64", &["-machine", "q35,accel=tcg", "-cpu", PC_CPU]),
+        Firmware::UefiX64(_) | Firmware::UefiIa32 => {
+            ("qemu-system-x86_64", &["-machine", "q35,accel=tcg", "-cpu", PC_CPU])
+        }
         Firmware::UefiHttpX64(_) => (
             "qemu-system-x86_64",
             &[
@@ -226,7 +243,9 @@ fn machine(firmware: Firmware) -> anyhow::Result<(&'static str, Vec<String>)> {
                 "driver=cfi.pflash01,property=secure,value=on",
             ],
         ),
-        Firmware::Bios(_) => ("qemu-system-x86_64", &["-machine", "pc,graphics=off,accel=tcg", "-cpu", PC_CPU]),
+        Firmware::Bios(_) | Firmware::BiosPxe => {
+            ("qemu-system-x86_64", &["-machine", "pc,graphics=off,accel=tcg", "-cpu", PC_CPU])
+        }
         Firmware::UefiArm64 | Firmware::UBootArm64(_) => {
             ("qemu-system-aarch64", &["-machine", "virt,accel=tcg", "-cpu", "cortex-a57"])
         }
@@ -257,6 +276,21 @@ fn machine(firmware: Firmware) -> anyhow::Result<(&'static str, Vec<String>)> {
     Ok((program, arguments))
 }
 
+/// The script of [`Firmware::BiosPxe`]. Without the name of a configurator, iPXE 1.0.0 waits 16 seconds for an IPv6 router, too.
+const PXE_SCRIPT: &str = "#!ipxe
+ifconf --configurator dhcp
+chain tftp://${next-server}/undionly.kpxe
+";
+
+/// Returns QEMU's arguments for the PXE of [`Firmware::BiosPxe`], and puts its script into the directory.
+fn vendors_pxe(directory: &Path) -> anyhow::Result<[String; 4]> {
+    let program = installed("ipxe", "/usr/lib/ipxe/ipxe.lkrn")?;
+    let script = directory.join("pxe.ipxe");
+    fs::write(&script, PXE_SCRIPT)?;
+    let path = |path: &Path| path.display().to_string();
+    Ok(["-kernel".to_owned(), path(&program), "-initrd".to_owned(), path(&script)])
+}
+
 /// Returns the image of U-Boot.
 fn u_boot(edition: Edition) -> anyhow::Result<PathBuf> {
     let path = "usr/lib/u-boot/qemu_arm64/u-boot.bin";
@@ -281,11 +315,15 @@ fn flash(firmware: Firmware) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
             installed("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")?,
             installed("ovmf", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd")?,
         )),
+        Firmware::UefiIa32 => {
+            let directory = unpacked("ovmf-ia32", Architecture::Amd64)?.join("usr/share/OVMF");
+            Some((directory.join("OVMF32_CODE_4M.fd"), directory.join("OVMF32_VARS_4M.fd")))
+        }
         Firmware::UefiArm64 | Firmware::UefiHttpArm64 => Some((
             installed("qemu-efi-aarch64", "/usr/share/AAVMF/AAVMF_CODE.fd")?,
             installed("qemu-efi-aarch64", "/usr/share/AAVMF/AAVMF_VARS.fd")?,
         )),
-        Firmware::Bios(_) => {
+        Firmware::Bios(_) | Firmware::BiosPxe => {
             installed("seabios", "/usr/share/seabios/bios-256k.bin")?;
             None
         }
@@ -299,9 +337,11 @@ fn card(firmware: Firmware) -> anyhow::Result<String> {
         Firmware::UefiX64(_)
         | Firmware::UefiHttpX64(_)
         | Firmware::SecureBootX64
+        | Firmware::UefiIa32
         | Firmware::UefiArm64
         | Firmware::UefiHttpArm64
-        | Firmware::UBootArm64(_) => {
+        | Firmware::UBootArm64(_)
+        | Firmware::BiosPxe => {
             return Ok("virtio-net-pci,romfile=".to_owned());
         }
         Firmware::Bios(Edition::Installed) => installed("ipxe-qemu", "/usr/lib/ipxe/qemu/pxe-virtio.rom")?,

@@ -51,6 +51,8 @@ fn main() -> ExitCode {
         suite::test("seabios_boots_with_a_newer_ipxe", || {
             boots(Firmware::Bios(Edition::Newer), Edition::Newer, LoaderBy::Itself)
         }),
+        suite::test("undionly_boots_on_its_callers_driver", || loaders::undionly_boots(Edition::Installed)),
+        suite::test("newer_undionly_boots_on_its_callers_driver", || loaders::undionly_boots(Edition::Newer)),
         suite::test("ovmf_boots_by_its_second_card_with_a_loader_of_its_own", || {
             second_card_boots(Firmware::UefiX64(Edition::Installed), "snponly", "snponly-x86_64.efi")
         }),
@@ -72,8 +74,12 @@ fn main() -> ExitCode {
         suite::test("newer_u_boot_boots_by_bootflow", || {
             loaders::u_boot_boots(Edition::Newer, "setenv boot_targets pxe; boot")
         }),
-        suite::test("shim_and_grub_boot", || loaders::shim_and_grub_boot(Firmware::UefiX64(Edition::Newer))),
-        suite::test("shim_and_grub_boot_with_secure_boot", || loaders::shim_and_grub_boot(Firmware::SecureBootX64)),
+        suite::test("ia32_ovmf_boots_by_grub", || loaders::grub_boots(Firmware::UefiIa32, "grubnetia32.efi")),
+        suite::test("ia32_ovmf_is_explained_at_its_first_packet", loaders::ia32_is_explained),
+        suite::test("shim_and_grub_boot", || loaders::grub_boots(Firmware::UefiX64(Edition::Newer), "shimx64.efi")),
+        suite::test("shim_and_grub_boot_with_secure_boot", || {
+            loaders::grub_boots(Firmware::SecureBootX64, "shimx64.efi")
+        }),
     ])
 }
 
