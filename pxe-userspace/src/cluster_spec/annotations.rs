@@ -4,10 +4,9 @@ use super::{
     field::Field,
     finding::{Notes, Position},
     misspelling::{nearest, proposal},
-    read_settings::{Name, Reader},
-    settings::{Annotations, MachineKey},
+    read_settings::{Name, Reader, machine_key},
+    settings::Annotations,
     tree::Kind,
-    values,
 };
 
 /// The beginning of every name. Everything below it is ours, so an unknown name is an error.
@@ -15,8 +14,8 @@ const PREFIX: &str = "pxed.dev/";
 /// A mapping from machines to their settings.
 const MACHINES: &str = "pxed.dev/machines";
 
-/// Every annotation that pxed reads. The name of a setting may be followed by `.` and a MAC address with hyphens, for the one machine
-/// that has it.
+/// Every annotation that pxed reads. The name of a setting may be followed by `.` and an IP address, or a MAC address with hyphens, for
+/// the one machine that has it.
 const KNOWN: [&str; 7] = [
     "pxed.dev/boot-policy",
     "pxed.dev/disk-route",
@@ -43,15 +42,15 @@ pub(crate) fn read(metadata: &Field<'_>, subject: Subject, notes: &mut Notes) ->
     if let Some(field) = metadata.child("annotations") {
         for entry in field.entries(notes).unwrap_or_default() {
             let annotation = field.entry(entry);
-            // A dot comes before the MAC address of one machine. The name of no annotation has one.
-            let (name, mac) = match entry.key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.')) {
-                Some((name, mac)) => (&entry.key[..PREFIX.len() + name.len()], Some(mac)),
+            // A dot comes before the address of one machine. The name of no annotation has one.
+            let (name, machine) = match entry.key.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.')) {
+                Some((name, machine)) => (&entry.key[..PREFIX.len() + name.len()], Some(machine)),
                 None => (&*entry.key, None),
             };
             let setting = name.strip_prefix(PREFIX).and_then(Name::of);
-            match (setting, mac) {
+            match (setting, machine) {
                 (Some(name), _) => {
-                    let place = Place { subject, mac, at: entry.key_at };
+                    let place = Place { subject, machine, at: entry.key_at };
                     setting_of(name, place, &annotation, &mut reader, notes, &mut annotations);
                 }
                 (None, None) if name == MACHINES => match subject {
@@ -73,21 +72,21 @@ pub(crate) fn read(metadata: &Field<'_>, subject: Subject, notes: &mut Notes) ->
 /// The place of an annotation with a setting.
 struct Place<'k> {
     subject: Subject,
-    /// The MAC address in its name.
-    mac: Option<&'k str>,
+    /// The address in its name.
+    machine: Option<&'k str>,
     at: Position,
 }
 
-/// Reads one setting, for all machines of the resource or for the one with the MAC address in its name.
+/// Reads one setting, for all machines of the resource or for the one with the address in its name.
 fn setting_of(
     name: Name,
-    Place { subject, mac, at }: Place<'_>,
+    Place { subject, machine, at }: Place<'_>,
     annotation: &Field<'_>,
     reader: &mut Reader,
     notes: &mut Notes,
     into: &mut Annotations,
 ) {
-    let into = match (mac.map(values::mac), subject) {
+    let into = match (machine.map(machine_key), subject) {
         (None, Subject::Several) if name.is_of_one_machine() => {
             let message = format!(
                 "is for one machine, and this resource has any number: write {} below the machine in {MACHINES}",
@@ -100,8 +99,8 @@ fn setting_of(
             let message = format!("selects a machine of several, and this is one: write {PREFIX}{}", name.annotation());
             return annotation.error(notes, message);
         }
-        (Some(Ok(mac)), Subject::Several) => {
-            let machine = into.machine(MachineKey::Mac(mac), at, &annotation.path());
+        (Some(Ok(key)), Subject::Several) => {
+            let machine = into.machine(key, at, &annotation.path());
             let outer = notes.begin();
             if !matches!(annotation.node.kind(), Kind::Null) {
                 reader.setting(name, annotation, notes, &mut machine.settings);

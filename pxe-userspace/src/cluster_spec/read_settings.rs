@@ -239,7 +239,8 @@ fn put<T>(slot: &mut Option<Setting<T>>, value: Option<T>, field: &Field<'_>, no
     }
 }
 
-fn machine_key(text: &str) -> Result<MachineKey, String> {
+/// Reads the address by which a resource names one of its machines.
+pub(crate) fn machine_key(text: &str) -> Result<MachineKey, String> {
     if let Ok(address) = text.trim().parse() {
         return Ok(MachineKey::Address(address));
     }

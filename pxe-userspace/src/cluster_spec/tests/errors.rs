@@ -343,6 +343,11 @@ fn likely_mistakes_are_warnings() {
             "3:37: metadata.annotations.pxed.dev/boot-policy.52-54-00-00-00-12: no served machine has the MAC address \
              52:54:00:00:00:12",
         ),
+        (
+            "{name: lab}",
+            "{name: lab, annotations: {pxed.dev/boot-policy.10.0.0.99: hold}}",
+            "3:37: metadata.annotations.pxed.dev/boot-policy.10.0.0.99: no served machine has the address 10.0.0.99",
+        ),
     ];
     for (from, to, expected) in cases {
         assert!(text.contains(from), "{from}");

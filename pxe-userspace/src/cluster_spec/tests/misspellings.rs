@@ -167,7 +167,9 @@ fn unknown_annotation_of_pxed_is_an_error() {
         ("Disk-Route", "is not an annotation of pxed: did you mean pxed.dev/disk-route?"),
         ("vendor", "is not an annotation of pxed: known are pxed.dev/boot-policy,"),
         ("", "is not an annotation of pxed: known are"),
-        ("boot-policy.52-54-00-00-00", "\"52-54-00-00-00\" is not a MAC address"),
+        ("boot-policy.52-54-00-00-00", "\"52-54-00-00-00\" is neither a MAC nor an IP address of a machine"),
+        ("boot-policy.10.0.0", "\"10.0.0\" is neither a MAC nor an IP address of a machine"),
+        ("boot-policy.10.0.0.256", "\"10.0.0.256\" is neither a MAC nor an IP address of a machine"),
     ] {
         let annotated = format!("{{name: lab, annotations: {{pxed.dev/{name}: hold}}}}");
         let (errors, _) = findings(&text.replace("{name: lab}", &annotated));

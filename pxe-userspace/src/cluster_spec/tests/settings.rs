@@ -109,6 +109,7 @@ fn machine_has_its_settings_however_they_are_written() {
             .replace("10.0.0.11: *x", "10.0.0.11:\n        <<: *x\n        additionalMacAddresses: [52-54-00-00-00-AA, 5254000000ab]\n        hostname: n1")
             .replace("hostname: n1, ", ""),
         cluster(&separate),
+        cluster(&separate.replace(".52-54-00-00-00-11:", ".10.0.0.11:")),
         cluster("other.dev/x: y") + &talos_machine(11, annotations),
         cluster("other.dev/x: y") + &talos_machine(11, camel),
         cluster("other.dev/x: y").replace("52:54:00:00:00:11", "52:54:00:00:00:13").replace("10.0.0.11", "10.0.0.13")
@@ -357,6 +358,10 @@ fn mistakes_are_errors_with_their_place() {
         (
             "boot-policy.52-54-00-00-00-11: once\npxed.dev/machines: '{52:54:00:00:00:11: {bootPolicy: once}}'",
             "7:24: M.52:54:00:00:00:11.bootPolicy: is given twice, also as metadata.annotations.pxed.dev/boot-policy.52-54-00-00-00-11",
+        ),
+        (
+            "boot-policy.10.0.0.11: once\npxed.dev/machines: '{10.0.0.11: {bootPolicy: once}}'",
+            "7:24: M.10.0.0.11.bootPolicy: is given twice, also as metadata.annotations.pxed.dev/boot-policy.10.0.0.11",
         ),
     ]
     .into_iter()
