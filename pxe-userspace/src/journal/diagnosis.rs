@@ -1,5 +1,6 @@
 //! The diagnosis of a machine: how far it came, what it waits for, and what a person can do. A pure function of its record.
 
+mod attempt;
 mod placement;
 mod remarks;
 
@@ -11,6 +12,7 @@ use std::{
 use serde::Serialize;
 
 use self::{
+    attempt::Attempt,
     placement::{foreign_relay, other_vlan},
     remarks::{boot_file, copy, last_plain_exchange, odd_name},
 };
@@ -115,52 +117,6 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
         diagnosis.advice.push(format!("At its next boot it is sent to its disk: {}.", why_disk(record)));
     }
     diagnosis
-}
-
-/// The packets of the machine since its last progress.
-#[derive(Debug, Default)]
-struct Attempt {
-    discovers: usize,
-    offers: usize,
-    requests: usize,
-    /// The time since the first DISCOVER.
-    lasted: Duration,
-    nak: Option<&'static str>,
-    ignored: Option<&'static str>,
-    /// Unlike the other fields, it is kept until the kernel: the machine learns it from a script, which is one step further.
-    wrong_architecture: Option<u16>,
-    /// The same: with an address of another network, the first transfer fails.
-    foreign_relay: Option<Ipv4Addr>,
-    other_vlan: Option<u16>,
-}
-
-impl Attempt {
-    fn of(record: &MachineRecord, now: SystemTime) -> Self {
-        let mut attempt = Self::default();
-        let mut stalled = true;
-        for event in record.events.iter().rev() {
-            match event.kind {
-                EventKind::WrongArchitecture { client_architecture } => {
-                    attempt.wrong_architecture.get_or_insert(client_architecture);
-                }
-                EventKind::ForeignRelay { relay } => _ = attempt.foreign_relay.get_or_insert(relay),
-                EventKind::OtherVlan { vlan } if stalled => _ = attempt.other_vlan.get_or_insert(vlan),
-                // An operating system may well ask on VLANs of its own.
-                EventKind::OtherVlan { .. } => {}
-                EventKind::Done { artifact: ArtifactKind::Kernel, .. } => break,
-                EventKind::Discover { .. } if stalled => {
-                    attempt.discovers += 1;
-                    attempt.lasted = elapsed(event.at, now);
-                }
-                EventKind::Offer { .. } if stalled => attempt.offers += 1,
-                EventKind::Request { .. } if stalled => attempt.requests += 1,
-                EventKind::Nak { reason } if stalled => attempt.nak = attempt.nak.or(Some(reason)),
-                EventKind::Ignored { reason } if stalled => attempt.ignored = attempt.ignored.or(Some(reason)),
-                _ => stalled = false,
-            }
-        }
-        attempt
-    }
 }
 
 fn waiting(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagnosis {

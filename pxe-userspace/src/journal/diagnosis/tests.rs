@@ -45,6 +45,28 @@ fn machine_that_asks_on_another_vlan_is_told_apart_from_a_silent_one() {
     assert!(!moved_on.contains("VLAN 100"), "{moved_on}");
 }
 
+/// Somebody corrected the firmware's setup, or the cabling, between two attempts.
+#[test]
+fn obstacle_of_an_earlier_attempt_is_forgotten() {
+    let wrong = || EventKind::WrongArchitecture { client_architecture: 6 };
+    let foreign = || EventKind::ForeignRelay { relay: Ipv4Addr::new(10, 9, 0, 1) };
+    let of = |events: &[&[EventKind]]| text(&after(&events.concat(), 1.0));
+    let named = |text: &str| (text.contains("32-bit x86 UEFI"), text.contains("The relay 10.9.0.1"));
+    let hindered = [discover(Pxe), wrong(), foreign(), offer()];
+    let again = [discover(Pxe), offer()];
+    assert_eq!(named(&of(&[&hindered])), (true, true));
+    assert_eq!(named(&of(&[&hindered, &hindered])), (true, true));
+    assert_eq!(named(&of(&[&again, &hindered])), (true, true));
+    for corrected in [&again[..], &dora(Pxe), &[&dora(Pxe)[..], &load(Loader)].concat(), &dora(HttpBoot)] {
+        assert_eq!(named(&of(&[&hindered, corrected])), (false, false), "{corrected:?}");
+    }
+    // A plain client says nothing of the firmware's architecture, but does of the way.
+    assert_eq!(named(&of(&[&hindered, &[discover(Plain), offer()]])), (true, false));
+    assert_eq!(named(&of(&[&hindered, &[discover(Plain), foreign(), offer()]])), (true, true));
+    // iPXE on the same firmware has the same architecture.
+    assert_eq!(named(&of(&[&hindered, &load(Loader), &[discover(Ipxe), wrong(), offer()]])), (true, false));
+}
+
 #[test]
 fn obstacle_is_named_with_advice() {
     let firmware = dora(Pxe);
