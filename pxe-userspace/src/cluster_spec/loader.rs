@@ -191,7 +191,12 @@ impl Loader {
                     let message = "is empty: its machines stay as they were; delete it to take them out";
                     fail(Finding::about_file(&path, message.to_owned()));
                 }
-                Ok(source) => sources.push((path, source)),
+                Ok(source) => {
+                    if source.is_empty() {
+                        warnings.push(Finding::about_file(&path, "is empty".to_owned()));
+                    }
+                    sources.push((path, source));
+                }
                 Err(finding) => fail(finding),
             }
         }

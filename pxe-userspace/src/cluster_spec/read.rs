@@ -25,6 +25,7 @@ const KINDS: [&str; 4] = ["TalosCluster", "TalosControlPlane", "TalosWorker", "T
 /// The operator's other kinds, which have nothing to do with booting.
 const OTHER_KINDS: [&str; 4] =
     ["TalosClusterAddon", "TalosClusterAddonRelease", "TalosEtcdBackup", "TalosEtcdBackupSchedule"];
+
 /// Reads one document.
 pub(crate) fn read(text: &str) -> Content {
     let mut reader = Reader::default();
@@ -50,6 +51,18 @@ struct Reader {
     notes: Notes,
     fault: Option<ErrorIndex>,
     interner: Interner,
+}
+
+/// Returns the kind with machines that a kind is, or is a misspelling of. A resource with a misspelt kind is a mistake, because its
+/// machines would be missing.
+fn meant_by(kind: &str) -> Option<&'static str> {
+    // What is longer by a word is rather a kind that the operator got later, such as TalosMachineSet.
+    let is_longer = |known: &str| kind.strip_prefix(known).is_some_and(|more| more.len() > 1);
+    nearest(kind, KINDS).filter(|known| !OTHER_KINDS.contains(&kind) && !is_longer(known))
+}
+
+fn group_of(api_version: &str) -> Option<&str> {
+    api_version.split_once('/').map(|(group, _)| group)
 }
 
 /// A reference to another resource.
@@ -143,8 +156,15 @@ impl Reader {
             let keys = root.entries(&mut self.notes).unwrap_or_default().iter().map(|entry| &*entry.key);
             let misspelt = nearest("kind", keys).filter(|key| *key != "kind");
             let misspelt = misspelt.map_or_else(String::new, |key| format!("; write kind instead of {key}"));
-            let message = format!("has no kind, so it is not a Kubernetes resource: skipped{misspelt}");
-            root.warn(&mut self.notes, message);
+            let is_ours =
+                root.child_text(&mut self.notes, "apiVersion").is_some_and(|version| group_of(version) == Some(GROUP));
+            if is_ours {
+                let message = format!("has no kind{misspelt}: kinds with machines are {}", KINDS.join(", "));
+                root.error(&mut self.notes, message);
+            } else {
+                let message = format!("has no kind, so it is not a Kubernetes resource: skipped{misspelt}");
+                root.warn(&mut self.notes, message);
+            }
             return None;
         };
         let known = match kind {
@@ -157,24 +177,24 @@ impl Reader {
             }
             other => Species::Other(other.to_owned()),
         };
-        let meant = nearest(kind, KINDS).filter(|_| !OTHER_KINDS.contains(&kind));
+        let meant = meant_by(kind);
         let at_kind = root.child("kind").unwrap_or(*root);
         let Some(api_version) = root.child_text(&mut self.notes, "apiVersion") else {
             if !matches!(known, Species::Other(_)) {
                 root.missing(&mut self.notes, "apiVersion", &format!("write {API_VERSION}"));
             } else if let Some(meant) = meant {
-                at_kind.warn(&mut self.notes, format!("{kind:?} is not a known kind: skipped; did you mean {meant}?"));
+                at_kind.error(&mut self.notes, format!("{kind:?} is not a known kind: did you mean {meant}?"));
             }
             return Some(known);
         };
         let at_version = root.child("apiVersion").unwrap_or(*root);
-        let group = api_version.split_once('/').map(|(group, _)| group);
+        let group = group_of(api_version);
         if group != Some(GROUP) {
             // Cluster API has kinds with the same names in other groups.
             let is_misspelt = group.is_none_or(|group| nearest(group, [GROUP]).is_some());
             if let Some(meant) = meant.filter(|_| is_misspelt) {
-                let message = format!("{api_version:?} has no {meant}: skipped; did you mean {API_VERSION}?");
-                at_version.warn(&mut self.notes, message);
+                let message = format!("{api_version:?} has no {meant}: did you mean {API_VERSION}?");
+                at_version.error(&mut self.notes, message);
             }
             return Some(Species::Other(kind.to_owned()));
         }
@@ -183,12 +203,12 @@ impl Reader {
             at_version.warn(&mut self.notes, message);
         }
         if matches!(known, Species::Other(_)) && !OTHER_KINDS.contains(&kind) {
-            let message = format!(
-                "{kind:?} is not a known kind of {GROUP}: skipped; {}kinds with machines are {}",
-                proposal(meant),
-                KINDS.join(", ")
-            );
-            at_kind.warn(&mut self.notes, message);
+            let advice = format!("{}kinds with machines are {}", proposal(meant), KINDS.join(", "));
+            if meant.is_some() {
+                at_kind.error(&mut self.notes, format!("{kind:?} is not a known kind of {GROUP}: {advice}"));
+            } else {
+                at_kind.warn(&mut self.notes, format!("{kind:?} is not a known kind of {GROUP}: skipped; {advice}"));
+            }
         }
         Some(known)
     }

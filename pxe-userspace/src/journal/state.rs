@@ -112,14 +112,17 @@ impl StateDir {
         let Some(damage) = damage else { return Ok(Loaded { state, damage: None }) };
         self.is_damaged = true;
         let kept = match self.set_aside(now) {
-            Ok(aside) => format!("it is kept as {}", aside.display()),
-            Err(error) => format!("it stays there, because it cannot be moved aside: {error}"),
+            Ok(aside) => format!("It is kept as {}", aside.display()),
+            Err(error) => format!("It stays there, because it cannot be moved aside: {error}"),
+        };
+        let machines = match state.len() {
+            1 => "1 machine".to_owned(),
+            number => format!("{number} machines"),
         };
         let damage = format!(
-            "{path} is damaged: {damage}. It still told of {machines} machines; what it said of others is lost, and they boot from the \
+            "{path} is damaged: {damage}. It still told of {machines}; what it said of others is lost, and they boot from the \
              network again unless `pxed hold MAC` keeps them. {kept}",
             path = path.display(),
-            machines = state.len(),
         );
         Ok(Loaded { state, damage: Some(damage) })
     }

@@ -84,6 +84,9 @@ fn mistake_in_one_file_leaves_the_rest_alone() {
         ("a document behind it that is not YAML", "spec:", "status: {}\nspec:", &[21, 22, 23]),
         ("no name", "  name: b\n", "  labels: {}\n", &[]),
         ("no apiVersion", "apiVersion: talos.alperen.cloud/v1alpha1\n", "", &[]),
+        ("a misspelt kind", "kind: TalosCluster", "kind: TalosClutser", &[]),
+        ("a misspelt group", "talos.alperen.cloud/", "talos.alperen.clould/", &[]),
+        ("no kind", "kind: TalosCluster", "Kind: TalosCluster", &[]),
         ("metadata is text", "metadata:\n  name: b\n", "metadata: b\n", &[]),
         ("a key twice", "  name: b\n", "  name: b\n  name: c\n", &[]),
         (

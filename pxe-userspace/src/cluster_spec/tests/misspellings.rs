@@ -114,40 +114,63 @@ fn misspelt_keys_are_warnings_that_name_the_known_ones() {
             "spec.controlPlane.annotations: has no effect here: it belongs in metadata",
         ),
         (
-            "kind: TalosCluster",
-            "kind: Taloscluster",
-            "kind: \"Taloscluster\" is not a known kind of talos.alperen.cloud: skipped; did you mean TalosCluster?",
-        ),
-        (
-            "cloud/v1alpha1\nkind: TalosC",
-            "clould/v1alpha1\nkind: TalosC",
-            "apiVersion: \"talos.alperen.clould/v1alpha1\" has no TalosCluster: skipped; did you mean talos.alperen.cloud/v1alpha1?",
-        ),
-        (
-            "talos.alperen.cloud/v1alpha1\nkind: TalosC",
-            "v1alpha1\nkind: TalosC",
-            "apiVersion: \"v1alpha1\" has no TalosCluster: skipped; did you mean",
-        ),
-        (
-            "kind: TalosCluster",
-            "Kind: TalosCluster",
-            "has no kind, so it is not a Kubernetes resource: skipped; write kind instead of Kind",
-        ),
-        (
             "apiVersion: talos.alperen.cloud/v1alpha1\nkind: TalosC",
             "apiversion: talos.alperen.cloud/v1alpha1\nkind: TalosC",
             "apiversion: is an unknown field and has no effect: did you mean apiVersion?",
-        ),
-        (
-            "apiVersion: talos.alperen.cloud/v1alpha1\nkind: TalosC",
-            "kind: TalosWorkers\n---\napiVersion: talos.alperen.cloud/v1alpha1\nkind: TalosC",
-            "kind: \"TalosWorkers\" is not a known kind: skipped; did you mean TalosWorker?",
         ),
     ] {
         assert!(text.contains(from), "{from}");
         let (_, warnings) = findings(&text.replacen(from, to, 1));
         let naming: Vec<_> = warnings.iter().filter(|warning| warning.contains(expected)).collect();
         assert_eq!(naming.len(), 1, "wanted {expected}\ngot {warnings:#?}");
+    }
+}
+
+/// Its machines would be missing without a word from `validate`, and would lose their service while pxed runs.
+#[test]
+fn misspelt_kind_is_an_error() {
+    const HEAD: &str = "apiVersion: talos.alperen.cloud/v1alpha1\nkind: TalosCluster\n";
+    let text = cluster(ENTRY);
+    for (head, expected) in [
+        (
+            "apiVersion: talos.alperen.cloud/v1alpha1\nkind: Taloscluster\n",
+            "2:7: kind: \"Taloscluster\" is not a known kind of talos.alperen.cloud: did you mean TalosCluster? kinds with",
+        ),
+        (
+            "apiVersion: talos.alperen.cloud/v1beta1\nkind: TalosClutser\n",
+            "2:7: kind: \"TalosClutser\" is not a known kind of talos.alperen.cloud: did you mean TalosCluster?",
+        ),
+        (
+            "apiVersion: talos.alperen.clould/v1alpha1\nkind: TalosCluster\n",
+            "1:13: apiVersion: \"talos.alperen.clould/v1alpha1\" has no TalosCluster: did you mean talos.alperen.cloud/v1alpha1?",
+        ),
+        ("apiVersion: v1\nkind: TalosCluster\n", "1:13: apiVersion: \"v1\" has no TalosCluster: did you mean"),
+        ("kind: TalosClusters\n", "1:7: kind: \"TalosClusters\" is not a known kind: did you mean TalosCluster?"),
+        (
+            "apiVersion: talos.alperen.cloud/v1alpha1\nKind: TalosCluster\n",
+            "1:1: has no kind; write kind instead of Kind: kinds with machines are TalosCluster,",
+        ),
+        ("apiVersion: talos.alperen.cloud/v1alpha1\n", "1:1: has no kind: kinds with machines are TalosCluster,"),
+    ] {
+        assert!(text.starts_with(HEAD));
+        let (errors, _) = findings(&text.replacen(HEAD, head, 1));
+        assert!(matches!(&errors[..], [error] if error.starts_with(expected)), "wanted {expected}\ngot {errors:#?}");
+    }
+}
+
+#[test]
+fn kind_of_somebody_else_is_no_error() {
+    for head in [
+        "apiVersion: talos.alperen.cloud/v1alpha1\nkind: TalosEtcdBackup\n",
+        "apiVersion: talos.alperen.cloud/v1alpha1\nkind: TalosMachineSet\n",
+        "apiVersion: talos.alperen.cloud/v1alpha1\nkind: TalosImage\n",
+        "apiVersion: controlplane.cluster.x-k8s.io/v1alpha3\nkind: TalosControlPlane\n",
+        "apiVersion: cluster.omni.siderolabs.io/v1\nkind: TalosClusters\n",
+        "kind: Cluster\n",
+        "Kind: TalosCluster\n",
+    ] {
+        let (errors, _) = findings(&format!("{}---\n{head}metadata: {{name: x}}\n", cluster(ENTRY)));
+        assert_eq!(errors, [""; 0], "{head}");
     }
 }
 
