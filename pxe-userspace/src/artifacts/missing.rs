@@ -118,6 +118,8 @@ enum Needed<'m> {
     OwnEfiLoader(&'m str),
     /// The file that the spec names for a BIOS.
     OwnBiosLoader(&'m str),
+    /// The file that the spec names for the 32-bit UEFI of some such machines.
+    Own32BitLoader(&'m str),
 }
 
 /// Returns the files of a machine, each once.
@@ -139,6 +141,15 @@ fn files_of(machine: &Machine) -> Vec<Needed<'_>> {
         Some(Loader::Usual(_)) => files.push(Needed::BiosLoader),
         None => {}
     }
+    // Of `snponly` every class has a build of its own, most of which nobody needs.
+    let small = LoaderFile::ALL.into_iter().find(|loader| loader.is_32_bit_of(machine.architecture));
+    if let Some(small) = small
+        && let Some(Loader::Own(name)) = machine.loader(Some(small))
+        && **name != *small.firmware_driver_build()
+        && ![Needed::OwnEfiLoader(name), Needed::OwnBiosLoader(name)].iter().any(|known| files.contains(known))
+    {
+        files.push(Needed::Own32BitLoader(name));
+    }
     files
 }
 
@@ -149,16 +160,21 @@ impl<'m> Needed<'m> {
             Self::Initramfs => initramfs_path(machine).into(),
             Self::EfiLoader => LoaderFile::efi_for(machine.architecture).name().into(),
             Self::BiosLoader => LoaderFile::Undionly.name().into(),
-            Self::OwnEfiLoader(name) | Self::OwnBiosLoader(name) => name.into(),
+            Self::OwnEfiLoader(name) | Self::OwnBiosLoader(name) | Self::Own32BitLoader(name) => name.into(),
         }
     }
 
-    fn is_for_bios(self) -> bool {
-        matches!(self, Self::BiosLoader | Self::OwnBiosLoader(_))
+    /// Returns the firmware that alone needs it, which the spec does not tell.
+    fn only_for(self) -> Option<&'static str> {
+        match self {
+            Self::Kernel | Self::Initramfs | Self::EfiLoader | Self::OwnEfiLoader(_) => None,
+            Self::BiosLoader | Self::OwnBiosLoader(_) => Some("BIOS"),
+            Self::Own32BitLoader(_) => Some("32-bit UEFI"),
+        }
     }
 
     fn severity(self) -> Severity {
-        if self.is_for_bios() { Severity::Warning } else { Severity::Error }
+        if self.only_for().is_some() { Severity::Warning } else { Severity::Error }
     }
 
     /// Returns the commands that get it, of which one suffices.
@@ -167,7 +183,7 @@ impl<'m> Needed<'m> {
             Self::Kernel | Self::Initramfs => None,
             Self::BiosLoader => Some(LoaderFile::Undionly.name()),
             Self::EfiLoader => Some(LoaderFile::efi_for(machine.architecture).name()),
-            Self::OwnEfiLoader(name) | Self::OwnBiosLoader(name) => Some(name),
+            Self::OwnEfiLoader(name) | Self::OwnBiosLoader(name) | Self::Own32BitLoader(name) => Some(name),
         };
         // Only the builds for ARM64 are as new as that.
         let package = package.filter(|name| !stand_ins(name.as_bytes()).is_empty()).map(|name| {
@@ -192,7 +208,9 @@ impl<'m> Needed<'m> {
             Self::Initramfs => ("initramfs", "initramfs"),
             Self::EfiLoader => return published(LoaderFile::efi_for(machine.architecture).name()),
             Self::BiosLoader => return published(LoaderFile::Undionly.name()),
-            Self::OwnEfiLoader(name) | Self::OwnBiosLoader(name) => return published(name),
+            Self::OwnEfiLoader(name) | Self::OwnBiosLoader(name) | Self::Own32BitLoader(name) => {
+                return published(name);
+            }
         };
         let suffix = if self == Self::Initramfs { ".xz" } else { "" };
         Some(match schematic_of(machine) {
@@ -245,11 +263,12 @@ impl Need<'_> {
             0 | 1 => String::new(),
             machines => format!(" and {} more", machines - 1),
         };
-        let bios = if self.file.is_for_bios() { ", if their firmware is BIOS" } else { "" };
+        let only =
+            self.file.only_for().map(|firmware| format!(", if their firmware is {firmware}")).unwrap_or_default();
         Some(Missing {
             severity: self.file.severity(),
             problem,
-            needed_by: format!("{}{others}{bios}", self.first.mac),
+            needed_by: format!("{}{others}{only}", self.first.mac),
             remedy: self.file.remedy(self.first, &path),
             link: store.last_link(name.as_bytes()),
             path,
@@ -364,7 +383,7 @@ mod tests {
             with(1, &[(EfiX64, "snponly-x86_64.efi"), (EfiIa32, "snponly-i386.efi"), (Undionly, "ipxe.pxe")]),
             with(2, &[(EfiX64, "shim/shimx64.efi"), (EfiIa32, "shim/shimx64.efi"), (Undionly, "own.0")]),
             with(3, &[(EfiX64, "present.efi"), (EfiIa32, "own.ia32"), (EfiArm64, "other.efi"), (Undionly, "own.0")]),
-            with(4, &[(Undionly, "shim/shimx64.efi"), (EfiX64, "present.efi")]),
+            with(4, &[(Undionly, "shim/shimx64.efi"), (EfiIa32, "shim/shimx64.efi"), (EfiX64, "present.efi")]),
         ]);
         let found = missing(&inventory, &store);
         let (error, warning, absent) = (Severity::Error, Severity::Warning, Problem::Absent);
@@ -373,6 +392,7 @@ mod tests {
             [
                 ("ipxe.pxe".into(), warning, absent),
                 ("own.0".into(), warning, absent),
+                ("own.ia32".into(), warning, absent),
                 ("shimx64.efi".into(), error, absent),
                 ("snponly-x86_64.efi".into(), error, absent),
             ]
@@ -388,6 +408,10 @@ mod tests {
             format!(
                 "{root}/own.0: missing (needed by 02:00:00:00:00:02 and 1 more, if their firmware is BIOS)\n    \
                  install -Dm644 own.0 {root}/own.0"
+            ),
+            format!(
+                "{root}/own.ia32: missing (needed by 02:00:00:00:00:03, if their firmware is 32-bit UEFI)\n    \
+                 install -Dm644 own.ia32 {root}/own.ia32"
             ),
             format!(
                 "{root}/shim/shimx64.efi: missing (needed by 02:00:00:00:00:02 and 1 more)\n    \
