@@ -195,6 +195,8 @@ impl Reader {
             if let Some(meant) = meant.filter(|_| is_misspelt) {
                 let message = format!("{api_version:?} has no {meant}: did you mean {API_VERSION}?");
                 at_version.error(&mut self.notes, message);
+                // It must not count as a resource of that name, which would take the place of the last good one.
+                return None;
             }
             return Some(Species::Other(kind.to_owned()));
         }

@@ -54,7 +54,7 @@ fn damaged_file_is_set_aside_and_what_can_be_read_of_it_is_in_force() {
     assert_eq!(state.len(), 1);
     let damage = damage.unwrap();
     let aside = directory.path().join("machines.json.bad-1700000000");
-    for part in [file.to_str().unwrap(), "1 machines", "pxed hold", aside.to_str().unwrap()] {
+    for part in [file.to_str().unwrap(), "told of 1 machine;", "pxed hold", aside.to_str().unwrap()] {
         assert!(damage.contains(part), "{part} is missing in {damage}");
     }
     assert_eq!(fs::read(&aside).unwrap(), cut);
