@@ -434,8 +434,8 @@ fn group<'t>(
         None => {
             // It does not keep the group from being selected: its machines must not get another group's profile.
             let outer = reader.notes.begin();
-            let known: Vec<_> = profiles.keys().take(10).map(String::as_str).collect();
-            reader.error(value, "profile", format!("there is no profiles/{name}.json, only {}", known.join(", ")));
+            let known = list_some(profiles.keys());
+            reader.error(value, "profile", format!("there is no profiles/{name}.json{known}"));
             let _ = reader.notes.end(outer);
             (Arc::new(empty(name)), Some(ProfileFault::Missing))
         }
@@ -454,4 +454,16 @@ enum ProfileFault {
 /// Returns a profile that answers nothing.
 fn empty(id: String) -> Profile {
     Profile { id, boot: None, ignition: None, generic: None, cloud: None }
+}
+
+/// Returns the first few names for the end of a sentence, with the number of the others; nothing if there are none.
+fn list_some<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> String {
+    const SOME: usize = 10;
+    let more = names.len().saturating_sub(SOME);
+    let some: Vec<_> = names.take(SOME).map(String::as_str).collect();
+    match (some.is_empty(), more) {
+        (true, _) => String::new(),
+        (false, 0) => format!(", only {}", some.join(", ")),
+        (false, more) => format!(", only {} and {more} more", some.join(", ")),
+    }
 }

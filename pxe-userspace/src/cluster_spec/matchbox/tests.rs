@@ -253,3 +253,20 @@ proptest! {
         prop_assert_eq!(catalog.is_some(), errors.is_empty());
     }
 }
+
+#[test]
+fn missing_profile_lists_some_of_those_that_exist() {
+    for (number, expected) in [(0, ""), (1, ", only x00"), (10, ", x09"), (12, ", x08, x09 and 2 more")] {
+        let directory = Directory::new(&[("groups/g.json", r#"{"profile": "none"}"#)]);
+        fs::remove_file(directory.0.path().join("profiles/p.json")).unwrap();
+        for index in 0..number {
+            directory.write(&format!("profiles/x{index:02}.json"), format!(r#"{{"id": "x{index:02}"}}"#));
+        }
+        let (_, errors, _) = directory.load();
+        let is_told = |error: &String| error.ends_with(expected) && !error.ends_with(' ');
+        assert!(
+            matches!(&errors[..], [error] if error.contains("no profiles/none.json") && is_told(error)),
+            "{errors:?}"
+        );
+    }
+}
