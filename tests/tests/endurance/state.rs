@@ -22,7 +22,7 @@ pub(crate) fn damaged() -> anyhow::Result<()> {
     let state: &[(&str, &[u8])] = &[("machines.json", CUT_OFF.as_bytes())];
     let mut pxed = place.pxed(&[], &Launch { state, ..Launch::default() })?;
     let line = pxed.process.wait_for_line("is damaged", SOON)?;
-    ensure!(line.contains("WARN") && line.contains("machines.json") && line.contains("1 machines"), "{line}");
+    ensure!(line.contains("WARN") && line.contains("machines.json") && line.contains("told of 1 machine;"), "{line}");
     let policy = |pxed: &Pxed<'_>| Ok::<_, anyhow::Error>(pxed.machine(&Machine::number(1).mac)?["policy"].clone());
     ensure!(policy(&pxed)? == "hold", "the hold is lost: {}", policy(&pxed)?);
     ensure!(pxed.admin("/api/v1/health")?.contains("is damaged"), "pxed status does not tell");
