@@ -56,7 +56,7 @@ struct Reader {
 /// Returns the kind with machines that a kind is, or is a misspelling of. A resource with a misspelt kind is a mistake, because its
 /// machines would be missing.
 fn meant_by(kind: &str) -> Option<&'static str> {
-    // What is longer by a word is rather a kind that the operator got later, such as TalosMachineSet.
+    // A name with a further word is probably a newer kind of the operator, such as TalosMachineSet.
     let is_longer = |known: &str| kind.strip_prefix(known).is_some_and(|more| more.len() > 1);
     nearest(kind, KINDS).filter(|known| !OTHER_KINDS.contains(&kind) && !is_longer(known))
 }

@@ -14,7 +14,7 @@ use crate::{
 pub(super) struct Problems {
     /// Those that keep pxed from starting.
     pub(super) fatal: Vec<String>,
-    /// Those that may pass while pxed runs, which serves the rest: an address that another host has for now, or an interface that is not
+    /// Those that may pass while pxed runs, which serves the rest: an address that another host has at the moment, or an interface that is not
     /// there while others are.
     pub(super) passing: Vec<String>,
 }

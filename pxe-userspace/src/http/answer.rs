@@ -56,7 +56,7 @@ impl IntoResponse for Text {
     }
 }
 
-/// The time after which a client may ask again for what is refused for now.
+/// The time after which a client may ask again for what is refused temporarily.
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// The initial capacity of a head, in bytes; few are longer.

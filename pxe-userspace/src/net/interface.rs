@@ -74,7 +74,7 @@ pub enum InterfaceError {
         /// The addresses of the interface.
         present: String,
     },
-    /// The interface lacks the server's address, but is in its network: another host may have the address for now.
+    /// The interface lacks the server's address, but is in its network: another host may have the address at the moment.
     #[error(
         "interface {name} does not have the address {address} of pxeServerSpec.address now (it has: {present}). It is \
          served as soon as the interface has it: if no other host has it for now (keepalived), \

@@ -156,7 +156,7 @@ fn links_that_lead_to_no_file_are_refused_with_their_target() {
         let expected = format!("{}: {} is a symbolic link to {target}", refusal.reason(), link.display());
         assert_eq!(reason, expected, "{path}");
     }
-    // Where no link is to blame, none is named, and no path of the host.
+    // A refusal that no link caused names no link and no path of the host.
     for (path, refusal) in [("missing", not_found), ("../other/secret", outside), ("a\0b", outside)] {
         assert_eq!(content(&store, path), Err(refusal), "{path}");
         assert_eq!(store.reason(path.as_bytes(), refusal), refusal.reason(), "{path}");

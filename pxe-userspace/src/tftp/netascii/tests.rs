@@ -119,7 +119,7 @@ fn long_file_is_read_once_and_little_is_remembered() {
             assert!(sending.netascii.starts.len() <= usize::from(window) + 1);
             assert!(sending.scratch.len() <= usize::from(window) * usize::from(block_size));
         }
-        // What a read brought beyond its blocks is read again, which is less than what became two bytes.
+        // A read may bring more bytes than its blocks hold, which are then read again. They are fewer than the bytes that encoding adds.
         let read: usize = sending.read.iter().map(Range::len).sum();
         assert!(read < naive(&file).len() + usize::from(block_size) * usize::from(window), "{read}");
     }
