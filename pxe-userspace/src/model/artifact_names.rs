@@ -50,6 +50,22 @@ pub fn initramfs_path(machine: &Machine) -> String {
     in_schematic(machine, format!("initramfs-{version}-{architecture}.xz"))
 }
 
+/// Returns the path of the Image Factory's unified kernel image from which a machine's own is made, relative to the artifacts directory:
+/// `uki-<version>-<arch>.efi`, below `<schematic>/` like the kernel.
+#[must_use]
+pub fn uki_path(machine: &Machine) -> String {
+    let Machine { version, architecture, .. } = machine;
+    in_schematic(machine, format!("uki-{version}-{architecture}.efi"))
+}
+
+/// Returns the path of the Image Factory's unified kernel image for Secure Boot, relative to the artifacts directory:
+/// `secureboot-uki-<version>-<arch>.efi`, below `<schematic>/` like the kernel.
+#[must_use]
+pub fn secure_boot_uki_path(machine: &Machine) -> String {
+    let Machine { version, architecture, .. } = machine;
+    in_schematic(machine, format!("secureboot-uki-{version}-{architecture}.efi"))
+}
+
 /// Returns the schematic whose files the machine boots, or `None` if it boots those of the release.
 pub(crate) fn schematic_of(machine: &Machine) -> Option<&str> {
     machine.schematic.as_deref().filter(|&schematic| schematic != PLAIN_SCHEMATIC)

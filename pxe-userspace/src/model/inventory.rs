@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{
     architecture::Architecture,
+    boot_method::BootMethod,
     loader::{Loader, LoaderFile, OwnLoaders},
     policy::{BootPolicy, DiskRoute},
 };
@@ -74,8 +75,12 @@ pub struct Machine {
     pub policy: BootPolicy,
     /// The way to its disk when it does not boot from the network.
     pub disk_route: DiskRoute,
+    /// `pxed.dev/boot`: the way in which it gets its kernel.
+    pub boot: BootMethod,
     /// The loaders that the spec names for it, unless all are the usual ones.
     pub loaders: Option<Arc<OwnLoaders>>,
+    /// `pxed.dev/talos-config`: the name of its machine configuration, if it gets one from pxed.
+    pub talos_config: Option<Arc<str>>,
     /// `pxed.dev/vlans`: the VLANs on which it may ask, besides the untagged network, from 1 to 4094, sorted.
     pub vlans: Arc<[u16]>,
     /// The interface and address that serve it.
@@ -117,7 +122,9 @@ impl Machine {
             dns_servers,
             policy,
             disk_route,
+            boot,
             loaders,
+            talos_config,
             vlans,
             site,
             source: _,
@@ -137,7 +144,9 @@ impl Machine {
             && *dns_servers == other.dns_servers
             && *policy == other.policy
             && *disk_route == other.disk_route
+            && *boot == other.boot
             && *loaders == other.loaders
+            && *talos_config == other.talos_config
             && *vlans == other.vlans
             && *site == other.site
     }
@@ -256,7 +265,9 @@ mod tests {
             dns_servers: Arc::from([]),
             policy: BootPolicy::Auto,
             disk_route: DiskRoute::Auto,
+            boot: Default::default(),
             loaders: None,
+            talos_config: None,
             vlans: Arc::default(),
             site: Arc::new(Site { interface: Arc::from(interface), address: Ipv4Addr::new(10, 0, 0, 254) }),
             source: Source { file: Arc::from(Path::new("lab.yaml")), line },

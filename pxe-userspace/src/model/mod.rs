@@ -4,11 +4,14 @@
 
 pub mod architecture;
 pub mod artifact_names;
+pub mod boot_method;
 pub mod client_architecture;
 pub mod config_files;
 pub mod event;
 pub mod failure;
 pub mod finding;
+pub mod image_source;
+pub mod images;
 pub mod inventory;
 pub mod loader;
 pub mod policy;
