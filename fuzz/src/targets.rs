@@ -320,6 +320,7 @@ pub fn admin_api(data: &[u8]) {
             state,
             AdminContext {
                 journal,
+                images: Default::default(),
                 visitors: SharedVisitors::default(),
                 registry,
                 health,

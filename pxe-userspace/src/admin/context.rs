@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use super::health::Health;
 use crate::{
     journal::Journal,
-    model::{finding::AllSpecFaults, visitors::SharedVisitors},
+    model::{finding::AllSpecFaults, images::SharedImages, visitors::SharedVisitors},
 };
 
 /// The number of clients that may follow the event stream at the same time.
@@ -19,6 +19,8 @@ pub(super) const MAX_FOLLOWERS: usize = 64;
 pub struct AdminContext {
     /// The machines.
     pub journal: Arc<Journal>,
+    /// The files that the machines need.
+    pub images: SharedImages,
     /// The clients that no journal follows.
     pub visitors: SharedVisitors,
     /// The metrics.

@@ -52,6 +52,7 @@ pub(super) async fn start_with(inventory: SharedInventory) -> Server {
     let (visitors, faults) = (SharedVisitors::default(), AllSpecFaults::default());
     let context = AdminContext {
         journal: Arc::clone(&journal),
+        images: Default::default(),
         visitors: visitors.clone(),
         registry: Arc::new(registry),
         health: Arc::clone(&health),

@@ -6,6 +6,7 @@ use super::{grub, u_boot};
 use crate::model::{
     config_files::{ConfigFile, ConfigReader, Owner},
     failure::ASKED_FROM,
+    images::Images,
     inventory::{Inventory, Machine},
     policy::Disposition,
     policy_book::PolicyBook,
@@ -35,6 +36,8 @@ pub struct ConfigRequest<'a> {
     pub inventory: &'a Inventory,
     /// The policies in force.
     pub policies: &'a PolicyBook,
+    /// The state of the machines' files.
+    pub images: &'a Images,
     /// Set if a configuration is given only to the machine's own address.
     pub check_source: bool,
     /// The protocol.
@@ -84,7 +87,7 @@ impl ConfigRequest<'_> {
             return Answer::NotTheirs { machine, reason };
         }
         let disposition = self.policies.disposition(&machine);
-        match self.text(&machine, disposition) {
+        match self.text(self.images.as_bootable(&machine), disposition) {
             Some(text) => Answer::Config { machine, disposition, text },
             None => Answer::ToDisk(machine),
         }
@@ -141,8 +144,8 @@ mod tests {
         let policies = PolicyBook { reached_disk, ..PolicyBook::default() };
         let file = ConfigFile::parse(path.as_bytes()).unwrap();
         let peer = peer.parse().unwrap();
-        let asked =
-            ConfigRequest { file, peer, inventory: &inventory, policies: &policies, check_source, files: Files::Tftp };
+        let (inventory, policies, images) = (&inventory, &policies, &Images::default());
+        let asked = ConfigRequest { file, peer, inventory, policies, images, check_source, files: Files::Tftp };
         match asked.answer() {
             Answer::Config { machine, disposition, text } => {
                 let kind = if text.starts_with("# GRUB") { "grub" } else { "u-boot" };
@@ -206,8 +209,8 @@ mod tests {
             ),
         ] {
             let (file, peer) = (ConfigFile::parse(path.as_bytes()).unwrap(), "127.0.0.1".parse().unwrap());
-            let asked =
-                ConfigRequest { file, peer, inventory: &inventory, policies: &policies, check_source: true, files };
+            let (inventory, policies, images) = (&inventory, &policies, &Images::default());
+            let asked = ConfigRequest { file, peer, inventory, policies, images, check_source: true, files };
             let Answer::Config { text, .. } = asked.answer() else { panic!("no configuration at {path}") };
             assert!(text.contains(kernel), "{path}: {text}");
         }

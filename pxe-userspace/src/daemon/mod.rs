@@ -47,7 +47,7 @@ use crate::{
     http,
     journal::{self, Journal},
     memory,
-    model::{event::EventSink, policy_book::SharedPolicies, visitors::SharedVisitors},
+    model::{event::EventSink, images::SharedImages, policy_book::SharedPolicies, visitors::SharedVisitors},
     net::held_port,
     tftp,
 };
@@ -133,7 +133,7 @@ impl Daemon {
             Specs::load(&config.cluster, config.matchbox.as_deref(), config.strict)?;
         let first = inventory.load_full();
         let store = Arc::new(Store::new(config.artifacts.clone()));
-        let policies = SharedPolicies::default();
+        let (policies, images) = (SharedPolicies::default(), SharedImages::default());
 
         let preflight::Problems { fatal: mut problems, passing } =
             preflight::check(&first, &catalog.load(), &store, config.strict);
@@ -161,6 +161,7 @@ impl Daemon {
                 inventory: Arc::clone(&inventory),
                 catalog: Arc::clone(&catalog),
                 store: Arc::clone(&store),
+                images: Arc::clone(&images),
                 events: events.clone(),
                 policies: Arc::clone(&policies),
                 metrics: Arc::clone(&http_metrics),
@@ -172,7 +173,8 @@ impl Daemon {
                 http_port: config.http_port,
             },
             tftp::Context::new(Arc::clone(&store), Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics))
-                .with_policies(Arc::clone(&policies), config.mode == Mode::Server),
+                .with_policies(Arc::clone(&policies), config.mode == Mode::Server)
+                .with_images(Arc::clone(&images)),
         );
         let scope = if config.cluster.is_empty() { Scope::HttpEverywhere } else { Scope::Sites };
         let listeners = Listeners::new(servers, scope);
@@ -217,8 +219,14 @@ impl Daemon {
         limits::raise_neighbours(first.machines().len());
         upkeep.warn_of_few_places(first.machines().len());
 
-        let context =
-            AdminContext { journal: Arc::clone(&journal), visitors, registry: Arc::new(registry), health, faults };
+        let context = AdminContext {
+            journal: Arc::clone(&journal),
+            images,
+            visitors,
+            registry: Arc::new(registry),
+            health,
+            faults,
+        };
         let (running, stopped) = watch::channel(());
         let admin = tokio::spawn(admin::serve(
             admin,

@@ -19,6 +19,7 @@ use crate::{
     cluster_spec::matchbox::SharedCatalog,
     model::{
         event::EventSink,
+        images::SharedImages,
         inventory::{Machine, SharedInventory},
         policy::Disposition,
         policy_book::PolicyBook,
@@ -34,6 +35,9 @@ pub struct Context {
     pub catalog: SharedCatalog,
     /// The files below `/assets/`.
     pub store: Arc<Store>,
+    /// The state of the files that the machines need. Every answer about a machine's files is made for
+    /// [`Images::as_bootable`](crate::model::images::Images::as_bootable).
+    pub images: SharedImages,
     /// The sink for boot events.
     pub events: EventSink,
     /// The policy that says which machines boot from the network now.

@@ -88,7 +88,8 @@ pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
     }
     let disposition = context.disposition(&machine);
     disposed(context, peer, &machine, disposition);
-    match script(&machine, context.http_port, disposition) {
+    let images = context.images.load();
+    match script(images.as_bootable(&machine), context.http_port, disposition) {
         Some(text) => delivered(context, peer, machine.mac, &path, Text::new(Route::Script, text)),
         None => Text::not_found(),
     }
@@ -96,12 +97,13 @@ pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
 
 /// Answers a request for a configuration of GRUB or U-Boot that is not among the artifacts.
 pub(super) fn loader_config(context: &Context, peer: Peer, path: &[u8], file: ConfigFile) -> Text {
-    let (inventory, policies) = (context.inventory.load(), context.policies.load());
+    let (inventory, policies, images) = (context.inventory.load(), context.policies.load(), context.images.load());
     let request = ConfigRequest {
         file,
         peer: peer.address,
         inventory: &inventory,
         policies: &policies,
+        images: &images,
         check_source: context.check_source,
         files: Files::Http { port: context.http_port },
     };
@@ -134,7 +136,7 @@ async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
             failed(&context, peer, machine.mac, "/ipxe", WRONG_ARCHITECTURE);
             return matchbox_text(script::wrong_architecture_script(&machine));
         }
-        Disposition::Network => Some(matchbox::ipxe(&machine)),
+        Disposition::Network => Some(matchbox::ipxe(context.images.load().as_bootable(&machine))),
         Disposition::Disk => script(&machine, context.http_port, disposition),
     };
     disposed(&context, peer, &machine, disposition);
@@ -156,7 +158,8 @@ async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
     disposed(&context, peer, &machine, disposition);
     match disposition {
         Disposition::Network => {
-            let response = matchbox_text(matchbox::grub(&machine, context.http_port));
+            let text = matchbox::grub(context.images.load().as_bootable(&machine), context.http_port);
+            let response = matchbox_text(text);
             delivered(&context, peer, machine.mac, "/grub", response)
         }
         Disposition::Disk => Text::not_found(),

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -33,6 +33,8 @@ pub enum FileState {
         done: u64,
         /// Its length in bytes, once the server has said it.
         total: Option<u64>,
+        /// The time that the rest takes at the present speed, once that can be told.
+        rest: Option<Duration>,
     },
     /// The last attempt failed, and another one follows.
     Failed {
@@ -54,6 +56,26 @@ pub enum FileState {
 }
 
 impl FileState {
+    /// The names of all states, in the order of the variants.
+    pub const NAMES: [&'static str; 8] =
+        ["verified", "by-hand", "verifying", "queued", "fetching", "failed", "missing", "refused"];
+
+    /// Returns the name of the state in the API and the metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        let [verified, by_hand, verifying, queued, fetching, failed, missing, refused] = Self::NAMES;
+        match self {
+            Self::Verified => verified,
+            Self::ByHand => by_hand,
+            Self::Verifying => verifying,
+            Self::Queued => queued,
+            Self::Fetching { .. } => fetching,
+            Self::Failed { .. } => failed,
+            Self::Missing { .. } => missing,
+            Self::Refused { .. } => refused,
+        }
+    }
+
     /// Returns whether machines get the file.
     #[must_use]
     pub const fn is_served(&self) -> bool {
@@ -67,10 +89,30 @@ impl FileState {
     }
 }
 
+/// A file that the inventory needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageFile {
+    /// Its state.
+    pub state: FileState,
+    /// The number of machines that need it.
+    pub machines: usize,
+    /// The firmware that alone needs it, such as `BIOS`, which the spec does not tell. `None` if the machines certainly need it.
+    pub only_for: Option<&'static str>,
+    /// The commands that get it while it is not there, of which one suffices.
+    pub remedy: Arc<[String]>,
+}
+
+/// A file in this state that one machine needs.
+impl From<FileState> for ImageFile {
+    fn from(state: FileState) -> Self {
+        Self { state, machines: 1, only_for: None, remedy: Arc::default() }
+    }
+}
+
 /// A snapshot of the files that the inventory needs, and which machines boot another version until theirs is there.
 #[derive(Debug, Default)]
 pub struct Images {
-    files: BTreeMap<Arc<str>, FileState>,
+    files: BTreeMap<Arc<str>, ImageFile>,
     /// Machines whose new version is not there yet, as the spec had them before.
     previous: HashMap<MacAddr, Arc<Machine>, AddressHashBuilder>,
     stubs: Stubs,
@@ -85,25 +127,25 @@ pub type SharedImages = Arc<ArcSwap<Images>>;
 pub struct Awaited<'i> {
     /// The path, relative to the artifacts directory.
     pub path: &'i str,
-    /// Its state.
-    pub state: &'i FileState,
+    /// The file.
+    pub file: &'i ImageFile,
 }
 
 impl Images {
     /// Makes a snapshot. `previous` has the machines that boot another version meanwhile, by their first MAC address.
     #[must_use]
     pub fn new(
-        files: BTreeMap<Arc<str>, FileState>,
+        files: BTreeMap<Arc<str>, ImageFile>,
         previous: HashMap<MacAddr, Arc<Machine>, AddressHashBuilder>,
         stubs: Stubs,
     ) -> Self {
-        let is_complete = previous.is_empty() && files.values().all(FileState::is_served);
+        let is_complete = previous.is_empty() && files.values().all(|file| file.state.is_served());
         Self { files, previous, stubs, is_complete }
     }
 
     /// Returns every file with its state, by path.
     #[must_use]
-    pub fn files(&self) -> &BTreeMap<Arc<str>, FileState> {
+    pub fn files(&self) -> &BTreeMap<Arc<str>, ImageFile> {
         &self.files
     }
 
@@ -127,8 +169,8 @@ impl Images {
             return None;
         }
         BootFiles::of(machine, self.stubs).paths().find_map(|path| {
-            let (path, state) = self.files.get_key_value(path)?;
-            (!state.is_served()).then_some(Awaited { path, state })
+            let (path, file) = self.files.get_key_value(path)?;
+            (!file.state.is_served()).then_some(Awaited { path, file })
         })
     }
 }
@@ -190,5 +232,99 @@ impl BootFiles {
             Self::FactoryUki(path) | Self::SecureBootUki(path) => (path, None),
         };
         std::iter::once(first).chain(second).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing::machine;
+
+    const BOTH: Stubs = Stubs { amd64: true, arm64: true };
+    const NEITHER: Stubs = Stubs { amd64: false, arm64: false };
+
+    fn with(boot: BootMethod, schematic: Option<&str>) -> Machine {
+        Machine { boot, ..Machine::clone(&machine(1, Architecture::Amd64, "v1.13.0", schematic)) }
+    }
+
+    fn states() -> [FileState; 8] {
+        let reason: Arc<str> = "why".into();
+        [
+            FileState::Verified,
+            FileState::ByHand,
+            FileState::Verifying,
+            FileState::Queued,
+            FileState::Fetching { done: 1, total: Some(2), rest: None },
+            FileState::Failed { reason: Arc::clone(&reason), again: SystemTime::UNIX_EPOCH },
+            FileState::Missing { reason: Arc::clone(&reason) },
+            FileState::Refused { reason },
+        ]
+    }
+
+    fn images(files: &[(&str, FileState)]) -> Images {
+        let files = files.iter().map(|(path, state)| (Arc::from(*path), state.clone().into())).collect();
+        Images::new(files, HashMap::default(), BOTH)
+    }
+
+    #[test]
+    fn file_is_served_or_expected_or_needs_somebody() {
+        for state in states() {
+            let is_someones_task = matches!(state, FileState::Missing { .. } | FileState::Refused { .. });
+            let ways = [state.is_served(), state.is_expected(), is_someones_task];
+            assert_eq!(ways.iter().filter(|&&way| way).count(), 1, "{state:?}");
+        }
+        assert_eq!(states().map(|state| state.name()), FileState::NAMES);
+    }
+
+    #[test]
+    fn machine_boots_its_own_files_by_its_own_method() {
+        let (amd64, arm64) = (Stubs { arm64: false, ..BOTH }, Stubs { amd64: false, ..BOTH });
+        let plain = "vmlinuz-v1.13.0-amd64 initramfs-v1.13.0-amd64.xz";
+        for (boot, schematic, stubs, expected) in [
+            (BootMethod::Ipxe, None, NEITHER, plain),
+            (BootMethod::Ipxe, Some("ab12"), BOTH, "ab12/vmlinuz-v1.13.0-amd64 ab12/initramfs-v1.13.0-amd64.xz"),
+            (BootMethod::Uki, None, BOTH, plain),
+            (BootMethod::Uki, None, amd64, plain),
+            (BootMethod::Uki, None, arm64, "uki-v1.13.0-amd64.efi"),
+            (BootMethod::Uki, None, NEITHER, "uki-v1.13.0-amd64.efi"),
+            (BootMethod::Uki, Some("ab12"), BOTH, "ab12/uki-v1.13.0-amd64.efi"),
+            (BootMethod::FactoryUki, None, BOTH, "secureboot-uki-v1.13.0-amd64.efi"),
+            (BootMethod::FactoryUki, Some("ab12"), NEITHER, "ab12/secureboot-uki-v1.13.0-amd64.efi"),
+        ] {
+            let files = BootFiles::of(&with(boot, schematic), stubs);
+            assert_eq!(files.paths().collect::<Vec<_>>().join(" "), expected, "{boot:?} {schematic:?} {stubs:?}");
+        }
+    }
+
+    #[test]
+    fn machine_waits_for_the_first_of_its_files_that_is_not_served() {
+        let machine = with(BootMethod::Ipxe, None);
+        let (kernel, initramfs) = ("vmlinuz-v1.13.0-amd64", "initramfs-v1.13.0-amd64.xz");
+        for state in states() {
+            let both = images(&[(kernel, FileState::Verified), (initramfs, state.clone())]);
+            let awaited = both.awaited(&machine).map(|awaited| (awaited.path, awaited.file.state.clone()));
+            assert_eq!(awaited, (!state.is_served()).then_some((initramfs, state)));
+        }
+        let neither = images(&[(kernel, FileState::Queued), (initramfs, FileState::Queued)]);
+        assert_eq!(neither.awaited(&machine).map(|awaited| awaited.path), Some(kernel));
+    }
+
+    #[test]
+    fn machine_does_not_wait_for_files_of_others_or_for_unknown_ones() {
+        let machine = with(BootMethod::Ipxe, None);
+        assert_eq!(Images::default().awaited(&machine), None);
+        assert_eq!(images(&[("vmlinuz-v1.13.0-arm64", FileState::Queued)]).awaited(&machine), None);
+        assert_eq!(images(&[("undionly.kpxe", FileState::Queued)]).awaited(&machine), None);
+    }
+
+    #[test]
+    fn machine_boots_its_previous_version_by_the_name_of_its_first_card() {
+        let (old, other) =
+            (machine(1, Architecture::Amd64, "v1.12.0", None), machine(2, Architecture::Amd64, "v1.13.0", None));
+        let new = Arc::new(with(BootMethod::Ipxe, None));
+        let previous = HashMap::from_iter([(old.mac, Arc::clone(&old))]);
+        let images = Images::new(BTreeMap::new(), previous, BOTH);
+        assert!(Arc::ptr_eq(images.as_bootable(&new), &old));
+        assert!(Arc::ptr_eq(images.as_bootable(&other), &other));
     }
 }

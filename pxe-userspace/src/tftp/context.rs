@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{metrics::Metrics, refusals::RefusalLog};
 use crate::{
     artifacts::Store,
-    model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies},
+    model::{event::EventSink, images::SharedImages, inventory::SharedInventory, policy_book::SharedPolicies},
 };
 
 /// The files and machines, and the receivers of events and counts.
@@ -19,6 +19,8 @@ pub struct Context {
     pub(super) policies: SharedPolicies,
     /// Set if configurations are given only to the machine's own address.
     pub(super) check_source: bool,
+    /// The state of the files that the machines need.
+    pub(super) images: SharedImages,
     /// Takes boot events.
     pub events: EventSink,
     /// Counts requests and transfers.
@@ -32,7 +34,14 @@ impl Context {
     #[must_use]
     pub fn new(store: Arc<Store>, inventory: SharedInventory, events: EventSink, metrics: Arc<Metrics>) -> Self {
         let policies = SharedPolicies::default();
-        Self { store, inventory, policies, check_source: true, events, metrics, refusals: Arc::default() }
+        let images = SharedImages::default();
+        Self { store, inventory, policies, check_source: true, images, events, metrics, refusals: Arc::default() }
+    }
+
+    /// Sets the state of the files. Without it, every file is taken to be there.
+    #[must_use]
+    pub fn with_images(self, images: SharedImages) -> Self {
+        Self { images, ..self }
     }
 
     /// Sets the policies in force, and whether configurations are given only to the machine's own address. That is right where we

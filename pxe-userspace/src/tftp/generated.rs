@@ -36,7 +36,7 @@ pub(super) fn generate(
     path: &[u8],
     refused: Refused,
 ) -> Generated {
-    let (inventory, policies) = (context.inventory.load(), context.policies.load());
+    let (inventory, policies, images) = (context.inventory.load(), context.policies.load(), context.images.load());
     let Some(file) = ConfigFile::parse(path) else {
         let file = below_a_directory(context, client, path).ok_or(refused);
         return Generated { machine, to_disk: false, file };
@@ -46,6 +46,7 @@ pub(super) fn generate(
         peer: client.into(),
         inventory: &inventory,
         policies: &policies,
+        images: &images,
         check_source: context.check_source,
         files: Files::Tftp,
     };
@@ -78,8 +79,8 @@ pub(super) fn generate(
 /// Opens the machine's own kernel or initramfs if a directory stands before its path. U-Boot looks for all files in the directory
 /// of its boot file, wherever its configuration says that they are.
 fn below_a_directory(context: &Context, client: Ipv4Addr, path: &[u8]) -> Option<OpenArtifact> {
-    let inventory = context.inventory.load();
-    let machine = inventory.by_address(client)?;
+    let (inventory, images) = (context.inventory.load(), context.images.load());
+    let machine = images.as_bootable(inventory.by_address(client)?);
     let is_below =
         |name: &String| path.strip_suffix(name.as_bytes()).is_some_and(|directory| directory.ends_with(b"/"));
     let name = [kernel_path(machine), initramfs_path(machine)].into_iter().find(is_below)?;

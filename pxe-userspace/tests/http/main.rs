@@ -121,6 +121,7 @@ impl Lab {
             inventory: Arc::new(ArcSwap::from_pointee(Inventory::new(machines))),
             catalog: Arc::new(ArcSwap::from_pointee(catalog)),
             store: Arc::new(Store::new(directory.path().to_owned())),
+            images: Default::default(),
             events: sink,
             policies: Arc::new(ArcSwap::from_pointee(PolicyBook::default())),
             metrics: Arc::clone(&metrics),

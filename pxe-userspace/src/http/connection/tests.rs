@@ -48,6 +48,7 @@ impl Lab {
             inventory: Arc::new(ArcSwap::from_pointee(inventory)),
             catalog: Arc::default(),
             store: Arc::new(Store::new(directory.path().to_owned())),
+            images: Default::default(),
             events,
             policies: Arc::default(),
             metrics: Arc::default(),
