@@ -16,10 +16,12 @@ const MACHINES: &str = "pxed.dev/machines";
 
 /// Every annotation that pxed reads. The name of a setting may be followed by `.` and an IP address, or a MAC address with hyphens, for
 /// the one machine that has it.
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 9] = [
     "pxed.dev/boot-policy",
     "pxed.dev/disk-route",
+    "pxed.dev/boot",
     "pxed.dev/loader",
+    "pxed.dev/talos-config",
     "pxed.dev/vlans",
     "pxed.dev/hostname",
     "pxed.dev/additional-mac-addresses",

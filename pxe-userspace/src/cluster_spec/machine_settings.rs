@@ -12,7 +12,7 @@ use super::{
     placed::Placed,
     settings::{AdditionalMacs, Annotations, MachineKey, MachineSettings, Setting, Settings},
 };
-use crate::model::inventory::Machine;
+use crate::model::{boot_method::BootMethod, inventory::Machine, loader::OwnLoaders};
 
 /// Annotations and the document that has them.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,14 @@ pub(crate) struct OfOneMachine<'d> {
     pub(crate) additional_macs: Option<InForce<'d, AdditionalMacs>>,
 }
 
+/// The settings of a machine in force that are checked against each other and against the rest of its spec.
+#[derive(Debug)]
+pub(crate) struct OfBoot<'d> {
+    pub(crate) boot: Option<InForce<'d, BootMethod>>,
+    pub(crate) loaders: Option<InForce<'d, Arc<OwnLoaders>>>,
+    pub(crate) talos_config: Option<InForce<'d, Arc<str>>>,
+}
+
 /// Applies settings to machines, and keeps account of those that select no machine.
 #[derive(Debug, Default)]
 pub(crate) struct Applier<'d> {
@@ -61,7 +69,7 @@ impl<'d> Applier<'d> {
     /// Applies the annotations to a machine.
     ///
     /// Errors are those of this machine.
-    pub(crate) fn apply(&mut self, sources: &Sources<'d>, machine: &mut Machine) -> OfOneMachine<'d> {
+    pub(crate) fn apply(&mut self, sources: &Sources<'d>, machine: &mut Machine) -> (OfOneMachine<'d>, OfBoot<'d>) {
         self.fault = None;
         let mut scopes: Vec<Scope<'d>> = Vec::with_capacity(4);
         scopes.extend(sources.own.map(|own| (own.document, &own.annotations.all)));
@@ -78,8 +86,17 @@ impl<'d> Applier<'d> {
         if let Some(disk_route) = self.nearest(&scopes, specific, |settings| &settings.disk_route) {
             machine.disk_route = disk_route.setting.value;
         }
-        if let Some(loaders) = self.nearest(&scopes, specific, |settings| &settings.loaders) {
+        let boot = self.nearest(&scopes, specific, |settings| &settings.boot);
+        if let Some(boot) = &boot {
+            machine.boot = boot.setting.value;
+        }
+        let loaders = self.nearest(&scopes, specific, |settings| &settings.loaders);
+        if let Some(loaders) = &loaders {
             machine.loaders = Some(&loaders.setting.value).filter(|loaders| !loaders.is_empty()).cloned();
+        }
+        let talos_config = self.nearest(&scopes, specific, |settings| &settings.talos_config);
+        if let Some(talos_config) = &talos_config {
+            machine.talos_config = Some(Arc::clone(&talos_config.setting.value));
         }
         if let Some(vlans) = self.nearest(&scopes, specific, |settings| &settings.vlans) {
             machine.vlans = Arc::clone(&vlans.setting.value);
@@ -92,7 +109,7 @@ impl<'d> Applier<'d> {
         if let Some(macs) = &additional_macs {
             machine.additional_macs = macs.setting.value.addresses().collect();
         }
-        OfOneMachine { hostname, additional_macs }
+        (OfOneMachine { hostname, additional_macs }, OfBoot { boot, loaders, talos_config })
     }
 
     /// Returns the settings of a resource that select the machine, by its MAC address or by its IP address.

@@ -11,8 +11,9 @@
 //! # Annotations of pxed
 //!
 //! The operator's resources have no field for some facts about a machine, and the API server drops fields that it does not know. So
-//! annotations carry them: `pxed.dev/boot-policy`, `disk-route`, `loader`, `vlans`, `hostname` and `additional-mac-addresses`, on a
-//! `TalosMachine`; on a `TalosControlPlane`, a `TalosWorker` or a `TalosCluster` the first four of them, for all their machines.
+//! annotations carry them: `pxed.dev/boot-policy`, `disk-route`, `boot`, `loader`, `talos-config`, `vlans`, `hostname` and
+//! `additional-mac-addresses`, on a `TalosMachine`; on a `TalosControlPlane`, a `TalosWorker` or a `TalosCluster` all but the last two, for
+//! all their machines.
 //!
 //! Such a resource selects one of its machines by MAC or IP address in `pxed.dev/machines`, whose text is a mapping in YAML:
 //!
@@ -32,7 +33,9 @@
 //! would get it. Otherwise no machine gets it, with a warning. An annotation with a host name takes precedence over `meta`.
 
 mod annotations;
+mod apply_settings;
 mod assemble;
+mod boot_check;
 mod candidate;
 mod check;
 mod contest;

@@ -35,15 +35,25 @@ const MOST_INCLUSIONS: usize = 8;
 pub(crate) enum Name {
     BootPolicy,
     DiskRoute,
+    Boot,
     Loader,
+    TalosConfig,
     Vlans,
     Hostname,
     AdditionalMacs,
 }
 
 impl Name {
-    const ALL: [Self; 6] =
-        [Self::BootPolicy, Self::DiskRoute, Self::Loader, Self::Vlans, Self::Hostname, Self::AdditionalMacs];
+    const ALL: [Self; 8] = [
+        Self::BootPolicy,
+        Self::DiskRoute,
+        Self::Boot,
+        Self::Loader,
+        Self::TalosConfig,
+        Self::Vlans,
+        Self::Hostname,
+        Self::AdditionalMacs,
+    ];
 
     /// Returns the setting of a name, which is spelt as annotations are or as the keys of resources are.
     pub(crate) fn of(name: &str) -> Option<Self> {
@@ -55,7 +65,9 @@ impl Name {
         match self {
             Self::BootPolicy => "bootPolicy",
             Self::DiskRoute => "diskRoute",
+            Self::Boot => "boot",
             Self::Loader => "loader",
+            Self::TalosConfig => "talosConfig",
             Self::Vlans => "vlans",
             Self::Hostname => "hostname",
             Self::AdditionalMacs => "additionalMacAddresses",
@@ -67,7 +79,9 @@ impl Name {
         match self {
             Self::BootPolicy => "boot-policy",
             Self::DiskRoute => "disk-route",
+            Self::Boot => "boot",
             Self::Loader => "loader",
+            Self::TalosConfig => "talos-config",
             Self::Vlans => "vlans",
             Self::Hostname => "hostname",
             Self::AdditionalMacs => "additional-mac-addresses",
@@ -99,6 +113,11 @@ impl Reader {
         match name {
             Name::BootPolicy => put(&mut into.policy, checked(field, notes, values::boot_policy), field, notes),
             Name::DiskRoute => put(&mut into.disk_route, checked(field, notes, values::disk_route), field, notes),
+            Name::Boot => put(&mut into.boot, checked(field, notes, values::boot_method), field, notes),
+            Name::TalosConfig => {
+                let name = checked(field, notes, |text| values::talos_config(text).map(Arc::from));
+                put(&mut into.talos_config, name, field, notes);
+            }
             Name::Vlans => {
                 let vlans = within(field, notes, &['[', '-'], vlans::read);
                 put(&mut into.vlans, vlans, field, notes);

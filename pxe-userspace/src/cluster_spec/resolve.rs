@@ -13,6 +13,7 @@ use std::{
 use pxe_common::MacAddr;
 
 use super::{
+    apply_settings,
     assemble::{Owner, machine},
     candidate::{Candidate, Origin, Resolved, Retained, Unread},
     check::{self, Server},
@@ -22,7 +23,7 @@ use super::{
     },
     faults::{FaultId, Faults},
     finding::Position,
-    machine_settings::{Annotated, Applier, OfOneMachine, Sources},
+    machine_settings::{Annotated, OfOneMachine, Sources},
     placed::Placed,
     unique::unique,
     unused_settings,
@@ -503,17 +504,7 @@ impl<'d> Resolver<'d> {
 
     /// Applies the annotations to all machines, and points out those for single machines that do not exist.
     fn settings(&mut self) {
-        let mut applier = Applier::default();
-        for Candidate { machine, sources, of_one, fault, .. } in &mut self.candidates {
-            *of_one = applier.apply(sources, machine);
-            if let Some((document, error)) = applier.fault {
-                fault.get_or_insert(document.fault(error));
-            }
-            for error in applier.errors.drain(..) {
-                let error = self.resolved.faults.add(error);
-                fault.get_or_insert(error);
-            }
-        }
+        let mut applier = apply_settings::apply(&mut self.candidates, &mut self.resolved);
         let of_clusters = self.clusters.iter().map(|(document, cluster)| annotated(document, &cluster.object));
         let of_roles = self.roles.values().map(|used| annotated(used.document, &used.resource.object));
         let unused: Vec<_> = of_clusters

@@ -6,6 +6,7 @@ use pxe_common::MacAddr;
 
 use super::finding::{ErrorIndex, Position};
 use crate::model::{
+    boot_method::BootMethod,
     loader::OwnLoaders,
     policy::{BootPolicy, DiskRoute},
 };
@@ -52,7 +53,9 @@ pub(crate) struct Setting<T> {
 pub(crate) struct Settings {
     pub(crate) policy: Option<Setting<BootPolicy>>,
     pub(crate) disk_route: Option<Setting<DiskRoute>>,
+    pub(crate) boot: Option<Setting<BootMethod>>,
     pub(crate) loaders: Option<Setting<Arc<OwnLoaders>>>,
+    pub(crate) talos_config: Option<Setting<Arc<str>>>,
     pub(crate) vlans: Option<Setting<Arc<[u16]>>>,
     pub(crate) hostname: Option<Setting<Arc<str>>>,
     pub(crate) additional_macs: Option<Setting<AdditionalMacs>>,
@@ -61,10 +64,12 @@ pub(crate) struct Settings {
 impl Settings {
     /// Takes over the settings that are not there yet.
     pub(crate) fn complete(&mut self, other: Self) {
-        let Self { policy, disk_route, loaders, vlans, hostname, additional_macs } = other;
+        let Self { policy, disk_route, boot, loaders, talos_config, vlans, hostname, additional_macs } = other;
         self.policy = self.policy.take().or(policy);
         self.disk_route = self.disk_route.take().or(disk_route);
+        self.boot = self.boot.take().or(boot);
         self.loaders = self.loaders.take().or(loaders);
+        self.talos_config = self.talos_config.take().or(talos_config);
         self.vlans = self.vlans.take().or(vlans);
         self.hostname = self.hostname.take().or(hostname);
         self.additional_macs = self.additional_macs.take().or(additional_macs);

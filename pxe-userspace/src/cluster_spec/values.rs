@@ -6,12 +6,19 @@ use pxe_common::MacAddr;
 
 use crate::model::{
     architecture::Architecture,
+    boot_method::BootMethod,
     policy::{BootPolicy, DiskRoute},
 };
 
 /// The length of kernel arguments that is warned of. The kernel's command line has 2048 bytes on x86 and ARM64, including a NUL
 /// (`COMMAND_LINE_SIZE`). Talos' own arguments take about 250 of them.
 const KERNEL_ARGS_WARNING: usize = 1800;
+
+/// The longest name of a file on Linux (`NAME_MAX`).
+const FILE_NAME_LIMIT: usize = 255;
+
+/// The longest name of a machine configuration, with its directories.
+const TALOS_CONFIG_LIMIT: usize = 1024;
 
 pub(crate) fn mac(text: &str) -> Result<MacAddr, String> {
     let mac: MacAddr = text.trim().parse().map_err(|_| {
@@ -142,6 +149,53 @@ pub(crate) fn disk_route(text: &str) -> Result<DiskRoute, String> {
         "not-found" => Ok(DiskRoute::NotFound),
         _ => Err(format!("{text:?} is not a disk route: write auto, exit, sanboot or not-found")),
     }
+}
+
+pub(crate) fn boot_method(text: &str) -> Result<BootMethod, String> {
+    BootMethod::ALL.into_iter().find(|method| method.name() == text).ok_or_else(|| {
+        let [others @ .., last] = BootMethod::ALL.map(BootMethod::name);
+        format!("{text:?} is not a way to boot: write {} or {last}", others.join(", "))
+    })
+}
+
+/// Checks the name of a machine configuration: a path below the directory of `--talos-config`.
+pub(crate) fn talos_config(text: &str) -> Result<&str, String> {
+    const ADVICE: &str = "write the path of a file below the directory of --talos-config, such as talos-1.yaml";
+    let name = text.trim();
+    if name.is_empty() {
+        return Err(format!("is empty: {ADVICE}"));
+    }
+    if name.contains("://") {
+        return Err(format!(
+            "is a URL: {ADVICE}; to let Talos ask another server, write talos.config=URL into kernelCmdlineArgs"
+        ));
+    }
+    if name.len() > TALOS_CONFIG_LIMIT {
+        return Err(format!("is {} bytes long, and {TALOS_CONFIG_LIMIT} are allowed: {ADVICE}", name.len()));
+    }
+    if let Some(control) = name.chars().find(|char| char.is_control()) {
+        return Err(format!("has the control character U+{:04X}: remove it", u32::from(control)));
+    }
+    if name.contains('\\') {
+        return Err("has a backslash: separate directories by slashes".to_owned());
+    }
+    if name.starts_with('/') {
+        return Err(format!("is an absolute path: {ADVICE}"));
+    }
+    for part in name.split('/') {
+        match part {
+            ".." => return Err(format!("leaves its directory: {ADVICE}")),
+            "" | "." => return Err(format!("has an empty part: {ADVICE}")),
+            part if part.len() > FILE_NAME_LIMIT => {
+                return Err(format!(
+                    "has a file name of {} bytes, and Linux allows {FILE_NAME_LIMIT}: shorten it",
+                    part.len()
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(name)
 }
 
 /// Checks that kernel arguments can be passed on unchanged. Returns a warning if they are very long.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{
     architecture::Architecture,
     boot_method::BootMethod,
-    loader::{Loader, LoaderFile, OwnLoaders},
+    loader::{Loader, LoaderFile, OwnLoaders, is_shim},
     policy::{BootPolicy, DiskRoute},
 };
 
@@ -100,6 +100,12 @@ impl Machine {
     pub fn loader(&self, class: Option<LoaderFile>) -> Option<Loader<'_>> {
         let own = self.loaders.as_ref().and_then(|loaders| loaders.get(class));
         own.map(Loader::Own).or(class.map(Loader::Usual))
+    }
+
+    /// Returns the shim that its firmware of this class loads, if the spec names one.
+    #[must_use]
+    pub fn shim(&self, class: Option<LoaderFile>) -> Option<&Arc<str>> {
+        self.loaders.as_ref()?.get(class).filter(|name| is_shim(name))
     }
 
     /// Returns whether both are served in the same way. Their places in the spec do not matter: a line that is added at the

@@ -195,6 +195,14 @@ impl Serialize for OwnLoaders {
     }
 }
 
+/// Returns whether a loader is a shim, judged by its name: the first program of a chain for Secure Boot, which checks the second one and
+/// starts it. Distributions install theirs as `bootx64.efi`, too.
+#[must_use]
+pub fn is_shim(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
+    name.contains("shim") || matches!(&*name, "bootx64.efi" | "bootaa64.efi")
+}
+
 /// The boot file that is named to firmware that shall boot from its disk. It is never served, by TFTP or HTTP: the refusal
 /// makes the firmware try its next boot entry, and the person at the console reads the name.
 pub const BOOT_FROM_DISK: &str = "boot-from-disk";
@@ -209,6 +217,22 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), LoaderFile::ALL.len());
+    }
+
+    #[test]
+    fn shim_is_known_by_its_name() {
+        for (name, expected) in [
+            ("shimx64.efi", true),
+            ("debian/shimaa64.efi.signed", true),
+            ("ipxe-shimx64.efi", true),
+            ("SNPONLY-SHIMX64.EFI", true),
+            ("EFI/BOOT/BOOTX64.EFI", true),
+            ("shim/grubx64.efi", false),
+            ("snponly-x86_64.efi", false),
+            ("", false),
+        ] {
+            assert_eq!(is_shim(name), expected, "{name}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Whole specs, valid and invalid.
 
+mod boot;
 mod errors;
 mod isolation;
 mod machines;
