@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use crate::{
     assets::{Architecture, Edition, installed, unpacked},
+    efi_variables::EfiVariables,
     initramfs::MARKER,
     process::Process,
     requires::{self, Skip},
@@ -50,6 +51,8 @@ pub enum Firmware {
     UefiHttpX64(Edition),
     /// OVMF with Secure Boot enabled and Microsoft's keys, PXE over IPv4.
     SecureBootX64,
+    /// The same with HTTP boot over IPv4; PXE is switched off.
+    SecureBootHttpX64,
     /// OVMF 2025.02 for 32-bit x86, on a 64-bit processor; PXE over IPv4.
     UefiIa32,
     /// SeaBIOS with iPXE as the network card's option ROM: 1.0.0 installed, 1.21.1 newer.
@@ -73,6 +76,7 @@ impl Firmware {
             Self::UefiX64(_)
             | Self::UefiHttpX64(_)
             | Self::SecureBootX64
+            | Self::SecureBootHttpX64
             | Self::UefiIa32
             | Self::Bios(_)
             | Self::BiosPxe => Architecture::Amd64,
@@ -120,10 +124,25 @@ impl Guest {
     ///
     /// Fails with [`Skip`] if QEMU or the firmware is missing, or guests are left out ([`QUICK`]).
     pub fn power_on(network: &Bridged, firmware: Firmware, mac: &str) -> anyhow::Result<Self> {
+        Self::power_on_with(network, firmware, mac, None)
+    }
+
+    /// The same for a machine whose firmware has variables of its own.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Self::power_on`].
+    pub fn power_on_with(
+        network: &Bridged,
+        firmware: Firmware,
+        mac: &str,
+        variables: Option<&EfiVariables>,
+    ) -> anyhow::Result<Self> {
         if env::var_os(QUICK).is_some_and(|value| value == "1") {
             return Err(Skip("QEMU guests are left out".to_owned()).into());
         }
-        let (program, machine) = machine(firmware)?;
+        let directory = TempDir::new()?;
+        let (program, machine) = machine(firmware, variables, directory.path())?;
         requires::tools(&[program])?;
         let tap = network.tap()?;
         let mut command = network.net.command(program);
@@ -140,7 +159,7 @@ impl Guest {
             "-m",
             "512",
         ]);
-        let keyboard = Keyboard { directory: TempDir::new()?, socket: OnceLock::new() };
+        let keyboard = Keyboard { directory, socket: OnceLock::new() };
         if firmware == Firmware::BiosPxe {
             command.args(vendors_pxe(keyboard.directory.path())?);
         }
@@ -213,26 +232,25 @@ fn field(console: &str, name: &str) -> anyhow::Result<String> {
     Ok(value.trim_end_matches('\r').to_owned())
 }
 
-/// Returns QEMU's program for the firmware, and the arguments for the machine around it.
-fn machine(firmware: Firmware) -> anyhow::Result<(&'static str, Vec<String>)> {
+/// The settings that leave OVMF and AAVMF nothing but HTTP boot.
+const NO_PXE: [&str; 4] = [
+    "-fw_cfg",
+    "name=opt/org.tianocore/IPv4PXESupport,string=n",
+    "-fw_cfg",
+    "name=opt/org.tianocore/IPv6PXESupport,string=n",
+];
+
+/// Returns QEMU's program for the firmware, and the arguments for the machine around it. The directory is the machine's own.
+fn machine(
+    firmware: Firmware,
+    variables: Option<&EfiVariables>,
+    directory: &Path,
+) -> anyhow::Result<(&'static str, Vec<String>)> {
     let (program, arguments): (_, &[&str]) = match firmware {
-        Firmware::UefiX64(_) | Firmware::UefiIa32 => {
+        Firmware::UefiX64(_) | Firmware::UefiHttpX64(_) | Firmware::UefiIa32 => {
             ("qemu-system-x86_64", &["-machine", "q35,accel=tcg", "-cpu", PC_CPU])
         }
-        Firmware::UefiHttpX64(_) => (
-            "qemu-system-x86_64",
-            &[
-                "-machine",
-                "q35,accel=tcg",
-                "-cpu",
-                PC_CPU,
-                "-fw_cfg",
-                "name=opt/org.tianocore/IPv4PXESupport,string=n",
-                "-fw_cfg",
-                "name=opt/org.tianocore/IPv6PXESupport,string=n",
-            ],
-        ),
-        Firmware::SecureBootX64 => (
+        Firmware::SecureBootX64 | Firmware::SecureBootHttpX64 => (
             "qemu-system-x86_64",
             &[
                 "-machine",
@@ -246,34 +264,50 @@ fn machine(firmware: Firmware) -> anyhow::Result<(&'static str, Vec<String>)> {
         Firmware::Bios(_) | Firmware::BiosPxe => {
             ("qemu-system-x86_64", &["-machine", "pc,graphics=off,accel=tcg", "-cpu", PC_CPU])
         }
-        Firmware::UefiArm64 | Firmware::UBootArm64(_) => {
+        Firmware::UefiArm64 | Firmware::UefiHttpArm64 | Firmware::UBootArm64(_) => {
             ("qemu-system-aarch64", &["-machine", "virt,accel=tcg", "-cpu", "cortex-a57"])
         }
-        Firmware::UefiHttpArm64 => (
-            "qemu-system-aarch64",
-            &[
-                "-machine",
-                "virt,accel=tcg",
-                "-cpu",
-                "cortex-a57",
-                "-fw_cfg",
-                "name=opt/org.tianocore/IPv4PXESupport,string=n",
-                "-fw_cfg",
-                "name=opt/org.tianocore/IPv6PXESupport,string=n",
-            ],
-        ),
     };
     let mut arguments: Vec<_> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    if matches!(firmware, Firmware::UefiHttpX64(_) | Firmware::SecureBootHttpX64 | Firmware::UefiHttpArm64) {
+        arguments.extend(NO_PXE.map(str::to_owned));
+    }
     if let Firmware::UBootArm64(edition) = firmware {
         arguments.extend(["-bios".to_owned(), u_boot(edition)?.display().to_string()]);
     }
-    if let Some((code, variables)) = flash(firmware)? {
+    if let Some((code, usual)) = flash(firmware)? {
+        let variables = match variables {
+            Some(variables) => {
+                let file = directory.join("variables.fd");
+                fs::write(&file, variables.flash())?;
+                file
+            }
+            None => usual,
+        };
         arguments.push("-drive".to_owned());
         arguments.push(format!("if=pflash,format=raw,unit=0,readonly=on,file={}", code.display()));
         arguments.push("-drive".to_owned());
         arguments.push(format!("if=pflash,format=raw,unit=1,snapshot=on,file={}", variables.display()));
     }
     Ok((program, arguments))
+}
+
+/// Returns OVMF's variables without any key of Secure Boot.
+///
+/// # Errors
+///
+/// Fails with [`Skip`] without the firmware.
+pub fn no_keys() -> anyhow::Result<EfiVariables> {
+    EfiVariables::read(&installed("ovmf", "/usr/share/OVMF/OVMF_VARS_4M.fd")?)
+}
+
+/// Returns OVMF's variables with Secure Boot enabled and Microsoft's keys.
+///
+/// # Errors
+///
+/// Fails with [`Skip`] without the firmware.
+pub fn microsofts_keys() -> anyhow::Result<EfiVariables> {
+    EfiVariables::read(&installed("ovmf", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd")?)
 }
 
 /// The script of [`Firmware::BiosPxe`]. Without the name of a configurator, iPXE 1.0.0 waits 16 seconds for an IPv6 router, too.
@@ -311,7 +345,7 @@ fn flash(firmware: Firmware) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
             let directory = unpacked("ovmf", Architecture::Amd64)?.join("usr/share/OVMF");
             Some((directory.join("OVMF_CODE_4M.fd"), directory.join("OVMF_VARS_4M.fd")))
         }
-        Firmware::SecureBootX64 => Some((
+        Firmware::SecureBootX64 | Firmware::SecureBootHttpX64 => Some((
             installed("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd")?,
             installed("ovmf", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd")?,
         )),
@@ -337,6 +371,7 @@ fn card(firmware: Firmware) -> anyhow::Result<String> {
         Firmware::UefiX64(_)
         | Firmware::UefiHttpX64(_)
         | Firmware::SecureBootX64
+        | Firmware::SecureBootHttpX64
         | Firmware::UefiIa32
         | Firmware::UefiArm64
         | Firmware::UefiHttpArm64

@@ -63,6 +63,15 @@ fi
 ///
 /// Fails with [`requires::Skip`] if its parts cannot be fetched.
 pub fn write(architecture: Architecture, destination: &Path) -> anyhow::Result<()> {
+    fs::write(destination, content(architecture)?).with_context(|| format!("cannot write {}", destination.display()))
+}
+
+/// Returns the content of that file.
+///
+/// # Errors
+///
+/// Fails like [`write`].
+pub fn content(architecture: Architecture) -> anyhow::Result<Vec<u8>> {
     requires::tools(&["xz"])?;
     let busybox = assets::unpacked("busybox-static", architecture)?.join("usr/bin/busybox");
     let modules = assets::unpacked(kernel_package(architecture), architecture)?.join("usr/lib/modules");
@@ -81,8 +90,7 @@ pub fn write(architecture: Architecture, destination: &Path) -> anyhow::Result<(
         archive.file(&format!("lib/modules/{number}.ko"), &content);
     }
     // The kernel's decompressor supports no other checksum.
-    let compressed = xz(&["-zc", "-1", "--check=crc32"], &archive.finish())?;
-    fs::write(destination, compressed).with_context(|| format!("cannot write {}", destination.display()))
+    xz(&["-zc", "-1", "--check=crc32"], &archive.finish())
 }
 
 /// Returns a kernel that boots on any virtual machine.
