@@ -20,7 +20,7 @@ use rustix::{
 };
 
 use super::links::{self, BENEATH, End, Link};
-use crate::model::{artifact_names, failure, loader::BOOT_FROM_DISK};
+use crate::model::{architecture::Architecture, artifact_names, failure, images::Stubs, loader::BOOT_FROM_DISK};
 
 /// A file of the store, opened for reading.
 #[derive(Debug)]
@@ -176,6 +176,16 @@ impl Store {
             }
             opened => opened,
         }
+    }
+
+    /// Returns the architectures whose EFI stub is there, or its stand-in on the host.
+    #[must_use]
+    pub fn stubs(&self) -> Stubs {
+        let has = |architecture| {
+            let stub = self.open(artifact_names::stub_name(architecture).as_bytes());
+            stub.is_ok_and(|stub| stub.length > 0)
+        };
+        Stubs { amd64: has(Architecture::Amd64), arm64: has(Architecture::Arm64) }
     }
 
     /// Returns the reason of a refusal for a person who looks after the directory: it names the symbolic link that caused it.

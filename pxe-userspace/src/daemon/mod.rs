@@ -135,8 +135,9 @@ impl Daemon {
         let store = Arc::new(Store::new(config.artifacts.clone()));
         let (policies, images) = (SharedPolicies::default(), SharedImages::default());
 
+        let fetch = preflight::fetch_command(&config.cluster, &config.artifacts);
         let preflight::Problems { fatal: mut problems, passing } =
-            preflight::check(&first, &catalog.load(), &store, config.strict);
+            preflight::check(&first, &catalog.load(), &store, &fetch, config.strict);
         let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state);
         let admin = TcpListener::bind(config.admin).await;
         let (journal, admin) = match (journal, admin) {
@@ -243,7 +244,7 @@ impl Daemon {
                 upkeep.look_after();
                 limits::raise_neighbours(after.machines().len());
                 // At start this would be fatal. Now the other machines are already served.
-                let (errors, warnings) = missing_artifacts(after, &store);
+                let (errors, warnings) = missing_artifacts(after, &store, &fetch);
                 errors.iter().for_each(|missing| tracing::error!("{missing}"));
                 warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
             })?);

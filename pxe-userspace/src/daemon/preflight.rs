@@ -1,6 +1,9 @@
 //! The checks before pxed starts.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::{Path, PathBuf},
+};
 
 use crate::{
     artifacts::{self, Missing, Severity, Store},
@@ -23,7 +26,7 @@ pub(super) struct Problems {
 /// only a warning, since such directories often contain unused profiles.
 ///
 /// A problem of one cluster does not keep the machines of another from being served, unless `is_strict`.
-pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store, is_strict: bool) -> Problems {
+pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store, fetch: &str, is_strict: bool) -> Problems {
     let serves_others = !is_strict && is_any_served(inventory);
     let (passing, interfaces): (Vec<_>, Vec<_>) =
         Dataplane::check(inventory).into_iter().partition(|error| serves_others || error.may_pass());
@@ -40,8 +43,8 @@ pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store, is_
         Err(error) if inventory.machines().is_empty() && needed.is_empty() => tracing::debug!("{error}"),
         Err(error) => problems.push(error.to_string()),
         Ok(()) => {
-            let (errors, warnings) = missing_artifacts(inventory, store);
-            if !is_strict && artifacts::is_any_complete(inventory, store, &errors) {
+            let (errors, warnings) = missing_artifacts(inventory, store, fetch);
+            if !is_strict && is_any_complete(inventory, store, &errors) {
                 errors.iter().for_each(|missing| tracing::error!("{missing}"));
             } else {
                 problems.extend(errors.iter().map(ToString::to_string));
@@ -66,6 +69,19 @@ fn is_any_served(inventory: &Inventory) -> bool {
 }
 
 /// Returns the missing artifacts of the inventory: errors and warnings.
-pub(super) fn missing_artifacts(inventory: &Inventory, store: &Store) -> (Vec<Missing>, Vec<Missing>) {
-    artifacts::missing(inventory, store).into_iter().partition(|missing| missing.severity == Severity::Error)
+pub(super) fn missing_artifacts(inventory: &Inventory, store: &Store, fetch: &str) -> (Vec<Missing>, Vec<Missing>) {
+    let plan = artifacts::plan(inventory, store.stubs());
+    artifacts::missing(&plan, store, fetch).into_iter().partition(|missing| missing.severity() == Severity::Error)
+}
+
+/// Returns `true` if some machine lacks none of the files that are certainly needed.
+fn is_any_complete(inventory: &Inventory, store: &Store, errors: &[Missing]) -> bool {
+    let lacking: HashSet<&str> = errors.iter().map(|missing| &*missing.wanted.path).collect();
+    artifacts::is_any_complete(inventory, store.stubs(), |path| lacking.contains(path))
+}
+
+/// Returns the command line of `pxed fetch` for these specs and this artifacts directory.
+pub(super) fn fetch_command(cluster: &[PathBuf], artifacts: &Path) -> String {
+    let specs: Vec<_> = cluster.iter().map(|path| artifacts::quoted(path)).collect();
+    format!("pxed fetch --cluster {} --artifacts {}", specs.join(" "), artifacts::quoted(artifacts))
 }

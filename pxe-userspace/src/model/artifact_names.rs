@@ -1,6 +1,9 @@
 //! The names of the files: those that talos-operator uses, and those of the loaders' stand-ins.
 
+use std::sync::Arc;
+
 use super::{
+    architecture::Architecture,
     config_files::{self, ConfigReader},
     event::ArtifactKind,
     inventory::Machine,
@@ -10,7 +13,8 @@ use super::{
 /// The schematic of the Image Factory without customisation. Its kernel and initramfs are those of the release.
 pub const PLAIN_SCHEMATIC: &str = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
 
-/// Files of Debian's package `ipxe` that replace a loader that is missing in the artifacts directory, best first.
+/// Files of Debian's packages `ipxe` and `systemd-boot-efi` that replace a loader or an EFI stub that is missing in the artifacts directory,
+/// best first.
 ///
 /// `ipxe.efi` is preferred to `snponly.efi`: it is the build that <https://boot.ipxe.org> offers, and it has drivers of its
 /// own for cards whose firmware driver is broken, besides the firmware's.
@@ -27,9 +31,20 @@ const STAND_INS: &[(&str, &[&str])] = &[
     ("snponly.efi", &["/usr/lib/ipxe/snponly.efi"]),
     ("undionly.kkpxe", &["/usr/lib/ipxe/undionly.kkpxe"]),
     ("ipxe.pxe", &["/usr/lib/ipxe/ipxe.pxe"]),
+    (stub_name(Architecture::Amd64), &["/usr/lib/systemd/boot/efi/linuxx64.efi.stub"]),
+    (stub_name(Architecture::Arm64), &["/usr/lib/systemd/boot/efi/linuxaa64.efi.stub"]),
 ];
 
-/// Returns the files of the host that replace a loader of this name, best first.
+/// Returns the name of systemd's EFI stub, from which a unified kernel image is made.
+#[must_use]
+pub const fn stub_name(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Amd64 => "linuxx64.efi.stub",
+        Architecture::Arm64 => "linuxaa64.efi.stub",
+    }
+}
+
+/// Returns the files of the host that replace a loader or EFI stub of this name, best first.
 pub(crate) fn stand_ins(name: &[u8]) -> &'static [&'static str] {
     STAND_INS.iter().find(|(loader, _)| loader.as_bytes() == name).map_or(&[], |&(_, files)| files)
 }
@@ -67,8 +82,8 @@ pub fn secure_boot_uki_path(machine: &Machine) -> String {
 }
 
 /// Returns the schematic whose files the machine boots, or `None` if it boots those of the release.
-pub(crate) fn schematic_of(machine: &Machine) -> Option<&str> {
-    machine.schematic.as_deref().filter(|&schematic| schematic != PLAIN_SCHEMATIC)
+pub(crate) fn schematic_of(machine: &Machine) -> Option<&Arc<str>> {
+    machine.schematic.as_ref().filter(|schematic| &***schematic != PLAIN_SCHEMATIC)
 }
 
 fn in_schematic(machine: &Machine, name: String) -> String {
@@ -138,7 +153,7 @@ pub fn is_optional(path: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{architecture::Architecture, testing::machine};
+    use crate::model::testing::machine;
 
     #[test]
     fn end_marker_is_no_part_of_a_name() {

@@ -1,0 +1,146 @@
+use std::path::Path;
+
+use super::*;
+use crate::model::{artifact_names::PLAIN_SCHEMATIC, loader::OwnLoaders, testing::machine};
+
+const AMD64: Architecture = Architecture::Amd64;
+const ARM64: Architecture = Architecture::Arm64;
+const NO_STUBS: Stubs = Stubs { amd64: false, arm64: false };
+const STUBS: Stubs = Stubs { amd64: true, arm64: true };
+
+fn booting(number: u8, boot: BootMethod, architecture: Architecture, schematic: Option<&str>) -> Arc<Machine> {
+    let machine = machine(number, architecture, "v1.13.0", schematic);
+    Arc::new(Machine { boot, ..Machine::clone(&machine) })
+}
+
+/// Returns path, content, upstream URL and severity of each file that some machine certainly needs.
+fn needed(plan: &[Wanted]) -> Vec<(&str, Content, Option<String>)> {
+    let errors = plan.iter().filter(|wanted| wanted.severity == Severity::Error);
+    let url = |wanted: &Wanted| wanted.source.as_ref().map(|source| source.url(&Upstreams::default()));
+    errors.map(|wanted| (&*wanted.path, wanted.content, url(wanted))).collect()
+}
+
+fn optional(plan: &[Wanted]) -> Vec<(&str, &str)> {
+    let warnings = plan.iter().filter(|wanted| wanted.severity == Severity::Warning);
+    warnings.map(|wanted| (&*wanted.path, wanted.needed_by.condition.unwrap())).collect()
+}
+
+#[test]
+fn unified_image_of_a_plain_release_is_made_of_the_stub_or_comes_from_the_factory() {
+    for schematic in [None, Some(PLAIN_SCHEMATIC)] {
+        let inventory = Inventory::new(vec![booting(1, BootMethod::Uki, AMD64, schematic)]);
+        let releases = "https://github.com/siderolabs/talos/releases/download/v1.13.0";
+        let with_stub = plan(&inventory, STUBS);
+        assert_eq!(
+            needed(&with_stub),
+            [
+                ("initramfs-v1.13.0-amd64.xz", Content::Initramfs, Some(format!("{releases}/initramfs-amd64.xz"))),
+                ("linuxx64.efi.stub", Content::Stub(AMD64), None),
+                ("vmlinuz-v1.13.0-amd64", Content::Kernel(AMD64), Some(format!("{releases}/vmlinuz-amd64"))),
+            ]
+        );
+        let (bios, pxe) = ("if their firmware is BIOS", "if their firmware boots by PXE");
+        assert_eq!(optional(&with_stub), [("ipxe-efi-x86_64.efi", pxe), ("undionly.kpxe", bios)]);
+        let without = plan(&inventory, Stubs { amd64: false, arm64: true });
+        let url = format!("https://factory.talos.dev/image/{PLAIN_SCHEMATIC}/v1.13.0/metal-amd64-uki.efi");
+        assert_eq!(needed(&without), [("uki-v1.13.0-amd64.efi", Content::Uki(AMD64), Some(url))]);
+        assert_eq!(
+            optional(&without),
+            [
+                ("initramfs-v1.13.0-amd64.xz", bios),
+                ("ipxe-efi-x86_64.efi", pxe),
+                ("undionly.kpxe", bios),
+                ("vmlinuz-v1.13.0-amd64", bios),
+            ]
+        );
+        let uki = without.iter().find(|wanted| &*wanted.path == "uki-v1.13.0-amd64.efi").unwrap();
+        let remedy = uki.remedy(Path::new("/a"), "pxed fetch");
+        assert_eq!(remedy[..2], ["pxed fetch", "apt-get install systemd-boot-efi"]);
+    }
+}
+
+#[test]
+fn unified_image_of_a_schematic_comes_from_the_factory() {
+    let inventory = Inventory::new(vec![
+        booting(1, BootMethod::Uki, ARM64, Some("ab12")),
+        booting(2, BootMethod::FactoryUki, ARM64, Some("ab12")),
+        booting(3, BootMethod::FactoryUki, ARM64, None),
+    ]);
+    let factory = "https://factory.talos.dev/image";
+    let plan = plan(&inventory, STUBS);
+    let uki = Content::Uki(ARM64);
+    let secure = |schematic| Some(format!("{factory}/{schematic}/v1.13.0/metal-arm64-secureboot-uki.efi"));
+    assert_eq!(
+        needed(&plan),
+        [
+            ("ab12/secureboot-uki-v1.13.0-arm64.efi", uki, secure("ab12")),
+            ("ab12/uki-v1.13.0-arm64.efi", uki, Some(format!("{factory}/ab12/v1.13.0/metal-arm64-uki.efi"))),
+            ("secureboot-uki-v1.13.0-arm64.efi", uki, secure(PLAIN_SCHEMATIC)),
+        ]
+    );
+    assert_eq!(
+        optional(&plan),
+        [("ipxe-efi-arm64.efi", "if their firmware boots by PXE")],
+        "no ARM64 machine is a BIOS"
+    );
+}
+
+#[test]
+fn file_matters_as_much_as_it_matters_to_any_machine() {
+    let inventory = Inventory::new(vec![
+        booting(1, BootMethod::FactoryUki, AMD64, None),
+        booting(2, BootMethod::Ipxe, AMD64, None),
+        booting(3, BootMethod::Ipxe, AMD64, None),
+    ]);
+    for wanted in plan(&inventory, NO_STUBS) {
+        let (needed_by, severity) = (wanted.needed_by.to_string(), wanted.severity);
+        let expected = match &*wanted.path {
+            "secureboot-uki-v1.13.0-amd64.efi" => ("02:00:00:00:00:01", Severity::Error),
+            "undionly.kpxe" => ("02:00:00:00:00:01 and 2 more, if their firmware is BIOS", Severity::Warning),
+            _ => ("02:00:00:00:00:02 and 2 more", Severity::Error),
+        };
+        assert_eq!((&*needed_by, severity), expected, "{}", wanted.path);
+    }
+}
+
+#[test]
+fn machine_that_boots_a_unified_image_needs_the_loader_that_the_spec_names() {
+    let mut own = OwnLoaders::default();
+    own.set(Some(LoaderFile::EfiX64), Some("shimx64.efi".into()));
+    let machine = booting(1, BootMethod::FactoryUki, AMD64, None);
+    let inventory = Inventory::new(vec![Arc::new(Machine { loaders: Some(own.into()), ..Machine::clone(&machine) })]);
+    let plan = plan(&inventory, NO_STUBS);
+    let shim = plan.iter().find(|wanted| &*wanted.path == "shimx64.efi").unwrap();
+    assert_eq!((shim.severity, &shim.source), (Severity::Error, &None));
+    assert_eq!(shim.remedy(Path::new("/a"), "pxed fetch"), ["install -Dm644 shimx64.efi /a/shimx64.efi"]);
+}
+
+#[test]
+fn one_complete_machine_is_enough() {
+    let inventory = Inventory::new(vec![
+        booting(1, BootMethod::FactoryUki, AMD64, None),
+        booting(2, BootMethod::Ipxe, ARM64, None),
+    ]);
+    let complete = |lacking: &[&str]| is_any_complete(&inventory, NO_STUBS, |path| lacking.contains(&path));
+    assert!(complete(&[]) && complete(&["ipxe-efi-arm64.efi"]) && complete(&["secureboot-uki-v1.13.0-amd64.efi"]));
+    assert!(complete(&["ipxe-efi-arm64.efi", "undionly.kpxe", "vmlinuz-v1.13.0-amd64"]), "these only a BIOS needs");
+    assert!(!complete(&["ipxe-efi-arm64.efi", "secureboot-uki-v1.13.0-amd64.efi"]));
+}
+
+#[test]
+fn machines_that_differ_in_nothing_that_files_depend_on_are_one_group() {
+    let loaders = Arc::new(OwnLoaders::default());
+    let machines = (0..=255).map(|number| {
+        // Each version is a string of its own, as in specs that are not of one file.
+        let machine = machine(number, AMD64, "v1.13.0", Some(["ab12", PLAIN_SCHEMATIC][usize::from(number % 2)]));
+        Arc::new(Machine { loaders: Some(Arc::clone(&loaders)), ..Machine::clone(&machine) })
+    });
+    let inventory = Inventory::new(machines.collect());
+    assert_eq!(groups(&inventory).iter().map(|group| group.machines).collect::<Vec<_>>(), [128, 128]);
+}
+
+#[test]
+fn path_survives_the_shell() {
+    assert_eq!(quoted(Path::new("/srv/it's here")), r"'/srv/it'\''s here'");
+    assert_eq!(quoted(Path::new("/srv/pxed")), "/srv/pxed");
+}
