@@ -19,3 +19,4 @@ pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod tftp;
+pub mod uki;
