@@ -8,7 +8,7 @@ use super::{
     misspelling::{nearest, proposal},
     tree::{Kind, push_key},
 };
-use crate::model::loader::{BOOT_FROM_DISK, LOADER_NAME_LIMIT, LoaderFile, OwnLoaders};
+use crate::model::loader::{BOOT_FROM_DISK, LOADER_FILE_LIMIT, LOADER_NAME_LIMIT, LoaderFile, OwnLoaders, file_name};
 
 /// The word for the usual loader: iPXE as pxed serves it.
 const USUAL: &str = "ipxe";
@@ -121,6 +121,13 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err(format!(
             "is {length} bytes long, and a DHCP message has room for {LOADER_NAME_LIMIT} beside the rest of its URL: give the file \
              a shorter path"
+        ));
+    }
+    if file_name(name).len() > LOADER_FILE_LIMIT {
+        return Err(format!(
+            "ends in a file name of {} bytes, and a DHCP message has room for {LOADER_FILE_LIMIT} beside the rest of its URL: give the \
+             file a shorter name",
+            file_name(name).len()
         ));
     }
     if name.contains("://") {

@@ -1,7 +1,7 @@
 //! Decides the answer to a client from its message, its machine and our own address. No I/O, no clock, no state: the reservation
 //! is the lease.
 
-use std::{fmt::Write as _, net::Ipv4Addr};
+use std::{fmt::Write as _, net::Ipv4Addr, sync::Arc};
 
 use arrayvec::ArrayString;
 use pxe_common::MacAddr;
@@ -18,10 +18,12 @@ use super::{
 };
 use crate::{
     model::{
+        boot_method::BootMethod,
         client_architecture::ClientArchitecture,
         event::ClientKind,
         inventory::Machine,
-        loader::{BOOT_FROM_DISK, Loader},
+        loader::{BOOT_FROM_DISK, Loader, file_name},
+        machine_path::{MachinePath, UKI_FILE},
         policy::Disposition,
     },
     net::prefix,
@@ -93,6 +95,10 @@ pub enum BootFile<'m> {
     Http(Loader<'m>),
     /// The machine's iPXE script, by HTTP.
     Script,
+    /// The machine's unified kernel image, by HTTP.
+    Uki,
+    /// The machine's own loader, by HTTP, from the directory in which it finds the machine's unified kernel image.
+    LoaderOfUki(&'m Arc<str>),
     /// [`BOOT_FROM_DISK`], which the server refuses.
     Disk,
 }
@@ -337,7 +343,7 @@ impl<'m> Deciding<'_, 'm> {
             // The script itself sends the machine to its disk, so that people can read the reason on the console.
             (ClientKind::Ipxe, _) if client.http => Some(BootFile::Script),
             (ClientKind::Ipxe | ClientKind::Pxe, Disposition::Network) => loader.map(BootFile::Tftp),
-            (ClientKind::HttpBoot, Disposition::Network) => loader.map(BootFile::Http),
+            (ClientKind::HttpBoot, Disposition::Network) => uki(client, machine).or(loader.map(BootFile::Http)),
             // The ROM ignores file names, so that only a lease without PXE options stops it.
             (_, Disposition::Disk) if client.raspberry_pi => None,
             // EDK2 asks four times within a minute, by PXE and by HTTP, before it gives up, and PXE ROMs wait as long for a
@@ -346,6 +352,17 @@ impl<'m> Deciding<'_, 'm> {
         };
         file.map_or(Boot::NONE, |file| boot(file, client, server, machine.mac))
     }
+}
+
+/// Returns the file by which this client starts the machine's unified kernel image; `None` if the machine boots in another way, or the client
+/// cannot start the image. An own loader, such as a shim, is put in front of it. The build of iPXE for the firmware's driver is not: the image
+/// needs no iPXE.
+fn uki<'m>(client: &Client, machine: &'m Machine) -> Option<BootFile<'m>> {
+    let class = client.class_for_uki(machine).filter(|_| machine.boot != BootMethod::Ipxe)?;
+    Some(match machine.loader(Some(class)) {
+        Some(Loader::Own(name)) if **name != *class.firmware_driver_build() => BootFile::LoaderOfUki(name),
+        _ => BootFile::Uki,
+    })
 }
 
 /// Returns the boot parameters for a client that is given this file.
@@ -378,17 +395,18 @@ fn boot<'m>(file: BootFile<'m>, client: &Client, server: &Server, mac: MacAddr) 
     }
 }
 
-/// Returns the name or URL of a file. The longest, the HTTP URL of a machine's own loader, fits into the 127 bytes that `file` holds
-/// ([`LOADER_NAME_LIMIT`](crate::model::loader::LOADER_NAME_LIMIT)).
+/// Returns the name or URL of a file. The longest, the HTTP URLs of a machine's own loader, fit into the 127 bytes that `file` holds
+/// ([`LOADER_NAME_LIMIT`](crate::model::loader::LOADER_NAME_LIMIT), [`LOADER_FILE_LIMIT`](crate::model::loader::LOADER_FILE_LIMIT)).
 fn name(file: BootFile<'_>, by_http: bool, server: &Server, mac: MacAddr) -> ArrayString<127> {
     let mut text = ArrayString::new();
     let Server { address, http_port, .. } = server;
     let written = match file {
         BootFile::Tftp(loader) => text.write_str(loader.name()),
         BootFile::Http(loader) => write!(text, "http://{address}:{http_port}/assets/{}", loader.name()),
-        BootFile::Script => {
-            let [a, b, c, d, e, f] = mac.0;
-            write!(text, "http://{address}:{http_port}/boot/{a:02x}-{b:02x}-{c:02x}-{d:02x}-{e:02x}-{f:02x}.ipxe")
+        BootFile::Script => write!(text, "http://{address}:{http_port}{}.ipxe", MachinePath(mac)),
+        BootFile::Uki => write!(text, "http://{address}:{http_port}{}/{UKI_FILE}", MachinePath(mac)),
+        BootFile::LoaderOfUki(name) => {
+            write!(text, "http://{address}:{http_port}{}/{}", MachinePath(mac), file_name(name))
         }
         BootFile::Disk if by_http => write!(text, "http://{address}:{http_port}/{BOOT_FROM_DISK}"),
         BootFile::Disk => text.write_str(BOOT_FROM_DISK),

@@ -100,6 +100,13 @@ impl Client {
         }
     }
 
+    /// Returns the class of the firmware if it is UEFI that can fetch the machine's unified kernel image by HTTP and start it.
+    #[must_use]
+    pub fn class_for_uki(&self, machine: &Machine) -> Option<LoaderFile> {
+        let class = LoaderFile::efi_for(machine.architecture);
+        (self.kind == ClientKind::HttpBoot && self.class(machine) == Some(class)).then_some(class)
+    }
+
     /// Returns the class of the firmware by its usual loader; `None` if iPXE does not exist for its architecture.
     fn class(&self, machine: &Machine) -> Option<LoaderFile> {
         match self.architecture {

@@ -1,6 +1,6 @@
 //! The events that a question and its answer make for the journal.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use arrayvec::ArrayVec;
 use pxe_common::bootp::BOOT_SERVER_PORT;
@@ -95,6 +95,8 @@ pub(super) fn answered(reply: &Reply<'_>, client: &Client, events: &mut Events) 
     let boot_file = reply.boot.file.and_then(|file| match file {
         BootFile::Tftp(loader) | BootFile::Http(loader) => Some(loader.into()),
         BootFile::Script => Some(BootFileName::Script),
+        BootFile::Uki => Some(BootFileName::Uki),
+        BootFile::LoaderOfUki(name) => Some(BootFileName::OwnLoader(Arc::clone(name))),
         BootFile::Disk => None,
     });
     match reply.message {

@@ -1,4 +1,4 @@
-//! What a machine has of the two files that it boots.
+//! What a machine has of the two files that it boots, or of the one that has both.
 //!
 //! iPXE and GRUB load the kernel first, so that the initramfs completes a boot. U-Boot loads the initramfs first in some versions (2023.01)
 //! and last in others (2025.01).
@@ -36,6 +36,13 @@ impl BootFiles {
             EventKind::Done { artifact: ArtifactKind::Initramfs, .. } => {
                 self.has_initramfs = true;
                 return !self.in_any_order || self.has_kernel;
+            }
+            EventKind::Requested { artifact: ArtifactKind::Uki, .. } => {
+                (self.has_kernel, self.has_initramfs) = (false, false);
+            }
+            EventKind::Done { artifact: ArtifactKind::Uki, .. } => {
+                (self.has_kernel, self.has_initramfs) = (true, true);
+                return true;
             }
             _ => {}
         }
@@ -97,6 +104,23 @@ mod tests {
             let booted = story(&[&order[..], &dora(Plain)].concat());
             assert_eq!(booted.last(), Some(&(Stage::Running, 1, true)));
         }
+    }
+
+    #[test]
+    fn unified_kernel_image_is_a_boot_by_itself() {
+        let [requested_uki, got_uki] = load(Uki);
+        let first = [discover(HttpBoot), requested_uki.clone(), got_uki];
+        assert_eq!(
+            story(&first),
+            [(Stage::Discovering, 0, false), (Stage::LoadingKernel, 0, false), (Stage::Booting, 1, true)]
+        );
+        let running = story(&[&first[..], &dora(Plain)].concat());
+        assert_eq!(running.last(), Some(&(Stage::Running, 1, true)));
+        let lost = [discover(HttpBoot), requested_uki, failed(Uki, "reset")];
+        assert_eq!(story(&lost).last(), Some(&(Stage::Failed, 0, false)));
+        // Nor does it complete with what was loaded before.
+        let half = [&load(Kernel)[..], &[requested(Uki), failed(Uki, "reset")], &load(Kernel)].concat();
+        assert_eq!(story(&half).last(), Some(&(Stage::KernelDone, 0, false)));
     }
 
     #[test]

@@ -148,6 +148,20 @@ pub(super) fn loads_kernel_again(record: &MachineRecord) -> bool {
     kernels.filter(|event| matches!(event.kind, EventKind::Done { artifact: ArtifactKind::Kernel, .. })).count() > 1
 }
 
+/// What to check if firmware or a loader has a unified kernel image and does not start it.
+pub(super) const UKI_REFUSED: &str = "Its firmware may have refused the image: look at its screen or serial console. With Secure Boot \
+    enabled, it starts only an image that its keys verify (`Access Denied`, `Security Violation`): sign the images \
+    (--secure-boot-key, --secure-boot-cert) and enrol the certificate in the firmware, or disable Secure Boot.";
+
+/// Returns `true` if what the machine loaded last is a unified kernel image.
+pub(super) fn boots_uki(record: &MachineRecord) -> bool {
+    let last = record.events.iter().rev().find_map(|event| match event.kind {
+        EventKind::Requested { artifact, .. } | EventKind::Done { artifact, .. } => Some(artifact),
+        _ => None,
+    });
+    last == Some(ArtifactKind::Uki)
+}
+
 /// A machine whose firmware is U-Boot, or may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UBoot {

@@ -41,6 +41,7 @@ impl fmt::Display for ArtifactKind {
             Self::Script => "script",
             Self::Kernel => "kernel",
             Self::Initramfs => "initramfs",
+            Self::Uki => "unified kernel image",
             Self::Other => "file",
         })
     }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use self::{
     attempt::Attempt,
     placement::{foreign_relay, other_vlan},
-    remarks::{boot_file, copy, last_plain_exchange, odd_name},
+    remarks::{boot_file, copy, last_plain_exchange, odd_name, refused_uki},
 };
 use super::{
     boot_program::{self, BootProgram},
@@ -104,6 +104,10 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
         if u_boot.is_certain || record.stage == Stage::LoaderDone && since > PATIENCE {
             diagnosis.advice.insert(0, u_boot.advice);
         }
+    }
+    if let Some(text) = refused_uki(record) {
+        diagnosis.reached += &text;
+        diagnosis.advice.insert(0, boot_program::UKI_REFUSED.to_owned());
     }
     if let Some(relay) = attempt.foreign_relay {
         diagnosis.advice.insert(0, foreign_relay(record, relay));
@@ -211,6 +215,9 @@ fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {
     let Site { address, .. } = Site::of(record);
     let (waits_for, port) = match boot_file {
         Some(BootFileName::Script) => ("Its request for its script by HTTP.".to_owned(), "TCP, the port of boot HTTP"),
+        Some(BootFileName::Uki) => {
+            ("Its request for its unified kernel image by HTTP.".to_owned(), "TCP, the port of boot HTTP")
+        }
         Some(file @ (BootFileName::Loader(_) | BootFileName::OwnLoader(_))) => {
             (format!("Its request for {file}."), "UDP port 69, or TCP for HTTP boot")
         }
@@ -373,12 +380,13 @@ fn booting(record: &MachineRecord, since: Duration) -> Diagnosis {
             record.machine.source.line
         ));
     }
+    let is_uki = boot_program::boots_uki(record);
+    if is_uki && since > PATIENCE {
+        advice.insert(0, boot_program::UKI_REFUSED.to_owned());
+    }
+    let files = if is_uki { "its unified kernel image" } else { "kernel and initramfs" };
     Diagnosis {
-        reached: format!(
-            "It got kernel and initramfs {} ago and starts Talos {}.",
-            human(since),
-            record.machine.version
-        ),
+        reached: format!("It got {files} {} ago and starts Talos {}.", human(since), record.machine.version),
         waits_for: "Its operating system to ask for an address.".to_owned(),
         advice,
     }

@@ -178,7 +178,7 @@ pub enum Cycle {
     Firmware,
     /// It asked for a loader or a script, runs iPXE that another node gave it, or lost its kernel or initramfs.
     Loading,
-    /// It asked for its kernel or initramfs.
+    /// It asked for its kernel, its initramfs or its unified kernel image.
     Netbooted,
     /// It was told to boot from its disk.
     SentToDisk,
@@ -197,15 +197,13 @@ impl Cycle {
                 _ => Self::Firmware,
             },
             EventKind::Requested { artifact, .. } | EventKind::Done { artifact, .. } => match (artifact, self) {
-                (ArtifactKind::Kernel | ArtifactKind::Initramfs, _) => Self::Netbooted,
+                (ArtifactKind::Kernel | ArtifactKind::Initramfs | ArtifactKind::Uki, _) => Self::Netbooted,
                 (ArtifactKind::Loader | ArtifactKind::Script, Self::Firmware) => Self::Loading,
                 _ => self,
             },
-            EventKind::Failed { artifact: ArtifactKind::Kernel | ArtifactKind::Initramfs, .. }
-                if self == Self::Netbooted =>
-            {
-                Self::Loading
-            }
+            EventKind::Failed {
+                artifact: ArtifactKind::Kernel | ArtifactKind::Initramfs | ArtifactKind::Uki, ..
+            } if self == Self::Netbooted => Self::Loading,
             EventKind::SentToDisk => Self::SentToDisk,
             EventKind::Discover { client: ClientKind::Plain, .. }
             | EventKind::Offer { .. }

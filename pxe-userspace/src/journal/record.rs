@@ -82,6 +82,7 @@ enum Kept {
 #[derive(Clone, Copy, Debug)]
 enum KeptBootFile {
     Script,
+    Uki,
     Loader(LoaderFile),
     OwnLoader(TextId),
 }
@@ -101,7 +102,7 @@ pub(super) struct Record {
     other_cards: Vec<MacAddr>,
     pub(super) stage: Stage,
     stage_since: Millis,
-    /// The number of initramfs images that it has loaded completely, or runs without having acknowledged their end.
+    /// The number of initramfs and unified kernel images that it has loaded completely, or runs without having acknowledged their end.
     pub(super) boots: u32,
     last_error: Option<(Millis, TextId)>,
     /// The steps that were seen of its current boot.
@@ -381,6 +382,7 @@ fn recall(kept: Kept, texts: &Interner) -> EventKind {
 fn keep_boot_file(boot_file: Option<&BootFileName>, texts: &mut Interner) -> Option<KeptBootFile> {
     boot_file.map(|boot_file| match boot_file {
         BootFileName::Script => KeptBootFile::Script,
+        BootFileName::Uki => KeptBootFile::Uki,
         BootFileName::Loader(loader) => KeptBootFile::Loader(*loader),
         BootFileName::OwnLoader(name) => KeptBootFile::OwnLoader(texts.keep(name)),
     })
@@ -389,6 +391,7 @@ fn keep_boot_file(boot_file: Option<&BootFileName>, texts: &mut Interner) -> Opt
 fn recall_boot_file(kept: Option<KeptBootFile>, texts: &Interner) -> Option<BootFileName> {
     kept.map(|kept| match kept {
         KeptBootFile::Script => BootFileName::Script,
+        KeptBootFile::Uki => BootFileName::Uki,
         KeptBootFile::Loader(loader) => BootFileName::Loader(loader),
         KeptBootFile::OwnLoader(name) => BootFileName::OwnLoader(texts.get(name)),
     })

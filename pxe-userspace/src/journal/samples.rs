@@ -17,7 +17,7 @@ use crate::model::{
     policy::{BootPolicy, DiskRoute},
 };
 
-pub(crate) use ArtifactKind::{Initramfs, Kernel, Loader, Script};
+pub(crate) use ArtifactKind::{Initramfs, Kernel, Loader, Script, Uki};
 pub(crate) use ClientKind::{HttpBoot, Ipxe, Plain, Pxe};
 pub(crate) use Transport::{Http, Tftp};
 
@@ -120,6 +120,7 @@ fn path(artifact: ArtifactKind) -> Arc<str> {
         Script => "/ipxe",
         Kernel => "/assets/vmlinuz-v1.13.0-amd64",
         Initramfs => "/assets/initramfs-v1.13.0-amd64.xz",
+        Uki => "/boot/52-54-00-00-00-01/talos.efi",
         ArtifactKind::Other => "/assets/other",
     })
 }
@@ -161,6 +162,11 @@ pub(crate) fn ipxe_boot() -> Vec<EventKind> {
     [&dora(Ipxe)[..], &load(Script), &load(Kernel), &load(Initramfs), &dora(Plain)].concat()
 }
 
+/// Returns the events of UEFI HTTP boot of a unified kernel image, from power-on to the address of the operating system.
+pub(crate) fn uki_boot() -> Vec<EventKind> {
+    [&dora(HttpBoot)[..], &load(Uki), &dora(Plain)].concat()
+}
+
 /// Returns the events of one machine, a tenth of a second apart.
 pub(crate) fn timed(mac: MacAddr, kinds: impl IntoIterator<Item = EventKind>) -> Vec<BootEvent> {
     let kinds = kinds.into_iter().enumerate();
@@ -172,7 +178,8 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
     use proptest::prelude::*;
     let client = prop_oneof![Just(Pxe), Just(HttpBoot), Just(Ipxe), Just(Plain)];
     let signs = prop_oneof![Just(Signs::None), Just(Signs::System), Just(Signs::Renewal), Just(Signs::Talos)];
-    let artifact = prop_oneof![Just(Loader), Just(Script), Just(Kernel), Just(Initramfs), Just(ArtifactKind::Other)];
+    let artifact =
+        prop_oneof![Just(Loader), Just(Script), Just(Kernel), Just(Initramfs), Just(Uki), Just(ArtifactKind::Other)];
     let transport = prop_oneof![Just(Tftp), Just(Http)];
     let text = any::<String>().prop_map(Arc::<str>::from);
     let address = any::<u32>().prop_map(Ipv4Addr::from);
@@ -182,6 +189,7 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
         proptest::option::of(prop_oneof![
             Just(LOADER),
             Just(BootFileName::Script),
+            Just(BootFileName::Uki),
             text.clone().prop_map(BootFileName::OwnLoader)
         ]),
     );

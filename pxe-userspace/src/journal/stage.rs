@@ -10,6 +10,8 @@
 //!            loading-kernel ─► kernel-done ─► loading-initramfs ─► booting ─► running
 //! ```
 //!
+//! A unified kernel image is kernel and initramfs in one: it leads from loading-kernel to booting, and firmware that loads it comes from addressed.
+//!
 //! A DISCOVER of the firmware restarts the chain from any stage. Events of one machine come from several threads (DHCP worker,
 //! TFTP, HTTP), so two events that are microseconds apart may arrive in the wrong order. A transfer that the machine gave up may
 //! fail half a minute later, when the machine has moved on. So an event that reports an end never moves a machine backwards.
@@ -45,7 +47,7 @@ pub enum Stage {
     IpxeAddressed,
     /// It asked for its iPXE script, or for its configuration of GRUB or U-Boot.
     Scripted,
-    /// It is loading its kernel.
+    /// It is loading its kernel, or its unified kernel image.
     LoadingKernel,
     /// It has its whole kernel.
     KernelDone,
@@ -128,7 +130,7 @@ impl Stage {
                 // An operator may read the script with curl on a machine that runs.
                 ArtifactKind::Script if self.is_final() => self,
                 ArtifactKind::Script => Self::Scripted,
-                ArtifactKind::Kernel => Self::LoadingKernel,
+                ArtifactKind::Kernel | ArtifactKind::Uki => Self::LoadingKernel,
                 ArtifactKind::Initramfs => Self::LoadingInitramfs,
                 ArtifactKind::Other => self,
             },
@@ -137,14 +139,14 @@ impl Stage {
                 ArtifactKind::Script if self.is_final() => self,
                 ArtifactKind::Script => self.advance(Self::Scripted),
                 ArtifactKind::Kernel => self.advance(Self::KernelDone),
-                ArtifactKind::Initramfs => self.advance(Self::Booting),
+                ArtifactKind::Initramfs | ArtifactKind::Uki => self.advance(Self::Booting),
                 ArtifactKind::Other => self,
             },
             EventKind::Failed { artifact, .. } => {
                 let last = match artifact {
                     ArtifactKind::Loader => Self::LoadingLoader,
                     ArtifactKind::Script => Self::Scripted,
-                    ArtifactKind::Kernel => Self::LoadingKernel,
+                    ArtifactKind::Kernel | ArtifactKind::Uki => Self::LoadingKernel,
                     ArtifactKind::Initramfs => Self::LoadingInitramfs,
                     ArtifactKind::Other => return self,
                 };

@@ -123,6 +123,8 @@ pub fn kind_of(path: &[u8]) -> ArtifactKind {
         ArtifactKind::Kernel
     } else if begins(&["initramfs", "initrd"]) {
         ArtifactKind::Initramfs
+    } else if ends(&[".efi"]) && (begins(&["uki-", "secureboot-uki-"]) || ends(&["-uki.efi"])) {
+        ArtifactKind::Uki
     } else if ends(&[".efi", ".kpxe", ".kkpxe", ".kkkpxe", ".pxe", ".0"]) {
         ArtifactKind::Loader
     } else {
@@ -198,6 +200,10 @@ mod tests {
             ("pxelinux.cfg/0A000001", ArtifactKind::Script),
             ("ab12/vmlinuz-v1.13.0-amd64", ArtifactKind::Kernel),
             ("initramfs-v1.13.0-amd64.xz", ArtifactKind::Initramfs),
+            ("uki-v1.13.0-amd64.efi", ArtifactKind::Uki),
+            ("ab12/secureboot-uki-v1.13.0-arm64.efi", ArtifactKind::Uki),
+            ("metal-amd64-uki.efi", ArtifactKind::Uki),
+            ("uki.efi", ArtifactKind::Loader),
             ("vmlinuz.d/notes.txt", ArtifactKind::Other),
             ("", ArtifactKind::Other),
         ] {

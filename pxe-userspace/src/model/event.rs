@@ -73,6 +73,8 @@ pub enum ArtifactKind {
     Kernel,
     /// An initramfs.
     Initramfs,
+    /// A unified kernel image: kernel, initramfs and arguments in one file.
+    Uki,
     /// Any other file below the artifacts directory.
     Other,
 }
@@ -103,12 +105,14 @@ pub enum Transport {
     Http,
 }
 
-/// The boot file that a DHCP reply named. In JSON it is the file name of the loader, or `script`.
+/// The boot file that a DHCP reply named. In JSON it is the file name of the loader, or `script`, or `uki`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootFileName {
     /// The machine's iPXE script.
     Script,
+    /// The machine's unified kernel image.
+    Uki,
     /// A network boot program.
     #[serde(untagged)]
     Loader(LoaderFile),
@@ -126,11 +130,12 @@ impl From<Loader<'_>> for BootFileName {
     }
 }
 
-/// The file name of the loader, or "its script".
+/// The file name of the loader, or the words for what is made for the machine.
 impl fmt::Display for BootFileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Script => f.write_str("its script"),
+            Self::Uki => f.write_str("its unified kernel image"),
             Self::Loader(loader) => loader.fmt(f),
             Self::OwnLoader(name) => f.write_str(name),
         }

@@ -134,6 +134,16 @@ impl Serialize for LoaderFile {
 /// message has room for.
 pub const LOADER_NAME_LIMIT: usize = 127 - "http://255.255.255.255:65535/assets/".len();
 
+/// The most bytes in the name of the file itself, without its directories: a machine that boots a unified kernel image gets its own loader
+/// below the path of the machine.
+pub const LOADER_FILE_LIMIT: usize = 127 - "http://255.255.255.255:65535/boot/00-00-00-00-00-00/".len();
+
+/// Returns the name of a file without its directories.
+#[must_use]
+pub fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 /// A loader that a client is told to fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loader<'m> {

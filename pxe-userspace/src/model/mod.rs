@@ -14,6 +14,7 @@ pub mod image_source;
 pub mod images;
 pub mod inventory;
 pub mod loader;
+pub mod machine_path;
 pub mod policy;
 pub mod policy_book;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use pxe_common::MacAddr;
 use super::{super::Loader, Files, errors::findings};
 use crate::model::{
     inventory::{Inventory, Machine},
-    loader::{LOADER_NAME_LIMIT, LoaderFile},
+    loader::{LOADER_FILE_LIMIT, LOADER_NAME_LIMIT, LoaderFile},
     policy::{BootPolicy, DiskRoute},
 };
 
@@ -370,6 +370,10 @@ fn mistakes_are_errors_with_their_place() {
         (
             format!("machines: |\n  10.0.0.11: {{loader: {long}}}"),
             format!("7:27: M.10.0.0.11.loader: is {} bytes long, and a DHCP message has room for {LOADER_NAME_LIMIT}", long.len()),
+        ),
+        (
+            format!("machines: |\n  10.0.0.11: {{loader: a/{}}}", &long[..=LOADER_FILE_LIMIT]),
+            format!("7:27: M.10.0.0.11.loader: ends in a file name of {} bytes", LOADER_FILE_LIMIT + 1),
         ),
         (
             format!("machines: |\n  10.0.0.11: {{additionalMacAddresses: [{}]}}", many.join(", ")),

@@ -1,6 +1,6 @@
 //! Remarks on single events: the proof of a disk, and names that firmware changed.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::{
     journal::{
@@ -9,7 +9,7 @@ use crate::{
         spelling::{self, Spelling},
         words::{elapsed, human},
     },
-    model::event::{BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
+    model::event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
 };
 
 /// Returns what the last exchange of a plain client in this boot proves, unless it ran the kernel that pxed served, which is as it should be.
@@ -51,8 +51,37 @@ pub(super) fn odd_name(record: &MachineRecord) -> Option<(&str, Spelling)> {
         EventKind::Requested { transport: Transport::Tftp, path, .. } => Some(path),
         _ => None,
     })?;
-    let told = boot_file(record).filter(|file| **file != BootFileName::Script).map(ToString::to_string);
+    let is_file = |file: &&BootFileName| !matches!(file, BootFileName::Script | BootFileName::Uki);
+    let told = boot_file(record).filter(is_file).map(ToString::to_string);
     Some((asked, spelling::examine(asked, told.as_deref())?))
+}
+
+/// The longest time from the end of a unified kernel image to the next request of firmware that refused it. A machine that starts Talos and
+/// restarts takes longer.
+const REFUSAL: Duration = Duration::from_secs(30);
+
+/// Returns a remark if the firmware of a machine that has not loaded anything since asked soon after it had got a unified kernel image: it
+/// refuses the image, and begins again or goes on to its next boot entry.
+pub(super) fn refused_uki(record: &MachineRecord) -> Option<String> {
+    let mut asked = None;
+    for event in record.events.iter().rev() {
+        match &event.kind {
+            EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot, .. } => asked = Some(event.at),
+            EventKind::Done { artifact: ArtifactKind::Uki, .. } => {
+                let after = elapsed(event.at, asked?);
+                return (after <= REFUSAL).then(|| {
+                    format!(
+                        " It asked {} after it had got its unified kernel image, and has not started it.",
+                        human(after)
+                    )
+                });
+            }
+            EventKind::Requested { .. } => return None,
+            event if event.is_operating_system() => return None,
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Returns how a file is found under the name that firmware asks for.

@@ -338,6 +338,44 @@ fn loader_that_is_not_ipxe_need_not_do_anything_more() {
 }
 
 #[test]
+fn machine_with_a_unified_kernel_image_is_explained() {
+    let address = Some(Ipv4Addr::new(10, 0, 0, 1));
+    let ack = || EventKind::Ack { address, client: HttpBoot, signs: Signs::None, boot_file: Some(BootFileName::Uki) };
+    let told = [discover(HttpBoot), offer(), request(HttpBoot), ack()];
+    let got = [&told[..], &load(Uki)].concat();
+    let again = [&got[..], &[discover(Pxe), offer()]].concat();
+    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 6] = [
+        ("told", told.to_vec(), 1.0, &["Its request for its unified kernel image by HTTP"]),
+        ("never asks for it", told.to_vec(), 60.0, &["let it reach 10.255.0.1, TCP, the port of boot HTTP"]),
+        ("loads", [&told[..], &[requested(Uki)]].concat(), 1.0, &["loading its unified kernel image /boot/"]),
+        ("has it", got.clone(), 1.0, &["It got its unified kernel image", "starts Talos v1.13.0"]),
+        ("does not start it", got.clone(), 60.0, &["may have refused", "--secure-boot-key", "Access Denied"]),
+        ("asks again at once", again.clone(), 1.0, &["after it had got its unified kernel image", "--secure-boot-key"]),
+    ];
+    for (name, events, later, expected) in cases {
+        let told = text(&after(&events, later));
+        for words in expected {
+            assert!(told.contains(words), "{name}: no “{words}” in: {told}");
+        }
+    }
+    // A machine that starts Talos, restarts later, or goes on, has not refused it.
+    let restarted = {
+        let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
+        for event in timed(MAC, got.clone()) {
+            fleet.apply(&event);
+        }
+        fleet.apply(&BootEvent { mac: MAC, at: at(300.0), kind: discover(HttpBoot) });
+        text(&diagnose(&fleet.machine(&Arc::new(machine(1)), usize::MAX), at(301.0)))
+    };
+    let ran = text(&after(&[&got[..], &dora(Plain), &[discover(Pxe)]].concat(), 1.0));
+    let fresh = text(&after(&got, 1.0));
+    let went_on = text(&after(&[&again[..], &load(Loader)].concat(), 1.0));
+    for told in [restarted, ran, fresh, went_on] {
+        assert!(!told.contains("refused") && !told.contains("--secure-boot-key"), "{told}");
+    }
+}
+
+#[test]
 fn last_exchange_of_a_plain_client_is_explained() {
     let netboot = uefi_boot();
     let after_power_on = |signs: Signs| [&netboot[..], &dora(Pxe), &plain(signs)].concat();

@@ -62,7 +62,13 @@ fn disk_is_reached_only_with_proof() {
     let rom_skipped = [&ipxe_boot()[..], &dora(Ipxe), &dora(Plain)].concat();
     let flapped = dora(Plain);
     let elsewhere = [discover(Pxe), offer(), discover(Ipxe), offer()];
-    let cases: [(&str, &[&[EventKind]], Disposition); 13] = [
+    let uki = uki_boot();
+    let uki_lost = [&dora(HttpBoot)[..], &[requested(Uki), failed(Uki, "reset")], &dora(Plain)].concat();
+    let http_skipped = [&dora(HttpBoot)[..], &dora(Plain)].concat();
+    let cases: [(&str, &[&[EventKind]], Disposition); 16] = [
+        ("it was netbooted by a unified kernel image", &[&uki, &renewal], Network),
+        ("the same, installed, and HTTP boot is skipped at the next power-on", &[&uki, &http_skipped], Disk),
+        ("its unified kernel image was lost, and an old system boots", &[&uki_lost], Network),
         ("netbooted again, by another node of the same fleet", &[&netboot, &elsewhere, &flapped], Network),
         ("nothing was seen", &[empty], Network),
         ("it was netbooted: Talos in maintenance mode", &[&netboot], Network),
@@ -174,17 +180,18 @@ fn state_that_was_lost_proves_nothing() {
 
 #[test]
 fn policy_decides_where_a_machine_boots_from() {
-    let boot = uefi_boot();
-    let initramfs_done = boot.iter().position(|event| *event == done(Initramfs)).unwrap();
-    for (policy, before, after) in [
-        (BootPolicy::Always, Network, Network),
-        (BootPolicy::Once, Network, Disk),
-        (BootPolicy::Auto, Network, Network),
-        (BootPolicy::Hold, Disk, Disk),
-    ] {
-        let scenario = Scenario::new(policy).see(&boot[..initramfs_done]).restart();
-        assert_eq!(scenario.sent_to(), before, "{policy:?} before");
-        assert_eq!(scenario.see(&boot[initramfs_done..]).restart().sent_to(), after, "{policy:?} after");
+    for (boot, last) in [(uefi_boot(), Initramfs), (uki_boot(), Uki)] {
+        let last_done = boot.iter().position(|event| *event == done(last)).unwrap();
+        for (policy, before, after) in [
+            (BootPolicy::Always, Network, Network),
+            (BootPolicy::Once, Network, Disk),
+            (BootPolicy::Auto, Network, Network),
+            (BootPolicy::Hold, Disk, Disk),
+        ] {
+            let scenario = Scenario::new(policy).see(&boot[..last_done]).restart();
+            assert_eq!(scenario.sent_to(), before, "{policy:?} before {last:?}");
+            assert_eq!(scenario.see(&boot[last_done..]).restart().sent_to(), after, "{policy:?} after {last:?}");
+        }
     }
 }
 
@@ -236,6 +243,9 @@ fn machine_that_lost_its_kernel_or_initramfs_has_not_booted_it() {
         let got = [&loads(last)[..], &load(Kernel), &load(Initramfs), &dora(Plain)].concat();
         assert_eq!(Scenario::new(BootPolicy::Once).see(&got).sent_to(), Disk, "{last:?}");
     }
+    let lost = [&dora(HttpBoot)[..], &[requested(Uki), failed(Uki, "reset")]].concat();
+    assert_eq!(Scenario::new(BootPolicy::Once).see(&lost).see(&dora(Plain)).sent_to(), Network);
+    assert_eq!(Scenario::new(BootPolicy::Once).see(&lost).see(&load(Uki)).sent_to(), Disk);
     // An end that it did not confirm proves nothing, until its operating system does.
     let unconfirmed = [&dora(Ipxe)[..], &load(Kernel), &[requested(Initramfs), unconfirmed(Initramfs)]].concat();
     let scenario = Scenario::new(BootPolicy::Once).see(&unconfirmed);

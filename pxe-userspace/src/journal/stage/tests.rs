@@ -135,6 +135,48 @@ fn sequences_lead_to_the_right_stages() {
 }
 
 #[test]
+fn unified_kernel_image_is_kernel_and_initramfs_in_one() {
+    let cases: [(&str, Stage, Vec<EventKind>, &[&str]); 5] = [
+        (
+            "UEFI HTTP boot",
+            Stage::Waiting,
+            uki_boot(),
+            &["discovering", "addressed", "loading-kernel", "booting", "running"],
+        ),
+        (
+            "it is on its way, and iPXE waits for it",
+            Stage::Addressed,
+            [&load(Loader)[..], &dora(Ipxe), &load(Script), &load(Uki)].concat(),
+            &[
+                "loading-loader",
+                "loader-done",
+                "ipxe-discovering",
+                "ipxe-addressed",
+                "scripted",
+                "loading-kernel",
+                "booting",
+            ],
+        ),
+        (
+            "the connection breaks, and the firmware asks for the rest",
+            Stage::Addressed,
+            [&[requested(Uki), failed(Uki, "reset")][..], &load(Uki)].concat(),
+            &["loading-kernel", "failed", "loading-kernel", "booting"],
+        ),
+        ("a connection that was given up fails late", Stage::Booting, vec![failed(Uki, "reset")], &["booting"]),
+        (
+            "its end is not confirmed, and Talos runs",
+            Stage::Addressed,
+            [&[requested(Uki), unconfirmed(Uki)][..], &dora(Plain)].concat(),
+            &["loading-kernel", "running"],
+        ),
+    ];
+    for (name, from, events, expected) in cases {
+        assert_eq!(stages(from, &events), expected, "{name}");
+    }
+}
+
+#[test]
 fn stage_names_are_read_back() {
     for stage in Stage::ALL {
         assert_eq!(stage.name().parse(), Ok(stage));
