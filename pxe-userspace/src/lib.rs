@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod descriptors;
 pub mod dhcp;
+pub mod fetch;
 pub mod http;
 pub mod journal;
 pub mod logging;

@@ -1,0 +1,122 @@
+//! Downloads files into the artifacts directory, each with bounded attempts.
+
+use std::{
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::time::sleep;
+
+use super::{
+    client::{Client, ClientError, Timeouts},
+    download::Limiter,
+    fault::{Fault, FetchError},
+    partial, place,
+    progress::{Observer, Progress},
+    rate::TokenBucket,
+    retry::{Attempts, RetryPolicy},
+    upstreams::{self, without_password},
+    work::{Failed, Fetched, Left, Shared, Work},
+};
+use crate::model::image_source::{ImageSource, Upstreams};
+
+/// A partial file that no machine needs any more is kept for this long: the spec of another pxed may need it.
+const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// The settings of a [`Fetcher`].
+#[derive(Clone, Debug, Default)]
+pub struct FetchConfig {
+    /// The servers.
+    pub upstreams: Upstreams,
+    /// A file with certificates of authorities that are trusted besides the host's.
+    pub ca_certificates: Option<PathBuf>,
+    /// The bytes per second of all downloads together.
+    pub bandwidth_limit: Option<NonZeroU64>,
+    /// The longest times without an answer.
+    pub timeouts: Timeouts,
+    /// The bounds of repeated attempts.
+    pub retry: RetryPolicy,
+}
+
+/// A file to download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its path, relative to the artifacts directory.
+    pub path: Arc<str>,
+    /// The upstream file.
+    pub source: ImageSource,
+}
+
+/// Downloads files. It can be shared: each file is downloaded by one task at a time, of all processes that use the directory.
+#[derive(Debug)]
+pub struct Fetcher {
+    shared: Shared,
+    upstreams: Upstreams,
+    retry: RetryPolicy,
+}
+
+impl Fetcher {
+    /// Creates a fetcher for an artifacts directory. Nothing is downloaded yet.
+    ///
+    /// # Errors
+    ///
+    /// If the file of the authorities cannot be used.
+    pub fn new(config: FetchConfig, root: PathBuf) -> Result<Self, ClientError> {
+        let FetchConfig { upstreams, ca_certificates, bandwidth_limit, timeouts, retry } = config;
+        let limiter = bandwidth_limit.map(|limit| Mutex::new(TokenBucket::new(limit, Instant::now())));
+        let client = Client::new(ca_certificates.as_deref(), timeouts)?;
+        Ok(Self { shared: Shared::new(root, client, Limiter(limiter)), upstreams, retry })
+    }
+
+    /// Downloads a file, verifies it and moves it to its place. What an earlier attempt or process has left is resumed. If another task
+    /// or process is downloading it, waits for that. Dropping the future ends the download in a way that can be resumed.
+    ///
+    /// # Errors
+    ///
+    /// If the file is not there after all attempts, or another attempt would be in vain.
+    pub async fn fetch(&self, job: &Job, observer: Observer<'_>) -> Result<Fetched, FetchError> {
+        let Job { path, source } = job;
+        let failed =
+            |attempts, url: &str, fault| FetchError { path: Arc::clone(path), url: url.into(), attempts, fault };
+        let not_a_url = |error: upstreams::BaseUrlError| failed(0, "", Fault::Url(error.to_string()));
+        let url = upstreams::url(source, &self.upstreams).map_err(not_a_url)?;
+        let published = upstreams::checksums(source, &self.upstreams).map_err(not_a_url)?;
+        let shown = without_password(&url);
+        place::check(path).map_err(|fault| failed(0, &shown, fault))?;
+        let (shared, left) = (&self.shared, Left::default());
+        let mut work = Work { shared, path, url: &url, shown: &shown, published, observer, left };
+        let mut attempts = Attempts::default();
+        loop {
+            let Failed { fault, received } = match work.attempt().await {
+                Ok(fetched) => return Ok(fetched),
+                Err(failed) => failed,
+            };
+            let pause = if work.may_try_again(&fault) {
+                attempts.failed(&self.retry, received, fault.retry_after(), rand::random())
+            } else {
+                attempts.ended();
+                None
+            };
+            let error = failed(attempts.count(), &shown, fault);
+            let Some(pause) = pause else { return Err(error) };
+            observer(Progress::Pausing { reason: error.reason(), pause });
+            sleep(pause).await;
+        }
+    }
+
+    /// Deletes partial files of earlier downloads that `is_wanted` does not name by their artifact's path, and that nobody is downloading.
+    /// Blocks.
+    pub fn clean(&self, is_wanted: impl Fn(&str) -> bool) {
+        if let Ok(directory) = place::partial_directory(&self.shared.root) {
+            partial::clean(&directory, PARTIAL_AGE, SystemTime::now(), is_wanted);
+        }
+    }
+
+    /// Returns the artifacts directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.shared.root
+    }
+}
