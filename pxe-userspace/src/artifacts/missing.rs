@@ -37,6 +37,8 @@ pub enum Problem {
     Circle,
     /// The file cannot be read.
     Unreadable,
+    /// The file is not the one that was verified.
+    Altered,
 }
 
 impl fmt::Display for Problem {
@@ -47,6 +49,7 @@ impl fmt::Display for Problem {
             Self::Outside => "not in the artifacts directory: copy the file itself there",
             Self::Circle => "not to be found by symbolic links that lead in a circle: put the file itself there",
             Self::Unreadable => "not readable: check the permissions of the file and its directories",
+            Self::Altered => "not the file that was verified: delete it, or keep it with pxed fetch --accept",
         })
     }
 }
@@ -85,8 +88,9 @@ fn check(wanted: &Wanted, store: &Store, fetch: &str) -> Option<Missing> {
         Err(Refusal::Outside) => Problem::Outside,
         Err(Refusal::Circle) => Problem::Circle,
         Err(Refusal::Unreadable) => Problem::Unreadable,
+        Err(Refusal::Altered) => Problem::Altered,
         // Nothing is known about the file.
-        Err(Refusal::Exhausted) => return None,
+        Err(Refusal::Exhausted | Refusal::Unverified) => return None,
     };
     Some(Missing {
         path: store.root().join(&*wanted.path),

@@ -1,11 +1,21 @@
-//! The files that machines boot from: which ones the inventory needs, and the one door to those that are there.
+//! The files that machines boot from: which ones the inventory needs, the one door to those that are there, and what is recorded of them.
 
+mod gate;
+mod hash;
 mod links;
+mod manifest;
+mod manifest_file;
 mod missing;
 mod plan;
+mod records;
 mod store;
+mod verifier;
 
 pub use links::Link;
+pub use manifest::{Entry, Identity, Manifest, NotSha256, Proof, Sha256};
+pub use manifest_file::{ManifestError, OWN_DIRECTORY};
 pub use missing::{Missing, Problem, missing};
 pub use plan::{Content, NeededBy, Severity, Wanted, is_any_complete, plan, quoted};
+pub use records::{AcceptError, Accepted, Download, Records, Verdict};
 pub use store::{OpenArtifact, READ_AHEAD, Refusal, Store, StoreError};
+pub use verifier::Verifier;

@@ -15,11 +15,16 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create, openat2},
+    fs::{CWD, MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, openat2},
     io::{Errno, ReadWriteFlags, preadv2},
 };
 
-use super::links::{self, BENEATH, End, Link};
+use super::{
+    gate::Gate,
+    links::{self, BENEATH, End, Link},
+    manifest::Identity,
+    manifest_file::OWN_DIRECTORY,
+};
 use crate::model::{architecture::Architecture, artifact_names, failure, images::Stubs, loader::BOOT_FROM_DISK};
 
 /// A file of the store, opened for reading.
@@ -43,6 +48,7 @@ pub struct Store {
     directory: OnceLock<OwnedFd>,
     /// Returns the host's stand-ins for a loader of this name, best first.
     stand_ins: fn(&[u8]) -> &'static [&'static str],
+    gate: Gate,
 }
 
 /// The reason why a path was not opened.
@@ -56,6 +62,10 @@ pub enum Refusal {
     Circle,
     /// The file exists but cannot be read.
     Unreadable,
+    /// The file is not as it was recorded, and is being read to verify it. This passes.
+    Unverified,
+    /// The file was read and is not what was recorded.
+    Altered,
     /// No file can be opened now, since descriptors or memory are used up. This passes and says nothing about the file.
     Exhausted,
 }
@@ -69,6 +79,8 @@ impl Refusal {
             Self::Outside => failure::OUTSIDE,
             Self::Circle => failure::LINKS_IN_A_CIRCLE,
             Self::Unreadable => failure::UNREADABLE,
+            Self::Unverified => failure::UNVERIFIED,
+            Self::Altered => failure::ALTERED,
             Self::Exhausted => failure::NO_DESCRIPTORS,
         }
     }
@@ -120,7 +132,8 @@ impl Store {
     /// reports whether it exists now.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        let store = Self { root, directory: OnceLock::new(), stand_ins: artifact_names::stand_ins };
+        let store =
+            Self { root, directory: OnceLock::new(), stand_ins: artifact_names::stand_ins, gate: Gate::default() };
         // `check` and each open report why the directory cannot be opened.
         let _ = store.directory();
         store
@@ -158,7 +171,8 @@ impl Store {
     /// backslash (Windows' boot manager) separates like a slash. An absolute path thus names a file below the root, never
     /// one of the host. A well-known loader that is missing is taken from where Debian's package `ipxe` installs it.
     /// [`BOOT_FROM_DISK`] never exists. Symbolic links, relative and absolute, are followed if they lead to a file below the
-    /// root.
+    /// root. What is below [`OWN_DIRECTORY`] does not exist for a client. A file that is not as it was recorded is refused, and its
+    /// verification is asked for.
     ///
     /// # Errors
     ///
@@ -168,7 +182,7 @@ impl Store {
         if name == BOOT_FROM_DISK.as_bytes() {
             return Err(Refusal::NotFound);
         }
-        match self.open_below(&name) {
+        match self.open_below(&name, Some(&self.gate)) {
             Err(missing @ Refusal::NotFound) => {
                 let stand_ins = (self.stand_ins)(&name).iter().map(|file| open_host(file));
                 let is_settled = |opened: &Result<_, _>| matches!(opened, Ok(_) | Err(Refusal::Exhausted));
@@ -203,19 +217,43 @@ impl Store {
         Some(Link { path: self.root.join(path), target })
     }
 
-    fn open_below(&self, name: &[u8]) -> Result<OpenArtifact, Refusal> {
+    /// Opens a file below the root whether it is as it was recorded or not: to verify it.
+    pub(super) fn open_unverified(&self, path: &str) -> Result<OpenArtifact, Refusal> {
+        self.open_below(&relative(path.as_bytes())?, None)
+    }
+
+    /// Returns the gate in front of the recorded files.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    fn open_below(&self, name: &[u8], gate: Option<&Gate>) -> Result<OpenArtifact, Refusal> {
         let directory = self.directory().map_err(|error| match refusal(error) {
             Refusal::Exhausted => Refusal::Exhausted,
             _ => Refusal::Unreadable,
         })?;
         let mut path = Cow::Borrowed(name);
         for _ in 0..LINK_RETRIES {
+            if is_own(&path) {
+                return Err(Refusal::NotFound);
+            }
             match open_beneath(directory, &path) {
-                // The kernel follows no absolute link.
-                Err(Errno::XDEV) => {}
+                // A symbolic link. It is followed by hand, since a file is recorded by the path that has none, and the kernel follows no
+                // absolute link below the directory.
+                Err(Errno::LOOP) => {}
                 // A link that was followed may lead elsewhere by now.
                 Err(Errno::NOENT) if path != name => {}
-                opened => return OpenArtifact::new(opened.map_err(refusal)?.into()),
+                opened => {
+                    let artifact = OpenArtifact::new(opened.map_err(refusal)?.into())?;
+                    if let Some(gate) = gate {
+                        gate.check(name, artifact.identity())?;
+                        // A link may have taken the place of a recorded file, and may lead to one.
+                        if path != name {
+                            gate.check(&path, artifact.identity())?;
+                        }
+                    }
+                    return Ok(artifact);
+                }
             }
             match links::follow(directory.as_fd(), name).end {
                 // Whatever this is, the kernel confines it.
@@ -239,11 +277,17 @@ impl Store {
     }
 }
 
-/// Opens a file below a directory.
+/// Returns whether a path, relative to the root, is that of [`OWN_DIRECTORY`] or below it. Some filesystems ignore case.
+fn is_own(path: &[u8]) -> bool {
+    let first = path.split(|&byte| byte == b'/').next().unwrap_or_default();
+    first.eq_ignore_ascii_case(OWN_DIRECTORY.as_bytes())
+}
+
+/// Opens a file below a directory, by a path without symbolic links.
 fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     // EAGAIN: a rename raced with the kernel following a `..` in a symbolic link.
     let opened = (0..RENAME_RETRIES)
-        .map(|_| openat2(directory, path, READ, Mode::empty(), BENEATH))
+        .map(|_| openat2(directory, path, READ, Mode::empty(), WITHOUT_LINKS))
         .find(|opened| !matches!(opened, Err(Errno::AGAIN)));
     opened.unwrap_or(Err(Errno::AGAIN))
 }
@@ -253,6 +297,9 @@ fn open_host(file: &str) -> Result<OpenArtifact, Refusal> {
     let file = rustix::fs::openat(CWD, file, READ, Mode::empty()).map_err(refusal)?;
     OpenArtifact::new(file.into())
 }
+
+/// The limits of path resolution for a path that has no symbolic links.
+const WITHOUT_LINKS: ResolveFlags = BENEATH.union(ResolveFlags::NO_SYMLINKS);
 
 /// The flags for opening a file. Without O_NONBLOCK, a FIFO would block the caller until somebody writes to it.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
@@ -265,6 +312,12 @@ impl OpenArtifact {
         }
         let modified = metadata.modified().map_err(|_| Refusal::Unreadable)?;
         Ok(Self { length: metadata.len(), modified, inode: metadata.ino(), file })
+    }
+
+    /// Returns what tells the file from its successors.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::new(self.length, self.inode, self.modified)
     }
 
     /// Returns a text as a file in memory, for a server that sends files.

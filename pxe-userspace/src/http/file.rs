@@ -115,7 +115,7 @@ async fn refuse(
         Refusal::NotFound => StatusCode::NOT_FOUND,
         Refusal::Outside => StatusCode::FORBIDDEN,
         Refusal::Circle | Refusal::Unreadable => StatusCode::INTERNAL_SERVER_ERROR,
-        Refusal::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Exhausted | Refusal::Unverified | Refusal::Altered => StatusCode::SERVICE_UNAVAILABLE,
     };
     if refusal == Refusal::Outside {
         exchange.context.metrics.refused(Refused::Path);

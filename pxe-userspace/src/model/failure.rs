@@ -19,3 +19,7 @@ pub const ASKED_FROM: &str = "asked from";
 pub const WRONG_ARCHITECTURE: &str = "the firmware's architecture is not the one in the cluster spec";
 /// Somebody wrote to the file in place, so that what the machine would get is neither the old file nor the new one.
 pub const CHANGED: &str = "the file changed while it was sent: replace files by a rename (mv), not in place (cp)";
+/// The file is not as it was when it was verified, and is being read again, which passes.
+pub const UNVERIFIED: &str = "the file has changed and is being verified";
+/// The file is not what was verified, so that it is not served.
+pub const ALTERED: &str = "the file is not the one that was verified";

@@ -47,6 +47,8 @@ label! {
         Outside = "outside",
         /// The file cannot be read.
         Unreadable = "unreadable",
+        /// The file is not the one that was verified, or is being verified.
+        Unverified = "unverified",
         /// The server is read-only.
         Write = "write",
         /// The mode is `mail` or unknown.

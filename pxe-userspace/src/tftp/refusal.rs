@@ -62,7 +62,7 @@ impl Refused {
 
     /// Returns `true` if the client is not told, since its next attempt may succeed: any error packet ends its boot.
     pub(super) fn is_silent(&self) -> bool {
-        self.by_store == Some(Refusal::Exhausted)
+        matches!(self.by_store, Some(Refusal::Exhausted | Refusal::Unverified))
     }
 }
 
@@ -72,6 +72,7 @@ impl From<Refusal> for Refused {
             Refusal::NotFound => (RefusedReason::NotFound, ErrorCode::NotFound),
             Refusal::Outside => (RefusedReason::Outside, ErrorCode::AccessViolation),
             Refusal::Circle | Refusal::Unreadable => (RefusedReason::Unreadable, ErrorCode::AccessViolation),
+            Refusal::Unverified | Refusal::Altered => (RefusedReason::Unverified, ErrorCode::AccessViolation),
             Refusal::Exhausted => (RefusedReason::Busy, ErrorCode::Undefined),
         };
         Self { reason, code, text: refusal.reason().into(), by_store: Some(refusal) }
@@ -84,8 +85,8 @@ mod tests {
 
     #[test]
     fn client_is_not_told_of_what_passes() {
-        let told = [Refusal::NotFound, Refusal::Outside, Refusal::Circle, Refusal::Unreadable];
+        let told = [Refusal::NotFound, Refusal::Outside, Refusal::Circle, Refusal::Unreadable, Refusal::Altered];
         assert!(!told.map(Refused::from).iter().chain([&MODE, &WRITE]).any(Refused::is_silent));
-        assert!(Refused::from(Refusal::Exhausted).is_silent());
+        assert!([Refusal::Exhausted, Refusal::Unverified].map(Refused::from).iter().all(Refused::is_silent));
     }
 }
