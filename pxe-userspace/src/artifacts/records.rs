@@ -47,8 +47,10 @@ pub enum Verdict {
     Altered {
         /// Its hash.
         found: Sha256,
-        /// The record.
-        recorded: Entry,
+        /// The hash that is recorded.
+        recorded: Sha256,
+        /// The reason to trust that one.
+        proof: Proof,
     },
     /// No hash is recorded for it.
     Unrecorded,
@@ -171,7 +173,7 @@ impl Records {
         let before = self.entry(path);
         let entry = Entry { sha256, proof, source, file: Some(identity), needed: seconds(now) };
         // First, so that a crash in between leaves no file that nobody knows.
-        self.record(path, entry)?;
+        self.record(path, &entry)?;
         if let Err(error) = fs::rename(from, &to) {
             self.change(|manifest| drop(put(manifest, path, before.clone())))?;
             return Err(failed("write")(error));
@@ -184,7 +186,7 @@ impl Records {
     /// # Errors
     ///
     /// If the manifest cannot be written. The record is in force all the same, until this process ends.
-    pub fn record(&self, path: &str, entry: Entry) -> Result<(), ManifestError> {
+    pub fn record(&self, path: &str, entry: &Entry) -> Result<(), ManifestError> {
         self.state().refused.remove(path);
         self.change(|manifest| drop(put(manifest, path, Some(entry.clone()))))
     }
@@ -213,7 +215,7 @@ impl Records {
         let file = (found == published).then_some(identity);
         let needed = known.as_ref().map_or(seconds(now), |known| known.needed);
         let entry = Entry { sha256: published, proof: Proof::PublishedChecksum, source: Some(source), file, needed };
-        self.conclude(path, (found, identity), known.as_ref(), entry)
+        self.conclude(path, (found, identity), known.as_ref(), &entry)
     }
 
     /// Reads a file whose hash is recorded, and records whether it still has it.
@@ -230,7 +232,7 @@ impl Records {
             Err(verdict) => return verdict,
         };
         let file = (found == entry.sha256).then_some(identity);
-        match self.conclude(path, (found, identity), Some(&entry), Entry { file, ..entry.clone() }) {
+        match self.conclude(path, (found, identity), Some(&entry), &Entry { file, ..entry.clone() }) {
             Ok(verdict) => verdict,
             Err(error) => Verdict::Failed(error.to_string()),
         }
@@ -242,11 +244,11 @@ impl Records {
         path: &str,
         (found, identity): (Sha256, Identity),
         before: Option<&Entry>,
-        entry: Entry,
+        entry: &Entry,
     ) -> Result<Verdict, ManifestError> {
         let verdict = match entry.file {
             Some(_) => Verdict::Verified,
-            None => Verdict::Altered { found, recorded: entry.clone() },
+            None => Verdict::Altered { found, recorded: entry.sha256, proof: entry.proof },
         };
         match verdict {
             Verdict::Verified => drop(self.state().refused.remove(path)),
@@ -281,7 +283,7 @@ impl Records {
             Ok((sha256, identity)) => {
                 let entry =
                     Entry { sha256, proof: Proof::Accepted, source: None, file: Some(identity), needed: seconds(now) };
-                self.record(&path, entry)?;
+                self.record(&path, &entry)?;
                 Ok(Accepted::File(sha256))
             }
             Err(Verdict::Absent) if self.entry(&path).is_some() => {
@@ -299,19 +301,15 @@ impl Records {
     /// # Errors
     ///
     /// If the manifest cannot be written.
-    pub fn needed<'p>(
-        &self,
-        paths: impl Iterator<Item = &'p str> + Clone,
-        now: SystemTime,
-    ) -> Result<(), ManifestError> {
+    pub fn needed(&self, paths: &[&str], now: SystemTime) -> Result<(), ManifestError> {
         const EVERY: u64 = 3600;
         let now = seconds(now);
         let is_old = |entry: &Entry| now.abs_diff(entry.needed) >= EVERY;
-        if !paths.clone().any(|path| self.state().manifest.files.get(path).is_some_and(is_old)) {
+        if !paths.iter().any(|&path| self.entry(path).as_ref().is_some_and(is_old)) {
             return Ok(());
         }
         self.change(|manifest| {
-            for path in paths.clone() {
+            for &path in paths {
                 if let Some(entry) = manifest.files.get_mut(path) {
                     entry.needed = now;
                 }
@@ -421,11 +419,9 @@ impl Verdict {
         let shown = path.display();
         match self {
             Self::Verified | Self::Unrecorded => None,
-            Self::Altered { found, recorded } => Some(format!(
-                "{shown} is not served: its SHA-256 is {found}, and the {} says {}. Delete it, so that it is fetched again, or keep it \
-                 as it is with pxed fetch --accept {}",
-                recorded.proof,
-                recorded.sha256,
+            Self::Altered { found, recorded, proof } => Some(format!(
+                "{shown} is not served: its SHA-256 is {found}, and the {proof} says {recorded}. Delete it, so that it is fetched again, or \
+                 keep it as it is with pxed fetch --accept {}",
                 quoted(path)
             )),
             Self::Absent => Some(format!("{shown} is not there")),

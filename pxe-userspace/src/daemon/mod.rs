@@ -39,7 +39,7 @@ use self::{
 };
 use crate::{
     admin::{self, AdminContext, Health},
-    artifacts::Store,
+    artifacts::{Records, Store, Verifier},
     cluster_spec::{self, matchbox},
     dataplane::{self, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts},
     descriptors,
@@ -117,6 +117,8 @@ struct Daemon {
     upkeep: Arc<Upkeep>,
     /// The watchers of the spec and the Matchbox directory.
     watchers: Vec<cluster_spec::Watcher>,
+    /// Reads files that were changed behind pxed's back.
+    verifier: Verifier,
     admin: JoinHandle<std::io::Result<()>>,
     journal: JoinHandle<std::io::Result<()>>,
     /// Dropping it stops the admin listener and the journal.
@@ -133,6 +135,9 @@ impl Daemon {
             Specs::load(&config.cluster, config.matchbox.as_deref(), config.strict)?;
         let first = inventory.load_full();
         let store = Arc::new(Store::new(config.artifacts.clone()));
+        let (records, trouble) = Records::open(Arc::clone(&store));
+        trouble.iter().for_each(|trouble| tracing::warn!("{trouble}"));
+        let verifier = Verifier::start(Arc::new(records)).context("starting the thread that verifies files")?;
         let (policies, images) = (SharedPolicies::default(), SharedImages::default());
 
         let fetch = preflight::fetch_command(&config.cluster, &config.artifacts);
@@ -262,7 +267,7 @@ impl Daemon {
         );
         drop(first);
         memory::give_back();
-        Ok(Self { upkeep, watchers, admin, journal, running, boot_server_port })
+        Ok(Self { upkeep, watchers, verifier, admin, journal, running, boot_server_port })
     }
 
     /// Checks interfaces and servers every few seconds and reloads on request, until a signal asks to end.
@@ -285,10 +290,10 @@ impl Daemon {
     /// Stops: accepts no new boots, lets running ones finish unless a second signal arrives, and completes the journal. What hangs is
     /// left behind.
     async fn stop(self, signals: &mut Signals, ending: &Ending) -> anyhow::Result<()> {
-        let Self { upkeep, watchers, admin, journal, running, boot_server_port } = self;
+        let Self { upkeep, watchers, verifier, admin, journal, running, boot_server_port } = self;
         tracing::info!("stopping");
         let close = tokio::task::spawn_blocking(move || {
-            drop(watchers);
+            drop((watchers, verifier));
             let transfers = upkeep.stop();
             drop(boot_server_port);
             transfers

@@ -308,7 +308,7 @@ fn verification_does_not_undo_what_another_process_has_accepted_meanwhile() {
     let (found, identity) = other.read("kernel").unwrap();
     lab.records.accept(Path::new("kernel"), NOW).unwrap();
     let altered = Entry { file: None, ..before.clone() };
-    other.conclude("kernel", (found, identity), Some(&before), altered).unwrap();
+    other.conclude("kernel", (found, identity), Some(&before), &altered).unwrap();
     assert_eq!(served(&other, "kernel").as_deref(), Ok("b kernel"));
     assert_eq!(other.entry("kernel").unwrap().proof, Proof::Accepted);
 }
@@ -359,7 +359,7 @@ fn need_is_recorded_once_an_hour() {
     let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     let needed = || lab.records.entry("kernel").unwrap().needed;
     for (now, expected) in [(3599, 0), (3600, 3600), (7199, 3600), (90_000, 90_000)] {
-        lab.records.needed(["kernel", "unrecorded"].into_iter(), at(now)).unwrap();
+        lab.records.needed(&["kernel", "unrecorded"], at(now)).unwrap();
         assert_eq!(needed(), expected);
     }
     assert_eq!(open(lab.directory.path()).entry("kernel").unwrap().needed, 90_000);
