@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::{
     manifest::{Identity, Manifest},
-    store::Refusal,
+    refusal::Refusal,
 };
 
 /// The recorded files, as the store looks them up for each request. The seed of the hashes is fixed: the names come from the manifest.

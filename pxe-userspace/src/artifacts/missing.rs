@@ -5,7 +5,8 @@ use std::{fmt, path::PathBuf};
 use super::{
     links::Link,
     plan::{Severity, Wanted},
-    store::{Refusal, Store},
+    refusal::Refusal,
+    store::Store,
 };
 
 /// A file of the plan that the store cannot provide. Its `Display` gives the problem, the path, the machines that need it and the commands

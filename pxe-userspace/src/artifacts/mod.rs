@@ -8,6 +8,7 @@ mod manifest_file;
 mod missing;
 mod plan;
 mod records;
+mod refusal;
 mod store;
 mod verifier;
 
@@ -17,5 +18,6 @@ pub use manifest_file::{ManifestError, OWN_DIRECTORY};
 pub use missing::{Missing, Problem, missing};
 pub use plan::{Content, NeededBy, Severity, Wanted, is_any_complete, plan, quoted};
 pub use records::{AcceptError, Accepted, Download, Records, Verdict};
-pub use store::{OpenArtifact, READ_AHEAD, Refusal, Store, StoreError};
+pub use refusal::Refusal;
+pub use store::{OpenArtifact, READ_AHEAD, Store, StoreError};
 pub use verifier::Verifier;

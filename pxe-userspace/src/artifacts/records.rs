@@ -15,7 +15,8 @@ use super::{
     manifest::{Entry, Identity, Manifest, Proof, Sha256, is_plain},
     manifest_file::{Loaded, ManifestError, ManifestFile, OWN_DIRECTORY},
     plan::quoted,
-    store::{OpenArtifact, Refusal, Store},
+    refusal::Refusal,
+    store::{OpenArtifact, Store},
 };
 
 /// The records of a store's files. Several processes may have one of the same directory.

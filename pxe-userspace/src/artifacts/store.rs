@@ -24,8 +24,9 @@ use super::{
     links::{self, BENEATH, End, Link},
     manifest::Identity,
     manifest_file::OWN_DIRECTORY,
+    refusal::Refusal,
 };
-use crate::model::{architecture::Architecture, artifact_names, failure, images::Stubs, loader::BOOT_FROM_DISK};
+use crate::model::{architecture::Architecture, artifact_names, images::Stubs, loader::BOOT_FROM_DISK};
 
 /// A file of the store, opened for reading.
 #[derive(Debug)]
@@ -49,41 +50,6 @@ pub struct Store {
     /// Returns the host's stand-ins for a loader of this name, best first.
     stand_ins: fn(&[u8]) -> &'static [&'static str],
     gate: Gate,
-}
-
-/// The reason why a path was not opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// The file does not exist or is not a regular file.
-    NotFound,
-    /// The path contains a NUL byte or `..`, or leaves the directory through a symbolic link.
-    Outside,
-    /// The symbolic links of the path lead in a circle, or there are too many of them.
-    Circle,
-    /// The file exists but cannot be read.
-    Unreadable,
-    /// The file is not as it was recorded, and is being read to verify it. This passes.
-    Unverified,
-    /// The file was read and is not what was recorded.
-    Altered,
-    /// No file can be opened now, since descriptors or memory are used up. This passes and says nothing about the file.
-    Exhausted,
-}
-
-impl Refusal {
-    /// Returns the reason for a client, which need not know our directories.
-    #[must_use]
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::NotFound => failure::NO_SUCH_FILE,
-            Self::Outside => failure::OUTSIDE,
-            Self::Circle => failure::LINKS_IN_A_CIRCLE,
-            Self::Unreadable => failure::UNREADABLE,
-            Self::Unverified => failure::UNVERIFIED,
-            Self::Altered => failure::ALTERED,
-            Self::Exhausted => failure::NO_DESCRIPTORS,
-        }
-    }
 }
 
 /// The reason why the artifacts directory cannot be used.
