@@ -263,3 +263,6 @@ impl NotFound {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -477,3 +477,6 @@ impl<'a> Plan<'a> {
 fn put(bytes: &mut [u8], at: usize, number: u32) {
     bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,3 +15,5 @@ pub mod pe;
 pub mod pem;
 pub mod pieces;
 mod pkcs7;
+#[cfg(test)]
+pub(crate) mod testing;
