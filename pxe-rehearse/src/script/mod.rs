@@ -85,6 +85,8 @@ pub(super) struct Interpreter {
     steps: usize,
     /// The file that was requested and not yet answered.
     fetching: Option<(Url, Image)>,
+    /// The script that is being fetched takes the place of the one that asked for it.
+    replaces: bool,
     boot_after_fetch: bool,
     kernel: Option<(String, String)>,
     items: Vec<String>,
@@ -104,6 +106,7 @@ impl Interpreter {
             frames: Vec::new(),
             steps: 0,
             fetching: None,
+            replaces: false,
             boot_after_fetch: false,
             kernel: None,
             items: Vec::new(),
@@ -208,6 +211,9 @@ impl Interpreter {
             Image::Kernel if self.boot_after_fetch => Ran::Step(self.boot()),
             Image::Kernel => Ran::Status(Ok(())),
             Image::Script if Self::is_script(body) => {
+                if self.replaces {
+                    self.frames.pop();
+                }
                 if self.frames.len() >= MAX_NESTING {
                     return Ran::Step(Step::Failed(format!("scripts chain each other more than {MAX_NESTING} deep")));
                 }
@@ -304,6 +310,10 @@ impl Interpreter {
             },
             "sleep" => {
                 let seconds = positional(arguments).first().and_then(|text| text.parse().ok()).unwrap_or(0);
+                if seconds > 0 {
+                    // A script that asks again for ever is not stuck.
+                    self.steps = 0;
+                }
                 Ran::Step(Step::Sleep(Duration::from_secs(seconds)))
             }
             "dhcp" | "ifconf" | "autoboot" => Ran::Step(Step::Configure),
@@ -352,12 +362,8 @@ impl Interpreter {
 
     fn chain(&mut self, arguments: &[String]) -> Ran {
         // With `--replace`, the called script takes the caller's place.
-        let replaces = arguments.iter().any(|word| word == "--replace" || word == "-r");
-        let ran = self.fetch(positional(arguments).first(), Image::Script);
-        if replaces && let (Ran::Step(_), Some(frame)) = (&ran, self.frames.last_mut()) {
-            frame.next = frame.lines.len();
-        }
-        ran
+        self.replaces = arguments.iter().any(|word| word == "--replace" || word == "-r");
+        self.fetch(positional(arguments).first(), Image::Script)
     }
 
     fn choose(&mut self, arguments: &[String]) -> Ran {

@@ -124,6 +124,29 @@ fn scripts_run_as_in_ipxe() {
     }
 }
 
+/// A machine may wait for its files for an hour, by a script that takes its own place.
+#[test]
+fn waiting_script_is_followed_until_another_one_comes() {
+    let waiting =
+        "#!ipxe\necho 43 percent\n:wait\nsleep 5 || goto shell\nchain --replace /boot.ipxe || goto wait\n:shell\nshell";
+    let url = Url::parse("http://10.0.0.1:8000/boot.ipxe").unwrap();
+    let mut interpreter = Interpreter::new(settings(), url, waiting.as_bytes());
+    let mut step = interpreter.resume(Answer::Done);
+    for round in 0..5_000 {
+        assert_eq!(step, Step::Sleep(Duration::from_secs(5)));
+        assert!(interpreter.take_screen().len() <= 1);
+        step = interpreter.resume(Answer::Done);
+        assert!(matches!(&step, Step::Fetch { what: Image::Script, .. }), "{step:?}");
+        // The server may be restarted meanwhile.
+        let lost = || Answer::Failed("refused".to_owned());
+        step = interpreter.resume(if round % 10 == 0 { lost() } else { Answer::Fetched(waiting.into()) });
+    }
+    interpreter.resume(Answer::Done);
+    let step = interpreter.resume(Answer::Fetched(b"#!ipxe\nkernel /k\nboot".to_vec()));
+    assert!(matches!(step, Step::Fetch { what: Image::Kernel, .. }));
+    assert_eq!(interpreter.resume(Answer::Fetched(Vec::new())), Step::Boot { arguments: String::new() });
+}
+
 #[test]
 fn script_that_does_not_end_fails() {
     assert!(run(":a\ngoto a", &[]).last().unwrap().contains("does not end"));

@@ -177,7 +177,7 @@ struct Explained<'a> {
 }
 
 fn explained(admin: &Admin, record: &MachineRecord) -> Response {
-    let diagnosis = diagnose(record, SystemTime::now());
+    let diagnosis = diagnose(record, &admin.context.images.load(), SystemTime::now());
     let requests = requests_of(admin, record.machine.macs());
     let spec_error = spec::error_of(admin, record.machine.mac);
     Json(Explained { machine: MachineJson::explained(record, &diagnosis), requests, spec_error }).into_response()

@@ -1,10 +1,15 @@
 //! The configuration files that GRUB and U-Boot look for: whose a file is, who may have it, and what it says.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use super::{grub, u_boot};
+use super::{grub, u_boot, waiting};
 use crate::model::{
     config_files::{ConfigFile, ConfigReader, Owner},
+    event::EventKind,
     failure::ASKED_FROM,
     images::Images,
     inventory::{Inventory, Machine},
@@ -42,10 +47,12 @@ pub struct ConfigRequest<'a> {
     pub check_source: bool,
     /// The protocol.
     pub files: Files,
+    /// The time.
+    pub now: SystemTime,
 }
 
 /// The answer to such a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     /// The machine's configuration.
     Config {
@@ -55,6 +62,17 @@ pub enum Answer {
         disposition: Disposition,
         /// The configuration.
         text: String,
+    },
+    /// A file that the machine boots is not there yet.
+    Waits {
+        /// The machine.
+        machine: Arc<Machine>,
+        /// The event that says so.
+        event: EventKind,
+        /// A configuration that asks again. Without one there is no answer, and the program asks again by itself.
+        text: Option<String>,
+        /// The time after which it asks again.
+        pause: Duration,
     },
     /// There is no such file, since the machine is to boot from its disk: the program goes on to the next way to boot.
     ToDisk(Arc<Machine>),
@@ -87,19 +105,38 @@ impl ConfigRequest<'_> {
             return Answer::NotTheirs { machine, reason };
         }
         let disposition = self.policies.disposition(&machine);
-        match self.text(self.images.as_bootable(&machine), disposition) {
+        let bootable = self.images.as_bootable(&machine);
+        if disposition == Disposition::Network
+            && let Some(awaited) = self.images.awaited(bootable)
+        {
+            let text = match self.file.reader {
+                ConfigReader::Grub => {
+                    Some(waiting::grub_config(bootable, awaited, &self.grub_root(bootable), self.now))
+                }
+                ConfigReader::UBoot => None,
+            };
+            let (event, pause) = (awaited.event(), awaited.pause());
+            return Answer::Waits { machine, event, text, pause };
+        }
+        match self.text(bootable, disposition) {
             Some(text) => Answer::Config { machine, disposition, text },
             None => Answer::ToDisk(machine),
+        }
+    }
+
+    /// Returns the place of the artifacts in GRUB's notation.
+    fn grub_root(&self, machine: &Machine) -> String {
+        let server = machine.site.address;
+        match self.files {
+            Files::Tftp => format!("(tftp,{server})"),
+            Files::Http { port } => format!("(http,{server}:{port})/assets"),
         }
     }
 
     fn text(&self, machine: &Machine, disposition: Disposition) -> Option<String> {
         let server = machine.site.address;
         match (self.file.reader, self.files) {
-            (ConfigReader::Grub, Files::Tftp) => grub::config(machine, &format!("(tftp,{server})"), disposition),
-            (ConfigReader::Grub, Files::Http { port }) => {
-                grub::config(machine, &format!("(http,{server}:{port})/assets"), disposition)
-            }
+            (ConfigReader::Grub, _) => grub::config(machine, &self.grub_root(machine), disposition),
             // U-Boot's `localboot` runs a command that few boards have. Without a file, it tries its next way to boot.
             (ConfigReader::UBoot, _) if disposition == Disposition::Disk => None,
             (ConfigReader::UBoot, Files::Tftp) => Some(u_boot::config(machine, "")),
@@ -126,6 +163,8 @@ mod tests {
     use super::*;
     use crate::model::{architecture::Architecture, policy::DiskRoute, testing::machine};
 
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
     fn fleet() -> Inventory {
         let not_found =
             Machine { disk_route: DiskRoute::NotFound, ..(*machine(3, Architecture::Amd64, "v1.13.0", None)).clone() };
@@ -145,12 +184,14 @@ mod tests {
         let file = ConfigFile::parse(path.as_bytes()).unwrap();
         let peer = peer.parse().unwrap();
         let (inventory, policies, images) = (&inventory, &policies, &Images::default());
-        let asked = ConfigRequest { file, peer, inventory, policies, images, check_source, files: Files::Tftp };
+        let asked =
+            ConfigRequest { file, peer, inventory, policies, images, check_source, files: Files::Tftp, now: NOW };
         match asked.answer() {
             Answer::Config { machine, disposition, text } => {
                 let kind = if text.starts_with("# GRUB") { "grub" } else { "u-boot" };
                 format!("{kind} {disposition:?} {}", machine.mac.0[5])
             }
+            Answer::Waits { machine, text, .. } => format!("waits {}{}", machine.mac.0[5], text.unwrap_or_default()),
             Answer::ToDisk(machine) => format!("to disk {}", machine.mac.0[5]),
             Answer::NotTheirs { machine, reason } => format!("refused {}: {reason}", machine.mac.0[5]),
             Answer::NoMachine => "none".to_owned(),
@@ -210,7 +251,7 @@ mod tests {
         ] {
             let (file, peer) = (ConfigFile::parse(path.as_bytes()).unwrap(), "127.0.0.1".parse().unwrap());
             let (inventory, policies, images) = (&inventory, &policies, &Images::default());
-            let asked = ConfigRequest { file, peer, inventory, policies, images, check_source: true, files };
+            let asked = ConfigRequest { file, peer, inventory, policies, images, check_source: true, files, now: NOW };
             let Answer::Config { text, .. } = asked.answer() else { panic!("no configuration at {path}") };
             assert!(text.contains(kernel), "{path}: {text}");
         }

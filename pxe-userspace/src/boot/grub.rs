@@ -4,7 +4,10 @@
 
 use std::fmt::Write as _;
 
-use super::{ipxe::screen_text, talos};
+use super::{
+    ipxe::{name_of, screen_text},
+    talos,
+};
 use crate::model::{
     architecture::Architecture,
     artifact_names,
@@ -32,14 +35,6 @@ pub fn config(machine: &Machine, root: &str, disposition: Disposition) -> Option
         (Disposition::Network, _) => Some(network_config(machine, root)),
         (Disposition::Disk, DiskRoute::NotFound) => None,
         (Disposition::Disk, route) => Some(disk_config(machine, route)),
-    }
-}
-
-/// Returns the machine's name for the screen.
-fn name_of(machine: &Machine) -> String {
-    match &machine.hostname {
-        Some(hostname) => format!("{} {}", screen_text(hostname), machine.mac),
-        None => machine.mac.to_string(),
     }
 }
 

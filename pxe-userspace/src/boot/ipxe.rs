@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
+use crate::model::inventory::Machine;
+
 /// Kernel arguments as words of a script line, with the lines that must precede it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arguments {
@@ -72,6 +74,15 @@ pub fn screen_text(text: &str) -> String {
         return text.to_owned();
     }
     text.chars().map(|c| if is_plain(c) { c } else { '?' }).collect()
+}
+
+/// Returns the machine's name for the screen.
+#[must_use]
+pub fn name_of(machine: &Machine) -> String {
+    match &machine.hostname {
+        Some(hostname) => format!("{} {}", screen_text(hostname), machine.mac),
+        None => machine.mac.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The boot instructions for a machine: iPXE scripts, configurations of GRUB and U-Boot, Talos kernel arguments. Pure.
+//! The boot instructions for a machine: iPXE scripts, configurations of GRUB and U-Boot, Talos kernel arguments, and what a machine is
+//! told while its files are not there. Pure.
 
 pub mod config;
 pub mod grub;
@@ -6,3 +7,4 @@ pub mod ipxe;
 pub mod script;
 pub mod talos;
 pub mod u_boot;
+pub mod waiting;

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    ipxe::{self, screen_text},
+    ipxe::{self, name_of, screen_text},
     talos::{self, INITRD_NAME},
 };
 use crate::model::{
@@ -58,14 +58,6 @@ pub fn script(machine: &Machine, http_port: u16, disposition: Disposition) -> Op
         (Disposition::Network, _) => Some(network_script(machine, http_port)),
         (Disposition::Disk, DiskRoute::NotFound) => None,
         (Disposition::Disk, route) => Some(disk_script(machine, route)),
-    }
-}
-
-/// Returns the machine's name for the screen.
-fn name_of(machine: &Machine) -> String {
-    match &machine.hostname {
-        Some(hostname) => format!("{} {}", screen_text(hostname), machine.mac),
-        None => machine.mac.to_string(),
     }
 }
 

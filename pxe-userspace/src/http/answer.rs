@@ -1,6 +1,10 @@
 //! Answers: a text as a value, and the head of a response as bytes.
 
-use std::{borrow::Cow, fmt::Write as _, time::SystemTime};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Extension,
@@ -19,6 +23,8 @@ pub(super) struct Text {
     pub(super) route: Route,
     /// Set if the arrival of the answer is an event.
     pub(super) delivery: Option<Delivery>,
+    /// The time after which the client may ask again, with status 503.
+    pub(super) retry_after: Option<Duration>,
     /// Set if the request belongs to no machine's journal.
     pub(super) finding: Option<Finding>,
 }
@@ -27,7 +33,15 @@ impl Text {
     /// Returns plain text with status 200.
     pub(super) fn new(route: Route, text: impl Into<Cow<'static, str>>) -> Self {
         let content_type = "text/plain; charset=utf-8";
-        Self { status: StatusCode::OK, content_type, text: text.into(), route, delivery: None, finding: None }
+        Self {
+            status: StatusCode::OK,
+            content_type,
+            text: text.into(),
+            route,
+            delivery: None,
+            retry_after: None,
+            finding: None,
+        }
     }
 
     /// Returns status 404, with Matchbox's text.
@@ -46,6 +60,9 @@ impl IntoResponse for Text {
     fn into_response(self) -> Response {
         let content_type = [(header::CONTENT_TYPE, self.content_type)];
         let mut response = (self.status, content_type, Extension(self.route), self.text).into_response();
+        if let Some(after) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, after.as_secs().into());
+        }
         if let Some(delivery) = self.delivery {
             response.extensions_mut().insert(delivery);
         }

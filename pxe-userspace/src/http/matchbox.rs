@@ -62,6 +62,12 @@ pub fn ipxe(machine: &Machine) -> String {
     )
 }
 
+/// Returns the path at which iPXE gets that script.
+#[must_use]
+pub fn ipxe_path(machine: &Machine) -> String {
+    format!("/ipxe?mac={}&arch=${{buildarch:uristring}}", machine.mac)
+}
+
 /// Returns the configuration at `/grub?mac=…` for a machine. GRUB does not expand `${uuid}` inside quotes; Talos expands it
 /// itself.
 #[must_use]

@@ -19,12 +19,14 @@ use crate::{
     boot::{
         config::{self, Answer, ConfigRequest, Files},
         script::{self, script},
+        waiting,
     },
     cluster_spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
     model::{
         config_files::ConfigFile,
         event::{ArtifactKind, EventKind, short_path},
         failure::WRONG_ARCHITECTURE,
+        images::Images,
         inventory::Machine,
         policy::Disposition,
         visitors::{Match, Outcome},
@@ -87,8 +89,12 @@ pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
         return refused;
     }
     let disposition = context.disposition(&machine);
-    disposed(context, peer, &machine, disposition);
     let images = context.images.load();
+    let url = || script::script_url(&machine, context.http_port);
+    if let Some(waiting) = waiting(context, peer, &machine, disposition, &images, url) {
+        return Text { route: Route::Script, ..waiting };
+    }
+    disposed(context, peer, &machine, disposition);
     match script(images.as_bootable(&machine), context.http_port, disposition) {
         Some(text) => delivered(context, peer, machine.mac, &path, Text::new(Route::Script, text)),
         None => Text::not_found(),
@@ -106,12 +112,24 @@ pub(super) fn loader_config(context: &Context, peer: Peer, path: &[u8], file: Co
         images: &images,
         check_source: context.check_source,
         files: Files::Http { port: context.http_port },
+        now: SystemTime::now(),
     };
     let path = &short_path(path);
     match request.answer() {
         Answer::Config { machine, disposition, text } => {
             disposed(context, peer, &machine, disposition);
             delivered(context, peer, machine.mac, path, Text::new(Route::Script, text))
+        }
+        Answer::Waits { machine, event, text, pause } => {
+            awaits(context, peer, machine.mac, event);
+            match text {
+                Some(text) => Text::new(Route::Script, text),
+                None => Text {
+                    status: StatusCode::SERVICE_UNAVAILABLE,
+                    retry_after: Some(pause),
+                    ..Text::new(Route::Script, "a file that this machine boots is not there yet\n")
+                },
+            }
         }
         Answer::ToDisk(machine) => {
             disposed(context, peer, &machine, Disposition::Disk);
@@ -131,12 +149,17 @@ async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
         return refused;
     }
     let disposition = context.disposition(&machine);
+    let images = context.images.load();
+    let is_wrong = matchbox::is_wrong_architecture(&query.pairs, machine.architecture);
+    if disposition == Disposition::Network && is_wrong {
+        failed(&context, peer, machine.mac, "/ipxe", WRONG_ARCHITECTURE);
+        return matchbox_text(script::wrong_architecture_script(&machine));
+    }
+    if let Some(text) = waiting(&context, peer, &machine, disposition, &images, || matchbox::ipxe_path(&machine)) {
+        return text;
+    }
     let text = match disposition {
-        Disposition::Network if matchbox::is_wrong_architecture(&query.pairs, machine.architecture) => {
-            failed(&context, peer, machine.mac, "/ipxe", WRONG_ARCHITECTURE);
-            return matchbox_text(script::wrong_architecture_script(&machine));
-        }
-        Disposition::Network => Some(matchbox::ipxe(context.images.load().as_bootable(&machine))),
+        Disposition::Network => Some(matchbox::ipxe(images.as_bootable(&machine))),
         Disposition::Disk => script(&machine, context.http_port, disposition),
     };
     disposed(&context, peer, &machine, disposition);
@@ -155,10 +178,19 @@ async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
         return refused;
     }
     let disposition = context.disposition(&machine);
+    let images = context.images.load();
+    let bootable = images.as_bootable(&machine);
+    if disposition == Disposition::Network
+        && let Some(awaited) = images.awaited(bootable)
+    {
+        awaits(&context, peer, machine.mac, awaited.event());
+        let root = format!("(http,{}:{})/assets", machine.site.address, context.http_port);
+        return matchbox_text(waiting::grub_config(bootable, awaited, &root, SystemTime::now()));
+    }
     disposed(&context, peer, &machine, disposition);
     match disposition {
         Disposition::Network => {
-            let text = matchbox::grub(context.images.load().as_bootable(&machine), context.http_port);
+            let text = matchbox::grub(bootable, context.http_port);
             let response = matchbox_text(text);
             delivered(&context, peer, machine.mac, "/grub", response)
         }
@@ -291,6 +323,28 @@ fn refuse(context: &Context, peer: Peer, machine: &Machine, path: &str, route: R
 fn failed(context: &Context, peer: Peer, mac: MacAddr, path: &str, reason: &str) {
     if !peer.is_head {
         Delivery::new(mac, ArtifactKind::Script, path.as_bytes()).refused(&context.events, reason);
+    }
+}
+
+/// Returns the script of a machine that waits for a file before it can boot from the network. `url` returns where it gets its script.
+fn waiting(
+    context: &Context,
+    peer: Peer,
+    machine: &Arc<Machine>,
+    disposition: Disposition,
+    images: &Images,
+    url: impl FnOnce() -> String,
+) -> Option<Text> {
+    let bootable = images.as_bootable(machine);
+    let awaited = images.awaited(bootable).filter(|_| disposition == Disposition::Network)?;
+    awaits(context, peer, machine.mac, awaited.event());
+    Some(matchbox_text(waiting::ipxe_script(bootable, awaited, &url(), SystemTime::now())))
+}
+
+/// Announces that the machine is told to wait. The answer itself is no step of its boot.
+fn awaits(context: &Context, peer: Peer, mac: MacAddr, event: EventKind) {
+    if !peer.is_head {
+        context.events.send(mac, SystemTime::now(), event);
     }
 }
 

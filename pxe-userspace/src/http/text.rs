@@ -86,13 +86,16 @@ async fn ready(exchange: &Exchange<'_>, router: &Router) -> Result<Ready, Refusa
 
 /// Puts the head of an answer before a text.
 fn from_text(exchange: &Exchange<'_>, text: Text) -> Ready {
-    let Text { status, content_type, text, route, delivery, finding } = text;
+    let Text { status, content_type, text, route, delivery, retry_after, finding } = text;
     exchange.context.metrics.answered(route, status.as_u16());
     if let Some(finding) = finding {
         exchange.visited(&Query::new(&exchange.head.query), status, finding);
     }
     let mut head = AnswerHead::new(status, SystemTime::now());
     head.header("Content-Type", content_type);
+    if let Some(after) = retry_after {
+        head.header("Retry-After", after.as_secs());
+    }
     let body = match text {
         Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
         Cow::Owned(text) => Bytes::from(text),

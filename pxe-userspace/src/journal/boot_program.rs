@@ -225,7 +225,8 @@ mod tests {
         let machine = Machine { architecture, kernel_args: "x".repeat(300).into(), ..machine(1) };
         let last = events.last().map_or(at(0.0), |event| event.at);
         let record = fleet.machine(&Arc::new(machine), usize::MAX);
-        let Diagnosis { reached, waits_for, advice } = diagnose(&record, last + Duration::from_secs_f64(later));
+        let Diagnosis { reached, waits_for, advice } =
+            diagnose(&record, &Default::default(), last + Duration::from_secs_f64(later));
         format!("{reached} | {waits_for} | {}", advice.join(" | "))
     }
 

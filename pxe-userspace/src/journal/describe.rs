@@ -137,6 +137,13 @@ impl fmt::Display for EventKind {
                 write!(f, "{artifact} {} by {transport} failed: {}", printable(path), printable(reason))?;
                 if *bytes > 0 { write!(f, " (after {})", human_bytes(*bytes)) } else { Ok(()) }
             }
+            Self::Awaits { path, state, percent } => {
+                write!(f, "waits for {}, which is {}", printable(path), state.replace('-', " "))?;
+                match percent {
+                    Some(percent) => write!(f, ", {percent} %"),
+                    None => Ok(()),
+                }
+            }
             Self::WrongArchitecture { client_architecture } => {
                 let name = ClientArchitecture::of(*client_architecture).name;
                 write!(f, "its firmware is {name} ({client_architecture}), which cannot start the kernel of the spec")

@@ -1,6 +1,8 @@
 //! The diagnosis of a machine: how far it came, what it waits for, and what a person can do. A pure function of its record.
 
 mod attempt;
+mod files;
+mod finding;
 mod placement;
 mod remarks;
 
@@ -9,8 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
-
+pub use self::finding::Diagnosis;
 use self::{
     attempt::Attempt,
     placement::{foreign_relay, other_vlan},
@@ -31,20 +32,10 @@ use crate::model::{
     failure::{
         ASKED_FROM, CHANGED, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE,
     },
+    images::Images,
     inventory::{Machine, Source},
     policy::{BootPolicy, Disposition},
 };
-
-/// The situation of a machine in plain words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Diagnosis {
-    /// Its progress so far.
-    pub reached: String,
-    /// The next step that has to happen.
-    pub waits_for: String,
-    /// Things to check or do, the most likely first. Empty if nothing is wrong.
-    pub advice: Vec<String>,
-}
 
 /// The time after which something is wrong at a stage that takes a healthy machine seconds. iPXE may wait 16 s for IPv6 router
 /// advertisements, and a switch port without PortFast 30 s.
@@ -52,9 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// The same for kernels and initramfs images, which take longer on slow links, and for the start of Talos.
 const LONG_PATIENCE: Duration = Duration::from_secs(180);
 
-/// Returns how far a machine came by `now`, what it waits for, and what to do.
+/// Returns how far a machine came by `now`, what it waits for, and what to do. `images` says what of its files is there.
 #[must_use]
-pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
+pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Diagnosis {
     let since = elapsed(record.stage_since, now);
     let attempt = Attempt::of(record, now);
     let mut diagnosis = match record.stage {
@@ -67,6 +58,7 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
             _ => loader_done(record, since),
         },
         Stage::IpxeAddressed => ipxe_addressed(since),
+        Stage::AwaitingFiles => files::awaiting(record, images, now),
         Stage::Scripted => scripted(record, since),
         Stage::KernelDone => kernel_done(record, since),
         Stage::Booting => booting(record, since),
@@ -109,6 +101,7 @@ pub fn diagnose(record: &MachineRecord, now: SystemTime) -> Diagnosis {
         diagnosis.reached += &text;
         diagnosis.advice.insert(0, boot_program::UKI_REFUSED.to_owned());
     }
+    files::remark(&mut diagnosis, record, images, now);
     if let Some(relay) = attempt.foreign_relay {
         diagnosis.advice.insert(0, foreign_relay(record, relay));
     }

@@ -58,6 +58,7 @@ fn name(event: &EventKind) -> String {
         EventKind::Unconfirmed { artifact, .. } => format!("unconfirmed {artifact:?}"),
         EventKind::Failed { artifact, .. } if event.is_harmless() => format!("failed {artifact:?}, harmless"),
         EventKind::Failed { artifact, .. } => format!("failed {artifact:?}"),
+        EventKind::Awaits { .. } => "awaits".to_owned(),
         EventKind::WrongArchitecture { .. } => "wrong architecture".to_owned(),
         EventKind::SentToDisk => "sent to disk".to_owned(),
     }
@@ -129,6 +130,7 @@ pub(super) fn every_event() -> Vec<(String, EventKind)> {
     events.extend(artifacts().map(|artifact| failed(artifact, "/assets/file")));
     // Firmware and iPXE look for these without expecting them.
     events.extend([failed(ArtifactKind::Loader, "revocations.efi"), failed(ArtifactKind::Script, "autoexec.ipxe")]);
+    events.push(EventKind::Awaits { path, state: "fetching", percent: Some(43) });
     events.extend([EventKind::WrongArchitecture { client_architecture: 11 }, EventKind::SentToDisk]);
     events.into_iter().map(|event| (name(&event), event)).collect()
 }
@@ -147,7 +149,7 @@ macro_rules! variants {
 
 variants! {
     Discover, Offer, Request, Ack, Nak, Decline, Release, Ignored, ForeignRelay, OtherVlan, Requested, Done, Unconfirmed, Failed,
-    WrongArchitecture, SentToDisk,
+    Awaits, WrongArchitecture, SentToDisk,
 }
 
 #[test]

@@ -204,6 +204,8 @@ impl Cycle {
             EventKind::Failed {
                 artifact: ArtifactKind::Kernel | ArtifactKind::Initramfs | ArtifactKind::Uki, ..
             } if self == Self::Netbooted => Self::Loading,
+            // It asked for its script.
+            EventKind::Awaits { .. } if self == Self::Firmware => Self::Loading,
             EventKind::SentToDisk => Self::SentToDisk,
             EventKind::Discover { client: ClientKind::Plain, .. }
             | EventKind::Offer { .. }
@@ -217,6 +219,7 @@ impl Cycle {
             | EventKind::OtherVlan { .. }
             | EventKind::Unconfirmed { .. }
             | EventKind::Failed { .. }
+            | EventKind::Awaits { .. }
             | EventKind::WrongArchitecture { .. } => self,
         }
     }

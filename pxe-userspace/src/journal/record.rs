@@ -74,6 +74,7 @@ enum Kept {
     Done { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, took_ms: u32 },
     Unconfirmed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32 },
     Failed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, reason: TextId },
+    Awaits { path: TextId, state: StaticId, percent: Option<u8> },
     WrongArchitecture { client_architecture: u16 },
     SentToDisk,
 }
@@ -163,6 +164,13 @@ impl Record {
                 texts.release(text);
             }
             self.last_error = Some((Millis::of(event.at), texts.keep(&Arc::from(event.kind.to_string()))));
+        }
+        // A machine asks every few seconds while it waits, which must not push out how it came there.
+        if let EventKind::Awaits { path: awaited, .. } = &event.kind {
+            let is_repeated = |kept: &Kept| matches!(kept, Kept::Awaits { path, .. } if texts.get(*path) == *awaited);
+            if let Some((_, kept)) = self.events.pop_back_if(|(_, kept)| is_repeated(kept)) {
+                release(kept, texts);
+            }
         }
         self.trim(limit.saturating_sub(1), texts);
         // Doubling the capacity would waste tens of megabytes with 100,000 machines.
@@ -331,6 +339,9 @@ fn keep(kind: &EventKind, texts: &mut Interner) -> Kept {
             bytes: saturate(*bytes),
             reason: texts.keep(reason),
         },
+        EventKind::Awaits { path, state, percent } => {
+            Kept::Awaits { path: texts.keep(path), state: texts.keep_static(state), percent: *percent }
+        }
         &EventKind::WrongArchitecture { client_architecture } => Kept::WrongArchitecture { client_architecture },
         EventKind::SentToDisk => Kept::SentToDisk,
     }
@@ -374,6 +385,9 @@ fn recall(kept: Kept, texts: &Interner) -> EventKind {
             bytes: bytes.into(),
             reason: texts.get(reason),
         },
+        Kept::Awaits { path, state, percent } => {
+            EventKind::Awaits { path: texts.get(path), state: texts.get_static(state), percent }
+        }
         Kept::WrongArchitecture { client_architecture } => EventKind::WrongArchitecture { client_architecture },
         Kept::SentToDisk => EventKind::SentToDisk,
     }
@@ -399,9 +413,10 @@ fn recall_boot_file(kept: Option<KeptBootFile>, texts: &Interner) -> Option<Boot
 
 fn release(kept: Kept, texts: &mut Interner) {
     match kept {
-        Kept::Requested { path: text, .. } | Kept::Done { path: text, .. } | Kept::Unconfirmed { path: text, .. } => {
-            texts.release(text);
-        }
+        Kept::Requested { path: text, .. }
+        | Kept::Done { path: text, .. }
+        | Kept::Unconfirmed { path: text, .. }
+        | Kept::Awaits { path: text, .. } => texts.release(text),
         Kept::Offer { boot_file: Some(KeptBootFile::OwnLoader(text)), .. }
         | Kept::Ack { boot_file: Some(KeptBootFile::OwnLoader(text)), .. } => texts.release(text),
         Kept::Failed { path, reason, .. } => {

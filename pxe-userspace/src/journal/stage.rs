@@ -5,6 +5,7 @@
 //!               ┌──────────────────────────────────────────────┘
 //!               ▼
 //!            ipxe-discovering ─► ipxe-addressed ─► scripted                      iPXE (a ROM begins here)
+//!               │                              └─► awaiting-files ─► scripted     while its files are on their way
 //!               ┌─────────────────────────────────────┘      └─► sent-to-disk ─► on-disk
 //!               ▼
 //!            loading-kernel ─► kernel-done ─► loading-initramfs ─► booting ─► running
@@ -45,6 +46,8 @@ pub enum Stage {
     IpxeDiscovering,
     /// iPXE has an address.
     IpxeAddressed,
+    /// It was told to wait for a file that is not there yet.
+    AwaitingFiles,
     /// It asked for its iPXE script, or for its configuration of GRUB or U-Boot.
     Scripted,
     /// It is loading its kernel, or its unified kernel image.
@@ -67,7 +70,7 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order of a boot.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Waiting,
         Self::Discovering,
         Self::Addressed,
@@ -75,6 +78,7 @@ impl Stage {
         Self::LoaderDone,
         Self::IpxeDiscovering,
         Self::IpxeAddressed,
+        Self::AwaitingFiles,
         Self::Scripted,
         Self::LoadingKernel,
         Self::KernelDone,
@@ -97,6 +101,7 @@ impl Stage {
             Self::LoaderDone => "loader-done",
             Self::IpxeDiscovering => "ipxe-discovering",
             Self::IpxeAddressed => "ipxe-addressed",
+            Self::AwaitingFiles => "awaiting-files",
             Self::Scripted => "scripted",
             Self::LoadingKernel => "loading-kernel",
             Self::KernelDone => "kernel-done",
@@ -152,6 +157,9 @@ impl Stage {
                 };
                 if self > last || event.is_harmless() { self } else { Self::Failed }
             }
+            // As with a script. A failure is over once the machine asks again.
+            EventKind::Awaits { .. } if self.is_final() && self != Self::Failed => self,
+            EventKind::Awaits { .. } => Self::AwaitingFiles,
             EventKind::WrongArchitecture { .. } | EventKind::Decline { .. } => Self::Failed,
             EventKind::SentToDisk => Self::SentToDisk,
             EventKind::Discover { client: ClientKind::Plain, .. }

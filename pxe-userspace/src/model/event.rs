@@ -267,6 +267,16 @@ pub enum EventKind {
         /// The reason, in words for a person.
         reason: Arc<str>,
     },
+    /// The machine was told to wait, since a file that it boots is not there yet. It asks again.
+    Awaits {
+        /// The path of the file, relative to the artifacts directory.
+        path: Arc<str>,
+        /// The state of the file, by its name.
+        state: &'static str,
+        /// The share of the file that pxed has, in percent, while it is downloaded.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        percent: Option<u8>,
+    },
     /// The firmware's architecture cannot start the kernel of the one in the spec.
     WrongArchitecture {
         /// The firmware's processor architecture type (IANA).

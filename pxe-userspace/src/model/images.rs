@@ -123,7 +123,7 @@ pub struct Images {
 pub type SharedImages = Arc<ArcSwap<Images>>;
 
 /// A file that a machine waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Awaited<'i> {
     /// The path, relative to the artifacts directory.
     pub path: &'i str,

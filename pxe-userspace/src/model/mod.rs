@@ -11,6 +11,7 @@ pub mod event;
 pub mod failure;
 pub mod finding;
 pub mod image_source;
+pub mod image_words;
 pub mod images;
 pub mod inventory;
 pub mod loader;

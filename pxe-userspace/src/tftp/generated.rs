@@ -1,17 +1,23 @@
 //! Files that do not exist in the artifacts directory and are served all the same: the configurations of GRUB and U-Boot, and
 //! kernel and initramfs below the directory of a loader.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::SystemTime};
 
 use pxe_common::MacAddr;
 
-use super::{context::Context, metrics::RefusedReason, packet::ErrorCode, refusal::Refused};
+use super::{
+    context::Context,
+    metrics::RefusedReason,
+    packet::ErrorCode,
+    refusal::{AWAITED, Refused},
+};
 use crate::{
     artifacts::OpenArtifact,
     boot::config::{Answer, ConfigRequest, Files},
     model::{
         artifact_names::{initramfs_path, kernel_path},
         config_files::ConfigFile,
+        event::EventKind,
         failure::NO_SUCH_FILE,
         policy::Disposition,
     },
@@ -20,10 +26,10 @@ use crate::{
 /// The answer to a request for a file that the store does not have.
 #[derive(Debug)]
 pub(super) struct Generated {
-    /// The machine whose file it is, or that asked for it.
+    /// The machine whose file it is, or that asked for it. `None` if the request is no step of its boot.
     pub(super) machine: Option<MacAddr>,
-    /// The machine is sent to its disk.
-    pub(super) to_disk: bool,
+    /// The news about a machine, besides the request for the file.
+    pub(super) event: Option<(MacAddr, EventKind)>,
     /// The file.
     pub(super) file: Result<OpenArtifact, Refused>,
 }
@@ -39,7 +45,7 @@ pub(super) fn generate(
     let (inventory, policies, images) = (context.inventory.load(), context.policies.load(), context.images.load());
     let Some(file) = ConfigFile::parse(path) else {
         let file = below_a_directory(context, client, path).ok_or(refused);
-        return Generated { machine, to_disk: false, file };
+        return Generated { machine, event: None, file };
     };
     let request = ConfigRequest {
         file,
@@ -49,30 +55,39 @@ pub(super) fn generate(
         images: &images,
         check_source: context.check_source,
         files: Files::Tftp,
+        now: SystemTime::now(),
     };
     match request.answer() {
         Answer::Config { machine, disposition, text } => Generated {
             machine: Some(machine.mac),
-            to_disk: disposition == Disposition::Disk,
+            event: (disposition == Disposition::Disk).then_some((machine.mac, EventKind::SentToDisk)),
             file: OpenArtifact::from_text(&text).map_err(Refused::from),
         },
         Answer::ToDisk(machine) => Generated {
             machine: Some(machine.mac),
-            to_disk: true,
+            event: Some((machine.mac, EventKind::SentToDisk)),
             file: Err(Refused::new(RefusedReason::Disk, ErrorCode::NotFound, "this machine boots from its disk")),
+        },
+        Answer::Waits { machine, event, text, pause: _ } => Generated {
+            machine: None,
+            event: Some((machine.mac, event)),
+            file: match text {
+                Some(text) => OpenArtifact::from_text(&text).map_err(Refused::from),
+                None => Err(AWAITED),
+            },
         },
         Answer::NotTheirs { machine, reason } => Generated {
             machine: Some(machine.mac),
-            to_disk: false,
+            event: None,
             file: Err(Refused::new(RefusedReason::Source, ErrorCode::AccessViolation, reason)),
         },
         // A machine asks by the MAC of each of its cards, and by the address that any of them has.
         Answer::NoMachine if machine.is_some() => Generated {
             machine,
-            to_disk: false,
+            event: None,
             file: Err(Refused::new(RefusedReason::Optional, ErrorCode::NotFound, NO_SUCH_FILE)),
         },
-        Answer::NoMachine => Generated { machine, to_disk: false, file: Err(refused) },
+        Answer::NoMachine => Generated { machine, event: None, file: Err(refused) },
     }
 }
 

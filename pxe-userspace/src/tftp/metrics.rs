@@ -41,6 +41,8 @@ label! {
         Optional = "optional",
         /// The machine is to boot from its disk, so that it has no configuration.
         Disk = "disk",
+        /// A file that the machine boots is not there yet, so that it gets no configuration.
+        Awaited = "awaited",
         /// A configuration was requested from an address that is not the machine's.
         Source = "source",
         /// The path leads out of the artifacts directory.

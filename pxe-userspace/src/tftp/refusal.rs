@@ -37,6 +37,14 @@ pub(super) const WRITE: Refused = Refused {
     by_store: None,
 };
 
+/// The refusal of a configuration whose machine waits for a file. U-Boot asks again by itself.
+pub(super) const AWAITED: Refused = Refused {
+    reason: RefusedReason::Awaited,
+    code: ErrorCode::Undefined,
+    text: Cow::Borrowed("a file that the machine boots is not there yet"),
+    by_store: None,
+};
+
 /// Opens the requested file. If there is none of this name, opens the one whose name lacks what firmware reads beyond it.
 ///
 /// # Errors
@@ -62,7 +70,7 @@ impl Refused {
 
     /// Returns `true` if the client is not told, since its next attempt may succeed: any error packet ends its boot.
     pub(super) fn is_silent(&self) -> bool {
-        matches!(self.by_store, Some(Refusal::Exhausted | Refusal::Unverified))
+        matches!(self.by_store, Some(Refusal::Exhausted | Refusal::Unverified)) || self.reason == RefusedReason::Awaited
     }
 }
 
@@ -87,6 +95,12 @@ mod tests {
     fn client_is_not_told_of_what_passes() {
         let told = [Refusal::NotFound, Refusal::Outside, Refusal::Circle, Refusal::Unreadable, Refusal::Altered];
         assert!(!told.map(Refused::from).iter().chain([&MODE, &WRITE]).any(Refused::is_silent));
-        assert!([Refusal::Exhausted, Refusal::Unverified].map(Refused::from).iter().all(Refused::is_silent));
+        assert!(
+            [Refusal::Exhausted, Refusal::Unverified]
+                .map(Refused::from)
+                .iter()
+                .chain([&AWAITED])
+                .all(Refused::is_silent)
+        );
     }
 }

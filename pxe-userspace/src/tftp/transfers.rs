@@ -30,7 +30,7 @@ use crate::{
     artifacts::OpenArtifact,
     model::{
         artifact_names::{is_optional, without_end_marker},
-        event::{EventKind, short_path},
+        event::short_path,
     },
 };
 
@@ -264,11 +264,11 @@ impl Transfers {
     /// Returns what stands in for a file that the store does not have. The request becomes the machine's whose file it is.
     fn generate(&self, asked: &mut Asked<'_>, refused: Refused) -> Result<OpenArtifact, Refused> {
         let path = without_end_marker(asked.request.path);
-        let Generated { machine, to_disk, file } =
+        let Generated { machine, event, file } =
             generate(&self.context, *asked.client.ip(), asked.machine, path, refused);
         asked.machine = machine;
-        if let (Some(machine), true) = (machine, to_disk) {
-            self.context.events.send(machine, SystemTime::now(), EventKind::SentToDisk);
+        if let Some((machine, event)) = event {
+            self.context.events.send(machine, SystemTime::now(), event);
         }
         file
     }
@@ -315,6 +315,10 @@ impl Transfers {
         let &Asked { now, client, machine, ref request, .. } = asked;
         if refused.is_silent() {
             self.context.metrics.refuse(refused.reason);
+            // The journal has the event.
+            if refused.reason == RefusedReason::Awaited {
+                return;
+            }
             return self.context.refusals.log(client, machine, &short_path(request.path), &refused.text);
         }
         let is_optional = refused.reason == RefusedReason::NotFound && is_optional(request.path);

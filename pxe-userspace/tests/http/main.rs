@@ -25,6 +25,7 @@ use pxe_userspace::{
         architecture::Architecture,
         event::{ArtifactKind, BootEvent, EventKind, EventSink, Transport},
         failure::{ASKED_FROM, CHANGED},
+        images::SharedImages,
         inventory::{Inventory, Machine, Role, Site, Source},
         policy::{BootPolicy, DiskRoute},
         policy_book::PolicyBook,
@@ -42,6 +43,7 @@ mod delivery;
 mod loader_configs;
 mod matchbox_routes;
 mod overwritten;
+mod waiting;
 
 const KERNEL: &str = "vmlinuz-v1.13.0-amd64";
 const NODE_1: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
@@ -76,6 +78,7 @@ fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Ma
 struct Lab {
     directory: tempfile::TempDir,
     address: SocketAddr,
+    images: SharedImages,
     metrics: Arc<Metrics>,
     visitors: SharedVisitors,
     events: mpsc::Receiver<BootEvent>,
@@ -115,13 +118,13 @@ impl Lab {
             machine(4, Architecture::Amd64, BootPolicy::Hold),
         ];
         let (sink, events) = EventSink::channel(1024);
-        let metrics = Arc::new(Metrics::default());
+        let (metrics, images) = (Arc::new(Metrics::default()), SharedImages::default());
         let visitors = SharedVisitors::default();
         let context = Context {
             inventory: Arc::new(ArcSwap::from_pointee(Inventory::new(machines))),
             catalog: Arc::new(ArcSwap::from_pointee(catalog)),
             store: Arc::new(Store::new(directory.path().to_owned())),
-            images: Default::default(),
+            images: Arc::clone(&images),
             events: sink,
             policies: Arc::new(ArcSwap::from_pointee(PolicyBook::default())),
             metrics: Arc::clone(&metrics),
@@ -138,7 +141,7 @@ impl Lab {
         let served = tokio::spawn(serve(listener, Arc::new(context), async {
             let _ = stopped.await;
         }));
-        Self { directory, address, metrics, visitors, events, stop: Some(stop), served }
+        Self { directory, address, images, metrics, visitors, events, stop: Some(stop), served }
     }
 
     /// Sends the bytes from `source` and returns everything that comes back until the server closes the connection.

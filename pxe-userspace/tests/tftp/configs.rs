@@ -15,6 +15,7 @@ use pxe_userspace::{
     model::{
         architecture::Architecture,
         event::{ArtifactKind, BootEvent, EventKind, EventSink},
+        images::{FileState, Images, SharedImages, Stubs},
         inventory::{Inventory, Machine, Role, Site, Source},
         policy::{BootPolicy, DiskRoute},
         policy_book::PolicyBook,
@@ -36,6 +37,7 @@ struct Lab {
     server: SocketAddrV4,
     events: mpsc::Receiver<BootEvent>,
     metrics: Arc<Metrics>,
+    images: SharedImages,
     task: JoinHandle<()>,
 }
 
@@ -88,9 +90,12 @@ impl Lab {
         let address = server.address();
         let store = Arc::new(Store::new(directory.path().to_owned()));
         let policies = Arc::new(ArcSwap::from_pointee(PolicyBook::default()));
-        let context = Context::new(store, inventory, sink, Arc::clone(&metrics)).with_policies(policies, check_source);
+        let images = SharedImages::default();
+        let context = Context::new(store, inventory, sink, Arc::clone(&metrics))
+            .with_policies(policies, check_source)
+            .with_images(Arc::clone(&images));
         let task = tokio::spawn(async move { server.serve(context).await.unwrap() });
-        Self { directory, server: address, events, metrics, task }
+        Self { directory, server: address, events, metrics, images, task }
     }
 
     /// Fetches a file, with U-Boot's options. Returns it, or the error's code and message.
@@ -128,6 +133,7 @@ impl Lab {
                 EventKind::Done { artifact, path, .. } => format!("{artifact} {path} done"),
                 EventKind::Failed { artifact: ArtifactKind::Script, reason, .. } => format!("failed: {reason}"),
                 EventKind::SentToDisk => "sent to disk".to_owned(),
+                EventKind::Awaits { path, state, .. } => format!("awaits {path}: {state}"),
                 other => panic!("{other:?}"),
             };
             events.push(format!("{} {event}", mac.0[5]));
@@ -255,4 +261,33 @@ async fn kernel_is_found_below_the_directory_of_the_loader() {
     for (from, path) in [(NODE_1, "a/vmlinuz-v1.13.0-arm64"), (NODE_2, "a-vmlinuz-v1.13.0-arm64")] {
         assert_eq!(lab.get(from, path).await, Err((1, "no such file".to_owned())), "{path}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grub_waits_by_its_configuration_and_u_boot_by_silence() {
+    let mut lab = Lab::new(true);
+    let images = Arc::clone(&lab.images);
+    let publish = |state: FileState| {
+        let files = ["initramfs-v1.13.0-amd64.xz", "vmlinuz-v1.13.0-arm64"];
+        let files = files.map(|path| (Arc::from(path), state.clone().into())).into();
+        images.store(Arc::new(Images::new(files, Default::default(), Stubs::default())));
+    };
+    publish(FileState::Queued);
+    let text = lab.get(NODE_1, "/grub/grub.cfg").await.unwrap();
+    assert!(text.contains("source (tftp,127.0.0.1)/grub.cfg-01-52-54-00-00-00-01;"), "{text}");
+
+    let socket = UdpSocket::bind((NODE_2, 0)).await.unwrap();
+    for _ in 0..2 {
+        socket.send_to(b"\0\x01pxelinux.cfg/7F00000C\0octet\0", lab.server).await.unwrap();
+    }
+    let awaits = "2 awaits vmlinuz-v1.13.0-arm64: queued";
+    assert_eq!(lab.events(3).await, ["1 awaits initramfs-v1.13.0-amd64.xz: queued", awaits, awaits]);
+
+    publish(FileState::Verified);
+    // The answer to the same request is the first packet that comes.
+    socket.send_to(b"\0\x01pxelinux.cfg/7F00000C\0octet\0", lab.server).await.unwrap();
+    let mut packet = [0; 2048];
+    let (length, _) = timeout(LIMIT, socket.recv_from(&mut packet)).await.expect("no answer").unwrap();
+    assert!(packet[..length].starts_with(b"\0\x03\0\x01# U-Boot"), "{}", packet[..length].escape_ascii());
+    assert_eq!(lab.refused("awaited"), 2);
 }

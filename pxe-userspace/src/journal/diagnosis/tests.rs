@@ -18,7 +18,11 @@ fn after(events: &[EventKind], later: f64) -> Diagnosis {
         fleet.apply(event);
     }
     let last = events.last().map_or(at(0.0), |event| event.at);
-    diagnose(&fleet.machine(&Arc::new(machine(1)), usize::MAX), last + Duration::from_secs_f64(later))
+    diagnose(
+        &fleet.machine(&Arc::new(machine(1)), usize::MAX),
+        &Images::default(),
+        last + Duration::from_secs_f64(later),
+    )
 }
 
 fn text(diagnosis: &Diagnosis) -> String {
@@ -243,7 +247,7 @@ fn machine_that_keeps_coming_back_to_the_network_gets_advice() {
     timed(MAC, twice).iter().for_each(|event| _ = fleet.apply(event));
     for policy in [BootPolicy::Always, BootPolicy::Once, BootPolicy::Hold] {
         let machine = Machine { policy, ..machine(1) };
-        let explained = text(&diagnose(&fleet.machine(&Arc::new(machine), 64), at(9.0)));
+        let explained = text(&diagnose(&fleet.machine(&Arc::new(machine), 64), &Images::default(), at(9.0)));
         assert!(!explained.contains(words), "{policy:?}: {explained}");
     }
 }
@@ -252,7 +256,8 @@ fn machine_that_keeps_coming_back_to_the_network_gets_advice() {
 fn machine_that_is_kept_on_its_disk_has_a_reason() {
     let mut fleet = Fleet::new(&State::new(), at(0.0), 1);
     fleet.hold(MAC);
-    let explained = |fleet: &Fleet| text(&diagnose(&fleet.machine(&Arc::new(machine(1)), 64), at(1.0)));
+    let explained =
+        |fleet: &Fleet| text(&diagnose(&fleet.machine(&Arc::new(machine(1)), 64), &Images::default(), at(1.0)));
     assert!(explained(&fleet).contains("it is held"), "{}", explained(&fleet));
     fleet.release(MAC);
     for event in timed(MAC, [&uefi_boot()[..], &dora(Pxe), &dora(Plain)].concat()) {
@@ -365,7 +370,7 @@ fn machine_with_a_unified_kernel_image_is_explained() {
             fleet.apply(&event);
         }
         fleet.apply(&BootEvent { mac: MAC, at: at(300.0), kind: discover(HttpBoot) });
-        text(&diagnose(&fleet.machine(&Arc::new(machine(1)), usize::MAX), at(301.0)))
+        text(&diagnose(&fleet.machine(&Arc::new(machine(1)), usize::MAX), &Images::default(), at(301.0)))
     };
     let ran = text(&after(&[&got[..], &dora(Plain), &[discover(Pxe)]].concat(), 1.0));
     let fresh = text(&after(&got, 1.0));

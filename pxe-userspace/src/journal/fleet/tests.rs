@@ -167,7 +167,7 @@ proptest! {
             let record = fleet.machine(&Arc::new(machine(number)), usize::MAX);
             prop_assert!(record.events.len() <= events_per_machine(machines));
             prop_assert!(record.events.iter().all(|event| event.mac == record.machine.mac));
-            let diagnosis = crate::journal::diagnose(&record, at(0.0));
+            let diagnosis = crate::journal::diagnose(&record, &Default::default(), at(0.0));
             prop_assert!(!diagnosis.reached.is_empty());
             let json = crate::journal::json::MachineJson::explained(&record, &diagnosis);
             prop_assert!(serde_json::to_string(&json).is_ok());

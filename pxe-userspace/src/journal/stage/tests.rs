@@ -188,7 +188,7 @@ fn stage_names_are_read_back() {
 every! {
     /// Every stage; one that is missing does not compile.
     STAGES: Stage {
-        Waiting, Discovering, Addressed, LoadingLoader, LoaderDone, IpxeDiscovering, IpxeAddressed, Scripted, LoadingKernel,
+        Waiting, Discovering, Addressed, LoadingLoader, LoaderDone, IpxeDiscovering, IpxeAddressed, AwaitingFiles, Scripted, LoadingKernel,
         KernelDone, LoadingInitramfs, Booting, Running, SentToDisk, OnDisk, Failed,
     }
 }

@@ -1,0 +1,197 @@
+//! The files that a machine boots: what of them is not there, and what to do about it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{
+    super::{
+        machine_record::MachineRecord,
+        stage::Stage,
+        words::{elapsed, human},
+    },
+    finding::Diagnosis,
+};
+use crate::model::{
+    event::EventKind,
+    images::{Awaited, FileState, Images},
+    policy::Disposition,
+};
+
+/// Returns the diagnosis of a machine that was told to wait for a file.
+pub(super) fn awaiting(record: &MachineRecord, images: &Images, now: SystemTime) -> Diagnosis {
+    let since = human(elapsed(record.stage_since, now));
+    let again = "Its next request, which it makes every few seconds on its own.".to_owned();
+    let bootable = images.as_bootable(&record.machine);
+    let Some(awaited) = images.awaited(bootable) else {
+        let path = record.events.iter().rev().find_map(|event| match &event.kind {
+            EventKind::Awaits { path, .. } => Some(&**path),
+            _ => None,
+        });
+        let file = path.unwrap_or("a file");
+        return Diagnosis {
+            reached: format!("It was told to wait for {file} {since} ago. All files that it boots are there now."),
+            waits_for: again,
+            advice: Vec::new(),
+        };
+    };
+    Diagnosis {
+        reached: format!("It asked for its boot script and has been waiting for {since}: {}.", sentence(awaited, now)),
+        waits_for: if awaited.file.state.is_expected() {
+            "That file. It asks again every few seconds, and boots as soon as the file is there.".to_owned()
+        } else {
+            "Somebody who sees to that file. It asks again every few seconds, and boots as soon as the file is there."
+                .to_owned()
+        },
+        advice: remedies(awaited),
+    }
+}
+
+/// Adds what a machine has to wait for at its next boot, before it asks.
+pub(super) fn remark(diagnosis: &mut Diagnosis, record: &MachineRecord, images: &Images, now: SystemTime) {
+    let bootable = images.as_bootable(&record.machine);
+    let is_told = record.stage == Stage::AwaitingFiles && images.awaited(bootable).is_some();
+    if record.boots_from == Disposition::Disk || is_told {
+        return;
+    }
+    let is_previous = !Arc::ptr_eq(bootable, &record.machine);
+    let Some(awaited) = images.awaited(bootable).or_else(|| images.awaited(&record.machine)) else { return };
+    let what = sentence(awaited, now);
+    if is_previous {
+        diagnosis.reached += &format!(
+            " It boots Talos {} until the files of {} are there: {what}.",
+            bootable.version, record.machine.version
+        );
+    } else if awaited.file.state.is_expected() {
+        diagnosis.reached += &format!(" At its next boot it has to wait for a file: {what}.");
+    } else {
+        diagnosis.advice.insert(0, format!("It cannot boot: {what}."));
+    }
+    for (place, remedy) in (1..).zip(remedies(awaited)) {
+        diagnosis.advice.insert(place.min(diagnosis.advice.len()), remedy);
+    }
+}
+
+/// Returns the file and its state.
+fn sentence(awaited: Awaited<'_>, now: SystemTime) -> String {
+    format!("its {} {} {}", awaited.noun(), awaited.path, awaited.file.state.in_words(now))
+}
+
+/// Returns what a person can type, unless the file comes by itself.
+fn remedies(awaited: Awaited<'_>) -> Vec<String> {
+    let begin = match awaited.file.state {
+        FileState::Failed { .. } => "If that does not help, get the file by hand",
+        FileState::Missing { .. } | FileState::Refused { .. } => "Get it",
+        _ => return Vec::new(),
+    };
+    match &*awaited.file.remedy {
+        [] => Vec::new(),
+        commands => vec![format!("{begin}: {}. No restart is needed.", commands.join(", or "))],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, time::Duration};
+
+    use super::{super::diagnose, *};
+    use crate::{
+        journal::{fleet::Fleet, remembered::State, samples::*},
+        model::{
+            images::{ImageFile, Stubs},
+            inventory::Machine,
+            policy::BootPolicy,
+        },
+    };
+
+    const KERNEL: &str = "vmlinuz-v1.13.0-amd64";
+    const INITRAMFS: &str = "initramfs-v1.13.0-amd64.xz";
+
+    fn images(state: FileState, previous: Option<Machine>) -> Images {
+        let file = ImageFile { remedy: ["pxed fetch".to_owned()].into(), ..state.into() };
+        let files = [(KERNEL.into(), FileState::Verified.into()), (INITRAMFS.into(), file)].into();
+        let previous: HashMap<_, _, _> = previous.into_iter().map(|machine| (machine.mac, Arc::new(machine))).collect();
+        Images::new(files, previous, Stubs::default())
+    }
+
+    fn awaits(percent: u8) -> EventKind {
+        EventKind::Awaits { path: INITRAMFS.into(), state: "fetching", percent: Some(percent) }
+    }
+
+    /// Returns the diagnosis, as one line, of a machine with these events and this state of its files.
+    fn explained(events: &[EventKind], images: &Images, machine: Machine) -> String {
+        let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
+        let events = timed(MAC, events.iter().cloned());
+        events.iter().for_each(|event| _ = fleet.apply(event));
+        let last = events.last().map_or(at(0.0), |event| event.at);
+        let record = fleet.machine(&Arc::new(machine), usize::MAX);
+        let Diagnosis { reached, waits_for, advice } = diagnose(&record, images, last + Duration::from_secs(7));
+        format!("{reached} | {waits_for} | {}", advice.join(" | "))
+    }
+
+    fn fetching() -> FileState {
+        FileState::Fetching { done: 43, total: Some(100), rest: None }
+    }
+
+    #[test]
+    fn machine_that_waits_is_explained_by_the_file_as_it_is_now() {
+        let missing = || FileState::Missing { reason: "pxed runs with --offline".into() };
+        let failed = || FileState::Failed { reason: "connection refused".into(), again: at(60.0) };
+        let told = [discover(Ipxe), ack(Ipxe), awaits(40)];
+        for (state, expected) in [
+            (
+                fetching(),
+                &["has been waiting for 7 s", INITRAMFS, "43 percent", "boots as soon as the file is there"][..],
+            ),
+            (
+                missing(),
+                &["is missing: pxed runs with --offline", "Somebody who sees to that file", "Get it: pxed fetch."],
+            ),
+            (
+                failed(),
+                &["connection refused, and pxed tries again in 5", "If that does not help, get the file by hand: pxed"],
+            ),
+            (FileState::Verified, &["All files that it boots are there now", "Its next request"]),
+        ] {
+            let text = explained(&told, &images(state, None), machine(1));
+            assert!(expected.iter().all(|part| text.contains(part)), "{expected:?}\n{text}");
+            assert!(!text.contains("At its next boot"), "{text}");
+        }
+    }
+
+    #[test]
+    fn file_that_is_not_there_is_named_before_the_machine_asks() {
+        let text = explained(&[], &images(fetching(), None), machine(1));
+        assert!(text.contains("At its next boot it has to wait for a file: its initramfs initramfs-v1"), "{text}");
+        let refused = images(FileState::Refused { reason: "its bytes changed".into() }, None);
+        let text = explained(&[], &refused, machine(1));
+        let expected = "It cannot boot: its initramfs initramfs-v1.13.0-amd64.xz is refused: its bytes changed. | Get it: pxed fetch.";
+        assert!(text.contains(expected), "{text}");
+        let text = explained(&[], &images(FileState::Verified, None), machine(1));
+        assert!(!text.contains("initramfs"), "{text}");
+        let held = Machine { policy: BootPolicy::Hold, ..machine(1) };
+        let text = explained(&[], &refused, held);
+        assert!(!text.contains("initramfs"), "{text}");
+    }
+
+    #[test]
+    fn previous_version_is_named_with_what_the_new_one_lacks() {
+        let before = Machine { version: "v1.12.0".into(), ..machine(1) };
+        let text = explained(&[], &images(fetching(), Some(before)), machine(1));
+        let expected =
+            "It boots Talos v1.12.0 until the files of v1.13.0 are there: its initramfs initramfs-v1.13.0-amd64.xz is";
+        assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn waiting_is_one_event_however_long_it_takes() {
+        let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
+        let other = EventKind::Awaits { path: KERNEL.into(), state: "fetching", percent: None };
+        let waits = (0..100).map(awaits).chain([other.clone(), awaits(99)]);
+        for event in &timed(MAC, [discover(Ipxe), ack(Ipxe)].into_iter().chain(waits)) {
+            fleet.apply(event);
+        }
+        let record = fleet.machine(&Arc::new(machine(1)), usize::MAX);
+        let events: Vec<_> = record.events.iter().map(|event| event.kind.clone()).collect();
+        assert_eq!(events, [discover(Ipxe), ack(Ipxe), awaits(99), other, awaits(99)]);
+        assert_eq!((record.stage, record.last_error), (Stage::AwaitingFiles, None));
+    }
+}
