@@ -59,6 +59,7 @@ pub const PACKAGES: &[Package] = &[
     tests("u-boot-qemu", &["/usr/lib/u-boot/qemu_arm64/u-boot.bin"], "U-Boot of ARM64 guests"),
     tests("seabios", &["/usr/share/seabios/bios-256k.bin"], "BIOS of x86-64 guests"),
     tests("systemd-boot-efi", &["/usr/lib/systemd/boot/efi/linuxx64.efi.stub"], "EFI stub of unified kernel images"),
+    tests("binutils", &["objcopy"], "sections of unified kernel images"),
     tests("openssl", &["openssl"], "keys for Secure Boot"),
     tests("sbsigntool", &["sbsign", "sbverify"], "signatures for Secure Boot"),
     tests("ipxe", &["/usr/lib/ipxe/undionly.kpxe"], "boot loaders"),
