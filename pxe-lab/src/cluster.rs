@@ -53,6 +53,13 @@ pub fn with_annotation(spec: &str, annotation: &str) -> String {
     spec.replacen("  name: lab\n", &format!("  name: lab\n  annotations:\n    {annotation}\n"), 1)
 }
 
+/// Returns a spec whose machines boot this schematic of the Image Factory.
+#[must_use]
+pub fn with_schematic(spec: &str, schematic: &str) -> String {
+    let image = format!("        image: factory.talos.dev/metal-installer/{schematic}:{VERSION}\n");
+    spec.replacen("      machineSpec:\n", &format!("      machineSpec:\n  {image}"), 1)
+}
+
 /// Returns the same as [`cluster`] with another gateway for the machines.
 #[must_use]
 pub fn cluster_with_gateway(machines: &[Machine], gateway: &str) -> String {

@@ -40,7 +40,8 @@ pub const PC_KERNEL_ARGS: &str = "console=ttyS0 quiet panic=-1 no_timer_check";
 const PC_CPU: &str = "qemu64,+rdrand,-cx16";
 
 /// The texts of firmware that has tried everything.
-const GIVEN_UP: [&str; 3] = ["No bootable device", "UEFI Interactive Shell", "Config file not found"];
+const GIVEN_UP: [&str; 4] =
+    ["No bootable device", "No bootable option or device", "UEFI Interactive Shell", "Config file not found"];
 
 /// The firmware of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

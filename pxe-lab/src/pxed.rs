@@ -21,6 +21,15 @@ pub const ADMIN: &str = "127.0.0.1:8001";
 /// The time limit for a start on a busy machine.
 const START: Duration = Duration::from_secs(30);
 
+/// A wrapper ([`Launch::wrapper`]) that hides what Debian's packages could contribute, iPXE and systemd's EFI stub, as on a host that has
+/// neither. A namespace's commands have mounts of their own.
+pub const BARE_HOST: [&str; 4] = [
+    "sh",
+    "-ec",
+    "for d in /usr/lib/ipxe /usr/lib/systemd/boot; do if [ -d $d ]; then mount -t tmpfs none $d; fi; done; exec \"$@\"",
+    "sh",
+];
+
 /// One `pxed run`. It is ended when it is dropped.
 #[derive(Debug)]
 pub struct Pxed<'n> {
