@@ -143,7 +143,8 @@ impl Records {
     }
 
     /// Returns whether the file is the one that was found to have the recorded hash, by what `stat` says.
-    pub(super) fn is_as_recorded(&self, path: &str) -> bool {
+    #[must_use]
+    pub fn is_as_recorded(&self, path: &str) -> bool {
         let found = self.store.open_unverified(path).map(|artifact| artifact.identity()).ok();
         found.is_some() && self.entry(path).is_some_and(|entry| entry.file == found)
     }

@@ -253,6 +253,10 @@ fn fault(error: &reqwest::Error, asked: &Url, timeouts: &Timeouts) -> Fault {
         };
         return match cause::<io::Error>(error).map(io::Error::kind) {
             Some(io::ErrorKind::ConnectionRefused) => Fault::Refused { host },
+            // The client's library has no type for it.
+            _ if last_cause(error).contains("tls handshake eof") => {
+                Fault::Tls { host, reason: "the server ends the connection".to_owned() }
+            }
             _ => Fault::NoConnection { host, reason: last_cause(error) },
         };
     }
@@ -268,6 +272,10 @@ fn tls_fault(error: &rustls::Error, host: String) -> Fault {
         CertificateError::UnknownIssuer => {
             is_unknown_authority = true;
             "this host does not know the authority that signed it".to_owned()
+        }
+        CertificateError::BadSignature => {
+            is_unknown_authority = true;
+            "its signature is not of the authority that this host knows by that name".to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {

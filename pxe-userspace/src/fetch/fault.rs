@@ -376,7 +376,8 @@ impl Fault {
             Self::NoLength => "use a server that sends Content-Length",
             Self::Implausible(_) => "nothing of it was kept: check the server",
             Self::OtherBytes { .. } => {
-                "the recorded file stays in use; if the new one is right, delete the file and fetch again"
+                "the recorded file stays in use; if the new one is right, delete the file, let pxed forget its hash (pxed fetch --accept PATH), and \
+                 fetch again"
             }
             Self::DiskFull { .. } => "make room, or name another directory with --artifacts",
             Self::NotWritable { .. } => "let pxed write there, or name another directory with --artifacts",

@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroU64,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
@@ -20,7 +20,10 @@ use super::{
     upstreams::{self, without_password},
     work::{Failed, Fetched, Left, Shared, Work},
 };
-use crate::model::image_source::{ImageSource, Upstreams};
+use crate::{
+    artifacts::Records,
+    model::image_source::{ImageSource, Upstreams},
+};
 
 /// A partial file that no machine needs any more is kept for this long: the spec of another pxed may need it.
 const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -58,16 +61,16 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Creates a fetcher for an artifacts directory. Nothing is downloaded yet.
+    /// Creates a fetcher for the directory of these records. Nothing is downloaded yet.
     ///
     /// # Errors
     ///
     /// If the file of the authorities cannot be used.
-    pub fn new(config: FetchConfig, root: PathBuf) -> Result<Self, ClientError> {
+    pub fn new(config: FetchConfig, records: Arc<Records>) -> Result<Self, ClientError> {
         let FetchConfig { upstreams, ca_certificates, bandwidth_limit, timeouts, retry } = config;
         let limiter = bandwidth_limit.map(|limit| Mutex::new(TokenBucket::new(limit, Instant::now())));
         let client = Client::new(ca_certificates.as_deref(), timeouts)?;
-        Ok(Self { shared: Shared::new(root, client, Limiter(limiter)), upstreams, retry })
+        Ok(Self { shared: Shared::new(records, client, Limiter(limiter)), upstreams, retry })
     }
 
     /// Downloads a file, verifies it and moves it to its place. What an earlier attempt or process has left is resumed. If another task
@@ -109,14 +112,8 @@ impl Fetcher {
     /// Deletes partial files of earlier downloads that `is_wanted` does not name by their artifact's path, and that nobody is downloading.
     /// Blocks.
     pub fn clean(&self, is_wanted: impl Fn(&str) -> bool) {
-        if let Ok(directory) = place::partial_directory(&self.shared.root) {
+        if let Ok(directory) = place::partial_directory(self.shared.records.store().root()) {
             partial::clean(&directory, PARTIAL_AGE, SystemTime::now(), is_wanted);
         }
-    }
-
-    /// Returns the artifacts directory.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.shared.root
     }
 }

@@ -1,5 +1,4 @@
-//! Moves a complete file to its place below the artifacts directory, so that a reader sees the old file or the new one, never a part.
-//! Everything here blocks.
+//! The places of files below the artifacts directory, and that of partial files. Everything here blocks.
 
 use std::{
     fs::File,
@@ -8,19 +7,17 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, renameat, statat},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, statat},
     io::Errno,
 };
 
 use super::fault::Fault;
-
-/// The directory of pxed's own files below the artifacts directory, which is never served.
-const OWN: &str = ".pxed";
+use crate::artifacts::OWN_DIRECTORY;
 
 /// Returns the directory of partial files. It is created if the artifacts directory is there.
 pub(super) fn partial_directory(root: &Path) -> Result<PathBuf, Fault> {
-    let directory = root.join(OWN).join("partial");
-    for path in [&root.join(OWN), &directory] {
+    let directory = root.join(OWN_DIRECTORY).join("partial");
+    for path in [&root.join(OWN_DIRECTORY), &directory] {
         match std::fs::create_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Fault::Disk {
@@ -41,9 +38,9 @@ pub(super) fn partial_directory(root: &Path) -> Result<PathBuf, Fault> {
 
 /// Checks that a path can be that of an artifact: relative, without `..`, and not among pxed's own files.
 pub(super) fn check(artifact: &str) -> Result<(), Fault> {
-    let mut components = artifact.split('/');
-    let is_plain = |component: &str| !matches!(component, "" | "." | "..") && !component.contains('\0');
-    if components.clone().all(is_plain) && components.next() != Some(OWN) {
+    let is_plain = |component: &str| !matches!(component, "" | "." | "..") && !component.contains(['\0', '\\']);
+    let is_own = artifact.split('/').next().is_some_and(|first| first.eq_ignore_ascii_case(OWN_DIRECTORY));
+    if artifact.split('/').all(is_plain) && !is_own {
         return Ok(());
     }
     Err(Fault::Disk {
@@ -53,20 +50,15 @@ pub(super) fn check(artifact: &str) -> Result<(), Fault> {
     })
 }
 
-/// Moves the file at `complete` to the artifact's place and makes the move last. Directories on the way are created.
-pub(super) fn move_into(root: &Path, complete: &Path, artifact: &str) -> Result<(), Fault> {
+/// Creates the directories on the way to an artifact's place, and checks that a file can be moved there.
+pub(super) fn prepare(root: &Path, artifact: &str) -> Result<(), Fault> {
     check(artifact)?;
     let target = root.join(artifact);
     let failed = |what, error: Errno| match error {
-        Errno::XDEV if what == "opening" => Fault::Disk {
-            what: "placing",
-            path: target.clone(),
-            reason: "a symbolic link on the way leads out of the artifacts directory".to_owned(),
-        },
         Errno::XDEV => Fault::Disk {
             what: "placing",
             path: target.clone(),
-            reason: "its directory is on another filesystem than the artifacts directory".to_owned(),
+            reason: "a symbolic link on the way leads out of the artifacts directory".to_owned(),
         },
         error => Fault::disk(what, &target, &error.into()),
     };
@@ -100,8 +92,7 @@ pub(super) fn move_into(root: &Path, complete: &Path, artifact: &str) -> Result<
     if is_directory {
         return Err(Fault::Disk { what: "placing", path: target, reason: "a directory is in its place".to_owned() });
     }
-    renameat(CWD, complete, &directory, name).map_err(|error| failed("placing", error))?;
-    directory.sync_all().map_err(|error| Fault::disk("placing", &target, &error))
+    Ok(())
 }
 
 /// Makes a file readable for other users, whatever the umask says: other servers may serve the same directory.
@@ -115,67 +106,58 @@ mod tests {
 
     use super::*;
 
-    fn setup() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    fn root() -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("root");
         fs::create_dir(&root).unwrap();
-        let complete = partial_directory(&root).unwrap().join("k.part");
-        fs::write(&complete, "new").unwrap();
-        (directory, root, complete)
-    }
-
-    #[test]
-    fn file_replaces_the_old_one_which_its_readers_keep() {
-        let (_directory, root, complete) = setup();
-        fs::write(root.join("kernel"), "old").unwrap();
-        let mut old = File::open(root.join("kernel")).unwrap();
-        move_into(&root, &complete, "kernel").unwrap();
-        assert_eq!(fs::read_to_string(root.join("kernel")).unwrap(), "new");
-        assert_eq!(io::read_to_string(&mut old).unwrap(), "old");
-        assert!(!complete.exists());
+        (directory, root)
     }
 
     #[test]
     fn directories_on_the_way_are_created() {
-        let (_directory, root, complete) = setup();
-        move_into(&root, &complete, "ab12/more/kernel").unwrap();
-        assert_eq!(fs::read_to_string(root.join("ab12/more/kernel")).unwrap(), "new");
+        let (_directory, root) = root();
+        prepare(&root, "ab12/more/kernel").unwrap();
+        prepare(&root, "ab12/more/kernel").unwrap();
+        prepare(&root, "kernel").unwrap();
+        assert!(root.join("ab12/more").is_dir() && !root.join("kernel").exists());
     }
 
     #[test]
-    fn link_in_the_place_is_replaced_and_its_target_kept() {
-        let (directory, root, complete) = setup();
-        let other = directory.path().join("other");
-        fs::write(&other, "other").unwrap();
-        symlink(&other, root.join("kernel")).unwrap();
-        move_into(&root, &complete, "kernel").unwrap();
-        assert_eq!(fs::read_to_string(root.join("kernel")).unwrap(), "new");
-        assert_eq!(fs::read_to_string(other).unwrap(), "other");
+    fn link_within_the_directory_is_followed() {
+        let (_directory, root) = root();
+        fs::create_dir(root.join("real")).unwrap();
+        symlink("real", root.join("ab12")).unwrap();
+        prepare(&root, "ab12/more/kernel").unwrap();
+        assert!(root.join("real/more").is_dir());
     }
 
     #[test]
-    fn nothing_is_written_outside() {
-        let (directory, root, complete) = setup();
+    fn place_outside_is_refused() {
+        let (directory, root) = root();
         let outside = directory.path().join("outside");
         fs::create_dir(&outside).unwrap();
         symlink("../outside", root.join("ab12")).unwrap();
+        symlink(&outside, root.join("cd34")).unwrap();
         fs::create_dir(root.join("kernel")).unwrap();
         fs::write(root.join("file"), "").unwrap();
         for (artifact, reason) in [
             ("ab12/kernel", "leads out of the artifacts directory"),
+            ("ab12/more/kernel", "leads out of the artifacts directory"),
+            ("cd34/kernel", "leads out of the artifacts directory"),
             ("../kernel", "not a path below"),
             ("/kernel", "not a path below"),
             ("a//kernel", "not a path below"),
             ("", "not a path below"),
             ("a/./kernel", "not a path below"),
             (".pxed/manifest.json", "not a path below"),
+            (".PXED/manifest.json", "not a path below"),
             ("kernel", "a directory is in its place"),
             ("file/kernel", "failed"),
         ] {
-            let fault = move_into(&root, &complete, artifact).unwrap_err().to_string();
+            let fault = prepare(&root, artifact).unwrap_err().to_string();
             assert!(fault.contains(reason), "{artifact}: {fault}");
         }
-        assert!(complete.exists() && fs::read_dir(outside).unwrap().next().is_none());
+        assert!(fs::read_dir(outside).unwrap().next().is_none());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The work at one file: its published checksum, its lock, its bytes, their verification, its place.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use reqwest::Url;
 use tokio::{sync::Semaphore, task, time::sleep};
@@ -16,6 +19,7 @@ use super::{
     published::{Expected, Lists},
     upstreams::PublishedChecksums,
 };
+use crate::artifacts::{self, Entry, ManifestError, Proof, Records, Sha256};
 
 /// The downloads at the same time.
 const PARALLEL: usize = 4;
@@ -29,7 +33,7 @@ const MISMATCHES: u32 = 2;
 /// What all downloads share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) root: PathBuf,
+    pub(super) records: Arc<Records>,
     pub(super) client: Client,
     pub(super) limiter: Limiter,
     lists: Lists,
@@ -37,8 +41,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(root: PathBuf, client: Client, limiter: Limiter) -> Self {
-        Self { root, client, limiter, lists: Lists::default(), places: Semaphore::new(PARALLEL) }
+    pub(super) fn new(records: Arc<Records>, client: Client, limiter: Limiter) -> Self {
+        Self { records, client, limiter, lists: Lists::default(), places: Semaphore::new(PARALLEL) }
     }
 }
 
@@ -52,9 +56,9 @@ pub struct Fetched {
     /// Its length in bytes.
     pub length: u64,
     /// Its SHA-256.
-    pub sha256: [u8; 32],
-    /// Set if it has the checksum that its project publishes. Otherwise none is published.
-    pub is_published: bool,
+    pub sha256: Sha256,
+    /// The reason to trust the hash.
+    pub proof: Proof,
 }
 
 /// The work at one file, with what attempts leave to the next.
@@ -100,7 +104,10 @@ impl Work<'_> {
         }
         let partial = match self.left.partial.take() {
             Some(partial) => partial,
-            None => self.lock().await?,
+            None => match self.lock().await? {
+                Locked::Partial(partial) => *partial,
+                Locked::Done(fetched) => return Ok(fetched),
+            },
         };
         let Ended { partial, received, result } = self.download(partial).await?;
         let Some(partial) = partial else {
@@ -135,20 +142,30 @@ impl Work<'_> {
         fault.may_pass() && self.left.mismatches < MISMATCHES
     }
 
-    /// Locks the partial file, waiting for whoever has it, and goes on from what is in it.
-    async fn lock(&self) -> Result<Partial, Fault> {
-        let directory = place::partial_directory(&self.shared.root)?;
+    /// Locks the partial file and goes on from what is in it. Waits for whoever has it, and then finds the file in its place.
+    async fn lock(&self) -> Result<Locked, Fault> {
         let with_sha512 = self.left.expected.as_ref().is_some_and(|expected| expected.sha512.is_some());
+        let mut has_waited = false;
         loop {
-            let (directory, artifact, shown) = (directory.clone(), Arc::clone(self.path), self.shown.to_owned());
+            let (records, path, shown) =
+                (Arc::clone(&self.shared.records), Arc::clone(self.path), self.shown.to_owned());
             let locked = blocking(move || {
-                let partial = Partial::try_lock(&directory, &artifact, with_sha512)?;
-                partial.map(|mut partial| partial.resume(&shown).map(|()| partial)).transpose()
+                let directory = place::partial_directory(records.store().root())?;
+                let Some(mut partial) = Partial::try_lock(&directory, &path, with_sha512)? else { return Ok(None) };
+                if has_waited && let Some(fetched) = done(&records, &path) {
+                    partial.discard();
+                    return Ok(Some(Locked::Done(fetched)));
+                }
+                partial.resume(&shown)?;
+                Ok(Some(Locked::Partial(Box::new(partial))))
             });
-            if let Some(partial) = locked.await? {
-                return Ok(partial);
+            if let Some(locked) = locked.await? {
+                return Ok(locked);
             }
-            (self.observer)(Progress::Elsewhere);
+            if !has_waited {
+                (self.observer)(Progress::Elsewhere);
+            }
+            has_waited = true;
             sleep(LOOK).await;
         }
     }
@@ -172,41 +189,87 @@ impl Work<'_> {
         Ok(download.run(partial).await)
     }
 
-    /// Verifies a complete file and moves it to its place. Otherwise deletes it, unless the fault is the disk's.
+    /// Verifies a complete file, moves it to its place and records it. Otherwise deletes it, unless the fault is the disk's.
     async fn accept(&self, partial: Partial) -> Result<Fetched, Fault> {
-        let (root, path, url) = (self.shared.root.clone(), Arc::clone(self.path), Arc::from(self.shown));
+        let (records, path, url) = (Arc::clone(&self.shared.records), Arc::clone(self.path), Arc::from(self.shown));
         let expected = self.left.expected.clone();
         blocking(move || {
-            let hashes = partial.hashes();
-            let mut sha256 = [0; 32];
-            sha256.copy_from_slice(hashes.sha256.as_ref());
-            if let Some(expected) = &expected {
-                let pairs = [
-                    (Algorithm::Sha256, Some(&expected.sha256), Some(hashes.sha256)),
-                    (Algorithm::Sha512, expected.sha512.as_ref(), hashes.sha512),
-                ];
-                for (algorithm, expected, found) in pairs {
-                    if let (Some(expected), Some(found)) = (expected, found)
-                        && **expected != *found.as_ref()
-                    {
-                        let (expected, found) = (to_hex(expected), to_hex(found.as_ref()));
-                        partial.discard();
-                        return Err(Fault::Mismatch { algorithm, expected, found });
-                    }
+            let sha256 = match verified(&partial, expected.as_ref(), records.entry(&path).as_ref()) {
+                Ok(sha256) => sha256,
+                Err(fault) => {
+                    partial.discard();
+                    return Err(fault);
                 }
-            }
+            };
+            let proof = if expected.is_some() { Proof::PublishedChecksum } else { Proof::FirstDownload };
             let length = partial.length();
-            if length == 0 {
-                partial.discard();
-                return Err(Fault::Implausible("it is empty".to_owned()));
-            }
             partial.sync()?;
             place::make_readable(partial.file(), partial.path())?;
-            place::move_into(&root, partial.path(), &path)?;
+            place::prepare(records.store().root(), &path)?;
+            let download = artifacts::Download { sha256, proof, source: Some(Arc::clone(&url)) };
+            records
+                .install(partial.path(), &path, download, SystemTime::now())
+                .map_err(|error| manifest_fault(&error))?;
             partial.moved();
-            Ok(Fetched { path, url, length, sha256, is_published: expected.is_some() })
+            Ok(Fetched { path, url, length, sha256, proof })
         })
         .await
+    }
+}
+
+/// A partial file that was locked, or the whole one.
+enum Locked {
+    Partial(Box<Partial>),
+    /// Another task or process has downloaded it meanwhile.
+    Done(Fetched),
+}
+
+/// Returns the file that another task or process has downloaded.
+fn done(records: &Records, path: &Arc<str>) -> Option<Fetched> {
+    let _ = records.refresh();
+    let Entry { sha256, proof, source, file, .. } = records.entry(path).filter(|_| records.is_as_recorded(path))?;
+    let url = source.unwrap_or_default();
+    Some(Fetched { path: Arc::clone(path), url, length: file?.size, sha256, proof })
+}
+
+/// Returns the hash of a complete file that is what it should be: as published, or else as it was recorded, if it was.
+fn verified(partial: &Partial, expected: Option<&Expected>, recorded: Option<&Entry>) -> Result<Sha256, Fault> {
+    if partial.length() == 0 {
+        return Err(Fault::Implausible("it is empty".to_owned()));
+    }
+    let hashes = partial.hashes();
+    let mut sha256 = Sha256([0; 32]);
+    sha256.0.copy_from_slice(hashes.sha256.as_ref());
+    match expected {
+        Some(Expected { sha256: expected, sha512 }) => {
+            let pairs = [
+                (Algorithm::Sha256, Some(expected), Some(hashes.sha256)),
+                (Algorithm::Sha512, sha512.as_ref(), hashes.sha512),
+            ];
+            for (algorithm, expected, found) in pairs {
+                if let (Some(expected), Some(found)) = (expected, found)
+                    && **expected != *found.as_ref()
+                {
+                    let (expected, found) = (to_hex(expected), to_hex(found.as_ref()));
+                    return Err(Fault::Mismatch { algorithm, expected, found });
+                }
+            }
+        }
+        None => {
+            if let Some(entry) = recorded.filter(|entry| entry.sha256 != sha256) {
+                return Err(Fault::OtherBytes { recorded: entry.sha256.to_string(), found: sha256.to_string() });
+            }
+        }
+    }
+    Ok(sha256)
+}
+
+fn manifest_fault(error: &ManifestError) -> Fault {
+    match error {
+        ManifestError::Io { path, source, .. } => Fault::disk("writing", path, source),
+        ManifestError::Locked { path } => {
+            Fault::Disk { what: "locking", path: path.clone(), reason: error.to_string() }
+        }
     }
 }
 

@@ -1,0 +1,16 @@
+//! Downloads against a server on loopback that is laid out as the real upstreams are, and misbehaves in every way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(
+    clippy::cast_possible_truncation,
+    unreachable_pub,
+    reason = "lengths of a few megabytes; shared by the modules"
+)]
+
+mod disk;
+mod lab;
+mod processes;
+mod resumption;
+mod server;
+mod tls;
+mod upstreams;
+mod whole;
