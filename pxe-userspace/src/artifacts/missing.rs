@@ -42,6 +42,21 @@ pub enum Problem {
     Altered,
 }
 
+impl Problem {
+    /// Returns the problem behind a refusal, or `None` if nothing is known about the file.
+    #[must_use]
+    pub fn of(refusal: Refusal) -> Option<Self> {
+        match refusal {
+            Refusal::NotFound => Some(Self::Absent),
+            Refusal::Outside => Some(Self::Outside),
+            Refusal::Circle => Some(Self::Circle),
+            Refusal::Unreadable => Some(Self::Unreadable),
+            Refusal::Altered => Some(Self::Altered),
+            Refusal::Exhausted | Refusal::Unverified => None,
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -85,13 +100,7 @@ fn check(wanted: &Wanted, store: &Store, fetch: &str) -> Option<Missing> {
     let problem = match store.open(name) {
         Ok(artifact) if artifact.length > 0 => return None,
         Ok(_) => Problem::Empty,
-        Err(Refusal::NotFound) => Problem::Absent,
-        Err(Refusal::Outside) => Problem::Outside,
-        Err(Refusal::Circle) => Problem::Circle,
-        Err(Refusal::Unreadable) => Problem::Unreadable,
-        Err(Refusal::Altered) => Problem::Altered,
-        // Nothing is known about the file.
-        Err(Refusal::Exhausted | Refusal::Unverified) => return None,
+        Err(refusal) => Problem::of(refusal)?,
     };
     Some(Missing {
         path: store.root().join(&*wanted.path),

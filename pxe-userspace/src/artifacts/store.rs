@@ -39,6 +39,8 @@ pub struct OpenArtifact {
     pub modified: SystemTime,
     /// Its inode number. With length and time, it makes up the ETag.
     pub inode: u64,
+    /// The path of the host's file, if it is a stand-in.
+    pub stand_in: Option<&'static str>,
 }
 
 /// The artifacts directory, with files of the host as stand-ins for missing loaders.
@@ -259,9 +261,9 @@ fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
 }
 
 /// Opens a stand-in. The path is ours, so symbolic links may lead anywhere.
-fn open_host(file: &str) -> Result<OpenArtifact, Refusal> {
-    let file = rustix::fs::openat(CWD, file, READ, Mode::empty()).map_err(refusal)?;
-    OpenArtifact::new(file.into())
+fn open_host(file: &'static str) -> Result<OpenArtifact, Refusal> {
+    let opened = rustix::fs::openat(CWD, file, READ, Mode::empty()).map_err(refusal)?;
+    Ok(OpenArtifact { stand_in: Some(file), ..OpenArtifact::new(opened.into())? })
 }
 
 /// The limits of path resolution for a path that has no symbolic links.
@@ -277,7 +279,7 @@ impl OpenArtifact {
             return Err(Refusal::NotFound);
         }
         let modified = metadata.modified().map_err(|_| Refusal::Unreadable)?;
-        Ok(Self { length: metadata.len(), modified, inode: metadata.ino(), file })
+        Ok(Self { length: metadata.len(), modified, inode: metadata.ino(), file, stand_in: None })
     }
 
     /// Returns what tells the file from its successors.
