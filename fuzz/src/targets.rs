@@ -44,6 +44,13 @@ use pxe_userspace::{
         packet::{Packet, TransferMode},
         transfer::{Action, Outcome, Repeated, Transfer},
     },
+    uki::{
+        command_line,
+        key::SigningKey,
+        layout::Template,
+        pe::{Header, PeMachine},
+        pieces::{Piece, SourceFile},
+    },
 };
 use tempfile::TempDir;
 use tower::ServiceExt as _;
@@ -298,6 +305,61 @@ pub fn matchbox_json(data: &[u8]) {
             }
         }
         Err(errors) => assert!(!errors.to_string().trim().is_empty(), "an error says what is wrong"),
+    }
+}
+
+/// An EFI stub or a unified kernel image: `data` is a byte that chooses the kind and the length of the whole file, and the file's first
+/// bytes.
+pub fn uki_image(data: &[u8]) {
+    let Some((&choice, head)) = data.split_first() else { return };
+    let machine = if choice & 1 == 0 { PeMachine::AMD64 } else { PeMachine::ARM64 };
+    let is_long = choice & 2 != 0;
+    let length = if is_long { 1 << 30 } else { head.len() as u64 };
+    let template = if choice & 4 == 0 {
+        Template::from_stub(head, length, 1000, machine)
+    } else {
+        Template::from_uki(head, length, machine)
+    };
+    let template = match template {
+        Ok(template) => template,
+        Err(error) => return assert!(!error.to_string().is_empty(), "an error says what is wrong"),
+    };
+    let shared = template.pieces().iter().map(Piece::len).sum::<u64>();
+    assert_eq!(shared, template.shared_length());
+    for piece in template.pieces() {
+        let Piece::File { file, range } = piece else { continue };
+        let length = if *file == SourceFile::Initramfs { 1000 } else { length };
+        assert!(range.start < range.end && range.end <= length, "beyond the end of a file");
+    }
+    let Ok(template) = template.with_certificate(1400) else { return };
+    let Some(Piece::Bytes(headers)) = template.pieces().first() else { panic!("an image begins with its headers") };
+    let header = Header::read(headers).expect("the headers can be read");
+    assert_eq!(header.machine, machine);
+    assert_eq!(u64::from(header.security().address), template.length() - 1400);
+    let (mut raw, mut end) = (header.size_of_headers, 0);
+    for section in &header.sections {
+        assert!(section.virtual_address >= end, "sections overlap in memory");
+        end = section.virtual_address + section.virtual_size;
+        assert!(section.raw_size == 0 || section.raw_offset == raw, "a gap or an overlap in the file");
+        raw += section.raw_size;
+    }
+    assert!(header.size_of_image >= end);
+    let last = header.sections.last().expect("there are sections");
+    assert!(last.is(".cmdline") && u64::from(last.raw_offset) == shared);
+    assert_eq!(last.raw_size as usize, command_line::SECTION_LENGTH);
+}
+
+/// A key and a certificate: `data` is both in PEM, with a zero byte between them.
+pub fn uki_key(data: &[u8]) {
+    let mut parts = data.splitn(2, |&byte| byte == 0);
+    let (key, certificate) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    match SigningKey::from_pem(key, certificate) {
+        Ok(key) => {
+            let _ = key.warnings(SystemTime::UNIX_EPOCH);
+            let signature = key.sign(&[7; 32]).expect("there are random numbers");
+            assert_eq!(signature.len(), key.certificate_length() as usize);
+        }
+        Err(error) => assert!(!error.to_string().is_empty(), "an error says what is wrong"),
     }
 }
 

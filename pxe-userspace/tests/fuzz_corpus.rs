@@ -9,6 +9,9 @@ mod targets;
 
 mod common;
 
+#[path = "../src/uki/testing/pe_file.rs"]
+mod pe_file;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -25,7 +28,7 @@ use pxe_common::{
 type Target = fn(&[u8]);
 
 /// The targets by the names that `cargo xtask fuzz` knows them by.
-const TARGETS: [(&str, Target); 7] = [
+const TARGETS: [(&str, Target); 9] = [
     ("admin_api", targets::admin_api),
     ("cluster_spec", targets::cluster_spec),
     ("dhcp_respond", targets::dhcp_respond),
@@ -33,6 +36,8 @@ const TARGETS: [(&str, Target); 7] = [
     ("http_head_range", targets::http_head_range),
     ("matchbox_json", targets::matchbox_json),
     ("tftp_transfer", targets::tftp_transfer),
+    ("uki_image", targets::uki_image),
+    ("uki_key", targets::uki_key),
 ];
 
 fn corpus(target: &str) -> PathBuf {
@@ -165,7 +170,32 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
     ] {
         seeds.insert(("admin_api", name.to_owned()), request.as_bytes().to_vec());
     }
+    seeds.extend(uki_seeds().map(|(target, name, seed)| ((target, name.to_owned()), seed)));
     seeds
+}
+
+/// Small stubs and images, and a key with its certificate.
+fn uki_seeds() -> impl Iterator<Item = (&'static str, &'static str, Vec<u8>)> {
+    let stub = pe_file::stub();
+    let mut with_symbols = stub.clone();
+    (with_symbols.section_alignment, with_symbols.symbols) = (0x200, vec![1; 18 * 3]);
+    let arm64 = pe_file::PeFile { machine: 0xaa64, first_address: 0x5000, ..stub.clone() };
+    let uki = pe_file::talos_uki(&[1; 100], &[2; 600]);
+    let images = [
+        ("stub", 0, &stub),
+        ("stub-symbols", 0, &with_symbols),
+        ("stub-arm64", 1, &arm64),
+        ("stub-long-kernel", 2, &stub),
+        ("factory", 4, &uki),
+        ("factory-long", 6, &uki),
+    ];
+    let images = images.map(|(name, choice, file)| ("uki_image", name, [&[choice], &file.write()[..]].concat()));
+    let file =
+        |name: &str| fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/uki/testdata").join(name)).unwrap();
+    let keys = [("rsa", "db.key", "db.crt"), ("rsa-pkcs1", "pkcs1.key", "expired.crt"), ("ec", "ec.key", "ca.crt")];
+    let keys =
+        keys.map(|(name, key, certificate)| ("uki_key", name, [&file(key)[..], &[0], &file(certificate)].concat()));
+    images.into_iter().chain(keys)
 }
 
 #[test]

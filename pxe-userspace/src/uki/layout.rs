@@ -339,23 +339,25 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Begins with the stub's own sections, which stay where they are in memory.
-    fn new(header: &'a Header, own: Vec<Planned<'a>>) -> Result<Self, UkiError> {
+    fn new(header: &'a Header, mut own: Vec<Planned<'a>>) -> Result<Self, UkiError> {
         let Header { section_alignment: section, file_alignment: file, .. } = *header;
         if !section.is_power_of_two() || !file.is_power_of_two() || !(512..=4096).contains(&file) || section > 1 << 20 {
             return Err(UkiError::Alignment { section, file });
         }
         let mut end = 0;
         let mut before = None;
-        for Planned { section, .. } in &own {
+        for Planned { section, .. } in &mut own {
             let start = u64::from(section.virtual_address);
             if start < end {
-                let before = before.map_or_else(String::new, Section::display_name);
+                let before = before.map_or_else(String::new, |before: Section| before.display_name());
                 return Err(UkiError::Overlap(before, section.display_name()));
             }
-            // A loader copies what is in the file, but no more than the section has in memory, if it has a length there.
-            let length = if section.virtual_size == 0 { section.raw_size } else { section.virtual_size };
-            end = start + u64::from(length);
-            before = Some(section);
+            // Without a length in memory, loaders take that in the file, which is rounded up here.
+            if section.virtual_size == 0 {
+                section.virtual_size = section.raw_size;
+            }
+            end = start + u64::from(section.virtual_size);
+            before = Some(*section);
         }
         Ok(Self { header, sections: own, end })
     }

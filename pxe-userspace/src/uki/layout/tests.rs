@@ -166,6 +166,18 @@ fn headers_grow_into_the_space_before_the_code() {
 }
 
 #[test]
+fn section_without_a_length_in_memory_has_that_of_the_file() {
+    let mut bytes = stub().write();
+    let reloc = 0x40 + 24 + 240 + 4 * 40;
+    assert!(bytes[reloc..].starts_with(b".reloc"));
+    bytes[reloc + 8..reloc + 12].fill(0);
+    let template = Template::from_stub(&bytes, 10, 10, AMD64).unwrap();
+    let image = image(&template, &[(SourceFile::Kernel, &[1; 10]), (SourceFile::Initramfs, &[2; 10])], "");
+    check_image(&image, 0x1000, 0x200);
+    assert_eq!(read_sections(&image)[4].2, 0x200);
+}
+
+#[test]
 fn factory_image_is_taken_apart() {
     let (kernel, initramfs) = (vec![1; 1000], vec![2; 5000]);
     let uki = talos_uki(&kernel, &initramfs).write();
