@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -277,6 +277,13 @@ impl Wanted {
         };
         fetch.into_iter().chain(package).chain([get]).collect()
     }
+}
+
+/// Returns the command line of `pxed fetch` for these specs and this artifacts directory.
+#[must_use]
+pub fn fetch_command(cluster: &[PathBuf], artifacts: &Path) -> String {
+    let specs: Vec<_> = cluster.iter().map(|path| quoted(path)).collect();
+    format!("pxed fetch --cluster {} --artifacts {}", specs.join(" "), quoted(artifacts))
 }
 
 /// Returns the path, quoted for a shell.

@@ -9,6 +9,7 @@ use crate::logging;
 
 mod admin_address;
 mod environment;
+pub mod fetch;
 pub mod options;
 pub mod rehearse;
 pub mod run;
@@ -37,6 +38,8 @@ struct Cli {
 enum Command {
     /// Answer DHCP, TFTP and HTTP for the machines of a cluster spec
     Run(run::Args),
+    /// Look after the files that machines boot from: what the spec needs, what is there, and what was verified
+    Fetch(fetch::Args),
     /// Check a cluster spec and print every error with file, line and field
     Validate(validate::Args),
     /// Show the fleet by stage, as a running pxed sees it
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Run(args) => run::run(args),
+        Command::Fetch(args) => fetch::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Status(args) => status::status(args),
         Command::Watch(args) => status::watch(args),

@@ -18,6 +18,9 @@ const SHORTEST_LEASE_SECONDS: u32 = 10;
 /// The shortest lease for a fleet. Tests of clients use less, to see a renewal soon.
 pub const USUAL_LEASE_SECONDS: u32 = 60;
 
+/// The artifacts directory unless another one is named.
+const ARTIFACTS: &str = "/var/lib/pxed/artifacts";
+
 /// The kind of DHCP service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -190,7 +193,7 @@ impl Args {
         let assets = || matchbox.as_ref().map(|directory| directory.join("assets"));
         let options = Options {
             cluster: if cluster.is_empty() { file.cluster } else { cluster },
-            artifacts: artifacts.or(file.artifacts).or_else(assets).unwrap_or_else(|| "/var/lib/pxed/artifacts".into()),
+            artifacts: artifacts.or(file.artifacts).or_else(assets).unwrap_or_else(|| ARTIFACTS.into()),
             matchbox,
             strict: strict.or(file.strict).unwrap_or(false),
             state: state.or(file.state).unwrap_or_else(|| "/var/lib/pxed/state".into()),
@@ -246,6 +249,22 @@ pub(super) fn served(
 ) -> anyhow::Result<(Vec<PathBuf>, Option<PathBuf>)> {
     let file = config.map_or_else(|| Ok(Args::default()), read)?;
     Ok((if cluster.is_empty() { file.cluster } else { cluster }, matchbox.or(file.matchbox)))
+}
+
+/// Returns the cluster specs and the artifacts directory that `pxed run` would use with these options.
+///
+/// # Errors
+///
+/// If the file cannot be read or understood.
+pub(super) fn fetched(
+    cluster: Vec<PathBuf>,
+    artifacts: Option<PathBuf>,
+    config: Option<&Path>,
+) -> anyhow::Result<(Vec<PathBuf>, PathBuf)> {
+    let file = config.map_or_else(|| Ok(Args::default()), read)?;
+    let assets = || file.matchbox.as_ref().map(|directory| directory.join("assets"));
+    let artifacts = artifacts.or(file.artifacts).or_else(assets).unwrap_or_else(|| ARTIFACTS.into());
+    Ok((if cluster.is_empty() { file.cluster } else { cluster }, artifacts))
 }
 
 fn read(path: &Path) -> anyhow::Result<Args> {

@@ -39,7 +39,7 @@ use self::{
 };
 use crate::{
     admin::{self, AdminContext, Health},
-    artifacts::{Records, Store, Verifier},
+    artifacts::{Records, Store, Verifier, fetch_command},
     cluster_spec::{self, matchbox},
     dataplane::{self, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts},
     descriptors,
@@ -140,7 +140,7 @@ impl Daemon {
         let verifier = Verifier::start(Arc::new(records)).context("starting the thread that verifies files")?;
         let (policies, images) = (SharedPolicies::default(), SharedImages::default());
 
-        let fetch = preflight::fetch_command(&config.cluster, &config.artifacts);
+        let fetch = fetch_command(&config.cluster, &config.artifacts);
         let preflight::Problems { fatal: mut problems, passing } =
             preflight::check(&first, &catalog.load(), &store, &fetch, config.strict);
         let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state);

@@ -1,9 +1,6 @@
 //! The checks before pxed starts.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    path::{Path, PathBuf},
-};
+use std::collections::{BTreeSet, HashSet};
 
 use crate::{
     artifacts::{self, Missing, Severity, Store},
@@ -78,10 +75,4 @@ pub(super) fn missing_artifacts(inventory: &Inventory, store: &Store, fetch: &st
 fn is_any_complete(inventory: &Inventory, store: &Store, errors: &[Missing]) -> bool {
     let lacking: HashSet<&str> = errors.iter().map(|missing| &*missing.wanted.path).collect();
     artifacts::is_any_complete(inventory, store.stubs(), |path| lacking.contains(path))
-}
-
-/// Returns the command line of `pxed fetch` for these specs and this artifacts directory.
-pub(super) fn fetch_command(cluster: &[PathBuf], artifacts: &Path) -> String {
-    let specs: Vec<_> = cluster.iter().map(|path| artifacts::quoted(path)).collect();
-    format!("pxed fetch --cluster {} --artifacts {}", specs.join(" "), artifacts::quoted(artifacts))
 }
