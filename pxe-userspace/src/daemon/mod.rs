@@ -161,6 +161,7 @@ impl Daemon {
         let replies = Arc::new(ReplyCounters::default());
         let (tftp_metrics, http_metrics) = (Arc::new(tftp::Metrics::default()), Arc::new(http::Metrics::default()));
         let visitors = SharedVisitors::default();
+        let ukis = Arc::new(http::UkiImages::default());
         let places = http::Places::default();
         let servers = Servers::new(
             http::Context {
@@ -168,6 +169,7 @@ impl Daemon {
                 catalog: Arc::clone(&catalog),
                 store: Arc::clone(&store),
                 images: Arc::clone(&images),
+                ukis: Arc::clone(&ukis),
                 events: events.clone(),
                 policies: Arc::clone(&policies),
                 metrics: Arc::clone(&http_metrics),

@@ -19,10 +19,12 @@ use super::{
     flights::Event,
     head::{self, HEAD_LIMIT, Head, HeadError},
     metrics::{Refused, Route},
+    own,
     places::Seat,
     stream::{Broken, Stream},
     text,
 };
+use crate::model::machine_path::MachinePath;
 
 /// The time that a connection may be idle between requests.
 const IDLE: Duration = Duration::from_secs(60);
@@ -122,9 +124,10 @@ impl Connection {
                 stay,
                 began: Instant::now(),
             };
-            match file::path(&head.path) {
-                Some(path) => file::answer(&mut self.stream, exchange, path).await?,
-                None => text::answer(&mut self.stream, exchange, &self.router).await?,
+            match (MachinePath::split(&head.path), file::path(&head.path)) {
+                (Some((mac, file)), _) => own::answer(&mut self.stream, exchange, mac, file).await?,
+                (None, Some(path)) => file::answer(&mut self.stream, exchange, path).await?,
+                (None, None) => text::answer(&mut self.stream, exchange, &self.router).await?,
             }
             if !stay {
                 return self.finish().await;

@@ -12,6 +12,7 @@ use super::{
     coverage::Coverage,
     metrics::Metrics,
     places::{Client, Places},
+    uki_images::UkiImages,
     visits::Visits,
 };
 use crate::{
@@ -38,6 +39,8 @@ pub struct Context {
     /// The state of the files that the machines need. Every answer about a machine's files is made for
     /// [`Images::as_bootable`](crate::model::images::Images::as_bootable).
     pub images: SharedImages,
+    /// The shared parts of unified kernel images, and the key that signs them.
+    pub ukis: Arc<UkiImages>,
     /// The sink for boot events.
     pub events: EventSink,
     /// The policy that says which machines boot from the network now.

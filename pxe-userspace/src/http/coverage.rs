@@ -23,15 +23,23 @@ const RANGE_LIMIT: usize = 8;
 /// ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileState {
-    pub(super) inode: u64,
+    pub(super) identity: Identity,
     pub(super) length: u64,
-    pub(super) modified: SystemTime,
+}
+
+/// What tells one state of a file from all others of its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// It is a file of the store.
+    Stored { inode: u64, modified: SystemTime },
+    /// It is made for the request, and this is the beginning of a hash of all of it.
+    Made([u8; 16]),
 }
 
 impl FileState {
     pub(super) fn of(artifact: &OpenArtifact) -> Self {
         let &OpenArtifact { inode, length, modified, .. } = artifact;
-        Self { inode, length, modified }
+        Self { identity: Identity::Stored { inode, modified }, length }
     }
 }
 

@@ -17,6 +17,7 @@ use std::{
     time::SystemTime,
 };
 
+use arrayvec::ArrayVec;
 use pxe_common::MacAddr;
 use tokio::time::Instant;
 
@@ -36,6 +37,11 @@ use crate::{
 
 /// The reason for bytes that were not acknowledged when pxed itself ended the connection.
 const STOPPED: &str = "pxed stopped before the last byte was acknowledged";
+
+/// The most files of the store that one answer is made of: a kernel and an initramfs.
+const SOURCE_LIMIT: usize = 2;
+
+type SourceFiles = ArrayVec<Arc<OpenArtifact>, SOURCE_LIMIT>;
 
 /// The fields that all events about one requested file or script share.
 #[derive(Clone, Debug)]
@@ -114,8 +120,8 @@ struct InFlight {
 pub(super) struct Deliveries {
     context: Arc<Context>,
     flights: Flights<InFlight>,
-    /// The file that was sent last, until its answer has arrived.
-    last_file: Option<Arc<OpenArtifact>>,
+    /// The file that was sent last, and the files of the store that it is made of, until its answer has arrived.
+    last_file: Option<(FileState, SourceFiles)>,
 }
 
 impl Deliveries {
@@ -135,10 +141,10 @@ impl Deliveries {
         self.flights.depart(InFlight { delivery, content, began }, body, Instant::now());
     }
 
-    /// Keeps a file that is sent next, to look at it once more when the answer has arrived.
-    pub(super) fn sending(&mut self, artifact: &Arc<OpenArtifact>) {
+    /// Keeps the files of the store that a file is made of which is sent next, to look at them once more when the answer has arrived.
+    pub(super) fn sending<'a>(&mut self, file: FileState, sources: impl IntoIterator<Item = &'a Arc<OpenArtifact>>) {
         if self.flights.len() > 0 {
-            self.last_file = Some(Arc::clone(artifact));
+            self.last_file = Some((file, sources.into_iter().take(SOURCE_LIMIT).map(Arc::clone).collect()));
         }
     }
 
@@ -197,7 +203,8 @@ impl Deliveries {
     /// were written in place before they had arrived may be the new ones.
     fn has_changed(&self, content: &Content) -> bool {
         let Content::File(file, _) = content else { return false };
-        self.last_file.as_ref().is_some_and(|last| FileState::of(last) == *file && !last.is_unchanged())
+        let last = self.last_file.as_ref().filter(|(last, _)| last == file);
+        last.is_some_and(|(_, sources)| sources.iter().any(|source| !source.is_unchanged()))
     }
 
     fn announce(&self, flight: &InFlight, verdict: Verdict, reason: &dyn ToString) {

@@ -1,24 +1,20 @@
-//! A file of the store as an answer: conditions → plan → head → record → send.
+//! A file of the store as an answer: open → plan → head → record → send.
 
-use std::{
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt as _,
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc, time::Duration};
 
 use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{
-    answer::AnswerHead,
+    body::Piece,
+    context::Context,
     coverage::FileState,
-    delivery::{Content, Delivery},
+    delivery::Delivery,
     exchange::Exchange,
     metrics::{Refused, Route},
+    plan::Plan,
     query::Query,
-    range::{self, Selection, Validators},
+    range::Validators,
     stream::{Broken, Stream},
     text,
 };
@@ -27,6 +23,7 @@ use crate::{
     model::{
         artifact_names,
         config_files::{ConfigFile, ConfigReader},
+        event::ArtifactKind,
         inventory::Machine,
         visitors::Outcome,
     },
@@ -45,8 +42,8 @@ pub(super) fn path(path: &[u8]) -> Option<&[u8]> {
 /// Answers a request for a file of the store, or for a configuration that is not in the store.
 ///
 /// Only a machine's GET causes events, and a missing file that nobody expects causes none.
-pub(super) async fn answer(stream: &mut Stream, mut exchange: Exchange<'_>, path: &[u8]) -> Result<(), Broken> {
-    let Exchange { context, head: request, .. } = exchange;
+pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, path: &[u8]) -> Result<(), Broken> {
+    let context = exchange.context;
     if !exchange.is_read() {
         let (status, text) = (StatusCode::METHOD_NOT_ALLOWED, "files are read-only");
         return exchange.answer_line(stream, Route::Assets, status, text).await;
@@ -59,47 +56,85 @@ pub(super) async fn answer(stream: &mut Stream, mut exchange: Exchange<'_>, path
         }
         Err(refusal) => return refuse(stream, &exchange, path, machine.as_deref(), refusal).await,
     };
+    let asset = Asset { path, kind: artifact_names::kind_of(path), route: Route::Assets };
+    send(stream, exchange, asset, machine.as_deref(), artifact).await
+}
+
+/// A file of the store that is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asset<'a> {
+    /// Its path, relative to the store.
+    pub(super) path: &'a [u8],
+    /// What it is to the machine.
+    pub(super) kind: ArtifactKind,
+    /// The route by which it was asked for.
+    pub(super) route: Route,
+}
+
+/// Sends a file to the client, which is this machine if it is one.
+pub(super) async fn send(
+    stream: &mut Stream,
+    mut exchange: Exchange<'_>,
+    asset: Asset<'_>,
+    machine: Option<&Machine>,
+    artifact: OpenArtifact,
+) -> Result<(), Broken> {
+    let Exchange { context, head: request, .. } = exchange;
     let OpenArtifact { inode, length, modified, .. } = artifact;
     let validators = Validators::new(inode, length, modified);
-    let plan = Plan::new(range::select(&request.method, &request.headers, length, &validators), length);
-    context.metrics.answered(Route::Assets, plan.status.as_u16());
-    let head = plan.head(path, &validators).end(Some(request), exchange.stay);
+    let plan = Plan::new(&exchange, length, &validators);
+    context.metrics.answered(asset.route, plan.status.as_u16());
+    let head = plan.head(content_type(asset.path), &validators).end(Some(request), exchange.stay);
+    let state = FileState::of(&artifact);
     match machine {
         None => exchange.visited(&Query::new(&request.query), plan.status, Outcome::Served.into()),
         Some(machine) => {
-            if let Some(delivery) = delivery(&exchange, &machine, path) {
-                record(delivery, &plan, FileState::of(&artifact), &mut exchange, stream.position() + head.len() as u64);
+            if let Some(delivery) = delivery(&exchange, machine, asset.kind) {
+                plan.record(delivery, state, &mut exchange, stream.position() + head.len() as u64);
             }
         }
     }
-    if exchange.is_head() || plan.first == plan.end {
+    if plan.has_no_body(&exchange) {
         return stream.write(&head).await;
     }
     let artifact = Arc::new(artifact);
-    exchange.deliveries.sending(&artifact);
-    let sent = stream.write_file(&head, &artifact, plan.first..plan.end, &context.metrics).await;
+    exchange.deliveries.sending(state, [&artifact]);
+    let pieces = [Piece::File { artifact: Arc::clone(&artifact), range: plan.first..plan.end }];
+    let sent = stream.write_body(&head, &pieces, &context.metrics).await;
     if matches!(sent, Err(Broken::Changed)) {
-        let name = Path::new(OsStr::from_bytes(path));
-        let name = name.strip_prefix("/").unwrap_or(name);
-        context.changes.log(&context.store.root().join(name), artifact.inode);
+        log_change(context, asset.path, &artifact);
     }
     sent
 }
 
-/// Opens a file. While no descriptor is free, it is tried again: iPXE takes any answer but the file for the end of the boot.
-async fn open(store: &Store, path: &[u8]) -> Result<OpenArtifact, Refusal> {
+/// Logs that a file of the store was overwritten while it was sent.
+pub(super) fn log_change(context: &Context, path: &[u8], artifact: &OpenArtifact) {
+    let name = Path::new(OsStr::from_bytes(path));
+    let name = name.strip_prefix("/").unwrap_or(name);
+    context.changes.log(&context.store.root().join(name), artifact.inode);
+}
+
+/// Opens a file, patiently.
+pub(super) async fn open(store: &Store, path: &[u8]) -> Result<OpenArtifact, Refusal> {
+    patiently(|| store.open(path), |refusal| *refusal == Refusal::Exhausted).await
+}
+
+/// Opens something. While no descriptor is free, it is tried again: firmware and iPXE take any answer but the file for the end of the boot.
+pub(super) async fn patiently<T, E>(
+    open: impl Fn() -> Result<T, E>,
+    is_exhausted: impl Fn(&E) -> bool,
+) -> Result<T, E> {
     let deadline = Instant::now() + OPEN_PATIENCE;
     loop {
-        match store.open(path) {
-            Err(Refusal::Exhausted) if Instant::now() < deadline => tokio::time::sleep(OPEN_AGAIN).await,
+        match open() {
+            Err(error) if is_exhausted(&error) && Instant::now() < deadline => tokio::time::sleep(OPEN_AGAIN).await,
             opened => return opened,
         }
     }
 }
 
 /// Returns the delivery to announce, if the machine requested the file itself.
-fn delivery(exchange: &Exchange<'_>, machine: &Machine, path: &[u8]) -> Option<Delivery> {
-    let kind = artifact_names::kind_of(path);
+fn delivery(exchange: &Exchange<'_>, machine: &Machine, kind: ArtifactKind) -> Option<Delivery> {
     (!exchange.is_head()).then(|| Delivery::new(machine.mac, kind, &exchange.head.path))
 }
 
@@ -130,7 +165,7 @@ async fn refuse(
                 exchange.visited(&Query::new(&exchange.head.query), status, finding);
             }
             Some(machine) => {
-                if let Some(delivery) = delivery(exchange, machine, path) {
+                if let Some(delivery) = delivery(exchange, machine, artifact_names::kind_of(path)) {
                     delivery.requested(&exchange.context.events);
                     delivery.refused(&exchange.context.events, &reason);
                 }
@@ -138,65 +173,6 @@ async fn refuse(
         }
     }
     exchange.answer_line(stream, Route::Assets, status, refusal.reason()).await
-}
-
-/// Announces the request and tracks the answer, whose body begins at this position of the stream.
-fn record(delivery: Delivery, plan: &Plan, file: FileState, exchange: &mut Exchange<'_>, position: u64) {
-    let events = &exchange.context.events;
-    delivery.requested(events);
-    match plan.selection {
-        Selection::Whole | Selection::Part { .. } => {
-            let content = Content::File(file, plan.first..plan.end);
-            exchange.deliveries.depart(delivery, content, exchange.began, position);
-        }
-        Selection::PreconditionFailed => delivery.refused(events, "the file has changed since"),
-        Selection::Unsatisfiable => delivery.refused(events, "the range begins after the end of the file"),
-        // The machine already has the file, so nothing is in flight.
-        Selection::NotModified => {}
-    }
-}
-
-/// The answer's status and the part of the file to send.
-struct Plan {
-    selection: Selection,
-    status: StatusCode,
-    length: u64,
-    first: u64,
-    /// The position after the last byte.
-    end: u64,
-}
-
-impl Plan {
-    const fn new(selection: Selection, length: u64) -> Self {
-        let (status, first, end) = match selection {
-            Selection::Whole => (StatusCode::OK, 0, length),
-            Selection::Part { first, end } => (StatusCode::PARTIAL_CONTENT, first, end),
-            Selection::NotModified => (StatusCode::NOT_MODIFIED, 0, 0),
-            Selection::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, 0, 0),
-            Selection::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, 0, 0),
-        };
-        Self { selection, status, length, first, end }
-    }
-
-    /// Returns the head of the answer without its end.
-    fn head(&self, path: &[u8], validators: &Validators) -> AnswerHead {
-        let Self { selection, status, length, first, end } = *self;
-        let mut head = AnswerHead::new(status, SystemTime::now());
-        head.header("Accept-Ranges", "bytes");
-        head.header("ETag", &validators.etag);
-        head.header("Last-Modified", range::format_date(validators.modified));
-        match selection {
-            Selection::Part { .. } => head.header("Content-Range", format_args!("bytes {first}-{}/{length}", end - 1)),
-            Selection::Unsatisfiable => head.header("Content-Range", format_args!("bytes */{length}")),
-            Selection::Whole | Selection::NotModified | Selection::PreconditionFailed => {}
-        }
-        // 304 has no content, so it has no length either (RFC 9110 §15.4.5).
-        if selection != Selection::NotModified {
-            head.header("Content-Type", content_type(path));
-            head.header("Content-Length", end - first);
-        }
-        head
-    }
 }
 
 /// Returns the media type of a file by its extension. UEFI firmware goes by the extension too, but some implementations

@@ -20,6 +20,8 @@ label! {
         Assets = "assets",
         /// `/boot/{mac}.ipxe` and configurations of GRUB and U-Boot
         Script = "script",
+        /// Unified kernel images: `/boot/{mac}/talos.efi`
+        Uki = "uki",
         /// Matchbox's routes.
         Matchbox = "matchbox",
         /// No route, or no request.

@@ -6,11 +6,12 @@
 //! for another thread to wake up.
 //!
 //! The meaning of a head ([`head`]) and of a query ([`query`]), the part of a file that is sent ([`range`]), the arrival of an answer ([`flights`]),
-//! the parts that a machine has ([`coverage`]) and the text of a script ([`crate::boot::script`]) are computed by pure
+//! the pieces of a body ([`body`]), the parts that a machine has ([`coverage`]) and the text of a script ([`crate::boot::script`]) are computed by pure
 //! functions.
 
 mod admission;
 mod answer;
+mod body;
 mod change_log;
 mod connection;
 mod context;
@@ -23,8 +24,10 @@ pub mod head;
 mod head_error;
 pub mod matchbox;
 mod metrics;
+mod own;
 mod pace;
 mod places;
+mod plan;
 pub mod query;
 pub mod range;
 mod request_line;
@@ -33,6 +36,9 @@ mod send_queue;
 mod server;
 mod stream;
 mod text;
+mod uki;
+mod uki_images;
+mod uki_sources;
 mod visits;
 mod worker;
 
@@ -42,4 +48,5 @@ pub use coverage::Coverage;
 pub use metrics::{Metrics, Refused};
 pub use places::Places;
 pub use server::{Bound, bind, serve};
+pub use uki_images::{Signer, UkiImages};
 pub use visits::Visits;

@@ -1,6 +1,9 @@
 //! Conditional requests and ranges (RFC 9110 §13 and §14): selects the part of a file that a GET gets. Pure.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderMap, HeaderName, Method, header};
 use jiff::{Timestamp, fmt::rfc2822};
@@ -10,8 +13,8 @@ use jiff::{Timestamp, fmt::rfc2822};
 pub struct Validators {
     /// A strong entity tag, with its quotes.
     pub etag: String,
-    /// The time at which the file was last written.
-    pub modified: SystemTime,
+    /// The time at which the file was last written. `None` if it is no file that was written at some time.
+    pub modified: Option<SystemTime>,
 }
 
 impl Validators {
@@ -20,7 +23,19 @@ impl Validators {
     #[must_use]
     pub fn new(inode: u64, length: u64, modified: SystemTime) -> Self {
         let nanos = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        Self { etag: format!("\"{inode:x}-{length:x}-{nanos:x}\""), modified }
+        Self { etag: format!("\"{inode:x}-{length:x}-{nanos:x}\""), modified: Some(modified) }
+    }
+
+    /// Creates the validator of bytes that are made for the request, from a hash of all of them: the same bytes have the same one, whoever
+    /// serves them.
+    #[must_use]
+    pub fn of_content(hash: &[u8]) -> Self {
+        let mut etag = String::with_capacity(2 * hash.len() + 2);
+        etag.push('"');
+        // Writing to a string cannot fail.
+        hash.iter().for_each(|byte| _ = write!(etag, "{byte:02x}"));
+        etag.push('"');
+        Self { etag, modified: None }
     }
 }
 
@@ -61,7 +76,8 @@ pub enum Selection {
 #[must_use]
 pub fn select(method: &Method, headers: &HeaderMap, length: u64, validators: &Validators) -> Selection {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let modified_since = |date: &str| parse_date(date).map(|date| whole_seconds(validators.modified) > date);
+    let modified = validators.modified.map(whole_seconds);
+    let modified_since = |date: &str| Some(modified? > parse_date(date)?);
 
     if let Some(tags) = text(header::IF_MATCH) {
         if !lists(tags, &validators.etag, Comparison::Strong) {
@@ -93,7 +109,8 @@ pub fn select(method: &Method, headers: &HeaderMap, length: u64, validators: &Va
 /// §13.1.5).
 fn same_state(validator: &str, validators: &Validators) -> bool {
     let validator = validator.trim();
-    validator == validators.etag || parse_date(validator) == Some(whole_seconds(validators.modified))
+    validator == validators.etag
+        || validators.modified.is_some_and(|modified| parse_date(validator) == Some(whole_seconds(modified)))
 }
 
 /// Returns the part that a `Range` header selects (RFC 9110 §14.1.2). Everything but a single well-formed byte range is
@@ -251,6 +268,27 @@ mod tests {
             (vec![(header::RANGE, "bytes=1-1"), (header::IF_RANGE, "Sun, 06 Nov 1994 08:49:38 GMT")], Selection::Whole),
         ] {
             assert_eq!(selected(&headers), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn made_content_is_compared_by_its_tag_alone() {
+        let made = Validators::of_content(&[0x0a, 0xff]);
+        assert_eq!(made.etag, "\"0aff\"");
+        let part = Selection::Part { first: 1, end: 2 };
+        let range = (header::RANGE, "bytes=1-1");
+        for (headers, expected) in [
+            (vec![(header::IF_MODIFIED_SINCE, DATE)], Selection::Whole),
+            (vec![(header::IF_UNMODIFIED_SINCE, "Sun, 06 Nov 1994 08:49:36 GMT")], Selection::Whole),
+            (vec![(header::IF_NONE_MATCH, "\"0aff\"")], Selection::NotModified),
+            (vec![(header::IF_MATCH, "\"0aff\""), range.clone()], part),
+            (vec![(header::IF_MATCH, "\"0afe\""), range.clone()], Selection::PreconditionFailed),
+            (vec![(header::IF_RANGE, "\"0aff\""), range.clone()], part),
+            (vec![(header::IF_RANGE, DATE), range], Selection::Whole),
+        ] {
+            let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
+            let headers: HeaderMap = headers.collect();
+            assert_eq!(select(&Method::GET, &headers, 100, &made), expected, "{headers:?}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! A TCP connection that counts what it sends: bytes, and files by sendfile(2).
 
 use std::{
+    borrow::Cow,
     io::{self, IoSlice},
     ops::Range,
     os::unix::fs::FileExt as _,
@@ -20,6 +21,7 @@ use tokio::{
 };
 
 use super::{
+    body::Piece,
     flights::Reach,
     metrics::Metrics,
     pace::{Pace, TooSlow},
@@ -158,31 +160,60 @@ impl Stream {
         Ok(())
     }
 
-    /// Sends a head and the bytes of the file that it announces. Adds the bytes of the file that were sent to the metrics,
-    /// even if the connection breaks.
-    pub(super) async fn write_file(
-        &mut self,
-        head: &[u8],
-        artifact: &Arc<OpenArtifact>,
-        bytes: Range<u64>,
-        metrics: &Metrics,
-    ) -> Result<(), Broken> {
+    /// Sends a head and the body that it announces. Adds the bytes of the body that were sent to the metrics, even if the connection
+    /// breaks.
+    pub(super) async fn write_body(&mut self, head: &[u8], pieces: &[Piece], metrics: &Metrics) -> Result<(), Broken> {
         let is_corked = metrics.open_connections() <= CORKED_CONNECTION_LIMIT;
         if is_corked {
             self.cork(true);
         }
         self.pace = None;
-        let mut offset = bytes.start;
-        // More follows, so that both leave in one segment.
-        let sent = match self.send(head, SendFlags::MORE).await {
-            Ok(()) => self.send_file(artifact, &mut offset, bytes.end, metrics).await,
-            Err(broken) => Err(broken),
-        };
+        let mut sent = 0;
+        let result = self.send_pieces(head, pieces, &mut sent, metrics).await;
         if is_corked {
             self.cork(false);
         }
-        metrics.sent(offset - bytes.start);
-        sent
+        metrics.sent(sent);
+        result
+    }
+
+    /// Sends a head and the pieces, and adds the bytes of the pieces to `sent`. The end of the last piece follows a last look at all files,
+    /// so that no answer is completed after one of them has changed.
+    async fn send_pieces(
+        &mut self,
+        head: &[u8],
+        pieces: &[Piece],
+        sent: &mut u64,
+        metrics: &Metrics,
+    ) -> Result<(), Broken> {
+        // More follows, so that both leave in one segment.
+        self.send(head, SendFlags::MORE).await?;
+        let Some((last, before)) = pieces.split_last() else { return Ok(()) };
+        for piece in before {
+            match piece {
+                Piece::File { artifact, range } => self.send_file(artifact, range.clone(), 0, sent, metrics).await?,
+                Piece::Bytes(bytes) => self.send_counted(bytes, SendFlags::MORE, sent).await?,
+                Piece::Late(late) => self.send_counted(&late.bytes()?, SendFlags::MORE, sent).await?,
+            }
+        }
+        let end: Cow<'_, [u8]> = match last {
+            Piece::File { artifact, range } => {
+                self.send_file(artifact, range.clone(), TAIL, sent, metrics).await?;
+                tail(artifact, range, metrics).await?.into()
+            }
+            Piece::Bytes(bytes) => (&**bytes).into(),
+            Piece::Late(late) => late.bytes()?.to_vec().into(),
+        };
+        if !pieces.iter().filter_map(Piece::artifact).all(|artifact| artifact.is_unchanged()) {
+            return Err(Broken::Changed);
+        }
+        self.send_counted(&end, SendFlags::empty(), sent).await
+    }
+
+    async fn send_counted(&mut self, bytes: &[u8], flags: SendFlags, sent: &mut u64) -> Result<(), Broken> {
+        self.send(bytes, flags).await?;
+        *sent += bytes.len() as u64;
+        Ok(())
     }
 
     /// Corks or uncorks the socket (tcp(7), TCP_CORK): a corked one sends only full segments. This fails only on a broken
@@ -191,53 +222,45 @@ impl Stream {
         let _ = rustix::net::sockopt::set_tcp_cork(&self.tcp, on);
     }
 
-    /// Sends the file from `offset`, which it advances, up to but not including `end`.
+    /// Sends a range of a file, except for `rest` bytes at its end, and adds the bytes to `sent`.
     async fn send_file(
         &mut self,
         artifact: &Arc<OpenArtifact>,
-        offset: &mut u64,
-        end: u64,
+        range: Range<u64>,
+        rest: u64,
+        sent: &mut u64,
         metrics: &Metrics,
     ) -> Result<(), Broken> {
         let mut calls = 0;
         let mut is_first = true;
-        let mut warm = *offset;
-        let mut checked = *offset;
-        let bulk = end.saturating_sub(TAIL).max(*offset);
-        while *offset < bulk {
-            if *offset >= warm {
-                warm = warm_up(artifact, *offset, end, metrics).await;
+        let Range { start: mut offset, end } = range;
+        let mut warm = offset;
+        let mut checked = offset;
+        let bulk = end.saturating_sub(rest).max(offset);
+        while offset < bulk {
+            if offset >= warm {
+                warm = warm_up(artifact, offset, end, metrics).await;
             }
-            let count = usize::try_from(warm.min(bulk) - *offset).unwrap_or(usize::MAX);
-            let mut position = *offset;
+            let count = usize::try_from(warm.min(bulk) - offset).unwrap_or(usize::MAX);
+            let mut position = offset;
             let send = |tcp: &TcpStream| {
                 Ok(retry_on_intr(|| rustix::fs::sendfile(tcp, &artifact.file, Some(&mut position), count))?)
             };
-            let sent = self.progress(std::mem::take(&mut is_first), send).await?;
-            *offset += sent as u64;
-            if sent == 0 || *offset - checked >= CHECKED_EVERY {
-                checked = *offset;
-                if sent == 0 || !artifact.is_unchanged() {
+            let now = self.progress(std::mem::take(&mut is_first), send).await?;
+            offset += now as u64;
+            *sent += now as u64;
+            if now == 0 || offset - checked >= CHECKED_EVERY {
+                checked = offset;
+                if now == 0 || !artifact.is_unchanged() {
                     return Err(Broken::Changed);
                 }
             }
-            calls = if sent == count { calls + 1 } else { 0 };
+            calls = if now == count { calls + 1 } else { 0 };
             if calls == CALLS_PER_TURN {
                 calls = 0;
                 tokio::task::yield_now().await;
             }
         }
-        if *offset >= warm {
-            warm_up(artifact, *offset, end, metrics).await;
-        }
-        let mut tail = vec![0; usize::try_from(end - *offset).unwrap_or_default()];
-        match artifact.file.read_exact_at(&mut tail, *offset) {
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error.into()),
-            Ok(()) if artifact.is_unchanged() => {}
-            _ => return Err(Broken::Changed),
-        }
-        self.send(&tail, SendFlags::empty()).await?;
-        *offset = end;
         Ok(())
     }
 
@@ -291,6 +314,18 @@ impl Stream {
 const fn position(written: u64, is_finished: bool, queue: u64) -> u64 {
     let position = (written + is_finished as u64).saturating_sub(queue);
     if position > written { written } else { position }
+}
+
+/// Reads the last bytes of a range of a file.
+async fn tail(artifact: &Arc<OpenArtifact>, range: &Range<u64>, metrics: &Metrics) -> Result<Vec<u8>, Broken> {
+    let offset = range.end.saturating_sub(TAIL).max(range.start);
+    warm_up(artifact, offset, range.end, metrics).await;
+    let mut tail = vec![0; usize::try_from(range.end - offset).unwrap_or_default()];
+    match artifact.file.read_exact_at(&mut tail, offset) {
+        Ok(()) => Ok(tail),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Broken::Changed),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Returns the position up to which the file, from `offset` on, is in the page cache now. A thread that waits for the disk

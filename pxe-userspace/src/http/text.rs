@@ -52,6 +52,11 @@ pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, router: 
 pub(super) async fn answer_config(stream: &mut Stream, exchange: Exchange<'_>, file: ConfigFile) -> Result<(), Broken> {
     let peer = Peer { address: exchange.peer, is_head: exchange.is_head() };
     let text = routes::loader_config(exchange.context, peer, &exchange.head.path, file);
+    answer_text(stream, exchange, text).await
+}
+
+/// Answers with a text.
+pub(super) async fn answer_text(stream: &mut Stream, exchange: Exchange<'_>, text: Text) -> Result<(), Broken> {
     let ready = from_text(&exchange, text);
     send(stream, exchange, ready).await
 }

@@ -30,7 +30,8 @@ use crate::model::{
     client_architecture::ClientArchitecture,
     event::{ArtifactKind, BootFileName, EventKind, Transport},
     failure::{
-        ASKED_FROM, CHANGED, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_SUCH_FILE, OUTSIDE, UNREADABLE, WRONG_ARCHITECTURE,
+        ASKED_FROM, CHANGED, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_IMAGE, NO_SUCH_FILE, OUTSIDE, UNREADABLE,
+        WRONG_ARCHITECTURE,
     },
     images::Images,
     inventory::{Machine, Source},
@@ -493,6 +494,9 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
                 )
             } else if says(UNREADABLE) {
                 format!("pxed cannot read {path}: check the permissions of the file and its directories, and the disk.")
+            } else if says(NO_IMAGE) {
+                "Correct that, as it says there. The machine gets its image at its next attempt; no restart of pxed is needed."
+                    .to_owned()
             } else if says(WRONG_ARCHITECTURE) {
                 format!("{}: correct the spec, or the MAC if it is another machine's.", architecture_in_spec(machine))
             } else if says(FELL_SILENT) {

@@ -17,6 +17,8 @@ pub const FELL_SILENT: &str = "the client fell silent";
 pub const ASKED_FROM: &str = "asked from";
 /// The spec names another architecture. Its machine is probably not this one.
 pub const WRONG_ARCHITECTURE: &str = "the firmware's architecture is not the one in the cluster spec";
+/// A unified kernel image cannot be made. The reason and the remedy follow.
+pub const NO_IMAGE: &str = "its unified kernel image cannot be made";
 /// Somebody wrote to the file in place, so that what the machine would get is neither the old file nor the new one.
 pub const CHANGED: &str = "the file changed while it was sent: replace files by a rename (mv), not in place (cp)";
 /// The file is not as it was when it was verified, and is being read again, which passes.

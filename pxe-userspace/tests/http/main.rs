@@ -125,6 +125,7 @@ impl Lab {
             catalog: Arc::new(ArcSwap::from_pointee(catalog)),
             store: Arc::new(Store::new(directory.path().to_owned())),
             images: Arc::clone(&images),
+            ukis: Default::default(),
             events: sink,
             policies: Arc::new(ArcSwap::from_pointee(PolicyBook::default())),
             metrics: Arc::clone(&metrics),

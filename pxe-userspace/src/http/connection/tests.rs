@@ -49,6 +49,7 @@ impl Lab {
             catalog: Arc::default(),
             store: Arc::new(Store::new(directory.path().to_owned())),
             images: Default::default(),
+            ukis: Default::default(),
             events,
             policies: Arc::default(),
             metrics: Arc::default(),

@@ -16,7 +16,7 @@ fn mac(number: u8) -> MacAddr {
 }
 
 fn file(inode: u64) -> FileState {
-    FileState { inode, length: LENGTH, modified: SystemTime::UNIX_EPOCH }
+    FileState { identity: Identity::Stored { inode, modified: SystemTime::UNIX_EPOCH }, length: LENGTH }
 }
 
 /// Adds the parts of one file for one machine and returns the result for each.
@@ -67,8 +67,12 @@ fn empty_file_is_whole_at_once() {
 #[test]
 fn changed_file_starts_over() {
     let changed = [
-        FileState { inode: 2, ..file(1) },
-        FileState { modified: SystemTime::UNIX_EPOCH + Duration::from_nanos(1), ..file(1) },
+        file(2),
+        FileState {
+            identity: Identity::Stored { inode: 1, modified: SystemTime::UNIX_EPOCH + Duration::from_nanos(1) },
+            ..file(1)
+        },
+        FileState { identity: Identity::Made([0; 16]), ..file(1) },
         FileState { length: LENGTH + 1, ..file(1) },
     ];
     for changed in changed {
