@@ -2,24 +2,21 @@
 
 mod accept;
 mod inspect;
+mod output;
 mod report;
+mod spec;
 
 use std::{
-    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::SystemTime,
 };
 
-use clap::ValueEnum;
-use serde::Serialize;
-
-use self::report::Report;
+use self::{output::Output, report::Report, spec::Spec};
 use super::options;
 use crate::{
-    artifacts::{self, Records, Store, Wanted},
-    cluster_spec::{self, Finding},
+    artifacts::{self, Records, Store},
     logging,
     model::image_source::Upstreams,
 };
@@ -54,35 +51,6 @@ pub struct Args {
     output: Output,
 }
 
-/// The form of what is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    Text,
-    /// One JSON document
-    Json,
-}
-
-impl Output {
-    /// Prints a report and returns the exit status.
-    fn print(self, report: &(impl Serialize + ToText), is_right: bool) -> anyhow::Result<ExitCode> {
-        let mut out = io::stdout().lock();
-        match self {
-            Self::Text => out.write_all(report.to_text().as_bytes())?,
-            Self::Json => {
-                serde_json::to_writer_pretty(&mut out, report)?;
-                writeln!(out)?;
-            }
-        }
-        Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-    }
-}
-
-/// A report that people can read.
-trait ToText {
-    fn to_text(&self) -> String;
-}
-
 /// Shows, verifies or accepts files.
 ///
 /// # Errors
@@ -110,30 +78,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     let report = Report::of(&records, spec, &artifacts::fetch_command(&cluster, &root), &Upstreams::default());
     output.print(&report, report.is_complete)
-}
-
-/// The files that a cluster spec needs, and its errors.
-#[derive(Debug, Default)]
-struct Spec {
-    plan: Vec<Wanted>,
-    errors: Vec<Finding>,
-}
-
-impl Spec {
-    /// Reads a spec. What has errors is left out, as `pxed run` leaves it out.
-    fn load(cluster: &[PathBuf], store: &Store) -> anyhow::Result<Self> {
-        let mut loaded = cluster_spec::Loader::new().load(cluster);
-        if loaded.inventory.machines().is_empty() {
-            loaded = loaded.strictly()?;
-        }
-        anyhow::ensure!(
-            !loaded.inventory.machines().is_empty(),
-            "the cluster spec has no machines, so that no file is needed"
-        );
-        let errors: Vec<_> = loaded.faults.faults.into_iter().map(|fault| fault.finding).collect();
-        errors.iter().for_each(|error| logging::say(&format!("error: {error}")));
-        Ok(Self { plan: artifacts::plan(&loaded.inventory, store.stubs()), errors })
-    }
 }
 
 /// Opens the artifacts directory with its records, and says what is wrong with these.

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::ToText;
+use super::output::ToText;
 use crate::artifacts::{Accepted, Records, Sha256};
 
 /// The files that were to be accepted.

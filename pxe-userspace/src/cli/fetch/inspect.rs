@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path, sync::Arc};
 
 use serde::Serialize;
 
-use super::{Spec, ToText};
+use super::{output::ToText, spec::Spec};
 use crate::{
     artifacts::{Presence, Records, Severity, Verdict, Wanted},
     cluster_spec::Finding,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{Spec, ToText};
+use super::{output::ToText, spec::Spec};
 use crate::{
     artifacts::{Entry, Presence, Proof, Records, Severity, Sha256, Wanted},
     cluster_spec::Finding,

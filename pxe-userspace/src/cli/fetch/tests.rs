@@ -1,11 +1,13 @@
 use std::fs;
 
 use clap::Parser as _;
+use serde::Serialize;
 use serde_json::{Value, to_value};
 
-use super::*;
+use super::{output::ToText as _, *};
 use crate::{
     artifacts::{Download, Proof, Sha256},
+    cluster_spec::Finding,
     model::{architecture::Architecture, inventory::Inventory, testing::machine},
 };
 
