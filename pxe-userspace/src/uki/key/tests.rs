@@ -1,9 +1,17 @@
 use std::time::Duration;
 
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::*;
-use crate::uki::testing::{CERTIFICATE, KEY};
+use crate::uki::{
+    command_line,
+    digest::Hasher,
+    layout::Template,
+    pe::PeMachine,
+    pieces::Piece,
+    testing::{CERTIFICATE, KEY, stub},
+};
 
 const PKCS1: &[u8] = include_bytes!("../testdata/pkcs1.key");
 const EC: &[u8] = include_bytes!("../testdata/ec.key");
@@ -172,4 +180,34 @@ fn certificate_that_machines_may_refuse_causes_warnings() {
 #[test]
 fn key_is_not_shown_in_debug_output() {
     assert_eq!(format!("{:?}", SigningKey::from_pem(KEY, CERTIFICATE).unwrap()), "SigningKey");
+}
+
+/// A figure, not a test: `cargo test --release -p pxe-userspace --lib uki::key -- --ignored --nocapture`
+#[test]
+#[ignore = "measures"]
+fn signing_cost() {
+    const INITRAMFS_LENGTH: usize = 100 << 20;
+    let cpu_time = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+    let key = SigningKey::from_pem(KEY, CERTIFICATE).unwrap();
+    let template = Template::from_stub(&stub().write(), 1, INITRAMFS_LENGTH as u64, PeMachine::AMD64).unwrap();
+    let template = template.with_certificate(key.certificate_length()).unwrap();
+    let files = vec![7; INITRAMFS_LENGTH];
+    let mut hasher = Hasher::new(&template);
+    let begin = cpu_time();
+    for piece in template.pieces() {
+        match piece {
+            Piece::Bytes(bytes) => hasher.update(bytes),
+            Piece::File { range, .. } => hasher.update(&files[range.start as usize..range.end as usize]),
+        }
+    }
+    let midstate = hasher.finish().unwrap();
+    println!("the shared part of 100 MiB: {:.1} ms", (cpu_time() - begin).as_secs_f64() * 1000.0);
+    let mut of_machine = Duration::MAX;
+    for number in 0..1000 {
+        let begin = cpu_time();
+        let section = command_line::encode(&format!("talos.platform=metal hostname=machine-{number}")).unwrap();
+        std::hint::black_box(key.sign(&midstate.digest(&section)).unwrap());
+        of_machine = of_machine.min(cpu_time() - begin);
+    }
+    println!("a machine's own part, signed: {:.3} ms", of_machine.as_secs_f64() * 1000.0);
 }
