@@ -27,10 +27,7 @@ impl FetchError {
             attempts => format!(" (tried {attempts} times)"),
         };
         let url = if fault.is_of_upstream() { format!("{url}: ") } else { String::new() };
-        match fault.remedy() {
-            Some(remedy) => format!("{url}{fault}{tried}; {remedy}"),
-            None => format!("{url}{fault}{tried}"),
-        }
+        format!("{url}{}", fault.with_remedy_after(&tried))
     }
 
     /// Returns the pause that the server asked for before the next attempt.
@@ -268,6 +265,18 @@ impl Fault {
                 Self::NotWritable { directory: directory(), reason: error.to_string() }
             }
             _ => Self::Disk { what, path, reason: error.to_string() },
+        }
+    }
+
+    /// Returns the fault and what to do about it.
+    pub(super) fn with_remedy(&self) -> String {
+        self.with_remedy_after("")
+    }
+
+    fn with_remedy_after(&self, words: &str) -> String {
+        match self.remedy() {
+            Some(remedy) => format!("{self}{words}; {remedy}"),
+            None => format!("{self}{words}"),
         }
     }
 

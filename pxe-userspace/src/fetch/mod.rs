@@ -4,6 +4,7 @@
 //! (`artifacts`), and when they are fetched (`daemon`, `cli`).
 
 mod answer;
+pub mod bundle;
 pub mod checksums;
 mod client;
 mod download;
@@ -15,6 +16,7 @@ mod progress;
 mod published;
 mod rate;
 mod retry;
+pub mod unbundle;
 mod upstreams;
 mod work;
 

@@ -189,7 +189,8 @@ impl Partial {
         Ok(())
     }
 
-    fn reserve(&self, total: u64) -> Result<(), Fault> {
+    /// Reserves the room for a file of this length.
+    pub(super) fn reserve(&self, total: u64) -> Result<(), Fault> {
         let missing = total.saturating_sub(self.length);
         if missing == 0 {
             return Ok(());

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use rustix::{
@@ -12,7 +13,7 @@ use rustix::{
 };
 
 use super::fault::Fault;
-use crate::artifacts::OWN_DIRECTORY;
+use crate::artifacts::{Download, ManifestError, OWN_DIRECTORY, Records};
 
 /// Returns the directory of partial files. It is created if the artifacts directory is there.
 pub(super) fn partial_directory(root: &Path) -> Result<PathBuf, Fault> {
@@ -93,6 +94,22 @@ pub(super) fn prepare(root: &Path, artifact: &str) -> Result<(), Fault> {
         return Err(Fault::Disk { what: "placing", path: target, reason: "a directory is in its place".to_owned() });
     }
     Ok(())
+}
+
+/// Moves a complete file to the artifact's place and records it.
+pub(super) fn install(
+    records: &Records,
+    complete: &Path,
+    artifact: &str,
+    download: Download,
+    now: SystemTime,
+) -> Result<(), Fault> {
+    records.install(complete, artifact, download, now).map_err(|error| match &error {
+        ManifestError::Io { path, source, .. } => Fault::disk("writing", path, source),
+        ManifestError::Locked { path } => {
+            Fault::Disk { what: "locking", path: path.clone(), reason: error.to_string() }
+        }
+    })
 }
 
 /// Makes a file readable for other users, whatever the umask says: other servers may serve the same directory.

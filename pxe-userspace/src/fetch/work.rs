@@ -19,7 +19,7 @@ use super::{
     published::{Expected, Lists},
     upstreams::PublishedChecksums,
 };
-use crate::artifacts::{self, Entry, ManifestError, Proof, Records, Sha256};
+use crate::artifacts::{self, Entry, Proof, Records, Sha256};
 
 /// The downloads at the same time.
 const PARALLEL: usize = 4;
@@ -207,9 +207,7 @@ impl Work<'_> {
             place::make_readable(partial.file(), partial.path())?;
             place::prepare(records.store().root(), &path)?;
             let download = artifacts::Download { sha256, proof, source: Some(Arc::clone(&url)) };
-            records
-                .install(partial.path(), &path, download, SystemTime::now())
-                .map_err(|error| manifest_fault(&error))?;
+            place::install(&records, partial.path(), &path, download, SystemTime::now())?;
             partial.moved();
             Ok(Fetched { path, url, length, sha256, proof })
         })
@@ -256,21 +254,18 @@ fn verified(partial: &Partial, expected: Option<&Expected>, recorded: Option<&En
             }
         }
         None => {
-            if let Some(entry) = recorded.filter(|entry| entry.sha256 != sha256) {
-                return Err(Fault::OtherBytes { recorded: entry.sha256.to_string(), found: sha256.to_string() });
+            if let Some(conflict) = recorded_conflict(recorded, sha256) {
+                return Err(conflict);
             }
         }
     }
     Ok(sha256)
 }
 
-fn manifest_fault(error: &ManifestError) -> Fault {
-    match error {
-        ManifestError::Io { path, source, .. } => Fault::disk("writing", path, source),
-        ManifestError::Locked { path } => {
-            Fault::Disk { what: "locking", path: path.clone(), reason: error.to_string() }
-        }
-    }
+/// Returns the fault of a file without a published checksum that is not the one that was recorded.
+pub(super) fn recorded_conflict(recorded: Option<&Entry>, found: Sha256) -> Option<Fault> {
+    let entry = recorded.filter(|entry| entry.sha256 != found)?;
+    Some(Fault::OtherBytes { recorded: entry.sha256.to_string(), found: found.to_string() })
 }
 
 /// Runs what waits for the disk on a thread for that.

@@ -6,6 +6,7 @@
     reason = "lengths of a few megabytes; shared by the modules"
 )]
 
+mod bundles;
 mod disk;
 mod lab;
 mod processes;

@@ -92,7 +92,7 @@ impl Server {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (server, tls) = (ours.clone(), tls.clone());
-                thread::spawn(move || server.serve(stream, tls));
+                thread::spawn(move || server.serve(&stream, tls));
             }
         });
         server
@@ -144,13 +144,13 @@ impl Server {
         self.state().requests.len()
     }
 
-    fn serve(&self, stream: TcpStream, tls: Option<Arc<ServerConfig>>) {
+    fn serve(&self, stream: &TcpStream, tls: Option<Arc<ServerConfig>>) {
         stream.set_nodelay(true).unwrap();
         match tls {
-            None => self.answer_all(stream.try_clone().unwrap(), &stream),
+            None => self.answer_all(stream.try_clone().unwrap(), stream),
             Some(config) => {
                 let connection = ServerConnection::new(config).unwrap();
-                self.answer_all(StreamOwned::new(connection, stream.try_clone().unwrap()), &stream);
+                self.answer_all(StreamOwned::new(connection, stream.try_clone().unwrap()), stream);
             }
         }
         let _ = stream.shutdown(Shutdown::Both);
@@ -182,7 +182,7 @@ impl Server {
             (_, Some(Behaviour::Status(status, headers))) => Answer::status(status, &headers),
             (_, Some(Behaviour::Raw(bytes))) => Answer { head: bytes, ..Answer::default() },
             (None, _) => Answer::status(404, &[]),
-            (Some(content), behaviour) => answer_with(content, &etag, request, behaviour),
+            (Some(content), behaviour) => answer_with(content, &etag, request, behaviour.as_ref()),
         }
     }
 }
@@ -214,7 +214,7 @@ impl Answer {
     }
 }
 
-fn answer_with(content: &[u8], etag: &str, request: &Request, behaviour: Option<Behaviour>) -> Answer {
+fn answer_with(content: &[u8], etag: &str, request: &Request, behaviour: Option<&Behaviour>) -> Answer {
     let range = request.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     let is_current = request.header("if-range").is_none_or(|validator| validator == etag);
     let range = range.filter(|_| is_current && !matches!(behaviour, Some(Behaviour::Whole)));
@@ -230,7 +230,7 @@ fn answer_with(content: &[u8], etag: &str, request: &Request, behaviour: Option<
         Some(start) => {
             let usual = format!("bytes {start}-{}/{total}", total - 1);
             let range = match behaviour {
-                Some(Behaviour::ContentRange(range)) => range,
+                Some(Behaviour::ContentRange(range)) => *range,
                 _ => &usual,
             };
             headers.push_str(&format!("content-range: {range}\r\n"));
@@ -239,9 +239,9 @@ fn answer_with(content: &[u8], etag: &str, request: &Request, behaviour: Option<
         None => ("200 OK", content),
     };
     let (length, end) = match behaviour {
-        Some(Behaviour::CutAfter(length) | Behaviour::Chunked(length)) => (length, End::Close),
-        Some(Behaviour::StallAfter(length)) => (length, End::Stall),
-        Some(Behaviour::TrickleAfter(length, pause)) => (length, End::Trickle(pause)),
+        Some(Behaviour::CutAfter(length) | Behaviour::Chunked(length)) => (*length, End::Close),
+        Some(Behaviour::StallAfter(length)) => (*length, End::Stall),
+        Some(Behaviour::TrickleAfter(length, pause)) => (*length, End::Trickle(*pause)),
         Some(Behaviour::Silence) => return Answer { end: End::Stall, ..Answer::default() },
         Some(Behaviour::UntilTheEnd) => (body.len(), End::Close),
         _ => (body.len(), End::KeepAlive),
