@@ -21,7 +21,7 @@ use super::{
     work::{Failed, Fetched, Left, Shared, Work},
 };
 use crate::{
-    artifacts::Records,
+    artifacts::{Content, Records, Wanted},
     model::image_source::{ImageSource, Upstreams},
 };
 
@@ -50,6 +50,17 @@ pub struct Job {
     pub path: Arc<str>,
     /// The upstream file.
     pub source: ImageSource,
+    /// The content that it should have.
+    pub content: Content,
+}
+
+impl Job {
+    /// Returns the job for a file of the plan, or `None` if no upstream has it.
+    #[must_use]
+    pub fn of(wanted: &Wanted) -> Option<Self> {
+        let Wanted { path, content, source, .. } = wanted;
+        Some(Self { path: Arc::clone(path), source: source.clone()?, content: *content })
+    }
 }
 
 /// Downloads files. It can be shared: each file is downloaded by one task at a time, of all processes that use the directory.
@@ -80,7 +91,7 @@ impl Fetcher {
     ///
     /// If the file is not there after all attempts, or another attempt would be in vain.
     pub async fn fetch(&self, job: &Job, observer: Observer<'_>) -> Result<Fetched, FetchError> {
-        let Job { path, source } = job;
+        let Job { path, source, content } = job;
         let failed =
             |attempts, url: &str, fault| FetchError { path: Arc::clone(path), url: url.into(), attempts, fault };
         let not_a_url = |error: upstreams::BaseUrlError| failed(0, "", Fault::Url(error.to_string()));
@@ -89,7 +100,7 @@ impl Fetcher {
         let shown = without_password(&url);
         place::check(path).map_err(|fault| failed(0, &shown, fault))?;
         let (shared, left) = (&self.shared, Left::default());
-        let mut work = Work { shared, path, url: &url, shown: &shown, published, observer, left };
+        let mut work = Work { shared, path, content: *content, url: &url, shown: &shown, published, observer, left };
         let mut attempts = Attempts::default();
         loop {
             let Failed { fault, received } = match work.attempt().await {

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -17,6 +17,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{checksums::to_hex, fault::Fault};
+use crate::artifacts::{Content, HEAD, implausible};
 
 /// The bytes after which a checkpoint is written. What a crash leaves behind it is downloaded again.
 const CHECKPOINT_EVERY: u64 = 1 << 20;
@@ -281,7 +282,14 @@ impl Partial {
         }
     }
 
-    /// Returns the file, for checks of its content.
+    /// Returns the reason why the bytes cannot be this content.
+    pub(super) fn implausible(&self, content: Content) -> Result<Option<String>, Fault> {
+        let mut head = vec![0; HEAD.min(usize::try_from(self.length).unwrap_or(HEAD))];
+        self.file.read_exact_at(&mut head, 0).map_err(|error| Fault::disk("reading", &self.path, &error))?;
+        Ok(implausible(content, &head, self.length))
+    }
+
+    /// Returns the file.
     pub(super) const fn file(&self) -> &File {
         &self.file
     }

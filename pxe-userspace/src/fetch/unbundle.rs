@@ -16,7 +16,7 @@ use super::{
     place,
     work::recorded_conflict,
 };
-use crate::artifacts::{Download, Proof, Records, Sha256};
+use crate::artifacts::{Content, Download, Proof, Records, Sha256};
 
 /// The largest window of the packer, as a power of two. It bounds the memory.
 const WINDOW: u32 = 27;
@@ -36,8 +36,8 @@ pub struct Unbundled {
     pub left: Vec<Arc<str>>,
 }
 
-/// Takes the files that `is_wanted` names out of a bundle. Each is put into its place when it is whole and verified, so what came before an
-/// error stays. `implausible` returns the reason why a file cannot be what its name says. Blocks.
+/// Takes files out of a bundle. `wanted` returns the content that a file should have, or `None` if it is left. Each is put into its place when
+/// it is whole and verified, so what came before an error stays. Blocks.
 ///
 /// # Errors
 ///
@@ -45,8 +45,7 @@ pub struct Unbundled {
 pub fn read(
     input: impl Read,
     records: &Records,
-    is_wanted: impl Fn(&str) -> bool,
-    implausible: impl Fn(&str, &std::fs::File, u64) -> Option<String>,
+    wanted: impl Fn(&str) -> Option<Content>,
     mut progress: impl FnMut(&Arc<str>, u64, u64),
 ) -> Result<Unbundled, BundleError> {
     let mut unpacker = zstd::Decoder::new(input).map_err(BundleError::Write)?;
@@ -72,17 +71,17 @@ pub fn read(
             let reason = format!("has {size} bytes, and {} in its list", file.size);
             return Err(BundleError::Content { path: file.path, reason });
         }
-        if !is_wanted(&file.path) {
+        let Some(content) = wanted(&file.path) else {
             done.left.push(file.path);
             continue;
-        }
+        };
         let is_there = records.is_as_recorded(&file.path)
             && records.entry(&file.path).is_some_and(|entry| entry.sha256 == file.sha256);
         if is_there {
             done.there.push(file.path);
             continue;
         }
-        take(&file, &mut member, records, &implausible, |bytes| progress(&file.path, bytes, size))?;
+        take(&file, content, &mut member, records, |bytes| progress(&file.path, bytes, size))?;
         done.taken.push((file.path, size));
     }
     if let Some(path) = missing.keys().next() {
@@ -118,9 +117,9 @@ fn read_list<R: Read>(mut member: tar::Entry<'_, R>) -> Result<BundleList, Bundl
 /// Takes one file.
 fn take(
     file: &BundledFile,
-    content: &mut impl Read,
+    content: Content,
+    member: &mut impl Read,
     records: &Records,
-    implausible: impl Fn(&str, &std::fs::File, u64) -> Option<String>,
     mut progress: impl FnMut(u64),
 ) -> Result<(), BundleError> {
     let BundledFile { path, size, sha256, proof: _, source } = file;
@@ -133,7 +132,7 @@ fn take(
         path: Arc::clone(path),
         reason: "another process is downloading it; end that, or wait for it, and try again".to_owned(),
     })?;
-    let copied = copy(&mut partial, content, *size, &mut progress, fault);
+    let copied = copy(&mut partial, member, *size, &mut progress, fault);
     let found = match copied {
         Ok(found) => found,
         Err(error) => {
@@ -144,7 +143,7 @@ fn take(
     let entry = records.entry(path);
     let complaint = if found != *sha256 {
         Some(format!("has the SHA-256 {found}, and {sha256} in its list: the bundle was altered or damaged"))
-    } else if let Some(reason) = implausible(path, partial.file(), *size) {
+    } else if let Some(reason) = partial.implausible(content).map_err(fault)? {
         Some(format!("is not what it should be: {reason}"))
     } else {
         recorded_conflict(entry.as_ref(), found).map(|conflict| format!("cannot be taken: {}", conflict.with_remedy()))

@@ -19,7 +19,7 @@ use super::{
     published::{Expected, Lists},
     upstreams::PublishedChecksums,
 };
-use crate::artifacts::{self, Entry, Proof, Records, Sha256};
+use crate::artifacts::{self, Content, Entry, Proof, Records, Sha256};
 
 /// The downloads at the same time.
 const PARALLEL: usize = 4;
@@ -65,6 +65,7 @@ pub struct Fetched {
 pub(super) struct Work<'w> {
     pub(super) shared: &'w Shared,
     pub(super) path: &'w Arc<str>,
+    pub(super) content: Content,
     pub(super) url: &'w Url,
     /// The URL without a password.
     pub(super) shown: &'w str,
@@ -192,9 +193,9 @@ impl Work<'_> {
     /// Verifies a complete file, moves it to its place and records it. Otherwise deletes it, unless the fault is the disk's.
     async fn accept(&self, partial: Partial) -> Result<Fetched, Fault> {
         let (records, path, url) = (Arc::clone(&self.shared.records), Arc::clone(self.path), Arc::from(self.shown));
-        let expected = self.left.expected.clone();
+        let (expected, content) = (self.left.expected.clone(), self.content);
         blocking(move || {
-            let sha256 = match verified(&partial, expected.as_ref(), records.entry(&path).as_ref()) {
+            let sha256 = match verified(&partial, content, expected.as_ref(), records.entry(&path).as_ref()) {
                 Ok(sha256) => sha256,
                 Err(fault) => {
                     partial.discard();
@@ -230,11 +231,13 @@ fn done(records: &Records, path: &Arc<str>) -> Option<Fetched> {
     Some(Fetched { path: Arc::clone(path), url, length: file?.size, sha256, proof })
 }
 
-/// Returns the hash of a complete file that is what it should be: as published, or else as it was recorded, if it was.
-fn verified(partial: &Partial, expected: Option<&Expected>, recorded: Option<&Entry>) -> Result<Sha256, Fault> {
-    if partial.length() == 0 {
-        return Err(Fault::Implausible("it is empty".to_owned()));
-    }
+/// Returns the hash of a complete file that is what it should be: as published, or else as it was recorded, if it was, and with this content.
+fn verified(
+    partial: &Partial,
+    content: Content,
+    expected: Option<&Expected>,
+    recorded: Option<&Entry>,
+) -> Result<Sha256, Fault> {
     let hashes = partial.hashes();
     let mut sha256 = Sha256([0; 32]);
     sha256.0.copy_from_slice(hashes.sha256.as_ref());
@@ -259,7 +262,10 @@ fn verified(partial: &Partial, expected: Option<&Expected>, recorded: Option<&En
             }
         }
     }
-    Ok(sha256)
+    match partial.implausible(content)? {
+        Some(reason) => Err(Fault::Implausible(reason)),
+        None => Ok(sha256),
+    }
 }
 
 /// Returns the fault of a file without a published checksum that is not the one that was recorded.

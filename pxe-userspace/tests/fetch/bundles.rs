@@ -3,7 +3,7 @@
 use std::{fs, io::Read, path::Path, sync::Arc, time::SystemTime};
 
 use pxe_userspace::{
-    artifacts::{Download, Proof, Records, Store},
+    artifacts::{Content, Download, Proof, Records, Store},
     fetch::{
         bundle::{self, BundleError, BundleList},
         unbundle::{self, Unbundled},
@@ -48,7 +48,7 @@ impl Host {
     }
 
     fn unbundle(&self, bundle: &[u8]) -> Result<Unbundled, BundleError> {
-        unbundle::read(bundle, &self.records, |_| true, |_, _, _| None, |_, _, _| {})
+        unbundle::read(bundle, &self.records, |_| Some(Content::Loader), |_, _, _| {})
     }
 
     /// Returns the names in the directory of partial files.
@@ -106,7 +106,9 @@ fn same_files_give_the_same_bundle_in_any_order() {
 fn files_that_nobody_asked_for_are_left() {
     let to = Host::new();
     let bundle = connected().bundle(&all()).unwrap();
-    let done = unbundle::read(&bundle[..], &to.records, |path| path == KERNEL, |_, _, _| None, |_, _, _| {}).unwrap();
+    let done =
+        unbundle::read(&bundle[..], &to.records, |path| (path == KERNEL).then_some(Content::Loader), |_, _, _| {})
+            .unwrap();
     assert_eq!((done.taken.len(), done.left.len()), (1, 2));
     assert!(to.content(KERNEL).is_some() && to.content("shimx64.efi").is_none());
 }
@@ -257,9 +259,9 @@ fn other_content_than_recorded_is_not_taken() {
 fn file_that_cannot_be_what_its_name_says_is_not_taken() {
     let to = Host::new();
     let bundle = connected().bundle(&[KERNEL]).unwrap();
-    let never = |_: &str, _: &fs::File, _: u64| Some("it is not a kernel".to_owned());
-    let message = unbundle::read(&bundle[..], &to.records, |_| true, never, |_, _, _| {}).unwrap_err().to_string();
-    assert!(message.contains("it is not a kernel"), "{message}");
+    let initramfs = |_: &str| Some(Content::Initramfs);
+    let message = unbundle::read(&bundle[..], &to.records, initramfs, |_, _, _| {}).unwrap_err().to_string();
+    assert!(message.contains("it is not an initramfs"), "{message}");
     assert_eq!((to.content(KERNEL), to.left()), (None, 0));
 }
 

@@ -8,14 +8,18 @@ use std::{
 };
 
 use pxe_userspace::{
-    artifacts::{Records, Store},
+    artifacts::{Content, Records, Store},
     fetch::{FetchConfig, FetchError, Fetched, Fetcher, Job, Progress, RetryPolicy, Timeouts},
-    model::image_source::{ImageSource, Upstreams},
+    model::{
+        architecture::Architecture,
+        image_source::{ImageSource, Upstreams},
+    },
 };
 use ring::digest::{SHA256, SHA512, digest};
 
 use crate::server::Server;
 
+pub const KERNEL_CONTENT: Content = Content::Kernel(Architecture::Amd64);
 pub const VERSION: &str = "v1.13.0";
 /// The path of the kernel at the server.
 pub const KERNEL: &str = "/talos/v1.13.0/vmlinuz-amd64";
@@ -30,6 +34,9 @@ pub fn kernel(length: usize, seed: u8) -> Vec<u8> {
     let mut kernel: Vec<u8> = (0..length).map(|index| (index % 251) as u8 ^ (index >> 16) as u8 ^ seed).collect();
     // The boot sector's magic, and the setup header's.
     kernel[..2].copy_from_slice(b"MZ");
+    // Its setup has 27 sectors, and what it says of the rest is less than there is.
+    kernel[0x1f1] = 27;
+    kernel[0x1f4..0x1f8].copy_from_slice(&u32::try_from(length.saturating_sub(28 * 512) / 16).unwrap().to_le_bytes());
     kernel[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
     kernel[0x202..0x206].copy_from_slice(b"HdrS");
     kernel
@@ -54,6 +61,7 @@ pub fn release_kernel() -> Job {
     Job {
         path: "vmlinuz-v1.13.0-amd64".into(),
         source: ImageSource::TalosRelease { version: VERSION.into(), file: "vmlinuz-amd64".into() },
+        content: KERNEL_CONTENT,
     }
 }
 
@@ -62,6 +70,7 @@ pub fn factory_kernel() -> Job {
     Job {
         path: format!("{schematic}/vmlinuz-v1.13.0-amd64").into(),
         source: ImageSource::Factory { schematic, version: VERSION.into(), file: "kernel-amd64".into() },
+        content: KERNEL_CONTENT,
     }
 }
 

@@ -6,7 +6,7 @@ use pxe_userspace::fetch::{Job, Progress};
 use tokio::sync::Notify;
 
 use crate::{
-    lab::{KERNEL, Lab, factory_kernel, kernel, publish, release_kernel},
+    lab::{KERNEL, Lab, kernel, publish, release_kernel},
     server::{Behaviour, Server},
 };
 
@@ -72,20 +72,18 @@ async fn second_process_says_that_it_waits_and_takes_over_when_the_first_ends() 
 #[tokio::test]
 async fn four_files_are_downloaded_at_a_time() {
     let server = Server::start();
-    let Job { source, path } = factory_kernel();
     let mut jobs = Vec::new();
     for number in 0..6 {
         let schematic: Arc<str> = format!("{number}").repeat(64).into();
         let at = format!("/factory/image/{schematic}/v1.13.0/kernel-amd64");
         server.put(&at, &kernel(10_000, 1));
         server.once(&at, [Behaviour::StallAfter(1_000)]);
-        let _ = (&source, &path);
         let source = pxe_userspace::model::image_source::ImageSource::Factory {
             schematic: Arc::clone(&schematic),
             version: "v1.13.0".into(),
             file: "kernel-amd64".into(),
         };
-        jobs.push(Job { path: format!("{schematic}/k").into(), source });
+        jobs.push(Job { path: format!("{schematic}/k").into(), source, ..release_kernel() });
     }
     let lab = Lab::new(&server);
     let fetcher = Arc::new(lab.fetcher());

@@ -2,7 +2,10 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use pxe_userspace::fetch::Progress;
+use pxe_userspace::{
+    artifacts::Content,
+    fetch::{Job, Progress},
+};
 
 use crate::{
     lab::{FACTORY_KERNEL, KERNEL, Lab, SHA256SUM, SHA512SUM, factory_kernel, kernel, publish, release_kernel, sha256},
@@ -259,6 +262,30 @@ async fn empty_file_is_not_taken() {
     server.put(SHA256SUM, format!("{}  vmlinuz-amd64\n", sha256(b"")).as_bytes());
     server.remove(SHA512SUM);
     has(&lab.failure(&release_kernel()).await, &["it is empty"]);
+}
+
+#[tokio::test]
+async fn file_that_cannot_be_what_its_name_says_is_not_taken() {
+    let (server, lab) = setup();
+    let text = b"{\"error\": \"no such schematic\"}";
+    server.put(FACTORY_KERNEL, text);
+    let parts = [&*server.url(FACTORY_KERNEL), "not a Linux kernel", "nothing of it was kept"];
+    has(&lab.failure(&factory_kernel()).await, &parts);
+    // Nor if somebody publishes the checksum of it.
+    publish(&server, &kernel(300_000, 1));
+    server.put(KERNEL, text);
+    server.put(SHA256SUM, format!("{}  vmlinuz-amd64\n", sha256(text)).as_bytes());
+    server.remove(SHA512SUM);
+    has(&lab.failure(&release_kernel()).await, &["not a Linux kernel"]);
+    // A server that was filled by a download that broke off has no checksum to tell.
+    server.put(FACTORY_KERNEL, &kernel(300_000, 1)[..200_000]);
+    has(&lab.failure(&factory_kernel()).await, &["cut off"]);
+    let initramfs = Job { content: Content::Initramfs, ..factory_kernel() };
+    server.put(FACTORY_KERNEL, b"");
+    has(&lab.failure(&initramfs).await, &["it is empty"]);
+    server.put(FACTORY_KERNEL, &kernel(300_000, 1));
+    has(&lab.failure(&initramfs).await, &["not an initramfs"]);
+    assert_eq!((lab.pauses(), lab.left()), (0, Vec::new()));
 }
 
 #[tokio::test]

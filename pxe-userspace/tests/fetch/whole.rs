@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::{fs, num::NonZeroU64, time::Instant};
 
 use pxe_userspace::{
-    artifacts::Proof,
+    artifacts::{Content, Proof},
     fetch::{Job, Progress},
     model::image_source::ImageSource,
 };
@@ -53,7 +53,7 @@ async fn build_of_ipxe_is_fetched() {
     let server = Server::start();
     server.put("/ipxe/x86_64-efi/ipxe.efi", &kernel(5_000, 1));
     let source = ImageSource::Ipxe { path: "x86_64-efi/ipxe.efi".into() };
-    let job = Job { path: "ipxe-efi-x86_64.efi".into(), source };
+    let job = Job { path: "ipxe-efi-x86_64.efi".into(), source, content: Content::Loader };
     let lab = Lab::new(&server);
     lab.fetch(&job).await.unwrap();
     assert_eq!(lab.content(&job).unwrap().len(), 5_000);
@@ -92,6 +92,7 @@ async fn lists_are_fetched_once_for_all_files() {
     let other = Job {
         path: "other".into(),
         source: ImageSource::TalosRelease { version: "v1.13.0".into(), file: "other".into() },
+        content: Content::Loader,
     };
     let fetcher = lab.fetcher();
     let (kernel, other) = tokio::join!(fetcher.fetch(&job, &|_| {}), fetcher.fetch(&other, &|_| {}));
