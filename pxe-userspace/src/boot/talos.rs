@@ -6,9 +6,6 @@ use crate::model::{architecture::Architecture, inventory::Machine};
 /// download this name.
 pub const INITRD_NAME: &str = "initramfs.xz";
 
-/// The longest kernel command line that Linux keeps, in bytes without its NUL (COMMAND_LINE_SIZE of x86 and arm64).
-pub const COMMAND_LINE_LIMIT: usize = 2047;
-
 /// Returns the release of a version as (major, minor), or `None` if the text is not a version. A pre-release
 /// (`v1.13.0-beta.0`) counts as its release, since it is built in the same way.
 #[must_use]

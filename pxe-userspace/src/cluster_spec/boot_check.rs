@@ -10,13 +10,14 @@ use super::{
     machine_settings::{InForce, OfBoot},
 };
 use crate::{
-    boot::talos::{self, COMMAND_LINE_LIMIT},
+    boot::talos,
     model::{
         artifact_names::{PLAIN_SCHEMATIC, is_ipxe},
         boot_method::BootMethod,
         inventory::Machine,
         loader::{LoaderFile, is_shim},
     },
+    uki::command_line::{self, CommandLineError},
 };
 
 /// Something about a setting that is not what its author may think.
@@ -54,7 +55,7 @@ impl BootCheck {
         if machine.boot != BootMethod::Ipxe && has_foreign_loader(machine) {
             self.warn(Remark::LoaderWithoutImage, loaders.as_ref(), machine);
         }
-        (machine.boot == BootMethod::Uki).then(|| too_long(machine, origin)).flatten()
+        (machine.boot == BootMethod::Uki).then(|| cut_off(machine, origin)).flatten()
     }
 
     fn warn<T>(&mut self, remark: Remark, setting: Option<&InForce<'_, T>>, machine: &Machine) {
@@ -100,17 +101,24 @@ fn has_foreign_loader(machine: &Machine) -> bool {
     own.is_some_and(|name: &Arc<str>| !is_shim(name) && !is_ipxe(name))
 }
 
-/// Returns an error if the machine's kernel command line is longer than the EFI stub passes on, which drops the rest silently.
-fn too_long(machine: &Machine, origin: &Origin<'_>) -> Option<Finding> {
-    let (length, own) = (talos::arguments(machine).len(), machine.kernel_args.len());
-    (length > COMMAND_LINE_LIMIT).then(|| {
-        let field = format!("{}.pxeClientSpec.kernelCmdlineArgs", origin.base());
-        let message = format!(
-            "makes a kernel command line of {length} bytes ({own} of these and {} that Talos needs), and a unified kernel image has room \
-             for {COMMAND_LINE_LIMIT}: shorten it by {}, or set boot ipxe",
-            length - own,
-            length - COMMAND_LINE_LIMIT
-        );
-        origin.document.finding(origin.declared.at, field, message)
-    })
+/// Returns an error if the EFI stub would not pass the machine's kernel command line on as it is.
+fn cut_off(machine: &Machine, origin: &Origin<'_>) -> Option<Finding> {
+    let arguments = talos::arguments(machine);
+    let message = match command_line::check(&arguments).err()? {
+        CommandLineError::TooLong(length) => {
+            let own = machine.kernel_args.len();
+            format!(
+                "makes a kernel command line of {length} bytes ({own} of these and {} that Talos needs), and a unified kernel image has room \
+                 for {}: shorten it by {}, or set boot ipxe",
+                length.saturating_sub(own),
+                command_line::LIMIT,
+                length - command_line::LIMIT
+            )
+        }
+        error @ (CommandLineError::Control(_) | CommandLineError::BeyondUcs2(_)) => {
+            format!("{error}, or set boot ipxe")
+        }
+    };
+    let field = format!("{}.pxeClientSpec.kernelCmdlineArgs", origin.base());
+    Some(origin.document.finding(origin.declared.at, field, message))
 }

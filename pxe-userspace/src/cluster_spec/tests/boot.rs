@@ -4,12 +4,13 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use super::{super::Loader, Files, errors::findings};
 use crate::{
-    boot::talos::{self, COMMAND_LINE_LIMIT},
+    boot::talos,
     model::{
         artifact_names::PLAIN_SCHEMATIC,
         boot_method::BootMethod,
         inventory::{Inventory, Machine},
     },
+    uki::command_line::LIMIT,
 };
 
 /// Returns a cluster with the machines 10.0.0.11 (with kernel arguments, if any) and 10.0.0.12, and these lines of annotations from line 6
@@ -164,8 +165,8 @@ fn mistakes_are_errors_with_their_place() {
 fn command_line_that_the_stub_would_cut_is_an_error_of_its_machine_alone() {
     let talos = talos::arguments(&machine(&load(&cluster("other.dev/x: y")), 11)).len() + 1;
     for (boot, length, expected) in [
-        ("uki", COMMAND_LINE_LIMIT, None),
-        ("uki", COMMAND_LINE_LIMIT + 1, Some("makes a kernel command line of 2048 bytes (")),
+        ("uki", LIMIT, None),
+        ("uki", LIMIT + 1, Some("makes a kernel command line of 2048 bytes (")),
         ("uki", 4000, Some("makes a kernel command line of 4000 bytes (")),
         ("ipxe", 4000, None),
     ] {
@@ -182,11 +183,28 @@ fn command_line_that_the_stub_would_cut_is_an_error_of_its_machine_alone() {
                 let [error] = &errors[..] else { panic!("{errors:#?}") };
                 let place = "c.yaml:19:9: spec.metalSpec.machines[0].pxeClientSpec.kernelCmdlineArgs: ";
                 assert!(error.contains(&format!("{place}{expected}")), "{error}");
-                assert!(error.contains(&format!("shorten it by {},", length - COMMAND_LINE_LIMIT)), "{error}");
-                assert!(error.contains(&format!("has room for {COMMAND_LINE_LIMIT}")), "{error}");
+                assert!(error.contains(&format!("shorten it by {},", length - LIMIT)), "{error}");
+                assert!(error.contains(&format!("has room for {LIMIT}")), "{error}");
             }
         }
     }
+}
+
+#[test]
+fn character_that_the_stub_would_drop_is_an_error_of_its_machine_alone() {
+    let served = |boot: &str, arguments: &str| {
+        let text = cluster_with(&format!("pxed.dev/boot: {boot}"), arguments);
+        let files = Files::new(&[("c.yaml", &text)]);
+        let loaded = Loader::new().load(&[files.directory.path().to_owned()]);
+        let errors: Vec<_> = loaded.faults.faults.iter().map(|fault| fault.finding.to_string()).collect();
+        (loaded.inventory.machines().len(), errors)
+    };
+    assert_eq!(served("uki", "note=grüße-€"), (2, vec![]));
+    assert_eq!(served("ipxe", "note=😀"), (2, vec![]));
+    let (machines, errors) = served("uki", "note=😀");
+    let expected = "c.yaml:19:9: spec.metalSpec.machines[0].pxeClientSpec.kernelCmdlineArgs: the kernel command line has the \
+                    character '😀' (U+1F600), and EFI stubs drop characters above U+FFFF: remove it, or set boot ipxe";
+    assert!(machines == 1 && errors.len() == 1 && errors[0].contains(expected), "{errors:#?}");
 }
 
 #[test]
