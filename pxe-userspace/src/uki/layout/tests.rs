@@ -51,7 +51,7 @@ fn check_image(image: &[u8], section_alignment: usize, file_alignment: usize) {
     let headers = number(image, optional + 60);
     assert_eq!(headers % file_alignment, 0);
     let count = number(image, pe + 6) & 0xffff;
-    let table = optional + 240;
+    let table = optional + (number(image, pe + 20) & 0xffff);
     assert!(table + count * 40 <= headers);
     let (mut raw, mut end, mut initialized) = (headers, headers, 0);
     for entry in image[table..].chunks(40).take(count) {
@@ -339,6 +339,8 @@ prop_compose! {
         section_shift in 9..14_u32,
         file_shift in 9..13_u32,
         pe_offset in 64..300_usize,
+        // systemd's stub 252 for ARM64 has 6.
+        directories in 6..17_usize,
         symbols in prop::collection::vec(any::<u8>(), 0..100),
     ) -> PeFile {
         let mut file = stub();
@@ -346,6 +348,7 @@ prop_compose! {
         file.file_alignment = 1 << file_shift.min(section_shift);
         file.first_address = 0x4000;
         file.pe_offset = pe_offset & !7;
+        file.directories = directories;
         file.symbols = symbols;
         file.sections.extend(sections);
         file

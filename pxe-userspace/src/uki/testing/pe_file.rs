@@ -11,6 +11,8 @@ pub(crate) struct PeFile {
     pub(crate) first_address: u32,
     /// The offset of the PE header.
     pub(crate) pe_offset: usize,
+    /// The number of data directories, which the length of the optional header follows.
+    pub(crate) directories: usize,
     pub(crate) sections: Vec<PeSection>,
     /// Symbols behind the sections.
     pub(crate) symbols: Vec<u8>,
@@ -41,6 +43,7 @@ pub(crate) fn stub() -> PeFile {
         file_alignment: 0x200,
         first_address: 0x1000,
         pe_offset: 0x40,
+        directories: 16,
         sections: vec![
             text,
             section(".rodata", &[7; 700]),
@@ -79,7 +82,8 @@ impl PeFile {
     /// Writes the file.
     pub(crate) fn write(&self) -> Vec<u8> {
         let up = |number: usize, to: u32| number.div_ceil(to as usize) * to as usize;
-        let table = self.pe_offset + 24 + 240;
+        let optional_length = 112 + self.directories * 8;
+        let table = self.pe_offset + 24 + optional_length;
         let headers = up(table + self.sections.len() * 40, self.file_alignment);
         let (mut raw, mut address) = (headers, self.first_address as usize);
         let mut entries = Vec::new();
@@ -114,8 +118,9 @@ impl PeFile {
         for number in [0x1234_5678, symbols.0, symbols.1] {
             file.extend(u32::to_le_bytes(number));
         }
-        file.extend([240, 0, 0x2e, 0x02]);
-        let mut optional = [0_u8; 240];
+        file.extend((optional_length as u16).to_le_bytes());
+        file.extend([0x2e, 0x02]);
+        let mut optional = vec![0_u8; optional_length];
         let mut put = |at: usize, number: usize| optional[at..at + 4].copy_from_slice(&(number as u32).to_le_bytes());
         put(0, 0x20b);
         put(16, self.first_address as usize);
@@ -126,7 +131,7 @@ impl PeFile {
         put(60, headers);
         put(64, 0xdead_beef);
         put(68, self.subsystem.into());
-        put(108, 16);
+        put(108, self.directories);
         if !self.signature.is_empty() {
             put(112 + 4 * 8, raw + self.symbols.len());
             put(112 + 4 * 8 + 4, self.signature.len());
