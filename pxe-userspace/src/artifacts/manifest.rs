@@ -113,12 +113,15 @@ pub struct Entry {
     pub sha256: Sha256,
     /// The reason to trust the hash.
     pub proof: Proof,
-    /// The URL that it came from. `None` if a person put it there.
+    /// The URL that it comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Arc<str>>,
     /// The file that was found to have this hash; `None` if there is none now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<Identity>,
+    /// Set if a person put it there, also if it has its published checksum.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
     /// The last time when the spec needed it, in seconds since 1970.
     #[serde(default)]
     pub needed: u64,
@@ -182,13 +185,14 @@ mod tests {
             proof: Proof::PublishedChecksum,
             source: Some("https://example.org/vmlinuz-amd64".into()),
             file: Some(Identity { size: 5, inode: 7, modified_ns: 1_700_000_000_123_456_789 }),
+            by_hand: false,
             needed: 1_700_000_000,
         }
     }
 
     #[test]
     fn manifest_survives_its_json() {
-        let bare = Entry { source: None, file: None, proof: Proof::Accepted, ..entry() };
+        let bare = Entry { source: None, file: None, proof: Proof::Accepted, by_hand: true, ..entry() };
         let files = [("vmlinuz-v1.13.0-amd64".into(), entry()), ("ab12/own \"name\".efi".into(), bare)];
         let manifest = Manifest { files: files.into() };
         assert_eq!(Manifest::parse(manifest.to_json().as_bytes()), Ok(manifest));

@@ -197,7 +197,7 @@ mod tests {
     use crate::artifacts::manifest::{Entry, Proof, Sha256};
 
     fn entry(byte: u8) -> Entry {
-        Entry { sha256: Sha256([byte; 32]), proof: Proof::Accepted, source: None, file: None, needed: 0 }
+        Entry { sha256: Sha256([byte; 32]), proof: Proof::Accepted, source: None, file: None, by_hand: true, needed: 0 }
     }
 
     #[test]

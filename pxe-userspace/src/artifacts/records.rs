@@ -1,7 +1,7 @@
 //! The records of a store's files: the manifest on disk and the gate in front of the files, kept in step.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -37,6 +37,10 @@ struct State {
     refused: HashMap<Arc<str>, (Identity, Sha256)>,
     /// The last trouble with the manifest, which is told once.
     told: Option<String>,
+    /// The files that the spec needs, once somebody has said so.
+    needed: Option<HashSet<Box<str>>>,
+    /// Files of earlier specs, which machines may boot until those of the present one are there.
+    needed_before: HashSet<Box<str>>,
 }
 
 /// The result of reading a file to verify it.
@@ -173,7 +177,7 @@ impl Records {
             File::open(from).and_then(|file| Identity::of(&file)).map_err(failed("examine the download for"))?;
         let Download { sha256, proof, source } = download;
         let before = self.entry(path);
-        let entry = Entry { sha256, proof, source, file: Some(identity), needed: seconds(now) };
+        let entry = Entry { sha256, proof, source, file: Some(identity), by_hand: false, needed: seconds(now) };
         // First, so that a crash in between leaves no file that nobody knows.
         self.record(path, &entry)?;
         if let Err(error) = fs::rename(from, &to) {
@@ -216,7 +220,9 @@ impl Records {
         };
         let file = (found == published).then_some(identity);
         let needed = known.as_ref().map_or(seconds(now), |known| known.needed);
-        let entry = Entry { sha256: published, proof: Proof::PublishedChecksum, source: Some(source), file, needed };
+        let (proof, source) = (Proof::PublishedChecksum, Some(source));
+        let by_hand = known.as_ref().is_none_or(|known| known.by_hand);
+        let entry = Entry { sha256: published, proof, source, file, by_hand, needed };
         self.conclude(path, (found, identity), known.as_ref(), &entry)
     }
 
@@ -283,8 +289,14 @@ impl Records {
         let full = || self.store.root().join(&path);
         match self.read(&path) {
             Ok((sha256, identity)) => {
-                let entry =
-                    Entry { sha256, proof: Proof::Accepted, source: None, file: Some(identity), needed: seconds(now) };
+                let entry = Entry {
+                    sha256,
+                    proof: Proof::Accepted,
+                    source: None,
+                    file: Some(identity),
+                    by_hand: true,
+                    needed: seconds(now),
+                };
                 self.record(&path, &entry)?;
                 Ok(Accepted::File(sha256))
             }
@@ -298,12 +310,13 @@ impl Records {
         }
     }
 
-    /// Remembers that the spec needs these files now. It costs a write once an hour at most.
+    /// Remembers that the spec needs these files now, and no others. It costs a write once an hour at most.
     ///
     /// # Errors
     ///
     /// If the manifest cannot be written.
     pub fn needed(&self, paths: &[&str], now: SystemTime) -> Result<(), ManifestError> {
+        self.keep(paths.iter().map(|&path| path.into()).collect());
         const EVERY: u64 = 3600;
         let now = seconds(now);
         let is_old = |entry: &Entry| now.abs_diff(entry.needed) >= EVERY;
@@ -314,6 +327,49 @@ impl Records {
             for &path in paths {
                 if let Some(entry) = manifest.files.get_mut(path) {
                     entry.needed = now;
+                }
+            }
+        })
+    }
+
+    fn keep(&self, needed: HashSet<Box<str>>) {
+        let is_complete = self.is_complete();
+        let mut state = self.state();
+        if is_complete {
+            state.needed_before.clear();
+        }
+        if state.needed.as_ref() != Some(&needed) {
+            let before = state.needed.replace(needed).unwrap_or_default();
+            state.needed_before.extend(before);
+        }
+    }
+
+    /// Returns whether every file is there that the spec needs.
+    fn is_complete(&self) -> bool {
+        let needed = self.state().needed.clone().unwrap_or_default();
+        needed.iter().all(|path| self.store.open(path.as_bytes()).is_ok())
+    }
+
+    /// Returns the files that must not be removed, or `None` if nobody has said what is needed.
+    pub(super) fn kept(&self) -> Option<HashSet<Box<str>>> {
+        let is_complete = self.is_complete();
+        let state = self.state();
+        let mut kept = state.needed.clone()?;
+        if !is_complete {
+            kept.extend(state.needed_before.iter().cloned());
+        }
+        Some(kept)
+    }
+
+    /// Records that these files are gone.
+    pub(super) fn removed(&self, paths: &[&str]) -> Result<(), ManifestError> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        self.change(|manifest| {
+            for &path in paths {
+                if let Some(entry) = manifest.files.get_mut(path) {
+                    entry.file = None;
                 }
             }
         })

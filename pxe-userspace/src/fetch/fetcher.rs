@@ -107,6 +107,11 @@ impl Fetcher {
                 Ok(fetched) => return Ok(fetched),
                 Err(failed) => failed,
             };
+            if let Fault::DiskFull { missing, .. } = fault
+                && self.make_room(missing).await
+            {
+                continue;
+            }
             let pause = if work.may_try_again(&fault) {
                 attempts.failed(&self.retry, received, fault.retry_after(), rand::random())
             } else {
@@ -118,6 +123,13 @@ impl Fetcher {
             observer(Progress::Pausing { reason: error.reason(), pause });
             sleep(pause).await;
         }
+    }
+
+    /// Removes files that nothing needs, for this many bytes. Returns whether there is room now.
+    async fn make_room(&self, bytes: u64) -> bool {
+        let records = Arc::clone(&self.shared.records);
+        let removed = tokio::task::spawn_blocking(move || records.make_room(bytes, SystemTime::now()));
+        removed.await.is_ok_and(|removed| !removed.is_empty())
     }
 
     /// Deletes partial files of earlier downloads that `is_wanted` does not name by their artifact's path, and that nobody is downloading.
