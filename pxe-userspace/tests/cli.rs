@@ -257,3 +257,58 @@ fn validation_checks_what_the_server_would_serve() {
     assert_eq!(pxed(&["validate", "--config", &config], &[]), named);
     assert_eq!(pxed(&["validate"], &[("PXED_CONFIG", &config)]), named);
 }
+
+#[test]
+fn machine_configurations_are_checked_where_run_would_find_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shown = |name: &str| at(name).to_str().unwrap().to_owned();
+    fs::create_dir_all(at("configs")).unwrap();
+    fs::create_dir_all(at("artifacts/configs")).unwrap();
+    let spec = write(
+        &at("cluster.yaml"),
+        "apiVersion: talos.alperen.cloud/v1alpha1
+kind: TalosCluster
+metadata: {name: lab, annotations: {pxed.dev/talos-config: w.yaml}}
+spec:
+  pxeServerSpec: {address: 10.0.0.1, interface: eth1}
+  worker:
+    version: v1.13.0
+    mode: metal
+    metalSpec:
+      machines: [{address: 10.0.0.11, pxeClientSpec: {macAddress: 52:54:00:00:00:11, cpuArchitecture: amd64}}]
+",
+    );
+
+    let (success, text) = pxed(&["validate", &spec], &[]);
+    assert!(!success && text.contains("pxed.dev/talos-config: names the machine configuration w.yaml"), "{text}");
+    let configs = shown("configs");
+    let (success, text) = pxed(&["validate", "--talos-config", &configs, &spec], &[]);
+    assert!(
+        !success && text.contains(&format!("{configs}/w.yaml: no such file (the machine configuration of ")),
+        "{text}"
+    );
+
+    let file = write(&at("configs/w.yaml"), "machine: {}");
+    let config = write(&at("pxed.toml"), &format!("talos-config = {configs:?}"));
+    for (words, variables) in [
+        (&["validate", "--talos-config", &configs, &spec][..], &[][..]),
+        (&["validate", &spec], &[("PXED_TALOS_CONFIG", &*configs)]),
+        (&["validate", "--config", &config, &spec], &[]),
+    ] {
+        let (success, text) = pxed(words, variables);
+        assert!(success, "{words:?}: {text}");
+    }
+    let (success, text) = pxed(&["validate", "--talos-config", &file, &spec], &[]);
+    assert!(!success && text.contains("is one file for all machines"), "{text}");
+
+    let artifacts = shown("artifacts");
+    for (path, expected) in [
+        ("nowhere", "nowhere: No such file or directory (os error 2): name an existing file or directory"),
+        ("artifacts/configs", "is in the artifacts directory"),
+    ] {
+        let words = ["run", "--cluster", &spec, "--artifacts", &artifacts, "--talos-config", &shown(path)];
+        let (success, text) = pxed(&words, &[]);
+        assert!(!success && text.contains("cannot start:") && text.contains(expected), "{text}");
+    }
+}

@@ -13,6 +13,7 @@ mod prune;
 mod records;
 mod refusal;
 mod store;
+mod talos_configs;
 mod verifier;
 
 pub use links::Link;
@@ -26,4 +27,5 @@ pub use prune::Removed;
 pub use records::{AcceptError, Accepted, Download, Records, Verdict};
 pub use refusal::Refusal;
 pub use store::{OpenArtifact, READ_AHEAD, Store, StoreError};
+pub use talos_configs::{CONFIG_LIMIT, ConfigRefusal, TalosConfigs, config_place};
 pub use verifier::Verifier;

@@ -108,7 +108,7 @@ impl Store {
     }
 
     /// Creates a store whose content does not depend on the packages installed on the host.
-    #[cfg(test)]
+    #[must_use]
     pub(crate) fn without_stand_ins(root: PathBuf) -> Self {
         Self { stand_ins: |_| &[], ..Self::new(root) }
     }
@@ -152,7 +152,7 @@ impl Store {
         }
         match self.open_below(&name, Some(&self.gate)) {
             Err(missing @ Refusal::NotFound) => {
-                let stand_ins = (self.stand_ins)(&name).iter().map(|file| open_host(file));
+                let stand_ins = (self.stand_ins)(&name).iter().map(|file| open_stand_in(file));
                 let is_settled = |opened: &Result<_, _>| matches!(opened, Ok(_) | Err(Refusal::Exhausted));
                 stand_ins.into_iter().find(is_settled).unwrap_or(Err(missing))
             }
@@ -260,10 +260,15 @@ fn open_beneath(directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     opened.unwrap_or(Err(Errno::AGAIN))
 }
 
-/// Opens a stand-in. The path is ours, so symbolic links may lead anywhere.
-fn open_host(file: &'static str) -> Result<OpenArtifact, Refusal> {
-    let opened = rustix::fs::openat(CWD, file, READ, Mode::empty()).map_err(refusal)?;
-    Ok(OpenArtifact { stand_in: Some(file), ..OpenArtifact::new(opened.into())? })
+/// Opens a stand-in.
+fn open_stand_in(file: &'static str) -> Result<OpenArtifact, Refusal> {
+    Ok(OpenArtifact { stand_in: Some(file), ..open_host(file)? })
+}
+
+/// Opens a file of the host by a path that no client chooses, so that symbolic links may lead anywhere.
+pub(super) fn open_host(file: impl AsRef<Path>) -> Result<OpenArtifact, Refusal> {
+    let file = rustix::fs::openat(CWD, file.as_ref(), READ, Mode::empty()).map_err(refusal)?;
+    OpenArtifact::new(file.into())
 }
 
 /// The limits of path resolution for a path that has no symbolic links.
@@ -319,6 +324,26 @@ impl OpenArtifact {
         };
         let last = bytes.end.saturating_sub(1);
         bytes.step_by(PROBE_STEP).chain([last]).all(probe)
+    }
+
+    /// Reads the file up to the length that it had when it was opened, waiting for the disk.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's error.
+    pub fn read_all(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.length).map_err(io::Error::other)?];
+        let mut read = 0;
+        while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, read as u64) {
+                Ok(0) => break,
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
     }
 
     /// Reads [`READ_AHEAD`] bytes from `offset` on into the page cache, waiting for the disk.

@@ -156,6 +156,14 @@ pub fn refusal(machine: &Machine, peer: IpAddr, check_source: bool) -> Option<St
     (!is_theirs).then(|| format!("{ASKED_FROM} {peer}, but only {address} may get the boot script of {mac}"))
 }
 
+/// Returns the reason why a client without the machine's address does not get its machine configuration. `None` for the machine itself.
+#[must_use]
+pub fn config_refusal(machine: &Machine, peer: IpAddr) -> Option<String> {
+    let Machine { mac, address, .. } = machine;
+    (peer != *address)
+        .then(|| format!("{ASKED_FROM} {peer}, but only {address} may get the machine configuration of {mac}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -226,6 +234,18 @@ mod tests {
         assert_eq!(answer("grub.cfg-01-02-00-00-00-00-01", "127.0.0.9", false, &[]), "grub Network 1");
         assert_eq!(answer("pxelinux.cfg/01-02-00-00-00-00-02", "127.0.0.9", false, &[]), "u-boot Network 2");
         assert_eq!(answer("grub.cfg", "127.0.0.9", false, &[]), "none");
+    }
+
+    #[test]
+    fn machine_configuration_is_for_its_machine_alone() {
+        let machine = machine(1, Architecture::Amd64, "v1.13.0", None);
+        assert_eq!(config_refusal(&machine, "127.0.0.1".parse().unwrap()), None);
+        for other in ["127.0.0.2", "::1", "::ffff:127.0.0.1"] {
+            let expected = format!(
+                "asked from {other}, but only 127.0.0.1 may get the machine configuration of 02:00:00:00:00:01"
+            );
+            assert_eq!(config_refusal(&machine, other.parse().unwrap()), Some(expected));
+        }
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! The kernel arguments that Talos needs, by version and architecture.
 
-use crate::model::{architecture::Architecture, inventory::Machine};
+use crate::model::{
+    architecture::Architecture,
+    inventory::Machine,
+    machine_path::{CONFIG_FILE, MachinePath},
+    talos_config::TalosConfig,
+};
 
 /// The name of the initramfs in iPXE. The kernel's EFI stub looks for the file that `initrd=` names, so the script gives the
 /// download this name.
@@ -22,16 +27,43 @@ pub fn kernel_arguments(machine: &Machine) -> String {
     format!("initrd={INITRD_NAME} {}", arguments(machine))
 }
 
-/// Returns the arguments that the machine's Talos version needs on its architecture, then the machine's own arguments, byte for
-/// byte. Linux lets the later of two arguments win, so the machine's own take precedence.
+/// Returns the arguments that the machine's Talos version needs on its architecture, then the URL of its machine configuration if it gets
+/// one from pxed, then the machine's own arguments, byte for byte. Linux lets the later of two arguments win, so the machine's own take
+/// precedence. Of two machine configurations Talos takes the first, so ours is left out if the machine's own arguments name one.
 #[must_use]
 pub fn arguments(machine: &Machine) -> String {
     let mut line = talos_arguments(&machine.version, machine.architecture).join(" ");
+    if let Some(config) = &machine.talos_config
+        && !has_config(&machine.kernel_args)
+    {
+        line.push(' ');
+        line.push_str(CONFIG_PARAMETER);
+        line.push_str(&config_url(machine, config));
+    }
     if !machine.kernel_args.is_empty() {
         line.push(' ');
         line.push_str(&machine.kernel_args);
     }
     line
+}
+
+/// The argument by which Talos finds its machine configuration.
+const CONFIG_PARAMETER: &str = "talos.config=";
+
+/// The same, for a configuration in the argument itself.
+const INLINE_CONFIG_PARAMETER: &str = "talos.config.inline=";
+
+/// Returns the URL of the machine configuration that pxed serves to a machine.
+#[must_use]
+pub fn config_url(machine: &Machine, config: &TalosConfig) -> String {
+    format!("http://{}:{}{}/{CONFIG_FILE}", machine.site.address, config.http_port, MachinePath(machine.mac))
+}
+
+/// Returns `true` if kernel arguments name a machine configuration.
+#[must_use]
+pub fn has_config(arguments: &str) -> bool {
+    let mut words = arguments.split_ascii_whitespace().map(|word| word.trim_start_matches('"'));
+    words.any(|word| word.starts_with(CONFIG_PARAMETER) || word.starts_with(INLINE_CONFIG_PARAMETER))
 }
 
 /// Returns the arguments that this version of Talos needs on this architecture. A version that cannot be parsed counts as the
@@ -68,6 +100,7 @@ fn talos_arguments(version: &str, architecture: Architecture) -> Vec<&'static st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::testing::machine;
 
     #[test]
     fn version_is_compared_by_its_numbers() {
@@ -85,6 +118,39 @@ mod tests {
             assert_eq!(release(version), expected, "{version}");
         }
         assert!(release("v1.9.0") < release("v1.10.0"));
+    }
+
+    #[test]
+    fn configuration_is_named_unless_the_machine_names_one() {
+        let plain = machine(1, Architecture::Amd64, "v1.13.0", None);
+        let with = |kernel_args: &str, talos_config| {
+            arguments(&Machine { kernel_args: kernel_args.into(), talos_config, ..Machine::clone(&plain) })
+        };
+        let config = || Some(TalosConfig { file: None, http_port: 8080 });
+        let url = "talos.config=http://127.0.0.1:8080/boot/02-00-00-00-00-01/config.yaml";
+        assert_eq!(with("", None).matches("talos.config").count(), 0);
+        assert!(with("", config()).ends_with(&format!(" {url}")));
+        assert!(with("a=b  c", config()).ends_with(&format!(" {url} a=b  c")));
+        // Talos takes the first one alone.
+        for own in [
+            "talos.config=http://x",
+            "a talos.config=none b",
+            "talos.config.inline=e+/==",
+            "\"talos.config=http://x/ y\"",
+        ] {
+            let line = with(own, config());
+            assert!(line.ends_with(&format!(" {own}")) && !line.contains(url), "{line}");
+        }
+        // These are others.
+        for own in [
+            "talos.config.early=x",
+            "talos.configs=x",
+            "xtalos.config=x",
+            "talos.config",
+            "talos.config.oauth.client_id=x",
+        ] {
+            assert!(with(own, config()).contains(url), "{own}");
+        }
     }
 
     /// Lists for each argument that depends on the version one version with it and one without.

@@ -13,6 +13,8 @@ use serde::Deserialize;
 
 use super::admin_address::AdminAddress;
 
+/// The port of boot HTTP.
+const DEFAULT_HTTP_PORT: u16 = 8000;
 /// The shortest lease. A client renews it after one half and rebinds after seven eighths of it (RFC 2131 §4.4.5).
 const SHORTEST_LEASE_SECONDS: u32 = 10;
 /// The shortest lease for a fleet. Tests of clients use less, to see a renewal soon.
@@ -96,6 +98,10 @@ pub struct Args {
     /// Directory of the state that survives a restart [default: /var/lib/pxed/state]
     #[arg(long, env = "PXED_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Machine configurations of Talos: a file that every machine gets, or the directory in which the annotation
+    /// pxed.dev/talos-config names files. Each machine alone gets its own
+    #[arg(long, env = "PXED_TALOS_CONFIG", value_name = "PATH")]
+    talos_config: Option<PathBuf>,
     /// Full DHCP, or ProxyDHCP beside another server [default: server]
     #[arg(long, env = "PXED_MODE")]
     mode: Option<Mode>,
@@ -140,6 +146,8 @@ pub struct Options {
     pub artifacts: PathBuf,
     /// The state directory.
     pub state: PathBuf,
+    /// The file or directory of machine configurations.
+    pub talos_config: Option<PathBuf>,
     /// The kind of DHCP service.
     pub mode: Mode,
     /// The treatment of unknown machines.
@@ -179,6 +187,7 @@ impl Args {
             strict,
             artifacts,
             state,
+            talos_config,
             mode,
             unknown,
             datapath,
@@ -197,10 +206,11 @@ impl Args {
             matchbox,
             strict: strict.or(file.strict).unwrap_or(false),
             state: state.or(file.state).unwrap_or_else(|| "/var/lib/pxed/state".into()),
+            talos_config: talos_config.or(file.talos_config),
             mode: mode.or(file.mode).unwrap_or(Mode::Server),
             unknown: unknown.or(file.unknown).unwrap_or(Unknown::Pass),
             datapath: datapath.or(file.datapath).unwrap_or(Datapath::Auto),
-            http_port: http_port.or(file.http_port).unwrap_or(8000),
+            http_port: http_port.or(file.http_port).unwrap_or(DEFAULT_HTTP_PORT),
             admin: admin.or(file.admin).unwrap_or_default().to_listen()?,
             lease_seconds: lease_seconds.or(file.lease_seconds).unwrap_or(3600),
             machine_rate: NonZeroU32::new(machine_rate.or(file.machine_rate).unwrap_or(8)),
@@ -237,7 +247,20 @@ pub(super) fn admin_of_server(given: Option<AdminAddress>, config: Option<&Path>
     })
 }
 
-/// Returns the cluster specs and the Matchbox directory that `pxed run` would serve with these options.
+/// The part of the options that `pxed validate` checks.
+#[derive(Debug)]
+pub(super) struct Served {
+    /// The files and directories of the cluster spec.
+    pub(super) cluster: Vec<PathBuf>,
+    /// The data directory of a Matchbox.
+    pub(super) matchbox: Option<PathBuf>,
+    /// The file or directory of machine configurations.
+    pub(super) talos_config: Option<PathBuf>,
+    /// The port of boot HTTP.
+    pub(super) http_port: u16,
+}
+
+/// Returns what `pxed run` would serve with these options.
 ///
 /// # Errors
 ///
@@ -245,10 +268,16 @@ pub(super) fn admin_of_server(given: Option<AdminAddress>, config: Option<&Path>
 pub(super) fn served(
     cluster: Vec<PathBuf>,
     matchbox: Option<PathBuf>,
+    talos_config: Option<PathBuf>,
     config: Option<&Path>,
-) -> anyhow::Result<(Vec<PathBuf>, Option<PathBuf>)> {
+) -> anyhow::Result<Served> {
     let file = config.map_or_else(|| Ok(Args::default()), read)?;
-    Ok((if cluster.is_empty() { file.cluster } else { cluster }, matchbox.or(file.matchbox)))
+    Ok(Served {
+        cluster: if cluster.is_empty() { file.cluster } else { cluster },
+        matchbox: matchbox.or(file.matchbox),
+        talos_config: talos_config.or(file.talos_config),
+        http_port: file.http_port.unwrap_or(DEFAULT_HTTP_PORT),
+    })
 }
 
 /// Returns the cluster specs and the artifacts directory that `pxed run` would use with these options.
@@ -335,7 +364,7 @@ mod tests {
             assert_eq!(unknown.contains("unknown field"), name == "config", "{name}: {unknown}");
             options += 1;
         }
-        assert_eq!(options, 14);
+        assert_eq!(options, 15);
     }
 
     #[test]

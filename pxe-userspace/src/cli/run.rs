@@ -39,8 +39,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn config(options: Options) -> Config {
     let (mode, datapath, settings) = (mode(options.mode), datapath(&options), settings(&options));
-    let Options { cluster, matchbox, strict, artifacts, state, http_port, admin, lease_seconds, .. } = options;
-    Config { cluster, matchbox, strict, artifacts, state, mode, datapath, settings, http_port, admin, lease_seconds }
+    let Options { cluster, matchbox, strict, artifacts, state, talos_config, http_port, admin, lease_seconds, .. } =
+        options;
+    Config {
+        cluster,
+        matchbox,
+        strict,
+        artifacts,
+        state,
+        talos_config,
+        mode,
+        datapath,
+        settings,
+        http_port,
+        admin,
+        lease_seconds,
+    }
 }
 
 /// Returns the datapath. In proxy mode, another DHCP server on this host gives the addresses and must see packets that XDP would

@@ -10,13 +10,17 @@ use std::{
 
 use serde::Serialize;
 
-use super::options;
+use super::options::{self, Served};
 use crate::{
+    artifacts,
     cluster_spec::{
-        self, Finding, Loaded, SpecErrors,
+        self, Finding, Loaded, SpecErrors, TalosConfigs,
         matchbox::{self, LoadedCatalog},
     },
-    model::inventory::{Inventory, Site},
+    model::{
+        inventory::{Inventory, Site},
+        talos_config::ConfigPlace,
+    },
 };
 
 /// The arguments of `pxed validate`.
@@ -29,7 +33,10 @@ pub struct Args {
     /// Data directory of a Matchbox
     #[arg(long, env = "PXED_MATCHBOX", value_name = "DIR")]
     matchbox: Option<PathBuf>,
-    /// TOML file of `pxed run`, which may name both
+    /// Machine configurations of Talos: the file or directory that `pxed run` gets. Without it, machines must not name any
+    #[arg(long, env = "PXED_TALOS_CONFIG", value_name = "PATH")]
+    talos_config: Option<PathBuf>,
+    /// TOML file of `pxed run`, which may name all of them
     #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print one JSON document instead of text
@@ -43,13 +50,13 @@ pub struct Args {
 ///
 /// If there is nothing to check, the `--config` file cannot be read, or standard output cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { paths, matchbox, config, json } = args;
-    let (paths, matchbox) = options::served(paths, matchbox, config.as_deref())?;
+    let Args { paths, matchbox, talos_config, config, json } = args;
+    let served = options::served(paths, matchbox, talos_config, config.as_deref())?;
     anyhow::ensure!(
-        !paths.is_empty() || matchbox.is_some(),
+        !served.cluster.is_empty() || served.matchbox.is_some(),
         "nothing to check: name files or directories, as in pxed validate PATH"
     );
-    let report = Report::of(paths, matchbox);
+    let report = Report::of(served)?;
     let mut out = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -89,17 +96,21 @@ struct SiteReport {
 }
 
 impl Report {
-    fn of(paths: Vec<PathBuf>, matchbox: Option<PathBuf>) -> Self {
+    fn of(Served { cluster, matchbox, talos_config, http_port }: Served) -> anyhow::Result<Self> {
+        let place = talos_config.map(|path| artifacts::config_place(&path, None, http_port));
+        let place = place.transpose().map_err(anyhow::Error::msg)?;
         let (mut directories, clusters): (Vec<_>, Vec<_>) =
-            paths.into_iter().partition(|path| matchbox::is_directory(path));
+            cluster.into_iter().partition(|path| matchbox::is_directory(path));
         directories.extend(matchbox);
         let mut report =
             Self { valid: true, errors: Vec::new(), warnings: Vec::new(), sites: Vec::new(), matchbox: Vec::new() };
         if !clusters.is_empty() {
-            match cluster_spec::load(&clusters) {
+            let configs = place.clone().map_or(TalosConfigs::Nowhere, TalosConfigs::At);
+            match cluster_spec::Loader::new().with_talos_configs(configs).load(&clusters).strictly() {
                 Ok(Loaded { inventory, warnings, .. }) => {
                     report.warnings.extend(warnings);
                     report.sites = sites(&inventory);
+                    report.missing(place.as_ref(), &inventory);
                 }
                 Err(errors) => report.invalid(errors),
             }
@@ -114,7 +125,16 @@ impl Report {
                 Err(errors) => report.invalid(errors),
             }
         }
-        report
+        Ok(report)
+    }
+
+    /// Adds an error for each machine configuration that is not there.
+    fn missing(&mut self, place: Option<&ConfigPlace>, inventory: &Inventory) {
+        let Some(place) = place else { return };
+        for message in artifacts::TalosConfigs::at(place).missing(inventory) {
+            self.valid = false;
+            self.errors.push(Finding::about_file(&place.path, message));
+        }
     }
 
     fn invalid(&mut self, SpecErrors { errors, warnings }: SpecErrors) {

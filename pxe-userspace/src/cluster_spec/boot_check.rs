@@ -29,6 +29,8 @@ enum Remark {
     NoSchematic,
     /// The machine configuration cannot be named to the Image Factory's image.
     ConfigUnused,
+    /// The machine's own arguments name another machine configuration.
+    OwnConfig,
     /// A loader that does not lead to the unified kernel image.
     LoaderWithoutImage,
 }
@@ -51,6 +53,8 @@ impl BootCheck {
                 self.warn(Remark::NoSchematic, boot.as_ref(), machine);
             }
             self.warn(Remark::ConfigUnused, talos_config.as_ref(), machine);
+        } else if talos::has_config(&machine.kernel_args) {
+            self.warn(Remark::OwnConfig, talos_config.as_ref(), machine);
         }
         if machine.boot != BootMethod::Ipxe && has_foreign_loader(machine) {
             self.warn(Remark::LoaderWithoutImage, loaders.as_ref(), machine);
@@ -84,9 +88,13 @@ impl BootCheck {
                     "has no effect for {who}: the Image Factory's image (boot factory-uki) has the arguments of its schematic, to which \
                      pxed cannot add talos.config"
                 ),
+                Remark::OwnConfig => format!(
+                    "is not used for {who}: kernelCmdlineArgs name a machine configuration already (talos.config, talos.config.inline). \
+                     Keep one of the two"
+                ),
                 Remark::LoaderWithoutImage => format!(
-                    "is not a shim, so UEFI HTTP boot of {who} loads the unified kernel image without it; the loader serves PXE alone, \
-                     where it boots kernel and initramfs: name a shim, or remove loader or boot"
+                    "is loaded by {who} in place of the unified kernel image, which a loader that is no shim does not start by itself: name \
+                     a shim, or remove loader or boot"
                 ),
             };
             Finding { message, ..place }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{
+    apply_settings::TalosConfigs,
     candidate::Resolved,
     documents::Content,
     faults::Faults,
@@ -78,6 +79,7 @@ pub struct Loader {
     files: HashMap<Arc<Path>, KnownFile>,
     /// The spec in force.
     in_force: InForce,
+    configs: TalosConfigs,
 }
 
 /// The spec in force.
@@ -142,6 +144,12 @@ impl Loader {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets the place of the machine configurations that the spec names. Without it, they are not checked.
+    #[must_use]
+    pub fn with_talos_configs(self, configs: TalosConfigs) -> Self {
+        Self { configs, ..self }
     }
 
     /// Reads the files and directories. What has errors is left out, or stays in the version that is in force.
@@ -217,7 +225,7 @@ impl Loader {
         let Read { documents, unreadable, faults, mut warnings, fingerprint } = read;
         let InForce { inventory, documents: in_force, fingerprint: _ } = &self.in_force;
         let documents = last_good::complete(documents, &unreadable, in_force);
-        let resolved = resolve::resolve(&documents, in_force, faults, inventory);
+        let resolved = resolve::resolve(&documents, in_force, faults, inventory, &self.configs);
         let Resolved { machines, mut faults, warnings: noted, has_cluster } = resolved;
         warnings.extend(noted);
         let path = paths.first().map_or(Path::new("."), |path| path);

@@ -95,9 +95,6 @@ impl<'d> Applier<'d> {
             machine.loaders = Some(&loaders.setting.value).filter(|loaders| !loaders.is_empty()).cloned();
         }
         let talos_config = self.nearest(&scopes, specific, |settings| &settings.talos_config);
-        if let Some(talos_config) = &talos_config {
-            machine.talos_config = Some(Arc::clone(&talos_config.setting.value));
-        }
         if let Some(vlans) = self.nearest(&scopes, specific, |settings| &settings.vlans) {
             machine.vlans = Arc::clone(&vlans.setting.value);
         }

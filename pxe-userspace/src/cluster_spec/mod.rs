@@ -72,6 +72,7 @@ mod watch;
 use std::path::PathBuf;
 
 pub use self::{
+    apply_settings::TalosConfigs,
     finding::{Finding, SpecErrors},
     loader::{Loaded, Loader},
     reload::{Watched, watch},

@@ -13,7 +13,7 @@ use std::{
 use pxe_common::MacAddr;
 
 use super::{
-    apply_settings,
+    apply_settings::{self, TalosConfigs},
     assemble::{Owner, machine},
     candidate::{Candidate, Origin, Resolved, Retained, Unread},
     check::{self, Server},
@@ -32,13 +32,19 @@ use crate::model::inventory::{AddressHashBuilder, Inventory, Machine, Role, Site
 
 /// Makes machines of the documents. Resources and machines with errors are left out; machines of the `known` inventory stay in their
 /// place.
-pub(crate) fn resolve(documents: &[Placed], in_force: &[Placed], faults: Faults, known: &Inventory) -> Resolved {
+pub(crate) fn resolve(
+    documents: &[Placed],
+    in_force: &[Placed],
+    faults: Faults,
+    known: &Inventory,
+    configs: &TalosConfigs,
+) -> Resolved {
     // Most reloads change few machines, so room for the former number avoids growing step by step.
     let mut resolver = Resolver::new(documents, in_force, faults, known);
     resolver.clusters();
     resolver.talos_machines();
     resolver.unused_roles();
-    resolver.settings();
+    resolver.settings(configs);
     let Resolver { candidates, unread, retained, mut resolved, servers, .. } = resolver;
     check::machines(candidates, unread, &retained, &servers, known, &mut resolved);
     resolved.warnings.sort();
@@ -503,8 +509,8 @@ impl<'d> Resolver<'d> {
     }
 
     /// Applies the annotations to all machines, and points out those for single machines that do not exist.
-    fn settings(&mut self) {
-        let mut applier = apply_settings::apply(&mut self.candidates, &mut self.resolved);
+    fn settings(&mut self, configs: &TalosConfigs) {
+        let mut applier = apply_settings::apply(&mut self.candidates, configs, &mut self.resolved);
         let of_clusters = self.clusters.iter().map(|(document, cluster)| annotated(document, &cluster.object));
         let of_roles = self.roles.values().map(|used| annotated(used.document, &used.resource.object));
         let unused: Vec<_> = of_clusters

@@ -1,6 +1,7 @@
 //! Runs `pxed run`: [`Daemon`] assembles the parts, keeps them in step with the inventory, and stops them.
 
 mod budget;
+mod configs;
 mod ending;
 mod limits;
 mod listeners;
@@ -29,6 +30,7 @@ use tokio::{
 
 use self::{
     budget::Budget,
+    configs::{Configs, log_missing_configs},
     ending::{Ending, Step},
     listeners::{Listeners, Scope, Servers},
     metrics::Metered,
@@ -74,6 +76,8 @@ pub struct Config {
     pub artifacts: PathBuf,
     /// The state directory.
     pub state: PathBuf,
+    /// The file or directory of machine configurations.
+    pub talos_config: Option<PathBuf>,
     /// Server or proxy mode.
     pub mode: Mode,
     /// The datapath that the operator chose.
@@ -131,8 +135,11 @@ impl Daemon {
     /// Reads the spec, assembles the parts and starts serving.
     async fn start(config: &Config) -> anyhow::Result<Self> {
         let begun = Instant::now();
+        let configs = Configs::find(config.talos_config.as_deref(), &config.artifacts, config.http_port)
+            .map_err(|problem| cannot_start(&[problem]))?;
+        let (spec_configs, talos_configs) = (configs.of_spec(), configs.store());
         let Specs { inventory, catalog, faults, clusters, matchbox } =
-            Specs::load(&config.cluster, config.matchbox.as_deref(), config.strict)?;
+            Specs::load(&config.cluster, config.matchbox.as_deref(), spec_configs, config.strict)?;
         let first = inventory.load_full();
         let store = Arc::new(Store::new(config.artifacts.clone()));
         let (records, trouble) = Records::open(Arc::clone(&store));
@@ -170,6 +177,7 @@ impl Daemon {
                 store: Arc::clone(&store),
                 images: Arc::clone(&images),
                 ukis: Arc::clone(&ukis),
+                talos_configs: talos_configs.clone(),
                 events: events.clone(),
                 policies: Arc::clone(&policies),
                 metrics: Arc::clone(&http_metrics),
@@ -227,6 +235,7 @@ impl Daemon {
         limits::raise_neighbours(first.machines().len());
         upkeep.warn_of_few_places(first.machines().len());
 
+        log_missing_configs(talos_configs.as_deref(), &first);
         let context = AdminContext {
             journal: Arc::clone(&journal),
             images,
@@ -254,6 +263,7 @@ impl Daemon {
                 let (errors, warnings) = missing_artifacts(after, &store, &fetch);
                 errors.iter().for_each(|missing| tracing::error!("{missing}"));
                 warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
+                log_missing_configs(talos_configs.as_deref(), after);
             })?);
         }
         if let Some(matchbox) = matchbox {

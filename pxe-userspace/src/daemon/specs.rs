@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     cluster_spec::{
-        self, Loader, SpecErrors,
+        self, Loader, SpecErrors, TalosConfigs,
         matchbox::{self, Catalog, SharedCatalog},
     },
     model::{
@@ -32,7 +32,12 @@ impl Specs {
     ///
     /// All errors, if the specs have any and must not, or if nothing else is left. A directory that is empty so far is no such error:
     /// it is filled later, for example by a volume of Kubernetes.
-    pub(super) fn load(cluster: &[PathBuf], matchbox: Option<&Path>, is_strict: bool) -> Result<Self, SpecErrors> {
+    pub(super) fn load(
+        cluster: &[PathBuf],
+        matchbox: Option<&Path>,
+        configs: TalosConfigs,
+        is_strict: bool,
+    ) -> Result<Self, SpecErrors> {
         let mut specs = Self {
             inventory: SharedInventory::default(),
             catalog: SharedCatalog::default(),
@@ -42,7 +47,7 @@ impl Specs {
         };
         let is_fatal = |faults: &SpecFaults, is_empty| !faults.faults.is_empty() && (is_strict || is_empty);
         if !cluster.is_empty() {
-            let mut loader = Loader::new();
+            let mut loader = Loader::new().with_talos_configs(configs);
             let mut loaded = loader.load(cluster);
             let is_empty = loaded.inventory.machines().is_empty() && matchbox.is_none();
             if is_fatal(&loaded.faults, is_empty && !loaded.faults.is_awaited) {

@@ -16,7 +16,7 @@ use super::{
     visits::Visits,
 };
 use crate::{
-    artifacts::Store,
+    artifacts::{Store, TalosConfigs},
     cluster_spec::matchbox::SharedCatalog,
     model::{
         event::EventSink,
@@ -41,6 +41,8 @@ pub struct Context {
     pub images: SharedImages,
     /// The shared parts of unified kernel images, and the key that signs them.
     pub ukis: Arc<UkiImages>,
+    /// The machine configurations, if there are any.
+    pub talos_configs: Option<Arc<TalosConfigs>>,
     /// The sink for boot events.
     pub events: EventSink,
     /// The policy that says which machines boot from the network now.

@@ -22,6 +22,8 @@ label! {
         Script = "script",
         /// Unified kernel images: `/boot/{mac}/talos.efi`
         Uki = "uki",
+        /// `/boot/{mac}/config.yaml`
+        Config = "config",
         /// Matchbox's routes.
         Matchbox = "matchbox",
         /// No route, or no request.
@@ -51,7 +53,7 @@ label! {
         Head = "head",
         /// The path leads out of the artifacts directory.
         Path = "path",
-        /// A script was requested from an address that is not the machine's.
+        /// A script or machine configuration was requested from an address that is not the machine's.
         Source = "source",
         /// The connection exceeds the limit, in total or for one address.
         Connection = "connection",

@@ -35,6 +35,7 @@ mod routes;
 mod send_queue;
 mod server;
 mod stream;
+mod talos_config;
 mod text;
 mod uki;
 mod uki_images;

@@ -10,9 +10,9 @@ use super::{
     exchange::Exchange,
     metrics::Route,
     stream::{Broken, Stream},
-    text, uki,
+    talos_config, text, uki,
 };
-use crate::model::machine_path::UKI_FILE;
+use crate::model::machine_path::{CONFIG_FILE, UKI_FILE};
 
 /// Answers a request for a file of the machine with this MAC address.
 pub(super) async fn answer(
@@ -27,6 +27,7 @@ pub(super) async fn answer(
     }
     let machine = exchange.context.inventory.load().by_mac(mac).map(Arc::clone);
     match machine {
+        Some(machine) if file == CONFIG_FILE.as_bytes() => talos_config::answer(stream, exchange, &machine).await,
         Some(machine) if file == UKI_FILE.as_bytes() => uki::answer(stream, exchange, &machine).await,
         _ => text::answer_text(stream, exchange, Text::not_found()).await,
     }

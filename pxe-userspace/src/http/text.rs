@@ -33,6 +33,15 @@ struct Ready {
     delivery: Option<Delivery>,
 }
 
+/// An answer of bytes.
+pub(super) struct Payload {
+    pub(super) route: Route,
+    pub(super) content_type: &'static str,
+    pub(super) bytes: Bytes,
+    /// Set if the arrival of the answer is an event.
+    pub(super) delivery: Option<Delivery>,
+}
+
 /// An answer of one line that replaces the handler's.
 struct Refusal {
     route: Route,
@@ -59,6 +68,18 @@ pub(super) async fn answer_config(stream: &mut Stream, exchange: Exchange<'_>, f
 pub(super) async fn answer_text(stream: &mut Stream, exchange: Exchange<'_>, text: Text) -> Result<(), Broken> {
     let ready = from_text(&exchange, text);
     send(stream, exchange, ready).await
+}
+
+/// Answers with bytes that are not text, with status 200.
+pub(super) async fn answer_payload(
+    stream: &mut Stream,
+    exchange: Exchange<'_>,
+    Payload { route, content_type, bytes, delivery }: Payload,
+) -> Result<(), Broken> {
+    exchange.context.metrics.answered(route, StatusCode::OK.as_u16());
+    let mut head = AnswerHead::new(StatusCode::OK, SystemTime::now());
+    head.header("Content-Type", content_type);
+    send(stream, exchange, Ready { head, body: bytes, delivery }).await
 }
 
 async fn send(stream: &mut Stream, exchange: Exchange<'_>, ready: Ready) -> Result<(), Broken> {

@@ -42,6 +42,7 @@ impl fmt::Display for ArtifactKind {
             Self::Kernel => "kernel",
             Self::Initramfs => "initramfs",
             Self::Uki => "unified kernel image",
+            Self::Config => "machine configuration",
             Self::Other => "file",
         })
     }

@@ -462,11 +462,17 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
             "Another host uses {address}: find it (arping -I {} {address}) and give one of the two another address.",
             machine.site.interface
         ),
+        EventKind::Failed { artifact: ArtifactKind::Config, reason, .. } if !reason.starts_with(ASKED_FROM) => {
+            format!(
+                "Talos waits for its machine configuration and asks again, at first after seconds and later after minutes: {reason}. No \
+                 restart is needed when that is corrected."
+            )
+        }
         EventKind::Failed { transport, path, reason, .. } => {
             let says = |words| reason.starts_with(words);
             if says(ASKED_FROM) {
                 format!(
-                    "Its script and configuration are given to {} alone, but the request came from another address: another \
+                    "Its script and configurations are given to {} alone, but the request came from another address: another \
                      DHCP server assigned it, or a proxy or NAT is in between.",
                     machine.address
                 )

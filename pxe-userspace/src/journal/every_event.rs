@@ -32,7 +32,7 @@ every! {
 
 every! {
     /// Every kind of file.
-    ARTIFACTS: ArtifactKind { Loader, Script, Kernel, Initramfs, Uki, Other }
+    ARTIFACTS: ArtifactKind { Loader, Script, Kernel, Initramfs, Uki, Config, Other }
 }
 
 /// Returns the name of a row: the variant, and the fields that a state may depend on.

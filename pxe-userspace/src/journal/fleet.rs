@@ -13,7 +13,7 @@ use super::{
     interner::Interner,
     machine_record::MachineRecord,
     policy::{self, Cycle},
-    record::{Logging, Record},
+    record::{Logging, Outcome, Record},
     remembered::{Override, Remembered, State},
     stage::Stage,
 };
@@ -53,6 +53,8 @@ pub(super) struct Applied {
     pub(super) stage: Stage,
     /// The machine has moved to another stage.
     pub(super) moved: bool,
+    /// The event repeats the one before.
+    pub(super) repeats: bool,
 }
 
 impl Fleet {
@@ -95,7 +97,7 @@ impl Fleet {
         let mac = self.cards.first(event.mac);
         let record = self.records.entry(mac).or_insert_with(|| Record::new(started, Cycle::Unknown, 0));
         let (cycle, boots, stage) = (record.cycle, record.boots, record.stage);
-        let completes = record.apply(mac, event, self.limit, &mut self.texts);
+        let Outcome { completes, repeats } = record.apply(mac, event, self.limit, &mut self.texts);
         if policy::observe(&mut self.book, mac, cycle, &event.kind, completes) {
             self.book_changed = true;
             self.state_changed = true;
@@ -114,7 +116,7 @@ impl Fleet {
                 record.enter(known, event.at);
             }
         }
-        Applied { stage: record.stage, moved: record.stage != stage }
+        Applied { stage: record.stage, moved: record.stage != stage, repeats }
     }
 
     /// Returns whether a line about this machine may be logged now.

@@ -10,7 +10,7 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 use tracing::Level;
 
-use super::json::FleetEvent;
+use super::{fleet::Applied, json::FleetEvent};
 use crate::{logging, model::event::EventKind};
 
 /// The number of batches that may wait to be written: the burst of a storm.
@@ -107,14 +107,15 @@ fn write_line(Line { event: FleetEvent { machine, stage, event }, level, suppres
     }
 }
 
-/// Returns the level at which an event is logged. Failures are warnings. Each new stage of a machine is one line; the steps in
+/// Returns the level at which an event is logged. Failures are warnings, unless they repeat. Each new stage of a machine is one line; the steps in
 /// between are in the journal, since logging all of them costs more than answering them.
-pub(super) fn level(event: &EventKind, moved: bool) -> Level {
+pub(super) fn level(event: &EventKind, applied: &Applied) -> Level {
     match event {
+        _ if applied.repeats => Level::DEBUG,
         event if event.is_failure() => Level::WARN,
         EventKind::Ignored { .. } | EventKind::Failed { .. } => Level::DEBUG,
         EventKind::ForeignRelay { .. } | EventKind::OtherVlan { .. } | EventKind::Release => Level::INFO,
-        _ if moved => Level::INFO,
+        _ if applied.moved => Level::INFO,
         _ => Level::DEBUG,
     }
 }

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arrayvec::ArrayVec;
+
 use super::{
     boot_files::BootFiles,
     interner::{Interner, StaticId, TextId},
@@ -114,6 +116,15 @@ pub(super) struct Record {
     log_suppressed: u32,
 }
 
+/// The effect of an event beside the state of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// It completes what the machine boots.
+    pub(super) completes: bool,
+    /// It repeats the last attempt of the machine to get its configuration.
+    pub(super) repeats: bool,
+}
+
 /// The decision whether an event is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Logging {
@@ -142,8 +153,14 @@ impl Record {
     }
 
     /// Applies an event to the stage, the number of boots, the last error, and the last `limit` events. `first_card` is that of the
-    /// machine. Returns `true` if the event completes what the machine boots.
-    pub(super) fn apply(&mut self, first_card: MacAddr, event: &BootEvent, limit: usize, texts: &mut Interner) -> bool {
+    /// machine.
+    pub(super) fn apply(
+        &mut self,
+        first_card: MacAddr,
+        event: &BootEvent,
+        limit: usize,
+        texts: &mut Interner,
+    ) -> Outcome {
         let completes = self.files.apply(&event.kind);
         let stage = match (self.stage.after(&event.kind), completes) {
             (stage, true) if stage < Stage::Booting => Stage::Booting,
@@ -179,7 +196,21 @@ impl Record {
         }
         let card = self.number_of(event.mac, first_card);
         self.events.push_back((Stamp::new(event.at, card), keep(&event.kind, texts)));
-        completes
+        Outcome { completes, repeats: self.drop_repetition(texts) }
+    }
+
+    /// Drops the last attempt but one to get a machine configuration if the last one ended in the same way: Talos makes any number, and the
+    /// steps of the boot must stay. Returns `true` if it did.
+    fn drop_repetition(&mut self, texts: &mut Interner) -> bool {
+        let Some(first) = self.events.len().checked_sub(4) else { return false };
+        let attempts = self.events.range(first..).map(|(_, kept)| *kept);
+        let is_repetition = attempts.clone().step_by(2).all(is_request_for_config)
+            && attempts.clone().nth(1).zip(attempts.clone().nth(3)).is_some_and(|(one, other)| is_same_end(one, other));
+        if is_repetition {
+            attempts.take(2).collect::<ArrayVec<_, 2>>().into_iter().for_each(|kept| release(kept, texts));
+            self.events.drain(first..first + 2);
+        }
+        is_repetition
     }
 
     /// Returns the number of a network card: 0 for the first, and for those that are too many to be told apart.
@@ -290,6 +321,25 @@ impl Record {
                 Logging::Suppressed
             }
         }
+    }
+}
+
+fn is_request_for_config(kept: Kept) -> bool {
+    matches!(kept, Kept::Requested { artifact: ArtifactKind::Config, .. })
+}
+
+/// Returns `true` if two attempts to get a machine configuration ended in the same way.
+fn is_same_end(one: Kept, other: Kept) -> bool {
+    match (one, other) {
+        (
+            Kept::Failed { artifact: ArtifactKind::Config, reason, .. },
+            Kept::Failed { artifact: ArtifactKind::Config, reason: other, .. },
+        ) => reason == other,
+        (
+            Kept::Done { artifact: ArtifactKind::Config, bytes, .. },
+            Kept::Done { artifact: ArtifactKind::Config, bytes: other, .. },
+        ) => bytes == other,
+        _ => false,
     }
 }
 
@@ -437,3 +487,7 @@ fn release(kept: Kept, texts: &mut Interner) {
         | Kept::SentToDisk => {}
     }
 }
+
+#[cfg(test)]
+#[path = "record/tests.rs"]
+mod tests;

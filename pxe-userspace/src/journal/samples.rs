@@ -17,7 +17,7 @@ use crate::model::{
     policy::{BootPolicy, DiskRoute},
 };
 
-pub(crate) use ArtifactKind::{Initramfs, Kernel, Loader, Script, Uki};
+pub(crate) use ArtifactKind::{Config, Initramfs, Kernel, Loader, Script, Uki};
 pub(crate) use ClientKind::{HttpBoot, Ipxe, Plain, Pxe};
 pub(crate) use Transport::{Http, Tftp};
 
@@ -121,6 +121,7 @@ fn path(artifact: ArtifactKind) -> Arc<str> {
         Kernel => "/assets/vmlinuz-v1.13.0-amd64",
         Initramfs => "/assets/initramfs-v1.13.0-amd64.xz",
         Uki => "/boot/52-54-00-00-00-01/talos.efi",
+        Config => "/boot/52-54-00-00-00-01/config.yaml",
         ArtifactKind::Other => "/assets/other",
     })
 }
@@ -178,8 +179,15 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
     use proptest::prelude::*;
     let client = prop_oneof![Just(Pxe), Just(HttpBoot), Just(Ipxe), Just(Plain)];
     let signs = prop_oneof![Just(Signs::None), Just(Signs::System), Just(Signs::Renewal), Just(Signs::Talos)];
-    let artifact =
-        prop_oneof![Just(Loader), Just(Script), Just(Kernel), Just(Initramfs), Just(Uki), Just(ArtifactKind::Other)];
+    let artifact = prop_oneof![
+        Just(Loader),
+        Just(Script),
+        Just(Kernel),
+        Just(Initramfs),
+        Just(Uki),
+        Just(Config),
+        Just(ArtifactKind::Other)
+    ];
     let transport = prop_oneof![Just(Tftp), Just(Http)];
     let text = any::<String>().prop_map(Arc::<str>::from);
     let address = any::<u32>().prop_map(Ipv4Addr::from);

@@ -187,7 +187,7 @@ impl Journal {
             };
             self.counts.events.inc();
             let applied = fleet.apply(&event);
-            let level = log::level(&event.kind, applied.moved);
+            let level = log::level(&event.kind, &applied);
             let logged = match log::is_wanted(level).then(|| fleet.may_log(event.mac, event.at)) {
                 Some(Logging::Line { suppressed }) => Some(suppressed),
                 Some(Logging::Suppressed) | None => None,

@@ -137,6 +137,7 @@ impl Stage {
                 ArtifactKind::Script => Self::Scripted,
                 ArtifactKind::Kernel | ArtifactKind::Uki => Self::LoadingKernel,
                 ArtifactKind::Initramfs => Self::LoadingInitramfs,
+                ArtifactKind::Config => self.with_talos(),
                 ArtifactKind::Other => self,
             },
             EventKind::Done { artifact, .. } => match artifact {
@@ -145,6 +146,9 @@ impl Stage {
                 ArtifactKind::Script => self.advance(Self::Scripted),
                 ArtifactKind::Kernel => self.advance(Self::KernelDone),
                 ArtifactKind::Initramfs | ArtifactKind::Uki => self.advance(Self::Booting),
+                // It was missing before.
+                ArtifactKind::Config if self == Self::Failed => Self::Running,
+                ArtifactKind::Config => self.with_talos(),
                 ArtifactKind::Other => self,
             },
             EventKind::Failed { artifact, .. } => {
@@ -153,6 +157,7 @@ impl Stage {
                     ArtifactKind::Script => Self::Scripted,
                     ArtifactKind::Kernel | ArtifactKind::Uki => Self::LoadingKernel,
                     ArtifactKind::Initramfs => Self::LoadingInitramfs,
+                    ArtifactKind::Config => Self::Running,
                     ArtifactKind::Other => return self,
                 };
                 if self > last || event.is_harmless() { self } else { Self::Failed }
@@ -198,6 +203,12 @@ impl Stage {
                 _ => Self::OnDisk,
             },
         }
+    }
+
+    /// Returns the stage of a machine on which Talos runs, since it asks for its machine configuration. While that cannot be had, Talos
+    /// asks again and again, and the failure stays.
+    fn with_talos(self) -> Self {
+        if self == Self::Failed { self } else { self.after_ack(ClientKind::Plain) }
     }
 
     /// Returns the later of two stages of a boot; from a final stage, `to`.

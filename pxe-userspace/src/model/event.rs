@@ -75,6 +75,8 @@ pub enum ArtifactKind {
     Initramfs,
     /// A unified kernel image: kernel, initramfs and arguments in one file.
     Uki,
+    /// A machine configuration, which Talos asks for when it runs.
+    Config,
     /// Any other file below the artifacts directory.
     Other,
 }

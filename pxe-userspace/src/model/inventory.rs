@@ -11,6 +11,7 @@ use super::{
     boot_method::BootMethod,
     loader::{Loader, LoaderFile, OwnLoaders, is_shim},
     policy::{BootPolicy, DiskRoute},
+    talos_config::TalosConfig,
 };
 
 /// The role of a machine in its Kubernetes cluster.
@@ -79,8 +80,8 @@ pub struct Machine {
     pub boot: BootMethod,
     /// The loaders that the spec names for it, unless all are the usual ones.
     pub loaders: Option<Arc<OwnLoaders>>,
-    /// `pxed.dev/talos-config`: the name of its machine configuration, if it gets one from pxed.
-    pub talos_config: Option<Arc<str>>,
+    /// Its machine configuration, if it gets one from pxed.
+    pub talos_config: Option<TalosConfig>,
     /// `pxed.dev/vlans`: the VLANs on which it may ask, besides the untagged network, from 1 to 4094, sorted.
     pub vlans: Arc<[u16]>,
     /// The interface and address that serve it.

@@ -7,6 +7,9 @@ use pxe_common::MacAddr;
 /// The name of a machine's unified kernel image, below its [`MachinePath`].
 pub const UKI_FILE: &str = "talos.efi";
 
+/// The name of a machine's machine configuration, below its [`MachinePath`].
+pub const CONFIG_FILE: &str = "config.yaml";
+
 /// The path of a machine in URLs, `/boot/52-54-00-12-34-56`. Its files are below it, and its iPXE script is beside it, with `.ipxe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MachinePath(pub MacAddr);

@@ -18,6 +18,7 @@ pub mod loader;
 pub mod machine_path;
 pub mod policy;
 pub mod policy_book;
+pub mod talos_config;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod visitors;

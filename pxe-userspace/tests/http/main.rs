@@ -18,7 +18,7 @@ use proptest::{
 };
 use pxe_common::MacAddr;
 use pxe_userspace::{
-    artifacts::Store,
+    artifacts::{Store, TalosConfigs},
     cluster_spec::matchbox::{self, Catalog},
     http::{Context, Metrics, Refused, Visits, bind, serve},
     model::{
@@ -29,6 +29,7 @@ use pxe_userspace::{
         inventory::{Inventory, Machine, Role, Site, Source},
         policy::{BootPolicy, DiskRoute},
         policy_book::PolicyBook,
+        talos_config::{ConfigPlace, TalosConfig},
         visitors::SharedVisitors,
     },
 };
@@ -43,6 +44,7 @@ mod delivery;
 mod loader_configs;
 mod matchbox_routes;
 mod overwritten;
+mod talos_config;
 mod waiting;
 
 const KERNEL: &str = "vmlinuz-v1.13.0-amd64";
@@ -107,6 +109,16 @@ impl Lab {
     }
 
     fn start_over(check_source: bool, catalog: Catalog) -> Self {
+        Self::start_for(check_source, catalog, None, Vec::clone)
+    }
+
+    /// Starts with machine configurations from this directory or file, and with the machines changed.
+    fn start_for(
+        check_source: bool,
+        catalog: Catalog,
+        configs: Option<&ConfigPlace>,
+        change: impl FnOnce(&Vec<Arc<Machine>>) -> Vec<Arc<Machine>>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(KERNEL), kernel()).unwrap();
         std::fs::write(directory.path().join("initramfs-v1.13.0-amd64.xz"), b"an initramfs").unwrap();
@@ -121,11 +133,12 @@ impl Lab {
         let (metrics, images) = (Arc::new(Metrics::default()), SharedImages::default());
         let visitors = SharedVisitors::default();
         let context = Context {
-            inventory: Arc::new(ArcSwap::from_pointee(Inventory::new(machines))),
+            inventory: Arc::new(ArcSwap::from_pointee(Inventory::new(change(&machines)))),
             catalog: Arc::new(ArcSwap::from_pointee(catalog)),
             store: Arc::new(Store::new(directory.path().to_owned())),
             images: Arc::clone(&images),
             ukis: Default::default(),
+            talos_configs: configs.map(TalosConfigs::at).map(Arc::new),
             events: sink,
             policies: Arc::new(ArcSwap::from_pointee(PolicyBook::default())),
             metrics: Arc::clone(&metrics),

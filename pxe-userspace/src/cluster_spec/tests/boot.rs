@@ -1,14 +1,19 @@
 //! `pxed.dev/boot` and `pxed.dev/talos-config`.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
-use super::{super::Loader, Files, errors::findings};
+use super::{
+    super::{Loader, TalosConfigs},
+    Files,
+    errors::findings,
+};
 use crate::{
     boot::talos,
     model::{
         artifact_names::PLAIN_SCHEMATIC,
         boot_method::BootMethod,
         inventory::{Inventory, Machine},
+        talos_config::{ConfigPlace, TalosConfig},
     },
     uki::command_line::LIMIT,
 };
@@ -62,7 +67,10 @@ fn settings(text: &str) -> [(&'static str, Option<String>); 2] {
     let inventory = load(text);
     [11, 12].map(|number| {
         let machine = machine(&inventory, number);
-        (machine.boot.name(), machine.talos_config.as_ref().map(ToString::to_string))
+        (
+            machine.boot.name(),
+            machine.talos_config.as_ref().and_then(|config| config.file.as_ref()).map(ToString::to_string),
+        )
     })
 }
 
@@ -219,7 +227,9 @@ fn settings_that_do_not_go_together_are_one_warning_for_all_machines() {
         (
             "pxed.dev/boot: uki\npxed.dev/loader: grubx64.efi",
             "",
-            &["7:22: metadata.annotations.pxed.dev/loader: is not a shim, so UEFI HTTP boot of 10.0.0.11 and 1 more"],
+            &[
+                "7:22: metadata.annotations.pxed.dev/loader: is loaded by 10.0.0.11 and 1 more in place of the unified kernel image",
+            ],
         ),
         (
             "pxed.dev/boot: factory-uki",
@@ -247,4 +257,89 @@ fn settings_that_do_not_go_together_are_one_warning_for_all_machines() {
         &format!("    machineSpec: {{image: factory.talos.dev/metal-installer-secureboot/{schematic}:v1.13.0}}\n    machines:\n"),
     );
     assert_eq!(machine(&load(&text), 11).boot, BootMethod::FactoryUki);
+}
+
+/// Loads with this place of machine configurations. Returns the errors, and of each machine that is served its configuration.
+fn with_configs(text: &str, configs: TalosConfigs) -> (Vec<String>, Vec<Option<TalosConfig>>) {
+    let files = Files::new(&[("c.yaml", text)]);
+    let loaded = Loader::new().with_talos_configs(configs).load(&[files.directory.path().to_owned()]);
+    let findings: Vec<_> = loaded.faults.faults.iter().map(|fault| fault.finding.clone()).collect();
+    let configs = loaded.inventory.machines().iter().map(|machine| machine.talos_config.clone());
+    (files.relative(&findings), configs.collect())
+}
+
+#[test]
+fn configuration_comes_from_the_directory_or_is_the_file_of_all() {
+    let place = |is_directory| {
+        TalosConfigs::At(ConfigPlace { path: Path::new("/etc/pxed/talos").into(), is_directory, http_port: 8080 })
+    };
+    let config = |file: Option<&str>| Some(TalosConfig { file: file.map(Arc::from), http_port: 8080 });
+    let one = cluster("pxed.dev/talos-config.10.0.0.11: 11.yaml");
+    let none = cluster("other.dev/x: y");
+    assert_eq!(with_configs(&none, TalosConfigs::Nowhere), (vec![], vec![None, None]));
+    assert_eq!(with_configs(&none, place(true)), (vec![], vec![None, None]));
+    assert_eq!(with_configs(&none, place(false)), (vec![], vec![config(None), config(None)]));
+    assert_eq!(with_configs(&one, place(true)), (vec![], vec![config(Some("11.yaml")), None]));
+}
+
+#[test]
+fn configuration_without_a_directory_is_one_error_of_its_machines() {
+    let file = || {
+        TalosConfigs::At(ConfigPlace {
+            path: Path::new("/etc/pxed/all.yaml").into(),
+            is_directory: false,
+            http_port: 80,
+        })
+    };
+    let one = cluster("pxed.dev/talos-config.10.0.0.11: 11.yaml");
+    let all = cluster("pxed.dev/talos-config: all.yaml");
+    let field = "metadata.annotations.pxed.dev/talos-config";
+    let (errors, served) = with_configs(&one, TalosConfigs::Nowhere);
+    let expected = format!(
+        "c.yaml:6:38: {field}.10.0.0.11: names the machine configuration 11.yaml, and there is no directory to take it from: name that \
+         with --talos-config DIR"
+    );
+    assert_eq!((errors, served.len()), (vec![expected], 1));
+    let (errors, served) = with_configs(&all, TalosConfigs::Nowhere);
+    assert_eq!((errors.len(), served.len()), (1, 0), "{errors:#?}");
+    let (errors, served) = with_configs(&all, file());
+    assert!(
+        errors.len() == 1 && errors[0].contains("--talos-config /etc/pxed/all.yaml is one file for all"),
+        "{errors:#?}"
+    );
+    assert_eq!(served, []);
+    // Both machines have their own, so these are two mistakes.
+    let both = cluster("pxed.dev/machines: |\n  10.0.0.11: {talosConfig: a}\n  10.0.0.12: {talosConfig: a}");
+    assert_eq!(with_configs(&both, TalosConfigs::Nowhere).0.len(), 2);
+}
+
+#[test]
+fn url_of_the_configuration_counts_for_the_command_line() {
+    let place = || TalosConfigs::At(ConfigPlace { path: Path::new("/x").into(), is_directory: false, http_port: 8000 });
+    let talos = talos::arguments(&machine(&load(&cluster("other.dev/x: y")), 11)).len() + 1;
+    let text = |length: usize| cluster_with("pxed.dev/boot: uki", &"x".repeat(length));
+    let url = " talos.config=http://10.0.0.1:8000/boot/52-54-00-00-00-11/config.yaml".len();
+    let room = LIMIT - talos - url;
+    assert_eq!(with_configs(&text(room), place()).0, Vec::<String>::new());
+    let (errors, served) = with_configs(&text(room + 1), place());
+    assert!(errors.len() == 1 && errors[0].contains("makes a kernel command line of 2048 bytes"), "{errors:#?}");
+    assert_eq!(served.len(), 1);
+    assert_eq!(with_configs(&text(room + 1), TalosConfigs::Nowhere).0, Vec::<String>::new());
+}
+
+#[test]
+fn configuration_that_the_arguments_name_already_is_pointed_out() {
+    for (arguments, is_warned) in
+        [("talos.config=http://x", true), ("a talos.config.inline=x", true), ("talos.config.early=x", false)]
+    {
+        let (_, warnings) = findings(&cluster_with("pxed.dev/talos-config: all.yaml", arguments));
+        let expected =
+            "pxed.dev/talos-config: is not used for 10.0.0.11: kernelCmdlineArgs name a machine configuration already";
+        assert_eq!(
+            warnings.iter().filter(|warning| warning.contains(expected)).count(),
+            usize::from(is_warned),
+            "{warnings:#?}"
+        );
+        assert_eq!(warnings.len(), usize::from(is_warned));
+    }
 }

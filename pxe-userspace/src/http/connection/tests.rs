@@ -50,6 +50,7 @@ impl Lab {
             store: Arc::new(Store::new(directory.path().to_owned())),
             images: Default::default(),
             ukis: Default::default(),
+            talos_configs: None,
             events,
             policies: Arc::default(),
             metrics: Arc::default(),

@@ -139,6 +139,7 @@ impl Lab {
             catalog: Arc::default(),
             store: Arc::new(Store::without_stand_ins(directory.path().to_owned())),
             images: Arc::new(ArcSwap::from_pointee(images)),
+            talos_configs: None,
             ukis: Arc::new(UkiImages::default()),
             events,
             policies: Arc::default(),
