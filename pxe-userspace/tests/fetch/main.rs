@@ -10,6 +10,7 @@ mod bundles;
 mod disk;
 mod lab;
 mod processes;
+mod proxies;
 mod resumption;
 mod server;
 mod tls;

@@ -115,6 +115,11 @@ impl Server {
         state.files.insert(path.to_owned(), content.to_vec());
     }
 
+    /// Returns what is published under a path.
+    pub fn content(&self, path: &str) -> Vec<u8> {
+        self.state().files.get(path).cloned().unwrap_or_default()
+    }
+
     pub fn remove(&self, path: &str) {
         self.state().files.remove(path);
     }
