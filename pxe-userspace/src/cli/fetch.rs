@@ -1,6 +1,9 @@
-//! `pxed fetch`: the files that machines boot from, and what is known of them.
+//! `pxed fetch`: gets the files that machines boot from, and shows what is known of them.
 
 mod accept;
+mod board;
+mod bundling;
+mod download;
 mod inspect;
 mod output;
 mod report;
@@ -14,17 +17,19 @@ use std::{
 };
 
 use self::{output::Output, report::Report, spec::Spec};
-use super::options;
+use super::{download_args::DownloadArgs, options};
 use crate::{
     artifacts::{self, Records, Store},
     logging,
-    model::image_source::Upstreams,
 };
 
 /// The arguments of `pxed fetch`.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("action").args(["plan", "verify", "accept"]).required(true))]
+#[command(group = clap::ArgGroup::new("action").args(["plan", "verify", "accept", "bundle", "from"]))]
 pub struct Args {
+    /// Cluster spec, as after --cluster
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// Cluster spec: files, or directories of *.yaml, *.yml and *.json
     #[arg(long, env = "PXED_CLUSTER", value_name = "PATH", num_args = 1.., value_delimiter = ',')]
     cluster: Vec<PathBuf>,
@@ -46,24 +51,39 @@ pub struct Args {
     /// the next download is taken as it comes
     #[arg(long, value_name = "PATH", num_args = 1..)]
     accept: Vec<PathBuf>,
+    /// Download what is missing, then write everything that the spec needs into one file for a host without a way to the upstreams.
+    /// - is standard output
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+    /// Take what the spec needs out of such a file, and download nothing. - is standard input
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    downloads: DownloadArgs,
     /// Form of what is printed
     #[arg(long, value_name = "FORM", default_value = "text")]
     output: Output,
 }
 
-/// Shows, verifies or accepts files.
+/// Downloads, shows, verifies, accepts or bundles files. Fails if something that the spec needs is missing.
 ///
 /// # Errors
 ///
 /// If there is no spec where one is needed, nothing of it is left, or the artifacts directory cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { cluster, artifacts, config, plan, verify, accept, output } = args;
-    let (cluster, root) = options::fetched(cluster, artifacts, config.as_deref())?;
-    let records = open(&root)?;
+    let Args { mut paths, cluster, artifacts, config, plan, verify, accept, bundle, from, downloads, output } = args;
+    paths.extend(cluster);
+    let (cluster, root) = options::fetched(paths, artifacts, config.as_deref())?;
+    let (is_offline, settings) = options::downloads(downloads, config.as_deref())?;
+    let records = Arc::new(open(&root)?);
     if !accept.is_empty() {
         let report = accept::Report::of(&records, &accept, SystemTime::now());
         return output.print(&report, report.is_right());
     }
+    anyhow::ensure!(
+        verify || !cluster.is_empty(),
+        "no cluster spec: name its files or directories with --cluster PATH; what machines need is in it"
+    );
     let spec = match cluster.is_empty() {
         true => Spec::default(),
         false => Spec::load(&cluster, records.store())?,
@@ -72,12 +92,50 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let report = inspect::Report::of(&records, spec, &root);
         return output.print(&report, report.is_right);
     }
-    anyhow::ensure!(
-        plan && !cluster.is_empty(),
-        "no cluster spec: name its files or directories with --cluster PATH; what machines need is in it"
-    );
-    let report = Report::of(&records, spec, &artifacts::fetch_command(&cluster, &root), &Upstreams::default());
-    output.print(&report, report.is_complete)
+    if plan {
+        let command = artifacts::fetch_command(&cluster, &root);
+        let report = Report::of(&records, spec, &command, &settings.upstreams);
+        return output.print(&report, report.is_complete);
+    }
+    if let Some(from) = from {
+        let unbundled = bundling::read(&records, &spec, &from)?;
+        let (missing, warnings) = bundling::missing(&records, &spec);
+        return Ok(conclude(unbundled.taken.len(), unbundled.there.len(), &missing, &warnings));
+    }
+    if is_offline {
+        let Some(bundle) = bundle else {
+            anyhow::bail!(
+                "--offline: nothing may be downloaded. pxed fetch --from FILE takes files out of a bundle, and pxed fetch --plan shows \
+                 what is missing"
+            );
+        };
+        let (missing, warnings) = bundling::missing(&records, &spec);
+        if missing.is_empty() {
+            bundling::write(&records, &spec, &bundle)?;
+        }
+        return Ok(conclude(0, spec.plan.len() - missing.len() - warnings.len(), &missing, &warnings));
+    }
+    let outcome = download::run(&records, &spec, settings)?;
+    if outcome.is_interrupted {
+        logging::say("interrupted: what came is kept, and the same command goes on from there");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    // A bundle that lacks something would be found out where nothing can be done about it.
+    if let Some(bundle) = bundle.filter(|_| outcome.missing.is_empty()) {
+        bundling::write(&records, &spec, &bundle)?;
+    }
+    Ok(conclude(outcome.fetched, outcome.there, &outcome.missing, &outcome.warnings))
+}
+
+/// The exit status after a signal, as a shell has it.
+const INTERRUPTED: u8 = 130;
+
+/// Says what came of it, and returns the exit status.
+fn conclude(fetched: usize, there: usize, missing: &[String], warnings: &[String]) -> ExitCode {
+    logging::say(&format!("{fetched} fetched, {there} there already, {} missing", missing.len() + warnings.len()));
+    warnings.iter().for_each(|line| logging::say(&format!("warning: {line}")));
+    missing.iter().for_each(|line| logging::say(&format!("missing: {line}")));
+    if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Opens the artifacts directory with its records, and says what is wrong with these.

@@ -8,8 +8,10 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::logging;
 
 mod admin_address;
+mod download_args;
 mod environment;
 pub mod fetch;
+mod fetch_values;
 pub mod options;
 pub mod rehearse;
 pub mod run;

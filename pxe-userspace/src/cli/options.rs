@@ -11,7 +11,12 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use super::admin_address::AdminAddress;
+use super::{
+    admin_address::AdminAddress,
+    download_args::DownloadArgs,
+    fetch_values::{BaseUrl, Rate},
+};
+use crate::{fetch::FetchConfig, model::image_source::Upstreams};
 
 /// The port of boot HTTP.
 const DEFAULT_HTTP_PORT: u16 = 8000;
@@ -124,6 +129,34 @@ pub struct Args {
     /// DHCP requests per second that one machine may send, with bursts of four times as many; 0 sets no limit [default: 8]
     #[arg(long, env = "PXED_MACHINE_RATE", value_name = "PER_SECOND")]
     machine_rate: Option<u32>,
+    /// Never touch the network to get files. What is missing has to be put into the artifacts directory by hand, or by pxed fetch
+    /// --from [default: false]
+    #[arg(
+        long,
+        env = "PXED_OFFLINE",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new(),
+        hide_possible_values = true
+    )]
+    offline: Option<bool>,
+    /// Talos releases, or a mirror with the same paths [default: https://github.com/siderolabs/talos/releases/download]
+    #[arg(long, env = "PXED_TALOS_URL", value_name = "URL")]
+    talos_url: Option<BaseUrl>,
+    /// The Image Factory, or a mirror with the same paths [default: https://factory.talos.dev]
+    #[arg(long, env = "PXED_FACTORY_URL", value_name = "URL")]
+    factory_url: Option<BaseUrl>,
+    /// Builds of iPXE, or a mirror with the same paths [default: https://boot.ipxe.org]
+    #[arg(long, env = "PXED_IPXE_URL", value_name = "URL")]
+    ipxe_url: Option<BaseUrl>,
+    /// Certificates in PEM of authorities to trust for these addresses, besides the host's own
+    #[arg(long, env = "PXED_CA_CERTIFICATES", value_name = "FILE")]
+    ca_certificates: Option<PathBuf>,
+    /// Bytes per second that all downloads together may use, as in 500k, 20M or 1.5G; without it there is no limit
+    #[arg(long, env = "PXED_BANDWIDTH_LIMIT", value_name = "RATE")]
+    bandwidth_limit: Option<Rate>,
     /// Form of log lines [default: text]
     #[arg(long, env = "PXED_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -134,7 +167,7 @@ pub struct Args {
 }
 
 /// The options in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The files and directories of the cluster spec. At least one if there is no `matchbox`.
     pub cluster: Vec<PathBuf>,
@@ -162,6 +195,10 @@ pub struct Options {
     pub lease_seconds: u32,
     /// The DHCP requests per second that one machine may send. `None` means no limit.
     pub machine_rate: Option<NonZeroU32>,
+    /// Set if files are never downloaded.
+    pub offline: bool,
+    /// The settings of downloads.
+    pub fetch: FetchConfig,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -195,10 +232,25 @@ impl Args {
             admin,
             lease_seconds,
             machine_rate,
+            offline,
+            talos_url,
+            factory_url,
+            ipxe_url,
+            ca_certificates,
+            bandwidth_limit,
             log_format,
             config: _,
         } = self;
         let matchbox = matchbox.or(file.matchbox);
+        let usual = Upstreams::default();
+        let url = |given: Option<BaseUrl>, of_file: Option<BaseUrl>, usual| {
+            given.or(of_file).map_or(usual, |BaseUrl(url)| url)
+        };
+        let upstreams = Upstreams {
+            talos: url(talos_url, file.talos_url, usual.talos),
+            factory: url(factory_url, file.factory_url, usual.factory),
+            ipxe: url(ipxe_url, file.ipxe_url, usual.ipxe),
+        };
         let assets = || matchbox.as_ref().map(|directory| directory.join("assets"));
         let options = Options {
             cluster: if cluster.is_empty() { file.cluster } else { cluster },
@@ -214,6 +266,13 @@ impl Args {
             admin: admin.or(file.admin).unwrap_or_default().to_listen()?,
             lease_seconds: lease_seconds.or(file.lease_seconds).unwrap_or(3600),
             machine_rate: NonZeroU32::new(machine_rate.or(file.machine_rate).unwrap_or(8)),
+            offline: offline.or(file.offline).unwrap_or(false),
+            fetch: FetchConfig {
+                upstreams,
+                ca_certificates: ca_certificates.or(file.ca_certificates),
+                bandwidth_limit: bandwidth_limit.or(file.bandwidth_limit).map(|Rate(rate)| rate),
+                ..FetchConfig::default()
+            },
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
         };
         anyhow::ensure!(
@@ -296,6 +355,20 @@ pub(super) fn fetched(
     Ok((if cluster.is_empty() { file.cluster } else { cluster }, artifacts))
 }
 
+/// Returns whether nothing may be downloaded, and the settings of downloads, with those of the `--config` file.
+///
+/// # Errors
+///
+/// If the file cannot be read or understood.
+pub(super) fn downloads(given: DownloadArgs, config: Option<&Path>) -> anyhow::Result<(bool, FetchConfig)> {
+    let file = config.map_or_else(|| Ok(Args::default()), read)?;
+    let DownloadArgs { offline, talos_url, factory_url, ipxe_url, ca_certificates, bandwidth_limit } = given;
+    let given = Args { offline, talos_url, factory_url, ipxe_url, ca_certificates, bandwidth_limit, ..Args::default() };
+    let cluster = vec![PathBuf::new()];
+    let Options { offline, fetch, .. } = Args { cluster, ..given }.over(file)?;
+    Ok((offline, fetch))
+}
+
 fn read(path: &Path) -> anyhow::Result<Args> {
     let text = std::fs::read_to_string(path).with_context(|| format!("--config {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("--config {}", path.display()))
@@ -364,7 +437,7 @@ mod tests {
             assert_eq!(unknown.contains("unknown field"), name == "config", "{name}: {unknown}");
             options += 1;
         }
-        assert_eq!(options, 15);
+        assert_eq!(options, 21);
     }
 
     #[test]
@@ -408,6 +481,36 @@ mod tests {
         assert_eq!([strict(&["--strict=false"]), strict(&["--strict=1"])], [false, true]);
         let file = || toml::from_str("cluster = [\"a\"]\nstrict = true").unwrap();
         assert!(line(&[]).over(file()).unwrap().strict && !line(&["--strict=false"]).over(file()).unwrap().strict);
+    }
+
+    #[test]
+    fn downloads_are_configured_from_either_place() {
+        let file = "offline = true\nbandwidth-limit = \"20M\"\ntalos-url = \"http://mirror.example/talos/\"\nca-certificates = \"/ca.pem\"";
+        let file = || toml::from_str(file).unwrap();
+        let options = line(&["--cluster", "a", "--ipxe-url", "https://mirror.example/ipxe"]).over(file()).unwrap();
+        assert!(options.offline);
+        assert_eq!(options.fetch.bandwidth_limit.map(std::num::NonZeroU64::get), Some(20_000_000));
+        assert_eq!(options.fetch.ca_certificates, Some(PathBuf::from("/ca.pem")));
+        let Upstreams { talos, factory, ipxe } = options.fetch.upstreams;
+        let usual = Upstreams::default();
+        assert_eq!(
+            (&*talos, factory, &*ipxe),
+            ("http://mirror.example/talos", usual.factory, "https://mirror.example/ipxe")
+        );
+        let given =
+            ["--cluster", "a", "--offline=false", "--bandwidth-limit", "500k", "--talos-url", "http://other.example"];
+        let options = line(&given).over(file()).unwrap();
+        assert!(!options.offline && &*options.fetch.upstreams.talos == "http://other.example");
+        assert_eq!(options.fetch.bandwidth_limit.map(std::num::NonZeroU64::get), Some(500_000));
+        let plain = line(&["--cluster", "a"]).over(Args::default()).unwrap();
+        assert!(
+            !plain.offline && plain.fetch.upstreams == Upstreams::default() && plain.fetch.bandwidth_limit.is_none()
+        );
+        for wrong in
+            ["talos-url = \"ftp://a\"", "factory-url = \"mirror\"", "bandwidth-limit = \"fast\"", "bandwidth-limit = 0"]
+        {
+            assert!(toml::from_str::<Args>(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::{
     work::{Failed, Fetched, Left, Shared, Work},
 };
 use crate::{
-    artifacts::{Content, Records, Wanted},
+    artifacts::{Content, Records, Sha256, Wanted},
     model::image_source::{ImageSource, Upstreams},
 };
 
@@ -130,6 +130,28 @@ impl Fetcher {
         let records = Arc::clone(&self.shared.records);
         let removed = tokio::task::spawn_blocking(move || records.make_room(bytes, SystemTime::now()));
         removed.await.is_ok_and(|removed| !removed.is_empty())
+    }
+
+    /// Returns the published checksum of a file with the URL of the file, or `None` if its project publishes none.
+    ///
+    /// # Errors
+    ///
+    /// If the list of checksums cannot be had now.
+    pub async fn published(&self, job: &Job) -> Result<Option<(Sha256, Arc<str>)>, FetchError> {
+        let Job { path, source, .. } = job;
+        let failed = |url: &str, fault| FetchError { path: Arc::clone(path), url: url.into(), attempts: 1, fault };
+        let not_a_url = |error: upstreams::BaseUrlError| failed("", Fault::Url(error.to_string()));
+        let url = without_password(&upstreams::url(source, &self.upstreams).map_err(not_a_url)?);
+        let published = upstreams::checksums(source, &self.upstreams).map_err(not_a_url)?;
+        let Some(published) = published else { return Ok(None) };
+        let expected = self.shared.lists.expected(&self.shared.client, &published).await;
+        let expected = expected.map_err(|fault| failed(&url, fault))?;
+        let mut sha256 = Sha256([0; 32]);
+        if expected.sha256.len() != sha256.0.len() {
+            return Ok(None);
+        }
+        sha256.0.copy_from_slice(&expected.sha256);
+        Ok(Some((sha256, url.into())))
     }
 
     /// Deletes partial files of earlier downloads that `is_wanted` does not name by their artifact's path, and that nobody is downloading.

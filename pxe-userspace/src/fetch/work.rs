@@ -36,7 +36,7 @@ pub(super) struct Shared {
     pub(super) records: Arc<Records>,
     pub(super) client: Client,
     pub(super) limiter: Limiter,
-    lists: Lists,
+    pub(super) lists: Lists,
     places: Semaphore,
 }
 

@@ -7,6 +7,7 @@
 )]
 
 mod bundles;
+mod command;
 mod disk;
 mod lab;
 mod processes;

@@ -8,7 +8,7 @@ use super::{output::ToText as _, *};
 use crate::{
     artifacts::{Download, Proof, Sha256},
     cluster_spec::Finding,
-    model::{architecture::Architecture, inventory::Inventory, testing::machine},
+    model::{architecture::Architecture, image_source::Upstreams, inventory::Inventory, testing::machine},
 };
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
