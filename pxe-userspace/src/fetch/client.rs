@@ -240,17 +240,18 @@ fn fault(error: &reqwest::Error, asked: &Url, timeouts: &Timeouts) -> Fault {
         return tls_fault(tls, host);
     }
     if error.is_dns() || causes(error).any(|cause| cause.to_string() == "dns error") {
-        return Fault::Dns { host, reason: last_cause(error) };
+        return Fault::Dns { host: or_proxy(host, url), reason: last_cause(error) };
     }
     if error.is_connect() {
         if error.is_timeout() {
             let reason = format!("it does not answer within {} seconds", timeouts.connect.as_secs());
-            return Fault::NoConnection { host, reason };
+            return Fault::NoConnection { host: or_proxy(host, url), reason };
         }
         let host = match url.port() {
             Some(port) => format!("{host}:{port}"),
             None => host,
         };
+        let host = or_proxy(host, url);
         return match cause::<io::Error>(error).map(io::Error::kind) {
             Some(io::ErrorKind::ConnectionRefused) => Fault::Refused { host },
             // The client's library has no type for it.
@@ -261,6 +262,19 @@ fn fault(error: &reqwest::Error, asked: &Url, timeouts: &Timeouts) -> Fault {
         };
     }
     Fault::Answer(last_cause(error))
+}
+
+/// Returns the host of a fault, which may be the proxy's if the environment names one. The client's library does not tell which.
+fn or_proxy(host: String, url: &Url) -> String {
+    let variables: [&str; 4] = match url.scheme() {
+        "https" => ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"],
+        _ => ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],
+    };
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    match variables.into_iter().find(is_set) {
+        Some(variable) => format!("{host} (or the proxy that {variable} names)"),
+        None => host,
+    }
 }
 
 fn tls_fault(error: &rustls::Error, host: String) -> Fault {

@@ -75,7 +75,12 @@ fn host_that_no_proxy_names_is_asked_directly() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let proxy = format!("http://{nobody}");
     let upstream = server.url("/talos");
-    fails(&fetch(&upstream, &[("http_proxy", &proxy)]), &["refused the connection", "the proxy settings"]);
+    let refused = ["(or the proxy that http_proxy names) refused the connection"];
+    fails(&fetch(&upstream, &[("http_proxy", &proxy)]), &refused);
+    let unknown = ["the name mirror.invalid (or the proxy that HTTP_PROXY names) cannot be resolved"];
+    fails(&fetch("http://mirror.invalid/talos", &[("HTTP_PROXY", "http://proxy.invalid:3128")]), &unknown);
+    let tunnel = ["the proxy", "HTTPS_PROXY"];
+    fails(&fetch("https://mirror.invalid/talos", &[("HTTPS_PROXY", "http://proxy.invalid:3128")]), &tunnel);
     assert_eq!(server.request_count(), 0);
     succeeds(&fetch(&upstream, &[("http_proxy", &proxy), ("no_proxy", "localhost,127.0.0.1")]));
 }
