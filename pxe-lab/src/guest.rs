@@ -165,7 +165,7 @@ impl Guest {
             command.args(vendors_pxe(keyboard.directory.path())?);
         }
         let socket = keyboard.directory.path().join(KEYBOARD);
-        let console = "socket,id=console,server=on,wait=off,logfile=/dev/stdout,logappend=on,path=";
+        let console = "socket,id=console,server=on,wait=off,logfile=/proc/self/fd/1,logappend=on,path=";
         command.arg("-chardev").arg(format!("{console}{}", socket.display()));
         command.arg("-netdev").arg(format!("tap,id=n0,ifname={tap},script=no,downscript=no"));
         // QEMU gives this index to the kernel of its command line.
