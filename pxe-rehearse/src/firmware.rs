@@ -24,9 +24,9 @@ pub enum Firmware {
     UefiIa32,
     /// UEFI PXE on ARM64
     UefiArm64,
-    /// UEFI HTTP boot on x86-64
+    /// UEFI HTTP boot on x86-64: iPXE, or a unified kernel image if the URL ends in talos.efi
     HttpX64,
-    /// UEFI HTTP boot on ARM64
+    /// The same on ARM64
     HttpArm64,
     /// A card whose ROM is iPXE already
     Ipxe,

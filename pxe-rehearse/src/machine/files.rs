@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Machine, Output, want::Want};
 use crate::{
     firmware::{Client, Platform},
-    report::{Direction, Milestone, Stage},
+    report::{Direction, Milestone, Stage, Step},
     script::{
         self, Interpreter,
         url::{Scheme, Url},
@@ -29,10 +29,13 @@ impl Machine {
         }
         // The script that iPXE looks for next to its binary is usually missing, which takes time as well.
         if result.is_ok() || want == Want::Autoexec {
-            self.outputs.push(Output::Took(want.step(), now.saturating_sub(self.fetching)));
+            let is_kernel = matches!(want, Want::LoaderSize | Want::Loader) && self.has_kernel_image();
+            let step = if is_kernel { Step::Kernel } else { want.step() };
+            self.outputs.push(Output::Took(step, now.saturating_sub(self.fetching)));
         }
         match (want, result) {
             (Want::LoaderSize | Want::Loader | Want::BootFile, Err(reason)) => self.fail(now, reason),
+            (Want::LoaderSize | Want::Loader, Ok(_)) if self.has_kernel_image() => self.start_kernel_image(now),
             (Want::LoaderSize | Want::Loader, Ok(_)) => self.start_loader(now),
             (Want::Autoexec, Ok((_, text))) if Interpreter::is_script(&text) => self.begin_script(now, &text),
             (Want::Autoexec, _) => self.begin_ipxe(now),
@@ -51,6 +54,19 @@ impl Machine {
                 self.note(now, Direction::Said, |_| reason.clone());
                 self.run_script(now, script::Answer::Failed(reason));
             }
+        }
+    }
+
+    /// Returns `true` if the file that was requested last is a unified kernel image.
+    fn has_kernel_image(&self) -> bool {
+        self.url.as_ref().is_some_and(Url::is_kernel_image)
+    }
+
+    /// Starts a unified kernel image, which has kernel, initramfs and arguments in it.
+    fn start_kernel_image(&mut self, now: Duration) {
+        self.note(now, Direction::Said, |_| "starts the unified kernel image");
+        if !self.reach(now, Milestone::Loader) && !self.reach(now, Milestone::Kernel) {
+            self.begin_dhcp(now, Client::System, Stage::System);
         }
     }
 

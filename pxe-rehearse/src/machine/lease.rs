@@ -105,7 +105,7 @@ impl Machine {
                 self.fetch(now, url, Want::BootFile);
             }
             _ => {
-                self.enter(now, Stage::Loader);
+                self.enter(now, if url.is_kernel_image() { Stage::Kernel } else { Stage::Loader });
                 let want = if matches!(self.client, Client::EdkHttp { .. }) { Want::LoaderSize } else { Want::Loader };
                 self.fetch(now, url, want);
             }

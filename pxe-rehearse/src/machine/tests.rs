@@ -260,6 +260,36 @@ fn firmware_boots_through_its_stages() {
     }
 }
 
+/// One file over HTTP, and the operating system runs.
+#[test]
+fn unified_kernel_image_ends_the_boot() {
+    const URL: &str = "http://10.0.0.1:8000/boot/02-00-00-00-00-01/talos.efi";
+    let named: fn(Option<u16>, bool) -> Option<Offer> = |architecture, is_ipxe| match architecture {
+        Some(16 | 19) => Some(Offer { file: URL, class: "HTTPClient", field: "" }),
+        _ => usual(architecture, is_ipxe),
+    };
+    for firmware in [Firmware::HttpX64, Firmware::HttpArm64] {
+        let mut server = Server::new(named);
+        let missing = boot(firmware, true, &mut server).0.outcome;
+        assert!(
+            matches!(&missing, Outcome::Failed { stage: Stage::Kernel, reason } if reason.contains("404")),
+            "{missing:?}"
+        );
+        server.files.insert("boot/02-00-00-00-00-01/talos.efi", vec![5; 70_000]);
+        let (report, outputs) = run(setup(MAC, firmware, true), &mut server);
+        assert_eq!(report.outcome, Outcome::Booted, "{outputs:#?}");
+        let stages: Vec<_> = report.stages.iter().map(|time| (time.stage, time.bytes)).collect();
+        assert_eq!(stages, [(Stage::Dhcp, 0), (Stage::Kernel, 70_000), (Stage::System, 0)]);
+        let steps = outputs.iter().filter_map(|output| match output {
+            Output::Took(step @ (Timed::Loader | Timed::Kernel | Timed::Initramfs), _) => Some(*step),
+            _ => None,
+        });
+        assert_eq!(steps.collect::<Vec<_>>(), [Timed::Kernel]);
+        let until = Setup { until: Milestone::Kernel, ..setup(MAC, firmware, true) };
+        assert_eq!(run(until, &mut server).0.outcome, Outcome::Reached);
+    }
+}
+
 #[test]
 fn firmware_waits_for_offers_unless_in_a_hurry() {
     let seconds = |firmware, hurry| boot(firmware, hurry, &mut Server::new(usual)).0.took.as_secs_f64();

@@ -86,6 +86,11 @@ impl Url {
         Ok(Self { path: without_dots(&path), ..self.clone() })
     }
 
+    /// Returns `true` if a server that names this URL to firmware means a unified kernel image, which pxed makes for each machine.
+    pub(crate) fn is_kernel_image(&self) -> bool {
+        self.file_name() == "talos.efi"
+    }
+
     /// Returns the file name, which is the name that iPXE gives the image.
     pub(crate) fn file_name(&self) -> &str {
         let path = self.path.split('?').next().unwrap_or_default();

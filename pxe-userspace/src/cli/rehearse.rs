@@ -15,7 +15,7 @@ use pxe_rehearse::{Arrival, Firmware, Losses, Milestone, Rehearsal, Seen, rehear
 
 use crate::{
     cluster_spec,
-    model::{architecture::Architecture, inventory::Machine},
+    model::{architecture::Architecture, boot_method::BootMethod, inventory::Machine},
 };
 
 mod board;
@@ -43,7 +43,8 @@ pub struct Args {
     /// Hardware addresses of the machines
     #[arg(long, value_delimiter = ',', conflicts_with_all = ["machines", "cluster"])]
     mac: Vec<MacAddr>,
-    /// Cluster spec of the machines: files or directories. By default they have UEFI PXE of their architecture
+    /// Cluster spec of the machines: files or directories. By default they have UEFI of their architecture, with PXE, or with HTTP boot
+    /// if pxed.dev/boot is uki or factory-uki
     #[arg(long, num_args = 1.., value_delimiter = ',', conflicts_with = "machines")]
     cluster: Vec<PathBuf>,
     /// Number of machines, with consecutive hardware addresses
@@ -186,11 +187,13 @@ fn fleet(args: &Args) -> anyhow::Result<Vec<(MacAddr, Firmware)>> {
     Ok(macs.into_iter().zip(firmware.iter().copied().cycle()).collect())
 }
 
-/// Returns the usual class of a machine of this architecture.
+/// Returns the usual class of a machine of this architecture, which boots in this way.
 fn usual(machine: &Machine) -> Firmware {
-    match machine.architecture {
-        Architecture::Amd64 => Firmware::UefiX64,
-        Architecture::Arm64 => Firmware::UefiArm64,
+    match (machine.architecture, machine.boot) {
+        (Architecture::Amd64, BootMethod::Ipxe) => Firmware::UefiX64,
+        (Architecture::Arm64, BootMethod::Ipxe) => Firmware::UefiArm64,
+        (Architecture::Amd64, BootMethod::Uki | BootMethod::FactoryUki) => Firmware::HttpX64,
+        (Architecture::Arm64, BootMethod::Uki | BootMethod::FactoryUki) => Firmware::HttpArm64,
     }
 }
 
@@ -247,6 +250,13 @@ mod tests {
         let given = machines(format!("x --interface e --cluster {path}"));
         assert_eq!(given, [Firmware::UefiX64, Firmware::UefiArm64]);
         assert_eq!(machines(format!("x --interface e --firmware bios --cluster {path}")), [Firmware::Bios; 2]);
+        for boot in ["uki", "factory-uki"] {
+            let annotated = format!("{{name: c, annotations: {{pxed.dev/boot: {boot}}}}}");
+            let head = head.replace("{name: c}", &annotated);
+            std::fs::write(file.path(), [&head, &*machine(1, "amd64"), &machine(2, "arm64")].concat()).unwrap();
+            let given = machines(format!("x --interface e --cluster {path}"));
+            assert_eq!(given, [Firmware::HttpX64, Firmware::HttpArm64], "{boot}");
+        }
     }
 
     #[test]
