@@ -7,4 +7,5 @@ pub mod ipxe;
 pub mod script;
 pub mod talos;
 pub mod u_boot;
+pub mod uki_script;
 pub mod waiting;

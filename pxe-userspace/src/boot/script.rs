@@ -26,7 +26,7 @@ const PROMPT_MS: u32 = 60_000;
 /// The time that iPXE waits before it starts the kernel, in milliseconds. iPXE acknowledges the end of the initramfs only while it
 /// waits for something. Without the pause, iPXE on UEFI would not, and the arrival of the initramfs could not be seen. A segment that is
 /// lost is repeated in that time. A key ends the wait.
-const ACKNOWLEDGE_MS: u32 = 1_000;
+pub(super) const ACKNOWLEDGE_MS: u32 = 1_000;
 
 /// The initial capacity for a script, in bytes; few are longer.
 const USUAL_LENGTH: usize = 3072;
@@ -46,7 +46,7 @@ pub fn asset_url(machine: &Machine, http_port: u16, path: &str) -> String {
     format!("{}/assets/{path}", base_url(machine, http_port))
 }
 
-fn base_url(machine: &Machine, http_port: u16) -> String {
+pub(super) fn base_url(machine: &Machine, http_port: u16) -> String {
     format!("http://{}:{http_port}", machine.site.address)
 }
 
@@ -61,17 +61,20 @@ pub fn script(machine: &Machine, http_port: u16, disposition: Disposition) -> Op
     }
 }
 
-/// Returns the script that boots from the network. `step` is the label to retry from: a file that is already loaded is not
-/// loaded again, since a fleet whose initramfs is missing would otherwise download its kernels again and again.
+/// Returns the script that boots from the network.
 fn network_script(machine: &Machine, http_port: u16) -> String {
     let name = name_of(machine);
+    let mut script = greeting(machine, &name);
+    script += &kernel_and_initramfs(machine, http_port, &name);
+    script.push('\n');
+    script + &failures(machine, &name)
+}
+
+/// Returns the beginning of a script that boots from the network, up to its first attempt.
+pub(super) fn greeting(machine: &Machine, name: &str) -> String {
     let version = screen_text(&machine.version);
     let cluster = screen_text(&machine.cluster);
-    let kernel = asset_url(machine, http_port, &artifact_names::kernel_path(machine));
-    let initramfs = asset_url(machine, http_port, &artifact_names::initramfs_path(machine));
-    let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine));
     let Machine { architecture, site, .. } = machine;
-
     let mut script = String::with_capacity(USUAL_LENGTH);
     let _ = write!(
         script,
@@ -81,12 +84,18 @@ fn network_script(machine: &Machine, http_port: u16) -> String {
         site.address
     );
     script += architecture_check(*architecture);
-    let _ = write!(
-        script,
-        "\n\
-         :start\n\
-         set attempt:int32 1\n\
-         {settings}\
+    script + "\n:start\nset attempt:int32 1\n"
+}
+
+/// Returns the commands that load kernel and initramfs and start them. `step` is the label to retry from: a file that is already loaded is
+/// not loaded again, since a fleet whose initramfs is missing would otherwise download its kernels again and again.
+pub(super) fn kernel_and_initramfs(machine: &Machine, http_port: u16, name: &str) -> String {
+    let version = screen_text(&machine.version);
+    let kernel = asset_url(machine, http_port, &artifact_names::kernel_path(machine));
+    let initramfs = asset_url(machine, http_port, &artifact_names::initramfs_path(machine));
+    let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine));
+    format!(
+        "{settings}\
          :kernel\n\
          imgfree ||\n\
          set step kernel\n\
@@ -99,9 +108,14 @@ fn network_script(machine: &Machine, http_port: u16) -> String {
          set step kernel\n\
          echo pxed: {name} starting the kernel\n\
          prompt --timeout {ACKNOWLEDGE_MS} ||\n\
-         boot ||\n\
-         \n\
-         :failed\n\
+         boot ||\n"
+    )
+}
+
+/// Returns the end of a script that boots from the network: what follows a failed attempt.
+pub(super) fn failures(machine: &Machine, name: &str) -> String {
+    let mut script = format!(
+        ":failed\n\
          iseq ${{attempt}} {ATTEMPTS} && goto give_up ||\n\
          echo pxed: {name} attempt ${{attempt}} of {ATTEMPTS} failed (the message above says why), trying again in ${{attempt}} s\n\
          sleep ${{attempt}}\n\
@@ -114,9 +128,8 @@ fn network_script(machine: &Machine, http_port: u16) -> String {
          goto wait\n",
         mac = machine.mac,
     );
-    script += &wrong_architecture(machine, &name);
-    script += &wait();
-    script
+    script += &wrong_architecture(machine, name);
+    script + &wait()
 }
 
 /// Returns the script for firmware whose architecture differs from the one in the spec.

@@ -19,14 +19,16 @@ use crate::{
     boot::{
         config::{self, Answer, ConfigRequest, Files},
         script::{self, script},
+        uki_script::uki_script,
         waiting,
     },
     cluster_spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
     model::{
+        boot_method::BootMethod,
         config_files::ConfigFile,
         event::{ArtifactKind, EventKind, short_path},
         failure::WRONG_ARCHITECTURE,
-        images::Images,
+        images::{BootFiles, Images},
         inventory::Machine,
         policy::Disposition,
         visitors::{Match, Outcome},
@@ -95,10 +97,20 @@ pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
         return Text { route: Route::Script, ..waiting };
     }
     disposed(context, peer, &machine, disposition);
-    match script(images.as_bootable(&machine), context.http_port, disposition) {
+    match script_of(context, &images, &machine, disposition) {
         Some(text) => delivered(context, peer, machine.mac, &path, Text::new(Route::Script, text)),
         None => Text::not_found(),
     }
+}
+
+/// Returns the script that the machine runs now, or `None` if the answer is 404.
+fn script_of(context: &Context, images: &Images, machine: &Arc<Machine>, disposition: Disposition) -> Option<String> {
+    let machine = images.as_bootable(machine);
+    if disposition == Disposition::Network && machine.boot != BootMethod::Ipxe {
+        let files = BootFiles::of(machine, images.stubs());
+        return Some(uki_script(machine, context.http_port, &files));
+    }
+    script(machine, context.http_port, disposition)
 }
 
 /// Answers a request for a configuration of GRUB or U-Boot that is not among the artifacts.
@@ -159,8 +171,10 @@ async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
         return text;
     }
     let text = match disposition {
-        Disposition::Network => Some(matchbox::ipxe(images.as_bootable(&machine))),
-        Disposition::Disk => script(&machine, context.http_port, disposition),
+        Disposition::Network if images.as_bootable(&machine).boot == BootMethod::Ipxe => {
+            Some(matchbox::ipxe(images.as_bootable(&machine)))
+        }
+        _ => script_of(&context, &images, &machine, disposition),
     };
     disposed(&context, peer, &machine, disposition);
     match text {

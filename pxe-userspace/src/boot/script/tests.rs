@@ -8,6 +8,10 @@ use crate::model::{
     policy::{BootPolicy, DiskRoute},
     testing::assert_golden,
 };
+use crate::{
+    boot::uki_script::uki_script,
+    model::{boot_method::BootMethod, images::BootFiles},
+};
 
 fn machine(architecture: Architecture, version: &str) -> Machine {
     Machine {
@@ -82,6 +86,10 @@ fn text_of_the_spec_never_becomes_a_command() {
 #[test]
 fn labels_and_jumps_match() {
     let script = script(&machine(Architecture::Amd64, "v1.13.0"), 8000, Disposition::Network).unwrap();
+    assert_labels(&script);
+}
+
+fn assert_labels(script: &str) {
     for word in script.split_whitespace().zip(script.split_whitespace().skip(1)) {
         if let ("goto", label) | ("step", label) = word {
             if label == "${step}" {
@@ -89,5 +97,28 @@ fn labels_and_jumps_match() {
             }
             assert_eq!(script.matches(&format!("\n:{label}\n")).count(), 1, "label {label} in\n{script}");
         }
+    }
+}
+
+#[test]
+fn scripts_for_unified_kernel_images_match_the_goldens() {
+    let kernel = BootFiles::KernelAndInitramfs { kernel: String::new(), initramfs: String::new() };
+    for (name, architecture, files) in [
+        ("uki-amd64.ipxe", Architecture::Amd64, &kernel),
+        ("uki-arm64.ipxe", Architecture::Arm64, &kernel),
+        ("uki-factory-amd64.ipxe", Architecture::Amd64, &BootFiles::FactoryUki(String::new())),
+        ("uki-secure-boot-amd64.ipxe", Architecture::Amd64, &BootFiles::SecureBootUki(String::new())),
+    ] {
+        let boot = if name.contains("secure-boot") { BootMethod::FactoryUki } else { BootMethod::Uki };
+        let script = uki_script(&Machine { boot, ..machine(architecture, "v1.13.0") }, 8000, files);
+        golden(name, &script);
+        assert_labels(&script);
+        // The stub crashes if iPXE has loaded an initramfs, and its own arguments count only if it gets none.
+        let uki = &script[script.find("\n:uki\n").unwrap()..script.find("\n:failed\n").unwrap()];
+        assert!(
+            !uki.contains("initrd")
+                && uki.contains("\nkernel --name @0 http://10.5.0.2:8000/boot/52-54-00-ab-cd-ef/talos.efi ||")
+        );
+        assert!(uki.starts_with("\n:uki\nimgfree ||"), "what a failed attempt has left");
     }
 }

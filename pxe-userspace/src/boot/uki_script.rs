@@ -1,0 +1,73 @@
+//! The iPXE script of a machine that boots a unified kernel image.
+//!
+//! On UEFI the image is loaded and started like a kernel. It gets no command line, so that its own counts, and no initramfs: the stub in it
+//! crashes if it finds one of iPXE's. A BIOS cannot start it, and boots the kernel and the initramfs, if they are there.
+
+use std::fmt::Write as _;
+
+use super::{
+    ipxe::{name_of, screen_text},
+    script::{self, ACKNOWLEDGE_MS},
+};
+use crate::model::{
+    architecture::Architecture,
+    images::BootFiles,
+    inventory::Machine,
+    machine_path::{MachinePath, UKI_FILE},
+};
+
+/// Returns the URL of a machine's unified kernel image.
+#[must_use]
+pub fn uki_url(machine: &Machine, http_port: u16) -> String {
+    format!("{}{}/{UKI_FILE}", script::base_url(machine, http_port), MachinePath(machine.mac))
+}
+
+/// Returns the script that boots the machine from the network. `files` are those that its image is made of.
+#[must_use]
+pub fn uki_script(machine: &Machine, http_port: u16, files: &BootFiles) -> String {
+    let name = name_of(machine);
+    let version = screen_text(&machine.version);
+    let url = uki_url(machine, http_port);
+    let mut script = script::greeting(machine, &name);
+    match machine.architecture {
+        // Only UEFI.
+        Architecture::Arm64 => {}
+        Architecture::Amd64 => {
+            script += "iseq ${platform} efi && goto uki ||\n";
+            script += &match files {
+                BootFiles::KernelAndInitramfs { .. } => {
+                    script::kernel_and_initramfs(machine, http_port, &name) + "goto failed\n\n"
+                }
+                BootFiles::FactoryUki(_) | BootFiles::SecureBootUki(_) => no_bios(machine, &name),
+            };
+        }
+    }
+    // `@0` is no option, and a name that is none: with a name that can be printed, the stub takes it for the command line.
+    let _ = write!(
+        script,
+        ":uki\n\
+         imgfree ||\n\
+         set step uki\n\
+         echo pxed: {name} loading the unified kernel image of {version}\n\
+         kernel --name @0 {url} || goto failed\n\
+         echo pxed: {name} starting it\n\
+         prompt --timeout {ACKNOWLEDGE_MS} ||\n\
+         boot ||\n\
+         \n",
+    );
+    script + &script::failures(machine, &name)
+}
+
+/// Returns the words for a BIOS that can start nothing of what is there.
+fn no_bios(machine: &Machine, name: &str) -> String {
+    let boot = machine.boot.name();
+    let file = screen_text(&machine.source.file.display().to_string());
+    format!(
+        "echo pxed: {name} cannot boot: this firmware is a BIOS, and only UEFI starts a unified kernel image\n\
+         echo pxed: switch the firmware to UEFI, or change pxed.dev/boot from {boot} to ipxe\n\
+         echo pxed: the machine is in {file} line {line}\n\
+         goto wait\n\
+         \n",
+        line = machine.source.line
+    )
+}
