@@ -157,6 +157,12 @@ pub struct Args {
     /// Bytes per second that all downloads together may use, as in 500k, 20M or 1.5G; without it there is no limit
     #[arg(long, env = "PXED_BANDWIDTH_LIMIT", value_name = "RATE")]
     bandwidth_limit: Option<Rate>,
+    /// Private key (RSA, PEM) that signs the unified kernel images of machines with pxed.dev/boot: uki for Secure Boot
+    #[arg(long, env = "PXED_SECURE_BOOT_KEY", value_name = "FILE")]
+    secure_boot_key: Option<PathBuf>,
+    /// Certificate (PEM) of --secure-boot-key, which the machines' firmware or shim trusts
+    #[arg(long, env = "PXED_SECURE_BOOT_CERT", value_name = "FILE")]
+    secure_boot_cert: Option<PathBuf>,
     /// Form of log lines [default: text]
     #[arg(long, env = "PXED_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -199,6 +205,8 @@ pub struct Options {
     pub offline: bool,
     /// The settings of downloads.
     pub fetch: FetchConfig,
+    /// The files of the private key and the certificate that sign unified kernel images.
+    pub secure_boot: Option<(PathBuf, PathBuf)>,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -238,6 +246,8 @@ impl Args {
             ipxe_url,
             ca_certificates,
             bandwidth_limit,
+            secure_boot_key,
+            secure_boot_cert,
             log_format,
             config: _,
         } = self;
@@ -273,6 +283,10 @@ impl Args {
                 bandwidth_limit: bandwidth_limit.or(file.bandwidth_limit).map(|Rate(rate)| rate),
                 ..FetchConfig::default()
             },
+            secure_boot: secure_boot(
+                secure_boot_key.or(file.secure_boot_key),
+                secure_boot_cert.or(file.secure_boot_cert),
+            )?,
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
         };
         anyhow::ensure!(
@@ -290,6 +304,22 @@ impl Args {
             "--unknown drop with --datapath socket: only XDP can drop packets"
         );
         Ok(options)
+    }
+}
+
+/// Returns the files of the key for Secure Boot.
+fn secure_boot(key: Option<PathBuf>, certificate: Option<PathBuf>) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+    match (key, certificate) {
+        (Some(key), Some(certificate)) => Ok(Some((key, certificate))),
+        (Some(key), None) => anyhow::bail!(
+            "--secure-boot-key {}: name its certificate, too, with --secure-boot-cert FILE",
+            key.display()
+        ),
+        (None, Some(certificate)) => anyhow::bail!(
+            "--secure-boot-cert {}: name its private key, too, with --secure-boot-key FILE",
+            certificate.display()
+        ),
+        (None, None) => Ok(None),
     }
 }
 
@@ -402,6 +432,23 @@ mod tests {
     }
 
     #[test]
+    fn key_and_certificate_are_named_together() {
+        let options = |words: &[&str]| line(&[&["--cluster", "a"], words].concat()).resolve();
+        let both = options(&["--secure-boot-key", "k", "--secure-boot-cert", "c"]).unwrap();
+        assert_eq!(both.secure_boot, Some(("k".into(), "c".into())));
+        assert_eq!(options(&[]).unwrap().secure_boot, None);
+        for (given, missing) in
+            [("--secure-boot-key", "--secure-boot-cert"), ("--secure-boot-cert", "--secure-boot-key")]
+        {
+            let error = options(&[given, "f"]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{given} f: ")) && error.contains(missing), "{error}");
+        }
+        let file = toml::from_str("secure-boot-key = \"k\"").unwrap();
+        let mixed = line(&["--cluster", "a", "--secure-boot-cert", "c"]).over(file).unwrap();
+        assert_eq!(mixed.secure_boot, Some(("k".into(), "c".into())));
+    }
+
+    #[test]
     fn admin_listener_is_found_where_the_server_finds_it() {
         let mut config = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut config, b"admin = \"http://127.0.0.1:9001/\"\nstate = \"/s\"").unwrap();
@@ -437,7 +484,7 @@ mod tests {
             assert_eq!(unknown.contains("unknown field"), name == "config", "{name}: {unknown}");
             options += 1;
         }
-        assert_eq!(options, 21);
+        assert_eq!(options, 23);
     }
 
     #[test]

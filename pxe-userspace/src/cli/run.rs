@@ -9,7 +9,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 pub use super::options::Args;
 use super::options::{self, LogFormat, Options};
 use crate::{
-    daemon::{self, Config},
+    daemon::{self, Config, SecureBoot},
     dataplane::Datapath,
     dhcp::Mode,
     logging,
@@ -39,8 +39,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn config(options: Options) -> Config {
     let (mode, datapath, settings) = (mode(options.mode), datapath(&options), settings(&options));
-    let Options { cluster, matchbox, strict, artifacts, state, talos_config, http_port, admin, lease_seconds, .. } =
-        options;
+    let Options {
+        cluster,
+        matchbox,
+        strict,
+        artifacts,
+        state,
+        talos_config,
+        http_port,
+        admin,
+        lease_seconds,
+        secure_boot,
+        ..
+    } = options;
+    let secure_boot = secure_boot.map(|(key, certificate)| SecureBoot { key, certificate });
     Config {
         cluster,
         matchbox,
@@ -54,6 +66,7 @@ fn config(options: Options) -> Config {
         http_port,
         admin,
         lease_seconds,
+        secure_boot,
     }
 }
 

@@ -8,6 +8,7 @@ mod listeners;
 mod listeners_plan;
 mod metrics;
 mod preflight;
+mod secure_boot;
 mod signals;
 mod specs;
 mod upkeep;
@@ -35,6 +36,7 @@ use self::{
     listeners::{Listeners, Scope, Servers},
     metrics::Metered,
     preflight::missing_artifacts,
+    secure_boot::UkiUpkeep,
     signals::{Asked, Signals},
     specs::Specs,
     upkeep::Upkeep,
@@ -53,6 +55,8 @@ use crate::{
     net::held_port,
     tftp,
 };
+
+pub use secure_boot::SecureBoot;
 
 /// The events that the journal may lag behind. A fleet of 10,000 machines causes about 30 for each.
 const EVENT_CAPACITY: usize = 1 << 18;
@@ -90,6 +94,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// The lease time in seconds.
     pub lease_seconds: u32,
+    /// The key that signs unified kernel images.
+    pub secure_boot: Option<SecureBoot>,
 }
 
 /// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM. SIGHUP reloads the spec. It must be called on the main thread, before others are
@@ -119,6 +125,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
 /// The running parts of pxed.
 struct Daemon {
     upkeep: Arc<Upkeep>,
+    ukis: UkiUpkeep,
     /// The watchers of the spec and the Matchbox directory.
     watchers: Vec<cluster_spec::Watcher>,
     /// Reads files that were changed behind pxed's back.
@@ -150,6 +157,14 @@ impl Daemon {
         let fetch = fetch_command(&config.cluster, &config.artifacts);
         let preflight::Problems { fatal: mut problems, passing } =
             preflight::check(&first, &catalog.load(), &store, &fetch, config.strict);
+        let ukis = UkiUpkeep {
+            ukis: Arc::default(),
+            secure_boot: config.secure_boot.clone(),
+            inventory: Arc::clone(&inventory),
+            images: Arc::clone(&images),
+            store: Arc::clone(&store),
+        };
+        problems.extend(ukis.start().err());
         let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state);
         let admin = TcpListener::bind(config.admin).await;
         let (journal, admin) = match (journal, admin) {
@@ -168,7 +183,6 @@ impl Daemon {
         let replies = Arc::new(ReplyCounters::default());
         let (tftp_metrics, http_metrics) = (Arc::new(tftp::Metrics::default()), Arc::new(http::Metrics::default()));
         let visitors = SharedVisitors::default();
-        let ukis = Arc::new(http::UkiImages::default());
         let places = http::Places::default();
         let servers = Servers::new(
             http::Context {
@@ -176,7 +190,7 @@ impl Daemon {
                 catalog: Arc::clone(&catalog),
                 store: Arc::clone(&store),
                 images: Arc::clone(&images),
-                ukis: Arc::clone(&ukis),
+                ukis: Arc::clone(&ukis.ukis),
                 talos_configs: talos_configs.clone(),
                 events: events.clone(),
                 policies: Arc::clone(&policies),
@@ -279,30 +293,35 @@ impl Daemon {
         );
         drop(first);
         memory::give_back();
-        Ok(Self { upkeep, watchers, verifier, admin, journal, running, boot_server_port })
+        Ok(Self { upkeep, ukis, watchers, verifier, admin, journal, running, boot_server_port })
     }
 
     /// Checks interfaces and servers every few seconds and reloads on request, until a signal asks to end.
     async fn look_after(&self, signals: &mut Signals) -> anyhow::Result<()> {
         // A check that hangs must not keep signals from being heard.
         let mut checks = tokio::spawn(check_forever(Arc::clone(&self.upkeep)));
+        let preparation = tokio::spawn(self.ukis.clone().prepare_forever());
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
-                    Asked::Reload => self.watchers.iter().for_each(cluster_spec::Watcher::reload_now),
+                    Asked::Reload => {
+                        self.watchers.iter().for_each(cluster_spec::Watcher::reload_now);
+                        self.ukis.reload();
+                    }
                     Asked::End => break,
                 },
                 ended = &mut checks => return ended.flatten().context("looking after what serves"),
             }
         }
         checks.abort();
+        preparation.abort();
         Ok(())
     }
 
     /// Stops: accepts no new boots, lets running ones finish unless a second signal arrives, and completes the journal. What hangs is
     /// left behind.
     async fn stop(self, signals: &mut Signals, ending: &Ending) -> anyhow::Result<()> {
-        let Self { upkeep, watchers, verifier, admin, journal, running, boot_server_port } = self;
+        let Self { upkeep, ukis: _, watchers, verifier, admin, journal, running, boot_server_port } = self;
         tracing::info!("stopping");
         let close = tokio::task::spawn_blocking(move || {
             drop((watchers, verifier));

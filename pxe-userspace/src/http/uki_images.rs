@@ -97,6 +97,12 @@ impl UkiImages {
         self.signer.store(signer.map(Arc::new));
     }
 
+    /// Returns whether images are signed.
+    #[must_use]
+    pub fn is_signing(&self) -> bool {
+        self.signer.load().is_some()
+    }
+
     pub(super) fn signer(&self) -> Option<Arc<Signer>> {
         self.signer.load_full()
     }

@@ -1,0 +1,190 @@
+//! The key that signs unified kernel images for Secure Boot: read from its files at start, and again at each reload.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::task::spawn_blocking;
+
+use crate::{
+    artifacts::Store,
+    http::{Signer, UkiImages},
+    model::{images::SharedImages, inventory::SharedInventory},
+};
+
+/// The longest file of a key or certificate that is read.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// The interval at which the shared parts of images are brought in step with the files.
+const PREPARED_EVERY: Duration = Duration::from_secs(2);
+
+/// The permission of everybody to read a file.
+const READABLE_BY_OTHERS: u32 = 0o004;
+
+/// The files of the key, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecureBoot {
+    /// The private key.
+    pub key: PathBuf,
+    /// Its certificate.
+    pub certificate: PathBuf,
+}
+
+impl SecureBoot {
+    /// Reads the files. What may keep machines from accepting signatures is logged.
+    ///
+    /// # Errors
+    ///
+    /// Says which file is wrong, and what to do.
+    pub(super) fn read(&self) -> Result<Signer, String> {
+        let Self { key, certificate } = self;
+        let (key_text, mode) = read(key).map_err(|error| format!("--secure-boot-key {}: {error}", key.display()))?;
+        let (certificate_text, _) =
+            read(certificate).map_err(|error| format!("--secure-boot-cert {}: {error}", certificate.display()))?;
+        let signer = Signer::from_pem(&key_text, &certificate_text).map_err(|error| {
+            format!("--secure-boot-key {}, --secure-boot-cert {}: {error}", key.display(), certificate.display())
+        })?;
+        if mode & READABLE_BY_OTHERS != 0 {
+            let path = key.display();
+            tracing::warn!("--secure-boot-key {path}: everybody on this host can read the key: chmod o-r {path}");
+        }
+        for warning in signer.key().warnings(SystemTime::now()) {
+            tracing::warn!("--secure-boot-cert {}: {warning}", certificate.display());
+        }
+        Ok(signer)
+    }
+}
+
+/// Returns the content of a file, and its mode.
+fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    if metadata.len() > FILE_LIMIT {
+        return Err(io::Error::other("it is too long for a key or a certificate in PEM"));
+    }
+    let mut content = Vec::new();
+    file.take(FILE_LIMIT).read_to_end(&mut content)?;
+    Ok((content, metadata.permissions().mode()))
+}
+
+/// The images, with what they are made of.
+#[derive(Clone)]
+pub(super) struct UkiUpkeep {
+    pub(super) ukis: Arc<UkiImages>,
+    pub(super) secure_boot: Option<SecureBoot>,
+    pub(super) inventory: SharedInventory,
+    pub(super) images: SharedImages,
+    pub(super) store: Arc<Store>,
+}
+
+impl UkiUpkeep {
+    /// Reads the key for the first time, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be used.
+    pub(super) fn start(&self) -> Result<(), String> {
+        if let Some(secure_boot) = &self.secure_boot {
+            self.ukis.set_signer(Some(secure_boot.read()?));
+            tracing::info!(certificate = %secure_boot.certificate.display(), "unified kernel images are signed");
+        }
+        Ok(())
+    }
+
+    /// Reads the key again, without waiting for the disk. If it cannot be used, the one before stays.
+    pub(super) fn reload(&self) {
+        let this = self.clone();
+        drop(spawn_blocking(move || this.reload_now()));
+    }
+
+    fn reload_now(&self) {
+        match self.secure_boot.as_ref().map(SecureBoot::read) {
+            Some(Ok(signer)) => self.ukis.set_signer(Some(signer)),
+            Some(Err(error)) => tracing::error!("{error}; images are signed with the key from before"),
+            None => {}
+        }
+    }
+
+    /// Makes what images share before machines ask, for ever.
+    pub(super) async fn prepare_forever(self) {
+        let mut look = tokio::time::interval(PREPARED_EVERY);
+        loop {
+            look.tick().await;
+            let this = self.clone();
+            let prepare = move || this.ukis.prepare(&this.inventory.load(), &this.images.load(), &this.store);
+            if spawn_blocking(prepare).await.is_err() {
+                // It panicked, which the log says. Those who ask make what they need.
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::uki::testing::{CERTIFICATE, KEY};
+
+    fn files(directory: &Path) -> SecureBoot {
+        let secure_boot = SecureBoot { key: directory.join("db.key"), certificate: directory.join("db.crt") };
+        fs::write(&secure_boot.key, KEY).unwrap();
+        fs::write(&secure_boot.certificate, CERTIFICATE).unwrap();
+        secure_boot
+    }
+
+    #[test]
+    fn key_that_cannot_be_used_is_an_error_that_names_its_file() {
+        type Spoil = fn(&SecureBoot);
+        let cases: [(Spoil, &[&str]); 6] = [
+            (|files| fs::remove_file(&files.key).unwrap(), &["--secure-boot-key", "db.key", "No such file"]),
+            (|files| fs::remove_file(&files.certificate).unwrap(), &["--secure-boot-cert", "db.crt", "No such file"]),
+            (|files| fs::write(&files.key, "").unwrap(), &["db.key", "the private key: the file is empty"]),
+            (|files| fs::write(&files.certificate, KEY).unwrap(), &["db.crt", "the certificate"]),
+            (
+                |files| {
+                    fs::remove_file(&files.key).unwrap();
+                    fs::create_dir(&files.key).unwrap();
+                },
+                &["--secure-boot-key", "not a file"],
+            ),
+            (|files| fs::write(&files.key, vec![0; 2 << 20]).unwrap(), &["--secure-boot-key", "too long"]),
+        ];
+        for (spoil, words) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            let files = files(directory.path());
+            assert!(files.read().is_ok());
+            spoil(&files);
+            let error = files.read().unwrap_err();
+            assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error}");
+        }
+    }
+
+    #[test]
+    fn key_that_was_spoilt_leaves_the_one_before_in_force() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = files(directory.path());
+        let upkeep = UkiUpkeep {
+            ukis: Arc::default(),
+            secure_boot: Some(files.clone()),
+            inventory: Arc::default(),
+            images: Arc::default(),
+            store: Arc::new(Store::new(directory.path().to_owned())),
+        };
+        upkeep.start().unwrap();
+        assert!(upkeep.ukis.is_signing());
+        fs::write(&files.key, "spoilt").unwrap();
+        upkeep.reload_now();
+        assert!(upkeep.ukis.is_signing());
+        assert!(upkeep.start().is_err());
+    }
+}
