@@ -30,8 +30,8 @@ use crate::model::{
     client_architecture::ClientArchitecture,
     event::{ArtifactKind, BootFileName, EventKind, Transport},
     failure::{
-        ASKED_FROM, CHANGED, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_IMAGE, NO_SUCH_FILE, OUTSIDE, UNREADABLE,
-        WRONG_ARCHITECTURE,
+        ALTERED, ASKED_FROM, CHANGED, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_IMAGE, NO_SUCH_FILE, OUTSIDE, UNREADABLE,
+        UNVERIFIED, WRONG_ARCHITECTURE,
     },
     images::Images,
     inventory::{Machine, Source},
@@ -497,6 +497,15 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
                 format!(
                     "Somebody wrote to {path} while it was sent. Copy a new version beside it and rename it (mv): transfers of the \
                      old one then end well. The machine retries on its own or at its next boot."
+                )
+            } else if says(UNVERIFIED) {
+                format!(
+                    "pxed is reading {path} again, because it was replaced or touched. The machine gets it at its next attempt."
+                )
+            } else if says(ALTERED) {
+                format!(
+                    "Delete {path} from the artifacts directory, so that pxed fetches it again, or keep it as it is with pxed fetch \
+                     --accept."
                 )
             } else if says(UNREADABLE) {
                 format!("pxed cannot read {path}: check the permissions of the file and its directories, and the disk.")

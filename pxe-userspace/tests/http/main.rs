@@ -40,6 +40,7 @@ use tokio::{
     time::timeout,
 };
 
+mod changed;
 mod delivery;
 mod loader_configs;
 mod matchbox_routes;
@@ -79,6 +80,7 @@ fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Ma
 /// A server with the files of a directory and four machines: 1 boots, 2 is arm64, 3 is held, 4 is held and goes to its disk by a 404.
 struct Lab {
     directory: tempfile::TempDir,
+    store: Arc<Store>,
     address: SocketAddr,
     images: SharedImages,
     metrics: Arc<Metrics>,
@@ -132,10 +134,11 @@ impl Lab {
         let (sink, events) = EventSink::channel(1024);
         let (metrics, images) = (Arc::new(Metrics::default()), SharedImages::default());
         let visitors = SharedVisitors::default();
+        let store = Arc::new(Store::new(directory.path().to_owned()));
         let context = Context {
             inventory: Arc::new(ArcSwap::from_pointee(Inventory::new(change(&machines)))),
             catalog: Arc::new(ArcSwap::from_pointee(catalog)),
-            store: Arc::new(Store::new(directory.path().to_owned())),
+            store: Arc::clone(&store),
             images: Arc::clone(&images),
             ukis: Default::default(),
             talos_configs: configs.map(TalosConfigs::at).map(Arc::new),
@@ -155,7 +158,7 @@ impl Lab {
         let served = tokio::spawn(serve(listener, Arc::new(context), async {
             let _ = stopped.await;
         }));
-        Self { directory, address, images, metrics, visitors, events, stop: Some(stop), served }
+        Self { directory, store, address, images, metrics, visitors, events, stop: Some(stop), served }
     }
 
     /// Sends the bytes from `source` and returns everything that comes back until the server closes the connection.

@@ -123,10 +123,14 @@ async fn netascii_file_that_changes_ends_its_transfer() {
 async fn refusals_are_answered_and_counted() {
     let lab = Lab::new(&[("kernel", 10)]);
     std::os::unix::fs::symlink("/etc/passwd", lab.path("outside")).unwrap();
+    fs::create_dir(lab.path(".pxed")).unwrap();
+    fs::write(lab.path(".pxed/lock"), "").unwrap();
     let cases: &[(&[u8], &[u8], &str)] = &[
         (b"\0\x01autoexec.ipxe\0octet\0", b"\0\x05\0\x01no such file\0", "optional"),
         (b"\0\x01/etc/passwd\0octet\0", b"\0\x05\0\x01no such file\0", "not_found"),
         (b"\0\x01\0octet\0", b"\0\x05\0\x01no such file\0", "not_found"),
+        (b"\0\x01/.pxed/lock\0octet\0", b"\0\x05\0\x01no such file\0", "not_found"),
+        (b"\0\x01.PXED\\lock\0octet\0", b"\0\x05\0\x01no such file\0", "not_found"),
         (b"\0\x01../kernel\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),
         (b"\0\x01..\\kernel\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),
         (b"\0\x01outside\0octet\0", b"\0\x05\0\x02the path leads out of the artifacts directory\0", "outside"),

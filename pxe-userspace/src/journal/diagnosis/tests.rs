@@ -82,7 +82,7 @@ fn obstacle_is_named_with_advice() {
     let decline = EventKind::Decline { address: Ipv4Addr::new(10, 0, 0, 1) };
     let foreign = EventKind::ForeignRelay { relay: Ipv4Addr::new(10, 9, 0, 1) };
     let moved = [discover(Pxe), foreign, offer(), request(Pxe), ack(Pxe)];
-    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 30] = [
+    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 32] = [
         (
             "nothing seen",
             vec![],
@@ -134,6 +134,8 @@ fn obstacle_is_named_with_advice() {
             &["is not among the artifacts"],
         ),
         ("loader elsewhere", [&firmware[..], &[failed(Loader, OUTSIDE)]].concat(), 5.0, &["itself into the artifacts"]),
+        ("loader changed", [&firmware[..], &[failed(Loader, UNVERIFIED)]].concat(), 5.0, &["reading", "next attempt"]),
+        ("loader altered", [&firmware[..], &[failed(Loader, ALTERED)]].concat(), 5.0, &["Delete", "--accept"]),
         ("loader in a circle", [&firmware[..], &[failed(Loader, LINKS_IN_A_CIRCLE)]].concat(), 5.0, &["in a circle"]),
         ("loader overwritten", [&firmware[..], &[failed(Loader, CHANGED)]].concat(), 5.0, &["rename it (mv)"]),
         ("loader unreadable", [&firmware[..], &[failed(Loader, UNREADABLE)]].concat(), 5.0, &["permissions"]),
