@@ -144,3 +144,15 @@ fn path_survives_the_shell() {
     assert_eq!(quoted(Path::new("/srv/it's here")), r"'/srv/it'\''s here'");
     assert_eq!(quoted(Path::new("/srv/pxed")), "/srv/pxed");
 }
+
+/// A figure, not a test: `cargo test --release -p pxe-userspace --lib artifacts::plan -- --ignored --nocapture`
+#[test]
+#[ignore = "measures"]
+fn plan_cost() {
+    let schematic = "ab".repeat(32);
+    let kinds: Vec<_> = (0..4).map(|kind| machine(kind, AMD64, &format!("v1.13.{kind}"), Some(&schematic))).collect();
+    let inventory = Inventory::new((0..300_000).map(|number| Arc::clone(&kinds[number % kinds.len()])).collect());
+    let begin = std::time::Instant::now();
+    let files = plan(&inventory, STUBS).len();
+    println!("{} machines, {files} files: {:?}", inventory.machines().len(), begin.elapsed());
+}
