@@ -27,6 +27,7 @@ mod scale;
 mod storm;
 mod sysctl;
 mod tftp;
+mod uki;
 
 use plan::Plan;
 use report::Chapter;
@@ -61,6 +62,8 @@ enum Section {
     Storm,
     /// A large file and small scripts, beside nginx
     Http,
+    /// Unified kernel images beside plain files, signed and unsigned
+    Uki,
     /// Cost of the XDP program for traffic that is not pxed's
     Bystander,
     /// 100,000 machines: start, memory, reload
@@ -113,6 +116,7 @@ impl Section {
             Self::Tftp => tftp::measure(plan),
             Self::Storm => storm::measure(plan),
             Self::Http => http::measure(plan),
+            Self::Uki => uki::measure(plan),
             Self::Bystander => bystander::measure(plan),
             Self::Scale => scale::measure(plan),
         }
