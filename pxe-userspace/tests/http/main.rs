@@ -45,6 +45,7 @@ mod delivery;
 mod loader_configs;
 mod matchbox_routes;
 mod overwritten;
+mod shim;
 mod talos_config;
 mod waiting;
 
