@@ -9,6 +9,7 @@ use crate::logging;
 
 mod admin_address;
 mod download_args;
+mod ending;
 mod environment;
 pub mod fetch;
 mod fetch_values;
@@ -77,7 +78,9 @@ pub fn main() -> ExitCode {
         Command::Rehearse(args) => rehearse::run(args),
     };
     let code = result.unwrap_or_else(|error| {
-        logging::say(&format!("pxed: {error:#}"));
+        if !ending::is_unread_output(&error) {
+            logging::say(&format!("pxed: {}", ending::text_of(&error)));
+        }
         ExitCode::FAILURE
     });
     logging::flush(LAST_LINES);
