@@ -9,7 +9,7 @@ use std::{
 
 use reqwest::{
     Certificate, Response, StatusCode, Url,
-    header::{HeaderMap, RETRY_AFTER},
+    header::{HeaderMap, LOCATION, RETRY_AFTER},
     redirect,
 };
 use rustls::CertificateError;
@@ -186,8 +186,21 @@ fn status_fault(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Fau
     let retry_after = headers.get(RETRY_AFTER).and_then(|value| retry::retry_after(value.to_str().ok()?, now));
     Fault::Status {
         code: status.as_u16(),
-        reason: status.canonical_reason().unwrap_or_default().to_owned(),
+        reason: status_reason(status, headers),
         retry_after: retry_after.filter(|_| matches!(status.as_u16(), 429 | 503)),
+    }
+}
+
+/// Returns what the status means. Of a redirect that was not followed, also its target without a query, which may hold a signature.
+fn status_reason(status: StatusCode, headers: &HeaderMap) -> String {
+    let reason = status.canonical_reason().unwrap_or_default();
+    if !status.is_redirection() {
+        return reason.to_owned();
+    }
+    let target = headers.get(LOCATION).map(|target| String::from_utf8_lossy(target.as_bytes()));
+    match target.as_deref().map(|target| target.split(['?', '#']).next().unwrap_or_default()) {
+        Some(target) => format!("{reason}: to {target:?}, which cannot be followed"),
+        None => format!("{reason}: it does not say where to"),
     }
 }
 

@@ -361,7 +361,9 @@ impl Fault {
             Self::Proxy { .. } => {
                 "check HTTPS_PROXY and HTTP_PROXY with its user and password, or exempt the server with NO_PROXY"
             }
-            Self::Redirects(_) | Self::Downgrade(_) => "check the server or name another one",
+            Self::Redirects(_) | Self::Downgrade(_) | Self::Status { code: 300..=399, .. } => {
+                "check the server or name another one"
+            }
             Self::Status { code: 401 | 403, .. } => {
                 "the server does not give it to this host: check the address, and user and password in the URL if it wants them"
             }

@@ -31,8 +31,8 @@ pub(super) struct Lists {
     lists: Mutex<HashMap<Url, Slot>>,
 }
 
-/// A list, or `None` if the server has none, and the time when it came. Whoever fetches it holds the lock, and others wait.
-type Slot = Arc<tokio::sync::Mutex<Option<(Option<Arc<Checksums>>, Instant)>>>;
+/// A list and the time when it came. Whoever fetches it holds the lock, and others wait.
+type Slot = Arc<tokio::sync::Mutex<Option<(Arc<Checksums>, Instant)>>>;
 
 impl Lists {
     /// Returns the published checksums of a file. SHA-512 is optional: mirrors may leave its list out.
@@ -40,10 +40,10 @@ impl Lists {
         let name = &*published.name;
         let fault = |url: &Url, error: ChecksumError| Fault::Checksum { url: without_password(url), error };
         let list = self.list(client, &published.sha256, Algorithm::Sha256).await?;
-        let list = list.ok_or_else(|| missing(&published.sha256))?;
+        let list = list.map_err(|status| of_list(&published.sha256, status))?;
         let sha256 = list.of(name).map_err(|error| fault(&published.sha256, error))?.into();
         let list = self.list(client, &published.sha512, Algorithm::Sha512).await?;
-        let sha512 = match list.as_ref().map(|list| list.of(name)) {
+        let sha512 = match list.as_ref().ok().map(|list| list.of(name)) {
             None | Some(Err(ChecksumError::NotListed { .. })) => None,
             Some(Ok(sha512)) => Some(sha512.into()),
             Some(Err(error)) => return Err(fault(&published.sha512, error)),
@@ -58,32 +58,36 @@ impl Lists {
         lists.remove(&published.sha512);
     }
 
-    async fn list(&self, client: &Client, url: &Url, algorithm: Algorithm) -> Result<Option<Arc<Checksums>>, Fault> {
+    /// Returns a list, or the status with which the server says that it has none.
+    async fn list(
+        &self,
+        client: &Client,
+        url: &Url,
+        algorithm: Algorithm,
+    ) -> Result<Result<Arc<Checksums>, Fault>, Fault> {
         let slot =
             Arc::clone(self.lists.lock().unwrap_or_else(PoisonError::into_inner).entry(url.clone()).or_default());
         let mut slot = slot.lock().await;
         if let Some((list, since)) = &*slot
             && since.elapsed() < FRESH
         {
-            return Ok(list.clone());
+            return Ok(Ok(Arc::clone(list)));
         }
-        let list = match client.text(url, LIST_LIMIT).await {
+        let unusable = |error| Fault::Checksum { url: without_password(url), error };
+        match client.text(url, LIST_LIMIT).await {
             Ok(text) => {
-                let parsed = Checksums::parse(&text, algorithm);
-                Some(Arc::new(parsed.map_err(|error| Fault::Checksum { url: without_password(url), error })?))
+                let list = Arc::new(Checksums::parse(&text, algorithm).map_err(unusable)?);
+                *slot = Some((Arc::clone(&list), Instant::now()));
+                Ok(Ok(list))
             }
-            Err(Fault::Status { code: 403 | 404 | 410, .. }) => None,
-            Err(fault) => return Err(Fault::ChecksumList { url: without_password(url), fault: Box::new(fault) }),
-        };
-        // A list that is missing is looked for again: whoever reads the message puts it there.
-        if list.is_some() {
-            *slot = Some((list.clone(), Instant::now()));
+            // It is looked for again: whoever reads the message puts it there.
+            Err(status @ Fault::Status { code: 403 | 404 | 410, .. }) => Ok(Err(status)),
+            Err(Fault::OverLimit { .. }) => Err(unusable(ChecksumError::TooLong)),
+            Err(fault) => Err(of_list(url, fault)),
         }
-        Ok(list)
     }
 }
 
-fn missing(url: &Url) -> Fault {
-    let fault = Fault::Status { code: 404, reason: "Not Found".to_owned(), retry_after: None };
+fn of_list(url: &Url, fault: Fault) -> Fault {
     Fault::ChecksumList { url: without_password(url), fault: Box::new(fault) }
 }

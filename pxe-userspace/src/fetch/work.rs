@@ -79,13 +79,15 @@ pub(super) struct Work<'w> {
 pub(super) struct Left {
     expected: Option<Expected>,
     partial: Option<Partial>,
+    /// The most bytes that were there so far.
+    reached: u64,
     mismatches: u32,
 }
 
 /// An attempt that failed.
 pub(super) struct Failed {
     pub(super) fault: Fault,
-    /// The bytes that it brought.
+    /// The bytes that it brought and that no attempt before it had.
     pub(super) received: u64,
 }
 
@@ -114,6 +116,9 @@ impl Work<'_> {
         let Some(partial) = partial else {
             return Err(Failed { fault: result.err().unwrap_or(Fault::Changed), received });
         };
+        // Bytes that came once more, from a server that cannot send the rest, are no progress.
+        let received = received.min(partial.length().saturating_sub(self.left.reached));
+        self.left.reached = self.left.reached.max(partial.length());
         match result {
             Ok(()) => match self.accept(partial).await {
                 Err(fault @ Fault::Mismatch { .. }) => {

@@ -71,6 +71,40 @@ async fn answer_that_is_cut_off_every_time_fails() {
 }
 
 #[tokio::test]
+async fn bytes_that_come_again_and_again_are_no_progress() {
+    let (server, lab) = setup();
+    // Two of three megabytes, each time from the beginning, since there is no validator by which the rest could be asked for.
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", 3 << 20);
+    server.always(KERNEL, Behaviour::Raw([head.as_bytes(), &kernel(2 << 20, 1)].concat()));
+    has(&lab.failure(&release_kernel()).await, &["connection ended after 2097152 of 3145728", "tried 3 times"]);
+}
+
+#[tokio::test]
+async fn status_of_a_list_that_is_not_given_is_told() {
+    let (server, lab) = setup();
+    for (status, words) in [(403, "answers 403 (Forbidden)"), (410, "answers 410 (Gone)")] {
+        server.always(SHA256SUM, Behaviour::Status(status, Vec::new()));
+        has(&lab.failure(&release_kernel()).await, &[&server.url(SHA256SUM), words]);
+    }
+}
+
+#[tokio::test]
+async fn redirect_that_leads_nowhere_is_told() {
+    let (server, lab) = setup();
+    for (target, words) in [
+        (Some("file:///etc/passwd?secret"), "302 (Found: to \"file:///etc/passwd\", which cannot be followed)"),
+        (Some("http://[::1"), "302 (Found: to \"http://[::1\", which cannot be followed)"),
+        (None, "302 (Found: it does not say where to)"),
+    ] {
+        let headers = target.map(|target| ("location", target.to_owned()));
+        server.always(KERNEL, Behaviour::Status(302, headers.into_iter().collect()));
+        let message = lab.failure(&release_kernel()).await;
+        has(&message, &[&server.url(KERNEL), words, "check the server"]);
+        assert!(!message.contains("secret"), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn length_that_is_a_lie_is_found_out() {
     let (server, lab) = setup();
     let content = kernel(300_000, 1);
