@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::Admin,
+    images::{self, FileJson},
     refusal::refuse,
     spec,
     visitors::{RequestJson, requests_of},
@@ -171,16 +172,21 @@ struct Explained<'a> {
     machine: MachineJson<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     requests: Vec<RequestJson>,
+    /// The files that it boots now, as far as they are known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files: Vec<FileJson<'a>>,
     /// The error for which it is served as before.
     #[serde(skip_serializing_if = "Option::is_none")]
     spec_error: Option<String>,
 }
 
 fn explained(admin: &Admin, record: &MachineRecord) -> Response {
-    let diagnosis = diagnose(record, &admin.context.images.load(), SystemTime::now());
+    let (images, now) = (admin.context.images.load(), SystemTime::now());
+    let diagnosis = diagnose(record, &images, now);
+    let files = images::of_machine(&images, &record.machine, now);
     let requests = requests_of(admin, record.machine.macs());
     let spec_error = spec::error_of(admin, record.machine.mac);
-    Json(Explained { machine: MachineJson::explained(record, &diagnosis), requests, spec_error }).into_response()
+    Json(Explained { machine: MachineJson::explained(record, &diagnosis), requests, files, spec_error }).into_response()
 }
 
 fn not_a_mac(text: &str, error: ParseMacError) -> Response {

@@ -49,6 +49,8 @@ fn config(options: Options) -> Config {
         http_port,
         admin,
         lease_seconds,
+        offline,
+        fetch,
         secure_boot,
         ..
     } = options;
@@ -67,6 +69,8 @@ fn config(options: Options) -> Config {
         admin,
         lease_seconds,
         secure_boot,
+        offline,
+        fetch,
     }
 }
 

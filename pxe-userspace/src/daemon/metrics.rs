@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
 
+use super::images::FetchMetrics;
 use crate::{
     dataplane::{
         counters::ReplyCounters,
@@ -17,12 +18,15 @@ use crate::{
     model::{
         event::EventSink,
         finding::{AllSpecFaults, SpecFaults},
+        images::SharedImages,
     },
     tftp,
 };
 
 /// The sources of all metrics.
 pub(super) struct Metered<'a, F> {
+    pub(super) fetch: &'a FetchMetrics,
+    pub(super) images: &'a SharedImages,
     pub(super) tftp: &'a tftp::Metrics,
     pub(super) http: &'a http::Metrics,
     pub(super) journal: &'a Arc<Journal>,
@@ -38,10 +42,11 @@ pub(super) fn registry<F>(metered: Metered<'_, F>) -> Registry
 where
     F: Fn() -> Vec<PortCounts> + Send + Sync + 'static,
 {
-    let Metered { tftp, http, journal, events, replies, faults, ports } = metered;
+    let Metered { fetch, images, tftp, http, journal, events, replies, faults, ports } = metered;
     let mut all = Registry::default();
     all.register_collector(Box::new(DescriptorMetrics));
     let registry = all.sub_registry_with_prefix("pxed");
+    fetch.register(Arc::clone(images), registry);
     tftp.register(registry);
     http.register(registry);
     replies.register(registry);

@@ -3,6 +3,7 @@
 mod budget;
 mod configs;
 mod ending;
+mod images;
 mod limits;
 mod listeners;
 mod listeners_plan;
@@ -33,9 +34,9 @@ use self::{
     budget::Budget,
     configs::{Configs, log_missing_configs},
     ending::{Ending, Step},
+    images::{FetchMetrics, Keeper},
     listeners::{Listeners, Scope, Servers},
     metrics::Metered,
-    preflight::missing_artifacts,
     secure_boot::UkiUpkeep,
     signals::{Asked, Signals},
     specs::Specs,
@@ -48,6 +49,7 @@ use crate::{
     dataplane::{self, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts},
     descriptors,
     dhcp::Mode,
+    fetch::{FetchConfig, Fetcher},
     http,
     journal::{self, Journal},
     memory,
@@ -96,6 +98,10 @@ pub struct Config {
     pub lease_seconds: u32,
     /// The key that signs unified kernel images.
     pub secure_boot: Option<SecureBoot>,
+    /// Set if files are never downloaded.
+    pub offline: bool,
+    /// The settings of downloads.
+    pub fetch: FetchConfig,
 }
 
 /// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM. SIGHUP reloads the spec. It must be called on the main thread, before others are
@@ -132,6 +138,8 @@ struct Daemon {
     verifier: Verifier,
     admin: JoinHandle<std::io::Result<()>>,
     journal: JoinHandle<std::io::Result<()>>,
+    /// Fetches files that are missing.
+    images: JoinHandle<Result<(), JoinError>>,
     /// Dropping it stops the admin listener and the journal.
     running: watch::Sender<()>,
     /// In proxy mode: the port that firmware asks directly, so that the kernel does not refuse what the packet socket answers.
@@ -151,12 +159,24 @@ impl Daemon {
         let store = Arc::new(Store::new(config.artifacts.clone()));
         let (records, trouble) = Records::open(Arc::clone(&store));
         trouble.iter().for_each(|trouble| tracing::warn!("{trouble}"));
-        let verifier = Verifier::start(Arc::new(records)).context("starting the thread that verifies files")?;
+        let records = Arc::new(records);
+        let verifier = Verifier::start(Arc::clone(&records)).context("starting the thread that verifies files")?;
         let (policies, images) = (SharedPolicies::default(), SharedImages::default());
 
-        let fetch = fetch_command(&config.cluster, &config.artifacts);
+        let files = preflight::Files {
+            store: Arc::clone(&store),
+            command: fetch_command(&config.cluster, &config.artifacts),
+            is_offline: config.offline,
+        };
+        let keeper = Arc::new(Keeper::new(images::Setup {
+            records: Arc::clone(&records),
+            inventory: Arc::clone(&inventory),
+            images: Arc::clone(&images),
+            command: files.command.clone(),
+            offline: config.offline.then_some("pxed runs with --offline"),
+        }));
         let preflight::Problems { fatal: mut problems, passing } =
-            preflight::check(&first, &catalog.load(), &store, &fetch, config.strict);
+            preflight::check(&first, &catalog.load(), &files, config.strict);
         let ukis = UkiUpkeep {
             ukis: Arc::default(),
             secure_boot: config.secure_boot.clone(),
@@ -165,6 +185,16 @@ impl Daemon {
             store: Arc::clone(&store),
         };
         problems.extend(ukis.start().err());
+        let fetcher = match config.offline {
+            true => None,
+            false => match Fetcher::new(config.fetch.clone(), records) {
+                Ok(fetcher) => Some(Arc::new(fetcher)),
+                Err(error) => {
+                    problems.push(error.to_string());
+                    None
+                }
+            },
+        };
         let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state);
         let admin = TcpListener::bind(config.admin).await;
         let (journal, admin) = match (journal, admin) {
@@ -222,7 +252,10 @@ impl Daemon {
         })));
 
         let observed = Arc::clone(&dataplane);
+        let fetch_metrics = FetchMetrics::default();
         let registry = metrics::registry(Metered {
+            fetch: &fetch_metrics,
+            images: &images,
             tftp: &tftp_metrics,
             http: &http_metrics,
             journal: &journal,
@@ -265,18 +298,19 @@ impl Daemon {
             context,
             until_gone(stopped.clone()),
         ));
+        let images = tokio::spawn(images::run(Arc::clone(&keeper), fetcher, Arc::clone(&journal), fetch_metrics));
         let journal = tokio::spawn(journal::run(journal, receiver, until_gone(stopped)));
         let mut watchers = Vec::new();
         if let Some(clusters) = clusters {
             let (upkeep, runtime) = (Arc::clone(&upkeep), Handle::current());
             watchers.push(cluster_spec::watch(clusters, move |_, after| {
                 let _inside = runtime.enter();
+                // First, since machines of the new inventory wait for it.
+                keeper.reload();
                 upkeep.look_after();
                 limits::raise_neighbours(after.machines().len());
                 // At start this would be fatal. Now the other machines are already served.
-                let (errors, warnings) = missing_artifacts(after, &store, &fetch);
-                errors.iter().for_each(|missing| tracing::error!("{missing}"));
-                warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
+                files.report(after);
                 log_missing_configs(talos_configs.as_deref(), after);
             })?);
         }
@@ -293,7 +327,7 @@ impl Daemon {
         );
         drop(first);
         memory::give_back();
-        Ok(Self { upkeep, ukis, watchers, verifier, admin, journal, running, boot_server_port })
+        Ok(Self { upkeep, ukis, watchers, verifier, admin, journal, images, running, boot_server_port })
     }
 
     /// Checks interfaces and servers every few seconds and reloads on request, until a signal asks to end.
@@ -321,8 +355,10 @@ impl Daemon {
     /// Stops: accepts no new boots, lets running ones finish unless a second signal arrives, and completes the journal. What hangs is
     /// left behind.
     async fn stop(self, signals: &mut Signals, ending: &Ending) -> anyhow::Result<()> {
-        let Self { upkeep, ukis: _, watchers, verifier, admin, journal, running, boot_server_port } = self;
+        let Self { upkeep, ukis: _, watchers, verifier, admin, journal, images, running, boot_server_port } = self;
         tracing::info!("stopping");
+        // What has come of a file stays, and the next start goes on from there.
+        images.abort();
         let close = tokio::task::spawn_blocking(move || {
             drop((watchers, verifier));
             let transfers = upkeep.stop();

@@ -1,9 +1,12 @@
 //! The checks before pxed starts.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use crate::{
-    artifacts::{self, Missing, Severity, Store},
+    artifacts::{self, Missing, Problem, Severity, Store},
     cluster_spec::matchbox::Catalog,
     dataplane::Dataplane,
     model::inventory::Inventory,
@@ -19,11 +22,21 @@ pub(super) struct Problems {
     pub(super) passing: Vec<String>,
 }
 
+/// The artifacts directory, and how files get there.
+pub(super) struct Files {
+    pub(super) store: Arc<Store>,
+    /// The command line of `pxed fetch` for this spec and directory.
+    pub(super) command: String,
+    /// Set if pxed fetches nothing by itself.
+    pub(super) is_offline: bool,
+}
+
 /// Returns every problem with interfaces, and with files that the machines will request. A missing file of a Matchbox profile is
 /// only a warning, since such directories often contain unused profiles.
 ///
 /// A problem of one cluster does not keep the machines of another from being served, unless `is_strict`.
-pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store, fetch: &str, is_strict: bool) -> Problems {
+pub(super) fn check(inventory: &Inventory, catalog: &Catalog, files: &Files, is_strict: bool) -> Problems {
+    let store = &files.store;
     let serves_others = !is_strict && is_any_served(inventory);
     let (passing, interfaces): (Vec<_>, Vec<_>) =
         Dataplane::check(inventory).into_iter().partition(|error| serves_others || error.may_pass());
@@ -40,7 +53,7 @@ pub(super) fn check(inventory: &Inventory, catalog: &Catalog, store: &Store, fet
         Err(error) if inventory.machines().is_empty() && needed.is_empty() => tracing::debug!("{error}"),
         Err(error) => problems.push(error.to_string()),
         Ok(()) => {
-            let (errors, warnings) = missing_artifacts(inventory, store, fetch);
+            let (errors, warnings) = files.missing(inventory);
             if !is_strict && is_any_complete(inventory, store, &errors) {
                 errors.iter().for_each(|missing| tracing::error!("{missing}"));
             } else {
@@ -65,10 +78,25 @@ fn is_any_served(inventory: &Inventory) -> bool {
     sites.any(|site| Interface::read(&site.interface).is_ok_and(|found| found.serves(site.address).is_ok()))
 }
 
-/// Returns the missing artifacts of the inventory: errors and warnings.
-pub(super) fn missing_artifacts(inventory: &Inventory, store: &Store, fetch: &str) -> (Vec<Missing>, Vec<Missing>) {
-    let plan = artifacts::plan(inventory, store.stubs());
-    artifacts::missing(&plan, store, fetch).into_iter().partition(|missing| missing.severity() == Severity::Error)
+impl Files {
+    /// Returns the artifacts of the inventory that are missing and do not come by themselves: errors and warnings.
+    pub(super) fn missing(&self, inventory: &Inventory) -> (Vec<Missing>, Vec<Missing>) {
+        let Self { store, command, is_offline } = self;
+        let plan = artifacts::plan(inventory, store.stubs());
+        let comes = |missing: &Missing| {
+            let is_fetched = matches!(missing.problem, Problem::Absent | Problem::Empty | Problem::Altered);
+            !is_offline && missing.wanted.source.is_some() && is_fetched
+        };
+        let missing = artifacts::missing(&plan, store, command).into_iter().filter(|missing| !comes(missing));
+        missing.partition(|missing| missing.severity() == Severity::Error)
+    }
+
+    /// Logs what is missing and does not come by itself, after the start.
+    pub(super) fn report(&self, inventory: &Inventory) {
+        let (errors, warnings) = self.missing(inventory);
+        errors.iter().for_each(|missing| tracing::error!("{missing}"));
+        warnings.iter().for_each(|missing| tracing::warn!("{missing}"));
+    }
 }
 
 /// Returns `true` if some machine lacks none of the files that are certainly needed.

@@ -114,9 +114,11 @@ impl From<FileState> for ImageFile {
 pub struct Images {
     files: BTreeMap<Arc<str>, ImageFile>,
     /// Machines whose new version is not there yet, as the spec had them before.
-    previous: HashMap<MacAddr, Arc<Machine>, AddressHashBuilder>,
+    previous: Arc<HashMap<MacAddr, Arc<Machine>, AddressHashBuilder>>,
     stubs: Stubs,
     is_complete: bool,
+    /// The stand-in for a file that the snapshot does not know, if that is a file of a newer inventory.
+    unknown: Option<ImageFile>,
 }
 
 /// The snapshot in force.
@@ -140,7 +142,18 @@ impl Images {
         stubs: Stubs,
     ) -> Self {
         let is_complete = previous.is_empty() && files.values().all(|file| file.state.is_served());
-        Self { files, previous, stubs, is_complete }
+        Self { files, previous: Arc::new(previous), stubs, is_complete, unknown: None }
+    }
+
+    /// Makes a snapshot that has every file of the inventory that it is made of. A machine that needs another one is of a newer inventory,
+    /// and waits for the next snapshot.
+    #[must_use]
+    pub fn of_the_whole_plan(
+        files: BTreeMap<Arc<str>, ImageFile>,
+        previous: Arc<HashMap<MacAddr, Arc<Machine>, AddressHashBuilder>>,
+        stubs: Stubs,
+    ) -> Self {
+        Self { files, previous, stubs, is_complete: false, unknown: Some(FileState::Verifying.into()) }
     }
 
     /// Returns every file with its state, by path.
@@ -153,6 +166,12 @@ impl Images {
     #[must_use]
     pub fn stubs(&self) -> Stubs {
         self.stubs
+    }
+
+    /// Returns the number of machines that boot another version until the files of theirs are there.
+    #[must_use]
+    pub fn previous(&self) -> usize {
+        self.previous.len()
     }
 
     /// Returns the machine as it boots now: with its previous version while the files of the new one are not there.
@@ -168,10 +187,17 @@ impl Images {
         if self.is_complete {
             return None;
         }
-        BootFiles::of(machine, self.stubs).paths().find_map(|path| {
-            let (path, file) = self.files.get_key_value(path)?;
-            (!file.state.is_served()).then_some(Awaited { path, file })
+        // What a machine boots as before was looked at on its own.
+        let unknown = self.unknown.as_ref().filter(|_| !self.is_previous(machine));
+        BootFiles::of(machine, self.stubs).paths().find_map(|path| match self.files.get_key_value(path) {
+            Some((path, file)) => (!file.state.is_served()).then_some(Awaited { path, file }),
+            None => unknown.map(|file| Awaited { path: "files of the new spec", file }),
         })
+    }
+
+    /// Returns whether this is a machine as it booted before.
+    fn is_previous(&self, machine: &Machine) -> bool {
+        self.previous.get(&machine.mac).is_some_and(|previous| std::ptr::eq(&raw const **previous, machine))
     }
 }
 
@@ -315,6 +341,22 @@ mod tests {
         assert_eq!(Images::default().awaited(&machine), None);
         assert_eq!(images(&[("vmlinuz-v1.13.0-arm64", FileState::Queued)]).awaited(&machine), None);
         assert_eq!(images(&[("undionly.kpxe", FileState::Queued)]).awaited(&machine), None);
+    }
+
+    #[test]
+    fn machine_of_a_newer_inventory_waits_for_the_next_snapshot() {
+        let (kernel, initramfs) = ("vmlinuz-v1.13.0-amd64", "initramfs-v1.13.0-amd64.xz");
+        let files: BTreeMap<_, ImageFile> =
+            [kernel, initramfs].map(|path| (path.into(), FileState::Verified.into())).into();
+        let old = machine(2, Architecture::Amd64, "v1.12.0", None);
+        let previous = HashMap::from_iter([(old.mac, Arc::clone(&old))]);
+        let images = Images::of_the_whole_plan(files, Arc::new(previous), BOTH);
+        assert_eq!(images.awaited(&with(BootMethod::Ipxe, None)), None);
+        let newer = images.awaited(&machine(1, Architecture::Amd64, "v1.14.0", None)).map(|awaited| awaited.pause());
+        assert_eq!(newer, Some(Duration::from_secs(5)));
+        // The files of a previous version are not in the plan, and were looked at.
+        let new = machine(2, Architecture::Amd64, "v1.13.0", None);
+        assert_eq!(images.awaited(images.as_bootable(&new)), None);
     }
 
     #[test]

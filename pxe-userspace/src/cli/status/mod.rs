@@ -8,6 +8,7 @@ use pxe_common::MacAddr;
 mod client;
 mod fleet;
 mod health;
+mod images;
 mod machine;
 mod output;
 mod spec;
@@ -110,6 +111,11 @@ pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
         if !visitors.is_empty() {
             text = format!("{text}\n{visitors}");
         }
+    }
+    let images = client.get("/api/v1/images", &[]).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let images = images.map(|images| images::render(&images)).unwrap_or_default();
+    if !images.is_empty() {
+        text = format!("{text}\n{images}");
     }
     if let Some(health) = health(&client) {
         text = format!("{text}\n{health}");

@@ -25,6 +25,8 @@ fn exposition() -> String {
     let state = tempfile::tempdir().unwrap();
     let journal = Journal::new(SharedInventory::default(), SharedPolicies::default(), state.path()).unwrap();
     let registry = registry(Metered {
+        fetch: &FetchMetrics::default(),
+        images: &SharedImages::default(),
         tftp: &tftp::Metrics::default(),
         http: &http::Metrics::default(),
         journal: &Arc::new(journal),
