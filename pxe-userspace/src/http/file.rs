@@ -49,7 +49,7 @@ pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, path: &[
         return exchange.answer_line(stream, Route::Assets, status, text).await;
     }
     let machine = context.machine_at(exchange.peer);
-    let artifact = match open(&context.store, path).await {
+    let artifact = match open_verified(&context.store, path).await {
         Ok(artifact) => artifact,
         Err(Refusal::NotFound) if let Some(file) = ConfigFile::parse(path) => {
             return text::answer_config(stream, exchange, file).await;
@@ -119,15 +119,19 @@ pub(super) async fn open(store: &Store, path: &[u8]) -> Result<OpenArtifact, Ref
     patiently(|| store.open(path), |refusal| *refusal == Refusal::Exhausted).await
 }
 
-/// Opens something. While no descriptor is free, it is tried again: firmware and iPXE take any answer but the file for the end of the boot.
-pub(super) async fn patiently<T, E>(
-    open: impl Fn() -> Result<T, E>,
-    is_exhausted: impl Fn(&E) -> bool,
-) -> Result<T, E> {
+/// Opens a file as patiently, also while it is being read to verify it, which takes a second at most: that it was touched must not end the
+/// boot of a machine that asks just then.
+async fn open_verified(store: &Store, path: &[u8]) -> Result<OpenArtifact, Refusal> {
+    let may_pass = |refusal: &Refusal| matches!(refusal, Refusal::Exhausted | Refusal::Unverified);
+    patiently(|| store.open(path), may_pass).await
+}
+
+/// Opens something. While a refusal may pass, it is tried again: firmware and iPXE take any answer but the file for the end of the boot.
+pub(super) async fn patiently<T, E>(open: impl Fn() -> Result<T, E>, may_pass: impl Fn(&E) -> bool) -> Result<T, E> {
     let deadline = Instant::now() + OPEN_PATIENCE;
     loop {
         match open() {
-            Err(error) if is_exhausted(&error) && Instant::now() < deadline => tokio::time::sleep(OPEN_AGAIN).await,
+            Err(error) if may_pass(&error) && Instant::now() < deadline => tokio::time::sleep(OPEN_AGAIN).await,
             opened => return opened,
         }
     }
@@ -193,7 +197,55 @@ fn content_type(path: &[u8]) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, sync::Arc};
+
     use super::*;
+    use crate::artifacts::{Entry, Proof, Records, Sha256};
+
+    /// A store with the file `kernel`, of which this content is recorded.
+    fn recorded(there: &str, recorded: &[u8; 32]) -> (tempfile::TempDir, Records) {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("kernel"), there).unwrap();
+        let (records, damage) = Records::open(Arc::new(Store::new(directory.path().to_owned())));
+        assert_eq!(damage, None);
+        let entry = Entry {
+            sha256: Sha256(*recorded),
+            proof: Proof::FirstDownload,
+            source: None,
+            file: None,
+            by_hand: false,
+            needed: 0,
+        };
+        records.record("kernel", &entry).unwrap();
+        (directory, records)
+    }
+
+    fn sha256(content: &str) -> [u8; 32] {
+        ring::digest::digest(&ring::digest::SHA256, content.as_bytes()).as_ref().try_into().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_for_a_file_that_is_being_verified_waits() {
+        for (content, expected) in [("the kernel", Ok(())), ("another", Err(Refusal::Altered))] {
+            let (_directory, records) = recorded(content, &sha256("the kernel"));
+            let store = Arc::clone(records.store());
+            assert_eq!(store.open(b"kernel").err(), Some(Refusal::Unverified));
+            let verify = async {
+                tokio::time::sleep(OPEN_PATIENCE / 2).await;
+                let _ = records.verify("kernel");
+            };
+            let (opened, ()) = tokio::join!(open_verified(&store, b"kernel"), verify);
+            assert_eq!(opened.map(drop), expected, "{content}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_does_not_wait_for_ever() {
+        let (_directory, records) = recorded("the kernel", &sha256("the kernel"));
+        let began = Instant::now();
+        assert_eq!(open_verified(records.store(), b"kernel").await.err(), Some(Refusal::Unverified));
+        assert!(began.elapsed() >= OPEN_PATIENCE && began.elapsed() < OPEN_PATIENCE * 2);
+    }
 
     #[test]
     fn content_type_follows_from_the_extension() {

@@ -3,8 +3,8 @@
 use std::{fs, path::Path, time::SystemTime};
 
 use pxe_userspace::{
-    artifacts::{Records, Verdict},
-    model::failure::{ALTERED, UNVERIFIED},
+    artifacts::{Records, Refusal, Verdict},
+    model::failure::ALTERED,
 };
 
 use super::*;
@@ -12,7 +12,7 @@ use super::*;
 const INITRAMFS: &str = "initramfs-v1.13.0-amd64.xz";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changed_file_is_answered_by_503_until_it_was_read() {
+async fn request_for_a_changed_file_waits_until_it_was_read() {
     let mut lab = Lab::start();
     let (records, _) = Records::open(Arc::clone(&lab.store));
     records.accept(Path::new(INITRAMFS), SystemTime::now()).unwrap();
@@ -21,23 +21,20 @@ async fn changed_file_is_answered_by_503_until_it_was_read() {
     lab.event().await;
     lab.event().await;
     let new = lab.directory.path().join("new");
-    let replace = |content: &str| {
+    for (content, is_right) in [("another initramfs", false), ("an initramfs", true)] {
         fs::write(&new, content).unwrap();
         fs::rename(&new, &file).unwrap();
-    };
-    for (content, is_right) in [("another initramfs", false), ("an initramfs", true)] {
-        replace(content);
-        for reason in [UNVERIFIED, ALTERED] {
-            let (status, head, body) = lab.get(&path).await;
-            assert_eq!((status, body), (503, format!("{reason}\n")), "{content}");
+        assert_eq!(lab.store.open(INITRAMFS.as_bytes()).err(), Some(Refusal::Unverified));
+        let ((status, head, body), verdict) = tokio::join!(lab.get(&path), async { records.verify(INITRAMFS) });
+        assert_eq!(verdict == Verdict::Verified, is_right, "{verdict:?}");
+        assert!(matches!(lab.event().await, EventKind::Requested { .. }));
+        let event = lab.event().await;
+        if is_right {
+            assert_eq!((status, &*body), (200, content));
+        } else {
+            assert_eq!((status, body), (503, format!("{ALTERED}\n")), "{content}");
             assert!(head.contains("Retry-After: "), "{head}");
-            assert!(matches!(lab.event().await, EventKind::Requested { .. }));
-            assert!(matches!(lab.event().await, EventKind::Failed { reason: told, .. } if *told == *reason));
-            let verdict = records.verify(INITRAMFS);
-            assert_eq!(verdict == Verdict::Verified, is_right, "{verdict:?}");
-            if is_right {
-                break;
-            }
+            assert!(matches!(event, EventKind::Failed { reason, .. } if *reason == *ALTERED));
         }
     }
     let (status, _, body) = lab.get(&path).await;
