@@ -19,7 +19,7 @@ use crate::{
     journal::{Journal, Stage},
     model::{
         event::EventKind,
-        images::{FileState, ImageFile, Images, SharedImages, Stubs},
+        images::{BootFiles, FileState, ImageFile, Images, SharedImages, Stubs},
         inventory::{Inventory, SharedInventory},
     },
 };
@@ -58,6 +58,8 @@ struct State {
     /// The files that a warning has named as put there by hand.
     by_hand: BTreeSet<Arc<str>>,
     told_needed: Option<Instant>,
+    /// The files of the versions that machines boot meanwhile, as they were told.
+    previous_files: BTreeSet<String>,
 }
 
 impl Keeper {
@@ -72,6 +74,7 @@ impl Keeper {
             published: BTreeMap::new(),
             by_hand: BTreeSet::new(),
             told_needed: None,
+            previous_files: BTreeSet::new(),
         };
         let keeper = Self { setup, state: Mutex::new(state), woken: Notify::new() };
         keeper.look();
@@ -108,14 +111,25 @@ impl Keeper {
                 state.board.find(&wanted.path, found);
             }
         }
-        if state.told_needed.is_none_or(|told| told.elapsed() >= NEEDED_EVERY) {
-            state.told_needed = Some(Instant::now());
-            let names: Vec<&str> = plan.iter().map(|wanted| &*wanted.path).collect();
-            if let Err(error) = records.needed(&names, SystemTime::now()) {
-                tracing::debug!("{error}");
-            }
-        }
         self.publish(state, &inventory, stubs);
+        self.tell_needed(state, &plan, stubs);
+    }
+
+    /// Says which files must not make room for others: those of the plan, and those of the versions that machines boot meanwhile.
+    fn tell_needed(&self, state: &mut State, plan: &[Wanted], stubs: Stubs) {
+        let files = state.previous.values().map(|machine| BootFiles::of(machine, stubs));
+        let previous: BTreeSet<String> =
+            files.flat_map(|files| files.paths().map(str::to_owned).collect::<Vec<_>>()).collect();
+        let is_told = state.told_needed.is_some_and(|told| told.elapsed() < NEEDED_EVERY);
+        if is_told && previous == state.previous_files {
+            return;
+        }
+        (state.told_needed, state.previous_files) = (Some(Instant::now()), previous);
+        let of_plan = plan.iter().map(|wanted| &*wanted.path);
+        let names: Vec<&str> = of_plan.chain(state.previous_files.iter().map(String::as_str)).collect();
+        if let Err(error) = self.setup.records.needed(&names, SystemTime::now()) {
+            tracing::debug!("{error}");
+        }
     }
 
     /// Looks at the files of a new inventory, and has what is missing fetched. Blocks for as long as `stat` takes.
@@ -246,5 +260,53 @@ fn warn_of_files_by_hand(state: &mut State, files: &BTreeMap<Arc<str>, ImageFile
 fn make_directory(path: &Path) {
     if !path.exists() && std::fs::create_dir_all(path).is_ok() {
         tracing::info!("created the artifacts directory {}", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        artifacts::{Download, Proof, Sha256, Store},
+        model::{architecture::Architecture, testing::machine},
+    };
+
+    /// Puts a download into the directory, as the fetcher does.
+    fn install(records: &Records, path: &str) {
+        let from = records.store().root().join("download");
+        std::fs::write(&from, path).unwrap();
+        let download = Download {
+            sha256: Sha256::of(&std::fs::File::open(&from).unwrap()).unwrap().0,
+            proof: Proof::FirstDownload,
+            source: Some("http://x".into()),
+        };
+        records.install(&from, path, download, SystemTime::now()).unwrap();
+    }
+
+    #[test]
+    fn version_that_machines_boot_meanwhile_makes_no_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let records = Arc::new(Records::open(Arc::new(Store::new(directory.path().to_owned()))).0);
+        for path in ["vmlinuz-v1.11.0-amd64", "vmlinuz-v1.12.0-amd64", "initramfs-v1.12.0-amd64.xz"] {
+            install(&records, path);
+        }
+        let with = |version| Arc::new(Inventory::new(vec![machine(1, Architecture::Amd64, version, None)]));
+        let setup = Setup {
+            records: Arc::clone(&records),
+            inventory: SharedInventory::new(arc_swap::ArcSwap::new(with("v1.12.0"))),
+            images: SharedImages::default(),
+            command: String::new(),
+            offline: Some("offline"),
+        };
+        let (inventory, images) = (Arc::clone(&setup.inventory), Arc::clone(&setup.images));
+        let keeper = Keeper::new(setup);
+        inventory.store(with("v1.13.0"));
+        keeper.look();
+        assert_eq!(images.load().previous(), 1);
+        let removed = records.make_room(1, SystemTime::now());
+        let removed: Vec<_> = removed.iter().map(|removed| &*removed.path).collect();
+        assert_eq!(removed, ["vmlinuz-v1.11.0-amd64"]);
+        // Nothing else may go.
+        assert!(records.make_room(1, SystemTime::now()).is_empty());
     }
 }
