@@ -57,7 +57,7 @@ pub fn with_annotation(spec: &str, annotation: &str) -> String {
 #[must_use]
 pub fn with_schematic(spec: &str, schematic: &str) -> String {
     let image = format!("        image: factory.talos.dev/metal-installer/{schematic}:{VERSION}\n");
-    spec.replacen("      machineSpec:\n", &format!("      machineSpec:\n  {image}"), 1)
+    spec.replacen("      machineSpec:\n", &format!("      machineSpec:\n{image}"), 1)
 }
 
 /// Returns the same as [`cluster`] with another gateway for the machines.

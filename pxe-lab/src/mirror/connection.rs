@@ -238,6 +238,9 @@ impl Exchange<'_> {
                 }
                 Some(Fault::Truncate { after }) if *after <= sent => return Err(End::Wanted),
                 Some(Fault::Stall { after } | Fault::Truncate { after }) => piece = piece.min(after - sent),
+                Some(Fault::Slow { .. }) if hit.is_some_and(|hit| !self.site.is_in_force(&self.request.path, hit)) => {
+                    hit = None;
+                }
                 Some(Fault::Slow { bytes_per_second }) => {
                     piece = piece.min((bytes_per_second / 20).max(1));
                     thread::sleep(Duration::from_millis(50));

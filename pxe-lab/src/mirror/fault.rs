@@ -31,7 +31,7 @@ pub enum Fault {
     RedirectLoop,
     /// A redirection to this URL.
     Redirect(String),
-    /// The content comes no faster than this.
+    /// The content comes no faster than this, until the fault is taken away.
     Slow {
         /// Bytes per second.
         bytes_per_second: u64,

@@ -185,7 +185,7 @@ impl Mirror {
         self.site.arm(path, fault, times);
     }
 
-    /// Takes the fault of a path away. Answers that are stalled by it go on.
+    /// Takes the fault of a path away. Answers that it stalls or slows down go on.
     pub fn heal(&self, path: &str) {
         self.site.disarm(path);
     }

@@ -89,6 +89,11 @@ impl Site {
         Some(Hit { fault: armed.fault.clone(), generation: armed.generation })
     }
 
+    /// Returns whether a fault has neither been taken away nor replaced.
+    pub(super) fn is_in_force(&self, path: &str, hit: &Hit) -> bool {
+        self.lock().faults.get(path).is_some_and(|armed| armed.generation == hit.generation)
+    }
+
     /// Waits until the fault has been taken away or replaced, or the mirror ends. Returns whether the answer goes on.
     pub(super) fn wait_for_the_end_of(&self, path: &str, hit: &Hit) -> bool {
         let mut state = self.lock();

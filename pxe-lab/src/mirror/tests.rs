@@ -101,6 +101,19 @@ fn stalled_answer_goes_on_when_the_fault_is_taken_away() {
 }
 
 #[test]
+fn slow_answer_is_quick_when_the_fault_is_taken_away() {
+    let mirror = Mirror::start().unwrap();
+    mirror.put(KERNEL, vec![0; 1 << 20]).unwrap();
+    // Two days.
+    mirror.fail(KERNEL, Fault::Slow { bytes_per_second: 6 });
+    let url = mirror.url(KERNEL);
+    let client = thread::spawn(move || get(&url, None).1.len());
+    mirror.wait_for("a byte", SOON, |requests| requests.iter().find(|request| request.sent > 0).map(|_| ())).unwrap();
+    mirror.heal(KERNEL);
+    assert_eq!(client.join().unwrap(), 1 << 20);
+}
+
+#[test]
 fn mirror_breaks_its_connections_off_when_it_is_dropped() {
     let mirror = mirror();
     mirror.fail(KERNEL, Fault::Silent);

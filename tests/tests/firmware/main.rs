@@ -12,7 +12,9 @@ use pxe_lab::{
     suite,
 };
 
+mod fetched;
 mod loaders;
+mod uki;
 
 /// Typical content of `kernelCmdlineArgs`: base64 with all its letters, and characters that HTML would escape.
 const KERNEL_ARGS: &str = "talos.config.inline=aGVsbG8+d29ybGQ/+/8A+/== pxed.test=a&b<c>'d'";
@@ -80,6 +82,23 @@ fn main() -> ExitCode {
         suite::test("shim_and_grub_boot_with_secure_boot", || {
             loaders::grub_boots(Firmware::SecureBootX64, "shimx64.efi")
         }),
+        suite::test("ovmf_boots_a_uki_by_http", || {
+            uki::boots_by_http(Firmware::UefiHttpX64(Edition::Installed), Edition::Installed)
+        }),
+        suite::test("newer_ovmf_boots_a_uki_by_http", || {
+            uki::boots_by_http(Firmware::UefiHttpX64(Edition::Newer), Edition::Newer)
+        }),
+        suite::test("aavmf_boots_a_uki_by_http", || uki::boots_by_http(Firmware::UefiHttpArm64, Edition::Newer)),
+        suite::test("ovmf_boots_a_uki_by_ipxe", || {
+            uki::boots_by_ipxe(Firmware::UefiX64(Edition::Installed), Edition::Newer)
+        }),
+        suite::test("signed_uki_boots_with_secure_boot", uki::signed_boots),
+        suite::test("shim_boots_a_signed_uki_with_secure_boot", uki::shim_boots),
+        suite::test("empty_directory_boots_by_ipxe_from_a_mirror", fetched::by_ipxe),
+        suite::test("empty_directory_boots_by_uki_from_a_mirror", fetched::by_uki),
+        suite::test("empty_directory_boots_by_signed_uki_from_a_mirror", fetched::by_signed_uki),
+        suite::test("empty_directory_boots_by_factory_uki_from_a_mirror", fetched::by_factory_uki),
+        suite::test("altered_uki_is_refused_with_secure_boot", uki::altered_is_refused),
     ])
 }
 
