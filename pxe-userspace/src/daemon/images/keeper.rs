@@ -19,7 +19,7 @@ use crate::{
     journal::{Journal, Stage},
     model::{
         event::EventKind,
-        images::{BootFiles, FileState, ImageFile, Images, SharedImages, Stubs},
+        images::{FileState, ImageFile, Images, SharedImages, Stubs},
         inventory::{Inventory, SharedInventory},
     },
 };
@@ -58,8 +58,6 @@ struct State {
     /// The files that a warning has named as put there by hand.
     by_hand: BTreeSet<Arc<str>>,
     told_needed: Option<Instant>,
-    /// The files of the versions that machines boot meanwhile, as they were told.
-    previous_files: BTreeSet<String>,
 }
 
 impl Keeper {
@@ -74,7 +72,6 @@ impl Keeper {
             published: BTreeMap::new(),
             by_hand: BTreeSet::new(),
             told_needed: None,
-            previous_files: BTreeSet::new(),
         };
         let keeper = Self { setup, state: Mutex::new(state), woken: Notify::new() };
         keeper.look();
@@ -111,25 +108,15 @@ impl Keeper {
                 state.board.find(&wanted.path, found);
             }
         }
+        if state.told_needed.is_none_or(|told| told.elapsed() >= NEEDED_EVERY) {
+            state.told_needed = Some(Instant::now());
+            // The records keep what was needed before until all of this is there.
+            let names: Vec<&str> = plan.iter().map(|wanted| &*wanted.path).collect();
+            if let Err(error) = records.needed(&names, SystemTime::now()) {
+                tracing::debug!("{error}");
+            }
+        }
         self.publish(state, &inventory, stubs);
-        self.tell_needed(state, &plan, stubs);
-    }
-
-    /// Says which files must not make room for others: those of the plan, and those of the versions that machines boot meanwhile.
-    fn tell_needed(&self, state: &mut State, plan: &[Wanted], stubs: Stubs) {
-        let files = state.previous.values().map(|machine| BootFiles::of(machine, stubs));
-        let previous: BTreeSet<String> =
-            files.flat_map(|files| files.paths().map(str::to_owned).collect::<Vec<_>>()).collect();
-        let is_told = state.told_needed.is_some_and(|told| told.elapsed() < NEEDED_EVERY);
-        if is_told && previous == state.previous_files {
-            return;
-        }
-        (state.told_needed, state.previous_files) = (Some(Instant::now()), previous);
-        let of_plan = plan.iter().map(|wanted| &*wanted.path);
-        let names: Vec<&str> = of_plan.chain(state.previous_files.iter().map(String::as_str)).collect();
-        if let Err(error) = self.setup.records.needed(&names, SystemTime::now()) {
-            tracing::debug!("{error}");
-        }
     }
 
     /// Looks at the files of a new inventory, and has what is missing fetched. Blocks for as long as `stat` takes.
