@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
+    path::Path,
     process::{Command, ExitCode},
     sync::{
         Arc,
@@ -12,13 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::{
     sys::signal::{SigSet, Signal, kill},
     unistd::Pid,
 };
 use pxe_lab::{
-    Artifacts, Bridged, Firmware, Guest, Pxed,
+    Artifacts, Bridged, Firmware, Guest, Mirror, Pxed,
     assets::{Architecture, Edition},
     build::{self, Binary, Profile},
     cluster::{self, Machine},
@@ -31,8 +32,8 @@ use crate::privilege::{become_root, exit_code};
 
 /// The options of `cargo xtask run`.
 ///
-/// Without arguments: a lab of network namespaces, an example cluster, pxed serving it, and simulated
-/// machines of four kinds that boot through the complete chain. Everything is removed at the end.
+/// Without arguments: a lab of network namespaces, an example cluster, pxed fetching what it needs from a mirror and
+/// serving it, and simulated machines of four kinds that boot through the complete chain. Everything is removed at the end.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Boot a real UEFI firmware in QEMU instead, and show its console
@@ -112,10 +113,15 @@ fn fleet(binary: &Binary, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
             ..Machine::number(number)
         })
         .collect();
-    let artifacts = stand_ins()?;
+    let spec = cluster::cluster(&machines);
     let lab = Bridged::new(cluster::SERVER_ADDRESS, 1)?;
-    let pxed = Pxed::start(&lab.server, &cluster::cluster(&machines), artifacts.path(), &[])?;
     let [client, ..] = &lab.clients[..] else { bail!("the lab has no client") };
+    let mirror = mirror(&lab)?;
+    let artifacts = TempDir::with_prefix("pxed-run-")?;
+    println!("pxed fetch, from a mirror of the upstreams at {}:\n", mirror.url(""));
+    fetch(binary, &lab, &spec, artifacts.path(), &mirror)?;
+    println!();
+    let pxed = Pxed::start(&lab.server, &spec, artifacts.path(), &[])?;
     println!("cluster    {}", pxed.spec_path().display());
     println!("artifacts  {}", artifacts.path().display());
     println!("pxed       serves {} on {INTERFACE} of {}", cluster::SERVER, lab.server.name());
@@ -138,29 +144,45 @@ fn fleet(binary: &Binary, interrupt: &Interrupt) -> anyhow::Result<ExitCode> {
     Ok(exit_code(status))
 }
 
-/// Returns a directory with random artifacts, large enough that the progress can be watched.
-fn stand_ins() -> anyhow::Result<TempDir> {
-    let directory = TempDir::with_prefix("pxed-run-")?;
-    let write = |name: &str, length: usize| {
-        let random = fs::File::open("/dev/urandom")?;
-        let mut file = fs::File::create(directory.path().join(name))?;
-        io::copy(&mut io::Read::take(random, length as u64), &mut file).map(drop)
-    };
-    for (name, packaged) in [
-        ("undionly.kpxe", "/usr/lib/ipxe/undionly.kpxe"),
-        ("ipxe-efi-x86_64.efi", "/usr/lib/ipxe/ipxe.efi"),
-        ("ipxe-efi-arm64.efi", "/usr/lib/ipxe/ipxe-arm64.efi"),
+/// Fetches what the machines of the spec need.
+fn fetch(binary: &Binary, lab: &Bridged, spec: &str, artifacts: &Path, mirror: &Mirror) -> anyhow::Result<()> {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
+    fs::write(file.path(), spec)?;
+    let mut command = lab.server.command(&binary.path);
+    command.arg("fetch").arg("--cluster").arg(file.path()).arg("--artifacts").arg(artifacts).args(mirror.options());
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    ensure!(status.success(), "pxed fetch: {status}");
+    Ok(())
+}
+
+/// Starts a mirror of the servers that publish Talos and iPXE, in the server's namespace, with files large enough that the progress can be
+/// watched.
+fn mirror(lab: &Bridged) -> anyhow::Result<Mirror> {
+    let mirror = Mirror::start_in(&lab.server)?;
+    for (path, packaged) in [
+        ("/ipxe/undionly.kpxe", "/usr/lib/ipxe/undionly.kpxe"),
+        ("/ipxe/x86_64-efi/ipxe.efi", "/usr/lib/ipxe/ipxe.efi"),
+        ("/ipxe/arm64-efi/ipxe.efi", "/usr/lib/ipxe/ipxe-arm64.efi"),
     ] {
-        if fs::copy(packaged, directory.path().join(name)).is_err() {
-            write(name, LOADER_BYTES)?;
-        }
+        let file = Path::new(packaged);
+        if file.exists() { mirror.put(path, file)? } else { mirror.put(path, random(LOADER_BYTES, 0, b"")?)? }
     }
-    for architecture in [Architecture::Amd64, Architecture::Arm64] {
-        let (version, name) = (cluster::VERSION, architecture.name());
-        write(&format!("vmlinuz-{version}-{name}"), KERNEL_BYTES)?;
-        write(&format!("initramfs-{version}-{name}.xz"), INITRAMFS_BYTES)?;
+    // The marks by which Linux is known on either architecture, and that of a cpio archive.
+    for (architecture, at, mark) in [(Architecture::Amd64, 0x202, b"HdrS"), (Architecture::Arm64, 56, b"ARM\x64")] {
+        let name = architecture.name();
+        mirror.release(cluster::VERSION, &format!("vmlinuz-{name}"), random(KERNEL_BYTES, at, mark)?)?;
+        let initramfs = random(INITRAMFS_BYTES, 0, b"070701")?;
+        mirror.release(cluster::VERSION, &format!("initramfs-{name}.xz"), initramfs)?;
     }
-    Ok(directory)
+    Ok(mirror)
+}
+
+/// Returns random bytes with a mark at this offset, in front of which is nothing but zeros.
+fn random(length: usize, at: usize, mark: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    bytes[at..at + mark.len()].copy_from_slice(mark);
+    io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut bytes[at + mark.len()..])?;
+    Ok(bytes)
 }
 
 /// Prints the samples that are not zero.
