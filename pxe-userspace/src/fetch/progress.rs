@@ -40,6 +40,8 @@ pub struct Milestones {
 impl Milestones {
     /// The longest time without a line.
     pub const INTERVAL: Duration = Duration::from_secs(10);
+    /// The shortest time between lines, so that a fast network does not flood the log.
+    const PAUSE: Duration = Duration::from_secs(1);
 
     /// Starts with the download.
     #[must_use]
@@ -52,11 +54,12 @@ impl Milestones {
         let tenth = total.filter(|&total| total > 0).map_or(0, |total| done.saturating_mul(10) / total);
         // The end has a line of its own.
         let is_further = tenth > self.tenth && tenth < 10;
-        let is_late = now.saturating_duration_since(self.last) >= Self::INTERVAL;
-        if is_further || is_late {
+        let silence = now.saturating_duration_since(self.last);
+        let is_due = silence >= if is_further { Self::PAUSE } else { Self::INTERVAL };
+        if is_due {
             (self.tenth, self.last) = (tenth, now);
         }
-        is_further || is_late
+        is_due
     }
 }
 

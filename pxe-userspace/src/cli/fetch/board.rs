@@ -168,9 +168,10 @@ mod tests {
         };
         assert_eq!(at(0, 0).as_deref(), Some("vmlinuz: 10.0 MB"));
         assert_eq!(at(500_000, 1), None);
-        assert_eq!(at(1_000_000, 2).as_deref(), Some("vmlinuz: 1.0 MB of 10.0 MB (10 %)"));
-        assert_eq!(at(1_500_000, 10_003).as_deref(), Some("vmlinuz: 1.5 MB of 10.0 MB (15 %)"));
-        assert_eq!(at(10_000_000, 10_004), None);
+        assert_eq!(at(1_000_000, 999), None, "so soon after the last line");
+        assert_eq!(at(1_000_000, 1_000).as_deref(), Some("vmlinuz: 1.0 MB of 10.0 MB (10 %)"));
+        assert_eq!(at(1_500_000, 11_000).as_deref(), Some("vmlinuz: 1.5 MB of 10.0 MB (15 %)"));
+        assert_eq!(at(10_000_000, 20_000), None, "the end has a line of its own");
         let pause = Progress::Pausing { reason: "it broke".to_owned(), pause: Duration::from_millis(1_500) };
         let line = line_of(&mut lines, &path, &pause, start);
         assert_eq!(line.as_deref(), Some("vmlinuz: it broke; trying again in 1.5 s"));
