@@ -122,9 +122,20 @@ pub struct Entry {
     /// Set if a person put it there, also if it has its published checksum.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
+    /// Set if a person put a file there that has another hash than the published one. It is kept until the person decides about it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contradicts: bool,
     /// The last time when the spec needed it, in seconds since 1970.
     #[serde(default)]
     pub needed: u64,
+}
+
+impl Entry {
+    /// Returns whether a file that does not have the recorded hash is a person's, so that no download may replace it.
+    #[must_use]
+    pub fn protects_other_files(&self) -> bool {
+        self.contradicts || self.proof == Proof::Accepted
+    }
 }
 
 /// The records of all files, by their paths relative to the artifacts directory.
@@ -186,13 +197,15 @@ mod tests {
             source: Some("https://example.org/vmlinuz-amd64".into()),
             file: Some(Identity { size: 5, inode: 7, modified_ns: 1_700_000_000_123_456_789 }),
             by_hand: false,
+            contradicts: false,
             needed: 1_700_000_000,
         }
     }
 
     #[test]
     fn manifest_survives_its_json() {
-        let bare = Entry { source: None, file: None, proof: Proof::Accepted, by_hand: true, ..entry() };
+        let bare =
+            Entry { source: None, file: None, proof: Proof::Accepted, by_hand: true, contradicts: true, ..entry() };
         let files = [("vmlinuz-v1.13.0-amd64".into(), entry()), ("ab12/own \"name\".efi".into(), bare)];
         let manifest = Manifest { files: files.into() };
         assert_eq!(Manifest::parse(manifest.to_json().as_bytes()), Ok(manifest));

@@ -197,7 +197,8 @@ mod tests {
     use crate::artifacts::manifest::{Entry, Proof, Sha256};
 
     fn entry(byte: u8) -> Entry {
-        Entry { sha256: Sha256([byte; 32]), proof: Proof::Accepted, source: None, file: None, by_hand: true, needed: 0 }
+        let sha256 = Sha256([byte; 32]);
+        Entry { sha256, proof: Proof::Accepted, source: None, file: None, by_hand: true, contradicts: false, needed: 0 }
     }
 
     #[test]

@@ -177,7 +177,8 @@ impl Records {
             File::open(from).and_then(|file| Identity::of(&file)).map_err(failed("examine the download for"))?;
         let Download { sha256, proof, source } = download;
         let before = self.entry(path);
-        let entry = Entry { sha256, proof, source, file: Some(identity), by_hand: false, needed: seconds(now) };
+        let (file, needed) = (Some(identity), seconds(now));
+        let entry = Entry { sha256, proof, source, file, by_hand: false, contradicts: false, needed };
         // First, so that a crash in between leaves no file that nobody knows.
         self.record(path, &entry)?;
         if let Err(error) = fs::rename(from, &to) {
@@ -197,8 +198,20 @@ impl Records {
         self.change(|manifest| drop(put(manifest, path, Some(entry.clone()))))
     }
 
+    /// Returns whether a file is in this place that a person put there, and that no download may replace: it contradicts its published
+    /// checksum, it is not the one that was accepted by hand, or nothing is recorded of it.
+    #[must_use]
+    pub fn is_a_persons(&self, path: &str) -> bool {
+        // Also one that cannot be opened.
+        let there = fs::metadata(self.store.root().join(path));
+        match self.entry(path) {
+            Some(entry) => entry.protects_other_files() && there.is_ok(),
+            None => there.is_ok_and(|there| there.is_file() && there.len() > 0),
+        }
+    }
+
     /// Reads a file that a person put there and records the published checksum. A file with another hash is not served any longer, unless
-    /// it has been accepted by hand.
+    /// it has been accepted by hand. No download replaces it.
     ///
     /// # Errors
     ///
@@ -210,6 +223,17 @@ impl Records {
         source: Arc<str>,
         now: SystemTime,
     ) -> Result<Verdict, ManifestError> {
+        let proof = Proof::PublishedChecksum;
+        self.compare_with(path, Download { sha256: published, proof, source: Some(source) }, now)
+    }
+
+    /// Reads a file that a person put there and records the hash of what could be downloaded in its place, as [`Records::compare`] does.
+    ///
+    /// # Errors
+    ///
+    /// If the manifest cannot be written.
+    pub fn compare_with(&self, path: &str, offered: Download, now: SystemTime) -> Result<Verdict, ManifestError> {
+        let Download { sha256, proof, source } = offered;
         let known = self.entry(path);
         if known.as_ref().is_some_and(|known| known.proof == Proof::Accepted) {
             return Ok(self.verify(path));
@@ -218,11 +242,11 @@ impl Records {
             Ok(read) => read,
             Err(verdict) => return Ok(verdict),
         };
-        let file = (found == published).then_some(identity);
+        let file = (found == sha256).then_some(identity);
         let needed = known.as_ref().map_or(seconds(now), |known| known.needed);
-        let (proof, source) = (Proof::PublishedChecksum, Some(source));
         let by_hand = known.as_ref().is_none_or(|known| known.by_hand);
-        let entry = Entry { sha256: published, proof, source, file, by_hand, needed };
+        let contradicts = file.is_none() && known.as_ref().is_none_or(|known| known.contradicts);
+        let entry = Entry { sha256, proof, source, file, by_hand, contradicts, needed };
         self.conclude(path, (found, identity), known.as_ref(), &entry)
     }
 
@@ -240,7 +264,8 @@ impl Records {
             Err(verdict) => return verdict,
         };
         let file = (found == entry.sha256).then_some(identity);
-        match self.conclude(path, (found, identity), Some(&entry), &Entry { file, ..entry.clone() }) {
+        let contradicts = entry.contradicts && file.is_none();
+        match self.conclude(path, (found, identity), Some(&entry), &Entry { file, contradicts, ..entry.clone() }) {
             Ok(verdict) => verdict,
             Err(error) => Verdict::Failed(error.to_string()),
         }
@@ -295,6 +320,7 @@ impl Records {
                     source: None,
                     file: Some(identity),
                     by_hand: true,
+                    contradicts: false,
                     needed: seconds(now),
                 };
                 self.record(&path, &entry)?;

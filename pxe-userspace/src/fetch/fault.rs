@@ -224,6 +224,9 @@ pub enum Fault {
         /// The SHA-256 now.
         found: String,
     },
+    /// A file is in the place that a person put there.
+    #[error("a file is in its place that was put there by hand, and it stays as it is")]
+    ByHand,
     /// The disk has no room.
     #[error("no room in {}: {} bytes are missing", directory.display(), missing)]
     DiskFull {
@@ -310,6 +313,7 @@ impl Fault {
             | Self::Checksum { .. }
             | Self::Implausible(_)
             | Self::OtherBytes { .. }
+            | Self::ByHand
             | Self::DiskFull { .. }
             | Self::NotWritable { .. }
             | Self::Disk { .. } => false,
@@ -332,7 +336,10 @@ impl Fault {
     }
 
     fn is_of_upstream(&self) -> bool {
-        !matches!(self, Self::DiskFull { .. } | Self::NotWritable { .. } | Self::Disk { .. } | Self::Url(_))
+        !matches!(
+            self,
+            Self::ByHand | Self::DiskFull { .. } | Self::NotWritable { .. } | Self::Disk { .. } | Self::Url(_)
+        )
     }
 
     pub(super) fn retry_after(&self) -> Option<Duration> {
@@ -390,6 +397,7 @@ impl Fault {
                 "the recorded file stays in use; if the new one is right, delete the file, let pxed forget its hash (pxed fetch --accept PATH), and \
                  fetch again"
             }
+            Self::ByHand => "delete it, so that it is fetched, or keep it with pxed fetch --accept PATH",
             Self::DiskFull { .. } => "make room, or name another directory with --artifacts",
             Self::NotWritable { .. } => "let pxed write there, or name another directory with --artifacts",
             Self::Url(_)

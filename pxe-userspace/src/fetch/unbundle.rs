@@ -16,7 +16,7 @@ use super::{
     place,
     work::recorded_conflict,
 };
-use crate::artifacts::{Content, Download, Proof, Records, Sha256};
+use crate::artifacts::{Content, Download, Proof, Records, Sha256, Verdict};
 
 /// The largest window of the packer, as a power of two. It bounds the memory.
 const WINDOW: u32 = 27;
@@ -32,6 +32,8 @@ pub struct Unbundled {
     pub taken: Vec<(Arc<str>, u64)>,
     /// The files that are there already.
     pub there: Vec<Arc<str>>,
+    /// The files in whose places a person has put others, which stay as they are.
+    pub kept: Vec<Arc<str>>,
     /// The files that nobody asked for.
     pub left: Vec<Arc<str>>,
 }
@@ -79,6 +81,19 @@ pub fn read(
             && records.entry(&file.path).is_some_and(|entry| entry.sha256 == file.sha256);
         if is_there {
             done.there.push(file.path);
+            continue;
+        }
+        if records.is_a_persons(&file.path) {
+            let offered = Download { sha256: file.sha256, proof: Proof::Bundle, source: file.source.clone() };
+            let verdict = match records.entry(&file.path) {
+                Some(_) => Ok(records.verify(&file.path)),
+                None => records.compare_with(&file.path, offered, SystemTime::now()),
+            };
+            match verdict {
+                Ok(Verdict::Verified) => done.there.push(file.path),
+                Ok(_) => done.kept.push(file.path),
+                Err(error) => return Err(BundleError::Place { path: file.path, reason: error.to_string() }),
+            }
             continue;
         }
         take(&file, content, &mut member, records, |bytes| progress(&file.path, bytes, size))?;

@@ -100,6 +100,9 @@ impl From<Fault> for Failed {
 impl Work<'_> {
     /// Makes one attempt.
     pub(super) async fn attempt(&mut self) -> Result<Fetched, Failed> {
+        if self.shared.records.is_a_persons(self.path) {
+            return Err(Fault::ByHand.into());
+        }
         if let Some(published) = &self.published
             && self.left.expected.is_none()
         {
@@ -212,6 +215,12 @@ impl Work<'_> {
             partial.sync()?;
             place::make_readable(partial.file(), partial.path())?;
             place::prepare(records.store().root(), &path)?;
+            let _ = records.refresh();
+            // A person may have put it there during the download.
+            if records.is_a_persons(&path) {
+                partial.discard();
+                return Err(Fault::ByHand);
+            }
             let download = artifacts::Download { sha256, proof, source: Some(Arc::clone(&url)) };
             place::install(&records, partial.path(), &path, download, SystemTime::now())?;
             partial.moved();

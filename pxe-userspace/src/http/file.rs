@@ -214,6 +214,7 @@ mod tests {
             source: None,
             file: None,
             by_hand: false,
+            contradicts: false,
             needed: 0,
         };
         records.record("kernel", &entry).unwrap();

@@ -130,9 +130,80 @@ fn file_put_there_by_hand_is_compared_with_its_published_checksum() {
     assert!(manifest.contains(&sha256(&kernel(3_000_000, 1))), "{manifest}");
     let site = Site::new();
     fs::write(site.path("vmlinuz-v1.13.0-amd64"), kernel(3_000_000, 2)).unwrap();
-    let altered = site.fetch(&["lab.yaml"]);
-    check(&altered, 1, &["is not served", &sha256(&kernel(3_000_000, 1)), "Delete it", "--accept"]);
+    check(&site.fetch(&["lab.yaml"]), 1, &["is not served", &sha256(&kernel(3_000_000, 1)), "Delete it", "--accept"]);
     assert_eq!(fs::read(site.path("vmlinuz-v1.13.0-amd64")).unwrap(), kernel(3_000_000, 2), "it is a person's");
+}
+
+/// A site with an own kernel in the place of the release's, which `pxed fetch` has refused.
+fn with_own_kernel() -> Site {
+    let site = Site::new();
+    fs::write(site.path("vmlinuz-v1.13.0-amd64"), kernel(3_000_000, 2)).unwrap();
+    check(&site.fetch(&["lab.yaml"]), 1, &["is not served"]);
+    site
+}
+
+#[test]
+fn own_kernel_is_never_replaced() {
+    let site = with_own_kernel();
+    let file = site.path("vmlinuz-v1.13.0-amd64");
+    let ways_out = ["is not served", "Delete it", "--accept", "1 missing"];
+    for _ in 0..2 {
+        check(&site.fetch(&["lab.yaml"]), 1, &ways_out);
+        check(&site.fetch(&["--verify", "lab.yaml"]), 1, &["altered", "--accept"]);
+    }
+    // Another own build is as much a person's.
+    fs::write(&file, kernel(2_000_000, 3)).unwrap();
+    check(&site.fetch(&["lab.yaml"]), 1, &ways_out);
+    assert_eq!(fs::read(&file).unwrap(), kernel(2_000_000, 3));
+    assert_eq!(site.server.requests(KERNEL).len(), 0, "not even asked for");
+    // A bundle does not replace it, either, and its other files come.
+    let connected = Site::new();
+    check(&connected.fetch(&["--bundle", "all.tar.zst", "lab.yaml"]), 0, &[]);
+    let bundle = connected.directory.path().join("all.tar.zst");
+    let other = Site::new();
+    for site in [&site, &other] {
+        let file = site.path("vmlinuz-v1.13.0-amd64");
+        fs::write(&file, kernel(2_000_000, 3)).unwrap();
+        fs::remove_file(site.path("initramfs-v1.13.0-amd64.xz")).ok();
+        for _ in 0..2 {
+            check(&site.fetch(&["--from", bundle.to_str().unwrap(), "lab.yaml"]), 1, &ways_out);
+            assert_eq!(fs::read(&file).unwrap(), kernel(2_000_000, 3));
+        }
+        assert!(site.path("initramfs-v1.13.0-amd64.xz").exists());
+    }
+}
+
+#[test]
+fn own_kernel_that_is_deleted_is_fetched() {
+    let site = with_own_kernel();
+    fs::remove_file(site.path("vmlinuz-v1.13.0-amd64")).unwrap();
+    check(&site.fetch(&["lab.yaml"]), 0, &["1 fetched", "0 missing"]);
+    assert_eq!(fs::read(site.path("vmlinuz-v1.13.0-amd64")).unwrap(), kernel(3_000_000, 1));
+    // From now on it is a download, which is fetched again if it is damaged.
+    fs::write(site.path("vmlinuz-v1.13.0-amd64"), kernel(3_000_000, 2)).unwrap();
+    check(&site.fetch(&["lab.yaml"]), 0, &["1 fetched", "0 missing"]);
+}
+
+#[test]
+fn own_kernel_that_is_accepted_stays_in_every_later_build() {
+    let site = with_own_kernel();
+    let file = site.path("vmlinuz-v1.13.0-amd64");
+    check(&site.fetch(&["--accept", "artifacts/vmlinuz-v1.13.0-amd64"]), 0, &[]);
+    check(&site.fetch(&["lab.yaml"]), 0, &["0 fetched", "0 missing"]);
+    check(&site.fetch(&["--verify", "lab.yaml"]), 0, &[]);
+    fs::write(&file, kernel(2_000_000, 3)).unwrap();
+    for _ in 0..2 {
+        check(&site.fetch(&["lab.yaml"]), 1, &["is not served", "accepted by hand", "--accept"]);
+        assert_eq!(fs::read(&file).unwrap(), kernel(2_000_000, 3));
+    }
+}
+
+#[test]
+fn right_kernel_in_the_place_of_an_own_one_is_served() {
+    let site = with_own_kernel();
+    fs::write(site.path("vmlinuz-v1.13.0-amd64"), kernel(3_000_000, 1)).unwrap();
+    check(&site.fetch(&["lab.yaml"]), 0, &["0 fetched", "0 missing"]);
+    assert_eq!(site.server.requests(KERNEL).len(), 0);
 }
 
 #[test]

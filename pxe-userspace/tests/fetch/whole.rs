@@ -84,6 +84,23 @@ async fn file_that_changes_under_its_url_is_refused_and_the_recorded_one_stays()
 }
 
 #[tokio::test]
+async fn file_that_a_person_puts_there_during_the_download_stays() {
+    let server = Server::start();
+    publish(&server, &kernel(1_000_000, 1));
+    let (lab, job) = (Lab::new(&server), release_kernel());
+    let place = lab.root().join(&*job.path);
+    let put = |step| {
+        if matches!(step, Progress::Receiving { .. }) {
+            fs::write(&place, "an own kernel").unwrap();
+        }
+    };
+    let error = lab.fetcher().fetch(&job, &put).await.unwrap_err().to_string();
+    assert!(error.contains("by hand") && error.contains("delete it"), "{error}");
+    assert_eq!(lab.content(&job).unwrap(), b"an own kernel");
+    assert_eq!((lab.left(), server.requests(KERNEL).len()), (Vec::new(), 1));
+}
+
+#[tokio::test]
 async fn lists_are_fetched_once_for_all_files() {
     let server = Server::start();
     publish(&server, &kernel(100_000, 1));

@@ -192,6 +192,70 @@ fn file_by_hand_is_compared_with_its_published_checksum() {
     assert_eq!(lab.records.entry("absent"), None);
 }
 
+/// Compares `own`, which a person built, with the checksum of the release.
+fn contradicted() -> Lab {
+    let lab = lab();
+    fs::write(lab.path("own"), "an own build").unwrap();
+    assert!(matches!(compare_own(&lab.records), Verdict::Altered { .. }));
+    lab
+}
+
+fn compare_own(records: &Records) -> Verdict {
+    records.compare("own", sha256("the release"), "https://example.org/own".into(), NOW).unwrap()
+}
+
+#[test]
+fn file_that_contradicts_its_checksum_stays_a_persons_however_often_it_is_read() {
+    let lab = contradicted();
+    for round in 0..3 {
+        // Each time a process of its own, which knows what the manifest says.
+        let records = open(lab.directory.path());
+        assert!(records.is_a_persons("own"), "{round}");
+        assert!(matches!(records.verify("own"), Verdict::Altered { .. }), "{round}");
+        assert!(records.is_a_persons("own"), "{round}");
+        assert!(matches!(compare_own(&records), Verdict::Altered { .. }), "{round}");
+        assert!(records.is_a_persons("own"), "{round}");
+        replace(&lab.path("own"), &format!("own build {round}"));
+    }
+    fs::remove_file(lab.path("own")).unwrap();
+    assert!(!lab.records.is_a_persons("own"), "there is nothing to keep");
+    lab.install("own", "the release").unwrap();
+    replace(&lab.path("own"), "damaged");
+    assert!(!lab.records.is_a_persons("own"), "a download that was damaged");
+}
+
+#[test]
+fn right_file_in_the_place_of_one_that_contradicts_ends_the_contradiction() {
+    let lab = contradicted();
+    replace(&lab.path("own"), "the release");
+    let records = open(lab.directory.path());
+    assert_eq!(records.verify("own"), Verdict::Verified);
+    assert_eq!(served(&records, "own").as_deref(), Ok("the release"));
+    assert!(!records.entry("own").unwrap().contradicts);
+    let lab = contradicted();
+    replace(&lab.path("own"), "the release");
+    assert_eq!(compare_own(&lab.records), Verdict::Verified);
+    assert!(!lab.records.entry("own").unwrap().contradicts);
+}
+
+#[test]
+fn accepted_file_that_was_changed_is_a_persons() {
+    let lab = contradicted();
+    lab.records.accept(Path::new("own"), NOW).unwrap();
+    assert!(!lab.records.entry("own").unwrap().contradicts);
+    replace(&lab.path("own"), "the next own build");
+    let records = open(lab.directory.path());
+    assert!(matches!(records.verify("own"), Verdict::Altered { .. }));
+    assert!(records.is_a_persons("own"));
+    fs::remove_file(lab.path("own")).unwrap();
+    assert!(!records.is_a_persons("own"));
+    // Nothing is recorded of these.
+    assert!(records.is_a_persons("by-hand"));
+    fs::write(lab.path("by-hand"), "").unwrap();
+    assert!(!records.is_a_persons("by-hand"), "an empty file is nothing to keep");
+    assert!(!records.is_a_persons("kernel") && !records.is_a_persons("absent"));
+}
+
 #[test]
 fn running_transfer_ends_with_the_old_bytes() {
     let lab = lab();

@@ -114,7 +114,12 @@ pub(super) fn missing(records: &Records, spec: &Spec) -> (Vec<String>, Vec<Strin
     let lacking = spec.plan.iter().filter(|wanted| !Presence::of(wanted, records).is_served());
     let (errors, warnings): (Vec<_>, Vec<_>) = lacking.partition(|wanted| wanted.severity == Severity::Error);
     let line = |wanted: &crate::artifacts::Wanted| {
-        format!("{}: missing (needed by {})", records.store().root().join(&*wanted.path).display(), wanted.needed_by)
+        let path = records.store().root().join(&*wanted.path);
+        match Presence::of(wanted, records) {
+            Presence::Altered(verdict) if records.is_a_persons(&wanted.path) => verdict.complaint(&path),
+            _ => None,
+        }
+        .unwrap_or_else(|| format!("{}: missing (needed by {})", path.display(), wanted.needed_by))
     };
     (errors.into_iter().map(line).collect(), warnings.into_iter().map(line).collect())
 }

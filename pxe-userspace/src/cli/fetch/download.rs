@@ -121,6 +121,7 @@ async fn examine(fetcher: &Fetcher, records: &Arc<Records>, wanted: &Wanted, roo
     let path = root.join(&*wanted.path);
     let job = Job::of(wanted);
     let fetch_or = |reason: String| match &job {
+        _ if records.is_a_persons(&wanted.path) => State::Wrong(reason),
         Some(job) => State::Fetch(job.clone()),
         None => State::Missing(format!("{}: {reason} (needed by {})", path.display(), wanted.needed_by)),
     };

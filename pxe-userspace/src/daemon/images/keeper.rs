@@ -105,6 +105,10 @@ impl Keeper {
         };
         for wanted in &*plan {
             if let Some(found) = found(Presence::of(wanted, records), &store.root().join(&*wanted.path)) {
+                let found = match found {
+                    Found::Altered(reason) if records.is_a_persons(&wanted.path) => Found::Unusable(reason),
+                    found => found,
+                };
                 state.board.find(&wanted.path, found);
             }
         }
