@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::missing_panics_doc, clippy::panic, reason = "a panic is how a target reports")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{Ipv4Addr, SocketAddrV4},
     path::Path,
@@ -24,6 +25,10 @@ use pxe_userspace::{
         matchbox::{self, Labels},
     },
     dhcp::{self, Arrival, Mode, Reason, ReplyRoute, Server, encode::MAXIMUM_LENGTH},
+    fetch::{
+        bundle::BundleList,
+        checksums::{Algorithm, Checksums},
+    },
     http::{
         head,
         query::Query,
@@ -360,6 +365,36 @@ pub fn uki_key(data: &[u8]) {
             assert_eq!(signature.len(), key.certificate_length() as usize);
         }
         Err(error) => assert!(!error.to_string().is_empty(), "an error says what is wrong"),
+    }
+}
+
+/// A list of checksums: `data` is a byte that chooses their kind, and the list.
+pub fn checksum_list(data: &[u8]) {
+    let Some((&choice, list)) = data.split_first() else { return };
+    let algorithm = if choice & 1 == 0 { Algorithm::Sha256 } else { Algorithm::Sha512 };
+    let checksums = match Checksums::parse(list, algorithm) {
+        Ok(checksums) => checksums,
+        Err(error) => return assert!(!error.to_string().is_empty(), "an error says what is wrong"),
+    };
+    for name in String::from_utf8_lossy(list).split(['\n', ' ', '*', '(', ')', '/']) {
+        match checksums.of(name) {
+            Ok(checksum) => assert_eq!(checksum.len(), algorithm.length()),
+            Err(error) => assert!(!error.to_string().is_empty(), "an error says what is wrong"),
+        }
+    }
+}
+
+/// The list of a bundle.
+pub fn bundle_list(data: &[u8]) {
+    let list = match BundleList::parse(data) {
+        Ok(list) => list,
+        Err(error) => return assert!(!error.to_string().is_empty(), "an error says what is wrong"),
+    };
+    let mut paths = BTreeSet::new();
+    for file in &list.files {
+        let is_below = file.path.split('/').all(|component| !matches!(component, "" | "." | ".."));
+        assert!(is_below && !file.path.starts_with(".pxed/"), "{} is outside", file.path);
+        assert!(file.size > 0 && paths.insert(&file.path), "an empty file, or the same twice");
     }
 }
 

@@ -28,8 +28,10 @@ use pxe_common::{
 type Target = fn(&[u8]);
 
 /// The targets by the names that `cargo xtask fuzz` knows them by.
-const TARGETS: [(&str, Target); 9] = [
+const TARGETS: [(&str, Target); 11] = [
     ("admin_api", targets::admin_api),
+    ("bundle_list", targets::bundle_list),
+    ("checksum_list", targets::checksum_list),
     ("cluster_spec", targets::cluster_spec),
     ("dhcp_respond", targets::dhcp_respond),
     ("frame_classify", targets::frame_classify),
@@ -170,8 +172,33 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
     ] {
         seeds.insert(("admin_api", name.to_owned()), request.as_bytes().to_vec());
     }
+    seeds.extend(fetch_seeds().map(|(target, name, seed)| ((target, name.to_owned()), seed)));
     seeds.extend(uki_seeds().map(|(target, name, seed)| ((target, name.to_owned()), seed)));
     seeds
+}
+
+/// Lists of checksums in every form that is understood, and the list of a bundle.
+fn fetch_seeds() -> impl Iterator<Item = (&'static str, &'static str, Vec<u8>)> {
+    let (short, long, other) = ("ab".repeat(32), "cd".repeat(64), "ef".repeat(32));
+    let lists = [
+        ("sha256sum", 0, format!("{short}  vmlinuz-amd64\n{other} *_out/initramfs-amd64.xz\r\n")),
+        ("sha512sum", 1, format!("\u{feff}# a comment\n\n{long}  vmlinuz-amd64\n")),
+        ("tagged", 0, format!("SHA256 (vmlinuz-amd64) = {short}\n")),
+        ("contradiction", 0, format!("{short}  vmlinuz-amd64\n{other}  vmlinuz-amd64\n")),
+        ("web-page", 0, "<!DOCTYPE html><title>Sign in</title>".to_owned()),
+    ];
+    let lists = lists.map(|(name, choice, list)| ("checksum_list", name, [&[choice], list.as_bytes()].concat()));
+    let file = |path: &str, rest: &str| format!(r#"{{"path": "{path}", "size": 5, "sha256": "{short}"{rest}}}"#);
+    let bundle = |files: &[String]| format!(r#"{{"version": 1, "files": [{}]}}"#, files.join(", ")).into_bytes();
+    let source = r#", "proof": "published-checksum", "source": "https://example.org/vmlinuz-amd64""#;
+    let bundles = [
+        ("empty", bundle(&[])),
+        ("two-files", bundle(&[file("vmlinuz-v1.13.0-amd64", source), file("ab12/own.efi", "")])),
+        ("twice", bundle(&[file("kernel", ""), file("kernel", "")])),
+        ("outside", bundle(&[file("../kernel", "")])),
+        ("own-directory", bundle(&[file(".pxed/manifest.json", "")])),
+    ];
+    lists.into_iter().chain(bundles.map(|(name, list)| ("bundle_list", name, list)))
 }
 
 /// Small stubs and images, and a key with its certificate.
