@@ -103,6 +103,8 @@ const SECTION: usize = 40;
 /// The headers of an EFI program (PE32+).
 struct Image<'h> {
     machine: u16,
+    /// The end of the signatures, which follow the sections, or zero.
+    signatures_end: u64,
     /// The section headers, as far as they are in the head.
     sections: &'h [u8],
 }
@@ -119,9 +121,11 @@ impl<'h> Image<'h> {
         if number(20)? != PE32_PLUS {
             return Err("it is an EFI program for 32-bit processors");
         }
-        let sections = coff.get(20 + usize::from(optional)..).unwrap_or_default();
+        let optional = usize::from(optional);
+        let signatures_end = signatures_end(coff.get(20..).unwrap_or_default(), optional);
+        let sections = coff.get(20 + optional..).unwrap_or_default();
         let end = sections.len().min(usize::from(count) * SECTION);
-        Ok(Self { machine, sections: &sections[..end] })
+        Ok(Self { machine, signatures_end, sections: &sections[..end] })
     }
 
     fn fault(&self, architecture: Architecture, length: u64) -> Option<String> {
@@ -141,7 +145,7 @@ impl<'h> Image<'h> {
             Some(u64::from(size) + u64::from(at))
         };
         let needed = self.sections.as_chunks::<SECTION>().0.iter().filter_map(|section| end(section)).max();
-        cut_off(needed.unwrap_or_default(), length)
+        cut_off(needed.unwrap_or_default().max(self.signatures_end), length)
     }
 
     fn lacks_kernel(&self) -> Option<String> {
@@ -149,6 +153,19 @@ impl<'h> Image<'h> {
         let has_kernel = sections.any(|section| section.starts_with(b".linux\0"));
         (!has_kernel)
             .then(|| "it is an EFI program, but not a unified kernel image: it has no section .linux".to_owned())
+    }
+}
+
+/// Returns the end of the certificate table, which has an offset in the file, or zero if there is none.
+fn signatures_end(optional: &[u8], length: usize) -> u64 {
+    const COUNT: usize = 108;
+    const TABLE: Range<usize> = 144..152;
+    if length < TABLE.end || u32_at(optional, COUNT).is_none_or(|count| count < 5) {
+        return 0;
+    }
+    match (u32_at(optional, TABLE.start), u32_at(optional, TABLE.start + 4)) {
+        (Some(at), Some(size)) if size > 0 => u64::from(at) + u64::from(size),
+        _ => 0,
     }
 }
 
@@ -271,6 +288,23 @@ mod tests {
                 assert!(found.contains("web page"), "{content:?}: {found}");
             }
         }
+    }
+
+    #[test]
+    fn program_without_the_end_of_its_signatures_is_cut_off() {
+        let mut signed = program(0x8664, 0x20b, &[".text", ".linux"]);
+        let optional = 0x98;
+        signed[optional + 108] = 16;
+        signed[optional + 144..optional + 148].copy_from_slice(&2048_u32.to_le_bytes());
+        signed[optional + 148..optional + 152].copy_from_slice(&1400_u32.to_le_bytes());
+        for content in [UKI, KERNEL, Content::Loader, Content::Stub(Architecture::Amd64)] {
+            assert_eq!(implausible(content, &signed, 3448), None, "{content:?}");
+            let found = implausible(content, &signed, 3447).unwrap_or_default();
+            assert!(found.contains("cut off: its headers speak of 3448 bytes"), "{content:?}: {found:?}");
+        }
+        // Without that entry, the bytes are something else.
+        signed[optional + 108] = 4;
+        assert_eq!(implausible(UKI, &signed, 2048), None);
     }
 
     proptest! {
