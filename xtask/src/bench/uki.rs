@@ -49,6 +49,8 @@ const ALL: [What; 3] = [What::File, What::Image, What::SignedImage];
 struct Figures {
     rate: Samples,
     cpu: Samples,
+    first_median_ms: Samples,
+    first_99_ms: Samples,
     median_ms: Samples,
     slowest_ms: Samples,
 }
@@ -105,6 +107,8 @@ fn table(is_fleet: bool, figures: &[Figures; 3]) -> Table {
     if is_fleet {
         row("1,000 machines a second", |figures| &figures.rate);
         row("CPU ms a machine, with softirq", |figures| &figures.cpu);
+        row("first byte, median, ms", |figures| &figures.first_median_ms);
+        row("first byte, 99 %, ms", |figures| &figures.first_99_ms);
         row("median, ms", |figures| &figures.median_ms);
         row("slowest, ms", |figures| &figures.slowest_ms);
     } else {
@@ -180,6 +184,8 @@ impl Figures {
             self.rate.push(outcome.gib_per_second());
             self.cpu.push(cpu.total() / outcome.gib());
         }
+        self.first_median_ms.push(outcome.first_byte(0.5).as_secs_f64() * 1e3);
+        self.first_99_ms.push(outcome.first_byte(0.99).as_secs_f64() * 1e3);
         self.median_ms.push(outcome.latency(0.5).as_secs_f64() * 1e3);
         self.slowest_ms.push(outcome.latency(1.0).as_secs_f64() * 1e3);
     }

@@ -59,6 +59,8 @@ pub(crate) struct HttpOutcome {
     pub(crate) elapsed: Duration,
     /// From the connection (on a kept-alive connection, from the request) to the last byte; sorted.
     latencies: Vec<Duration>,
+    /// From the same moment to the first byte of the body; sorted. Requests that failed later are among them.
+    first_bytes: Vec<Duration>,
 }
 
 impl HttpOutcome {
@@ -79,9 +81,18 @@ impl HttpOutcome {
 
     /// Returns the time within which this share (0 to 1) of the requests were answered.
     pub(crate) fn latency(&self, share: f64) -> Duration {
-        let last = self.latencies.len().saturating_sub(1);
-        self.latencies.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
+        quantile(&self.latencies, share)
     }
+
+    /// Returns the time within which this share (0 to 1) of the requests got the first byte of their body.
+    pub(crate) fn first_byte(&self, share: f64) -> Duration {
+        quantile(&self.first_bytes, share)
+    }
+}
+
+fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or_default()
 }
 
 /// The number of bytes that one call may discard. The memory is never written to.
@@ -134,6 +145,7 @@ pub(crate) fn run(load: &HttpLoad) -> anyhow::Result<HttpOutcome> {
         outcome.first_failure.get_or_insert_with(|| "not answered in time".to_owned());
     }
     outcome.latencies.sort_unstable();
+    outcome.first_bytes.sort_unstable();
     Ok(outcome)
 }
 
@@ -146,6 +158,8 @@ struct Connection {
     head: Vec<u8>,
     /// Bytes of the body still missing, once the head is complete.
     body: Option<u64>,
+    /// Set once a byte of the body has come.
+    has_begun: bool,
     began: Instant,
     /// Requests left, including this one.
     requests: usize,
@@ -198,6 +212,7 @@ impl Clients<'_> {
                 sent: 0,
                 head: Vec::new(),
                 body: None,
+                has_begun: false,
                 began,
                 requests,
             }));
@@ -287,6 +302,10 @@ impl Clients<'_> {
         let Some(end) = connection.head.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(true) };
         let length = content_length(&connection.head[..end])?;
         let came = (connection.head.len() - end - 4) as u64;
+        if came > 0 {
+            self.outcome.first_bytes.push(connection.began.elapsed());
+        }
+        connection.has_begun = came > 0;
         connection.head.clear();
         self.outcome.bytes += came;
         let left = length.checked_sub(came).ok_or_else(|| io::Error::other("more came than was announced"))?;
@@ -300,6 +319,10 @@ impl Clients<'_> {
             Ok(0) => Err(io::Error::other("the server closed the connection within a body")),
             Ok(count) => {
                 self.outcome.bytes += count as u64;
+                if !connection.has_begun {
+                    connection.has_begun = true;
+                    self.outcome.first_bytes.push(connection.began.elapsed());
+                }
                 connection.body = Some(left - count as u64);
                 // A short count means that the socket is drained: more bytes raise an event.
                 Ok(count == room)
@@ -369,6 +392,30 @@ mod tests {
         assert_eq!((outcome.requests, outcome.failures), (7, 2), "{:?}", outcome.first_failure);
         assert_eq!(outcome.bytes, 7 * 3_000_000);
         assert!(outcome.latency(1.0) >= outcome.latency(0.5) && outcome.gib_per_second() > 0.0);
+    }
+
+    #[test]
+    fn first_byte_has_a_clock_of_its_own() {
+        const PAUSE: Duration = Duration::from_millis(50);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n");
+                // The head is not the first byte.
+                thread::sleep(PAUSE);
+                let _ = stream.write_all(b"x");
+                // The last byte never comes, and the end is an event of its own.
+                thread::sleep(PAUSE);
+            }
+        });
+        let outcome = run(&load(server, 3, 1)).unwrap();
+        assert_eq!((outcome.requests, outcome.failures), (0, 3), "{:?}", outcome.first_failure);
+        assert_eq!((outcome.first_bytes.len(), outcome.bytes), (3, 3));
+        assert!(outcome.first_byte(0.0) >= PAUSE, "{:?}", outcome.first_byte(0.0));
+        assert!(outcome.first_byte(1.0) >= outcome.first_byte(0.5));
     }
 
     #[test]
