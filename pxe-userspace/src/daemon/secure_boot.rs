@@ -3,12 +3,13 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
+use nix::fcntl::OFlag;
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -36,13 +37,22 @@ pub struct SecureBoot {
 }
 
 impl SecureBoot {
-    /// Reads the files. What may keep machines from accepting signatures is logged.
+    /// Reads the files. What may keep machines from accepting signatures is logged. `artifacts` is the directory that the key must not be
+    /// in.
     ///
     /// # Errors
     ///
     /// Says which file is wrong, and what to do.
-    pub(super) fn read(&self) -> Result<Signer, String> {
+    pub(super) fn read(&self, artifacts: &Path) -> Result<Signer, String> {
         let Self { key, certificate } = self;
+        if is_below(key, artifacts) {
+            return Err(format!(
+                "--secure-boot-key {} is in the artifacts directory {}, which every machine may read: move it elsewhere, and make a new key \
+                 if the network was not trusted meanwhile",
+                key.display(),
+                artifacts.display()
+            ));
+        }
         let (key_text, mode) = read(key).map_err(|error| format!("--secure-boot-key {}: {error}", key.display()))?;
         let (certificate_text, _) =
             read(certificate).map_err(|error| format!("--secure-boot-cert {}: {error}", certificate.display()))?;
@@ -60,9 +70,17 @@ impl SecureBoot {
     }
 }
 
+/// Returns `true` if a file is below a directory, by its path or by that to which its symbolic links lead.
+fn is_below(path: &Path, directory: &Path) -> bool {
+    let Ok(directory) = directory.canonicalize() else { return false };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    [path, parent].iter().any(|path| path.canonicalize().is_ok_and(|path| path.starts_with(&directory)))
+}
+
 /// Returns the content of a file, and its mode.
 fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
-    let file = File::open(path)?;
+    // A FIFO would block until somebody writes to it.
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a file"));
@@ -93,7 +111,7 @@ impl UkiUpkeep {
     /// If it cannot be used.
     pub(super) fn start(&self) -> Result<(), String> {
         if let Some(secure_boot) = &self.secure_boot {
-            self.ukis.set_signer(Some(secure_boot.read()?));
+            self.ukis.set_signer(Some(secure_boot.read(self.store.root())?));
             tracing::info!(certificate = %secure_boot.certificate.display(), "unified kernel images are signed");
         }
         Ok(())
@@ -106,7 +124,7 @@ impl UkiUpkeep {
     }
 
     fn reload_now(&self) {
-        match self.secure_boot.as_ref().map(SecureBoot::read) {
+        match self.secure_boot.as_ref().map(|files| files.read(self.store.root())) {
             Some(Ok(signer)) => self.ukis.set_signer(Some(signer)),
             Some(Err(error)) => tracing::error!("{error}; images are signed with the key from before"),
             None => {}
@@ -130,7 +148,7 @@ impl UkiUpkeep {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, os::unix::fs::symlink};
 
     use super::*;
     use crate::uki::testing::{CERTIFICATE, KEY};
@@ -145,7 +163,7 @@ mod tests {
     #[test]
     fn key_that_cannot_be_used_is_an_error_that_names_its_file() {
         type Spoil = fn(&SecureBoot);
-        let cases: [(Spoil, &[&str]); 6] = [
+        let cases: [(Spoil, &[&str]); 7] = [
             (|files| fs::remove_file(&files.key).unwrap(), &["--secure-boot-key", "db.key", "No such file"]),
             (|files| fs::remove_file(&files.certificate).unwrap(), &["--secure-boot-cert", "db.crt", "No such file"]),
             (|files| fs::write(&files.key, "").unwrap(), &["db.key", "the private key: the file is empty"]),
@@ -157,15 +175,53 @@ mod tests {
                 },
                 &["--secure-boot-key", "not a file"],
             ),
+            (
+                |files| {
+                    fs::remove_file(&files.certificate).unwrap();
+                    nix::unistd::mkfifo(&files.certificate, nix::sys::stat::Mode::S_IRUSR).unwrap();
+                },
+                &["--secure-boot-cert", "not a file"],
+            ),
             (|files| fs::write(&files.key, vec![0; 2 << 20]).unwrap(), &["--secure-boot-key", "too long"]),
         ];
         for (spoil, words) in cases {
             let directory = tempfile::tempdir().unwrap();
             let files = files(directory.path());
-            assert!(files.read().is_ok());
+            let artifacts = directory.path().join("artifacts");
+            assert!(files.read(&artifacts).is_ok());
             spoil(&files);
-            let error = files.read().unwrap_err();
+            let error = files.read(&artifacts).unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{words:?} in {error}");
+        }
+    }
+
+    #[test]
+    fn key_in_the_artifacts_directory_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["artifacts/sub", "artifacts-of-others", "links"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        let below = files(&at("artifacts/sub"));
+        let beside = files(&at("artifacts-of-others"));
+        symlink(&below.key, at("links/in.key")).unwrap();
+        symlink(&beside.key, at("artifacts/out.key")).unwrap();
+        symlink(at("artifacts"), at("to-artifacts")).unwrap();
+        for (key, is_refused) in [
+            (below.key.clone(), true),
+            (at("links/in.key"), true),
+            // Whoever puts a copy in place of the link does not look at our options.
+            (at("artifacts/out.key"), true),
+            (at("links/../to-artifacts/sub/db.key"), true),
+            (beside.key.clone(), false),
+        ] {
+            // A certificate is no secret.
+            let files = SecureBoot { key: key.clone(), certificate: below.certificate.clone() };
+            for artifacts in [at("artifacts"), at("to-artifacts")] {
+                let error = files.read(&artifacts).err();
+                let expected = format!("--secure-boot-key {} is in the artifacts directory", key.display());
+                assert_eq!(error.is_some_and(|error| error.starts_with(&expected)), is_refused, "{}", key.display());
+            }
         }
     }
 
@@ -178,7 +234,7 @@ mod tests {
             secure_boot: Some(files.clone()),
             inventory: Arc::default(),
             images: Arc::default(),
-            store: Arc::new(Store::new(directory.path().to_owned())),
+            store: Arc::new(Store::new(directory.path().join("artifacts"))),
         };
         upkeep.start().unwrap();
         assert!(upkeep.ukis.is_signing());
