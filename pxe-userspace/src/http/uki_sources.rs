@@ -130,8 +130,7 @@ impl Sources {
             Architecture::Arm64 => PeMachine::ARM64,
         })?;
         if certificate_length > 0 {
-            let too_long = |error: UkiError| Unmade { reason: error.to_string().into(), may_pass: false };
-            template = template.with_certificate(certificate_length).map_err(too_long)?;
+            template = template.with_certificate(certificate_length).map_err(|error| self.too_long(&error))?;
         }
         let midstate = self.hash(&template)?;
         let pieces = template.pieces().iter().map(|piece| match piece {
@@ -154,6 +153,7 @@ impl Sources {
                 Template::from_stub(&stub.read(STUB_LIMIT)?, kernel_length, initramfs_length, machine).map_err(
                     |error| match error {
                         UkiError::Empty(".initrd") => initramfs.unmade(&"it is empty"),
+                        UkiError::TooLong(_) => self.too_long(&error),
                         error => stub.unmade(&error),
                     },
                 )
@@ -163,6 +163,14 @@ impl Sources {
                 Template::from_uki(&head, uki.artifact.length, machine).map_err(|error| uki.unmade(&error))
             }
         }
+    }
+
+    /// Returns that the image gets too long, because of its longest file.
+    fn too_long(&self, error: &UkiError) -> Unmade {
+        let longest = self.all().max_by_key(|source| source.artifact.length);
+        let (path, length) = longest.map_or(("", 0), |source| (&*source.path, source.artifact.length));
+        let reason = format!("{path}: it has {length} bytes, and {error}. Replace the file by a smaller one");
+        Unmade { reason: reason.into(), may_pass: false }
     }
 
     fn hash(&self, template: &Template) -> Result<Midstate, Unmade> {

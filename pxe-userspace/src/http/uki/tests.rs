@@ -439,13 +439,14 @@ async fn image_of_the_factory_is_taken_apart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn image_that_cannot_be_made_says_why_and_what_to_do() {
     type Spoil = fn(&Path);
-    let cases: [(&str, Spoil, u16, &[&str]); 8] = [
+    let cases: [(&str, Spoil, u16, &[&str]); 9] = [
         (KERNEL, |path| fs::remove_file(path).unwrap(), 404, &["no such file", "artifacts directory"]),
         (INITRAMFS, |path| fs::remove_file(path).unwrap(), 404, &["no such file", "artifacts directory"]),
         (STUB, |path| fs::remove_file(path).unwrap(), 404, &["no such file", "systemd-boot-efi"]),
         (KERNEL, |path| fs::write(path, "<html>").unwrap(), 503, &["Replace the file"]),
         (KERNEL, |path| fs::write(path, "").unwrap(), 503, &["Replace the file"]),
         (INITRAMFS, |path| fs::write(path, "").unwrap(), 503, &["it is empty", "Replace the file"]),
+        (INITRAMFS, |path| fs::File::create(path).unwrap().set_len(5 << 30).unwrap(), 503, &["4 GiB", "a smaller one"]),
         (STUB, |path| fs::write(path, other_program()).unwrap(), 503, &["systemd's EFI stub", "Replace the file"]),
         (STUB, |path| fs::write(path, vec![0; 5 << 20]).unwrap(), 503, &["no EFI stub"]),
     ];
