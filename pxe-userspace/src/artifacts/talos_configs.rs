@@ -97,7 +97,7 @@ impl TalosConfigs {
             Self::File(path) => open_host(path).map_err(|refusal| (refusal, refusal.reason().into())),
             Self::Directory(store) => {
                 let name = name(config).as_bytes();
-                store.open(name).map_err(|refusal| (refusal, store.reason(name, refusal)))
+                store.open(name).map_err(|refusal| (refusal, reason(store, name, refusal)))
             }
         };
         let refused = |refusal, told, reason: Cow<'_, str>| {
@@ -150,6 +150,16 @@ impl TalosConfigs {
             ))
         };
         needed.into_iter().filter_map(problem).collect()
+    }
+}
+
+/// Returns the reason of a refusal in the words for this directory.
+fn reason(store: &Store, name: &[u8], refusal: Refusal) -> Cow<'static, str> {
+    const OUTSIDE: &str = "the path leads out of the directory of --talos-config";
+    match (refusal, store.last_link(name)) {
+        (Refusal::Outside, Some(link)) => format!("{OUTSIDE}: {link}").into(),
+        (Refusal::Outside, None) => OUTSIDE.into(),
+        _ => store.reason(name, refusal),
     }
 }
 

@@ -67,7 +67,12 @@ fn whatever_is_no_configuration_is_refused_with_its_path() {
             "outside.yaml is a symbolic link to ../secret",
         ),
         ("absolute.yaml", Some(Refusal::Outside), "no machine configuration", "is a symbolic link to "),
-        ("../secret", Some(Refusal::Outside), "no machine configuration", "the path leads out"),
+        (
+            "../secret",
+            Some(Refusal::Outside),
+            "no machine configuration",
+            "leads out of the directory of --talos-config",
+        ),
         ("circle.yaml", Some(Refusal::Circle), "no machine configuration", "circle"),
         ("empty.yaml", None, "empty machine configuration", "the file is empty"),
         ("long.yaml", None, "machine configuration too long", "the file has 4194305 bytes, and 4194304 are allowed"),
