@@ -6,6 +6,7 @@
 //! /talos/<version>/{vmlinuz-<arch>,initramfs-<arch>.xz,sha256sum.txt,sha512sum.txt}
 //! /factory/image/<schematic>/<version>/{kernel-<arch>,initramfs-<arch>.xz,metal-<arch>-uki.efi,…}
 //! /ipxe/{ipxe.efi,arm64-efi/ipxe.efi,…}
+//! /ipxe-releases/{shim/releases/latest/download/ipxe-shimx64.efi,ipxe/releases/latest/download/ipxeboot.tar.gz,…}
 //! ```
 //!
 //! Like the upstreams, it answers a GET below `/talos/` and `/factory/` with a redirection to a storage server, whose URLs have a
@@ -121,7 +122,12 @@ impl Mirror {
     #[must_use]
     pub fn options(&self) -> Vec<String> {
         let mut options = Vec::new();
-        for (option, path) in [("--talos-url", "/talos"), ("--factory-url", "/factory"), ("--ipxe-url", "/ipxe")] {
+        for (option, path) in [
+            ("--talos-url", "/talos"),
+            ("--factory-url", "/factory"),
+            ("--ipxe-url", "/ipxe"),
+            ("--ipxe-releases-url", "/ipxe-releases"),
+        ] {
             options.extend([option.to_owned(), self.url(path)]);
         }
         if let Some(file) = self.authority() {

@@ -98,6 +98,7 @@ pub fn missing(plan: &[Wanted], store: &Store, fetch: &str) -> Vec<Missing> {
 fn check(wanted: &Wanted, store: &Store, fetch: &str) -> Option<Missing> {
     let name = wanted.path.as_bytes();
     let problem = match store.open(name) {
+        Ok(artifact) if wanted.is_signed() && artifact.stand_in.is_some() => Problem::Absent,
         Ok(artifact) if artifact.length > 0 => return None,
         Ok(_) => Problem::Empty,
         Err(refusal) => Problem::of(refusal)?,
@@ -117,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        artifacts::{plan::plan, store::Store},
+        artifacts::{plan::plan, presence::Presence, records::Records, store::Store},
         model::{
             architecture::Architecture,
             inventory::{Inventory, Machine},
@@ -176,6 +177,39 @@ mod tests {
         ] {
             assert!(text.contains(&expected), "{expected}\n--- not in ---\n{text}");
         }
+    }
+
+    #[test]
+    fn package_of_the_host_has_no_second_stage_for_a_signed_shim() {
+        // A file that every host has.
+        const STAND_IN: &[&str] = &["/etc/passwd"];
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_owned();
+        for name in ["vmlinuz-v1.13.0-amd64", "initramfs-v1.13.0-amd64.xz", "ipxe-shimx64.efi", "undionly.kpxe"] {
+            fs::write(root.join(name), "x").unwrap();
+        }
+        let store = Store::with_stand_ins(root.clone(), |name| if name == b"ipxe.efi" { STAND_IN } else { &[] });
+        let loaded = |loader: &str| {
+            let mut own = OwnLoaders::default();
+            own.set(Some(LoaderFile::EfiX64), Some(loader.into()));
+            let machine = machine(1, Architecture::Amd64, "v1.13.0", None);
+            Inventory::new(vec![Arc::new(Machine { loaders: Some(own.into()), ..Machine::clone(&machine) })])
+        };
+        let bare = loaded("ipxe.efi");
+        assert_eq!(missing_of(&bare, &store), []);
+        let shim = loaded("ipxe-shimx64.efi");
+        let found = missing_of(&shim, &store);
+        assert_eq!(names(&found), [("ipxe.efi".into(), Severity::Error, Problem::Absent)]);
+        let records = Records::open(Arc::new(store)).0;
+        let presence = |inventory: &Inventory| {
+            let plan = plan(inventory, records.store().stubs());
+            Presence::of(plan.iter().find(|wanted| &*wanted.path == "ipxe.efi").unwrap(), &records)
+        };
+        assert_eq!(presence(&bare), Presence::StandIn(STAND_IN[0]));
+        assert_eq!(presence(&shim), Presence::Missing(Problem::Absent));
+        fs::write(root.join("ipxe.efi"), "signed").unwrap();
+        assert_eq!(missing_of(&shim, records.store()), []);
+        assert_eq!(presence(&shim), Presence::ByHand { implausible: None });
     }
 
     #[test]

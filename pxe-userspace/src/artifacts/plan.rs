@@ -16,6 +16,7 @@ use crate::model::{
     image_source::{ImageSource, Upstreams},
     images::{BootFiles, Stubs},
     inventory::{AddressHashBuilder, Inventory, Machine},
+    ipxe_shim::IpxeShim,
     loader::{Loader, LoaderFile},
 };
 
@@ -107,10 +108,16 @@ pub fn plan(inventory: &Inventory, stubs: Stubs) -> Vec<Wanted> {
                 }
                 Some(known) => {
                     let machines = known.needed_by.machines + machines;
+                    let signed = [&*known, &new].into_iter().find(|wanted| wanted.is_signed());
+                    // The signed build does for those who could do with any, and no other for a shim.
+                    let (source, package) = signed.map(|signed| (signed.source.clone(), signed.package)).unzip();
                     if new.severity < known.severity {
                         *known = new;
                     }
                     known.needed_by.machines = machines;
+                    if let (Some(source), Some(package)) = (source, package) {
+                        (known.source, known.package) = (source, package);
+                    }
                 }
             }
         }
@@ -177,6 +184,11 @@ impl Need {
             }),
         }
     }
+
+    /// Returns a part of iPXE for Secure Boot, which no package has.
+    fn ipxe(path: &str, source: ImageSource, condition: Option<&'static str>) -> Self {
+        Self { path: path.to_owned(), content: Content::Loader, source: Some(source), condition, package: None }
+    }
 }
 
 const IF_BIOS: Option<&str> = Some("if their firmware is BIOS");
@@ -234,19 +246,27 @@ const STUB_PACKAGE: &str = "systemd-boot-efi";
 
 /// Adds the loaders of a machine.
 fn loaders(machine: &Machine, files: &mut Vec<Need>) {
-    let mut add = |name: &str, condition| {
-        if files.iter().all(|known| known.path != name) {
-            files.push(Need::loader(name, condition));
+    let mut add = |need: Need| {
+        if files.iter().all(|known| known.path != need.path) {
+            files.push(need);
         }
     };
     let efi = LoaderFile::efi_for(machine.architecture);
+    // By HTTP, a shim or the firmware gets the unified kernel image itself.
+    let ipxe = if machine.boot == BootMethod::Ipxe { None } else { IF_PXE };
     match machine.loader(Some(efi)) {
-        Some(Loader::Own(name)) => add(name, None),
-        Some(Loader::Usual(_)) | None => add(efi.name(), if machine.boot == BootMethod::Ipxe { None } else { IF_PXE }),
+        Some(Loader::Own(name)) => match IpxeShim::of(name, machine.architecture) {
+            Some(shim) => {
+                add(Need::ipxe(name, shim.source(), None));
+                add(Need::ipxe(&shim.second_stage, shim.second_stage_source(), ipxe));
+            }
+            None => add(Need::loader(name, None)),
+        },
+        Some(Loader::Usual(_)) | None => add(Need::loader(efi.name(), ipxe)),
     }
     let bios = Some(LoaderFile::Undionly).filter(|bios| bios.starts_kernels_of(machine.architecture));
     if let Some(loader) = bios.and_then(|bios| machine.loader(Some(bios))) {
-        add(loader.name(), IF_BIOS);
+        add(Need::loader(loader.name(), IF_BIOS));
     }
     // Of `snponly` every class has a build of its own, most of which nobody needs.
     let small = LoaderFile::ALL.into_iter().find(|loader| loader.is_32_bit_of(machine.architecture));
@@ -254,11 +274,16 @@ fn loaders(machine: &Machine, files: &mut Vec<Need>) {
         && let Some(Loader::Own(name)) = machine.loader(Some(small))
         && **name != *small.firmware_driver_build()
     {
-        add(name, IF_32_BIT_UEFI);
+        add(Need::loader(name, IF_32_BIT_UEFI));
     }
 }
 
 impl Wanted {
+    /// Returns `true` for a build of iPXE that has to be signed, which none of the host's packages has.
+    pub(super) const fn is_signed(&self) -> bool {
+        matches!(self.source, Some(ImageSource::IpxeSigned { .. }))
+    }
+
     /// Returns the commands that get the file into the artifacts directory `root`, of which one suffices. `fetch` is the command line of
     /// `pxed fetch` for this spec and directory.
     #[must_use]
@@ -267,8 +292,12 @@ impl Wanted {
         let package = self.package.map(|package| format!("apt-get install {package}"));
         let (fetch, get) = match &self.source {
             Some(source) => {
-                let url = source.url(&Upstreams::default());
-                (Some(fetch.to_owned()), format!("curl -fL --create-dirs -o {} {url}", quoted(&path)))
+                let (url, path) = (source.url(&Upstreams::default()), quoted(&path));
+                let get = match source.member() {
+                    Some(member) => format!("curl -fL {url} | tar -xzO {member} | install -Dm644 /dev/stdin {path}"),
+                    None => format!("curl -fL --create-dirs -o {path} {url}"),
+                };
+                (Some(fetch.to_owned()), get)
             }
             None => {
                 let name = path.file_name().map_or(&*path, Path::new);

@@ -42,6 +42,7 @@ impl Presence {
         let path = &*wanted.path;
         match records.store().open(path.as_bytes()) {
             Ok(OpenArtifact { length: 0, .. }) => Self::Missing(Problem::Empty),
+            Ok(OpenArtifact { stand_in: Some(_), .. }) if wanted.is_signed() => Self::Missing(Problem::Absent),
             Ok(OpenArtifact { stand_in: Some(file), .. }) => Self::StandIn(file),
             Ok(artifact) => match records.entry(path) {
                 Some(entry) => Self::Verified(entry),

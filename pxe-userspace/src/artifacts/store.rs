@@ -113,6 +113,12 @@ impl Store {
         Self { stand_ins: |_| &[], ..Self::new(root) }
     }
 
+    /// Creates a store with these files of the host as stand-ins for any missing file.
+    #[cfg(test)]
+    pub(crate) fn with_stand_ins(root: PathBuf, stand_ins: fn(&[u8]) -> &'static [&'static str]) -> Self {
+        Self { stand_ins, ..Self::new(root) }
+    }
+
     /// Returns the directory.
     #[must_use]
     pub fn root(&self) -> &Path {

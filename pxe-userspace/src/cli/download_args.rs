@@ -28,6 +28,9 @@ pub(super) struct DownloadArgs {
     /// Builds of iPXE, or a mirror with the same paths [default: https://boot.ipxe.org]
     #[arg(long, env = "PXED_IPXE_URL", value_name = "URL")]
     pub(super) ipxe_url: Option<BaseUrl>,
+    /// Signed releases of iPXE and its shim, or a mirror with the same paths [default: https://github.com/ipxe]
+    #[arg(long, env = "PXED_IPXE_RELEASES_URL", value_name = "URL")]
+    pub(super) ipxe_releases_url: Option<BaseUrl>,
     /// Certificates in PEM of authorities to trust for these addresses, besides the host's own
     #[arg(long, env = "PXED_CA_CERTIFICATES", value_name = "FILE")]
     pub(super) ca_certificates: Option<PathBuf>,

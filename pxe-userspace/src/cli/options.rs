@@ -151,6 +151,9 @@ pub struct Args {
     /// Builds of iPXE, or a mirror with the same paths [default: https://boot.ipxe.org]
     #[arg(long, env = "PXED_IPXE_URL", value_name = "URL")]
     ipxe_url: Option<BaseUrl>,
+    /// Signed releases of iPXE and its shim, or a mirror with the same paths [default: https://github.com/ipxe]
+    #[arg(long, env = "PXED_IPXE_RELEASES_URL", value_name = "URL")]
+    ipxe_releases_url: Option<BaseUrl>,
     /// Certificates in PEM of authorities to trust for these addresses, besides the host's own
     #[arg(long, env = "PXED_CA_CERTIFICATES", value_name = "FILE")]
     ca_certificates: Option<PathBuf>,
@@ -244,6 +247,7 @@ impl Args {
             talos_url,
             factory_url,
             ipxe_url,
+            ipxe_releases_url,
             ca_certificates,
             bandwidth_limit,
             secure_boot_key,
@@ -260,6 +264,7 @@ impl Args {
             talos: url(talos_url, file.talos_url, usual.talos),
             factory: url(factory_url, file.factory_url, usual.factory),
             ipxe: url(ipxe_url, file.ipxe_url, usual.ipxe),
+            ipxe_releases: url(ipxe_releases_url, file.ipxe_releases_url, usual.ipxe_releases),
         };
         let assets = || matchbox.as_ref().map(|directory| directory.join("assets"));
         let options = Options {
@@ -392,8 +397,18 @@ pub(super) fn fetched(
 /// If the file cannot be read or understood.
 pub(super) fn downloads(given: DownloadArgs, config: Option<&Path>) -> anyhow::Result<(bool, FetchConfig)> {
     let file = config.map_or_else(|| Ok(Args::default()), read)?;
-    let DownloadArgs { offline, talos_url, factory_url, ipxe_url, ca_certificates, bandwidth_limit } = given;
-    let given = Args { offline, talos_url, factory_url, ipxe_url, ca_certificates, bandwidth_limit, ..Args::default() };
+    let DownloadArgs { offline, talos_url, factory_url, ipxe_url, ipxe_releases_url, ca_certificates, bandwidth_limit } =
+        given;
+    let given = Args {
+        offline,
+        talos_url,
+        factory_url,
+        ipxe_url,
+        ipxe_releases_url,
+        ca_certificates,
+        bandwidth_limit,
+        ..Args::default()
+    };
     let cluster = vec![PathBuf::new()];
     let Options { offline, fetch, .. } = Args { cluster, ..given }.over(file)?;
     Ok((offline, fetch))
@@ -484,7 +499,7 @@ mod tests {
             assert_eq!(unknown.contains("unknown field"), name == "config", "{name}: {unknown}");
             options += 1;
         }
-        assert_eq!(options, 23);
+        assert_eq!(options, 24);
     }
 
     #[test]
@@ -532,17 +547,17 @@ mod tests {
 
     #[test]
     fn downloads_are_configured_from_either_place() {
-        let file = "offline = true\nbandwidth-limit = \"20M\"\ntalos-url = \"http://mirror.example/talos/\"\nca-certificates = \"/ca.pem\"";
+        let file = "offline = true\nipxe-releases-url = \"http://mirror.example/gh\"\nbandwidth-limit = \"20M\"\ntalos-url = \"http://mirror.example/talos/\"\nca-certificates = \"/ca.pem\"";
         let file = || toml::from_str(file).unwrap();
         let options = line(&["--cluster", "a", "--ipxe-url", "https://mirror.example/ipxe"]).over(file()).unwrap();
         assert!(options.offline);
         assert_eq!(options.fetch.bandwidth_limit.map(std::num::NonZeroU64::get), Some(20_000_000));
         assert_eq!(options.fetch.ca_certificates, Some(PathBuf::from("/ca.pem")));
-        let Upstreams { talos, factory, ipxe } = options.fetch.upstreams;
+        let Upstreams { talos, factory, ipxe, ipxe_releases } = options.fetch.upstreams;
         let usual = Upstreams::default();
         assert_eq!(
-            (&*talos, factory, &*ipxe),
-            ("http://mirror.example/talos", usual.factory, "https://mirror.example/ipxe")
+            (&*talos, factory, &*ipxe, &*ipxe_releases),
+            ("http://mirror.example/talos", usual.factory, "https://mirror.example/ipxe", "http://mirror.example/gh")
         );
         let given =
             ["--cluster", "a", "--offline=false", "--bandwidth-limit", "500k", "--talos-url", "http://other.example"];

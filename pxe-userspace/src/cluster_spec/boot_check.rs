@@ -2,7 +2,11 @@
 //!
 //! Settings are often those of a whole role. So a warning about them is one for all machines, and names the first.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use super::{
     candidate::Origin,
@@ -12,9 +16,11 @@ use super::{
 use crate::{
     boot::talos,
     model::{
+        architecture::Architecture,
         artifact_names::{PLAIN_SCHEMATIC, is_ipxe},
         boot_method::BootMethod,
         inventory::Machine,
+        ipxe_shim::IpxeShim,
         loader::{LoaderFile, is_shim},
     },
     uki::command_line::{self, CommandLineError},
@@ -33,12 +39,24 @@ enum Remark {
     OwnConfig,
     /// A loader that does not lead to the unified kernel image.
     LoaderWithoutImage,
+    /// A shim whose second stage is the file of another architecture.
+    SharedSecondStage,
 }
 
 /// The warnings so far: by remark and place, each with the first machine and the number of all.
 #[derive(Debug, Default)]
 pub(crate) struct BootCheck {
     warned: BTreeMap<(Remark, Finding), (Ipv4Addr, usize)>,
+    /// The programs that machines start, with their architecture.
+    programs: BTreeMap<Arc<str>, Program>,
+}
+
+/// A program that machines start.
+#[derive(Clone, Copy, Debug)]
+struct Program {
+    architecture: Architecture,
+    /// Set if a shim of iPXE starts it.
+    is_second_stage: bool,
 }
 
 impl BootCheck {
@@ -59,6 +77,9 @@ impl BootCheck {
         if machine.boot != BootMethod::Ipxe && has_foreign_loader(machine) {
             self.warn(Remark::LoaderWithoutImage, loaders.as_ref(), machine);
         }
+        if self.shares_second_stage(machine) {
+            self.warn(Remark::SharedSecondStage, loaders.as_ref(), machine);
+        }
         (machine.boot == BootMethod::Uki).then(|| cut_off(machine, origin)).flatten()
     }
 
@@ -66,6 +87,28 @@ impl BootCheck {
         let Some(InForce { document, setting }) = setting else { return };
         let place = document.finding(setting.at, setting.field.to_string(), String::new());
         self.warned.entry((remark, place)).or_insert((machine.address, 0)).1 += 1;
+    }
+
+    /// Notes the programs that the machine's UEFI starts. Returns `true` if one of them is the second stage of a shim, and that of another
+    /// architecture too.
+    fn shares_second_stage(&mut self, machine: &Machine) -> bool {
+        let Some(name) = own_loader(machine) else { return false };
+        let shim = IpxeShim::of(name, machine.architecture);
+        let architecture = shim.as_ref().map_or(machine.architecture, |shim| shim.architecture);
+        let second_stage = shim.map(|shim| Arc::from(shim.second_stage));
+        let programs = [(Some(Arc::clone(name)), false), (second_stage, true)];
+        programs.into_iter().filter_map(|(path, is_second_stage)| Some((path?, is_second_stage))).any(
+            |(path, is_second_stage)| match self.programs.entry(path) {
+                Entry::Vacant(entry) => {
+                    entry.insert(Program { architecture, is_second_stage });
+                    false
+                }
+                Entry::Occupied(entry) => {
+                    let known = entry.get();
+                    known.architecture != architecture && (known.is_second_stage || is_second_stage)
+                }
+            },
+        )
     }
 
     /// Returns the warnings.
@@ -96,6 +139,10 @@ impl BootCheck {
                     "is loaded by {who} in place of the unified kernel image, which a loader that is no shim does not start by itself: name \
                      a shim, or remove loader or boot"
                 ),
+                Remark::SharedSecondStage => format!(
+                    "has {who} start a file that iPXE's shim starts on another architecture: the shim looks for ipxe.efi or snponly.efi next to \
+                     itself. Name files in a directory for each architecture, such as x86_64-sb/ipxe-shimx64.efi and arm64-sb/ipxe-shimaa64.efi"
+                ),
             };
             Finding { message, ..place }
         })
@@ -105,8 +152,12 @@ impl BootCheck {
 /// Returns `true` if the spec names a loader for the machine's UEFI that neither starts a unified kernel image nor runs the script that
 /// does.
 fn has_foreign_loader(machine: &Machine) -> bool {
-    let own = machine.loaders.as_ref().and_then(|own| own.get(Some(LoaderFile::efi_for(machine.architecture))));
-    own.is_some_and(|name: &Arc<str>| !is_shim(name) && !is_ipxe(name))
+    own_loader(machine).is_some_and(|name| !is_shim(name) && !is_ipxe(name))
+}
+
+/// Returns the loader that the spec names for the machine's UEFI.
+fn own_loader(machine: &Machine) -> Option<&Arc<str>> {
+    machine.loaders.as_ref()?.get(Some(LoaderFile::efi_for(machine.architecture)))
 }
 
 /// Returns an error if the EFI stub would not pass the machine's kernel command line on as it is.

@@ -214,6 +214,14 @@ pub enum Fault {
     /// The content is not what its name says.
     #[error("it is not what it should be: {0}")]
     Implausible(String),
+    /// The file cannot be taken out of the archive that has it.
+    #[error("{member} cannot be taken out of this archive: {reason}")]
+    Archive {
+        /// The path in the archive.
+        member: Arc<str>,
+        /// What is wrong.
+        reason: String,
+    },
     /// The server has another file under this URL than before.
     #[error(
         "the server now has other bytes under this URL (SHA-256 {found}) than when it was first fetched ({recorded})"
@@ -312,6 +320,7 @@ impl Fault {
             | Self::WebPage { .. }
             | Self::Checksum { .. }
             | Self::Implausible(_)
+            | Self::Archive { .. }
             | Self::OtherBytes { .. }
             | Self::ByHand
             | Self::DiskFull { .. }
@@ -330,6 +339,7 @@ impl Fault {
                 | Self::Changed
                 | Self::Mismatch { .. }
                 | Self::Implausible(_)
+                | Self::Archive { .. }
                 | Self::WebPage { .. }
                 | Self::OtherBytes { .. }
         )
@@ -353,8 +363,8 @@ impl Fault {
     fn remedy(&self) -> Option<String> {
         let text = match self {
             Self::Dns { .. } => {
-                "check the name and this host's DNS (/etc/resolv.conf), or name a mirror (--talos-url, --factory-url, --ipxe-url) or a \
-                 proxy (HTTPS_PROXY)"
+                "check the name and this host's DNS (/etc/resolv.conf), or name a mirror (--talos-url, --factory-url, --ipxe-url, \
+                 --ipxe-releases-url) or a proxy (HTTPS_PROXY)"
             }
             Self::Refused { .. } | Self::NoConnection { .. } | Self::NoAnswer(_) => {
                 "check the address, firewalls on the way, and the proxy settings (HTTPS_PROXY, NO_PROXY)"
@@ -393,6 +403,9 @@ impl Fault {
             Self::Mismatch { .. } => "the mirror or something on the way alters it: nothing of it was kept",
             Self::NoLength => "use a server that sends Content-Length",
             Self::Implausible(_) => "nothing of it was kept: check the server",
+            Self::Archive { .. } => {
+                "nothing of it was kept: check the server (--ipxe-releases-url), or put the file into the artifacts directory yourself"
+            }
             Self::OtherBytes { .. } => {
                 "the recorded file stays in use; if the new one is right, delete the file, let pxed forget its hash (pxed fetch --accept PATH), and \
                  fetch again"

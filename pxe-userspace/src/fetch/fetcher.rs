@@ -100,7 +100,8 @@ impl Fetcher {
         let shown = without_password(&url);
         place::check(path).map_err(|fault| failed(0, &shown, fault))?;
         let (shared, left) = (&self.shared, Left::default());
-        let mut work = Work { shared, path, content: *content, url: &url, shown: &shown, published, observer, left };
+        let (content, member) = (*content, source.member());
+        let mut work = Work { shared, path, content, url: &url, shown: &shown, member, published, observer, left };
         let mut attempts = Attempts::default();
         loop {
             let Failed { fault, received } = match work.attempt().await {

@@ -4,6 +4,7 @@
 //! (`artifacts`), and when they are fetched (`daemon`, `cli`).
 
 mod answer;
+mod archive;
 pub mod bundle;
 pub mod checksums;
 mod client;

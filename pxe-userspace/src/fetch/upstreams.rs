@@ -89,7 +89,10 @@ pub(super) fn checksums(
             let name = Arc::clone(file);
             Ok(Some(PublishedChecksums { sha256: list("sha256sum.txt")?, sha512: list("sha512sum.txt")?, name }))
         }
-        ImageSource::Factory { .. } | ImageSource::Ipxe { .. } => Ok(None),
+        ImageSource::Factory { .. }
+        | ImageSource::Ipxe { .. }
+        | ImageSource::IpxeShim { .. }
+        | ImageSource::IpxeSigned { .. } => Ok(None),
     }
 }
 

@@ -9,6 +9,7 @@ use reqwest::Url;
 use tokio::{sync::Semaphore, task, time::sleep};
 
 use super::{
+    archive,
     checksums::{Algorithm, to_hex},
     client::Client,
     download::{Download, Ended, Limiter, lost},
@@ -69,6 +70,8 @@ pub(super) struct Work<'w> {
     pub(super) url: &'w Url,
     /// The URL without a password.
     pub(super) shown: &'w str,
+    /// The path of the file in the archive that the URL is of.
+    pub(super) member: Option<&'w Arc<str>>,
     pub(super) published: Option<PublishedChecksums>,
     pub(super) observer: Observer<'w>,
     pub(super) left: Left,
@@ -201,33 +204,59 @@ impl Work<'_> {
     /// Verifies a complete file, moves it to its place and records it. Otherwise deletes it, unless the fault is the disk's.
     async fn accept(&self, partial: Partial) -> Result<Fetched, Fault> {
         let (records, path, url) = (Arc::clone(&self.shared.records), Arc::clone(self.path), Arc::from(self.shown));
-        let (expected, content) = (self.left.expected.clone(), self.content);
+        let (expected, content, member) = (self.left.expected.clone(), self.content, self.member.cloned());
         blocking(move || {
-            let sha256 = match verified(&partial, content, expected.as_ref(), records.entry(&path).as_ref()) {
-                Ok(sha256) => sha256,
-                Err(fault) => {
-                    partial.discard();
-                    return Err(fault);
-                }
+            let Some(member) = member else {
+                return keep(partial, &records, path, url, content, expected.as_ref());
             };
-            let proof = if expected.is_some() { Proof::PublishedChecksum } else { Proof::FirstDownload };
-            let length = partial.length();
-            partial.sync()?;
-            place::make_readable(partial.file(), partial.path())?;
-            place::prepare(records.store().root(), &path)?;
-            let _ = records.refresh();
-            // A person may have put it there during the download.
-            if records.is_a_persons(&path) {
-                partial.discard();
-                return Err(Fault::ByHand);
+            let archive = partial;
+            let directory = place::partial_directory(records.store().root())?;
+            let kept = archive::unpack(&archive, &directory, &path, &member)
+                .and_then(|unpacked| keep(unpacked, &records, path, url, content, expected.as_ref()));
+            // With room on the disk, the archive is good for another attempt.
+            let is_of_disk = |fault: &Fault| {
+                matches!(fault, Fault::DiskFull { .. } | Fault::NotWritable { .. } | Fault::Disk { .. })
+            };
+            if !kept.as_ref().err().is_some_and(is_of_disk) {
+                archive.discard();
             }
-            let download = artifacts::Download { sha256, proof, source: Some(Arc::clone(&url)) };
-            place::install(&records, partial.path(), &path, download, SystemTime::now())?;
-            partial.moved();
-            Ok(Fetched { path, url, length, sha256, proof })
+            kept
         })
         .await
     }
+}
+
+/// Verifies a complete file, moves it to its place and records it. What is not the right file is deleted.
+fn keep(
+    partial: Partial,
+    records: &Records,
+    path: Arc<str>,
+    url: Arc<str>,
+    content: Content,
+    expected: Option<&Expected>,
+) -> Result<Fetched, Fault> {
+    let sha256 = match verified(&partial, content, expected, records.entry(&path).as_ref()) {
+        Ok(sha256) => sha256,
+        Err(fault) => {
+            partial.discard();
+            return Err(fault);
+        }
+    };
+    let proof = if expected.is_some() { Proof::PublishedChecksum } else { Proof::FirstDownload };
+    let length = partial.length();
+    partial.sync()?;
+    place::make_readable(partial.file(), partial.path())?;
+    place::prepare(records.store().root(), &path)?;
+    let _ = records.refresh();
+    // A person may have put it there during the download.
+    if records.is_a_persons(&path) {
+        partial.discard();
+        return Err(Fault::ByHand);
+    }
+    let download = artifacts::Download { sha256, proof, source: Some(Arc::clone(&url)) };
+    place::install(records, partial.path(), &path, download, SystemTime::now())?;
+    partial.moved();
+    Ok(Fetched { path, url, length, sha256, proof })
 }
 
 /// A partial file that was locked, or the whole one.

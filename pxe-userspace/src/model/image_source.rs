@@ -28,6 +28,16 @@ pub enum ImageSource {
         /// The path.
         path: Arc<str>,
     },
+    /// iPXE's shim, which Microsoft has signed. No checksum is published.
+    IpxeShim {
+        /// The name: `ipxe-shimx64.efi`, `ipxe-shimaa64.efi`.
+        file: Arc<str>,
+    },
+    /// A build of iPXE that is signed for its shim: a file in the archive of iPXE's release. No checksum is published.
+    IpxeSigned {
+        /// The path in the archive: `ipxeboot/x86_64-sb/ipxe.efi`.
+        member: Arc<str>,
+    },
 }
 
 impl ImageSource {
@@ -95,17 +105,25 @@ impl ImageSource {
         }
     }
 
-    /// Returns the URL at the given upstreams.
+    /// Returns the URL at the given upstreams: that of the file, or of the archive that has it ([`Self::member`]).
     #[must_use]
     pub fn url(&self, upstreams: &Upstreams) -> String {
-        let Upstreams { talos, factory, ipxe } = upstreams;
+        let Upstreams { talos, factory, ipxe, ipxe_releases } = upstreams;
         match self {
             Self::TalosRelease { version, file } => format!("{}/{version}/{file}", base(talos)),
             Self::Factory { schematic, version, file } => {
                 format!("{}/image/{schematic}/{version}/{file}", base(factory))
             }
             Self::Ipxe { path } => format!("{}/{path}", base(ipxe)),
+            Self::IpxeShim { file } => format!("{}/shim/releases/latest/download/{file}", base(ipxe_releases)),
+            Self::IpxeSigned { .. } => format!("{}/ipxe/releases/latest/download/ipxeboot.tar.gz", base(ipxe_releases)),
         }
+    }
+
+    /// Returns the path of the file in the archive that the URL is of, or `None` if the URL is that of the file itself.
+    #[must_use]
+    pub fn member(&self) -> Option<&Arc<str>> {
+        if let Self::IpxeSigned { member } = self { Some(member) } else { None }
     }
 }
 
@@ -122,6 +140,8 @@ pub struct Upstreams {
     pub factory: Arc<str>,
     /// The builds of iPXE (`--ipxe-url`).
     pub ipxe: Arc<str>,
+    /// The releases of iPXE and of its shim, by project (`--ipxe-releases-url`).
+    pub ipxe_releases: Arc<str>,
 }
 
 impl Default for Upstreams {
@@ -130,6 +150,7 @@ impl Default for Upstreams {
             talos: "https://github.com/siderolabs/talos/releases/download".into(),
             factory: "https://factory.talos.dev".into(),
             ipxe: "https://boot.ipxe.org".into(),
+            ipxe_releases: "https://github.com/ipxe".into(),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod image_source;
 pub mod image_words;
 pub mod images;
 pub mod inventory;
+pub mod ipxe_shim;
 pub mod loader;
 pub mod machine_path;
 pub mod policy;

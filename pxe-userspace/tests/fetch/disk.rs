@@ -8,6 +8,7 @@ use nix::{
 };
 
 use crate::{
+    archives::{self, ARCHIVE, MEMBER, archive},
     lab::{FACTORY_KERNEL, Lab, factory_kernel, kernel, publish, release_kernel},
     server::{Behaviour, Server},
 };
@@ -50,6 +51,25 @@ fn full_disk_is_told_before_the_download_with_what_is_missing() {
         // With room, the same directory works.
         publish(&server, &kernel(500_000, 1));
         lab.fetch(&release_kernel()).await.unwrap();
+    });
+}
+
+#[test]
+fn disk_without_room_for_what_an_archive_unpacks_to_is_told() {
+    on_small_disk(1024, async |lab, server| {
+        // What packs well needs little room until it is unpacked.
+        let content = [&kernel(5_000, 1)[..], &[0; 3_000_000]].concat();
+        server.put(ARCHIVE, &archive(&[(MEMBER, tar::EntryType::Regular, &content)]));
+        let job = archives::second_stage("ipxe-shimx64.efi");
+        let message = lab.failure(&job).await;
+        assert!(message.contains("no room in ") && message.contains("make room"), "{message}");
+        assert_eq!((lab.pauses(), server.requests(ARCHIVE).len()), (0, 1));
+        assert!(!lab.left().iter().any(|name| name.contains("unpacked")), "{:?}", lab.left());
+        // With room, the archive that is there is enough.
+        mount(NONE, &lab.root(), NONE, MsFlags::MS_REMOUNT, Some("size=8192k")).unwrap();
+        lab.fetch(&job).await.unwrap();
+        assert_eq!(lab.content(&job), Some(content));
+        assert_eq!((server.requests(ARCHIVE).len(), lab.left()), (1, Vec::new()));
     });
 }
 

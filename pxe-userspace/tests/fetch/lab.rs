@@ -87,7 +87,12 @@ impl Lab {
     pub fn new(server: &Server) -> Self {
         let base = |name: &str| server.url(&format!("/{name}")).into();
         let config = FetchConfig {
-            upstreams: Upstreams { talos: base("talos"), factory: base("factory"), ipxe: base("ipxe") },
+            upstreams: Upstreams {
+                talos: base("talos"),
+                factory: base("factory"),
+                ipxe: base("ipxe"),
+                ipxe_releases: base("releases"),
+            },
             timeouts: Timeouts::default(),
             retry: RetryPolicy {
                 first_pause: Duration::from_millis(1),

@@ -6,6 +6,7 @@
     reason = "lengths of a few megabytes; shared by the modules"
 )]
 
+mod archives;
 mod bundles;
 mod command;
 mod disk;

@@ -115,6 +115,67 @@ fn machine_that_boots_a_unified_image_needs_the_loader_that_the_spec_names() {
     assert_eq!(shim.remedy(Path::new("/a"), "pxed fetch"), ["install -Dm644 shimx64.efi /a/shimx64.efi"]);
 }
 
+fn with_loader(number: u8, boot: BootMethod, architecture: Architecture, loader: &str) -> Arc<Machine> {
+    let mut own = OwnLoaders::default();
+    own.set(Some(LoaderFile::efi_for(architecture)), Some(loader.into()));
+    let machine = booting(number, boot, architecture, None);
+    Arc::new(Machine { loaders: Some(own.into()), ..Machine::clone(&machine) })
+}
+
+#[test]
+fn shim_of_ipxe_needs_its_second_stage_next_to_it() {
+    let releases = "https://github.com/ipxe";
+    let archive = format!("{releases}/ipxe/releases/latest/download/ipxeboot.tar.gz");
+    let (x64, arm64) = ("x64/ipxe-shimx64.efi", "arm/snponly-shimaa64.efi");
+    let inventory = Inventory::new(vec![
+        with_loader(1, BootMethod::Ipxe, AMD64, x64),
+        with_loader(2, BootMethod::Uki, AMD64, x64),
+        with_loader(3, BootMethod::Uki, ARM64, arm64),
+    ]);
+    let plan = plan(&inventory, STUBS);
+    let found = |path: &str| {
+        let wanted = plan.iter().find(|wanted| &*wanted.path == path).unwrap();
+        let source = wanted.source.as_ref().unwrap();
+        let member = source.member().map(ToString::to_string).unwrap_or_default();
+        (
+            source.url(&Upstreams::default()),
+            member,
+            wanted.needed_by.to_string(),
+            wanted.remedy(Path::new("/a"), "pxed fetch"),
+        )
+    };
+    let shim = |file| format!("{releases}/shim/releases/latest/download/{file}");
+    let (url, member, needed_by, remedy) = found(x64);
+    assert_eq!((url, &*member, &*needed_by), (shim("ipxe-shimx64.efi"), "", "02:00:00:00:00:01 and 1 more"));
+    assert_eq!(remedy[1..], [format!("curl -fL --create-dirs -o /a/{x64} {}", shim("ipxe-shimx64.efi"))]);
+    let (url, member, needed_by, remedy) = found("x64/ipxe.efi");
+    assert_eq!((&url, &*member), (&archive, "ipxeboot/x86_64-sb/ipxe.efi"));
+    assert_eq!(needed_by, "02:00:00:00:00:01 and 1 more", "the first needs it however it boots");
+    let by_hand = format!("curl -fL {archive} | tar -xzO {member} | install -Dm644 /dev/stdin /a/x64/ipxe.efi");
+    assert_eq!(remedy, ["pxed fetch".to_owned(), by_hand]);
+    let (url, _, needed_by, _) = found(arm64);
+    assert_eq!((url, &*needed_by), (shim("ipxe-shimaa64.efi"), "02:00:00:00:00:03"));
+    let (_, member, needed_by, _) = found("arm/snponly.efi");
+    assert_eq!(member, "ipxeboot/arm64-sb/snponly.efi");
+    assert_eq!(
+        needed_by, "02:00:00:00:00:03, if their firmware boots by PXE",
+        "by HTTP, the shim gets the unified image"
+    );
+}
+
+#[test]
+fn second_stage_is_signed_whoever_else_loads_it() {
+    let shim = with_loader(1, BootMethod::Uki, AMD64, "ipxe-shimx64.efi");
+    let bare = with_loader(2, BootMethod::Ipxe, AMD64, "ipxe.efi");
+    for machines in [[shim.clone(), bare.clone()], [bare, shim]] {
+        let plan = plan(&Inventory::new(machines.into()), STUBS);
+        let wanted = plan.iter().find(|wanted| &*wanted.path == "ipxe.efi").unwrap();
+        assert!(wanted.is_signed() && wanted.severity == Severity::Error, "{wanted:?}");
+        assert_eq!(wanted.needed_by.to_string(), "02:00:00:00:00:02 and 1 more");
+        assert!(!wanted.remedy(Path::new("/a"), "pxed fetch").iter().any(|remedy| remedy.contains("apt-get")));
+    }
+}
+
 #[test]
 fn one_complete_machine_is_enough() {
     let inventory = Inventory::new(vec![

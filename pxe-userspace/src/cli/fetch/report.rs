@@ -31,8 +31,11 @@ struct File {
     /// What is wrong with it, if something is.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
-    /// The URL that it comes from.
+    /// The URL that it comes from: its own, or that of an archive.
     source: Option<String>,
+    /// Its path in the archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<String>,
     /// How it is verified, or was.
     verified_by: Verification,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,6 +163,7 @@ impl File {
             path: wanted.path.to_string(),
             problem,
             source: wanted.source.as_ref().map(|source| source.url(upstreams)),
+            member: wanted.source.as_ref().and_then(ImageSource::member).map(ToString::to_string),
             verified_by,
             sha256,
             size,
@@ -175,7 +179,7 @@ impl ToText for Report {
     fn to_text(&self) -> String {
         let mut text = String::new();
         for file in &self.files {
-            let File { path, state, problem, source, verified_by, needed_by, remedy, .. } = file;
+            let File { path, state, problem, source, member, verified_by, needed_by, remedy, .. } = file;
             let _ = writeln!(text, "{:8} {path}", state.name());
             if *state != State::Missing
                 && let Some(problem) = problem
@@ -183,7 +187,8 @@ impl ToText for Report {
                 let _ = writeln!(text, "         {problem}");
             }
             let source = source.as_deref().unwrap_or("no upstream has it");
-            let _ = writeln!(text, "         from {source}, {}", verified_by.name());
+            let member = member.as_ref().map(|member| format!(" ({member})")).unwrap_or_default();
+            let _ = writeln!(text, "         from {source}{member}, {}", verified_by.name());
             let _ = writeln!(text, "         needed by {needed_by}");
             if *state == State::Missing {
                 // The command for all of them is in the summary.

@@ -26,6 +26,7 @@ impl Spec {
             !loaded.inventory.machines().is_empty(),
             "the cluster spec has no machines, so that no file is needed"
         );
+        loaded.warnings.iter().for_each(|warning| logging::say(&format!("warning: {warning}")));
         let errors: Vec<_> = loaded.faults.faults.into_iter().map(|fault| fault.finding).collect();
         errors.iter().for_each(|error| logging::say(&format!("error: {error}")));
         Ok(Self { plan: artifacts::plan(&loaded.inventory, store.stubs()), errors })

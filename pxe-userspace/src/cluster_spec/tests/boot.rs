@@ -224,6 +224,24 @@ fn settings_that_do_not_go_together_are_one_warning_for_all_machines() {
         ("pxed.dev/boot: uki\npxed.dev/loader: {uefi-ia32: grubia32.efi}", "", &[]),
         ("pxed.dev/boot: uki\npxed.dev/loader: {uefi-x64: snponly, uefi-arm64: shim/shimaa64.efi}", "", &[]),
         ("pxed.dev/boot: ipxe\npxed.dev/loader: grubx64.efi", "", &[]),
+        ("pxed.dev/loader: {uefi-x64: x64/ipxe-shimx64.efi, uefi-arm64: arm/ipxe-shimaa64.efi}", "", &[]),
+        ("pxed.dev/loader: {uefi-x64: ipxe-shimx64.efi, uefi-arm64: snponly-shimaa64.efi}", "", &[]),
+        ("pxed.dev/loader: {uefi-x64: ipxe.efi, uefi-arm64: snponly-shimaa64.efi}", "", &[]),
+        (
+            "pxed.dev/loader: {uefi-x64: ipxe-shimx64.efi, uefi-arm64: ipxe-shimaa64.efi}",
+            "",
+            &["pxed.dev/loader: has 10.0.0.12 start a file that iPXE's shim starts on another architecture"],
+        ),
+        (
+            "pxed.dev/boot: uki\npxed.dev/loader: {uefi-x64: a/snponly-shim.efi, uefi-arm64: a/snponly-shim.efi}",
+            "",
+            &["a directory for each architecture"],
+        ),
+        (
+            "pxed.dev/loader: {uefi-x64: ipxe.efi, uefi-arm64: ipxe-shimaa64.efi}",
+            "",
+            &["pxed.dev/loader: has 10.0.0.12 start a file"],
+        ),
         (
             "pxed.dev/boot: uki\npxed.dev/loader: grubx64.efi",
             "",
