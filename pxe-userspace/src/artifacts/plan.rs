@@ -226,13 +226,19 @@ fn boot_files(machine: &Machine, stubs: Stubs) -> Vec<Need> {
             let mut files = Vec::from(kernel_and_initramfs(None));
             if machine.boot == BootMethod::Uki {
                 let (path, content) = (stub.to_owned(), Content::Stub(architecture));
-                files.push(Need { path, content, source: None, condition: None, package: Some(STUB_PACKAGE) });
+                files.push(Need {
+                    path,
+                    content,
+                    source: None,
+                    condition: None,
+                    package: Some(stub_package(architecture)),
+                });
             }
             files
         }
         BootFiles::FactoryUki(path) => {
             // With the stub, an image is made of the release's kernel and initramfs instead.
-            let package = schematic.is_none().then_some(STUB_PACKAGE);
+            let package = schematic.is_none().then_some(stub_package(architecture));
             uki(path, ImageSource::uki(schematic, version, architecture), package)
         }
         BootFiles::SecureBootUki(path) => {
@@ -241,8 +247,13 @@ fn boot_files(machine: &Machine, stubs: Stubs) -> Vec<Need> {
     }
 }
 
-/// Debian's package that has systemd's EFI stub.
-const STUB_PACKAGE: &str = "systemd-boot-efi";
+/// Returns Debian's package that has systemd's EFI stub for an architecture. That of the host has no other.
+const fn stub_package(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Amd64 => "systemd-boot-efi:amd64",
+        Architecture::Arm64 => "systemd-boot-efi:arm64",
+    }
+}
 
 /// Adds the loaders of a machine.
 fn loaders(machine: &Machine, files: &mut Vec<Need>) {

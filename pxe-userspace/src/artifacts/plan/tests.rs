@@ -55,7 +55,7 @@ fn unified_image_of_a_plain_release_is_made_of_the_stub_or_comes_from_the_factor
         );
         let uki = without.iter().find(|wanted| &*wanted.path == "uki-v1.13.0-amd64.efi").unwrap();
         let remedy = uki.remedy(Path::new("/a"), "pxed fetch");
-        assert_eq!(remedy[..2], ["pxed fetch", "apt-get install systemd-boot-efi"]);
+        assert_eq!(remedy[..2], ["pxed fetch", "apt-get install systemd-boot-efi:amd64"]);
     }
 }
 
