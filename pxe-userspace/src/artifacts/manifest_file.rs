@@ -13,9 +13,7 @@ use std::{
 };
 
 use super::manifest::{Identity, Manifest};
-
-/// The directory of pxed's own files in the artifacts directory. Nothing in it is served.
-pub const OWN_DIRECTORY: &str = ".pxed";
+pub use crate::model::artifact_names::OWN_DIRECTORY;
 
 const FILE: &str = "manifest.json";
 /// The name that a damaged manifest gets, with a number after it.

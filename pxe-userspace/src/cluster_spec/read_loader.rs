@@ -8,7 +8,10 @@ use super::{
     misspelling::{nearest, proposal},
     tree::{Kind, push_key},
 };
-use crate::model::loader::{BOOT_FROM_DISK, LOADER_FILE_LIMIT, LOADER_NAME_LIMIT, LoaderFile, OwnLoaders, file_name};
+use crate::model::{
+    artifact_names::OWN_DIRECTORY,
+    loader::{BOOT_FROM_DISK, LOADER_FILE_LIMIT, LOADER_NAME_LIMIT, LoaderFile, OwnLoaders, file_name},
+};
 
 /// The word for the usual loader: iPXE as pxed serves it.
 const USUAL: &str = "ipxe";
@@ -147,6 +150,9 @@ fn check_name(name: &str) -> Result<(), String> {
     }
     if name.split('/').any(|part| matches!(part, "" | ".")) {
         return Err(format!("has an empty part: {ADVICE}"));
+    }
+    if name.split('/').next().is_some_and(|first| first.eq_ignore_ascii_case(OWN_DIRECTORY)) {
+        return Err(format!("is in {OWN_DIRECTORY}, where pxed keeps its records, which are never served: {ADVICE}"));
     }
     if name == BOOT_FROM_DISK {
         return Err(format!("{BOOT_FROM_DISK} is never served: to send the machine to its disk, set boot-policy hold"));

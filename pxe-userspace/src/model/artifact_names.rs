@@ -13,6 +13,9 @@ use super::{
 /// The schematic of the Image Factory without customisation. Its kernel and initramfs are those of the release.
 pub const PLAIN_SCHEMATIC: &str = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba";
 
+/// The directory of pxed's own files in the artifacts directory. Nothing in it is served.
+pub const OWN_DIRECTORY: &str = ".pxed";
+
 /// Files of Debian's packages `ipxe` and `systemd-boot-efi` that replace a loader or an EFI stub that is missing in the artifacts directory,
 /// best first.
 ///

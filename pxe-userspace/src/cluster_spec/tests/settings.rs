@@ -329,6 +329,8 @@ fn mistakes_are_errors_with_their_place() {
         ("machines: |\n  10.0.0.11: {loader: ../x.efi}", "7:27: M.10.0.0.11.loader: leaves the artifacts directory"),
         ("machines: |\n  10.0.0.11: {loader: a/../../x.efi}", "7:27: M.10.0.0.11.loader: leaves the artifacts directory"),
         ("machines: |\n  10.0.0.11: {loader: /srv/x.efi}", "7:27: M.10.0.0.11.loader: is an absolute path"),
+        ("machines: |\n  10.0.0.11: {loader: .pxed/manifest.json}", "7:27: M.10.0.0.11.loader: is in .pxed, where pxed keeps"),
+        ("machines: |\n  10.0.0.11: {loader: .PXED/x.efi}", "7:27: M.10.0.0.11.loader: is in .pxed"),
         ("machines: |\n  10.0.0.11: {loader: a//x.efi}", "7:27: M.10.0.0.11.loader: has an empty part"),
         ("machines: |\n  10.0.0.11: {loader: a/}", "7:27: M.10.0.0.11.loader: has an empty part"),
         ("machines: |\n  10.0.0.11: {loader: ''}", "7:27: M.10.0.0.11.loader: is empty"),
