@@ -151,17 +151,21 @@ impl ConfigRequest<'_> {
 /// the machine's secrets. Returns `None` for the machine itself, and if sources are not checked.
 #[must_use]
 pub fn refusal(machine: &Machine, peer: IpAddr, check_source: bool) -> Option<String> {
+    refusal_of("boot script", machine, peer, check_source)
+}
+
+/// Returns the same for something else of the machine's own.
+#[must_use]
+pub fn refusal_of(noun: &str, machine: &Machine, peer: IpAddr, check_source: bool) -> Option<String> {
     let Machine { mac, address, .. } = machine;
     let is_theirs = !check_source || peer == *address;
-    (!is_theirs).then(|| format!("{ASKED_FROM} {peer}, but only {address} may get the boot script of {mac}"))
+    (!is_theirs).then(|| format!("{ASKED_FROM} {peer}, but only {address} may get the {noun} of {mac}"))
 }
 
 /// Returns the reason why a client without the machine's address does not get its machine configuration. `None` for the machine itself.
 #[must_use]
 pub fn config_refusal(machine: &Machine, peer: IpAddr) -> Option<String> {
-    let Machine { mac, address, .. } = machine;
-    (peer != *address)
-        .then(|| format!("{ASKED_FROM} {peer}, but only {address} may get the machine configuration of {mac}"))
+    refusal_of("machine configuration", machine, peer, true)
 }
 
 #[cfg(test)]

@@ -97,7 +97,7 @@ pub(super) async fn answer(
 
 /// Answers with a file of the store. Anybody may have it below `/assets/`, but what happens here is the machine's boot.
 async fn stored(stream: &mut Stream, exchange: Exchange<'_>, machine: &Machine, path: &str) -> Result<(), Broken> {
-    if let Some(reason) = config::refusal(machine, exchange.peer, exchange.context.check_source) {
+    if let Some(reason) = config::refusal_of("boot files", machine, exchange.peer, exchange.context.check_source) {
         exchange.context.metrics.refused(Refused::Source);
         return exchange.answer_line(stream, Route::Assets, StatusCode::FORBIDDEN, &reason).await;
     }

@@ -44,7 +44,7 @@ const EFI_APPLICATION: &str = "application/efi";
 /// Firmware asks by HEAD first, and does not go on after a refusal. So a refusal is an event of either method.
 pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, machine: &Arc<Machine>) -> Result<(), Broken> {
     let context = exchange.context;
-    if let Some(reason) = config::refusal(machine, exchange.peer, context.check_source) {
+    if let Some(reason) = config::refusal_of("unified kernel image", machine, exchange.peer, context.check_source) {
         tracing::debug!(mac = %machine.mac, peer = %exchange.peer, "boot HTTP refused an image to another address");
         context.metrics.refused(Refused::Source);
         return refuse(stream, exchange, machine, StatusCode::FORBIDDEN, &reason, None).await;
