@@ -13,7 +13,7 @@ use reqwest::{
     redirect,
 };
 use rustls::CertificateError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{fault::Fault, retry, upstreams::without_password};
 
@@ -145,8 +145,12 @@ impl Client {
             return Err(status_fault(response.status(), response.headers(), SystemTime::now()));
         }
         let total = response.content_length();
-        let mut text = Vec::new();
-        while let Some(piece) = self.piece(&mut response, text.len() as u64, total).await? {
+        let (mut text, span) = (Vec::new(), self.timeouts.slow);
+        let deadline = Instant::now() + span;
+        loop {
+            let done = text.len() as u64;
+            let piece = timeout_at(deadline, self.piece(&mut response, done, total)).await;
+            let Some(piece) = piece.map_err(|_| Fault::TooSlow { span, received: done, done, total })?? else { break };
             text.extend_from_slice(&piece);
             if text.len() > limit {
                 return Err(Fault::OverLimit { limit: limit as u64 });

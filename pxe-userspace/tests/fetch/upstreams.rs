@@ -55,6 +55,9 @@ async fn answer_that_trickles_is_given_up() {
     server.always(KERNEL, Behaviour::TrickleAfter(100, Duration::from_millis(50)));
     *lab.attempts.lock().unwrap() = 1;
     has(&lab.failure(&release_kernel()).await, &["bytes came in 1 seconds", "of 300000 bytes"]);
+    // A list would keep all files of its release waiting.
+    server.always(SHA256SUM, Behaviour::TrickleAfter(10, Duration::from_millis(50)));
+    has(&lab.failure(&release_kernel()).await, &[&server.url(SHA256SUM), "bytes came in 1 seconds"]);
 }
 
 #[tokio::test]
