@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use super::{
     links::Link,
-    plan::{Severity, Wanted},
+    plan::{FetchCommand, Severity, Wanted},
     refusal::Refusal,
     store::Store,
 };
@@ -88,14 +88,13 @@ impl Missing {
     }
 }
 
-/// Returns the files of the plan that cannot be served, in its order. `fetch` is the command line of `pxed fetch` that gets those that an
-/// upstream has.
+/// Returns the files of the plan that cannot be served, in its order. `fetch` gets those that an upstream has.
 #[must_use]
-pub fn missing(plan: &[Wanted], store: &Store, fetch: &str) -> Vec<Missing> {
+pub fn missing(plan: &[Wanted], store: &Store, fetch: &FetchCommand) -> Vec<Missing> {
     plan.iter().filter_map(|wanted| check(wanted, store, fetch)).collect()
 }
 
-fn check(wanted: &Wanted, store: &Store, fetch: &str) -> Option<Missing> {
+fn check(wanted: &Wanted, store: &Store, fetch: &FetchCommand) -> Option<Missing> {
     let name = wanted.path.as_bytes();
     let problem = match store.open(name) {
         Ok(artifact) if wanted.is_signed() && artifact.stand_in.is_some() => Problem::Absent,
@@ -129,8 +128,12 @@ mod tests {
 
     const FETCH: &str = "pxed fetch --cluster a.yaml";
 
+    fn command() -> FetchCommand {
+        FetchCommand { line: FETCH.to_owned(), ..FetchCommand::default() }
+    }
+
     fn missing_of(inventory: &Inventory, store: &Store) -> Vec<Missing> {
-        missing(&plan(inventory, store.stubs()), store, FETCH)
+        missing(&plan(inventory, store.stubs()), store, &command())
     }
 
     fn names(missing: &[Missing]) -> Vec<(String, Severity, Problem)> {

@@ -20,7 +20,7 @@ pub use links::Link;
 pub use manifest::{Entry, Identity, Manifest, NotSha256, Proof, Sha256};
 pub use manifest_file::{ManifestError, OWN_DIRECTORY};
 pub use missing::{Missing, Problem, missing};
-pub use plan::{Content, NeededBy, Severity, Wanted, fetch_command, is_any_complete, plan, quoted};
+pub use plan::{Content, FetchCommand, NeededBy, Severity, Wanted, is_any_complete, plan, quoted};
 pub use plausible::{HEAD, implausible};
 pub use presence::Presence;
 pub use prune::Removed;

@@ -295,20 +295,20 @@ impl Wanted {
         matches!(self.source, Some(ImageSource::IpxeSigned { .. }))
     }
 
-    /// Returns the commands that get the file into the artifacts directory `root`, of which one suffices. `fetch` is the command line of
-    /// `pxed fetch` for this spec and directory.
+    /// Returns the commands that get the file into the artifacts directory `root`, of which one suffices. `fetch` is `pxed fetch` for this
+    /// spec and directory.
     #[must_use]
-    pub fn remedy(&self, root: &Path, fetch: &str) -> Vec<String> {
+    pub fn remedy(&self, root: &Path, fetch: &FetchCommand) -> Vec<String> {
         let path = root.join(&*self.path);
         let package = self.package.map(|package| format!("apt-get install {package}"));
         let (fetch, get) = match &self.source {
             Some(source) => {
-                let (url, path) = (source.url(&Upstreams::default()), quoted(&path));
+                let (url, path) = (source.url(&fetch.upstreams), quoted(&path));
                 let get = match source.member() {
                     Some(member) => format!("curl -fL {url} | tar -xzO {member} | install -Dm644 /dev/stdin {path}"),
                     None => format!("curl -fL --create-dirs -o {path} {url}"),
                 };
-                (Some(fetch.to_owned()), get)
+                (Some(fetch.line.clone()), get)
             }
             None => {
                 let name = path.file_name().map_or(&*path, Path::new);
@@ -319,11 +319,48 @@ impl Wanted {
     }
 }
 
-/// Returns the command line of `pxed fetch` for these specs and this artifacts directory.
-#[must_use]
-pub fn fetch_command(cluster: &[PathBuf], artifacts: &Path) -> String {
-    let specs: Vec<_> = cluster.iter().map(|path| quoted(path)).collect();
-    format!("pxed fetch --cluster {} --artifacts {}", specs.join(" "), quoted(artifacts))
+/// The command that gets what is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FetchCommand {
+    /// The command line of `pxed fetch`.
+    pub line: String,
+    /// The servers that it asks, without passwords.
+    pub upstreams: Upstreams,
+}
+
+impl FetchCommand {
+    /// Returns the command for these specs, this artifacts directory, these servers and this file of authorities. Consoles, the log and the
+    /// API show it, so passwords in URLs are left out.
+    #[must_use]
+    pub fn new(cluster: &[PathBuf], artifacts: &Path, upstreams: &Upstreams, ca_certificates: Option<&Path>) -> Self {
+        let specs: Vec<_> = cluster.iter().map(|path| quoted(path)).collect();
+        let mut line = format!("pxed fetch --cluster {} --artifacts {}", specs.join(" "), quoted(artifacts));
+        let (usual, Upstreams { talos, factory, ipxe, ipxe_releases }) = (Upstreams::default(), upstreams);
+        let [talos, factory, ipxe, ipxe_releases] =
+            [talos, factory, ipxe, ipxe_releases].map(|url| without_password(url));
+        for (option, url, usual) in [
+            ("--talos-url", &talos, usual.talos),
+            ("--factory-url", &factory, usual.factory),
+            ("--ipxe-url", &ipxe, usual.ipxe),
+            ("--ipxe-releases-url", &ipxe_releases, usual.ipxe_releases),
+        ] {
+            if *url != usual {
+                line.extend([" ", option, " ", &quoted(Path::new(&**url))]);
+            }
+        }
+        if let Some(file) = ca_certificates {
+            line.extend([" --ca-certificates ", &quoted(file)]);
+        }
+        Self { line, upstreams: Upstreams { talos, factory, ipxe, ipxe_releases } }
+    }
+}
+
+/// Returns a URL without user and password.
+fn without_password(url: &str) -> Arc<str> {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}{path}").into()
 }
 
 /// Returns the path, quoted for a shell.

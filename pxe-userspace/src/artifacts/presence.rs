@@ -72,7 +72,8 @@ impl Presence {
     pub fn state(&self, path: &Path) -> FileState {
         match self {
             Self::Verified(_) => FileState::Verified,
-            Self::StandIn(_) | Self::ByHand { .. } | Self::Unknown => FileState::ByHand,
+            Self::StandIn(_) => FileState::Packaged,
+            Self::ByHand { .. } | Self::Unknown => FileState::ByHand,
             Self::Changed => FileState::Verifying,
             Self::Altered(verdict) => FileState::Refused { reason: verdict.complaint(path).unwrap_or_default().into() },
             Self::Missing(problem) => FileState::Missing { reason: problem.to_string().into() },

@@ -85,7 +85,13 @@ fn screen(machine: &Machine, awaited: Awaited<'_>, now: SystemTime) -> Vec<Strin
 /// GRUB within single quotes, interprets.
 fn sentence(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " .,:_/()=+@%-".contains(c);
-    text.chars().map(|c| if is_plain(c) { c } else { '?' }).collect()
+    let shown = |c: char| match c {
+        // It ends a command in GRUB, and the part of a message elsewhere.
+        ';' => ',',
+        c if is_plain(c) => c,
+        _ => '?',
+    };
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]

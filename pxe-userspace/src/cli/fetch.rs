@@ -75,7 +75,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     paths.extend(cluster);
     let (cluster, root) = options::fetched(paths, artifacts, config.as_deref())?;
     let (is_offline, settings) = options::downloads(downloads, config.as_deref())?;
-    let records = Arc::new(open(&root)?);
+    // As `pxed run` does. A report of a directory that is not there has to say so.
+    let fills = !(plan || verify || is_offline && from.is_none()) && accept.is_empty();
+    let records = Arc::new(open(&root, fills)?);
     if !accept.is_empty() {
         let report = accept::Report::of(&records, &accept, SystemTime::now());
         return output.print(&report, report.is_right());
@@ -93,7 +95,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return output.print(&report, report.is_right);
     }
     if plan {
-        let command = artifacts::fetch_command(&cluster, &root);
+        let command =
+            artifacts::FetchCommand::new(&cluster, &root, &settings.upstreams, settings.ca_certificates.as_deref());
         let report = Report::of(&records, spec, &command, &settings.upstreams);
         return output.print(&report, report.is_complete);
     }
@@ -143,8 +146,11 @@ fn conclude(fetched: usize, there: usize, missing: &[String], warnings: &[String
     if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Opens the artifacts directory with its records, and says what is wrong with these.
-fn open(root: &Path) -> anyhow::Result<Records> {
+/// Opens the artifacts directory with its records, and says what is wrong with these. If it is going to be filled, it is created.
+fn open(root: &Path, fills: bool) -> anyhow::Result<Records> {
+    if fills && !root.exists() && std::fs::create_dir_all(root).is_ok() {
+        logging::say(&format!("created the artifacts directory {}", root.display()));
+    }
     let store = Arc::new(Store::new(root.to_owned()));
     store.check()?;
     let (records, trouble) = Records::open(store);

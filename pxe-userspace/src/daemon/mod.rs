@@ -44,7 +44,7 @@ use self::{
 };
 use crate::{
     admin::{self, AdminContext, Health},
-    artifacts::{Records, Store, Verifier, fetch_command},
+    artifacts::{FetchCommand, Records, Store, Verifier},
     cluster_spec::{self, matchbox},
     dataplane::{self, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts},
     descriptors,
@@ -165,7 +165,12 @@ impl Daemon {
 
         let files = preflight::Files {
             store: Arc::clone(&store),
-            command: fetch_command(&config.cluster, &config.artifacts),
+            command: FetchCommand::new(
+                &config.cluster,
+                &config.artifacts,
+                &config.fetch.upstreams,
+                config.fetch.ca_certificates.as_deref(),
+            ),
             is_offline: config.offline,
         };
         let keeper = Arc::new(Keeper::new(images::Setup {

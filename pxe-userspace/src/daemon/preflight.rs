@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    artifacts::{self, Missing, Problem, Severity, Store},
+    artifacts::{self, FetchCommand, Missing, Problem, Severity, Store},
     cluster_spec::matchbox::Catalog,
     dataplane::Dataplane,
     model::inventory::Inventory,
@@ -26,7 +26,7 @@ pub(super) struct Problems {
 pub(super) struct Files {
     pub(super) store: Arc<Store>,
     /// The command line of `pxed fetch` for this spec and directory.
-    pub(super) command: String,
+    pub(super) command: FetchCommand,
     /// Set if pxed fetches nothing by itself.
     pub(super) is_offline: bool,
 }

@@ -139,7 +139,14 @@ impl fmt::Display for EventKind {
                 if *bytes > 0 { write!(f, " (after {})", human_bytes(*bytes)) } else { Ok(()) }
             }
             Self::Awaits { path, state, percent } => {
-                write!(f, "waits for {}, which is {}", printable(path), state.replace('-', " "))?;
+                let state = match *state {
+                    "failed" => "could not be downloaded so far".to_owned(),
+                    "fetching" => "is being downloaded".to_owned(),
+                    "verifying" => "is being verified".to_owned(),
+                    "queued" => "is downloaded after others".to_owned(),
+                    state => format!("is {}", state.replace('-', " ")),
+                };
+                write!(f, "waits for {}, which {state}", printable(path))?;
                 match percent {
                     Some(percent) => write!(f, ", {percent} %"),
                     None => Ok(()),

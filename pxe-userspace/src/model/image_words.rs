@@ -69,16 +69,19 @@ impl fmt::Display for InWords<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.state {
             FileState::Verified => f.write_str("is there, as it was verified"),
+            FileState::Packaged => f.write_str("is there, from a package of this host"),
             FileState::ByHand => f.write_str("is there, put there by a person and verified against nothing"),
             FileState::Verifying => f.write_str("is there and is being verified"),
             FileState::Queued => f.write_str("is going to be downloaded after others"),
             FileState::Fetching { done, total, rest } => {
-                f.write_str("is being downloaded: ")?;
+                f.write_str("is being downloaded")?;
                 match (self.state.percent(), total) {
                     (Some(percent), Some(total)) => {
-                        write!(f, "{percent} percent ({} of {})", megabytes(*done), megabytes(*total))?;
+                        write!(f, ": {percent} percent ({} of {})", megabytes(*done), megabytes(*total))?;
                     }
-                    _ => write!(f, "{} so far", megabytes(*done))?,
+                    // The server has not answered so far, or another process downloads it.
+                    _ if *done == 0 => {}
+                    _ => write!(f, ": {} so far", megabytes(*done))?,
                 }
                 match rest {
                     Some(rest) => write!(f, ", about {} left", human(*rest)),
@@ -132,13 +135,14 @@ mod tests {
             again: NOW + Duration::from_secs(seconds),
         };
         for (state, expected) in [
-            (fetching(0, None, None), "is being downloaded: 0.0 kB so far"),
+            (fetching(0, None, None), "is being downloaded"),
             (fetching(34_567_890, None, Some(3)), "is being downloaded: 34 MB so far, about 3 s left"),
             (fetching(400_000, Some(800_000), None), "is being downloaded: 50 percent (0.4 MB of 0.8 MB)"),
             (
                 fetching(34_567_890, Some(80_000_000), Some(130)),
                 "is being downloaded: 43 percent (34 MB of 80 MB), about 2 min left",
             ),
+            (FileState::Packaged, "is there, from a package of this host"),
             (failed(12), "could not be downloaded: connection refused, and pxed tries again in 12 s"),
             (failed(0), "could not be downloaded: connection refused, and pxed tries again now"),
             (FileState::Missing { reason: "pxed is offline".into() }, "is missing: pxed is offline"),

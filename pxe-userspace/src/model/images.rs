@@ -21,6 +21,8 @@ use super::{
 pub enum FileState {
     /// It is there, as it was verified.
     Verified,
+    /// It is there, from a package of this host, which stands in for a file of the artifacts directory.
+    Packaged,
     /// It is there, and a person put it there. There is nothing to verify it against, or it could not be asked for so far.
     ByHand,
     /// It is there and is being read to verify it. It is not served meanwhile.
@@ -57,15 +59,16 @@ pub enum FileState {
 
 impl FileState {
     /// The names of all states, in the order of the variants.
-    pub const NAMES: [&'static str; 8] =
-        ["verified", "by-hand", "verifying", "queued", "fetching", "failed", "missing", "refused"];
+    pub const NAMES: [&'static str; 9] =
+        ["verified", "packaged", "by-hand", "verifying", "queued", "fetching", "failed", "missing", "refused"];
 
     /// Returns the name of the state in the API and the metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        let [verified, by_hand, verifying, queued, fetching, failed, missing, refused] = Self::NAMES;
+        let [verified, packaged, by_hand, verifying, queued, fetching, failed, missing, refused] = Self::NAMES;
         match self {
             Self::Verified => verified,
+            Self::Packaged => packaged,
             Self::ByHand => by_hand,
             Self::Verifying => verifying,
             Self::Queued => queued,
@@ -79,7 +82,7 @@ impl FileState {
     /// Returns whether machines get the file.
     #[must_use]
     pub const fn is_served(&self) -> bool {
-        matches!(self, Self::Verified | Self::ByHand)
+        matches!(self, Self::Verified | Self::Packaged | Self::ByHand)
     }
 
     /// Returns whether the file is expected to come without anybody's help.
@@ -273,10 +276,11 @@ mod tests {
         Machine { boot, ..Machine::clone(&machine(1, Architecture::Amd64, "v1.13.0", schematic)) }
     }
 
-    fn states() -> [FileState; 8] {
+    fn states() -> [FileState; 9] {
         let reason: Arc<str> = "why".into();
         [
             FileState::Verified,
+            FileState::Packaged,
             FileState::ByHand,
             FileState::Verifying,
             FileState::Queued,

@@ -8,12 +8,18 @@ use pxe_lab::{
     suite,
 };
 
-use crate::lab::{INITRAMFS, LIMIT, Lab, spec, upstream, wait_for_boot, wait_for_state};
+use crate::{
+    lab::{INITRAMFS, KERNEL, LIMIT, Lab, spec, upstream, wait_for_boot, wait_for_state},
+    waiting::second,
+};
 
 const NEXT: &str = "v1.14.0";
 
 pub(crate) fn tests() -> Vec<Trial> {
-    vec![suite::test("machine_boots_its_previous_version_until_the_new_one_is_there", previous)]
+    vec![
+        suite::test("machine_boots_its_previous_version_until_the_new_one_is_there", previous),
+        suite::test("downloads_that_no_machine_needs_any_more_end", unneeded),
+    ]
 }
 
 fn previous() -> anyhow::Result<()> {
@@ -40,4 +46,27 @@ fn previous() -> anyhow::Result<()> {
     let mut machine = lab.boot(1)?;
     machine.wait_for_line(&format!("loading initramfs {NEXT}"), LIMIT)?;
     wait_for_boot(&mut machine)
+}
+
+/// Two versions take all places for downloads, with a server that is silent. Both go out of the spec.
+fn unneeded() -> anyhow::Result<()> {
+    let silent = ["v1.14.0", "v1.15.0"];
+    let lab = Lab::new(&[silent[0], silent[1], VERSION])?;
+    let paths: Vec<_> =
+        silent.iter().flat_map(|version| [KERNEL, INITRAMFS].map(|name| upstream(version, name))).collect();
+    paths.iter().for_each(|path| lab.mirror.fail(path, Fault::Silent));
+    // The first machine has one version, the second the other.
+    let both = format!("{}---\n{}", spec(1, silent[0]), second(silent[1]));
+    let pxed = lab.start(&both)?;
+    for path in &paths {
+        lab.mirror.wait_until_asked(path, LIMIT)?;
+    }
+    pxed.rewrite_spec(&spec(1, VERSION))?;
+    wait_for_state(&pxed, &format!("vmlinuz-{VERSION}-amd64"), "verified")?;
+    wait_for_state(&pxed, &format!("initramfs-{VERSION}-amd64.xz"), "verified")?;
+    // Back in the spec while the old download is gone.
+    paths.iter().for_each(|path| lab.mirror.heal(path));
+    pxed.rewrite_spec(&both)?;
+    wait_for_state(&pxed, &format!("initramfs-{}-amd64.xz", silent[1]), "verified")?;
+    Ok(())
 }

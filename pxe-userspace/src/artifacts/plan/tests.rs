@@ -54,7 +54,7 @@ fn unified_image_of_a_plain_release_is_made_of_the_stub_or_comes_from_the_factor
             ]
         );
         let uki = without.iter().find(|wanted| &*wanted.path == "uki-v1.13.0-amd64.efi").unwrap();
-        let remedy = uki.remedy(Path::new("/a"), "pxed fetch");
+        let remedy = uki.remedy(Path::new("/a"), &pxed_fetch());
         assert_eq!(remedy[..2], ["pxed fetch", "apt-get install systemd-boot-efi:amd64"]);
     }
 }
@@ -112,7 +112,7 @@ fn machine_that_boots_a_unified_image_needs_the_loader_that_the_spec_names() {
     let plan = plan(&inventory, NO_STUBS);
     let shim = plan.iter().find(|wanted| &*wanted.path == "shimx64.efi").unwrap();
     assert_eq!((shim.severity, &shim.source), (Severity::Error, &None));
-    assert_eq!(shim.remedy(Path::new("/a"), "pxed fetch"), ["install -Dm644 shimx64.efi /a/shimx64.efi"]);
+    assert_eq!(shim.remedy(Path::new("/a"), &pxed_fetch()), ["install -Dm644 shimx64.efi /a/shimx64.efi"]);
 }
 
 fn with_loader(number: u8, boot: BootMethod, architecture: Architecture, loader: &str) -> Arc<Machine> {
@@ -141,7 +141,7 @@ fn shim_of_ipxe_needs_its_second_stage_next_to_it() {
             source.url(&Upstreams::default()),
             member,
             wanted.needed_by.to_string(),
-            wanted.remedy(Path::new("/a"), "pxed fetch"),
+            wanted.remedy(Path::new("/a"), &pxed_fetch()),
         )
     };
     let shim = |file| format!("{releases}/shim/releases/latest/download/{file}");
@@ -172,7 +172,7 @@ fn second_stage_is_signed_whoever_else_loads_it() {
         let wanted = plan.iter().find(|wanted| &*wanted.path == "ipxe.efi").unwrap();
         assert!(wanted.is_signed() && wanted.severity == Severity::Error, "{wanted:?}");
         assert_eq!(wanted.needed_by.to_string(), "02:00:00:00:00:02 and 1 more");
-        assert!(!wanted.remedy(Path::new("/a"), "pxed fetch").iter().any(|remedy| remedy.contains("apt-get")));
+        assert!(!wanted.remedy(Path::new("/a"), &pxed_fetch()).iter().any(|remedy| remedy.contains("apt-get")));
     }
 }
 
@@ -216,4 +216,30 @@ fn plan_cost() {
     let begin = std::time::Instant::now();
     let files = plan(&inventory, STUBS).len();
     println!("{} machines, {files} files: {:?}", inventory.machines().len(), begin.elapsed());
+}
+
+/// Returns the command with the usual servers.
+fn pxed_fetch() -> FetchCommand {
+    FetchCommand { line: "pxed fetch".to_owned(), ..FetchCommand::default() }
+}
+
+#[test]
+fn command_names_the_mirrors_and_no_password() {
+    let new = |upstreams: &Upstreams, ca: Option<&str>| {
+        FetchCommand::new(&["a b.yaml".into()], Path::new("/a"), upstreams, ca.map(Path::new))
+    };
+    let usual = "pxed fetch --cluster 'a b.yaml' --artifacts /a";
+    assert_eq!(new(&Upstreams::default(), None).line, usual);
+    let upstreams = Upstreams {
+        talos: "https://ann:s3cret@mirror:8443/talos".into(),
+        ipxe: "http://[fd00::1]/a@b?c".into(),
+        ..Upstreams::default()
+    };
+    let command = new(&upstreams, Some("/ca.pem"));
+    let mirrors = "--talos-url https://mirror:8443/talos --ipxe-url 'http://[fd00::1]/a@b?c'";
+    assert_eq!(command.line, format!("{usual} {mirrors} --ca-certificates /ca.pem"));
+    let plan = plan(&Inventory::new(vec![booting(1, BootMethod::Ipxe, AMD64, None)]), NO_STUBS);
+    let kernel = plan.iter().find(|wanted| wanted.path.starts_with("vmlinuz")).unwrap();
+    let curl = "curl -fL --create-dirs -o /a/vmlinuz-v1.13.0-amd64 https://mirror:8443/talos/v1.13.0/vmlinuz-amd64";
+    assert_eq!(kernel.remedy(Path::new("/a"), &command), [&*command.line, curl]);
 }

@@ -32,7 +32,7 @@ fn answers_match_the_goldens() {
         (
             "failed",
             FileState::Failed {
-                reason: "https://mirror.example/v1.13.0/initramfs-amd64.xz answered 503 Service Unavailable".into(),
+                reason: "https://mirror.example/v1.13.0/initramfs-amd64.xz answered 503 Service Unavailable; check the mirror".into(),
                 again: NOW + Duration::from_secs(30),
             },
         ),

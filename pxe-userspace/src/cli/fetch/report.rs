@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{output::ToText, spec::Spec};
 use crate::{
-    artifacts::{Entry, Presence, Proof, Records, Severity, Sha256, Wanted},
+    artifacts::{Entry, FetchCommand, Presence, Proof, Records, Severity, Sha256, Wanted},
     cluster_spec::Finding,
     model::image_source::{ImageSource, Upstreams},
 };
@@ -121,19 +121,19 @@ impl Verification {
 }
 
 impl Report {
-    pub(super) fn of(records: &Records, spec: Spec, fetch: &str, upstreams: &Upstreams) -> Self {
+    pub(super) fn of(records: &Records, spec: Spec, fetch: &FetchCommand, upstreams: &Upstreams) -> Self {
         let Spec { plan, errors } = spec;
         let files: Vec<_> = plan.iter().map(|wanted| File::of(wanted, records, fetch, upstreams)).collect();
         let is_lacking = |file: &File| {
             matches!(file.state, State::Missing | State::Stale) && (file.required || file.source.is_some())
         };
         let is_complete = errors.is_empty() && !files.iter().any(is_lacking);
-        Self { is_complete, files, errors, fetch: fetch.to_owned() }
+        Self { is_complete, files, errors, fetch: fetch.line.clone() }
     }
 }
 
 impl File {
-    fn of(wanted: &Wanted, records: &Records, fetch: &str, upstreams: &Upstreams) -> Self {
+    fn of(wanted: &Wanted, records: &Records, fetch: &FetchCommand, upstreams: &Upstreams) -> Self {
         let full = records.store().root().join(&*wanted.path);
         let presence = Presence::of(wanted, records);
         let (state, problem) = match &presence {

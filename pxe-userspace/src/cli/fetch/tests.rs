@@ -6,13 +6,17 @@ use serde_json::{Value, to_value};
 
 use super::{output::ToText as _, *};
 use crate::{
-    artifacts::{Download, Proof, Sha256},
+    artifacts::{Download, FetchCommand, Proof, Sha256},
     cluster_spec::Finding,
     model::{architecture::Architecture, image_source::Upstreams, inventory::Inventory, testing::machine},
 };
 
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 const FETCH: &str = "pxed fetch --cluster a.yaml";
+
+fn command() -> FetchCommand {
+    FetchCommand { line: FETCH.to_owned(), ..FetchCommand::default() }
+}
 
 /// The content of a kernel for ARM64, as far as anybody looks.
 fn kernel() -> Vec<u8> {
@@ -27,7 +31,7 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { records: open(directory.path()).unwrap(), directory }
+        Self { records: open(directory.path(), false).unwrap(), directory }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -59,7 +63,7 @@ impl Lab {
     }
 
     fn plan(&self) -> Report {
-        Report::of(&self.records, Self::spec(), FETCH, &Upstreams::default())
+        Report::of(&self.records, Self::spec(), &command(), &Upstreams::default())
     }
 
     fn verify(&self) -> inspect::Report {
@@ -114,7 +118,7 @@ fn plan_tells_the_state_of_each_file_and_where_it_comes_from() {
     let finding =
         Finding { file: Path::new("a.yaml").into(), line: 1, column: 1, field: String::new(), message: "x".into() };
     let with_errors = Spec { errors: vec![finding], ..Lab::spec() };
-    assert!(!Report::of(&lab.records, with_errors, FETCH, &Upstreams::default()).is_complete);
+    assert!(!Report::of(&lab.records, with_errors, &command(), &Upstreams::default()).is_complete);
 }
 
 #[test]
@@ -222,4 +226,16 @@ fn plan_without_a_spec_is_an_error_that_says_so() {
     let args = Line::try_parse_from(["pxed", "--verify", "--artifacts", "/nowhere/at-all"]).unwrap().args;
     let error = run(Args { config: None, ..args }).unwrap_err().to_string();
     assert!(error.contains("/nowhere/at-all") && error.contains("--artifacts"), "{error}");
+}
+
+#[test]
+fn directory_is_created_if_it_is_going_to_be_filled() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("srv/artifacts");
+    assert!(open(&root, false).is_err_and(|error| error.to_string().contains("create it")) && !root.exists());
+    assert!(open(&root, true).is_ok() && root.is_dir());
+    // Why it could not be is said by whoever needs it.
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(open(&file.join("artifacts"), true).is_err());
 }

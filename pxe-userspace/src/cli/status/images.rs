@@ -29,15 +29,24 @@ pub(super) fn render(images: &Images) -> String {
         return String::new();
     }
     let count = |state: &str| files.iter().filter(|file| file.state == state).count();
-    let (verified, by_hand) = (count("verified"), count("by-hand"));
-    let there = match (verified + by_hand == files.len(), by_hand) {
-        (true, 0) => format!("all {} files are there, verified", files.len()),
-        (true, _) => format!("all {} files are there: {verified} verified, {by_hand} put there by hand", files.len()),
-        (false, _) => format!("{} of {} files are there", verified + by_hand, files.len()),
+    let kinds = [
+        (count("verified"), "verified"),
+        (count("packaged"), "from packages of this host"),
+        (count("by-hand"), "put there by hand"),
+    ];
+    let (all, there) = (files.len(), kinds.iter().map(|(count, _)| count).sum::<usize>());
+    let present: Vec<_> = kinds.into_iter().filter(|(count, _)| *count > 0).collect();
+    let there = match &present[..] {
+        _ if there < all => format!("{there} of {all} files are there"),
+        [(_, kind)] => format!("all {all} files are there, {kind}"),
+        kinds => {
+            let kinds: Vec<_> = kinds.iter().map(|(count, kind)| format!("{count} {kind}")).collect();
+            format!("all {all} files are there: {}", kinds.join(", "))
+        }
     };
     let mut text = format!("files: {there}\n");
     for File { path, state, text: words, machines, only_for, remedy } in files {
-        if matches!(state.as_str(), "verified" | "by-hand") {
+        if matches!(state.as_str(), "verified" | "packaged" | "by-hand") {
             continue;
         }
         let machines = match machines {
@@ -79,7 +88,9 @@ mod tests {
         let verified = file("a", "verified", "");
         assert_eq!(rendered(0, &[verified.clone(), verified.clone()]), "files: all 2 files are there, verified\n");
         let expected = "files: all 2 files are there: 1 verified, 1 put there by hand\n";
-        assert_eq!(rendered(0, &[verified, file("b", "by-hand", "")]), expected);
+        assert_eq!(rendered(0, &[verified.clone(), file("b", "by-hand", "")]), expected);
+        let expected = "files: all 2 files are there: 1 verified, 1 from packages of this host\n";
+        assert_eq!(rendered(0, &[file("b", "packaged", ""), verified]), expected);
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 /// The longest pause between two rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The longest pause that a server is granted. It may ask for centuries.
+const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
 
 /// What the artifacts directory has of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,8 +25,10 @@ pub(super) enum Found {
     /// Nothing, or an empty file.
     #[default]
     Nothing,
-    /// The recorded file, or one of the host's packages.
+    /// The recorded file.
     Recorded,
+    /// A file of one of the host's packages.
+    Packaged,
     /// A file that a person put there.
     ByHand {
         /// The reason why it cannot be what its name says, if there is one.
@@ -69,6 +73,15 @@ pub(super) enum Ended {
     },
 }
 
+/// The attempt after one that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Next {
+    /// Its time.
+    pub(super) again: SystemTime,
+    /// Set if the one before it failed for the same reason.
+    pub(super) is_repeated: bool,
+}
+
 /// The work at a file.
 #[derive(Debug, Default)]
 enum Work {
@@ -78,7 +91,7 @@ enum Work {
     /// A task runs.
     Running(Run),
     /// The last task failed.
-    Failed { reason: Arc<str>, again: SystemTime },
+    Failed { reason: Arc<str>, since: SystemTime, again: SystemTime },
     /// There is nothing more to do for a file that a person put there.
     Compared,
 }
@@ -110,6 +123,8 @@ struct Item {
     work: Work,
     /// The rounds that failed in a row.
     failures: u32,
+    /// The reason of the last of them.
+    complaint: Option<Arc<str>>,
     /// Set if an altered file is replaced: it was as recorded while pxed knew it. One that was refused before stays for a person to decide.
     is_replaced: bool,
 }
@@ -142,6 +157,7 @@ impl Board {
                     found: Found::default(),
                     work: Work::default(),
                     failures: 0,
+                    complaint: None,
                     is_replaced: false,
                 },
             };
@@ -172,10 +188,11 @@ impl Board {
         if !matches!(item.work, Work::Running(_)) {
             item.work = Work::None;
             item.failures = 0;
+            item.complaint = None;
         }
         match found {
             Found::Recorded => item.is_replaced = true,
-            Found::Nothing | Found::ByHand { .. } => item.is_replaced = false,
+            Found::Nothing | Found::Packaged | Found::ByHand { .. } => item.is_replaced = false,
             Found::Unverified | Found::Altered(_) | Found::Unusable(_) => {}
         }
         item.found = found;
@@ -194,6 +211,11 @@ impl Board {
         item.is_some_and(|item| {
             matches!(item.work, Work::Compared) || item.wanted.source.is_none() || self.offline.is_some()
         })
+    }
+
+    /// Returns whether the last attempt at a file failed.
+    pub(super) fn has_failed(&self, path: &str) -> bool {
+        self.items.get(path).is_some_and(|item| item.complaint.is_some())
     }
 
     /// Returns the number of running tasks.
@@ -231,7 +253,8 @@ impl Board {
         let job = Job::of(&item.wanted).filter(|_| self.offline.is_none())?;
         match item.work {
             Work::Running(_) | Work::Compared => return None,
-            Work::Failed { again, .. } if again > now => return None,
+            // A clock that was set back ends the pause: it could last for years.
+            Work::Failed { since, again, .. } if (since..again).contains(&now) => return None,
             Work::None | Work::Failed { .. } => {}
         }
         match item.found {
@@ -256,24 +279,27 @@ impl Board {
         run.step = Some(step);
     }
 
-    /// Takes in the end of a task. Returns the time of the next one, if there is one.
-    pub(super) fn end(&mut self, path: &str, ended: Ended, now: SystemTime) -> Option<SystemTime> {
+    /// Takes in the end of a task. Returns the next one, if there is one.
+    pub(super) fn end(&mut self, path: &str, ended: Ended, now: SystemTime) -> Option<Next> {
         let item = self.items.get_mut(path)?;
         let Work::Running(run) = &item.work else { return None };
         let is_comparison = run.is_comparison;
         match ended {
             Ended::Done => {
                 item.failures = 0;
+                item.complaint = None;
                 item.work = if is_comparison { Work::Compared } else { Work::None };
                 None
             }
             Ended::Failed { reason, retry_after } => {
                 let doubled = FIRST_PAUSE.saturating_mul(1 << item.failures.min(16));
-                let pause = doubled.min(LONGEST_PAUSE).max(retry_after.unwrap_or_default());
-                item.failures += 1;
+                let pause = doubled.min(LONGEST_PAUSE).max(retry_after.unwrap_or_default().min(LONGEST_ASKED));
+                item.failures = item.failures.saturating_add(1);
                 let again = now + pause;
-                item.work = Work::Failed { reason: reason.into(), again };
-                Some(again)
+                let reason: Arc<str> = reason.into();
+                let is_repeated = item.complaint.replace(Arc::clone(&reason)).is_some_and(|before| before == reason);
+                item.work = Work::Failed { reason, since: now, again };
+                Some(Next { again, is_repeated })
             }
         }
     }
@@ -297,6 +323,7 @@ impl Board {
         let missing = |reason: &Arc<str>| FileState::Missing { reason: Arc::clone(reason) };
         match &item.found {
             Found::Recorded => FileState::Verified,
+            Found::Packaged => FileState::Packaged,
             Found::ByHand { .. } => FileState::ByHand,
             Found::Unverified => FileState::Verifying,
             Found::Unusable(reason) => FileState::Refused { reason: Arc::clone(reason) },
@@ -307,7 +334,7 @@ impl Board {
                 _ if item.wanted.source.is_none() => missing(&NO_SOURCE.into()),
                 (_, Some(offline)) => missing(offline),
                 (Work::Running(run), None) => run.state(),
-                (Work::Failed { reason, again }, None) => {
+                (Work::Failed { reason, again, .. }, None) => {
                     FileState::Failed { reason: Arc::clone(reason), again: *again }
                 }
                 (Work::None | Work::Compared, None) => FileState::Queued,

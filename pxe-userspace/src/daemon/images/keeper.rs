@@ -10,11 +10,11 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    board::{Board, Ended, Found, Task},
+    board::{Board, Ended, Found, Next, Task},
     bootable::{Bootable, Machines},
 };
 use crate::{
-    artifacts::{self, Presence, Problem, Records, Wanted},
+    artifacts::{self, FetchCommand, Presence, Problem, Records, Wanted},
     fetch::Progress,
     journal::{Journal, Stage},
     model::{
@@ -32,8 +32,8 @@ pub(in crate::daemon) struct Setup {
     pub(in crate::daemon) records: Arc<Records>,
     pub(in crate::daemon) inventory: SharedInventory,
     pub(in crate::daemon) images: SharedImages,
-    /// The command line of `pxed fetch` for this spec and directory.
-    pub(in crate::daemon) command: String,
+    /// `pxed fetch` for this spec and directory.
+    pub(in crate::daemon) command: FetchCommand,
     /// The reason why nothing is fetched, if that is so.
     pub(in crate::daemon) offline: Option<&'static str>,
 }
@@ -181,16 +181,21 @@ impl Keeper {
         }
     }
 
-    /// Takes in the end of a task. Returns the pause before the next one.
-    pub(super) fn end(&self, path: &str, ended: Ended) -> Option<Duration> {
+    /// Takes in the end of a task. Returns the pause before the next one, and whether the one before it failed for the same reason.
+    pub(super) fn end(&self, path: &str, ended: Ended) -> Option<(Duration, bool)> {
         let now = SystemTime::now();
-        let again = self.state().board.end(path, ended, now)?;
-        Some(again.duration_since(now).unwrap_or_default())
+        let Next { again, is_repeated } = self.state().board.end(path, ended, now)?;
+        Some((again.duration_since(now).unwrap_or_default(), is_repeated))
     }
 
     /// Returns whether the inventory still needs a file.
     pub(super) fn is_wanted(&self, path: &str) -> bool {
         self.state().board.is_wanted(path)
+    }
+
+    /// Returns whether the last attempt at a file failed.
+    pub(super) fn has_failed(&self, path: &str) -> bool {
+        self.state().board.has_failed(path)
     }
 
     pub(super) fn records(&self) -> &Arc<Records> {
@@ -213,7 +218,8 @@ fn asked(journal: &Journal) -> BTreeSet<Arc<str>> {
 /// Returns what there is of a file for the board, or `None` if nothing can be said now.
 fn found(presence: Presence, full: &Path) -> Option<Found> {
     Some(match presence {
-        Presence::Verified(_) | Presence::StandIn(_) => Found::Recorded,
+        Presence::Verified(_) => Found::Recorded,
+        Presence::StandIn(_) => Found::Packaged,
         Presence::ByHand { implausible } => Found::ByHand { implausible: implausible.map(Arc::from) },
         Presence::Changed => Found::Unverified,
         Presence::Altered(verdict) => Found::Altered(verdict.complaint(full).unwrap_or_default().into()),
@@ -286,7 +292,7 @@ mod tests {
             records: Arc::clone(&records),
             inventory: SharedInventory::new(arc_swap::ArcSwap::new(with("v1.12.0"))),
             images: SharedImages::default(),
-            command: String::new(),
+            command: FetchCommand::default(),
             offline: Some("offline"),
         };
         let (inventory, images) = (Arc::clone(&setup.inventory), Arc::clone(&setup.images));

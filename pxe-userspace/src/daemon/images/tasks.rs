@@ -4,13 +4,13 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
-    task::{JoinError, JoinSet, spawn_blocking},
+    task::{AbortHandle, JoinError, JoinSet, spawn_blocking},
     time::MissedTickBehavior,
 };
 
@@ -47,6 +47,7 @@ pub(in crate::daemon) async fn run(
 ) -> Result<(), JoinError> {
     let steps = Steps::default();
     let mut running = JoinSet::new();
+    let mut handles: HashMap<Arc<str>, AbortHandle> = HashMap::new();
     let mut changed = keeper.records().subscribe();
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,7 +62,11 @@ pub(in crate::daemon) async fn run(
             Ok(()) = changed.changed() => {}
             () = keeper.woken.notified() => {}
             Some(ended) = running.join_next() => {
-                let (path, ended): (Arc<str>, Ended) = ended?;
+                let (path, ended): (Arc<str>, Ended) = match ended {
+                    Err(error) if error.is_cancelled() => continue,
+                    ended => ended?,
+                };
+                handles.remove(&path);
                 steps.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
                 conclude(&keeper, &path, ended, &metrics);
                 is_ended = true;
@@ -77,12 +82,30 @@ pub(in crate::daemon) async fn run(
         })
         .await?;
         let Some(fetcher) = &fetcher else { continue };
+        // What no machine needs any more would keep its place from what machines wait for.
+        handles.retain(|path, handle| {
+            let is_wanted = keeper.is_wanted(path);
+            if !is_wanted {
+                tracing::info!(
+                    "{path}: no machine of the spec needs it any more; its download ends, and can be resumed"
+                );
+                handle.abort();
+                steps.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+            }
+            is_wanted
+        });
         for task in keeper.begin(&journal, AT_ONCE) {
             let (fetcher, steps, metrics) = (Arc::clone(fetcher), Arc::clone(&steps), metrics.clone());
             let records = Arc::clone(keeper.records());
-            running.spawn(async move {
-                (Arc::clone(&task.job().path), carry_out(task, &fetcher, records, &steps, &metrics).await)
+            let path = Arc::clone(&task.job().path);
+            let has_failed = keeper.has_failed(&path);
+            let handle = running.spawn(async move {
+                (Arc::clone(&task.job().path), carry_out(task, &fetcher, records, &steps, &metrics, has_failed).await)
             });
+            // The spec may have been without the file for a moment.
+            if let Some(before) = handles.insert(path, handle) {
+                before.abort();
+            }
         }
     }
 }
@@ -93,11 +116,22 @@ fn conclude(keeper: &Keeper, path: &str, ended: Ended, metrics: &FetchMetrics) {
         Ended::Failed { reason, .. } => Some(reason.clone()),
         Ended::Done => None,
     };
-    let pause = keeper.end(path, ended);
-    if let (Some(reason), Some(pause)) = (reason, pause) {
+    let next = keeper.end(path, ended);
+    if let (Some(reason), Some((pause, is_repeated))) = (reason, next) {
         metrics.failures.inc();
-        tracing::warn!("{path}: {reason}; next attempt in {} s", pause.as_secs());
+        let pause = pause_text(pause);
+        // A version that is nowhere is asked for until it is out of the spec, and status shows it all the time.
+        if is_repeated {
+            tracing::debug!("{path}: {reason}; next attempt in {pause}");
+        } else {
+            tracing::warn!("{path}: {reason}; next attempt in {pause}");
+        }
     }
+}
+
+/// Returns a pause in whole seconds, rounded up: the first pauses are shorter than one.
+fn pause_text(pause: Duration) -> String {
+    format!("{} s", pause.as_millis().div_ceil(1_000))
 }
 
 async fn carry_out(
@@ -106,22 +140,31 @@ async fn carry_out(
     records: Arc<Records>,
     steps: &Steps,
     metrics: &FetchMetrics,
+    has_failed: bool,
 ) -> Ended {
     let failed = |error: FetchError| Ended::Failed { reason: error.reason(), retry_after: error.retry_after() };
     match task {
         Task::Fetch(job) => {
             let begun = Instant::now();
-            tracing::info!("{}: downloading", job.path);
-            let before = AtomicU64::new(u64::MAX);
+            let (before, is_quiet) = (AtomicU64::new(u64::MAX), AtomicBool::new(has_failed));
             let observer = |step: Progress| {
                 match &step {
                     Progress::Receiving { done, .. } => {
                         let before = before.swap(*done, Ordering::Relaxed);
+                        if before == u64::MAX {
+                            tracing::info!("{}: downloading", job.path);
+                        }
                         metrics.bytes.inc_by(done.saturating_sub(before));
                     }
                     Progress::Pausing { reason, pause } => {
                         metrics.failures.inc();
-                        tracing::warn!("{}: {reason}; next attempt in {} s", job.path, pause.as_secs());
+                        let pause = pause_text(*pause);
+                        // The end of the round tells the rest.
+                        if is_quiet.swap(true, Ordering::Relaxed) {
+                            tracing::debug!("{}: {reason}; next attempt in {pause}", job.path);
+                        } else {
+                            tracing::warn!("{}: {reason}; next attempt in {pause}", job.path);
+                        }
                     }
                     Progress::Asked | Progress::Elsewhere | Progress::Queued => {}
                 }
@@ -162,6 +205,20 @@ async fn carry_out(
                 Ok(Err(error)) => Ended::Failed { reason: error.to_string(), retry_after: None },
                 Err(error) => Ended::Failed { reason: error.to_string(), retry_after: None },
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pause_is_rounded_up() {
+        for (milliseconds, text) in
+            [(0, "0 s"), (1, "1 s"), (500, "1 s"), (1_000, "1 s"), (1_001, "2 s"), (9_999, "10 s")]
+        {
+            assert_eq!(pause_text(Duration::from_millis(milliseconds)), text);
         }
     }
 }

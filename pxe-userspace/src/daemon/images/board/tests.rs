@@ -102,7 +102,9 @@ fn failed_file_is_tried_again_for_ever_with_growing_pauses() {
     let mut pauses = Vec::new();
     for _ in 0..8 {
         assert!(begin(&mut board, 9, &[], now).contains(&KERNEL.to_owned()));
-        let again = board.end(KERNEL, failed("404", None), now).unwrap();
+        let Next { again, is_repeated } = board.end(KERNEL, failed("404", None), now).unwrap();
+        assert_eq!(is_repeated, !pauses.is_empty());
+        assert!(board.has_failed(KERNEL) && !board.has_failed(INITRAMFS));
         assert_eq!(state(&board, KERNEL), FileState::Failed { reason: "404".into(), again });
         pauses.push(again.duration_since(now).unwrap().as_secs());
         assert!(!begin(&mut board, 9, &[], again - Duration::from_secs(1)).contains(&KERNEL.to_owned()));
@@ -111,9 +113,40 @@ fn failed_file_is_tried_again_for_ever_with_growing_pauses() {
     assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300, 300]);
     // A server may ask for more.
     begin(&mut board, 9, &[], now);
-    assert_eq!(board.end(KERNEL, failed("503", Some(900)), now), Some(now + Duration::from_secs(900)));
+    let next = Next { again: now + Duration::from_secs(900), is_repeated: false };
+    assert_eq!(board.end(KERNEL, failed("503", Some(900)), now), Some(next));
+    // But not for ever.
+    for asked in [3_600, 3_601, u64::MAX] {
+        now = at(10_000_000 + asked.min(4_000));
+        begin(&mut board, 9, &[], now);
+        let next = board.end(KERNEL, failed("503", Some(asked)), now).unwrap();
+        assert_eq!(next.again, now + Duration::from_secs(3_600), "{asked}");
+        now += Duration::from_secs(3_600);
+        begin(&mut board, 9, &[], now);
+        board.end(KERNEL, failed("404", None), now);
+    }
     // Another file does not wait for this one.
     assert_eq!(state(&board, INITRAMFS), FileState::Fetching { done: 0, total: None, rest: None });
+}
+
+#[test]
+fn file_of_a_package_is_said_to_be_one() {
+    let mut board = one();
+    board.find(EFI, Found::Packaged);
+    assert_eq!(state(&board, EFI), FileState::Packaged);
+    assert!(!begin(&mut board, 9, &[], at(0)).contains(&EFI.to_owned()));
+    // The package goes.
+    board.find(EFI, Found::Nothing);
+    assert_eq!(begin(&mut board, 9, &[], at(0)), [EFI]);
+}
+
+#[test]
+fn clock_that_is_set_back_ends_a_pause() {
+    let mut board = one();
+    begin(&mut board, 9, &[], at(1_000));
+    board.end(KERNEL, failed("404", None), at(1_000));
+    assert!(begin(&mut board, 9, &[], at(1_009)).is_empty());
+    assert_eq!(begin(&mut board, 9, &[], at(0)), [KERNEL]);
 }
 
 #[test]
