@@ -139,7 +139,7 @@ struct Daemon {
     admin: JoinHandle<std::io::Result<()>>,
     journal: JoinHandle<std::io::Result<()>>,
     /// Fetches files that are missing.
-    images: JoinHandle<Result<(), JoinError>>,
+    images: JoinHandle<()>,
     /// Dropping it stops the admin listener and the journal.
     running: watch::Sender<()>,
     /// In proxy mode: the port that firmware asks directly, so that the kernel does not refuse what the packet socket answers.

@@ -223,6 +223,15 @@ impl Board {
         self.items.values().filter(|item| matches!(item.work, Work::Running(_))).count()
     }
 
+    /// Forgets the running tasks, which have ended without a result.
+    pub(super) fn forget_running(&mut self) {
+        for item in self.items.values_mut() {
+            if let Work::Running(_) = item.work {
+                item.work = Work::None;
+            }
+        }
+    }
+
     /// Returns the number of files that wait for a task.
     pub(super) fn waiting(&self, now: SystemTime) -> usize {
         self.items.values().filter(|item| self.task(item, now).is_some()).count()

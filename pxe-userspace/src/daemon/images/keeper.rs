@@ -169,6 +169,11 @@ impl Keeper {
         self.state().board.begin(places, &asked, now)
     }
 
+    /// Forgets the running tasks, which have ended without a result.
+    pub(super) fn forget_running(&self) {
+        self.state().board.forget_running();
+    }
+
     /// Takes in steps of running downloads, and publishes them.
     pub(super) fn steps(&self, steps: impl IntoIterator<Item = (Arc<str>, Progress)>) {
         let now = SystemTime::now();

@@ -230,3 +230,14 @@ fn another_plan_keeps_what_is_known_and_drops_what_is_not_needed() {
     assert_eq!(board.end(KERNEL, failed("404", None), at(2)), None);
     assert_eq!(ImageSource::loader(EFI).is_some(), board.files().contains_key(EFI));
 }
+
+#[test]
+fn task_that_ended_without_a_result_begins_again() {
+    let mut board = one();
+    let first = begin(&mut board, 1, &[], at(0));
+    assert_eq!((first.len(), board.running()), (1, 1));
+    assert_ne!(begin(&mut board, 1, &[], at(1)), first);
+    board.forget_running();
+    assert_eq!(board.running(), 0);
+    assert_eq!(begin(&mut board, 1, &[], at(2)), first);
+}
