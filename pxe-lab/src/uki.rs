@@ -93,7 +93,7 @@ const SPLASH: [u8; 58] = {
 ///
 /// # Errors
 ///
-/// Fails if the stub is not a PE file, or has no room for so many section headers.
+/// Fails if the stub is not a PE file, or has no room for that many section headers.
 pub fn build(stub: &[u8], sections: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
     ensure!(stub.starts_with(b"MZ"), "the stub is not a PE file");
     let pe = usize::try_from(get32(stub, 0x3c)?)?;

@@ -1,6 +1,6 @@
 //! Bad upstreams.
 
-/// What is wrong with the answers for a path.
+/// The fault in the answers for a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing follows after this many bytes of the content, until the fault is taken away.

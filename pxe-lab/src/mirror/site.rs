@@ -12,7 +12,7 @@ use anyhow::bail;
 
 use super::{content::Published, fault::Fault, log::Request};
 
-/// What a mirror's connections share.
+/// The state that a mirror's connections share.
 #[derive(Debug, Default)]
 pub(super) struct Site {
     state: Mutex<State>,

@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for Sha256 {
     }
 }
 
-/// What tells a file from its successors without reading it.
+/// The facts that tell a file from its successors without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// Its length in bytes.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::model::images::FileState;
 
-/// What is there of a file.
+/// The presence of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// The file that was verified.

@@ -66,7 +66,7 @@ impl Records {
     /// Removes files that nothing needs, until this many bytes more are free, and logs each. A file is only removed if pxed has downloaded it
     /// itself, [`Records::needed`] was told of others, and nobody has it open. If that does not free enough, none is removed.
     ///
-    /// What is recorded of a removed file stays, so that another one of the same name is noticed when it is downloaded again.
+    /// The record of a removed file stays, so that another one of the same name is noticed when it is downloaded again.
     pub fn make_room(&self, bytes: u64, now: SystemTime) -> Vec<Removed> {
         let Some(needed) = self.kept() else { return Vec::new() };
         let root = self.store().root();

@@ -80,7 +80,7 @@ pub enum BundleError {
     Content {
         /// The path, relative to the artifacts directory.
         path: Arc<str>,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// A file cannot be written to its place.
@@ -88,7 +88,7 @@ pub enum BundleError {
     Place {
         /// The path, relative to the artifacts directory.
         path: Arc<str>,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
 }

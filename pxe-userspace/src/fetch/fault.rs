@@ -219,7 +219,7 @@ pub enum Fault {
     Archive {
         /// The path in the archive.
         member: Arc<str>,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
     /// The server has another file under this URL than before.
@@ -254,7 +254,7 @@ pub enum Fault {
     /// The disk fails otherwise.
     #[error("{what} {} failed: {reason}", path.display())]
     Disk {
-        /// What was done: `writing`.
+        /// The action: `writing`.
         what: &'static str,
         /// The file or directory.
         path: PathBuf,

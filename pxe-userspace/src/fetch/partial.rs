@@ -22,7 +22,7 @@ use crate::artifacts::{Content, HEAD, implausible};
 /// The bytes after which a checkpoint is written. What a crash leaves behind it is downloaded again.
 const CHECKPOINT_EVERY: u64 = 1 << 20;
 
-/// What a partial file is a part of, by what the server said of it.
+/// The file that a partial file belongs to, as the server described it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Version {
     /// The URL, without a password.
@@ -128,7 +128,7 @@ impl Partial {
         self.truncate(length)
     }
 
-    /// Hashes the first bytes. Returns whether there are so many.
+    /// Hashes the first bytes. Returns whether there are that many.
     fn hash_first(&mut self, length: u64) -> Result<bool, Fault> {
         let failed = |error: &io::Error| Fault::disk("reading", &self.path, error);
         self.file.rewind().map_err(|error| failed(&error))?;

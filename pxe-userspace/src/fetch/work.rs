@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// The most times that a file is downloaded whole and then found to be another one.
 const MISMATCHES: u32 = 2;
 
-/// What all downloads share.
+/// The state that all downloads share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) records: Arc<Records>,
@@ -77,7 +77,7 @@ pub(super) struct Work<'w> {
     pub(super) left: Left,
 }
 
-/// What attempts leave to the next.
+/// The state that an attempt leaves to the next.
 #[derive(Default)]
 pub(super) struct Left {
     expected: Option<Expected>,

@@ -76,7 +76,7 @@ impl Piece {
         }
     }
 
-    /// Returns a part of the piece, which has at least so many bytes.
+    /// Returns a part of the piece, which has at least that many bytes.
     fn part(&self, part: Range<u64>) -> Self {
         let within = |range: &Range<u64>| range.start + part.start..range.start + part.end;
         match self {

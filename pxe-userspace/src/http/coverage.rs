@@ -27,7 +27,7 @@ pub(super) struct FileState {
     pub(super) length: u64,
 }
 
-/// What tells one state of a file from all others of its length.
+/// The facts that tell one state of a file from all others of its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
     /// It is a file of the store.

@@ -65,7 +65,7 @@ pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, path: &[
 pub(super) struct Asset<'a> {
     /// Its path, relative to the store.
     pub(super) path: &'a [u8],
-    /// What it is to the machine.
+    /// Its part in the machine's boot.
     pub(super) kind: ArtifactKind,
     /// The route by which it was asked for.
     pub(super) route: Route,

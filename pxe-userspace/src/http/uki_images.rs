@@ -62,7 +62,7 @@ pub struct UkiImages {
     signer: ArcSwapOption<Signer>,
 }
 
-/// What a shared part depends on.
+/// The inputs of a shared part.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
     files: [Option<Identity>; 3],

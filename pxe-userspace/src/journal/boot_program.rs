@@ -148,7 +148,7 @@ pub(super) fn loads_kernel_again(record: &MachineRecord) -> bool {
     kernels.filter(|event| matches!(event.kind, EventKind::Done { artifact: ArtifactKind::Kernel, .. })).count() > 1
 }
 
-/// What to check if firmware or a loader has a unified kernel image and does not start it.
+/// The things to check if firmware or a loader has a unified kernel image and does not start it.
 pub(super) const UKI_REFUSED: &str = "Its firmware may have refused the image: look at its screen or serial console. With Secure Boot \
     enabled, it starts only an image that its keys verify (`Access Denied`, `Security Violation`): sign the images \
     (--secure-boot-key, --secure-boot-cert) and enrol the certificate in the firmware, or disable Secure Boot.";

@@ -66,7 +66,7 @@ pub enum KeyError {
     TooMany(usize),
 }
 
-/// What a file has in place of a key or certificate.
+/// The content of a file in place of a key or certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NotFound {
     /// The file is empty.

@@ -18,7 +18,7 @@ const DATA: u32 = 0x4000_0040;
 const INITIALIZED_DATA: u32 = 0x40;
 /// The largest header. Those of stubs have 1 to 20 KiB.
 const HEADERS_LIMIT: u32 = 64 * 1024;
-/// What systemd's stubs for kernels say of themselves. Those for addons and systemd-boot say something else.
+/// The text by which systemd's stubs for kernels are known. Those for addons and systemd-boot say something else.
 const STUB_MAGIC: &[u8] = b"LoaderInfo: systemd-stub ";
 
 /// The sections of a unified kernel image that are data for the stub, and not the stub's own.

@@ -5,7 +5,7 @@ use thiserror::Error;
 /// A block.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Block {
-    /// What it is: `CERTIFICATE`, `PRIVATE KEY`.
+    /// Its label: `CERTIFICATE`, `PRIVATE KEY`.
     pub(super) label: String,
     /// Its headers say that it is encrypted (RFC 1421).
     pub(super) is_encrypted: bool,
@@ -21,7 +21,7 @@ pub enum PemError {
     NoEnd {
         /// The line on which the block begins.
         line: usize,
-        /// What the block is.
+        /// The label of the block.
         label: String,
     },
     /// A line is not base64.
@@ -29,7 +29,7 @@ pub enum PemError {
     NotBase64 {
         /// The line; that of the block's end if its length is wrong.
         line: usize,
-        /// What the block is.
+        /// The label of the block.
         label: String,
     },
 }

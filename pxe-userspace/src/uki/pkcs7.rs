@@ -14,7 +14,7 @@ const TYPE_PKCS_SIGNED_DATA: u16 = 0x0002;
 /// A `WIN_CERTIFICATE` begins at a multiple of this, and the next one would.
 const ALIGNMENT: usize = 8;
 
-/// What a signature says, without the signature itself.
+/// The signed content of a signature, without the signature itself.
 pub(super) struct Statement {
     /// `SpcIndirectDataContent`: the hash of the image.
     content: Vec<u8>,

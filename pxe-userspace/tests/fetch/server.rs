@@ -33,7 +33,7 @@ pub enum Behaviour {
     ContentRange(&'static str),
     /// The range is ignored.
     Whole,
-    /// The answer is chunked and does not say how long it is. The connection ends after this many bytes, if there are so many.
+    /// The answer is chunked and does not say how long it is. The connection ends after this many bytes, if there are that many.
     Chunked(usize),
     /// The answer says neither how long it is nor that it is chunked.
     UntilTheEnd,

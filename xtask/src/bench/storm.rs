@@ -74,7 +74,7 @@ struct Figures {
     again: Samples,
     cpu: Samples,
     client_cpu: Samples,
-    /// What failed and where, a line for each reason.
+    /// The failures and their places, a line for each reason.
     reasons: Vec<String>,
 }
 

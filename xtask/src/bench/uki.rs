@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The number of clients that load at the same time.
 const CLIENTS: usize = 64;
 
-/// What the clients load.
+/// The kind of file that the clients load.
 #[derive(Clone, Copy, Debug)]
 enum What {
     File,

@@ -24,7 +24,7 @@ struct File {
     /// The hash that is recorded now.
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<Sha256>,
-    /// What was done, or why nothing was.
+    /// The action, or the reason why there was none.
     message: String,
 }
 

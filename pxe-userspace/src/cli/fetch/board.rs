@@ -20,7 +20,7 @@ pub(super) enum Board {
     Lines(Mutex<HashMap<Arc<str>, Line>>),
 }
 
-/// What was said of a download.
+/// The last line about a download.
 pub(super) struct Line {
     begin: Instant,
     /// The bytes that were there at the beginning.

@@ -25,9 +25,9 @@ pub(super) struct Outcome {
     pub(super) fetched: usize,
     /// The number of files that were there already.
     pub(super) there: usize,
-    /// What is missing, a line for each file.
+    /// The missing files, a line for each.
     pub(super) missing: Vec<String>,
-    /// What may be missing, a line for each file.
+    /// The files that may be missing, a line for each.
     pub(super) warnings: Vec<String>,
     /// Set if a signal ended it.
     pub(super) is_interrupted: bool,
@@ -107,7 +107,7 @@ async fn download(fetcher: &Arc<Fetcher>, records: &Arc<Records>, plan: &[Wanted
     Ok(outcome)
 }
 
-/// What is to be done for a file.
+/// The next step for a file.
 enum State {
     There,
     Fetch(Job),

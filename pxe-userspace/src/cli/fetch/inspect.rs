@@ -24,7 +24,7 @@ pub(super) struct Report {
 struct File {
     path: Arc<str>,
     result: Outcome,
-    /// What is wrong with it, or worth knowing.
+    /// A fault in it, or a remark.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
     #[serde(skip)]

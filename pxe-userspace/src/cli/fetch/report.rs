@@ -28,7 +28,7 @@ pub(super) struct Report {
 struct File {
     path: String,
     state: State,
-    /// What is wrong with it, if something is.
+    /// The fault in it, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
     /// The URL that it comes from: its own, or that of an archive.
@@ -36,7 +36,7 @@ struct File {
     /// Its path in the archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     member: Option<String>,
-    /// How it is verified, or was.
+    /// The way in which it is verified, or was.
     verified_by: Verification,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<Sha256>,
@@ -78,7 +78,7 @@ impl State {
     }
 }
 
-/// How a file is verified.
+/// The way in which a file is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Verification {

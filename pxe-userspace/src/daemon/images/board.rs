@@ -19,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// The longest pause that a server is granted. It may ask for centuries.
 const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
 
-/// What the artifacts directory has of a file.
+/// The content of the artifacts directory at a file's path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Found {
     /// Nothing, or an empty file.

@@ -17,7 +17,7 @@ use crate::model::{
 /// Machines by their first MAC address.
 pub(super) type Machines = HashMap<MacAddr, Arc<Machine>, AddressHashBuilder>;
 
-/// What decides which files a machine boots.
+/// The facts that decide which files a machine boots.
 type Key = (Arc<str>, Option<Arc<str>>, Architecture, BootMethod);
 
 /// The machines as they could boot last.

@@ -50,7 +50,7 @@ struct State {
     board: Board,
     bootable: Bootable,
     previous: Arc<Machines>,
-    /// What `previous` was made of: the inventory, the stubs and the files that are served.
+    /// The values that `previous` was made of: the inventory, the stubs and the files that are served.
     made_of: Option<(Arc<Inventory>, Stubs, BTreeSet<Arc<str>>)>,
     /// The inventory that the plan was made of, and the stubs.
     planned: Option<(Arc<Inventory>, Stubs, Arc<[Wanted]>)>,
