@@ -110,7 +110,7 @@ pub fn build(stub: &[u8], sections: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>>
         address = address.max(get32(stub, header + 12)? + get32(stub, header + 8)?);
         end = end.max(get32(stub, header + 20)? + get32(stub, header + 16)?);
     }
-    // What follows the sections is a symbol table.
+    // A symbol table follows the sections.
     let mut image = stub.get(..usize::try_from(end)?).context("the stub is cut off")?.to_vec();
     put(&mut image, pe + field::SYMBOLS, 0);
     put(&mut image, pe + field::SYMBOLS + 4, 0);

@@ -294,7 +294,7 @@ impl Records {
             }
         });
         match (&verdict, written) {
-            // What is in force in this process suffices: where the manifest cannot be written, the next start reads the file again.
+            // The records in force in this process suffice: where the manifest cannot be written, the next start reads the file again.
             (Verdict::Verified, Err(error)) => tracing::debug!("{error}"),
             (_, written) => written?,
         }
@@ -463,7 +463,7 @@ impl Records {
                 };
                 Some(self.damaged(&damage, aside.as_deref()))
             }
-            // What is in force stays.
+            // The records in force stay.
             Err(error) => Some(format!("{error}: what is known of the files stays as it was")),
         };
         self.put_in_force(state);

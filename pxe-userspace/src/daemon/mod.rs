@@ -362,7 +362,7 @@ impl Daemon {
     async fn stop(self, signals: &mut Signals, ending: &Ending) -> anyhow::Result<()> {
         let Self { upkeep, ukis: _, watchers, verifier, admin, journal, images, running, boot_server_port } = self;
         tracing::info!("stopping");
-        // What has come of a file stays, and the next start goes on from there.
+        // The received part of a file stays, and the next start goes on from there.
         images.abort();
         let close = tokio::task::spawn_blocking(move || {
             drop((watchers, verifier));

@@ -211,7 +211,7 @@ fn status_reason(status: StatusCode, headers: &HeaderMap) -> String {
 /// Returns the errors from the given one down to its cause.
 fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| {
-        // What an I/O error wraps is not its source but itself.
+        // The error that an I/O error wraps is displayed as itself, and is not its source.
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         wrapped.map(|wrapped| wrapped as &(dyn StdError + 'static)).or_else(|| error.source())
     })

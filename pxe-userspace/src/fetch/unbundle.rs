@@ -167,7 +167,7 @@ fn take(
         partial.discard();
         return Err(wrong(complaint));
     }
-    // What was verified by a published checksum stays so.
+    // A file that was verified by a published checksum stays so.
     let proof = entry.filter(|entry| entry.sha256 == found).map_or(Proof::Bundle, |entry| entry.proof);
     let download = Download { sha256: found, proof, source: source.clone() };
     let placed = partial

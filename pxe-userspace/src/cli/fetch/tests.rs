@@ -234,7 +234,7 @@ fn directory_is_created_if_it_is_going_to_be_filled() {
     let root = directory.path().join("srv/artifacts");
     assert!(open(&root, false).is_err_and(|error| error.to_string().contains("create it")) && !root.exists());
     assert!(open(&root, true).is_ok() && root.is_dir());
-    // Why it could not be is said by whoever needs it.
+    // Whoever needs it reports why it could not be.
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
     assert!(open(&file.join("artifacts"), true).is_err());

@@ -118,7 +118,7 @@ async fn fetch(
         })
         .await?;
         let Some(fetcher) = &fetcher else { continue };
-        // What no machine needs any more would keep its place from what machines wait for.
+        // Downloads that no machine needs any more would hold the places of those that machines wait for.
         handles.retain(|path, handle| {
             let is_wanted = keeper.is_wanted(path);
             if !is_wanted {

@@ -182,7 +182,7 @@ fn altered_file_is_fetched_again_if_it_was_as_recorded() {
         assert_eq!(begin(&mut board, 9, &[], at(0)).contains(&KERNEL.to_owned()), is_known);
         assert_eq!(state(&board, KERNEL) == refused, !is_known);
     }
-    // What a person put there in its place is the person's.
+    // A file that a person put there in its place is the person's.
     let mut board = one();
     board.find(KERNEL, Found::Recorded);
     board.find(KERNEL, Found::Nothing);
