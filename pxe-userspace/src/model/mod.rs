@@ -17,6 +17,7 @@ pub mod inventory;
 pub mod ipxe_shim;
 pub mod loader;
 pub mod machine_path;
+pub mod nodes;
 pub mod policy;
 pub mod policy_book;
 pub mod talos_config;
