@@ -23,6 +23,7 @@ pub mod namespace;
 pub mod packages;
 pub mod process;
 pub mod pxed;
+pub mod python;
 pub mod requires;
 pub mod signing;
 pub mod suite;

@@ -1,9 +1,10 @@
-//! `cargo xtask install`: the programs that tests and other commands use, from Debian's packages and from cargo's registry.
+//! `cargo xtask install`: the programs that tests and other commands use, from Debian's packages, cargo's registry and Python's.
 
 mod apt;
 pub(crate) mod cargo_tool;
 mod decision;
 mod missing;
+mod python;
 
 use std::{
     io::{IsTerminal as _, Write as _, stderr, stdin},
@@ -59,12 +60,16 @@ pub(crate) fn prepare(purposes: &[Purpose], consent: Consent) {
 struct Wanted {
     packages: Vec<&'static Package>,
     tools: Vec<&'static CargoTool>,
+    /// The Python packages of the tests.
+    python: bool,
 }
 
 /// The packages and programs that are missing.
 struct Gap {
     packages: Missing,
     tools: Vec<&'static CargoTool>,
+    /// The Python packages are missing.
+    python: bool,
     /// apt has package lists.
     lists: bool,
 }
@@ -74,6 +79,7 @@ impl Wanted {
         Self {
             packages: PACKAGES.iter().filter(|package| purposes.contains(&package.purpose)).collect(),
             tools: CARGO_TOOLS.iter().filter(|tool| purposes.contains(&tool.purpose)).collect(),
+            python: purposes.contains(&Purpose::Tests),
         }
     }
 
@@ -81,7 +87,8 @@ impl Wanted {
     fn gap(&self, debian: bool) -> Result<Gap> {
         let packages = if debian { apt::missing(&self.packages)? } else { self.missing_files() };
         let tools = self.tools.iter().filter(|tool| tool.find().is_none()).copied().collect();
-        Ok(Gap { packages, tools, lists: !debian || apt::has_lists() })
+        let python = self.python && !python::is_here();
+        Ok(Gap { packages, tools, python, lists: !debian || apt::has_lists() })
     }
 
     /// Returns the packages of which a program or file is missing, for hosts without dpkg.
@@ -121,7 +128,7 @@ impl Wanted {
 
 impl Gap {
     fn is_empty(&self) -> bool {
-        !self.needs_apt() && self.tools.is_empty()
+        !self.needs_apt() && self.tools.is_empty() && !self.python
     }
 
     /// Returns `true` if apt has something to do.
@@ -131,10 +138,13 @@ impl Gap {
 
     /// Returns one line for each missing item.
     fn list(&self) -> String {
-        let Self { packages, tools, lists } = self;
+        let Self { packages, tools, python, lists } = self;
         let mut text = missing::list(&packages.packages);
         for tool in tools {
             text += &format!("  {} (by cargo install)  {}\n", tool.name, tool.why);
+        }
+        if *python {
+            text += &format!("  Python packages (by pip, below target/)  {}\n", python::WHY);
         }
         if !lists {
             text += "  apt's package lists  newer firmware is fetched by apt\n";
@@ -167,7 +177,7 @@ Then: cargo xtask install",
 
     /// Installs everything. A failure does not keep the rest from being installed.
     fn install(&self, privilege: Privilege) -> Result<()> {
-        let Self { packages, tools, lists: _ } = self;
+        let Self { packages, tools, python, lists: _ } = self;
         let mut failures = Vec::new();
         if self.needs_apt() {
             failures.extend(apt::install(packages, privilege).err());
@@ -175,6 +185,10 @@ Then: cargo xtask install",
         for tool in tools {
             eprintln!("xtask: {}", tool.to_type());
             failures.extend(tool.install().err());
+        }
+        if *python {
+            eprintln!("xtask: pip install into {}", pxe_lab::python::environment().display());
+            failures.extend(python::install().err());
         }
         if !failures.is_empty() {
             bail!("{}", failures.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("\n"));

@@ -30,7 +30,106 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (include "pxed.fullname" .) .Values.serviceAccount.name -}}
 {{- end -}}
 
-{{/* What a role lets do: "resources" on the resources that pxed watches, "leases" on those of its own namespace. */}}
+{{/* The rules of a role: "resources" for what pxed watches, "leases" for those of its own namespace. */}}
 {{- define "pxed.rules" -}}
 {{- get (.root.Files.Get "files/rbac.json" | fromJson) .of | toYaml -}}
+{{- end -}}
+
+{{/* What pxed does with CAP_…: NET_ADMIN, BPF and PERFMON attach XDP, IPC_LOCK is for the memory of AF_XDP. */}}
+{{- define "pxed.capabilities" -}}
+{{- $capabilities := list "NET_BIND_SERVICE" "NET_RAW" -}}
+{{- if ne (dig "datapath" "auto" .Values.options) "socket" -}}
+{{- $capabilities = concat $capabilities (list "BPF" "IPC_LOCK" "NET_ADMIN" "PERFMON") -}}
+{{- end -}}
+{{- toYaml $capabilities -}}
+{{- end -}}
+
+{{- define "pxed.httpPort" -}}
+{{- int (dig "http-port" 8000 .Values.options) -}}
+{{- end -}}
+
+{{/* A number as pxed reads it, and not as 1e+06. */}}
+{{- define "pxed.word" -}}
+{{- if kindIs "float64" . }}{{ printf "%.0f" . }}{{ else }}{{ . }}{{ end -}}
+{{- end -}}
+
+{{- define "pxed.talosConfigPath" -}}
+{{- with .Values.talosConfig -}}
+{{- if or .secret .configMap -}}
+/etc/pxed/talos-config{{ with .key }}/{{ . }}{{ end }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The name of the ConfigMap with the certificates of authorities. */}}
+{{- define "pxed.caCertificates" -}}
+{{- if .Values.caCertificates.pem -}}
+{{- printf "%s-ca-certificates" (include "pxed.fullname" .) -}}
+{{- else -}}
+{{- .Values.caCertificates.configMap -}}
+{{- end -}}
+{{- end -}}
+
+{{/* 0440 or 0400, in decimal as JSON needs it: readable by the user that pxed runs as. */}}
+{{- define "pxed.secretMode" -}}
+{{- if int .Values.runAsUser }}288{{ else }}256{{ end -}}
+{{- end -}}
+
+{{- define "pxed.directory" -}}
+{{- if .claim -}}
+persistentVolumeClaim: {claimName: {{ .claim | quote }}}
+{{- else if .hostPath -}}
+hostPath: {path: {{ .hostPath | quote }}, type: DirectoryOrCreate}
+{{- else -}}
+emptyDir: {}
+{{- end -}}
+{{- end -}}
+
+{{- define "pxed.probe" -}}
+path: {{ .path }}
+port: admin
+{{- if eq .root.Values.admin.listen "loopback" }}
+# The kubelet is on the same host, and so in the same network.
+host: 127.0.0.1
+{{- end }}
+{{- end -}}
+
+{{- define "pxed.args" -}}
+{{- $words := list "run" "--kubernetes" -}}
+{{- range .Values.namespaces | uniq | sortAlpha -}}
+{{- $words = append $words (printf "--namespace=%s" .) -}}
+{{- end -}}
+{{- $words = append $words "--artifacts=/var/lib/pxed/artifacts" -}}
+{{- $words = append $words "--state=/var/lib/pxed/state" -}}
+{{- with include "pxed.talosConfigPath" . -}}
+{{- $words = append $words (printf "--talos-config=%s" .) -}}
+{{- end -}}
+{{- if .Values.secureBoot.secret -}}
+{{- $words = concat $words (list "--secure-boot-key=/etc/pxed/secure-boot/tls.key" "--secure-boot-cert=/etc/pxed/secure-boot/tls.crt") -}}
+{{- end -}}
+{{- if include "pxed.caCertificates" . -}}
+{{- $words = append $words (printf "--ca-certificates=/etc/pxed/ca-certificates/%s" .Values.caCertificates.key) -}}
+{{- end -}}
+{{- range $name, $value := .Values.options -}}
+{{- range (kindIs "slice" $value | ternary $value (list $value)) -}}
+{{- $words = append $words (printf "--%s=%s" $name (include "pxed.word" .)) -}}
+{{- end -}}
+{{- end -}}
+{{- concat $words .Values.extraArgs | toYaml -}}
+{{- end -}}
+
+{{/* What the schema cannot say in words that help. */}}
+{{- define "pxed.check" -}}
+{{- if and .Values.talosConfig.secret .Values.talosConfig.configMap -}}
+{{- fail "talosConfig names a Secret and a ConfigMap: set one of talosConfig.secret and talosConfig.configMap" -}}
+{{- end -}}
+{{- if and .Values.caCertificates.pem .Values.caCertificates.configMap -}}
+{{- fail "caCertificates has certificates and names a ConfigMap: set one of caCertificates.pem and caCertificates.configMap" -}}
+{{- end -}}
+{{- if eq (int .Values.admin.port) (include "pxed.httpPort" . | int) -}}
+{{- fail (printf "admin.port and the option http-port are both %d: change one of them" (int .Values.admin.port)) -}}
+{{- end -}}
+{{- if and (or .Values.metrics.service .Values.metrics.serviceMonitor) (ne .Values.admin.listen "node") -}}
+{{- fail "metrics.service and metrics.serviceMonitor need admin.listen: node, since nobody reaches the loopback address of a node from outside. Whoever reaches that port may hold and release machines: keep it off the boot network" -}}
+{{- end -}}
 {{- end -}}
