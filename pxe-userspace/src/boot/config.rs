@@ -1,7 +1,7 @@
 //! The configuration files that GRUB and U-Boot look for: whose a file is, who may have it, and what it says.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -37,6 +37,8 @@ pub struct ConfigRequest<'a> {
     pub file: ConfigFile,
     /// The address that asks.
     pub peer: IpAddr,
+    /// The address that it asks: the configuration leads back there.
+    pub server: Ipv4Addr,
     /// The fleet.
     pub inventory: &'a Inventory,
     /// The policies in force.
@@ -110,9 +112,7 @@ impl ConfigRequest<'_> {
             && let Some(awaited) = self.images.awaited(bootable)
         {
             let text = match self.file.reader {
-                ConfigReader::Grub => {
-                    Some(waiting::grub_config(bootable, awaited, &self.grub_root(bootable), self.now))
-                }
+                ConfigReader::Grub => Some(waiting::grub_config(bootable, awaited, &self.grub_root(), self.now)),
                 ConfigReader::UBoot => None,
             };
             let (event, pause) = (awaited.event(), awaited.pause());
@@ -125,8 +125,8 @@ impl ConfigRequest<'_> {
     }
 
     /// Returns the place of the artifacts in GRUB's notation.
-    fn grub_root(&self, machine: &Machine) -> String {
-        let server = machine.site.address;
+    fn grub_root(&self) -> String {
+        let server = self.server;
         match self.files {
             Files::Tftp => format!("(tftp,{server})"),
             Files::Http { port } => format!("(http,{server}:{port})/assets"),
@@ -134,14 +134,14 @@ impl ConfigRequest<'_> {
     }
 
     fn text(&self, machine: &Machine, disposition: Disposition) -> Option<String> {
-        let server = machine.site.address;
+        let server = self.server;
         match (self.file.reader, self.files) {
-            (ConfigReader::Grub, _) => grub::config(machine, &self.grub_root(machine), disposition),
+            (ConfigReader::Grub, _) => grub::config(machine, server, &self.grub_root(), disposition),
             // U-Boot's `localboot` runs a command that few boards have. Without a file, it tries its next way to boot.
             (ConfigReader::UBoot, _) if disposition == Disposition::Disk => None,
-            (ConfigReader::UBoot, Files::Tftp) => Some(u_boot::config(machine, "")),
+            (ConfigReader::UBoot, Files::Tftp) => Some(u_boot::config(machine, server, "")),
             (ConfigReader::UBoot, Files::Http { port }) => {
-                Some(u_boot::config(machine, &format!("http://{server}:{port}/assets/")))
+                Some(u_boot::config(machine, server, &format!("http://{server}:{port}/assets/")))
             }
         }
     }
@@ -177,6 +177,9 @@ mod tests {
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
+    /// Not the address of the machines' site.
+    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 7);
+
     fn fleet() -> Inventory {
         let not_found =
             Machine { disk_route: DiskRoute::NotFound, ..(*machine(3, Architecture::Amd64, "v1.13.0", None)).clone() };
@@ -196,8 +199,17 @@ mod tests {
         let file = ConfigFile::parse(path.as_bytes()).unwrap();
         let peer = peer.parse().unwrap();
         let (inventory, policies, images) = (&inventory, &policies, &Images::default());
-        let asked =
-            ConfigRequest { file, peer, inventory, policies, images, check_source, files: Files::Tftp, now: NOW };
+        let asked = ConfigRequest {
+            file,
+            peer,
+            server: SERVER,
+            inventory,
+            policies,
+            images,
+            check_source,
+            files: Files::Tftp,
+            now: NOW,
+        };
         match asked.answer() {
             Answer::Config { machine, disposition, text } => {
                 let kind = if text.starts_with("# GRUB") { "grub" } else { "u-boot" };
@@ -264,18 +276,28 @@ mod tests {
     fn kernel_is_fetched_as_the_configuration_was() {
         let (inventory, policies) = (fleet(), PolicyBook::default());
         for (path, files, kernel) in [
-            ("grub.cfg", Files::Tftp, "linux (tftp,127.0.0.1)/vmlinuz-v1.13.0-amd64 "),
-            ("grub.cfg", Files::Http { port: 8000 }, "linux (http,127.0.0.1:8000)/assets/vmlinuz-v1.13.0-amd64 "),
+            ("grub.cfg", Files::Tftp, "linux (tftp,10.9.0.7)/vmlinuz-v1.13.0-amd64 "),
+            ("grub.cfg", Files::Http { port: 8000 }, "linux (http,10.9.0.7:8000)/assets/vmlinuz-v1.13.0-amd64 "),
             ("pxelinux.cfg/7F000001", Files::Tftp, "\n kernel vmlinuz-v1.13.0-amd64\n"),
             (
                 "pxelinux.cfg/7F000001",
                 Files::Http { port: 8000 },
-                "\n kernel http://127.0.0.1:8000/assets/vmlinuz-v1.13.0-amd64\n",
+                "\n kernel http://10.9.0.7:8000/assets/vmlinuz-v1.13.0-amd64\n",
             ),
         ] {
             let (file, peer) = (ConfigFile::parse(path.as_bytes()).unwrap(), "127.0.0.1".parse().unwrap());
             let (inventory, policies, images) = (&inventory, &policies, &Images::default());
-            let asked = ConfigRequest { file, peer, inventory, policies, images, check_source: true, files, now: NOW };
+            let asked = ConfigRequest {
+                file,
+                peer,
+                server: SERVER,
+                inventory,
+                policies,
+                images,
+                check_source: true,
+                files,
+                now: NOW,
+            };
             let Answer::Config { text, .. } = asked.answer() else { panic!("no configuration at {path}") };
             assert!(text.contains(kernel), "{path}: {text}");
         }

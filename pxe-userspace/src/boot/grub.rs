@@ -2,7 +2,7 @@
 //!
 //! It uses commands that Debian's signed images contain, since with Secure Boot GRUB loads no modules.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::Ipv4Addr};
 
 use super::{
     ipxe::{name_of, screen_text},
@@ -27,33 +27,32 @@ const WAIT_SECONDS: u32 = 60;
 const USUAL_LENGTH: usize = 3072;
 
 /// Returns the configuration that this machine's GRUB runs now: it loads and starts the kernel and initramfs of its version, or
-/// boots from the disk. Returns `None` if the file shall not exist. `root` is the place of the artifacts in GRUB's notation,
-/// as `(tftp,10.0.0.1)`.
+/// boots from the disk. Returns `None` if the file shall not exist. `server` is where the machine asks for it, and `root` the place of
+/// the artifacts there in GRUB's notation, as `(tftp,10.0.0.1)`.
 #[must_use]
-pub fn config(machine: &Machine, root: &str, disposition: Disposition) -> Option<String> {
+pub fn config(machine: &Machine, server: Ipv4Addr, root: &str, disposition: Disposition) -> Option<String> {
     match (disposition, machine.disk_route) {
-        (Disposition::Network, _) => Some(network_config(machine, root)),
+        (Disposition::Network, _) => Some(network_config(machine, server, root)),
         (Disposition::Disk, DiskRoute::NotFound) => None,
         (Disposition::Disk, route) => Some(disk_config(machine, route)),
     }
 }
 
-fn network_config(machine: &Machine, root: &str) -> String {
+fn network_config(machine: &Machine, server: Ipv4Addr, root: &str) -> String {
     let name = name_of(machine);
     let version = screen_text(&machine.version);
     let cluster = screen_text(&machine.cluster);
     let kernel = quoted_word(&format!("{root}/{}", artifact_names::kernel_path(machine)));
     let initramfs = quoted_word(&format!("{root}/{}", artifact_names::initramfs_path(machine)));
-    let unquoted = talos::arguments(machine);
+    let unquoted = talos::arguments(machine, server);
     let arguments = quoted(&unquoted);
-    let Machine { mac, architecture, site, source, .. } = machine;
+    let Machine { mac, architecture, source, .. } = machine;
 
     let mut config = String::with_capacity(USUAL_LENGTH);
     let _ = write!(
         config,
         "# GRUB configuration of {mac}, by pxed\n\
-         echo 'pxed: {name} of cluster {cluster} boots Talos {version} for {architecture} from {}'\n",
-        site.address
+         echo 'pxed: {name} of cluster {cluster} boots Talos {version} for {architecture} from {server}'\n"
     );
     if is_altered(&unquoted) {
         config += "echo 'pxed: GRUB puts a backslash before each quote and backslash of the kernel arguments'\n";

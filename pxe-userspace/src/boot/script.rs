@@ -3,7 +3,7 @@
 //! The script uses only commands that iPXE had in 2019, since distributions still ship builds of that year. A command that a
 //! build may lack is followed by `||`, so that the script goes on without it.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddrV4};
 
 use super::{
     ipxe::{self, name_of, screen_text},
@@ -31,69 +31,69 @@ pub(super) const ACKNOWLEDGE_MS: u32 = 1_000;
 /// The initial capacity for a script, in bytes; few are longer.
 const USUAL_LENGTH: usize = 3072;
 
-/// Returns the URL of a machine's own script.
+/// Returns the URL of a machine's own script on `server`.
 #[must_use]
-pub fn script_url(machine: &Machine, http_port: u16) -> String {
-    format!("{}/boot/{}.ipxe", base_url(machine, http_port), machine.mac)
+pub fn script_url(machine: &Machine, server: SocketAddrV4) -> String {
+    format!("{}/boot/{}.ipxe", base_url(server), machine.mac)
 }
 
 /// Returns the URL of a file in the store, given its path relative to the store.
 ///
-/// The URL is absolute and uses the address of the machine's site instead of the one in the request: a script loaded by TFTP
-/// has no HTTP address to be relative to, and UEFI firmware omits the port in its `Host` header.
+/// The URL is absolute and has the address that the request was sent to, whatever its `Host` header says: a script loaded by TFTP
+/// has no HTTP address to be relative to, and UEFI firmware omits the port in that header.
 #[must_use]
-pub fn asset_url(machine: &Machine, http_port: u16, path: &str) -> String {
-    format!("{}/assets/{path}", base_url(machine, http_port))
+pub fn asset_url(server: SocketAddrV4, path: &str) -> String {
+    format!("{}/assets/{path}", base_url(server))
 }
 
-pub(super) fn base_url(machine: &Machine, http_port: u16) -> String {
-    format!("http://{}:{http_port}", machine.site.address)
+pub(super) fn base_url(server: SocketAddrV4) -> String {
+    format!("http://{server}")
 }
 
 /// Returns the script that this machine runs now: it loads and starts the kernel and initramfs of its version, or boots from
-/// the disk. Returns `None` if the answer is 404.
+/// the disk. Its URLs lead back to `server`, the address and port at which the machine asks for it. Returns `None` if the answer is 404.
 #[must_use]
-pub fn script(machine: &Machine, http_port: u16, disposition: Disposition) -> Option<String> {
+pub fn script(machine: &Machine, server: SocketAddrV4, disposition: Disposition) -> Option<String> {
     match (disposition, machine.disk_route) {
-        (Disposition::Network, _) => Some(network_script(machine, http_port)),
+        (Disposition::Network, _) => Some(network_script(machine, server)),
         (Disposition::Disk, DiskRoute::NotFound) => None,
         (Disposition::Disk, route) => Some(disk_script(machine, route)),
     }
 }
 
 /// Returns the script that boots from the network.
-fn network_script(machine: &Machine, http_port: u16) -> String {
+fn network_script(machine: &Machine, server: SocketAddrV4) -> String {
     let name = name_of(machine);
-    let mut script = greeting(machine, &name);
-    script += &kernel_and_initramfs(machine, http_port, &name);
+    let mut script = greeting(machine, server, &name);
+    script += &kernel_and_initramfs(machine, server, &name);
     script.push('\n');
     script + &failures(machine, &name)
 }
 
 /// Returns the beginning of a script that boots from the network, up to its first attempt.
-pub(super) fn greeting(machine: &Machine, name: &str) -> String {
+pub(super) fn greeting(machine: &Machine, server: SocketAddrV4, name: &str) -> String {
     let version = screen_text(&machine.version);
     let cluster = screen_text(&machine.cluster);
-    let Machine { architecture, site, .. } = machine;
+    let architecture = machine.architecture;
     let mut script = String::with_capacity(USUAL_LENGTH);
     let _ = write!(
         script,
         "#!ipxe\n\
          echo\n\
          echo pxed: {name} of cluster {cluster} boots Talos {version} for {architecture} from {}\n",
-        site.address
+        server.ip()
     );
-    script += architecture_check(*architecture);
+    script += architecture_check(architecture);
     script + "\n:start\nset attempt:int32 1\n"
 }
 
 /// Returns the commands that load kernel and initramfs and start them. `step` is the label to retry from: a file that is already loaded is
 /// not loaded again, since a fleet whose initramfs is missing would otherwise download its kernels again and again.
-pub(super) fn kernel_and_initramfs(machine: &Machine, http_port: u16, name: &str) -> String {
+pub(super) fn kernel_and_initramfs(machine: &Machine, server: SocketAddrV4, name: &str) -> String {
     let version = screen_text(&machine.version);
-    let kernel = asset_url(machine, http_port, &artifact_names::kernel_path(machine));
-    let initramfs = asset_url(machine, http_port, &artifact_names::initramfs_path(machine));
-    let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine));
+    let kernel = asset_url(server, &artifact_names::kernel_path(machine));
+    let initramfs = asset_url(server, &artifact_names::initramfs_path(machine));
+    let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine, *server.ip()));
     format!(
         "{settings}\
          :kernel\n\

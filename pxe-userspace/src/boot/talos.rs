@@ -1,5 +1,7 @@
 //! The kernel arguments that Talos needs, by version and architecture.
 
+use std::net::Ipv4Addr;
+
 use crate::model::{
     architecture::Architecture,
     inventory::Machine,
@@ -23,22 +25,22 @@ pub fn release(version: &str) -> Option<(u32, u32)> {
 
 /// Returns the whole kernel command line of a machine that boots by iPXE: the name of the initramfs, then [`arguments`].
 #[must_use]
-pub fn kernel_arguments(machine: &Machine) -> String {
-    format!("initrd={INITRD_NAME} {}", arguments(machine))
+pub fn kernel_arguments(machine: &Machine, server: Ipv4Addr) -> String {
+    format!("initrd={INITRD_NAME} {}", arguments(machine, server))
 }
 
 /// Returns the arguments that the machine's Talos version needs on its architecture, then the URL of its machine configuration if it gets
-/// one from pxed, then the machine's own arguments, byte for byte. Linux lets the later of two arguments win, so the machine's own take
+/// one from pxed at `server`, then the machine's own arguments, byte for byte. Linux lets the later of two arguments win, so the machine's own take
 /// precedence. Of two machine configurations Talos takes the first, so ours is left out if the machine's own arguments name one.
 #[must_use]
-pub fn arguments(machine: &Machine) -> String {
+pub fn arguments(machine: &Machine, server: Ipv4Addr) -> String {
     let mut line = talos_arguments(&machine.version, machine.architecture).join(" ");
     if let Some(config) = &machine.talos_config
         && !has_config(&machine.kernel_args)
     {
         line.push(' ');
         line.push_str(CONFIG_PARAMETER);
-        line.push_str(&config_url(machine, config));
+        line.push_str(&config_url(machine, config, server));
     }
     if !machine.kernel_args.is_empty() {
         line.push(' ');
@@ -53,10 +55,10 @@ const CONFIG_PARAMETER: &str = "talos.config=";
 /// The same, for a configuration in the argument itself.
 const INLINE_CONFIG_PARAMETER: &str = "talos.config.inline=";
 
-/// Returns the URL of the machine configuration that pxed serves to a machine.
+/// Returns the URL of the machine configuration that pxed serves to a machine at `server`.
 #[must_use]
-pub fn config_url(machine: &Machine, config: &TalosConfig) -> String {
-    format!("http://{}:{}{}/{CONFIG_FILE}", machine.site.address, config.http_port, MachinePath(machine.mac))
+pub fn config_url(machine: &Machine, config: &TalosConfig, server: Ipv4Addr) -> String {
+    format!("http://{server}:{}{}/{CONFIG_FILE}", config.http_port, MachinePath(machine.mac))
 }
 
 /// Returns `true` if kernel arguments name a machine configuration.
@@ -102,6 +104,9 @@ mod tests {
     use super::*;
     use crate::model::testing::machine;
 
+    /// Not the address of the machine's site.
+    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 7);
+
     #[test]
     fn version_is_compared_by_its_numbers() {
         for (version, expected) in [
@@ -124,10 +129,10 @@ mod tests {
     fn configuration_is_named_unless_the_machine_names_one() {
         let plain = machine(1, Architecture::Amd64, "v1.13.0", None);
         let with = |kernel_args: &str, talos_config| {
-            arguments(&Machine { kernel_args: kernel_args.into(), talos_config, ..Machine::clone(&plain) })
+            arguments(&Machine { kernel_args: kernel_args.into(), talos_config, ..Machine::clone(&plain) }, SERVER)
         };
         let config = || Some(TalosConfig { file: None, http_port: 8080 });
-        let url = "talos.config=http://127.0.0.1:8080/boot/02-00-00-00-00-01/config.yaml";
+        let url = "talos.config=http://10.9.0.7:8080/boot/02-00-00-00-00-01/config.yaml";
         assert_eq!(with("", None).matches("talos.config").count(), 0);
         assert!(with("", config()).ends_with(&format!(" {url}")));
         assert!(with("a=b  c", config()).ends_with(&format!(" {url} a=b  c")));

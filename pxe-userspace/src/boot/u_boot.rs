@@ -4,16 +4,19 @@
 //! shell before it gives it to the kernel: `${name}` and `$(name)` become a variable of its environment, single quotes disappear,
 //! and a backslash takes the meaning from the character after it.
 
+use std::net::Ipv4Addr;
+
 use crate::{
     boot::talos,
     model::{artifact_names, inventory::Machine},
 };
 
-/// Returns the configuration with which U-Boot boots this machine from the network. `directory` precedes the names of the files.
+/// Returns the configuration with which U-Boot boots this machine from the network. `directory` precedes the names of the files, and
+/// `server` is where the machine asks for it.
 ///
 /// `initrd` stands before `append`, since U-Boot takes the first `initrd=` in the arguments for the name of a file otherwise.
 #[must_use]
-pub fn config(machine: &Machine, directory: &str) -> String {
+pub fn config(machine: &Machine, server: Ipv4Addr, directory: &str) -> String {
     format!(
         "# U-Boot configuration of {mac}, by pxed\n\
          default talos\n\
@@ -25,7 +28,7 @@ pub fn config(machine: &Machine, directory: &str) -> String {
         mac = machine.mac,
         kernel = artifact_names::kernel_path(machine),
         initramfs = artifact_names::initramfs_path(machine),
-        arguments = quoted(&talos::arguments(machine)),
+        arguments = quoted(&talos::arguments(machine, server)),
     )
 }
 
@@ -136,7 +139,7 @@ mod tests {
             ..(*machine(1, Architecture::Arm64, "v1.13.0", Some("ab12"))).clone()
         };
         assert_eq!(
-            config(&arm64, ""),
+            config(&arm64, Ipv4Addr::LOCALHOST, ""),
             "# U-Boot configuration of 02:00:00:00:00:01, by pxed\n\
              default talos\n\
              \n\

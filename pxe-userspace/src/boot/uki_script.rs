@@ -3,7 +3,7 @@
 //! On UEFI the image is loaded and started like a kernel. It gets no command line, so that its own counts, and no initramfs: the stub in it
 //! crashes if it finds one of iPXE's. A BIOS cannot start it, and boots the kernel and the initramfs, if they are there.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddrV4};
 
 use super::{
     ipxe::{name_of, screen_text},
@@ -16,19 +16,19 @@ use crate::model::{
     machine_path::{MachinePath, UKI_FILE},
 };
 
-/// Returns the URL of a machine's unified kernel image.
+/// Returns the URL of a machine's unified kernel image on `server`.
 #[must_use]
-pub fn uki_url(machine: &Machine, http_port: u16) -> String {
-    format!("{}{}/{UKI_FILE}", script::base_url(machine, http_port), MachinePath(machine.mac))
+pub fn uki_url(machine: &Machine, server: SocketAddrV4) -> String {
+    format!("{}{}/{UKI_FILE}", script::base_url(server), MachinePath(machine.mac))
 }
 
-/// Returns the script that boots the machine from the network. `files` are those that its image is made of.
+/// Returns the script that boots the machine from the network, by URLs that lead back to `server`. `files` are those that its image is made of.
 #[must_use]
-pub fn uki_script(machine: &Machine, http_port: u16, files: &BootFiles) -> String {
+pub fn uki_script(machine: &Machine, server: SocketAddrV4, files: &BootFiles) -> String {
     let name = name_of(machine);
     let version = screen_text(&machine.version);
-    let url = uki_url(machine, http_port);
-    let mut script = script::greeting(machine, &name);
+    let url = uki_url(machine, server);
+    let mut script = script::greeting(machine, server, &name);
     match machine.architecture {
         // Only UEFI.
         Architecture::Arm64 => {}
@@ -36,7 +36,7 @@ pub fn uki_script(machine: &Machine, http_port: u16, files: &BootFiles) -> Strin
             script += "iseq ${platform} efi && goto uki ||\n";
             script += &match files {
                 BootFiles::KernelAndInitramfs { .. } => {
-                    script::kernel_and_initramfs(machine, http_port, &name) + "goto failed\n\n"
+                    script::kernel_and_initramfs(machine, server, &name) + "goto failed\n\n"
                 }
                 BootFiles::FactoryUki(_) | BootFiles::SecureBootUki(_) => no_bios(machine, &name),
             };

@@ -162,7 +162,7 @@ fn own_loader(machine: &Machine) -> Option<&Arc<str>> {
 
 /// Returns an error if the EFI stub would not pass the machine's kernel command line on as it is.
 fn cut_off(machine: &Machine, origin: &Origin<'_>) -> Option<Finding> {
-    let arguments = talos::arguments(machine);
+    let arguments = talos::arguments(machine, machine.site.address);
     let message = match command_line::check(&arguments).err()? {
         CommandLineError::TooLong(length) => {
             let own = machine.kernel_args.len();

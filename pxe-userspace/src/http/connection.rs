@@ -1,6 +1,10 @@
 //! One connection: request after request, each answered before the next is read.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddrV4},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
 use http::StatusCode;
@@ -52,6 +56,8 @@ pub(super) enum Phase {
 pub(super) struct Connection {
     stream: Stream,
     peer: IpAddr,
+    /// The address and port of ours that it was opened to.
+    server: SocketAddrV4,
     context: Arc<Context>,
     seat: Arc<Seat>,
     deliveries: Deliveries,
@@ -66,13 +72,14 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn new(
         tcp: TcpStream,
-        (peer, seat): (IpAddr, Arc<Seat>),
+        (peer, server): (IpAddr, SocketAddrV4),
+        seat: Arc<Seat>,
         context: Arc<Context>,
         router: Router,
         phase: watch::Receiver<Phase>,
     ) -> Self {
         let (stream, deliveries) = (Stream::new(tcp), Deliveries::new(Arc::clone(&context)));
-        Self { stream, peer, context, seat, deliveries, router, phase, buffer: Vec::new(), is_closed: false }
+        Self { stream, peer, server, context, seat, deliveries, router, phase, buffer: Vec::new(), is_closed: false }
     }
 
     /// Serves the connection to its end.
@@ -120,6 +127,7 @@ impl Connection {
                 context: &self.context,
                 deliveries: &mut self.deliveries,
                 peer: self.peer,
+                server: self.server,
                 head: &head,
                 stay,
                 began: Instant::now(),

@@ -1,6 +1,9 @@
 //! One request with the state needed to answer it.
 
-use std::{net::IpAddr, time::SystemTime};
+use std::{
+    net::{IpAddr, SocketAddrV4},
+    time::SystemTime,
+};
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
@@ -22,6 +25,8 @@ pub(super) struct Exchange<'a> {
     pub(super) context: &'a Context,
     pub(super) deliveries: &'a mut Deliveries,
     pub(super) peer: IpAddr,
+    /// The address and port of ours that it was sent to.
+    pub(super) server: SocketAddrV4,
     pub(super) head: &'a Head,
     /// Set if the connection stays open after the answer.
     pub(super) stay: bool,

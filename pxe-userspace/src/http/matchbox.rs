@@ -5,7 +5,7 @@
 //! Matchbox names files by paths below its own root, and so do these answers; iPXE resolves them against the URL of the
 //! script.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, net::SocketAddrV4, sync::Arc};
 
 use serde_json::{Map, Value};
 
@@ -49,10 +49,10 @@ fn label<'a>(labels: &'a [(String, String)], name: &str) -> Option<&'a str> {
     labels.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
-/// Returns the script at `/ipxe?mac=…` for a machine.
+/// Returns the script at `/ipxe?mac=…` of `server` for a machine.
 #[must_use]
-pub fn ipxe(machine: &Machine) -> String {
-    let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine));
+pub fn ipxe(machine: &Machine, server: SocketAddrV4) -> String {
+    let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine, *server.ip()));
     let (kernel, initramfs) = (artifact_names::kernel_path(machine), artifact_names::initramfs_path(machine));
     format!(
         "#!ipxe\n\
@@ -68,13 +68,13 @@ pub fn ipxe_path(machine: &Machine) -> String {
     format!("/ipxe?mac={}&arch=${{buildarch:uristring}}", machine.mac)
 }
 
-/// Returns the configuration at `/grub?mac=…` for a machine. GRUB does not expand `${uuid}` inside quotes; Talos expands it
+/// Returns the configuration at `/grub?mac=…` of `server` for a machine. GRUB does not expand `${uuid}` inside quotes; Talos expands it
 /// itself.
 #[must_use]
-pub fn grub(machine: &Machine, http_port: u16) -> String {
-    let root = format!("(http,{}:{http_port})/assets", machine.site.address);
+pub fn grub(machine: &Machine, server: SocketAddrV4) -> String {
+    let root = format!("(http,{server})/assets");
     let (kernel, initramfs) = (artifact_names::kernel_path(machine), artifact_names::initramfs_path(machine));
-    let arguments = grub::quoted(&talos::kernel_arguments(machine));
+    let arguments = grub::quoted(&talos::kernel_arguments(machine, *server.ip()));
     let mut config = "default=0\nfallback=1\ntimeout=1\n".to_owned();
     for (title, linux, initrd) in [("EFI", "linuxefi", "initrdefi"), ("BIOS", "linux", "initrd")] {
         let _ = write!(

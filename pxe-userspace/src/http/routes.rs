@@ -1,6 +1,11 @@
 //! The answers that are not files: each machine's own script and configuration, and Matchbox's routes through an axum router.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddrV4},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use axum::{Extension, Router, extract::State, routing::get};
 use http::StatusCode;
@@ -39,6 +44,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer {
     pub(super) address: IpAddr,
+    /// The address and port of ours that it asks. Scripts and configurations lead back there.
+    pub(super) server: SocketAddrV4,
     /// Set for a HEAD request, which is not a step of a boot.
     pub(super) is_head: bool,
 }
@@ -92,25 +99,30 @@ pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
     }
     let disposition = context.disposition(&machine);
     let images = context.images.load();
-    let url = || script::script_url(&machine, context.http_port);
+    let url = || script::script_url(&machine, peer.server);
     if let Some(waiting) = waiting(context, peer, &machine, disposition, &images, url) {
         return Text { route: Route::Script, ..waiting };
     }
     disposed(context, peer, &machine, disposition);
-    match script_of(context, &images, &machine, disposition) {
+    match script_of(peer.server, &images, &machine, disposition) {
         Some(text) => delivered(context, peer, machine.mac, &path, Text::new(Route::Script, text)),
         None => Text::not_found(),
     }
 }
 
 /// Returns the script that the machine runs now, or `None` if the answer is 404.
-fn script_of(context: &Context, images: &Images, machine: &Arc<Machine>, disposition: Disposition) -> Option<String> {
+fn script_of(
+    server: SocketAddrV4,
+    images: &Images,
+    machine: &Arc<Machine>,
+    disposition: Disposition,
+) -> Option<String> {
     let machine = images.as_bootable(machine);
     if disposition == Disposition::Network && machine.boot != BootMethod::Ipxe {
         let files = BootFiles::of(machine, images.stubs());
-        return Some(uki_script(machine, context.http_port, &files));
+        return Some(uki_script(machine, server, &files));
     }
-    script(machine, context.http_port, disposition)
+    script(machine, server, disposition)
 }
 
 /// Answers a request for a configuration of GRUB or U-Boot that is not among the artifacts.
@@ -119,11 +131,12 @@ pub(super) fn loader_config(context: &Context, peer: Peer, path: &[u8], file: Co
     let request = ConfigRequest {
         file,
         peer: peer.address,
+        server: *peer.server.ip(),
         inventory: &inventory,
         policies: &policies,
         images: &images,
         check_source: context.check_source,
-        files: Files::Http { port: context.http_port },
+        files: Files::Http { port: peer.server.port() },
         now: SystemTime::now(),
     };
     let path = &short_path(path);
@@ -172,9 +185,9 @@ async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
     }
     let text = match disposition {
         Disposition::Network if images.as_bootable(&machine).boot == BootMethod::Ipxe => {
-            Some(matchbox::ipxe(images.as_bootable(&machine)))
+            Some(matchbox::ipxe(images.as_bootable(&machine), peer.server))
         }
-        _ => script_of(&context, &images, &machine, disposition),
+        _ => script_of(peer.server, &images, &machine, disposition),
     };
     disposed(&context, peer, &machine, disposition);
     match text {
@@ -198,13 +211,13 @@ async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
         && let Some(awaited) = images.awaited(bootable)
     {
         awaits(&context, peer, machine.mac, awaited.event());
-        let root = format!("(http,{}:{})/assets", machine.site.address, context.http_port);
+        let root = format!("(http,{})/assets", peer.server);
         return matchbox_text(waiting::grub_config(bootable, awaited, &root, SystemTime::now()));
     }
     disposed(&context, peer, &machine, disposition);
     match disposition {
         Disposition::Network => {
-            let text = matchbox::grub(bootable, context.http_port);
+            let text = matchbox::grub(bootable, peer.server);
             let response = matchbox_text(text);
             delivered(&context, peer, machine.mac, "/grub", response)
         }

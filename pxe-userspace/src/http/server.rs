@@ -98,6 +98,7 @@ fn backlog_limit() -> i32 {
 pub async fn serve(bound: Bound, context: Arc<Context>, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let (phase, follow) = watch::channel(Phase::Serving);
     let router = routes::router(Arc::clone(&context));
+    let address = bound.local_addr()?;
     let count = thread::available_parallelism().map_or(1, NonZero::get).min(WORKER_LIMIT);
     let connections = Arc::new(Connections::new(count, context.places.clone(), Arc::clone(&context.metrics)));
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
@@ -107,6 +108,7 @@ pub async fn serve(bound: Bound, context: Arc<Context>, shutdown: impl Future<Ou
         let listeners = bound.0.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>()?;
         let worker = Worker {
             number,
+            address,
             mailboxes: Arc::clone(&mailboxes),
             connections: Arc::clone(&connections),
             context: Arc::clone(&context),

@@ -59,7 +59,7 @@ pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, router: 
 
 /// Answers a request for a configuration of GRUB or U-Boot.
 pub(super) async fn answer_config(stream: &mut Stream, exchange: Exchange<'_>, file: ConfigFile) -> Result<(), Broken> {
-    let peer = Peer { address: exchange.peer, is_head: exchange.is_head() };
+    let peer = Peer { address: exchange.peer, server: exchange.server, is_head: exchange.is_head() };
     let text = routes::loader_config(exchange.context, peer, &exchange.head.path, file);
     answer_text(stream, exchange, text).await
 }
@@ -99,7 +99,7 @@ async fn send(stream: &mut Stream, exchange: Exchange<'_>, ready: Ready) -> Resu
 }
 
 async fn ready(exchange: &Exchange<'_>, router: &Router) -> Result<Ready, Refusal> {
-    let peer = Peer { address: exchange.peer, is_head: exchange.is_head() };
+    let peer = Peer { address: exchange.peer, server: exchange.server, is_head: exchange.is_head() };
     match exchange.head.path.strip_prefix(b"/boot/") {
         Some(file) if exchange.is_read() => Ok(from_text(exchange, routes::own_script(exchange.context, peer, file))),
         Some(_) => {

@@ -3,7 +3,7 @@
 //! Kernel and initramfs go from the store to the socket like any other file. Only the end of the image belongs to the machine: its arguments,
 //! and the signature if images are signed. While the machine's files are on their way, it gets iPXE instead, which waits for them.
 
-use std::{io, sync::Arc, time::SystemTime};
+use std::{io, net::Ipv4Addr, sync::Arc, time::SystemTime};
 
 use http::StatusCode;
 
@@ -72,7 +72,7 @@ pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, machine:
     };
     let signer = context.ukis.signer();
     let image = match context.ukis.shared(&sources, machine.architecture, signer.as_deref()).await {
-        Ok(shared) => Image::new(sources, shared, signer, machine),
+        Ok(shared) => Image::new(sources, shared, signer, machine, *exchange.server.ip()),
         Err(unmade) => Err(unmade),
     };
     match image {
@@ -100,8 +100,9 @@ impl Image {
         shared: Arc<Shared>,
         signer: Option<Arc<Signer>>,
         machine: &Machine,
+        server: Ipv4Addr,
     ) -> Result<Self, Unmade> {
-        let command_line = command_line::encode(&talos::arguments(machine)).map_err(|error| {
+        let command_line = command_line::encode(&talos::arguments(machine, server)).map_err(|error| {
             let place = format!("{} line {}", machine.source.file.display(), machine.source.line);
             Unmade { reason: format!("{error} ({place})").into(), may_pass: false }
         })?;

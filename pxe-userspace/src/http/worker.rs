@@ -1,6 +1,12 @@
 //! A thread with its own event loop, and the connections that it serves.
 
-use std::{io, net, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    net::{self, IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use axum::Router;
 use http::StatusCode;
@@ -30,6 +36,8 @@ pub(super) type Handed = (net::TcpStream, Ticket);
 #[derive(Clone)]
 pub(super) struct Worker {
     pub(super) number: usize,
+    /// The address that it listens on.
+    pub(super) address: SocketAddr,
     /// The mailbox of each worker, for connections that others hand over.
     pub(super) mailboxes: Arc<[UnboundedSender<Handed>]>,
     pub(super) connections: Arc<Connections>,
@@ -131,11 +139,28 @@ impl Worker {
 
     fn serve(&self, stream: TcpStream, ticket: Ticket) {
         let (context, router) = (Arc::clone(&self.context), self.router.clone());
-        let connection = Connection::new(stream, (ticket.peer, ticket.seat()), context, router, self.phase.clone());
+        let ends = (ticket.peer, self.reached_at(&stream));
+        let connection = Connection::new(stream, ends, ticket.seat(), context, router, self.phase.clone());
         tokio::spawn(async move {
             connection.run().await;
             drop(ticket);
         });
+    }
+}
+
+impl Worker {
+    /// Returns the address of ours that a connection was opened to, with the port that URLs name. Only a socket that listens on every
+    /// address has to ask the kernel.
+    fn reached_at(&self, stream: &TcpStream) -> SocketAddrV4 {
+        let ip = match self.address.ip() {
+            ip if ip.is_unspecified() => stream.local_addr().map_or(ip, |local| local.ip()),
+            ip => ip,
+        };
+        let address = match ip.to_canonical() {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+        };
+        SocketAddrV4::new(address, self.context.http_port)
     }
 }
 

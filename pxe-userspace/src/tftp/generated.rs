@@ -34,10 +34,10 @@ pub(super) struct Generated {
     pub(super) file: Result<OpenArtifact, Refused>,
 }
 
-/// Answers a request from `client`, which has the address of `machine`, after the store has `refused` it.
+/// Answers a request to `server` from `client`, which has the address of `machine`, after the store has `refused` it.
 pub(super) fn generate(
     context: &Context,
-    client: Ipv4Addr,
+    (server, client): (Ipv4Addr, Ipv4Addr),
     machine: Option<MacAddr>,
     path: &[u8],
     refused: Refused,
@@ -50,6 +50,7 @@ pub(super) fn generate(
     let request = ConfigRequest {
         file,
         peer: client.into(),
+        server,
         inventory: &inventory,
         policies: &policies,
         images: &images,

@@ -265,7 +265,7 @@ impl Transfers {
     fn generate(&self, asked: &mut Asked<'_>, refused: Refused) -> Result<OpenArtifact, Refused> {
         let path = without_end_marker(asked.request.path);
         let Generated { machine, event, file } =
-            generate(&self.context, *asked.client.ip(), asked.machine, path, refused);
+            generate(&self.context, (self.address, *asked.client.ip()), asked.machine, path, refused);
         asked.machine = machine;
         if let Some((machine, event)) = event {
             self.context.events.send(machine, SystemTime::now(), event);

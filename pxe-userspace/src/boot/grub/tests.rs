@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    inventory::Source,
+    inventory::{Site, Source},
     testing::{assert_golden, machine},
 };
 
@@ -156,13 +156,17 @@ proptest! {
     }
 }
 
+/// The server that the machine asks, which is not at the address of its site.
+const SERVER: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
 fn network(machine: &Machine, root: &str) -> String {
-    config(machine, root, Disposition::Network).unwrap()
+    config(machine, SERVER, root, Disposition::Network).unwrap()
 }
 
 #[test]
 fn configs_match_the_goldens() {
     let node = |architecture| Machine {
+        site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::new(127, 0, 0, 250) }),
         hostname: Some("node-1".into()),
         kernel_args: "talos.config=http://10.5.0.2/c?u=${uuid} x='y'".into(),
         ..(*machine(1, architecture, "v1.13.0", None)).clone()
@@ -173,11 +177,11 @@ fn configs_match_the_goldens() {
     for (name, disk_route) in
         [("disk.cfg", DiskRoute::Auto), ("disk-exit.cfg", DiskRoute::Exit), ("disk-sanboot.cfg", DiskRoute::Sanboot)]
     {
-        golden(name, &config(&Machine { disk_route, ..amd64.clone() }, "", Disposition::Disk).unwrap());
+        golden(name, &config(&Machine { disk_route, ..amd64.clone() }, SERVER, "", Disposition::Disk).unwrap());
     }
     let not_found = Machine { disk_route: DiskRoute::NotFound, ..arm64 };
-    assert_eq!(config(&not_found, "", Disposition::Disk), None);
-    assert!(config(&not_found, "", Disposition::Network).is_some());
+    assert_eq!(config(&not_found, SERVER, "", Disposition::Disk), None);
+    assert!(config(&not_found, SERVER, "", Disposition::Network).is_some());
 }
 
 fn golden(name: &str, config: &str) {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     os::fd::{AsFd as _, OwnedFd},
 };
 
@@ -83,8 +83,9 @@ impl Lab {
         let router = routes::router(Arc::clone(&self.context));
         let reader = Reader { server: tcp.as_fd().try_clone_to_owned().unwrap(), client, head: 0, read: 0 };
         let seated = self.context.places.seat(peer.ip(), Client::Machine).await.unwrap();
-        let seat = (peer.ip(), Arc::clone(&seated.seat));
-        (Connection::new(tcp, seat, Arc::clone(&self.context), router, self.phase.subscribe()), reader)
+        let ends = (peer.ip(), SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.context.http_port));
+        let seat = Arc::clone(&seated.seat);
+        (Connection::new(tcp, ends, seat, Arc::clone(&self.context), router, self.phase.subscribe()), reader)
     }
 
     fn events(&mut self) -> Vec<EventKind> {
