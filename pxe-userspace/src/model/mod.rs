@@ -18,6 +18,7 @@ pub mod ipxe_shim;
 pub mod loader;
 pub mod machine_path;
 pub mod nodes;
+pub mod own_sites;
 pub mod policy;
 pub mod policy_book;
 pub mod talos_config;
