@@ -14,6 +14,7 @@ pub mod dhcp;
 pub mod fetch;
 pub mod http;
 pub mod journal;
+pub mod kubernetes;
 pub mod logging;
 pub mod memory;
 pub mod metrics;
