@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod artifacts;
 pub mod boot;
+pub mod capabilities;
 pub mod cli;
 pub mod cluster_spec;
 pub mod daemon;

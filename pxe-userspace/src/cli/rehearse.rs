@@ -14,7 +14,7 @@ use pxe_common::MacAddr;
 use pxe_rehearse::{Arrival, Firmware, Losses, Milestone, Rehearsal, Seen, rehearse};
 
 use crate::{
-    cluster_spec,
+    capabilities, cluster_spec,
     model::{architecture::Architecture, boot_method::BootMethod, inventory::Machine},
 };
 
@@ -116,6 +116,8 @@ const FEW: usize = 40;
 ///
 /// Fails if the interface cannot be used or the arguments make no sense.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // Before the first thread, since each has a set of its own.
+    capabilities::raise();
     let machines = fleet(&args)?;
     let seed = args.seed.unwrap_or_else(rand::random);
     if let Some(load) = args.load.of(&args.interface, &machines, seed)? {

@@ -9,6 +9,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 pub use super::options::Args;
 use super::options::{self, LogFormat, Options};
 use crate::{
+    capabilities,
     daemon::{self, Config, SecureBoot},
     dataplane::Datapath,
     dhcp::Mode,
@@ -24,6 +25,8 @@ const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(4).unwrap();
 ///
 /// If an option makes no sense, or the daemon cannot serve.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // Before the first thread, since each has a set of its own.
+    capabilities::raise();
     let options = args.resolve()?;
     start_logging(options.log_format)?;
     if options.lease_seconds < options::USUAL_LEASE_SECONDS {

@@ -17,7 +17,10 @@ use pxe_common::{
 
 use tokio::task::AbortHandle;
 
-use crate::net::interface::Interface;
+use crate::{
+    capabilities::{self, Capabilities, FOR_XDP_PROGRAM},
+    net::interface::Interface,
+};
 
 /// The program, compiled from `pxe-ebpf` by `cargo xtask ebpf build`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../pxe-ebpf/pxed.bpf.o"));
@@ -37,12 +40,22 @@ pub enum AttachMode {
 /// An error in loading or attaching an XDP program or in changing its maps. The message says how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum XdpError {
-    /// A privilege is missing.
+    /// Capabilities are missing.
+    #[error("interface {interface}: cannot {what} without {missing}. Grant it by {}", capabilities::remedy())]
+    Capabilities {
+        /// The interface.
+        interface: String,
+        /// The step that failed.
+        what: &'static str,
+        /// The missing capabilities.
+        missing: Capabilities,
+    },
+    /// The kernel refuses, although no capability is missing.
     #[error(
-        "interface {interface}: no permission to {what}: run as root, or grant CAP_BPF, CAP_NET_ADMIN and \
-         CAP_NET_RAW; --datapath socket needs CAP_NET_RAW alone"
+        "interface {interface}: no permission to {what}, although no capability is missing. A user namespace (a rootless \
+         container), a seccomp filter without bpf(2) or a security module forbids it; --datapath socket works without it"
     )]
-    Permission {
+    Forbidden {
         /// The interface.
         interface: String,
         /// The step that failed.
@@ -405,8 +418,11 @@ fn is_missing(error: &aya::maps::MapError) -> bool {
 fn explain(interface: &str, what: &'static str, error: &(dyn std::error::Error + 'static)) -> XdpError {
     let interface = interface.to_owned();
     match os_error(error) {
-        // The verifier refuses with EACCES, so EPERM is a missing privilege.
-        Some(libc::EPERM) => XdpError::Permission { interface, what },
+        // The verifier refuses with EACCES what only a holder of CAP_PERFMON may do.
+        Some(libc::EPERM | libc::EACCES) if !FOR_XDP_PROGRAM.missing().is_empty() => {
+            XdpError::Capabilities { interface, what, missing: FOR_XDP_PROGRAM.missing() }
+        }
+        Some(libc::EPERM) => XdpError::Forbidden { interface, what },
         Some(libc::EBUSY | libc::EEXIST) => XdpError::Occupied { interface },
         _ => {
             let mut reason = error.to_string();

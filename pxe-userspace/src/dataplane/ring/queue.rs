@@ -31,6 +31,7 @@ use xdp::{
 use super::{
     ledger::Ledger,
     pump::{Pump, Turn},
+    refusal::reason,
     rings::{BATCH, REPLIES, Rings},
 };
 use crate::net::frame::Reply;
@@ -92,15 +93,18 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// If the kernel or the driver refuses; memory for the rings counts against `RLIMIT_MEMLOCK` before kernel 5.11.
+    /// If the kernel or the driver refuses, for example because `CAP_NET_RAW` is missing. Without `CAP_IPC_LOCK` the memory of all
+    /// queues of this user counts against `RLIMIT_MEMLOCK`, which is 8 MiB by default.
     pub fn open(interface_index: u32, mtu: u16, queue: u32, depth: u32) -> Result<Self, QueueError> {
         let failed = |what: &'static str| {
             move |error: &dyn std::fmt::Display| QueueError { queue, what, reason: error.to_string(), busy: false }
         };
         // At most the capacity of the transmit and the completion ring, so that every reply with a frame can be sent.
         let budget = depth.min(REPLY_FRAMES);
-        let frame_size = if mtu <= SMALL_FRAME_MTU { FrameSize::TwoK } else { FrameSize::FourK };
-        let umem = UmemCfgBuilder { frame_size, frame_count: depth + budget, ..UmemCfgBuilder::default() }
+        let (frame_size, frame_bytes) =
+            if mtu <= SMALL_FRAME_MTU { (FrameSize::TwoK, 2_048) } else { (FrameSize::FourK, 4_096) };
+        let frame_count = depth + budget;
+        let umem = UmemCfgBuilder { frame_size, frame_count, ..UmemCfgBuilder::default() }
             .build()
             .map_err(|error| failed("planning its memory")(&error))?;
         let umem = Umem::map(umem).map_err(|error| failed("mapping its memory")(&error))?;
@@ -108,16 +112,17 @@ impl Queue {
             .build()
             .map_err(|error| failed("planning its rings")(&error))?;
 
-        let mut builder = XdpSocketBuilder::new().map_err(|error| failed("creating an AF_XDP socket")(&error))?;
-        let (rings, flags) =
-            builder.build_wakable_rings(&umem, rings).map_err(|error| failed("mapping its rings")(&error))?;
+        let memory = u64::from(frame_count) * frame_bytes;
+        let refused = |what| move |error: SocketError| failed(what)(&reason(&error, memory));
+        let mut builder = XdpSocketBuilder::new().map_err(refused("creating an AF_XDP socket"))?;
+        let (rings, flags) = builder.build_wakable_rings(&umem, rings).map_err(refused("mapping its rings"))?;
         let (Some(rx), Some(tx)) = (rings.rx_ring, rings.tx_ring) else {
             return Err(failed("mapping its rings")(&"a ring is missing"));
         };
         let (fill, completion) = (rings.fill_ring, rings.completion_ring);
         let socket = builder.bind(NicIndex::new(interface_index), queue, flags).map_err(|error| {
             let busy = matches!(&error, SocketError::Bind(error) if error.kind() == io::ErrorKind::ResourceBusy);
-            QueueError { busy, ..failed("binding an AF_XDP socket")(&error) }
+            QueueError { busy, ..refused("binding an AF_XDP socket")(error) }
         })?;
         let mut socket = Socket { socket, rx, tx, fill, completion, umem };
         let mut ledger = Ledger::new(depth as usize, budget as usize);
