@@ -19,6 +19,8 @@ pub mod field {
     pub const HLEN: usize = 2;
     /// The transaction.
     pub const XID: Range<usize> = 4..8;
+    /// The seconds since the client began to ask, as far as it counts them.
+    pub const SECS: Range<usize> = 8..10;
     /// The broadcast flag and fifteen reserved bits.
     pub const FLAGS: Range<usize> = 10..12;
     /// The client's address, if it has one and can answer ARP for it.

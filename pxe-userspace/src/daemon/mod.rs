@@ -254,6 +254,7 @@ impl Daemon {
             events: events.clone(),
             counters: Arc::clone(&replies),
             duplicate_answers: Arc::default(),
+            sharing: None,
         })));
 
         let observed = Arc::clone(&dataplane);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pxe_common::layout::Settings;
 
-use super::{counters::ReplyCounters, datapath::Datapath, duplicate_answers::DuplicateAnswers};
+use super::{counters::ReplyCounters, datapath::Datapath, duplicate_answers::DuplicateAnswers, sharing::Sharing};
 use crate::{
     dhcp::Mode,
     model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies},
@@ -33,4 +33,6 @@ pub struct Context {
     pub counters: Arc<ReplyCounters>,
     /// The last question of each machine.
     pub duplicate_answers: Arc<DuplicateAnswers>,
+    /// The turns of the nodes, if several may share the fleet.
+    pub sharing: Option<Arc<Sharing>>,
 }

@@ -28,6 +28,7 @@ pub mod port;
 pub mod reach;
 pub mod responder;
 pub mod ring;
+pub mod sharing;
 #[cfg(test)]
 mod tests;
 pub mod wanted;

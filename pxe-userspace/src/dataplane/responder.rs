@@ -15,12 +15,19 @@ use pxe_common::{
     layout::{MachineState, Settings},
 };
 
-use super::{context::Context, counters::ReplyCounters, duplicate_answers::DuplicateAnswers, plan::Answered};
+use super::{
+    context::Context,
+    counters::ReplyCounters,
+    duplicate_answers::DuplicateAnswers,
+    plan::Answered,
+    sharing::{Circumstances, Sharing},
+};
 use crate::{
-    dhcp::{self, Arrival, ReplyRoute, Server},
+    dhcp::{self, Arrival, ReplyRoute, Server, answer::Question},
     model::{
         event::{EventKind, EventSink},
         inventory::Inventory,
+        nodes::Nodes,
         policy_book::PolicyBook,
     },
     net::{
@@ -70,6 +77,7 @@ pub struct Responder {
     counters: Arc<ReplyCounters>,
     gate: Option<Gate>,
     duplicate_answers: Arc<DuplicateAnswers>,
+    sharing: Option<(Arc<Sharing>, Cache<Arc<ArcSwap<Nodes>>, Arc<Nodes>>)>,
 }
 
 /// The rate limit of the XDP program, applied to frames that do not pass through it.
@@ -89,6 +97,10 @@ impl Responder {
         Self {
             gate: (!behind_xdp).then_some(gate),
             duplicate_answers: Arc::clone(&context.duplicate_answers),
+            sharing: context
+                .sharing
+                .as_ref()
+                .map(|sharing| (Arc::clone(sharing), Cache::new(Arc::clone(&sharing.nodes)))),
             mac: interface.mac,
             servers: Cache::new(servers),
             inventory: Arc::clone(&context.inventory),
@@ -135,9 +147,17 @@ impl Responder {
         let offset = Headers::payload_offset(tags.len());
         let payload = frame.get(headers.payload.clone())?;
         let lookup = |_| Some((machine.as_ref(), disposition));
-        let outcome = dhcp::respond(payload, &arrival, lookup, server, reply.get_mut(offset..)?);
-
+        let reply_payload = reply.get_mut(offset..)?;
         let now = SystemTime::now();
+        let outcome = match &mut self.sharing {
+            None => dhcp::respond(payload, &arrival, lookup, server, reply_payload),
+            Some((sharing, nodes)) => {
+                let circumstances = Circumstances { nodes: nodes.load(), machine, server, now };
+                let is_ours = |address| servers.are_asked_at(address);
+                let turn = |question: &Question<'_>, named| sharing.turn(question, named, &circumstances, is_ours);
+                dhcp::respond_among(payload, &arrival, lookup, server, turn, reply_payload)
+            }
+        };
         self.counters.count(&outcome.verdict);
         for event in outcome.events {
             self.events.send(mac, now, event);

@@ -38,6 +38,8 @@ pub struct Question<'a> {
     pub client: &'a Client,
     /// Its source and destination.
     pub arrival: &'a Arrival,
+    /// The server identifier of another node, which the client chose and for which this node answers.
+    pub in_place_of: Option<Ipv4Addr>,
 }
 
 /// The decision.
@@ -155,7 +157,7 @@ pub fn answer<'m>(
     server: &Server,
     disposition: Disposition,
 ) -> Answer<'m> {
-    let Question { query, client, arrival } = question;
+    let Question { query, client, arrival, in_place_of } = question;
     let giaddr = query.giaddr();
     // With our own address as the relay's, the answer would come back to us.
     if !giaddr.is_unspecified() && (giaddr == server.address || !is_host(giaddr)) {
@@ -167,7 +169,8 @@ pub fn answer<'m>(
         return Answer::Silence(Reason::NothingToSay);
     }
     // A client that chose another server says so by that server's identifier.
-    let ours = |id: Ipv4Addr| id == server.address || Some(id) == client.relay.server_id_override;
+    let ours =
+        |id: Ipv4Addr| id == server.address || Some(id) == client.relay.server_id_override || Some(id) == in_place_of;
     if query.message() != MessageType::Discover && query.server_id().is_some_and(|id| !ours(id)) {
         return Answer::Silence(Reason::OtherServer);
     }
@@ -301,7 +304,13 @@ impl<'m> Deciding<'_, 'm> {
             flags: self.question.query.flags(),
             ciaddr: Ipv4Addr::UNSPECIFIED,
             yiaddr: Ipv4Addr::UNSPECIFIED,
-            server_id: self.question.client.relay.server_id_override.unwrap_or(self.server.address),
+            server_id: self
+                .question
+                .client
+                .relay
+                .server_id_override
+                .or(self.question.in_place_of)
+                .unwrap_or(self.server.address),
             network: None,
             boot: Boot::NONE,
             reason: None,

@@ -201,6 +201,18 @@ impl<'a> Query<'a> {
         self.mac
     }
 
+    /// Returns the number of the transaction.
+    #[must_use]
+    pub fn xid(&self) -> u32 {
+        u32::from_be_bytes(array(&self.header[field::XID]))
+    }
+
+    /// Returns the seconds since the client began to ask, as it says.
+    #[must_use]
+    pub fn secs(&self) -> u16 {
+        u16::from_be_bytes(array(&self.header[field::SECS]))
+    }
+
     /// Returns `ciaddr`; unspecified if the client has no address.
     #[must_use]
     pub fn ciaddr(&self) -> Ipv4Addr {

@@ -37,7 +37,7 @@ pub(super) fn asked(
     disposition: Disposition,
     events: &mut Events,
 ) {
-    let Question { query, client: Client { kind, architecture, signs, .. }, arrival } = *question;
+    let Question { query, client: Client { kind, architecture, signs, .. }, arrival, .. } = *question;
     match query.message() {
         MessageType::Discover => {
             push(events, EventKind::Discover { client: *kind, client_architecture: *architecture });

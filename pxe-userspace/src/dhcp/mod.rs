@@ -26,10 +26,14 @@ pub mod relay;
 pub mod reply_route;
 mod signs;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
+pub mod turn;
 pub mod wire;
 
-use std::{net::SocketAddrV4, ops::Deref};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    ops::Deref,
+};
 
 use pxe_common::MacAddr;
 use pxe_common::bootp::{BOOT_SERVER_PORT, SERVER_PORT};
@@ -43,8 +47,13 @@ pub use self::{
     events::Events,
     reason::Reason,
     reply_route::ReplyRoute,
+    turn::Turn,
 };
-use crate::model::{event::EventKind, inventory::Machine, policy::Disposition};
+use crate::model::{
+    event::{ClientKind, EventKind},
+    inventory::Machine,
+    policy::Disposition,
+};
 
 /// The result of a packet.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +88,19 @@ pub fn respond<M: Deref<Target = Machine>>(
     server: &Server,
     out: &mut [u8],
 ) -> Outcome {
+    respond_among(payload, arrival, lookup, server, turn::alone, out)
+}
+
+/// Does the same as one of several nodes. `turn` says for which questions it is this node's turn; it is called for those that have
+/// an answer, and for those that name another server, with that server's identifier.
+pub fn respond_among<M: Deref<Target = Machine>>(
+    payload: &[u8],
+    arrival: &Arrival,
+    lookup: impl FnOnce(MacAddr) -> Option<(M, Disposition)>,
+    server: &Server,
+    turn: impl FnOnce(&Question<'_>, Option<Ipv4Addr>) -> Turn,
+    out: &mut [u8],
+) -> Outcome {
     let silent = |mac, reason| Outcome { mac, verdict: Err(reason), events: Events::default() };
     let query = match decode::decode(payload) {
         Ok(query) => query,
@@ -88,10 +110,34 @@ pub fn respond<M: Deref<Target = Machine>>(
         return silent(None, Reason::UnknownMachine);
     };
     let client = client::classify(&query);
-    let question = Question { query: &query, client: &client, arrival };
+    let mut question = Question { query: &query, client: &client, arrival, in_place_of: None };
+    let mut answer = answer::answer(question, &machine, server, disposition);
+    let named = match &answer {
+        Answer::Silence(Reason::OtherServer) => query.server_id(),
+        _ => None,
+    };
+    let is_shared = match &answer {
+        Answer::Reply(_) | Answer::Silence(Reason::OtherServer) => true,
+        // ProxyDHCP sees the steps of those whom it answers, and nothing of the others.
+        Answer::Silence(reason) => *reason == Reason::NothingToSay && client.kind != ClientKind::Plain,
+    };
+    match if is_shared { turn(&question, named) } else { Turn::Ours } {
+        Turn::Ours | Turn::Foreign => {}
+        Turn::InPlaceOf(id) => {
+            question.in_place_of = Some(id);
+            answer = answer::answer(question, &machine, server, disposition);
+        }
+        Turn::Peers(address) => {
+            let mut events = Events::new();
+            let chosen = named.is_some();
+            events::push(&mut events, EventKind::LeftToPeer { client: client.kind, address, chosen });
+            let reason = if chosen { Reason::ChosePeer } else { Reason::LeftToPeer };
+            return Outcome { mac: Some(query.mac()), verdict: Err(reason), events };
+        }
+    }
     let mut events = Events::new();
     events::asked(&question, &machine, server, disposition, &mut events);
-    let verdict = match answer::answer(question, &machine, server, disposition) {
+    let verdict = match answer {
         Answer::Silence(reason) => Err(reason),
         Answer::Reply(reply) => encode::encode(&reply, &query, out).map(|length| {
             events::answered(&reply, &client, &mut events);

@@ -27,6 +27,10 @@ pub enum Reason {
     BadRelay,
     /// The client took another server's offer.
     OtherServer,
+    /// Another node of the fleet answers this machine first.
+    LeftToPeer,
+    /// The client took the offer of another node of the fleet.
+    ChosePeer,
     /// A DHCPREQUEST names no address.
     NoAddress,
     /// The relay reports the machine on a network that its address does not belong to.
@@ -45,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Length,
         Self::NotARequest,
         Self::HardwareAddress,
@@ -58,6 +62,8 @@ impl Reason {
         Self::UnknownMachine,
         Self::BadRelay,
         Self::OtherServer,
+        Self::LeftToPeer,
+        Self::ChosePeer,
         Self::NoAddress,
         Self::WrongNetwork,
         Self::NothingToSay,
@@ -89,6 +95,8 @@ impl Reason {
             Self::UnknownMachine => "unknown_machine",
             Self::BadRelay => "bad_relay",
             Self::OtherServer => "other_server",
+            Self::LeftToPeer => "left_to_peer",
+            Self::ChosePeer => "chose_peer",
             Self::NoAddress => "no_address",
             Self::WrongNetwork => "wrong_network",
             Self::NothingToSay => "nothing_to_say",
@@ -119,6 +127,8 @@ impl Reason {
             Self::OtherServer => {
                 "the machine chose another DHCP server's offer; is there a second one on this network?"
             }
+            Self::LeftToPeer => "another pxed of the fleet answers this machine",
+            Self::ChosePeer => "the machine chose the offer of another pxed of the fleet",
             Self::NoAddress => "the machine requested a lease without naming an address",
             Self::WrongNetwork => {
                 "the relay reports the machine on a network that its address does not belong to; check the cabling or the spec"

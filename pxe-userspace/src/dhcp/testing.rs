@@ -21,24 +21,24 @@ use crate::{
     net::networks::Networks,
 };
 
-pub(super) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0xab, 0xcd, 0xef]);
-pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
-pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-pub(super) const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-pub(super) const RELAY: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
+pub(crate) const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0xab, 0xcd, 0xef]);
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(crate) const OTHER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub(crate) const RELAY: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
 
-pub(super) const DISCOVER: u8 = 1;
-pub(super) const REQUEST: u8 = 3;
-pub(super) const DECLINE: u8 = 4;
-pub(super) const RELEASE: u8 = 7;
-pub(super) const INFORM: u8 = 8;
+pub(crate) const DISCOVER: u8 = 1;
+pub(crate) const REQUEST: u8 = 3;
+pub(crate) const DECLINE: u8 = 4;
+pub(crate) const RELEASE: u8 = 7;
+pub(crate) const INFORM: u8 = 8;
 
 /// A client's message under construction. [`Message::bytes`] adds the end option.
 #[derive(Clone)]
-pub(super) struct Message(Vec<u8>);
+pub(crate) struct Message(Vec<u8>);
 
 impl Message {
-    pub(super) fn bootp() -> Self {
+    pub(crate) fn bootp() -> Self {
         let mut bytes = vec![0; field::OPTIONS];
         bytes[field::OP] = 1;
         bytes[field::HTYPE] = 1;
@@ -49,60 +49,60 @@ impl Message {
         Self(bytes)
     }
 
-    pub(super) fn new(message: u8) -> Self {
+    pub(crate) fn new(message: u8) -> Self {
         Self::bootp().option(code::MESSAGE_TYPE, &[message])
     }
 
-    pub(super) fn option(mut self, code: u8, value: &[u8]) -> Self {
+    pub(crate) fn option(mut self, code: u8, value: &[u8]) -> Self {
         self.0.push(code);
         self.0.push(value.len() as u8);
         self.0.extend_from_slice(value);
         self
     }
 
-    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    pub(super) fn address(self, code: u8, address: Ipv4Addr) -> Self {
+    pub(crate) fn address(self, code: u8, address: Ipv4Addr) -> Self {
         self.option(code, &address.octets())
     }
 
-    pub(super) fn field(mut self, range: Range<usize>, bytes: &[u8]) -> Self {
+    pub(crate) fn field(mut self, range: Range<usize>, bytes: &[u8]) -> Self {
         self.0[range][..bytes.len()].copy_from_slice(bytes);
         self
     }
 
-    pub(super) fn byte(mut self, at: usize, byte: u8) -> Self {
+    pub(crate) fn byte(mut self, at: usize, byte: u8) -> Self {
         self.0[at] = byte;
         self
     }
 
-    pub(super) fn ciaddr(self, address: Ipv4Addr) -> Self {
+    pub(crate) fn ciaddr(self, address: Ipv4Addr) -> Self {
         self.field(field::CIADDR, &address.octets())
     }
 
-    pub(super) fn giaddr(self, address: Ipv4Addr) -> Self {
+    pub(crate) fn giaddr(self, address: Ipv4Addr) -> Self {
         self.field(field::GIADDR, &address.octets())
     }
 
-    pub(super) fn broadcast(self) -> Self {
+    pub(crate) fn broadcast(self) -> Self {
         self.field(field::FLAGS, &[0x80, 0])
     }
 
     /// Adds the options of firmware of this class and architecture.
-    pub(super) fn firmware(self, class: &str, architecture: u16) -> Self {
+    pub(crate) fn firmware(self, class: &str, architecture: u16) -> Self {
         self.option(code::VENDOR_CLASS, class.as_bytes()).option(code::ARCHITECTURES, &architecture.to_be_bytes())
     }
 
-    pub(super) fn bytes(mut self) -> Vec<u8> {
+    pub(crate) fn bytes(mut self) -> Vec<u8> {
         self.0.push(code::END);
         self.0
     }
 }
 
-pub(super) fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     Machine {
         mac: MAC,
         additional_macs: Arc::default(),
@@ -128,17 +128,17 @@ pub(super) fn machine() -> Machine {
     }
 }
 
-pub(super) fn server() -> Server {
+pub(crate) fn server() -> Server {
     let networks = Networks::around(SERVER, &[(SERVER, 24)]);
     Server { address: SERVER, networks, http_port: 8000, lease_seconds: 3600, mode: Mode::Server }
 }
 
-pub(super) fn proxy() -> Server {
+pub(crate) fn proxy() -> Server {
     Server { mode: Mode::Proxy, ..server() }
 }
 
 /// Returns the addresses of a query from a client without an address.
-pub(super) fn from_nowhere() -> Arrival {
+pub(crate) fn from_nowhere() -> Arrival {
     Arrival {
         source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
         destination: SocketAddrV4::new(Ipv4Addr::BROADCAST, 67),
@@ -146,23 +146,23 @@ pub(super) fn from_nowhere() -> Arrival {
 }
 
 /// Returns the addresses of a unicast query from a client or a relay with an address.
-pub(super) fn from(source: Ipv4Addr, port: u16) -> Arrival {
+pub(crate) fn from(source: Ipv4Addr, port: u16) -> Arrival {
     Arrival { source: SocketAddrV4::new(source, port), destination: SocketAddrV4::new(SERVER, port) }
 }
 
 /// A reply as its client sees it.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Seen {
+    pub(crate) bytes: Vec<u8>,
     options: BTreeMap<u8, Vec<u8>>,
     /// The codes in their order. Pieces of one option count once.
-    pub(super) order: Vec<u8>,
+    pub(crate) order: Vec<u8>,
     /// The code of each option or piece, and the place of its end.
     ends: Vec<(u8, usize)>,
 }
 
 impl Seen {
-    pub(super) fn new(bytes: &[u8]) -> Self {
+    pub(crate) fn new(bytes: &[u8]) -> Self {
         let mut seen = Self { bytes: bytes.to_vec(), options: BTreeMap::new(), order: Vec::new(), ends: Vec::new() };
         assert_eq!(bytes[field::COOKIE], MAGIC_COOKIE);
         seen.read(field::OPTIONS..bytes.len());
@@ -192,34 +192,34 @@ impl Seen {
         }
     }
 
-    pub(super) fn option(&self, code: u8) -> Option<&[u8]> {
+    pub(crate) fn option(&self, code: u8) -> Option<&[u8]> {
         self.options.get(&code).map(Vec::as_slice)
     }
 
     /// Returns the byte after each piece of an option.
-    pub(super) fn next_bytes(&self, code: u8) -> Vec<u8> {
+    pub(crate) fn next_bytes(&self, code: u8) -> Vec<u8> {
         self.ends.iter().filter(|(found, _)| *found == code).map(|&(_, end)| self.bytes[end]).collect()
     }
 
-    pub(super) fn text(&self, code: u8) -> &str {
+    pub(crate) fn text(&self, code: u8) -> &str {
         self.option(code).map_or("", |value| str::from_utf8(value).unwrap())
     }
 
-    pub(super) fn address(&self, code: u8) -> Option<Ipv4Addr> {
+    pub(crate) fn address(&self, code: u8) -> Option<Ipv4Addr> {
         self.option(code).map(|value| <[u8; 4]>::try_from(value).unwrap().into())
     }
 
-    pub(super) fn field_address(&self, range: Range<usize>) -> Ipv4Addr {
+    pub(crate) fn field_address(&self, range: Range<usize>) -> Ipv4Addr {
         <[u8; 4]>::try_from(&self.bytes[range]).unwrap().into()
     }
 
-    pub(super) fn field_text(&self, range: Range<usize>) -> &str {
+    pub(crate) fn field_text(&self, range: Range<usize>) -> &str {
         str::from_utf8(self.bytes[range].split(|&byte| byte == 0).next().unwrap()).unwrap()
     }
 }
 
 /// Asks. Returns the outcome, and the reply if there is one.
-pub(super) fn ask(
+pub(crate) fn ask(
     message: Message,
     arrival: &Arrival,
     machine: &Machine,

@@ -115,6 +115,12 @@ impl fmt::Display for EventKind {
             Self::ForeignRelay { relay } => {
                 write!(f, "came through the relay {relay}, which is outside the network of its address")
             }
+            Self::LeftToPeer { client, address, chosen: false } => {
+                write!(f, "{client} asks, which is left to the pxed at {address}")
+            }
+            Self::LeftToPeer { client, address, chosen: true } => {
+                write!(f, "{client} chose the offer of the pxed at {address}")
+            }
             Self::OtherVlan { vlan } => write!(
                 f,
                 "asked on VLAN {vlan}, on which pxed does not serve it: set pxed.dev/vlans, or make its switch port untagged"

@@ -53,6 +53,7 @@ fn name(event: &EventKind) -> String {
         EventKind::Ignored { .. } => "ignored".to_owned(),
         EventKind::ForeignRelay { .. } => "foreign relay".to_owned(),
         EventKind::OtherVlan { .. } => "other vlan".to_owned(),
+        EventKind::LeftToPeer { client, .. } => format!("left to peer, {client:?}"),
         EventKind::Requested { artifact, .. } => format!("requested {artifact:?}"),
         EventKind::Done { artifact, .. } => format!("done {artifact:?}"),
         EventKind::Unconfirmed { artifact, .. } => format!("unconfirmed {artifact:?}"),
@@ -113,6 +114,7 @@ pub(super) fn every_event() -> Vec<(String, EventKind)> {
         EventKind::ForeignRelay { relay: address },
         EventKind::OtherVlan { vlan: 100 },
     ]);
+    events.extend(clients().map(|client| EventKind::LeftToPeer { client, address, chosen: false }));
     events.extend(artifacts().map(|artifact| EventKind::Requested { artifact, transport, path: Arc::clone(&path) }));
     events.extend(artifacts().map(|artifact| EventKind::Done {
         artifact,
@@ -148,7 +150,7 @@ macro_rules! variants {
 }
 
 variants! {
-    Discover, Offer, Request, Ack, Nak, Decline, Release, Ignored, ForeignRelay, OtherVlan, Requested, Done, Unconfirmed, Failed,
+    Discover, Offer, Request, Ack, Nak, Decline, Release, Ignored, ForeignRelay, OtherVlan, LeftToPeer, Requested, Done, Unconfirmed, Failed,
     Awaits, WrongArchitecture, SentToDisk,
 }
 

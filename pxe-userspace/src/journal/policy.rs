@@ -22,7 +22,7 @@
 //! | loaded iPXE or a script, from pxed or another server, and no kernel of ours | nothing | GRUB and other loaders ask by DHCP as an operating system does, and the kernel may come from another node that serves the same fleet |
 //! | asked for its kernel | runs the kernel that pxed served, if an operating system asks | Talos in maintenance mode asks right after its initramfs, renews after half of each lease, and asks again when its link flaps or its lease has ended. An installation that ends with kexec, or with a reboot from the disk without asking pxed, looks the same |
 //! | asked for its kernel, but did not get it or its initramfs completely | nothing | its loader gave up, and the system that runs came from elsewhere |
-//! | nothing (the firmware was not seen) | nothing | pxed may have been down, or its state may be new |
+//! | nothing (the firmware was not seen, or another node of the fleet answered it) | nothing | pxed may have been down, or its state may be new |
 //!
 //! A machine whose disk comes first in its boot order never asks again and needs no decision. If its firmware does ask, its disk
 //! has failed to boot.
@@ -207,6 +207,10 @@ impl Cycle {
             // It asked for its script.
             EventKind::Awaits { .. } if self == Self::Firmware => Self::Loading,
             EventKind::SentToDisk => Self::SentToDisk,
+            // The boot goes on at another node, which sees what comes of it.
+            EventKind::LeftToPeer { client: ClientKind::Pxe | ClientKind::HttpBoot | ClientKind::Ipxe, .. } => {
+                Self::Unknown
+            }
             EventKind::Discover { client: ClientKind::Plain, .. }
             | EventKind::Offer { .. }
             | EventKind::Request { .. }
@@ -217,6 +221,7 @@ impl Cycle {
             | EventKind::Ignored { .. }
             | EventKind::ForeignRelay { .. }
             | EventKind::OtherVlan { .. }
+            | EventKind::LeftToPeer { client: ClientKind::Plain, .. }
             | EventKind::Unconfirmed { .. }
             | EventKind::Failed { .. }
             | EventKind::Awaits { .. }

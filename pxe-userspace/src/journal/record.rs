@@ -72,6 +72,7 @@ enum Kept {
     Ignored { reason: StaticId },
     ForeignRelay { relay: Ipv4Addr },
     OtherVlan { vlan: u16 },
+    LeftToPeer { client: ClientKind, address: Ipv4Addr, chosen: bool },
     Requested { artifact: ArtifactKind, transport: Transport, path: TextId },
     Done { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, took_ms: u32 },
     Unconfirmed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32 },
@@ -188,6 +189,10 @@ impl Record {
             if let Some((_, kept)) = self.events.pop_back_if(|(_, kept)| is_repeated(kept)) {
                 release(kept, texts);
             }
+        }
+        // The same for a machine that asks again and again for another node's answers.
+        if matches!(event.kind, EventKind::LeftToPeer { .. }) {
+            self.events.pop_back_if(|(_, kept)| matches!(kept, Kept::LeftToPeer { .. }));
         }
         self.trim(limit.saturating_sub(1), texts);
         // Doubling the capacity would waste tens of megabytes with 100,000 machines.
@@ -366,6 +371,7 @@ fn keep(kind: &EventKind, texts: &mut Interner) -> Kept {
         EventKind::Ignored { reason } => Kept::Ignored { reason: texts.keep_static(reason) },
         &EventKind::ForeignRelay { relay } => Kept::ForeignRelay { relay },
         &EventKind::OtherVlan { vlan } => Kept::OtherVlan { vlan },
+        &EventKind::LeftToPeer { client, address, chosen } => Kept::LeftToPeer { client, address, chosen },
         EventKind::Requested { artifact, transport, path } => {
             Kept::Requested { artifact: *artifact, transport: *transport, path: texts.keep(path) }
         }
@@ -415,6 +421,7 @@ fn recall(kept: Kept, texts: &Interner) -> EventKind {
         Kept::Ignored { reason } => EventKind::Ignored { reason: texts.get_static(reason) },
         Kept::ForeignRelay { relay } => EventKind::ForeignRelay { relay },
         Kept::OtherVlan { vlan } => EventKind::OtherVlan { vlan },
+        Kept::LeftToPeer { client, address, chosen } => EventKind::LeftToPeer { client, address, chosen },
         Kept::Requested { artifact, transport, path } => {
             EventKind::Requested { artifact, transport, path: texts.get(path) }
         }
@@ -483,6 +490,7 @@ fn release(kept: Kept, texts: &mut Interner) {
         | Kept::Ignored { .. }
         | Kept::ForeignRelay { .. }
         | Kept::OtherVlan { .. }
+        | Kept::LeftToPeer { .. }
         | Kept::WrongArchitecture { .. }
         | Kept::SentToDisk => {}
     }

@@ -211,7 +211,7 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
                 EventKind::Request { client, client_architecture, of_other_server, signs }
             },
         ),
-        (offered, client, signs)
+        (offered, client.clone(), signs)
             .prop_map(|((address, boot_file), client, signs)| { EventKind::Ack { address, client, signs, boot_file } }),
         Just(EventKind::Nak { reason: "another address is reserved" }),
         address.prop_map(|address| EventKind::Decline { address }),
@@ -219,6 +219,11 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
         Just(EventKind::Ignored { reason: "for another server" }),
         any::<u32>().prop_map(|relay| EventKind::ForeignRelay { relay: relay.into() }),
         any::<u16>().prop_map(|vlan| EventKind::OtherVlan { vlan }),
+        (client.clone(), any::<u32>(), any::<bool>()).prop_map(|(client, address, chosen)| EventKind::LeftToPeer {
+            client,
+            address: address.into(),
+            chosen
+        }),
         file.clone().prop_map(|(artifact, transport, path)| EventKind::Requested { artifact, transport, path }),
         (file.clone(), any::<u64>(), any::<u64>()).prop_map(|((artifact, transport, path), bytes, took)| {
             EventKind::Done { artifact, transport, path, bytes, took: Duration::from_millis(took) }

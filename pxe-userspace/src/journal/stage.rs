@@ -175,7 +175,9 @@ impl Stage {
             // The next step of the machine shows whether it has the file.
             | EventKind::Unconfirmed { .. }
             | EventKind::ForeignRelay { .. }
-            | EventKind::OtherVlan { .. } => self,
+            | EventKind::OtherVlan { .. }
+            // What the machine does then is in that node's journal.
+            | EventKind::LeftToPeer { .. } => self,
         }
     }
 

@@ -210,6 +210,16 @@ pub enum EventKind {
         /// The reason, in words for a person.
         reason: &'static str,
     },
+    /// Another node of the fleet answers the machine's DHCP packet.
+    LeftToPeer {
+        /// The program that asks.
+        client: ClientKind,
+        /// The node's server address.
+        address: Ipv4Addr,
+        /// The machine chose that node's offer. Otherwise it is the node's turn.
+        #[serde(skip_serializing_if = "is_false")]
+        chosen: bool,
+    },
     /// A relay outside the network of the machine's address forwarded its DHCPDISCOVER.
     ForeignRelay {
         /// The relay's address (`giaddr`).

@@ -80,7 +80,24 @@ impl Nodes {
     /// `server` is this node's own address there, and `mac` is the machine's main MAC address, whichever card asks.
     #[must_use]
     pub fn peer_that_owns(&self, site: Ipv4Addr, server: Ipv4Addr, mac: MacAddr) -> Option<(&Node, Ipv4Addr)> {
-        self.first_peer(site, mac).filter(|&(_, address)| rank(address, mac) > rank(server, mac))
+        self.peer_that_owns_without(site, server, mac, |_| false)
+    }
+
+    /// Returns the same if the nodes with certain server addresses did not exist.
+    #[must_use]
+    pub fn peer_that_owns_without(
+        &self,
+        site: Ipv4Addr,
+        server: Ipv4Addr,
+        mac: MacAddr,
+        without: impl Fn(Ipv4Addr) -> bool,
+    ) -> Option<(&Node, Ipv4Addr)> {
+        self.first_peer(site, mac, without).filter(|&(_, address)| rank(address, mac) > rank(server, mac))
+    }
+
+    /// Returns the server addresses of the living peers that serve a site.
+    pub fn servers_of(&self, site: Ipv4Addr) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        self.candidates.get(&site).into_iter().flatten().map(|&(address, _)| address)
     }
 
     /// Returns the owner of a machine. If no living node serves its site, one of the living nodes is chosen all the same, so that one of
@@ -89,7 +106,7 @@ impl Nodes {
     pub fn owner(&self, site: Ipv4Addr, mac: MacAddr) -> Owner<'_> {
         let peer = match self.this.sites.get(&site) {
             Some(&server) => self.peer_that_owns(site, server, mac),
-            None => match self.first_peer(site, mac) {
+            None => match self.first_peer(site, mac, |_| false) {
                 Some(peer) => Some(peer),
                 None => return self.named_owner(&mac.0).map_or(Owner::This, |peer| Owner::Peer(peer, None)),
             },
@@ -111,9 +128,14 @@ impl Nodes {
     }
 
     /// Returns the living peer that would own a machine if this node did not exist.
-    fn first_peer(&self, site: Ipv4Addr, mac: MacAddr) -> Option<(&Node, Ipv4Addr)> {
-        let candidates = self.candidates.get(&site)?;
-        let (address, index) = candidates.iter().copied().max_by_key(|&(address, _)| rank(address, mac))?;
+    fn first_peer(
+        &self,
+        site: Ipv4Addr,
+        mac: MacAddr,
+        without: impl Fn(Ipv4Addr) -> bool,
+    ) -> Option<(&Node, Ipv4Addr)> {
+        let candidates = self.candidates.get(&site)?.iter().copied().filter(|&(address, _)| !without(address));
+        let (address, index) = candidates.max_by_key(|&(address, _)| rank(address, mac))?;
         Some((self.peers.get(index)?, address))
     }
 

@@ -65,6 +65,7 @@ impl Cable {
             events: EventSink::channel(100).0,
             counters: Arc::default(),
             duplicate_answers: Arc::default(),
+            sharing: None,
         });
         let port = open(&mut kernel, paths);
         Self { kernel, port, far_end: packet_socket("far") }

@@ -216,7 +216,8 @@ fn buffer_below_the_minimum_is_no_room() {
     let machine = machine();
     let arrival = from_nowhere();
     let client = crate::dhcp::client::classify(&query);
-    let question = crate::dhcp::answer::Question { query: &query, client: &client, arrival: &arrival };
+    let question =
+        crate::dhcp::answer::Question { query: &query, client: &client, arrival: &arrival, in_place_of: None };
     let answer = crate::dhcp::answer::answer(question, &machine, &server(), Disposition::Network);
     let crate::dhcp::answer::Answer::Reply(reply) = answer else { panic!("an offer is due") };
     assert_eq!(encode(&reply, &query, &mut [0; 299]), Err(Reason::NoRoom));
