@@ -6,6 +6,7 @@
 //! A test whose requirements are missing (root, a tool, the network) is skipped and says so; with
 //! `PXED_TESTS_REQUIRE_ALL=1` it fails instead. See [`requires`] and [`suite`].
 
+mod apt;
 pub mod artifacts;
 pub mod assets;
 pub mod build;
@@ -18,6 +19,7 @@ pub mod dnsmasq;
 pub mod efi_variables;
 pub mod guest;
 pub mod initramfs;
+pub mod kubernetes;
 pub mod mirror;
 pub mod namespace;
 pub mod packages;

@@ -1,0 +1,17 @@
+//! pxed in a Kubernetes cluster: a real API server, and machines that boot from its objects.
+
+mod api_server;
+
+use std::process::ExitCode;
+
+use pxe_lab::suite;
+
+fn main() -> ExitCode {
+    suite::main(vec![
+        suite::test("api_server_holds_accounts_to_their_roles", api_server::roles),
+        suite::test("api_server_refuses_tokens_that_have_ended", api_server::tokens),
+        suite::test("api_server_keeps_its_objects_while_it_is_away", api_server::away),
+        suite::test("api_server_is_cut_off_from_one_node_alone", api_server::partition),
+        suite::test("operator_makes_machines_and_its_stale_writes_are_refused", api_server::operator),
+    ])
+}
