@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use pxe_lab::{
     build::{self, Profile},
-    guest,
+    guest, kubernetes,
     packages::Purpose,
 };
 
@@ -50,6 +50,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     install::prepare(&[Purpose::Tests, Purpose::Ebpf], consent);
     let started = Instant::now();
+    if filter.is_empty() {
+        prepare_api_server();
+    }
     let pxed = build::choose(Profile::Debug)?;
     let mut cargo = Command::new("cargo");
     cargo.args(["test", "--workspace", "--no-fail-fast"]).current_dir(build::workspace());
@@ -81,6 +84,16 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     println!("\nthe tests took {} s", started.elapsed().as_secs());
     println!("{}", summary.report());
     Ok(privilege::exit_code(status))
+}
+
+/// Builds the API server, which takes minutes, beside what cargo builds. The tests that need it wait for it.
+fn prepare_api_server() {
+    thread::spawn(|| {
+        if let Err(error) = kubernetes::binaries() {
+            // The tests try again, with more rights perhaps, and say what they lack.
+            eprintln!("xtask: {error:#}");
+        }
+    });
 }
 
 /// The results of the test programs.

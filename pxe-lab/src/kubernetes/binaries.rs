@@ -36,13 +36,8 @@ const ARCHITECTURE: &str = "arm64";
 const ARCHITECTURE: &str = "amd64";
 
 /// Binary packages, which are unpacked into one directory: the compiler, a library in place of the vendored one, and the programs.
-const PACKAGES: [&str; 5] = [
-    "golang-1.19-go",
-    "golang-1.19-src",
-    "golang-github-modern-go-reflect2-dev",
-    "etcd-server",
-    "kubernetes-client",
-];
+const PACKAGES: [&str; 5] =
+    ["golang-1.19-go", "golang-1.19-src", "golang-github-modern-go-reflect2-dev", "etcd-server", "kubernetes-client"];
 
 /// The programs, as files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,9 +94,8 @@ fn find_or_make() -> anyhow::Result<Binaries> {
     remove(&scratch)?;
     let result = scratch.join("result");
     fs::create_dir_all(&result)?;
-    let made = make(&cache, &scratch, &result).and_then(|()| {
-        fs::rename(&result, &found.directory).context("cannot move the programs into the cache")
-    });
+    let made = make(&cache, &scratch, &result)
+        .and_then(|()| fs::rename(&result, &found.directory).context("cannot move the programs into the cache"));
     remove(&scratch)?;
     made.map(|()| found)
 }
@@ -186,10 +180,7 @@ impl Go<'_> {
     /// Generates the description of the server's built-in types, which the source package lacks.
     fn generate_openapi(&self, tree: &Path) -> anyhow::Result<()> {
         let generator = self.scratch.join("openapi-gen");
-        self.run(
-            tree,
-            &["build", "-o", &generator.to_string_lossy(), "./vendor/k8s.io/kube-openapi/cmd/openapi-gen"],
-        )?;
+        self.run(tree, &["build", "-o", &generator.to_string_lossy(), "./vendor/k8s.io/kube-openapi/cmd/openapi-gen"])?;
         let mut packages = BTreeSet::new();
         for (directory, import) in [("pkg", "pkg"), ("staging/src", "vendor")] {
             let mut found = BTreeSet::new();

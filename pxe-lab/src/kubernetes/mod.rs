@@ -5,6 +5,7 @@ mod crds;
 mod identity;
 mod kubeconfig;
 mod operator;
+mod rbac;
 mod server;
 mod types;
 

@@ -54,10 +54,9 @@ impl<'a> Operator<'a> {
         self.api.with_client(|client| async move {
             let owner = objects(&client, "TalosCluster", namespace).get(cluster).await?;
             let mut names = BTreeSet::new();
-            for (kind, inline, reference) in [
-                ("TalosControlPlane", "controlPlane", "controlPlaneRef"),
-                ("TalosWorker", "worker", "workerRef"),
-            ] {
+            for (kind, inline, reference) in
+                [("TalosControlPlane", "controlPlane", "controlPlaneRef"), ("TalosWorker", "worker", "workerRef")]
+            {
                 let spec = &owner.data["spec"];
                 let role = if let Some(name) = spec[reference]["name"].as_str() {
                     objects(&client, kind, namespace).get(name).await?
@@ -146,7 +145,10 @@ async fn reconcile_machines(
             settings.insert("image".to_owned(), image.into());
         }
         let fields = [
-            (reference, json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind, "name": name, "namespace": namespace})),
+            (
+                reference,
+                json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind, "name": name, "namespace": namespace}),
+            ),
             ("endpoint", address.into()),
             ("version", machine["version"].as_str().map_or_else(|| spec["version"].clone(), Value::from)),
             ("machineSpec", settings),
@@ -154,8 +156,11 @@ async fn reconcile_machines(
             ("deletionPolicy", spec["deletionPolicy"].clone()),
             ("pxeClientSpec", if booted { machine["pxeClientSpec"].clone() } else { Value::Null }),
         ];
-        let spec: Map<_, _> =
-            fields.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.to_owned(), value)).collect();
+        let spec: Map<_, _> = fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
         let object = new("TalosMachine", &format!("{name}-{address}"), role, true, spec.into())?;
         let made = create_or_update(client, "TalosMachine", namespace, object).await?;
         names.extend(made.metadata.name);
@@ -182,13 +187,7 @@ async fn delete_others(
 }
 
 /// Returns an object that another one owns; `controller`: and manages.
-fn new(
-    kind: &str,
-    name: &str,
-    owner: &DynamicObject,
-    controller: bool,
-    spec: Value,
-) -> anyhow::Result<DynamicObject> {
+fn new(kind: &str, name: &str, owner: &DynamicObject, controller: bool, spec: Value) -> anyhow::Result<DynamicObject> {
     let types = owner.types.as_ref().context("an owner without a kind")?;
     let mut reference = json!({
         "apiVersion": types.api_version, "kind": types.kind, "name": owner.metadata.name, "uid": owner.metadata.uid,

@@ -24,6 +24,36 @@ pub(crate) fn roles() -> anyhow::Result<()> {
     Ok(())
 }
 
+pub(crate) fn chart() -> anyhow::Result<()> {
+    let api = ApiServer::start()?;
+    api.define_resources()?;
+    let account = api.pxed_account("pxed")?;
+    let may = |arguments: &[&str]| {
+        let answer = api.kubectl_as(&account, &[&["auth", "can-i"], arguments].concat());
+        answer.is_ok_and(|answer| answer.trim() == "yes")
+    };
+    suite::eventually("the roles are in force", Duration::from_secs(10), || {
+        Ok(may(&["watch", "talosmachines", "-A"]))
+    })?;
+    for allowed in [
+        &["patch", "talosmachines", "--subresource=status", "-A"][..],
+        &["create", "events.events.k8s.io", "-A"],
+        &["delete", "leases.coordination.k8s.io", "-n", "pxed"],
+    ] {
+        ensure!(may(allowed), "may not {allowed:?}");
+    }
+    for refused in [
+        &["create", "talosmachines", "-A"][..],
+        &["update", "talosmachines", "--subresource=status", "-A"],
+        &["delete", "talosclusters", "-A"],
+        &["list", "leases.coordination.k8s.io", "-n", "default"],
+        &["get", "secrets", "-n", "pxed"],
+    ] {
+        ensure!(!may(refused), "may {refused:?}");
+    }
+    Ok(())
+}
+
 pub(crate) fn tokens() -> anyhow::Result<()> {
     let api = ApiServer::start()?;
     let account = api.account("pxed", "reader")?;

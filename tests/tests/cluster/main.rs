@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         suite::test("api_server_refuses_tokens_that_have_ended", api_server::tokens),
         suite::test("api_server_keeps_its_objects_while_it_is_away", api_server::away),
         suite::test("api_server_is_cut_off_from_one_node_alone", api_server::partition),
+        suite::test("account_of_the_chart_may_do_what_pxed_needs_and_no_more", api_server::chart),
         suite::test("operator_makes_machines_and_its_stale_writes_are_refused", api_server::operator),
     ])
 }
