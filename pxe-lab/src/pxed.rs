@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{build, namespace::Namespace, process::Process, suite};
+use crate::{build, kubernetes::Account, namespace::Namespace, process::Process, suite};
 
 /// The admin listener, on the loopback interface of the server's namespace.
 pub const ADMIN: &str = "127.0.0.1:8001";
@@ -37,6 +37,8 @@ pub struct Pxed<'n> {
     /// The process, with its log.
     pub process: Process,
     directory: TempDir,
+    /// The kubeconfig of a pxed that has its spec from the API server.
+    kubeconfig: Option<PathBuf>,
 }
 
 /// A special way to start pxed.
@@ -50,6 +52,8 @@ pub struct Launch<'a> {
     pub state: &'a [(&'a str, &'a [u8])],
     /// The state directory, if it is not a new one.
     pub state_directory: Option<&'a Path>,
+    /// A kubeconfig: pxed has its spec from the API server, and `spec` is not used.
+    pub kubeconfig: Option<&'a Path>,
 }
 
 /// Every sample of `/metrics`, by its name with labels: `pxed_x{a="b"}`.
@@ -99,13 +103,31 @@ impl<'n> Pxed<'n> {
         for (name, content) in launch.state {
             fs::write(state.join(name), content)?;
         }
-        let mut command = run(namespace, directory.path(), artifacts, extra, launch.wrapper)?;
+        let mut command = run(namespace, directory.path(), artifacts, extra, launch)?;
         let output = || match launch.output {
             Some(output) => output.try_clone_to_owned().map(Stdio::from),
             None => Ok(Stdio::piped()),
         };
         let process = Process::spawn_to("pxed", &mut command, [output()?, output()?])?;
-        Ok(Self { namespace, process, directory })
+        Ok(Self { namespace, process, directory, kubeconfig: launch.kubeconfig.map(Path::to_owned) })
+    }
+
+    /// Starts `pxed run` in the namespace with its spec from the API server, and waits until it is ready. The namespace must be
+    /// connected to the server.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Self::start`].
+    pub fn start_in_cluster(
+        namespace: &'n Namespace,
+        account: &Account,
+        artifacts: &Path,
+        extra: &[&str],
+    ) -> anyhow::Result<Self> {
+        let launch = Launch { kubeconfig: Some(account.kubeconfig()), ..Launch::default() };
+        let mut pxed = Self::launch_by(namespace, "", artifacts, extra, &launch)?;
+        pxed.wait_until_ready()?;
+        Ok(pxed)
     }
 
     /// Starts pxed again with the same spec and state. The previous process must have ended.
@@ -114,7 +136,9 @@ impl<'n> Pxed<'n> {
     ///
     /// Fails like [`Self::start`].
     pub fn start_again(&mut self, artifacts: &Path, extra: &[&str]) -> anyhow::Result<()> {
-        self.process = Process::spawn("pxed", &mut run(self.namespace, self.directory.path(), artifacts, extra, &[])?)?;
+        let launch = Launch { kubeconfig: self.kubeconfig.as_deref(), ..Launch::default() };
+        let mut command = run(self.namespace, self.directory.path(), artifacts, extra, &launch)?;
+        self.process = Process::spawn("pxed", &mut command)?;
         self.wait_until_ready()
     }
 
@@ -222,10 +246,10 @@ fn run(
     directory: &Path,
     artifacts: &Path,
     extra: &[&str],
-    wrapper: &[&str],
+    launch: &Launch<'_>,
 ) -> anyhow::Result<Command> {
     let pxed = build::pxed()?.path;
-    let mut command = match wrapper {
+    let mut command = match launch.wrapper {
         [] => namespace.command(pxed),
         [program, arguments @ ..] => {
             let mut command = namespace.command(program);
@@ -235,7 +259,11 @@ fn run(
     };
     // No test asks the internet: one with a mirror of its own says `--offline=false`.
     command.env("PXED_OFFLINE", "true");
-    command.args(["run", "--admin", ADMIN, "--cluster"]).arg(directory.join("cluster.yaml"));
+    command.args(["run", "--admin", ADMIN]);
+    match launch.kubeconfig {
+        Some(kubeconfig) => command.args(["--kubernetes", "--kubeconfig"]).arg(kubeconfig),
+        None => command.arg("--cluster").arg(directory.join("cluster.yaml")),
+    };
     command.arg("--artifacts").arg(artifacts).arg("--state").arg(directory.join("state")).args(extra);
     Ok(command)
 }

@@ -172,7 +172,10 @@ impl Go<'_> {
         let mut command = Command::new("nice");
         let path = std::env::var_os("PATH").unwrap_or_default();
         command.arg(program).env_clear().env("PATH", path).env("HOME", self.scratch).env("GOROOT", &self.root);
-        command.env("GOPATH", self.scratch.join("path")).env("GOCACHE", self.scratch.join("cache"));
+        command
+            .env("GOPATH", self.scratch.join("path"))
+            .env("GOCACHE", self.scratch.join("cache"))
+            .env("TMPDIR", self.scratch);
         command.envs([("GO111MODULE", "off"), ("GOENV", "off"), ("CGO_ENABLED", "0")]);
         command
     }

@@ -14,15 +14,15 @@ pub const VERSION: &str = "v1alpha1";
 #[must_use]
 pub fn definitions() -> String {
     let items = [
-        definition("TalosCluster", "tc", schema::<ClusterSpec>()),
-        definition("TalosControlPlane", "tcp", schema::<RoleSpec>()),
-        definition("TalosWorker", "tw", schema::<RoleSpec>()),
-        definition("TalosMachine", "tm", schema::<MachineSpec>()),
+        definition("TalosCluster", "tc", &schema::<ClusterSpec>()),
+        definition("TalosControlPlane", "tcp", &schema::<RoleSpec>()),
+        definition("TalosWorker", "tw", &schema::<RoleSpec>()),
+        definition("TalosMachine", "tm", &schema::<MachineSpec>()),
     ];
     json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
 }
 
-fn definition(kind: &str, short: &str, spec: Value) -> Value {
+fn definition(kind: &str, short: &str, spec: &Value) -> Value {
     let singular = kind.to_lowercase();
     let plural = format!("{singular}s");
     let column = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path});

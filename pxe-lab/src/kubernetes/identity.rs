@@ -50,12 +50,12 @@ impl Identity {
         let names = [address, "127.0.0.1", "kubernetes.default.svc"].map(str::to_owned).to_vec();
         let mut server = CertificateParams::new(names)?;
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        identity.certify("server", server, &issuer)?;
+        identity.certify("server", &server, &issuer)?;
         let mut administrator = CertificateParams::new(Vec::new())?;
         administrator.distinguished_name.push(DnType::OrganizationName, ADMINISTRATORS);
         administrator.distinguished_name.push(DnType::CommonName, "administrator");
         administrator.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        identity.certify("administrator", administrator, &issuer)?;
+        identity.certify("administrator", &administrator, &issuer)?;
         identity.write_signing_key()?;
         Ok(identity)
     }
@@ -91,7 +91,7 @@ impl Identity {
         Ok(format!("{signed}.{}", base64url(signature.as_ref())))
     }
 
-    fn certify(&self, name: &str, params: CertificateParams, issuer: &Issuer<'_, &KeyPair>) -> anyhow::Result<()> {
+    fn certify(&self, name: &str, params: &CertificateParams, issuer: &Issuer<'_, &KeyPair>) -> anyhow::Result<()> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, issuer)?;
         self.write(&format!("{name}.pem"), &certificate.pem())?;

@@ -61,7 +61,7 @@ impl<'a> Operator<'a> {
                 let role = if let Some(name) = spec[reference]["name"].as_str() {
                     objects(&client, kind, namespace).get(name).await?
                 } else if spec[inline].is_object() {
-                    let mut role = new(kind, cluster, &owner, false, spec[inline].clone())?;
+                    let mut role = new(kind, cluster, &owner, false, &spec[inline])?;
                     if kind == "TalosControlPlane" {
                         // Only when it is created: later changes of the cluster's are not copied.
                         role.metadata.annotations = owner.metadata.annotations.clone();
@@ -161,7 +161,7 @@ async fn reconcile_machines(
             .filter(|(_, value)| !value.is_null())
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
-        let object = new("TalosMachine", &format!("{name}-{address}"), role, true, spec.into())?;
+        let object = new("TalosMachine", &format!("{name}-{address}"), role, true, &spec.into())?;
         let made = create_or_update(client, "TalosMachine", namespace, object).await?;
         names.extend(made.metadata.name);
     }
@@ -187,7 +187,7 @@ async fn delete_others(
 }
 
 /// Returns an object that another one owns; `controller`: and manages.
-fn new(kind: &str, name: &str, owner: &DynamicObject, controller: bool, spec: Value) -> anyhow::Result<DynamicObject> {
+fn new(kind: &str, name: &str, owner: &DynamicObject, controller: bool, spec: &Value) -> anyhow::Result<DynamicObject> {
     let types = owner.types.as_ref().context("an owner without a kind")?;
     let mut reference = json!({
         "apiVersion": types.api_version, "kind": types.kind, "name": owner.metadata.name, "uid": owner.metadata.uid,
