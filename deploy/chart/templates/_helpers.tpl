@@ -123,6 +123,9 @@ host: 127.0.0.1
 {{- if and .Values.talosConfig.secret .Values.talosConfig.configMap -}}
 {{- fail "talosConfig names a Secret and a ConfigMap: set one of talosConfig.secret and talosConfig.configMap" -}}
 {{- end -}}
+{{- if and .Values.talosConfig.key (not (or .Values.talosConfig.secret .Values.talosConfig.configMap)) -}}
+{{- fail "talosConfig.key is a key of a Secret or a ConfigMap: set talosConfig.secret or talosConfig.configMap, too" -}}
+{{- end -}}
 {{- if and .Values.caCertificates.pem .Values.caCertificates.configMap -}}
 {{- fail "caCertificates has certificates and names a ConfigMap: set one of caCertificates.pem and caCertificates.configMap" -}}
 {{- end -}}
@@ -131,5 +134,16 @@ host: 127.0.0.1
 {{- end -}}
 {{- if and (or .Values.metrics.service .Values.metrics.serviceMonitor) (ne .Values.admin.listen "node") -}}
 {{- fail "metrics.service and metrics.serviceMonitor need admin.listen: node, since nobody reaches the loopback address of a node from outside. Whoever reaches that port may hold and release machines: keep it off the boot network" -}}
+{{- end -}}
+{{- $artifacts := printf "%s/" (trimSuffix "/" .Values.artifacts.hostPath) -}}
+{{- $state := printf "%s/" (trimSuffix "/" .Values.state.hostPath) -}}
+{{- if and .Values.artifacts.hostPath .Values.state.hostPath (or (hasPrefix $artifacts $state) (hasPrefix $state $artifacts)) -}}
+{{- fail (printf "artifacts.hostPath %s and state.hostPath %s need two directories, neither in the other: what is below artifacts is served to machines" .Values.artifacts.hostPath .Values.state.hostPath) -}}
+{{- end -}}
+{{- if and (eq (dig "unknown" "pass" .Values.options) "drop") (eq (dig "datapath" "auto" .Values.options) "socket") -}}
+{{- fail "the option unknown: drop needs XDP, so datapath must not be socket" -}}
+{{- end -}}
+{{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) -}}
+{{- fail "without serviceAccount.create, serviceAccount.name has to name one that exists" -}}
 {{- end -}}
 {{- end -}}

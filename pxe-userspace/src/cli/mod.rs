@@ -59,12 +59,18 @@ enum Command {
     Rehearse(rehearse::Args),
 }
 
+/// Returns the definition of the command line.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the command line and runs the subcommand. An error is written to standard error, with all its causes in one line.
 #[must_use]
 pub fn main() -> ExitCode {
     // The parent may have blocked these signals for itself, and a child inherits that.
     let _ = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).thread_unblock();
-    let command = environment::without_empty_variables(Cli::command(), |name| env::var_os(name));
+    let command = environment::without_empty_variables(command(), |name| env::var_os(name));
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Run(args) => run::run(args),
