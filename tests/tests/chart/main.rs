@@ -1,5 +1,6 @@
 //! The chart: what Helm makes of values, and whether pxed and Kubernetes accept it.
 
+mod api;
 mod cases;
 mod helm;
 mod options;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         suite::test("version_is_the_workspaces", version_is_the_workspaces),
         suite::test("values_and_schema_have_the_same_names", values_and_schema_have_the_same_names),
         suite::test("accepted_values_render_what_kubernetes_accepts", accepted_values_render_what_kubernetes_accepts),
+        suite::test("api_server_accepts_every_object", api::accepts_every_object),
         suite::test("wrong_values_are_refused_by_name", wrong_values_are_refused_by_name),
         suite::test("releases_share_no_object", releases_share_no_object),
         suite::test("metrics_have_a_service_only_if_asked_for", metrics_have_a_service_only_if_asked_for),
