@@ -145,6 +145,14 @@ impl Connected {
                 return Err(ConnectError::Kubeconfig { place: place(settings), reason });
             }
         };
+        let of_environment = ["HTTPS_PROXY", "https_proxy"].map(|name| env::var(name).unwrap_or_default());
+        config.proxy_url = of_kubeconfig(config.proxy_url, &of_environment);
+        if let Some(proxy) = &config.proxy_url {
+            let reason = format!(
+                "its kubeconfig has the proxy-url {proxy}, and pxed reaches it only without a proxy: remove proxy-url"
+            );
+            return Err(ConnectError::Unusable { url: config.cluster_url.to_string(), reason });
+        }
         config.connect_timeout = Some(CONNECT);
         (config.read_timeout, config.write_timeout) = (Some(SILENCE), Some(SILENCE));
         config.reset_reader_on_write = true;
@@ -182,6 +190,13 @@ async fn config(settings: &Settings) -> Result<Config, ConnectError> {
         return Config::incluster_env().map_err(|error| ConnectError::ServiceAccount(words(&error)));
     }
     Config::from_kubeconfig(&options).await.map_err(failed)
+}
+
+/// Returns the proxy that a kubeconfig names. The proxy of the environment is for downloads: kube would take it also for a server that
+/// `NO_PROXY` names, and does not take it in a pod.
+fn of_kubeconfig(proxy: Option<http::Uri>, of_environment: &[String]) -> Option<http::Uri> {
+    proxy
+        .filter(|proxy| !of_environment.iter().any(|other| other.parse().is_ok_and(|other: http::Uri| other == *proxy)))
 }
 
 /// Returns the place of the kubeconfig, for people.
@@ -259,6 +274,21 @@ mod tests {
             assert!(message.contains(cause), "{message}");
             assert!(message.contains("kubeconfig") || message.contains("cannot connect to"), "{message}");
         }
+    }
+
+    #[test]
+    fn proxy_of_the_environment_is_not_for_the_api_server() {
+        let proxy = || Some("http://proxy.example:3128".parse::<http::Uri>().unwrap());
+        let environment = |value: &str| [String::new(), value.to_owned()];
+        assert_eq!(of_kubeconfig(proxy(), &environment("http://proxy.example:3128/")), None);
+        assert_eq!(of_kubeconfig(proxy(), &environment("http://other.example:3128")), proxy());
+        assert_eq!(of_kubeconfig(None, &environment("http://proxy.example:3128")), None);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kubeconfig");
+        let cluster = "server: \"http://127.0.0.1:6443/\", proxy-url: \"http://proxy.example:3128\"";
+        fs::write(&path, KUBECONFIG.replace("server: \"http://127.0.0.1:6443/\"", cluster)).unwrap();
+        let message = connect(path).unwrap_err().to_string();
+        assert!(message.contains("proxy.example") && message.contains("remove proxy-url"), "{message}");
     }
 
     #[test]
