@@ -416,6 +416,7 @@ pub fn admin_api(data: &[u8]) {
         (
             state,
             AdminContext {
+                api: None,
                 journal,
                 images: Default::default(),
                 visitors: SharedVisitors::default(),

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use super::health::Health;
 use crate::{
     journal::Journal,
-    model::{finding::AllSpecFaults, images::SharedImages, visitors::SharedVisitors},
+    model::{api_state::SharedApiState, finding::AllSpecFaults, images::SharedImages, visitors::SharedVisitors},
 };
 
 /// The number of clients that may follow the event stream at the same time.
@@ -29,6 +29,8 @@ pub struct AdminContext {
     pub health: Arc<Health>,
     /// The errors of the specs.
     pub faults: AllSpecFaults,
+    /// The state of the API server, if the spec is there.
+    pub api: Option<SharedApiState>,
 }
 
 /// The state of the router.

@@ -1,5 +1,7 @@
 //! Health for probes and people, and metrics for Prometheus.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
@@ -10,7 +12,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{context::Admin, health::Findings, refusal::refuse};
-use crate::{descriptors, logging};
+use crate::{descriptors, logging, model::api_state::ApiState};
 
 /// `GET /metrics`. Reading them waits for a look at an interface that hangs, which must not keep the threads that answer everybody.
 pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
@@ -38,6 +40,9 @@ struct HealthJson<'a> {
     warnings: &'a [String],
     file_descriptors: FileDescriptors,
     log_lines_dropped: u64,
+    /// The connection to the API server; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubernetes: Option<Arc<ApiState>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +62,7 @@ pub(super) async fn health(State(admin): State<Admin>) -> Response {
         warnings,
         file_descriptors: FileDescriptors { open: descriptors::in_use(), limit: descriptors::limit() },
         log_lines_dropped: logging::dropped().get(),
+        kubernetes: admin.context.api.as_ref().map(|api| api.load_full()),
     })
     .into_response()
 }

@@ -51,6 +51,7 @@ pub(super) async fn start_with(inventory: SharedInventory) -> Server {
     let health = Arc::new(Health::default());
     let (visitors, faults) = (SharedVisitors::default(), AllSpecFaults::default());
     let context = AdminContext {
+        api: None,
         journal: Arc::clone(&journal),
         images: Default::default(),
         visitors: visitors.clone(),

@@ -334,7 +334,13 @@ impl FetchCommand {
     #[must_use]
     pub fn new(cluster: &[PathBuf], artifacts: &Path, upstreams: &Upstreams, ca_certificates: Option<&Path>) -> Self {
         let specs: Vec<_> = cluster.iter().map(|path| quoted(path)).collect();
-        let mut line = format!("pxed fetch --cluster {} --artifacts {}", specs.join(" "), quoted(artifacts));
+        Self::of_spec(&format!("--cluster {}", specs.join(" ")), artifacts, upstreams, ca_certificates)
+    }
+
+    /// Returns the command for the spec that these options name.
+    #[must_use]
+    pub fn of_spec(spec: &str, artifacts: &Path, upstreams: &Upstreams, ca_certificates: Option<&Path>) -> Self {
+        let mut line = format!("pxed fetch {spec} --artifacts {}", quoted(artifacts));
         let (usual, Upstreams { talos, factory, ipxe, ipxe_releases }) = (Upstreams::default(), upstreams);
         let [talos, factory, ipxe, ipxe_releases] =
             [talos, factory, ipxe, ipxe_releases].map(|url| without_password(url));

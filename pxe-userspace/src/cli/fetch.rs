@@ -17,7 +17,11 @@ use std::{
 };
 
 use self::{output::Output, report::Report, spec::Spec};
-use super::{download_args::DownloadArgs, options};
+use super::{
+    download_args::DownloadArgs,
+    kubernetes_args::{KubernetesArgs, as_typed},
+    options::{self, Fetched},
+};
 use crate::{
     artifacts::{self, Records, Store},
     logging,
@@ -59,6 +63,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     #[command(flatten)]
+    kubernetes: KubernetesArgs,
+    #[command(flatten)]
     downloads: DownloadArgs,
     /// Form of what is printed
     #[arg(long, value_name = "FORM", default_value = "text")]
@@ -71,9 +77,23 @@ pub struct Args {
 ///
 /// If there is no spec where one is needed, nothing of it is left, or the artifacts directory cannot be used.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { mut paths, cluster, artifacts, config, plan, verify, accept, bundle, from, downloads, output } = args;
+    let Args {
+        mut paths,
+        cluster,
+        artifacts,
+        config,
+        plan,
+        verify,
+        accept,
+        bundle,
+        from,
+        kubernetes,
+        downloads,
+        output,
+    } = args;
     paths.extend(cluster);
-    let (cluster, root) = options::fetched(paths, artifacts, config.as_deref())?;
+    let Fetched { cluster, kubernetes, artifacts: root } =
+        options::fetched(paths, kubernetes, artifacts, config.as_deref())?;
     let (is_offline, settings) = options::downloads(downloads, config.as_deref())?;
     // As `pxed run` does. A report of a directory that is not there has to say so.
     let fills = !(plan || verify || is_offline && from.is_none()) && accept.is_empty();
@@ -83,20 +103,25 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         return output.print(&report, report.is_right());
     }
     anyhow::ensure!(
-        verify || !cluster.is_empty(),
-        "no cluster spec: name its files or directories with --cluster PATH; what machines need is in it"
+        verify || !cluster.is_empty() || kubernetes.is_some(),
+        "no cluster spec: name its files or directories with --cluster PATH, or read it from the API with --kubernetes; what machines \
+         need is in it"
     );
-    let spec = match cluster.is_empty() {
-        true => Spec::default(),
-        false => Spec::load(&cluster, records.store())?,
+    let spec = match (&kubernetes, cluster.is_empty()) {
+        (Some(settings), _) => Spec::of_api(settings.clone(), records.store())?,
+        (None, true) => Spec::default(),
+        (None, false) => Spec::load(&cluster, records.store())?,
     };
     if verify {
         let report = inspect::Report::of(&records, spec, &root);
         return output.print(&report, report.is_right);
     }
     if plan {
-        let command =
-            artifacts::FetchCommand::new(&cluster, &root, &settings.upstreams, settings.ca_certificates.as_deref());
+        let (upstreams, authorities) = (&settings.upstreams, settings.ca_certificates.as_deref());
+        let command = match &kubernetes {
+            Some(settings) => artifacts::FetchCommand::of_spec(&as_typed(settings), &root, upstreams, authorities),
+            None => artifacts::FetchCommand::new(&cluster, &root, upstreams, authorities),
+        };
         let report = Report::of(&records, spec, &command, &settings.upstreams);
         return output.print(&report, report.is_complete);
     }

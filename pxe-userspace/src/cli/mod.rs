@@ -8,11 +8,13 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::logging;
 
 mod admin_address;
+mod api_spec;
 mod download_args;
 mod ending;
 mod environment;
 pub mod fetch;
 mod fetch_values;
+mod kubernetes_args;
 pub mod options;
 pub mod rehearse;
 pub mod run;

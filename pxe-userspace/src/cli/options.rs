@@ -15,8 +15,9 @@ use super::{
     admin_address::AdminAddress,
     download_args::DownloadArgs,
     fetch_values::{BaseUrl, Rate},
+    kubernetes_args::KubernetesArgs,
 };
-use crate::{fetch::FetchConfig, model::image_source::Upstreams};
+use crate::{fetch::FetchConfig, kubernetes, model::image_source::Upstreams};
 
 /// The port of boot HTTP.
 const DEFAULT_HTTP_PORT: u16 = 8000;
@@ -169,6 +170,9 @@ pub struct Args {
     /// Form of log lines [default: text]
     #[arg(long, env = "PXED_LOG_FORMAT")]
     log_format: Option<LogFormat>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    kubernetes: KubernetesArgs,
     /// TOML file with any of these options
     #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -178,8 +182,10 @@ pub struct Args {
 /// The options in force.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The files and directories of the cluster spec. At least one if there is no `matchbox`.
+    /// The files and directories of the cluster spec. At least one if there is neither `kubernetes` nor `matchbox`.
     pub cluster: Vec<PathBuf>,
+    /// The API server that has the cluster spec.
+    pub kubernetes: Option<kubernetes::Settings>,
     /// The data directory of a Matchbox.
     pub matchbox: Option<PathBuf>,
     /// Set if only specs without errors come into force.
@@ -253,6 +259,7 @@ impl Args {
             secure_boot_key,
             secure_boot_cert,
             log_format,
+            kubernetes,
             config: _,
         } = self;
         let matchbox = matchbox.or(file.matchbox);
@@ -269,6 +276,7 @@ impl Args {
         let assets = || matchbox.as_ref().map(|directory| directory.join("assets"));
         let options = Options {
             cluster: if cluster.is_empty() { file.cluster } else { cluster },
+            kubernetes: kubernetes.over(file.kubernetes)?,
             artifacts: artifacts.or(file.artifacts).or_else(assets).unwrap_or_else(|| ARTIFACTS.into()),
             matchbox,
             strict: strict.or(file.strict).unwrap_or(false),
@@ -295,9 +303,11 @@ impl Args {
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
         };
         anyhow::ensure!(
-            !options.cluster.is_empty() || options.matchbox.is_some(),
-            "no cluster spec: name its files or directories with --cluster PATH, or a Matchbox directory with --matchbox DIR"
+            !options.cluster.is_empty() || options.kubernetes.is_some() || options.matchbox.is_some(),
+            "no cluster spec: name its files or directories with --cluster PATH, or read it from the API with --kubernetes, or name a \
+             Matchbox directory with --matchbox DIR"
         );
+        one_spec(&options.cluster, options.kubernetes.as_ref())?;
         anyhow::ensure!(
             options.lease_seconds >= SHORTEST_LEASE_SECONDS,
             "--lease-seconds {}: a lease of less than {SHORTEST_LEASE_SECONDS} seconds ends before a client has renewed it",
@@ -310,6 +320,15 @@ impl Args {
         );
         Ok(options)
     }
+}
+
+/// Checks that a spec comes from one place.
+fn one_spec(cluster: &[PathBuf], kubernetes: Option<&kubernetes::Settings>) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        cluster.is_empty() || kubernetes.is_none(),
+        "--cluster and --kubernetes: the cluster spec is either in files or in the API, so leave one of the two away"
+    );
+    Ok(())
 }
 
 /// Returns the files of the key for Secure Boot.
@@ -346,6 +365,8 @@ pub(super) fn admin_of_server(given: Option<AdminAddress>, config: Option<&Path>
 pub(super) struct Served {
     /// The files and directories of the cluster spec.
     pub(super) cluster: Vec<PathBuf>,
+    /// The API server that has the cluster spec.
+    pub(super) kubernetes: Option<kubernetes::Settings>,
     /// The data directory of a Matchbox.
     pub(super) matchbox: Option<PathBuf>,
     /// The file or directory of machine configurations.
@@ -361,17 +382,49 @@ pub(super) struct Served {
 /// If the file cannot be read or understood.
 pub(super) fn served(
     cluster: Vec<PathBuf>,
+    kubernetes: KubernetesArgs,
     matchbox: Option<PathBuf>,
     talos_config: Option<PathBuf>,
     config: Option<&Path>,
 ) -> anyhow::Result<Served> {
     let file = config.map_or_else(|| Ok(Args::default()), read)?;
+    let (cluster, kubernetes) = specs(cluster, kubernetes, file.cluster, file.kubernetes)?;
     Ok(Served {
-        cluster: if cluster.is_empty() { file.cluster } else { cluster },
+        cluster,
+        kubernetes,
         matchbox: matchbox.or(file.matchbox),
         talos_config: talos_config.or(file.talos_config),
         http_port: file.http_port.unwrap_or(DEFAULT_HTTP_PORT),
     })
+}
+
+/// Returns the place of the cluster spec. What the command line names takes precedence over the file, whichever of the two it is.
+fn specs(
+    cluster: Vec<PathBuf>,
+    kubernetes: KubernetesArgs,
+    cluster_of_file: Vec<PathBuf>,
+    kubernetes_of_file: KubernetesArgs,
+) -> anyhow::Result<(Vec<PathBuf>, Option<kubernetes::Settings>)> {
+    if !cluster.is_empty() {
+        let kubernetes = kubernetes.over(KubernetesArgs::default())?;
+        one_spec(&cluster, kubernetes.as_ref())?;
+        return Ok((cluster, None));
+    }
+    let is_asked = kubernetes.kubernetes == Some(true);
+    let kubernetes = kubernetes.over(kubernetes_of_file)?;
+    let cluster = if is_asked { Vec::new() } else { cluster_of_file };
+    one_spec(&cluster, kubernetes.as_ref())?;
+    Ok((cluster, kubernetes))
+}
+
+/// The specs and the directory that `pxed fetch` works with.
+pub(super) struct Fetched {
+    /// The files and directories of the cluster spec.
+    pub(super) cluster: Vec<PathBuf>,
+    /// The API server that has the cluster spec.
+    pub(super) kubernetes: Option<kubernetes::Settings>,
+    /// The artifacts directory.
+    pub(super) artifacts: PathBuf,
 }
 
 /// Returns the cluster specs and the artifacts directory that `pxed run` would use with these options.
@@ -381,13 +434,15 @@ pub(super) fn served(
 /// If the file cannot be read or understood.
 pub(super) fn fetched(
     cluster: Vec<PathBuf>,
+    kubernetes: KubernetesArgs,
     artifacts: Option<PathBuf>,
     config: Option<&Path>,
-) -> anyhow::Result<(Vec<PathBuf>, PathBuf)> {
+) -> anyhow::Result<Fetched> {
     let file = config.map_or_else(|| Ok(Args::default()), read)?;
     let assets = || file.matchbox.as_ref().map(|directory| directory.join("assets"));
     let artifacts = artifacts.or(file.artifacts).or_else(assets).unwrap_or_else(|| ARTIFACTS.into());
-    Ok((if cluster.is_empty() { file.cluster } else { cluster }, artifacts))
+    let (cluster, kubernetes) = specs(cluster, kubernetes, file.cluster, file.kubernetes)?;
+    Ok(Fetched { cluster, kubernetes, artifacts })
 }
 
 /// Returns whether nothing may be downloaded, and the settings of downloads, with those of the `--config` file.
@@ -410,6 +465,7 @@ pub(super) fn downloads(given: DownloadArgs, config: Option<&Path>) -> anyhow::R
         ..Args::default()
     };
     let cluster = vec![PathBuf::new()];
+    let file = Args { cluster: Vec::new(), kubernetes: KubernetesArgs::default(), ..file };
     let Options { offline, fetch, .. } = Args { cluster, ..given }.over(file)?;
     Ok((offline, fetch))
 }
@@ -420,182 +476,4 @@ fn read(path: &Path) -> anyhow::Result<Args> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Args as _;
-
-    use super::*;
-
-    #[derive(Debug, clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn line(words: &[&str]) -> Args {
-        let words = std::iter::once("pxed").chain(words.iter().copied());
-        <Line as clap::Parser>::try_parse_from(words).unwrap().args
-    }
-
-    #[test]
-    fn command_line_wins_over_the_file_and_the_file_over_the_default() {
-        let file =
-            toml::from_str("cluster = [\"a.yaml\"]\nhttp-port = 8080\nlease-seconds = 600\nmode = \"proxy\"").unwrap();
-        let options = line(&["--lease-seconds", "900"]).over(file).unwrap();
-        assert_eq!(options.cluster, [PathBuf::from("a.yaml")]);
-        assert_eq!((options.lease_seconds, options.http_port, options.mode), (900, 8080, Mode::Proxy));
-        assert_eq!((options.unknown, options.datapath), (Unknown::Pass, Datapath::Auto));
-    }
-
-    #[test]
-    fn key_and_certificate_are_named_together() {
-        let options = |words: &[&str]| line(&[&["--cluster", "a"], words].concat()).resolve();
-        let both = options(&["--secure-boot-key", "k", "--secure-boot-cert", "c"]).unwrap();
-        assert_eq!(both.secure_boot, Some(("k".into(), "c".into())));
-        assert_eq!(options(&[]).unwrap().secure_boot, None);
-        for (given, missing) in
-            [("--secure-boot-key", "--secure-boot-cert"), ("--secure-boot-cert", "--secure-boot-key")]
-        {
-            let error = options(&[given, "f"]).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{given} f: ")) && error.contains(missing), "{error}");
-        }
-        let file = toml::from_str("secure-boot-key = \"k\"").unwrap();
-        let mixed = line(&["--cluster", "a", "--secure-boot-cert", "c"]).over(file).unwrap();
-        assert_eq!(mixed.secure_boot, Some(("k".into(), "c".into())));
-    }
-
-    #[test]
-    fn admin_listener_is_found_where_the_server_finds_it() {
-        let mut config = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(&mut config, b"admin = \"http://127.0.0.1:9001/\"\nstate = \"/s\"").unwrap();
-        let url = |admin: Option<&str>, config| -> anyhow::Result<String> {
-            Ok(admin_of_server(admin.map(|admin| admin.parse().unwrap()), config)?.to_url())
-        };
-        let config = config.path();
-        assert_eq!(url(None, None).unwrap(), "http://127.0.0.1:8001");
-        assert_eq!(url(None, Some(config)).unwrap(), "http://127.0.0.1:9001");
-        assert_eq!(url(Some("127.0.0.1:7001"), Some(config)).unwrap(), "http://127.0.0.1:7001");
-        assert!(url(None, Some(Path::new("/nowhere.toml"))).unwrap_err().to_string().contains("/nowhere.toml"));
-        let path = config.display().to_string();
-        let server = |words: &[&str]| line(&[&["--cluster", "a"], words].concat()).resolve().unwrap().admin.to_string();
-        assert_eq!(server(&[]), "127.0.0.1:8001");
-        assert_eq!(server(&["--config", &path]), "127.0.0.1:9001");
-        assert_eq!(server(&["--config", &path, "--admin", "127.0.0.1:7001"]), "127.0.0.1:7001");
-        let refused =
-            line(&["--cluster", "a", "--admin", "http://pxed.example:8001"]).resolve().unwrap_err().to_string();
-        assert!(refused.contains("ADDRESS:PORT"), "{refused}");
-        assert!(toml::from_str::<Args>("admin = \"here\"").unwrap_err().to_string().contains("ADDRESS:PORT"));
-    }
-
-    /// The rule for every option is --the-name, PXED_THE_NAME, and the key the-name in the file.
-    #[test]
-    fn options_have_their_variable_and_their_key() {
-        let mut options = 0;
-        for argument in Args::augment_args(clap::Command::new("run")).get_arguments() {
-            let name = argument.get_long().unwrap();
-            let variable = format!("PXED_{}", name.replace('-', "_").to_uppercase());
-            assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(&*variable), "--{name}");
-            let unknown = toml::from_str::<Args>(&format!("{name} = {{}}")).unwrap_err().to_string();
-            // A file cannot name another file.
-            assert_eq!(unknown.contains("unknown field"), name == "config", "{name}: {unknown}");
-            options += 1;
-        }
-        assert_eq!(options, 24);
-    }
-
-    #[test]
-    fn readme_has_every_option() {
-        let readme = include_str!("../../../README.md");
-        let mut rows: Vec<_> = readme.lines().filter(|line| line.starts_with("| `--")).collect();
-        for argument in Args::augment_args(clap::Command::new("run")).get_arguments() {
-            let name = argument.get_long().unwrap();
-            let variable = argument.get_env().unwrap().to_str().unwrap();
-            let key = if name == "config" { String::new() } else { format!("`{name}` ") };
-            let values = argument.get_possible_values();
-            let values: Vec<_> = values.iter().map(clap::builder::PossibleValue::get_name).collect();
-            let many = if argument.get_num_args().is_some_and(|number| number.max_values() > 1) { "…" } else { "" };
-            let value = match argument.get_value_names() {
-                Some(names) if values.is_empty() => names.iter().map(ToString::to_string).collect(),
-                _ => values.join("\\|"),
-            };
-            // A switch needs no value.
-            let is_switch = argument.get_num_args().is_some_and(|number| number.min_values() == 0);
-            let value = if is_switch { String::new() } else { format!(" {value}{many}") };
-            let row = format!("| `--{name}{value}` | `{variable}` | {key}| ");
-            let found = rows.iter().position(|line| line.starts_with(&row));
-            let line = rows.swap_remove(found.unwrap_or_else(|| panic!("no row {row}…")));
-            let default = line[row.len()..].split('`').nth(1).filter(|_| line[row.len()..].starts_with('`'));
-            let help = argument.get_help().unwrap().to_string();
-            let in_help = help.split_once("[default: ").map(|(_, default)| default);
-            match (default, in_help) {
-                (None, None) => {}
-                (Some(default), Some(in_help)) if in_help.starts_with(default) => {}
-                _ => panic!("--{name}: the README says {default:?}, the help says {in_help:?}"),
-            }
-        }
-        assert!(rows.is_empty(), "there is no such option: {rows:?}");
-    }
-
-    #[test]
-    fn strictness_is_a_switch() {
-        let strict =
-            |words: &[&str]| line(&[&["--cluster", "a"], words].concat()).over(Args::default()).unwrap().strict;
-        assert_eq!([strict(&[]), strict(&["--strict"])], [false, true]);
-        assert_eq!([strict(&["--strict=false"]), strict(&["--strict=1"])], [false, true]);
-        let file = || toml::from_str("cluster = [\"a\"]\nstrict = true").unwrap();
-        assert!(line(&[]).over(file()).unwrap().strict && !line(&["--strict=false"]).over(file()).unwrap().strict);
-    }
-
-    #[test]
-    fn downloads_are_configured_from_either_place() {
-        let file = "offline = true\nipxe-releases-url = \"http://mirror.example/gh\"\nbandwidth-limit = \"20M\"\ntalos-url = \"http://mirror.example/talos/\"\nca-certificates = \"/ca.pem\"";
-        let file = || toml::from_str(file).unwrap();
-        let options = line(&["--cluster", "a", "--ipxe-url", "https://mirror.example/ipxe"]).over(file()).unwrap();
-        assert!(options.offline);
-        assert_eq!(options.fetch.bandwidth_limit.map(std::num::NonZeroU64::get), Some(20_000_000));
-        assert_eq!(options.fetch.ca_certificates, Some(PathBuf::from("/ca.pem")));
-        let Upstreams { talos, factory, ipxe, ipxe_releases } = options.fetch.upstreams;
-        let usual = Upstreams::default();
-        assert_eq!(
-            (&*talos, factory, &*ipxe, &*ipxe_releases),
-            ("http://mirror.example/talos", usual.factory, "https://mirror.example/ipxe", "http://mirror.example/gh")
-        );
-        let given =
-            ["--cluster", "a", "--offline=false", "--bandwidth-limit", "500k", "--talos-url", "http://other.example"];
-        let options = line(&given).over(file()).unwrap();
-        assert!(!options.offline && &*options.fetch.upstreams.talos == "http://other.example");
-        assert_eq!(options.fetch.bandwidth_limit.map(std::num::NonZeroU64::get), Some(500_000));
-        let plain = line(&["--cluster", "a"]).over(Args::default()).unwrap();
-        assert!(
-            !plain.offline && plain.fetch.upstreams == Upstreams::default() && plain.fetch.bandwidth_limit.is_none()
-        );
-        for wrong in
-            ["talos-url = \"ftp://a\"", "factory-url = \"mirror\"", "bandwidth-limit = \"fast\"", "bandwidth-limit = 0"]
-        {
-            assert!(toml::from_str::<Args>(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn paths_may_follow_one_flag() {
-        assert_eq!(line(&["--cluster", "a", "b", "--cluster", "c"]).over(Args::default()).unwrap().cluster.len(), 3);
-    }
-
-    #[test]
-    fn matchbox_directory_is_enough_and_brings_its_assets() {
-        let options = |words: &[&str]| line(words).over(Args::default()).unwrap();
-        let alone = options(&["--matchbox", "/m"]);
-        assert_eq!((alone.cluster.len(), alone.artifacts), (0, PathBuf::from("/m/assets")));
-        assert_eq!(options(&["--matchbox", "/m", "--artifacts", "/a"]).artifacts, PathBuf::from("/a"));
-        assert_eq!(options(&["--cluster", "a"]).artifacts, PathBuf::from("/var/lib/pxed/artifacts"));
-    }
-
-    #[test]
-    fn options_that_make_no_sense_are_refused_with_a_reason() {
-        let refused = |words: &[&str]| line(words).over(Args::default()).unwrap_err().to_string();
-        assert!(refused(&[]).contains("--cluster"));
-        assert!(refused(&["--cluster", "a", "--lease-seconds", "9"]).contains("10 seconds"));
-        assert!(refused(&["--cluster", "a", "--http-port", "0"]).contains("port"));
-        assert!(refused(&["--cluster", "a", "--unknown", "drop", "--datapath", "socket"]).contains("XDP"));
-        assert!(toml::from_str::<Args>("http_port = 1").unwrap_err().to_string().contains("unknown field"));
-    }
-}
+mod tests;

@@ -7,10 +7,13 @@ use pxe_common::layout::{Settings, UnknownMachines};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 pub use super::options::Args;
-use super::options::{self, LogFormat, Options};
+use super::{
+    kubernetes_args::as_typed,
+    options::{self, LogFormat, Options},
+};
 use crate::{
     capabilities,
-    daemon::{self, Config, SecureBoot},
+    daemon::{self, Config, Kubernetes, SecureBoot},
     dataplane::Datapath,
     dhcp::Mode,
     logging,
@@ -44,6 +47,7 @@ fn config(options: Options) -> Config {
     let (mode, datapath, settings) = (mode(options.mode), datapath(&options), settings(&options));
     let Options {
         cluster,
+        kubernetes,
         matchbox,
         strict,
         artifacts,
@@ -58,8 +62,10 @@ fn config(options: Options) -> Config {
         ..
     } = options;
     let secure_boot = secure_boot.map(|(key, certificate)| SecureBoot { key, certificate });
+    let kubernetes = kubernetes.map(|settings| Kubernetes { typed: as_typed(&settings), settings });
     Config {
         cluster,
+        kubernetes,
         matchbox,
         strict,
         artifacts,

@@ -10,7 +10,11 @@ use std::{
 
 use serde::Serialize;
 
-use super::options::{self, Served};
+use super::{
+    api_spec,
+    kubernetes_args::KubernetesArgs,
+    options::{self, Served},
+};
 use crate::{
     artifacts,
     cluster_spec::{
@@ -33,6 +37,8 @@ pub struct Args {
     /// Data directory of a Matchbox
     #[arg(long, env = "PXED_MATCHBOX", value_name = "DIR")]
     matchbox: Option<PathBuf>,
+    #[command(flatten)]
+    kubernetes: KubernetesArgs,
     /// Machine configurations of Talos: the file or directory that `pxed run` gets. Without it, machines must not name any
     #[arg(long, env = "PXED_TALOS_CONFIG", value_name = "PATH")]
     talos_config: Option<PathBuf>,
@@ -50,11 +56,11 @@ pub struct Args {
 ///
 /// If there is nothing to check, the `--config` file cannot be read, or standard output cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { paths, matchbox, talos_config, config, json } = args;
-    let served = options::served(paths, matchbox, talos_config, config.as_deref())?;
+    let Args { paths, matchbox, kubernetes, talos_config, config, json } = args;
+    let served = options::served(paths, kubernetes, matchbox, talos_config, config.as_deref())?;
     anyhow::ensure!(
-        !served.cluster.is_empty() || served.matchbox.is_some(),
-        "nothing to check: name files or directories, as in pxed validate PATH"
+        !served.cluster.is_empty() || served.kubernetes.is_some() || served.matchbox.is_some(),
+        "nothing to check: name files or directories, as in pxed validate PATH, or the API with --kubernetes"
     );
     let report = Report::of(served)?;
     let mut out = std::io::stdout().lock();
@@ -96,7 +102,7 @@ struct SiteReport {
 }
 
 impl Report {
-    fn of(Served { cluster, matchbox, talos_config, http_port }: Served) -> anyhow::Result<Self> {
+    fn of(Served { cluster, kubernetes, matchbox, talos_config, http_port }: Served) -> anyhow::Result<Self> {
         let place = talos_config.map(|path| artifacts::config_place(&path, None, http_port));
         let place = place.transpose().map_err(anyhow::Error::msg)?;
         let (mut directories, clusters): (Vec<_>, Vec<_>) =
@@ -104,9 +110,14 @@ impl Report {
         directories.extend(matchbox);
         let mut report =
             Self { valid: true, errors: Vec::new(), warnings: Vec::new(), sites: Vec::new(), matchbox: Vec::new() };
-        if !clusters.is_empty() {
-            let configs = place.clone().map_or(TalosConfigs::Nowhere, TalosConfigs::At);
-            match cluster_spec::Loader::new().with_talos_configs(configs).load(&clusters).strictly() {
+        let configs = place.clone().map_or(TalosConfigs::Nowhere, TalosConfigs::At);
+        let mut loader = cluster_spec::Loader::new().with_talos_configs(configs);
+        let loaded = match kubernetes {
+            Some(settings) => Some(api_spec::load(settings, loader)?),
+            None => (!clusters.is_empty()).then(|| loader.load(&clusters)),
+        };
+        if let Some(loaded) = loaded {
+            match loaded.strictly() {
                 Ok(Loaded { inventory, warnings, .. }) => {
                     report.warnings.extend(warnings);
                     report.sites = sites(&inventory);

@@ -247,9 +247,9 @@ impl<'d, 'k> Contest<'d, 'k> {
     }
 }
 
-/// Returns `file:line` of a machine.
+/// Returns `file:line` of a machine, or its object.
 fn place(Machine { source, .. }: &Machine) -> String {
-    format!("{}:{}", source.file.display(), source.line)
+    source.to_string()
 }
 
 /// Returns the order of claims to an address: the lowest wins. The last good version of a machine with an error keeps what it has.

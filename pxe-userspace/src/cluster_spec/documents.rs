@@ -116,6 +116,13 @@ pub(crate) struct Object {
     pub(crate) fault: Option<ErrorIndex>,
 }
 
+impl Object {
+    /// Returns `true` for an object of the API, which has no lines.
+    pub(crate) fn is_of_api(&self) -> bool {
+        self.at == Position::default()
+    }
+}
+
 /// `TalosCluster`.
 #[derive(Debug)]
 pub(crate) struct Cluster {

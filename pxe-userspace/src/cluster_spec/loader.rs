@@ -25,6 +25,7 @@ use super::{
     split::{self, Piece},
 };
 use crate::model::{
+    api_object::ApiObject,
     finding::SpecFaults,
     inventory::{AddressHashBuilder, Inventory},
 };
@@ -114,8 +115,30 @@ struct Document<'t> {
     fingerprint: Fingerprint,
     /// `None` if the file was not read, because its documents are known.
     text: Option<&'t str>,
+    syntax: Syntax,
     content: OnceLock<Arc<Content>>,
 }
+
+/// The syntax of a document.
+#[derive(Clone, Copy, Debug)]
+enum Syntax {
+    /// The YAML of a file, of which JSON is a part.
+    Yaml,
+    /// The JSON of an object of the API.
+    Json,
+}
+
+/// The source of a spec.
+#[derive(Clone, Copy)]
+enum From<'p> {
+    /// These files and directories.
+    Files(&'p [PathBuf]),
+    /// The objects of the API.
+    Objects,
+}
+
+/// The place of findings about the objects of the API as a whole.
+const API: &str = "the API of Kubernetes";
 
 /// A file of the spec: its text, or its known state.
 enum Source {
@@ -155,14 +178,35 @@ impl Loader {
     /// Reads the files and directories. What has errors is left out, or stays in the version that is in force.
     pub fn load(&mut self, paths: &[PathBuf]) -> Loaded {
         let read = self.read(paths, Duration::ZERO);
-        self.resolve(paths, read)
+        self.resolve(From::Files(paths), read)
+    }
+
+    /// Reads the objects of the API, in the order in which they were made. Like [`Self::load_changed`], it returns `None` if they have the
+    /// content that is in force.
+    pub fn load_objects(&mut self, objects: &[ApiObject]) -> Option<Loaded> {
+        let mut sorted: Vec<&ApiObject> = objects.iter().collect();
+        // The first of several with one address keeps it, and a mistaken copy is usually made later.
+        sorted.sort_unstable_by(|a, b| (&a.created, &a.key).cmp(&(&b.created, &b.key)));
+        let documents = sorted.iter().map(|object| {
+            let hash = AddressHashBuilder::default().hash_one(&*object.text);
+            let (file, lines_before) = (object.key.place(), 0);
+            let fingerprint = Fingerprint { hash, length: object.text.len() };
+            let known = self.parsed.get(&fingerprint);
+            let content = known.map_or_else(OnceLock::new, |known| OnceLock::from(Arc::clone(known)));
+            Document { file, lines_before, fingerprint, text: Some(&object.text), syntax: Syntax::Json, content }
+        });
+        let documents: Vec<_> = documents.collect();
+        let mut hasher = AddressHashBuilder::default().build_hasher();
+        let documents = self.parse(documents, &mut hasher);
+        let read = note(documents, Vec::new(), Faults::default(), Vec::new(), hasher.finish());
+        (Some(read.fingerprint) != self.in_force.fingerprint).then(|| self.resolve(From::Objects, read))
     }
 
     /// Reads the files and directories. Returns `None` if they have the content that is in force. Files that changed within `restless_for`
     /// are not read.
     pub fn load_changed(&mut self, paths: &[PathBuf], restless_for: Duration) -> Option<Loaded> {
         let read = self.read(paths, restless_for);
-        (Some(read.fingerprint) != self.in_force.fingerprint).then(|| self.resolve(paths, read))
+        (Some(read.fingerprint) != self.in_force.fingerprint).then(|| self.resolve(From::Files(paths), read))
     }
 
     /// Remembers what is in force from now on. Later loads fall back to it where they find errors.
@@ -211,26 +255,24 @@ impl Loader {
         let mut hasher = AddressHashBuilder::default().build_hasher();
         unreadable.iter().for_each(|Unreadable { path, .. }| path.hash(&mut hasher));
         faults.errors().iter().for_each(|error| error.message.hash(&mut hasher));
-        let mut documents = self.documents(&sources, &mut hasher);
-        for document in &mut documents {
-            document.version = Version::Current { errors_from: faults.next() };
-            let Notes { errors, warnings: noted, .. } = &document.content.notes;
-            errors.iter().for_each(|note| _ = faults.add(document.noted(note)));
-            warnings.extend(noted.iter().map(|note| document.noted(note)));
-        }
-        Read { documents, unreadable, faults, warnings, fingerprint: hasher.finish() }
+        let documents = self.documents(&sources, &mut hasher);
+        note(documents, unreadable, faults, warnings, hasher.finish())
     }
 
-    fn resolve(&self, paths: &[PathBuf], read: Read) -> Loaded {
+    fn resolve(&self, from: From<'_>, read: Read) -> Loaded {
         let Read { documents, unreadable, faults, mut warnings, fingerprint } = read;
         let InForce { inventory, documents: in_force, fingerprint: _ } = &self.in_force;
         let documents = last_good::complete(documents, &unreadable, in_force);
         let resolved = resolve::resolve(&documents, in_force, faults, inventory, &self.configs);
         let Resolved { machines, mut faults, warnings: noted, has_cluster } = resolved;
         warnings.extend(noted);
-        let path = paths.first().map_or(Path::new("."), |path| path);
+        let path = match from {
+            From::Files(paths) => paths.first().map_or(Path::new("."), |path| path),
+            From::Objects => Path::new(API),
+        };
         let mut is_awaited = false;
-        if !has_cluster && !inventory.machines().is_empty() {
+        // The API tells of each deletion, so that an object that is gone is meant to be gone.
+        if !has_cluster && matches!(from, From::Files(_)) && !inventory.machines().is_empty() {
             // Somebody may be replacing the files. A spec without any cluster is not meant to take all machines away.
             let message = "has no TalosCluster any more: everything stays as it was until there is one";
             let fault = faults.add(Finding::about_file(path, message.to_owned()));
@@ -239,10 +281,12 @@ impl Loader {
             return Loaded { inventory, faults: faults.finish(MACHINE), warnings, documents, fingerprint };
         }
         if machines.is_empty() && faults.is_empty() {
-            if has_cluster {
+            if let (false, From::Objects) = (has_cluster, from) {
+                warnings.push(Finding::about_file(path, "has no TalosCluster: create one".to_owned()));
+            } else if has_cluster {
                 let message = "no machine to boot: none has a pxeClientSpec in a cluster with a pxeServerSpec";
                 warnings.push(Finding::about_file(path, message.to_owned()));
-            } else {
+            } else if let From::Files(paths) = from {
                 is_awaited = paths.iter().all(|path| path.is_dir());
                 faults.add(Finding::about_file(path, "has no TalosCluster: is it the right path?".to_owned()));
             }
@@ -279,7 +323,8 @@ impl Loader {
             let mut add = |lines_before, fingerprint, text| {
                 let known = self.parsed.get(&fingerprint);
                 let content = known.map_or_else(OnceLock::new, |known| OnceLock::from(Arc::clone(known)));
-                documents.push(Document { file: Arc::clone(file), lines_before, fingerprint, text, content });
+                let (file, syntax) = (Arc::clone(file), Syntax::Yaml);
+                documents.push(Document { file, lines_before, fingerprint, text, syntax, content });
             };
             let stat = match source {
                 Source::Known(known) => {
@@ -302,20 +347,44 @@ impl Loader {
                 files.insert(Arc::clone(file), KnownFile { stat, documents: documents.collect() });
             }
         }
+        let placed = self.parse(documents, hasher);
+        self.files = files;
+        placed
+    }
+
+    /// Parses the documents that are not known, and forgets those that are gone.
+    fn parse(&mut self, documents: Vec<Document<'_>>, hasher: &mut impl Hasher) -> Vec<Placed> {
         for Document { file, lines_before, fingerprint, .. } in &documents {
             (file, lines_before, fingerprint).hash(hasher);
         }
         parse(&documents);
-        self.files = files;
         self.parsed.clear();
-        let placed = documents.into_iter().map(|Document { file, lines_before, fingerprint, text: _, content }| {
-            let content = content.into_inner().unwrap_or_default();
-            self.parsed.insert(fingerprint, Arc::clone(&content));
-            let version = Version::Current { errors_from: Faults::default().next() };
-            Placed { file, lines_before, content, version, selected: None }
-        });
+        let placed =
+            documents.into_iter().map(|Document { file, lines_before, fingerprint, text: _, syntax: _, content }| {
+                let content = content.into_inner().unwrap_or_default();
+                self.parsed.insert(fingerprint, Arc::clone(&content));
+                let version = Version::Current { errors_from: Faults::default().next() };
+                Placed { file, lines_before, content, version, selected: None }
+            });
         placed.collect()
     }
+}
+
+/// Gives the errors of the documents their numbers.
+fn note(
+    mut documents: Vec<Placed>,
+    unreadable: Vec<Unreadable>,
+    mut faults: Faults,
+    mut warnings: Vec<Finding>,
+    fingerprint: u64,
+) -> Read {
+    for document in &mut documents {
+        document.version = Version::Current { errors_from: faults.next() };
+        let Notes { errors, warnings: noted, .. } = &document.content.notes;
+        errors.iter().for_each(|note| _ = faults.add(document.noted(note)));
+        warnings.extend(noted.iter().map(|note| document.noted(note)));
+    }
+    Read { documents, unreadable, faults, warnings, fingerprint }
 }
 
 /// Parses the documents that are not known, on as many threads as there are processors.
@@ -327,7 +396,13 @@ fn parse(documents: &[Document<'_>]) {
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(document) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) {
-            document.content.get_or_init(|| Arc::new(read::read(document.text.unwrap_or_default())));
+            let text = document.text.unwrap_or_default();
+            document.content.get_or_init(|| {
+                Arc::new(match document.syntax {
+                    Syntax::Yaml => read::read(text),
+                    Syntax::Json => read::read_object(text),
+                })
+            });
         }
     };
     let processors = thread::available_parallelism().map_or(1, usize::from);

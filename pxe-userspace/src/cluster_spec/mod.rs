@@ -8,6 +8,8 @@
 //!                                         ─ resolve ─► machines ─ check, contest ─► Inventory, without those with errors
 //! ```
 //!
+//! Objects of the API of Kubernetes go the same way: each is a document whose place is its name, such as `TalosCluster ns/name`.
+//!
 //! # Annotations of pxed
 //!
 //! The operator's resources have no field for some facts about a machine, and the API server drops fields that it does not know. So
@@ -44,12 +46,14 @@ mod faults;
 mod field;
 mod files;
 mod finding;
+mod json_tree;
 mod keys;
 mod last_good;
 mod loader;
 mod machine_settings;
 pub mod matchbox;
 mod misspelling;
+mod objects;
 mod placed;
 mod read;
 mod read_loader;
@@ -75,6 +79,7 @@ pub use self::{
     apply_settings::TalosConfigs,
     finding::{Finding, SpecErrors},
     loader::{Loaded, Loader},
+    objects::Objects,
     reload::{Watched, watch},
     watch::{WatchError, Watcher},
 };

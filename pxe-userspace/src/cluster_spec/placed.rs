@@ -7,10 +7,12 @@ use super::{
     faults::FaultId,
     finding::{ErrorIndex, Finding, Note, Position},
 };
+use crate::model::inventory::Source;
 
 /// A document and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed {
+    /// The file, or the object of the API.
     pub(crate) file: Arc<Path>,
     pub(crate) lines_before: u32,
     pub(crate) content: Arc<Content>,
@@ -34,9 +36,10 @@ impl Placed {
         Finding { file: Arc::clone(&self.file), line, column: at.column, field, message }
     }
 
-    /// Returns `file:line`, for a message that refers to a second place.
+    /// Returns `file:line`, or the object, for a message that refers to a second place.
     pub(crate) fn place(&self, at: Position) -> String {
-        format!("{}:{}", self.file.display(), self.lines_before.saturating_add(at.line))
+        let line = self.lines_before.saturating_add(at.line);
+        Source { file: Arc::clone(&self.file), line }.to_string()
     }
 
     /// Returns the resources that count, with their indices.

@@ -10,7 +10,7 @@ use super::{
     },
     field::Field,
     finding::{ErrorIndex, Note, Notes},
-    keys,
+    json_tree, keys,
     misspelling::{nearest, proposal},
     read_role::{self, Interner},
     tree::{self, DuplicateKey, Kind, Node, push_key},
@@ -40,9 +40,20 @@ pub(crate) fn read(text: &str) -> Content {
             reader.fault = reader.notes.first();
         }
     }
-    let Reader { mut resources, notes, fault, interner: _ } = reader;
-    resources.shrink_to_fit();
-    Content { resources, notes, fault }
+    reader.content()
+}
+
+/// Reads an object of the API from its JSON.
+pub(crate) fn read_object(text: &str) -> Content {
+    let mut reader = Reader::default();
+    match json_tree::parse(text) {
+        Ok(document) => reader.document(&document),
+        Err(error) => {
+            reader.notes.error(error.at, String::new(), error.message);
+            reader.fault = reader.notes.first();
+        }
+    }
+    reader.content()
 }
 
 #[derive(Default)]
@@ -82,6 +93,12 @@ enum Species {
 }
 
 impl Reader {
+    fn content(self) -> Content {
+        let Self { mut resources, notes, fault, interner: _ } = self;
+        resources.shrink_to_fit();
+        Content { resources, notes, fault }
+    }
+
     fn document(&mut self, document: &tree::Document<'_>) {
         let root = Field::root(&document.root);
         if matches!(document.root.kind(), Kind::Null) {

@@ -394,6 +394,10 @@ impl<'d> Resolver<'d> {
         }
         match copy.and_then(|copy| copy.declared.address.as_ref()).map(|address| &address.value) {
             Some(AddressSource::Address(address)) => Ok(*address),
+            _ if object.is_of_api() => Err(format!(
+                "{kind} {name:?} of namespace {namespace:?} is an object that pxed does not read: the machine is served once the \
+                 operator has made its TalosMachine, or write the address"
+            )),
             _ => Err(format!(
                 "{kind} {name:?} of namespace {namespace:?} is not in these files: add it as `kubectl get -o yaml` prints \
                  it, or the TalosMachine that the operator made for this machine, or write the address"

@@ -22,7 +22,7 @@ const MAX_DEPTH: usize = 128;
 
 /// The most keys and values of a text, more than a document of half a million machines has. They bound the memory that a file which is no spec takes
 /// while it is read.
-const MAX_NODES: usize = 10_000_000;
+pub(crate) const MAX_NODES: usize = 10_000_000;
 
 /// A value in the text. An alias shares the node of its anchor, so that repetitions cost no memory.
 #[derive(Debug)]
@@ -77,6 +77,23 @@ pub(crate) struct Entry<'a> {
     pub(crate) key: Cow<'a, str>,
     pub(crate) key_at: Position,
     pub(crate) value: Node<'a>,
+}
+
+impl<'a> Node<'a> {
+    /// Makes a scalar.
+    pub(crate) fn scalar(at: Position, text: Cow<'a, str>, style: ScalarStyle) -> Self {
+        Self { at, value: Value::Scalar { text, style } }
+    }
+
+    /// Makes a list.
+    pub(crate) fn list(at: Position, items: Vec<Self>) -> Self {
+        Self { at, value: Value::List(items) }
+    }
+
+    /// Makes a mapping.
+    pub(crate) fn map(at: Position, entries: Vec<Entry<'a>>) -> Self {
+        Self { at, value: Value::Map(entries) }
+    }
 }
 
 impl Node<'_> {

@@ -1,6 +1,7 @@
 //! Runs `pxed run`: [`Daemon`] assembles the parts, keeps them in step with the inventory, and stops them.
 
 mod budget;
+mod cluster;
 mod configs;
 mod ending;
 mod images;
@@ -32,6 +33,7 @@ use tokio::{
 
 use self::{
     budget::Budget,
+    cluster::Cluster,
     configs::{Configs, log_missing_configs},
     ending::{Ending, Step},
     images::{FetchMetrics, Keeper},
@@ -53,11 +55,15 @@ use crate::{
     http,
     journal::{self, Journal},
     memory,
-    model::{event::EventSink, images::SharedImages, policy_book::SharedPolicies, visitors::SharedVisitors},
+    model::{
+        event::EventSink, images::SharedImages, inventory::Inventory, policy_book::SharedPolicies,
+        visitors::SharedVisitors,
+    },
     net::held_port,
     tftp,
 };
 
+pub use cluster::Kubernetes;
 pub use secure_boot::SecureBoot;
 
 /// The events that the journal may lag behind. A fleet of 10,000 machines causes about 30 for each.
@@ -72,8 +78,10 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// The configuration of a daemon.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Files and directories of the cluster spec; at least one unless `matchbox` is set.
+    /// Files and directories of the cluster spec; at least one unless `kubernetes` or `matchbox` is set.
     pub cluster: Vec<PathBuf>,
+    /// The API server that has the cluster spec, instead of files.
+    pub kubernetes: Option<Kubernetes>,
     /// The data directory of Matchbox.
     pub matchbox: Option<PathBuf>,
     /// Set if only specs without errors come into force.
@@ -134,6 +142,8 @@ struct Daemon {
     ukis: UkiUpkeep,
     /// The watchers of the spec and the Matchbox directory.
     watchers: Vec<cluster_spec::Watcher>,
+    /// The watches of the spec in the API.
+    cluster: Option<Cluster>,
     /// Reads files that were changed behind pxed's back.
     verifier: Verifier,
     admin: JoinHandle<std::io::Result<()>>,
@@ -154,7 +164,17 @@ impl Daemon {
             .map_err(|problem| cannot_start(&[problem]))?;
         let (spec_configs, talos_configs) = (configs.of_spec(), configs.store());
         let Specs { inventory, catalog, faults, clusters, matchbox } =
-            Specs::load(&config.cluster, config.matchbox.as_deref(), spec_configs, config.strict)?;
+            Specs::load(&config.cluster, config.matchbox.as_deref(), spec_configs.clone(), config.strict)?;
+        let mut api = None;
+        if let Some(kubernetes) = &config.kubernetes {
+            let cluster = Cluster::start(kubernetes.settings.clone(), &config.state).await;
+            let cluster = cluster.map_err(|error| cannot_start(&[error.to_string()]))?;
+            let loader = cluster_spec::Loader::new().with_talos_configs(spec_configs);
+            let (inventory, faults) = (Arc::clone(&inventory), Arc::clone(&faults.clusters));
+            let mut spec = cluster_spec::Objects::new(loader, inventory, faults, config.strict);
+            cluster.put_in_force(&mut spec);
+            api = Some((cluster, spec));
+        }
         let first = inventory.load_full();
         let store = Arc::new(Store::new(config.artifacts.clone()));
         let (records, trouble) = Records::open(Arc::clone(&store));
@@ -163,16 +183,8 @@ impl Daemon {
         let verifier = Verifier::start(Arc::clone(&records)).context("starting the thread that verifies files")?;
         let (policies, images) = (SharedPolicies::default(), SharedImages::default());
 
-        let files = preflight::Files {
-            store: Arc::clone(&store),
-            command: FetchCommand::new(
-                &config.cluster,
-                &config.artifacts,
-                &config.fetch.upstreams,
-                config.fetch.ca_certificates.as_deref(),
-            ),
-            is_offline: config.offline,
-        };
+        let files =
+            preflight::Files { store: Arc::clone(&store), command: fetch_command(config), is_offline: config.offline };
         let keeper = Arc::new(Keeper::new(images::Setup {
             records: Arc::clone(&records),
             inventory: Arc::clone(&inventory),
@@ -182,6 +194,10 @@ impl Daemon {
         }));
         let preflight::Problems { fatal: mut problems, passing } =
             preflight::check(&first, &catalog.load(), &files, config.strict);
+        // A cluster that somebody creates with a mistake must not keep pxed from serving the next one.
+        if api.is_some() {
+            problems.drain(..).for_each(|problem| tracing::error!("{problem}"));
+        }
         let ukis = UkiUpkeep {
             ukis: Arc::default(),
             secure_boot: config.secure_boot.clone(),
@@ -241,7 +257,7 @@ impl Daemon {
                 .with_policies(Arc::clone(&policies), config.mode == Mode::Server)
                 .with_images(Arc::clone(&images)),
         );
-        let scope = if config.cluster.is_empty() { Scope::HttpEverywhere } else { Scope::Sites };
+        let scope = if config.cluster.is_empty() && api.is_none() { Scope::HttpEverywhere } else { Scope::Sites };
         let listeners = Listeners::new(servers, scope);
         let dataplane = Arc::new(Mutex::new(Dataplane::new(dataplane::Context {
             datapath: config.datapath,
@@ -259,7 +275,7 @@ impl Daemon {
 
         let observed = Arc::clone(&dataplane);
         let fetch_metrics = FetchMetrics::default();
-        let registry = metrics::registry(Metered {
+        let mut registry = metrics::registry(Metered {
             fetch: &fetch_metrics,
             images: &images,
             tftp: &tftp_metrics,
@@ -270,8 +286,12 @@ impl Daemon {
             faults: &faults,
             ports: move || PortCounts::of(&observed.lock().unwrap_or_else(PoisonError::into_inner)),
         });
+        let api_state = api.as_ref().map(|(cluster, _)| cluster.state());
+        if let Some((cluster, _)) = &api {
+            cluster.register(registry.sub_registry_with_prefix("pxed"));
+        }
         let health = Arc::new(Health::default());
-        let upkeep = Arc::new(Upkeep::new(
+        let upkeep = Upkeep::new(
             Arc::clone(&inventory),
             Arc::clone(&faults.clusters),
             listeners,
@@ -279,9 +299,12 @@ impl Daemon {
             Budget::new(places),
             Arc::clone(&journal),
             Arc::clone(&health),
-        ));
+        );
+        let upkeep = Arc::new(upkeep.with_api(api_state.clone()));
         let problems = upkeep.start(&passing);
-        if !problems.is_empty() {
+        if api.is_some() {
+            problems.iter().for_each(|problem| tracing::error!("{problem}"));
+        } else if !problems.is_empty() {
             return Err(cannot_start(&problems));
         }
         let boot_server_port = if config.mode == Mode::Proxy { hold_boot_server_port() } else { None };
@@ -296,6 +319,7 @@ impl Daemon {
             registry: Arc::new(registry),
             health,
             faults,
+            api: api_state,
         };
         let (running, stopped) = watch::channel(());
         let admin = tokio::spawn(admin::serve(
@@ -307,18 +331,23 @@ impl Daemon {
         let images = tokio::spawn(images::run(Arc::clone(&keeper), fetcher, Arc::clone(&journal), fetch_metrics));
         let journal = tokio::spawn(journal::run(journal, receiver, until_gone(stopped)));
         let mut watchers = Vec::new();
-        if let Some(clusters) = clusters {
-            let (upkeep, runtime) = (Arc::clone(&upkeep), Handle::current());
-            watchers.push(cluster_spec::watch(clusters, move |_, after| {
-                let _inside = runtime.enter();
-                // First, since machines of the new inventory wait for it.
-                keeper.reload();
-                upkeep.look_after();
-                limits::raise_neighbours(after.machines().len());
-                // At start this would be fatal. Now the other machines are already served.
-                files.report(after);
-                log_missing_configs(talos_configs.as_deref(), after);
-            })?);
+        let (after_look, runtime) = (Arc::clone(&upkeep), Handle::current());
+        let on_change = move |_: &Inventory, after: &Inventory| {
+            let _inside = runtime.enter();
+            // First, since machines of the new inventory wait for it.
+            keeper.reload();
+            after_look.look_after();
+            limits::raise_neighbours(after.machines().len());
+            // At start this would be fatal. Now the other machines are already served.
+            files.report(after);
+            log_missing_configs(talos_configs.as_deref(), after);
+        };
+        let mut cluster = None;
+        if let Some((mut watched, spec)) = api {
+            watched.follow(spec, on_change).context("starting the thread that reads the spec")?;
+            cluster = Some(watched);
+        } else if let Some(clusters) = clusters {
+            watchers.push(cluster_spec::watch(clusters, on_change)?);
         }
         if let Some(matchbox) = matchbox {
             watchers.push(matchbox::watch(matchbox)?);
@@ -333,7 +362,7 @@ impl Daemon {
         );
         drop(first);
         memory::give_back();
-        Ok(Self { upkeep, ukis, watchers, verifier, admin, journal, images, running, boot_server_port })
+        Ok(Self { upkeep, ukis, watchers, cluster, verifier, admin, journal, images, running, boot_server_port })
     }
 
     /// Checks interfaces and servers every few seconds and reloads on request, until a signal asks to end.
@@ -346,6 +375,7 @@ impl Daemon {
                 signal = signals.next() => match signal {
                     Asked::Reload => {
                         self.watchers.iter().for_each(cluster_spec::Watcher::reload_now);
+                        self.cluster.iter().for_each(Cluster::list_again);
                         self.ukis.reload();
                     }
                     Asked::End => break,
@@ -361,12 +391,13 @@ impl Daemon {
     /// Stops: accepts no new boots, lets running ones finish unless a second signal arrives, and completes the journal. What hangs is
     /// left behind.
     async fn stop(self, signals: &mut Signals, ending: &Ending) -> anyhow::Result<()> {
-        let Self { upkeep, ukis: _, watchers, verifier, admin, journal, images, running, boot_server_port } = self;
+        let Self { upkeep, ukis: _, watchers, cluster, verifier, admin, journal, images, running, boot_server_port } =
+            self;
         tracing::info!("stopping");
         // The received part of a file stays, and the next start goes on from there.
         images.abort();
         let close = tokio::task::spawn_blocking(move || {
-            drop((watchers, verifier));
+            drop((watchers, cluster, verifier));
             let transfers = upkeep.stop();
             drop(boot_server_port);
             transfers
@@ -414,6 +445,16 @@ fn hold_boot_server_port() -> Option<UdpSocket> {
         );
         None
     })
+}
+
+/// Returns the command line of `pxed fetch` for the same spec.
+fn fetch_command(config: &Config) -> FetchCommand {
+    let (artifacts, upstreams) = (&config.artifacts, &config.fetch.upstreams);
+    let authorities = config.fetch.ca_certificates.as_deref();
+    match &config.kubernetes {
+        Some(Kubernetes { typed, .. }) => FetchCommand::of_spec(typed, artifacts, upstreams, authorities),
+        None => FetchCommand::new(&config.cluster, artifacts, upstreams, authorities),
+    }
 }
 
 fn cannot_start(problems: &[String]) -> anyhow::Error {

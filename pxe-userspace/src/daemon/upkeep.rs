@@ -14,7 +14,11 @@ use crate::{
     admin::{self, Health},
     dataplane::{Dataplane, Report},
     journal::Journal,
-    model::{finding::SharedSpecFaults, inventory::SharedInventory},
+    model::{
+        api_state::{ApiTrouble, SharedApiState},
+        finding::SharedSpecFaults,
+        inventory::SharedInventory,
+    },
 };
 
 /// The reason why pxed is not ready while the directories of the spec are empty.
@@ -30,6 +34,8 @@ pub(super) struct Upkeep {
     budget: Budget,
     journal: Arc<Journal>,
     health: Arc<Health>,
+    /// With a spec in the API.
+    api: Option<SharedApiState>,
 }
 
 struct Serving {
@@ -56,7 +62,12 @@ impl Upkeep {
         health: Arc<Health>,
     ) -> Self {
         let serving = Mutex::new(Serving { listeners, found: Findings::default() });
-        Self { inventory, spec_faults, serving, dataplane, budget, journal, health }
+        Self { inventory, spec_faults, serving, dataplane, budget, journal, health, api: None }
+    }
+
+    /// Adds the state of the API to the health.
+    pub(super) fn with_api(self, api: Option<SharedApiState>) -> Self {
+        Self { api, ..self }
     }
 
     /// Serves for the first time. Returns what is not served and why, without logging it, except for the `passing` problems, which
@@ -104,11 +115,15 @@ impl Upkeep {
         let problems: BTreeSet<_> = of_listeners.into_iter().chain(problems.iter().map(ToString::to_string)).collect();
         let warnings: BTreeSet<_> = warnings.iter().map(ToString::to_string).chain(self.budget.adjust()).collect();
         let awaited = self.spec_faults.load().is_awaited.then(|| SPEC_IS_AWAITED.to_owned());
+        // Whoever watches the API has logged these. Without any spec from there, machines may be missing; otherwise the last one serves on.
+        let troubles = self.api.as_ref().map(|api| api.load().troubles.clone()).unwrap_or_default();
+        let (unknown, passing): (Vec<_>, Vec<_>) = troubles.into_iter().partition(|trouble| trouble.nothing_known);
+        let words = |troubles: Vec<ApiTrouble>| troubles.into_iter().map(|trouble| trouble.message);
         self.health.set(admin::Findings {
             is_serving: true,
-            problems: problems.iter().cloned().chain(awaited).collect(),
+            problems: problems.iter().cloned().chain(awaited).chain(words(unknown)).collect(),
             // The journal has logged its own.
-            warnings: warnings.iter().cloned().chain(self.journal.warnings()).collect(),
+            warnings: warnings.iter().cloned().chain(self.journal.warnings()).chain(words(passing)).collect(),
         });
         Findings { problems, warnings }
     }

@@ -34,7 +34,7 @@ use crate::model::{
         UNVERIFIED, WRONG_ARCHITECTURE,
     },
     images::Images,
-    inventory::{Machine, Source},
+    inventory::Machine,
     policy::{BootPolicy, Disposition},
 };
 
@@ -370,8 +370,8 @@ fn booting(record: &MachineRecord, since: Duration) -> Diagnosis {
         );
         advice.push(format!(
             "The kernel may have stopped, or may lack a driver for the network card, which an Image Factory schematic can \
-             add: look at its console, which the kernel arguments name (spec line {}).",
-            record.machine.source.line
+             add: look at its console, which the kernel arguments name ({}).",
+            record.machine.source.in_words()
         ));
     }
     let is_uki = boot_program::boots_uki(record);
@@ -546,8 +546,7 @@ fn wrong_architecture(record: &MachineRecord, client_architecture: u16) -> Strin
 }
 
 fn architecture_in_spec(machine: &Machine) -> String {
-    let Source { file, line } = &machine.source;
-    format!("{} line {line} says cpuArchitecture {}", file.display(), machine.architecture)
+    format!("{} says cpuArchitecture {}", machine.source.in_words(), machine.architecture)
 }
 
 fn why_disk(record: &MachineRecord) -> &'static str {

@@ -95,7 +95,7 @@ pub struct ApiObject {
 }
 
 /// A condition in an object's status.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ApiCondition {
     /// The type, such as `PxeBooted`.

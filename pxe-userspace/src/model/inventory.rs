@@ -1,6 +1,6 @@
 //! The fleet as the program uses it: validated, immutable, and found by MAC or by address.
 
-use std::{collections::HashMap, net::Ipv4Addr, path::Path, sync::Arc};
+use std::{collections::HashMap, fmt, net::Ipv4Addr, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
@@ -36,10 +36,28 @@ pub struct Site {
 /// A place in the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The file.
+    /// The file, or the object of the API.
     pub file: Arc<Path>,
-    /// The line, counted from 1.
+    /// The line, counted from 1; 0 in an object.
     pub line: u32,
+}
+
+impl Source {
+    /// Returns the place in words: `lab.yaml line 12`, or `TalosMachine ns/name`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let Self { file, line } = self;
+        if *line == 0 { file.display().to_string() } else { format!("{} line {line}", file.display()) }
+    }
+}
+
+/// Writes `file:line`, or the object.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line } = self;
+        write!(f, "{}", file.display())?;
+        if *line == 0 { Ok(()) } else { write!(f, ":{line}") }
+    }
 }
 
 /// A machine of the spec. A value of this type is always validated.

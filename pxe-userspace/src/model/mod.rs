@@ -3,6 +3,7 @@
 //! Nothing here does I/O, and nothing here imports another module of this crate.
 
 pub mod api_object;
+pub mod api_state;
 pub mod architecture;
 pub mod artifact_names;
 pub mod boot_method;

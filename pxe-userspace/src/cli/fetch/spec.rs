@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use crate::{
     artifacts::{self, Store, Wanted},
-    cluster_spec::{self, Finding},
-    logging,
+    cli::api_spec,
+    cluster_spec::{self, Finding, Loaded},
+    kubernetes, logging,
 };
 
 /// The files that a cluster spec needs, and its errors.
@@ -18,7 +19,15 @@ pub(super) struct Spec {
 impl Spec {
     /// Reads a spec. What has errors is left out, as `pxed run` leaves it out.
     pub(super) fn load(cluster: &[PathBuf], store: &Store) -> anyhow::Result<Self> {
-        let mut loaded = cluster_spec::Loader::new().load(cluster);
+        Self::of(cluster_spec::Loader::new().load(cluster), store)
+    }
+
+    /// Reads the spec from the API, likewise.
+    pub(super) fn of_api(settings: kubernetes::Settings, store: &Store) -> anyhow::Result<Self> {
+        Self::of(api_spec::load(settings, cluster_spec::Loader::new())?, store)
+    }
+
+    fn of(mut loaded: Loaded, store: &Store) -> anyhow::Result<Self> {
         if loaded.inventory.machines().is_empty() {
             loaded = loaded.strictly()?;
         }

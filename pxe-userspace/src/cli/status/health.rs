@@ -11,6 +11,21 @@ pub(super) struct Health {
     warnings: Vec<String>,
     file_descriptors: FileDescriptors,
     log_lines_dropped: u64,
+    kubernetes: Option<Kubernetes>,
+}
+
+/// The connection to the API server.
+#[derive(Debug, Deserialize)]
+struct Kubernetes {
+    server: String,
+    synced: bool,
+    from_disk: bool,
+    troubles: Vec<Trouble>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Trouble {
+    since: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -21,7 +36,8 @@ struct FileDescriptors {
 
 /// Formats one line for each finding, and one for the descriptors.
 pub(super) fn render(health: &Health) -> String {
-    let Health { problems, warnings, file_descriptors: FileDescriptors { open, limit }, log_lines_dropped } = health;
+    let Health { problems, warnings, file_descriptors: FileDescriptors { open, limit }, log_lines_dropped, kubernetes } =
+        health;
     let mut text = String::new();
     // Writing to a string cannot fail.
     for problem in problems {
@@ -32,6 +48,18 @@ pub(super) fn render(health: &Health) -> String {
     }
     if *log_lines_dropped > 0 {
         let _ = writeln!(text, "warning: {log_lines_dropped} log lines were dropped");
+    }
+    if let Some(Kubernetes { server, synced, from_disk, troubles }) = kubernetes {
+        let since = troubles.iter().map(|trouble| trouble.since).filter(|since| *since > 0).min();
+        let since = since.and_then(|since| jiff::Timestamp::from_second(i64::try_from(since).ok()?).ok());
+        let since = since.map_or_else(String::new, |since| format!(" since {since}"));
+        let state = match (troubles.is_empty(), synced, from_disk) {
+            (true, _, _) => "in step".to_owned(),
+            (false, _, true) => format!("away{since}; serving what the last run left on disk"),
+            (false, true, false) => format!("out of step{since}; serving what was last read"),
+            (false, false, false) => format!("not read yet{since}; what is missing is not served"),
+        };
+        let _ = writeln!(text, "kubernetes: {server}: {state}");
     }
     let open = open.map_or_else(|| "all".to_owned(), |open| open.to_string());
     let _ = writeln!(text, "file descriptors: {open} of {limit} in use");

@@ -9,11 +9,10 @@ pub(super) fn foreign_relay(record: &MachineRecord, relay: Ipv4Addr) -> String {
     let machine = &record.machine;
     format!(
         "The relay {relay} forwards its requests, but is outside the network of its address {address}. If the machine was \
-         moved to another rack, correct its address, meta.subnet and meta.gateway ({file} line {line}). Otherwise let \
+         moved to another rack, correct its address, meta.subnet and meta.gateway ({place}). Otherwise let \
          the relay name the link (RFC 3527).",
         address = machine.address,
-        file = machine.source.file.display(),
-        line = machine.source.line,
+        place = machine.source.in_words(),
     )
 }
 
@@ -22,9 +21,8 @@ pub(super) fn other_vlan(record: &MachineRecord, vlan: u16) -> String {
     let machine = &record.machine;
     format!(
         "If it is to boot on VLAN {vlan}, name that with the annotation pxed.dev/vlans: \"{vlan}\" on its cluster, its role or \
-         the machine ({file} line {line}). Otherwise make its switch port untagged in the network of {interface}.",
-        file = machine.source.file.display(),
-        line = machine.source.line,
+         the machine ({place}). Otherwise make its switch port untagged in the network of {interface}.",
+        place = machine.source.in_words(),
         interface = machine.site.interface,
     )
 }

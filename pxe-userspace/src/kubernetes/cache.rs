@@ -1,0 +1,197 @@
+//! The objects on disk, for a start while the API server is away.
+//!
+//! The file is replaced as a whole, and only its owner may read it. One that is damaged is set aside: without it, pxed waits for the server.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, BufWriter, Read as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    client::ApiServer,
+    objects::{Objects, Observed},
+};
+use crate::model::api_object::ApiObject;
+
+const FILE: &str = "objects.json";
+/// The name that a damaged file gets.
+const ASIDE: &str = "objects.json.bad";
+/// The most bytes that are read.
+const FILE_LIMIT: u64 = 1 << 30;
+/// The flag that keeps open(2) from waiting for the other end of a FIFO.
+const NONBLOCK: i32 = nix::fcntl::OFlag::O_NONBLOCK.bits();
+
+/// The form of the file.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Saved<O> {
+    version: u32,
+    /// Objects of another server are another fleet.
+    server: String,
+    namespaces: Vec<String>,
+    objects: Vec<O>,
+}
+
+/// The file with the objects.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    directory: PathBuf,
+}
+
+/// What the file had.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// The objects of the last run, this many.
+    Objects(usize),
+    /// There is no file.
+    Nothing,
+    /// It cannot be used; a sentence for people.
+    Unusable(String),
+}
+
+impl Cache {
+    /// Keeps the file in the state directory.
+    #[must_use]
+    pub fn new(state: &Path) -> Self {
+        Self { directory: state.to_owned() }
+    }
+
+    /// Puts the objects of the last run into the store.
+    #[must_use]
+    pub fn restore(&self, server: &ApiServer, objects: &Objects) -> Restored {
+        let path = self.directory.join(FILE);
+        let saved: Saved<ApiObject> = match read(&path) {
+            Ok(Some(saved)) => saved,
+            Ok(None) => return Restored::Nothing,
+            Err(reason) => {
+                let aside = self.directory.join(ASIDE);
+                let kept = match fs::rename(&path, &aside) {
+                    Ok(()) => format!("it is kept as {}", aside.display()),
+                    Err(error) => format!("it stays there, because it cannot be moved aside: {error}"),
+                };
+                return Restored::Unusable(format!("{}: {reason}: {kept}", path.display()));
+            }
+        };
+        let (url, namespaces) = (server.url(), server.watched_namespaces());
+        if *saved.server != *url || saved.namespaces != namespaces {
+            let other = match *saved.server == *url {
+                true => "of other namespaces".to_owned(),
+                false => format!("of {}", saved.server),
+            };
+            return Restored::Unusable(format!("{}: it has the objects {other}, and is not used", path.display()));
+        }
+        let count = saved.objects.len();
+        for object in saved.objects {
+            if let Err(full) = objects.insert(observed(object)) {
+                return Restored::Unusable(format!("{}: {full}", path.display()));
+            }
+        }
+        Restored::Objects(count)
+    }
+
+    /// Saves the objects.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be written to.
+    pub fn save(&self, server: &ApiServer, objects: &Objects) -> io::Result<()> {
+        let observed = objects.all(None);
+        let saved = Saved {
+            version: VERSION,
+            server: server.url().to_string(),
+            namespaces: server.watched_namespaces().to_vec(),
+            objects: observed.iter().map(|observed| &observed.object).collect(),
+        };
+        let temporary = self.directory.join(format!("{FILE}.new"));
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = BufWriter::new(File::options().write(true).create_new(true).mode(0o600).open(&temporary)?);
+        serde_json::to_writer(&mut file, &saved)?;
+        file.flush()?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        fs::rename(&temporary, self.directory.join(FILE))?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// Returns the path of the file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(FILE)
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Saved<ApiObject>>, String> {
+    let file = match File::options().read(true).custom_flags(NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+        return Err("is not a regular file".to_owned());
+    }
+    let mut text = Vec::new();
+    file.take(FILE_LIMIT).read_to_end(&mut text).map_err(|error| error.to_string())?;
+    let saved: Saved<ApiObject> = serde_json::from_slice(&text).map_err(|error| format!("is damaged: {error}"))?;
+    if saved.version != VERSION {
+        return Err(format!("has version {}, and this pxed knows {VERSION}", saved.version));
+    }
+    Ok(Some(saved))
+}
+
+/// Returns the object as it was seen, without its status.
+fn observed(object: ApiObject) -> Observed {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Annotated {
+        metadata: Metadata,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Metadata {
+        annotations: Option<BTreeMap<String, String>>,
+    }
+    let annotated: Annotated = serde_json::from_str(&object.text).unwrap_or_default();
+    let annotations = annotated.metadata.annotations.unwrap_or_default();
+    Observed { object, annotations, conditions: Vec::new(), generation: None, is_being_deleted: false }
+}
+
+/// Saves the objects some time after each change, for ever. An error is told once.
+pub async fn save_changes(cache: Cache, server: Arc<ApiServer>, objects: Arc<Objects>) {
+    /// The time in which changes are collected.
+    const COLLECT: std::time::Duration = std::time::Duration::from_secs(2);
+    let mut changes = objects.changes();
+    let mut saved = None;
+    let mut is_failing = false;
+    loop {
+        let now = changes.borrow_and_update().spec;
+        if saved != Some(now) && now > 0 {
+            let (cache, server, objects) = (cache.clone(), Arc::clone(&server), Arc::clone(&objects));
+            let path = cache.path();
+            let result = tokio::task::spawn_blocking(move || cache.save(&server, &objects)).await;
+            match result.map_err(io::Error::other).flatten() {
+                Ok(()) => (saved, is_failing) = (Some(now), false),
+                Err(error) => {
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::warn!(
+                            "{}: {error}: a start while the API server is away would know nothing; see --state",
+                            path.display()
+                        );
+                    }
+                }
+            }
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+        tokio::time::sleep(COLLECT).await;
+    }
+}
