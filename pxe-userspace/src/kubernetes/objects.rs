@@ -45,7 +45,7 @@ impl Observed {
 }
 
 /// The most objects that are kept.
-const MOST_OBJECTS: usize = 250_000;
+pub(super) const MOST_OBJECTS: usize = 250_000;
 /// The most bytes of all objects together.
 const MOST_BYTES: usize = 512 << 20;
 

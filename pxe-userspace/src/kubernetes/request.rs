@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::{
     client::{ApiServer, words},
     fault::{Fault, FaultReason},
-    objects::{Observed, check_size},
+    objects::{MOST_OBJECTS, Observed, check_size},
     parse::{self, Page},
 };
 use crate::model::api_object::ApiKind;
@@ -52,6 +52,8 @@ const EVENT_BYTES: usize = 16 << 20;
 const REFUSAL_BYTES: usize = 64 << 10;
 /// The objects in a part of a list.
 const PAGE_OBJECTS: usize = 500;
+/// The most parts of a list. A server may put fewer objects into a part than it is asked for.
+const MOST_PARTS: usize = 1_000;
 
 /// A whole list.
 #[derive(Debug)]
@@ -97,16 +99,21 @@ impl Source {
     /// Asks for the whole list.
     pub(super) async fn list(&self) -> Result<Listing, Fault> {
         let mut listing = Listing { observed: Vec::new(), shapeless: 0, version: String::new() };
-        let (mut size, mut objects, mut token) = (0, PAGE_OBJECTS, String::new());
+        let (mut size, mut parts, mut objects, mut token) = (0, 0, PAGE_OBJECTS, String::new());
         loop {
             match self.page(objects, &token).await {
                 Ok(Page { observed, shapeless, version, next }) => {
                     size = check_size(size, &observed).map_err(|full| too_much(full.to_string()))?;
+                    let leads_nowhere = observed.is_empty() && shapeless == 0 || next == token;
                     listing.observed.extend(observed);
                     listing.shapeless += shapeless;
-                    // A server that names the same part again would be asked for ever.
-                    if next == token && !next.is_empty() {
-                        return Err(Fault::new(FaultReason::Garbled, "a part of the list leads to itself"));
+                    // A list without an end would be asked for ever: parts that lead in circles, or that have nothing.
+                    if leads_nowhere && !next.is_empty() {
+                        return Err(Fault::new(FaultReason::Garbled, "a part of the list leads nowhere"));
+                    }
+                    parts += 1;
+                    if parts > MOST_PARTS || listing.observed.len() + listing.shapeless > MOST_OBJECTS {
+                        return Err(too_much(format!("their list has no end after {parts} parts")));
                     }
                     if next.is_empty() {
                         return Ok(Listing { version, ..listing });

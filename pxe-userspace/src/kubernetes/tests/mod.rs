@@ -231,6 +231,27 @@ async fn broken_answers_are_borne() {
     }
 }
 
+/// Each part leads to another one, never to the same: two tokens by turns, or one more each time, without or with objects.
+#[tokio::test]
+async fn lists_without_an_end_are_given_up() {
+    for (items, words) in
+        [(json!([]), "gives no usable answer"), (json!([{}, {"metadata": {"name": ""}}]), "than pxed takes")]
+    {
+        let mut parts = 0_u64;
+        let fault = move |asked: &Asked| {
+            parts += 1;
+            let list = json!({"kind": "TalosMachineList", "items": items,
+                "metadata": {"resourceVersion": "1", "continue": if items[0].is_null() { parts % 2 } else { parts }.to_string()}});
+            match (asked.is_about(TalosMachine), asked.is_watch()) {
+                (false, _) => None,
+                (true, true) => status(410, "too old"),
+                (true, false) => Some(Instead::Status(200, "", list.to_string())),
+            }
+        };
+        Rig::bears(fault, words).await;
+    }
+}
+
 #[tokio::test]
 async fn cut_answers_are_borne() {
     Rig::bears(|_| Some(Instead::Cut("{\"kind\":".to_owned())), "broke off").await;
