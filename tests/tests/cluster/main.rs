@@ -1,6 +1,7 @@
 //! pxed in a Kubernetes cluster: a real API server, and machines that boot from its objects.
 
 mod api_server;
+mod spec;
 
 use std::process::ExitCode;
 
@@ -14,5 +15,8 @@ fn main() -> ExitCode {
         suite::test("api_server_is_cut_off_from_one_node_alone", api_server::partition),
         suite::test("account_of_the_chart_may_do_what_pxed_needs_and_no_more", api_server::chart),
         suite::test("operator_makes_machines_and_its_stale_writes_are_refused", api_server::operator),
+        suite::test("spec_in_the_api_is_served_and_followed", spec::changes),
+        suite::test("spec_serves_on_while_the_api_is_away", spec::away),
+        suite::test("spec_waits_for_its_definitions", spec::definitions),
     ])
 }
