@@ -16,7 +16,7 @@ pub(crate) fn accepted() -> Vec<Value> {
         json!({"artifacts": {"hostPath": ""}, "state": {"hostPath": ""}}),
         json!({"talosConfig": {"secret": "configs"}}),
         json!({"talosConfig": {"configMap": "configs", "key": "all.yaml"}}),
-        json!({"secureBoot": {"secret": "db"}, "runAsUser": 65534}),
+        json!({"secureBoot": {"secret": "db"}, "runAsUser": 65532}),
         json!({"caCertificates": {"pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}}),
         json!({"caCertificates": {"configMap": "site", "key": "bundle.pem"}}),
         json!({"admin": {"listen": "node", "port": 9001}, "metrics": {"service": true}}),

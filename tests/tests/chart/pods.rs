@@ -28,16 +28,16 @@ pub(crate) fn are_confined() -> anyhow::Result<()> {
     // pxed ends within five seconds.
     ensure!(pod["terminationGracePeriodSeconds"].as_u64().is_some_and(|seconds| seconds > 5), "{pod}");
     // File capabilities give another user what it needs, which no_new_privs would prevent.
-    let other = helm::with(json!({"runAsUser": 65534, "secureBoot": {"secret": "db"}}))?;
+    let other = helm::with(json!({"runAsUser": 65532, "secureBoot": {"secret": "db"}}))?;
     let pod = &other.pod()?["spec"];
-    ensure!(pod["securityContext"]["runAsNonRoot"] == true && pod["securityContext"]["runAsUser"] == 65534, "{pod}");
+    ensure!(pod["securityContext"]["runAsNonRoot"] == true && pod["securityContext"]["runAsUser"] == 65532, "{pod}");
     ensure!(other.container()?["securityContext"]["allowPrivilegeEscalation"] == true, "{pod}");
     let mode = |rendered: &Rendered| -> anyhow::Result<Value> {
         let volumes = rendered.pod()?["spec"]["volumes"].as_array().context("no volumes")?.clone();
         let key = volumes.iter().find(|volume| volume["name"] == "secure-boot").context("no secure-boot")?;
         Ok(key["secret"]["defaultMode"].clone())
     };
-    ensure!(mode(&other)? == 0o440 && pod["securityContext"]["fsGroup"] == 65534, "{pod}");
+    ensure!(mode(&other)? == 0o440 && pod["securityContext"]["fsGroup"] == 65532, "{pod}");
     ensure!(mode(&helm::with(json!({"secureBoot": {"secret": "db"}}))?)? == 0o400, "the key of Secure Boot");
     Ok(())
 }
