@@ -87,6 +87,7 @@ pub fn dhcp_respond(data: &[u8]) {
     let address = Ipv4Addr::new(10, 99, 0, 1);
     let server = Server {
         address,
+        also: [Ipv4Addr::new(10, 99, 0, 2)].into(),
         networks: Networks::around(address, &[(address, 24)]),
         http_port: 8000,
         lease_seconds: 3600,

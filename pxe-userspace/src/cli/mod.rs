@@ -15,6 +15,7 @@ mod environment;
 pub mod fetch;
 mod fetch_values;
 mod kubernetes_args;
+mod node_args;
 pub mod options;
 pub mod rehearse;
 pub mod run;

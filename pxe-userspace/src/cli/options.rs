@@ -16,6 +16,7 @@ use super::{
     download_args::DownloadArgs,
     fetch_values::{BaseUrl, Rate},
     kubernetes_args::KubernetesArgs,
+    node_args::{NodeArgs, NodeOptions},
 };
 use crate::{fetch::FetchConfig, kubernetes, model::image_source::Upstreams};
 
@@ -173,6 +174,9 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     kubernetes: KubernetesArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    node: NodeArgs,
     /// TOML file with any of these options
     #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -216,6 +220,8 @@ pub struct Options {
     pub fetch: FetchConfig,
     /// The files of the private key and the certificate that sign unified kernel images.
     pub secure_boot: Option<(PathBuf, PathBuf)>,
+    /// The options of a node among several.
+    pub node: NodeOptions,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -260,6 +266,7 @@ impl Args {
             secure_boot_cert,
             log_format,
             kubernetes,
+            node,
             config: _,
         } = self;
         let matchbox = matchbox.or(file.matchbox);
@@ -301,6 +308,7 @@ impl Args {
                 secure_boot_cert.or(file.secure_boot_cert),
             )?,
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
+            node: node.over(file.node)?,
         };
         anyhow::ensure!(
             !options.cluster.is_empty() || options.kubernetes.is_some() || options.matchbox.is_some(),

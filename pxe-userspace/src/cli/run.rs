@@ -59,9 +59,12 @@ fn config(options: Options) -> Config {
         offline,
         fetch,
         secure_boot,
+        node,
         ..
     } = options;
     let secure_boot = secure_boot.map(|(key, certificate)| SecureBoot { key, certificate });
+    // In a cluster there may be several nodes, and one of them has the address of the spec at most.
+    let addressing = if kubernetes.is_some() { node.addressing.among_nodes() } else { node.addressing };
     let kubernetes = kubernetes.map(|settings| Kubernetes { typed: as_typed(&settings), settings });
     Config {
         cluster,
@@ -74,6 +77,7 @@ fn config(options: Options) -> Config {
         mode,
         datapath,
         settings,
+        addressing,
         http_port,
         admin,
         lease_seconds,

@@ -11,8 +11,12 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::listeners_plan::{Device, Looks, Place, Plan, Service, State, Step, Wanted, plan};
 use crate::{
+    dataplane::{Addressing, addressing::Served},
     http,
-    model::inventory::Inventory,
+    model::{
+        inventory::{Inventory, Site},
+        own_sites::OwnAddress,
+    },
     net::interface::{Interface, InterfaceError},
     tftp,
 };
@@ -23,7 +27,7 @@ const TFTP_PORT: u16 = 69;
 /// The addresses that servers run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// TFTP and HTTP on the addresses of the inventory's sites.
+    /// TFTP and HTTP at our addresses on the inventory's sites.
     Sites,
     /// HTTP on every address of the host, since the groups of a Matchbox name no server address.
     HttpEverywhere,
@@ -58,11 +62,15 @@ pub(super) trait Backend {
 /// The running servers.
 pub(super) struct Listeners<B: Backend = Servers> {
     scope: Scope,
+    addressing: Addressing,
     backend: B,
     running: BTreeMap<Place, Running<B::Server>>,
-    /// The inventory in force, and the places that it wants to be served.
-    wanted: Option<(Arc<Inventory>, Wanted)>,
+    /// The inventory in force, and its sites.
+    sites: Option<(Arc<Inventory>, Sites)>,
 }
+
+/// The addresses of sites in the spec, sorted, by interface.
+type Sites = BTreeMap<Arc<str>, Vec<Ipv4Addr>>;
 
 struct Running<S> {
     server: S,
@@ -71,8 +79,8 @@ struct Running<S> {
 
 impl<B: Backend> Listeners<B> {
     /// Returns listeners without a server.
-    pub(super) fn new(backend: B, scope: Scope) -> Self {
-        Self { scope, backend, running: BTreeMap::new(), wanted: None }
+    pub(super) fn new(backend: B, scope: Scope, addressing: Addressing) -> Self {
+        Self { scope, addressing, backend, running: BTreeMap::new(), sites: None }
     }
 
     /// Starts and stops servers until they are what the inventory wants, as far as the kernel allows it. It must be called
@@ -80,19 +88,23 @@ impl<B: Backend> Listeners<B> {
     ///
     /// Returns everything that is not served as wanted. The rest is served.
     pub(super) fn reconcile(&mut self, inventory: &Arc<Inventory>) -> Vec<String> {
-        let Self { scope, backend, running, wanted: known } = self;
-        let wanted = match known.take() {
-            Some((of, wanted)) if Arc::ptr_eq(&of, inventory) => wanted,
-            _ => wanted(*scope, inventory),
+        let Self { scope, addressing, backend, running, sites: known } = self;
+        let sites = match known.take() {
+            Some((of, sites)) if Arc::ptr_eq(&of, inventory) => sites,
+            _ => sites(*scope, inventory),
         };
-        let names: BTreeSet<_> = wanted.values().flatten().cloned().collect();
-        let looks: Looks = names.into_iter().map(|name| (Arc::clone(&name), backend.interface(&name))).collect();
+        let looks: Looks = sites.keys().map(|name| (Arc::clone(name), backend.interface(name))).collect();
         let state = |Running { server, device }: &Running<B::Server>| State {
             device: device.clone(),
             has_ended: backend.has_ended(server),
         };
         let have = running.iter().map(|(&place, running)| (place, state(running))).collect();
+        let wanted = match scope {
+            Scope::HttpEverywhere => EVERYWHERE.map(|place| (place, BTreeSet::new())).into(),
+            Scope::Sites => wanted(addressing, &sites, &looks, &have),
+        };
         let Plan { steps, mut problems } = plan(&have, &wanted, &looks);
+        problems.extend(unserved(addressing, &sites, &looks));
         for step in steps {
             match step {
                 Step::Stop(place, reason) => {
@@ -110,29 +122,77 @@ impl<B: Backend> Listeners<B> {
                 },
             }
         }
-        *known = Some((Arc::clone(inventory), wanted));
+        *known = Some((Arc::clone(inventory), sites));
         problems
+    }
+
+    /// Returns `true` if both services run at an address.
+    pub(super) fn are_running_at(&self, address: Ipv4Addr) -> bool {
+        let is_running = |service| {
+            let running = self.running.get(&Place { service, address });
+            running.is_some_and(|Running { server, .. }| !self.backend.has_ended(server))
+        };
+        [Service::Tftp, Service::Http].into_iter().all(is_running)
     }
 }
 
-/// Returns the places where the inventory wants a server.
-fn wanted(scope: Scope, inventory: &Inventory) -> Wanted {
-    let mut wanted = Wanted::new();
-    match scope {
-        Scope::HttpEverywhere => {
-            wanted.insert(Place { service: Service::Http, address: Ipv4Addr::UNSPECIFIED }, BTreeSet::new());
-        }
-        Scope::Sites => {
-            let sites: BTreeSet<_> = inventory.machines().iter().map(|machine| &*machine.site).collect();
-            for site in sites {
-                for service in [Service::Tftp, Service::Http] {
-                    let place = Place { service, address: site.address };
-                    wanted.entry(place).or_default().insert(Arc::clone(&site.interface));
-                }
+/// The only place of a server that belongs to no site.
+const EVERYWHERE: [Place; 1] = [Place { service: Service::Http, address: Ipv4Addr::UNSPECIFIED }];
+
+/// Returns the sites of the inventory by interface.
+fn sites(scope: Scope, inventory: &Inventory) -> Sites {
+    let mut sites: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    if scope == Scope::Sites {
+        for machine in inventory.machines() {
+            let Site { interface, address } = &*machine.site;
+            match sites.get_mut(interface) {
+                Some(addresses) => drop(addresses.insert(*address)),
+                None => drop(sites.entry(Arc::clone(interface)).or_default().insert(*address)),
             }
         }
     }
+    sites.into_iter().map(|(name, addresses)| (name, addresses.into_iter().collect())).collect()
+}
+
+/// Returns the places where a server is wanted.
+fn wanted(addressing: &Addressing, sites: &Sites, looks: &Looks, have: &BTreeMap<Place, State>) -> Wanted {
+    let mut wanted = Wanted::new();
+    let mut want = |address, interface: &Arc<str>| {
+        for service in [Service::Tftp, Service::Http] {
+            wanted.entry(Place { service, address }).or_default().insert(Arc::clone(interface));
+        }
+    };
+    for (name, addresses) in sites {
+        match (addressing, looks.get(name)) {
+            // The plan waits for the address, and says so.
+            (Addressing::OfSpec, _) => addresses.iter().for_each(|&address| want(address, name)),
+            (Addressing::OfNode { .. }, Some(Ok(interface))) => {
+                for Served { own: OwnAddress { address, also }, .. } in addressing.on(interface, addresses).0 {
+                    want(address, name);
+                    also.iter().for_each(|&address| want(address, name));
+                }
+            }
+            // Nothing is known about the interface, so its servers stay.
+            (Addressing::OfNode { .. }, Some(Err(error))) if !error.is_gone() => {
+                have.iter().filter(|(_, state)| state.is_on(name)).for_each(|(place, _)| want(place.address, name));
+            }
+            (Addressing::OfNode { .. }, _) => {}
+        }
+    }
     wanted
+}
+
+/// Returns the problems of interfaces without an address to serve at. If only the addresses of the spec count, the plan has them.
+fn unserved(addressing: &Addressing, sites: &Sites, looks: &Looks) -> Vec<String> {
+    if *addressing == Addressing::OfSpec {
+        return Vec::new();
+    }
+    let problems = sites.iter().flat_map(|(name, addresses)| match looks.get(name) {
+        Some(Ok(interface)) => addressing.on(interface, addresses).1.iter().map(ToString::to_string).collect(),
+        Some(Err(error)) => vec![error.to_string()],
+        None => Vec::new(),
+    });
+    problems.collect()
 }
 
 impl Listeners {

@@ -53,6 +53,13 @@ pub(super) struct State {
     pub(super) has_ended: bool,
 }
 
+impl State {
+    /// Returns `true` if it was started for the interface of this name.
+    pub(super) fn is_on(&self, interface: &str) -> bool {
+        self.device.as_ref().is_some_and(|device| device.name == interface)
+    }
+}
+
 /// The identity of an interface, as far as a server depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Device {
@@ -105,13 +112,23 @@ pub(super) struct Plan {
 /// Computes the steps from what runs to what is wanted.
 pub(super) fn plan(have: &BTreeMap<Place, State>, want: &Wanted, looks: &Looks) -> Plan {
     let mut plan = Plan::default();
-    for &place in have.keys().filter(|place| !want.contains_key(place)) {
-        plan.steps.push(Step::Stop(place, Reason::NotWanted));
+    for (&place, state) in have.iter().filter(|(place, _)| !want.contains_key(place)) {
+        plan.steps.push(Step::Stop(place, why_not_wanted(place, state, looks)));
     }
     for (&place, interfaces) in want {
         plan.place(place, have.get(&place), interfaces, looks);
     }
     plan
+}
+
+/// Returns the reason why a server is not wanted any more.
+fn why_not_wanted(place: Place, state: &State, looks: &Looks) -> Reason {
+    let look = state.device.as_ref().and_then(|device| looks.get(&*device.name));
+    match look {
+        Some(Ok(interface)) if interface.prefix_length(place.address).is_none() => Reason::AddressGone,
+        Some(Err(error)) if error.is_gone() => Reason::AddressGone,
+        _ => Reason::NotWanted,
+    }
 }
 
 impl Plan {

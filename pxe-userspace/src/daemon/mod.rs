@@ -48,7 +48,7 @@ use crate::{
     admin::{self, AdminContext, Health},
     artifacts::{FetchCommand, Records, Store, Verifier},
     cluster_spec::{self, matchbox},
-    dataplane::{self, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts},
+    dataplane::{self, Addressing, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts},
     descriptors,
     dhcp::Mode,
     fetch::{FetchConfig, Fetcher},
@@ -56,8 +56,8 @@ use crate::{
     journal::{self, Journal},
     memory,
     model::{
-        event::EventSink, images::SharedImages, inventory::Inventory, policy_book::SharedPolicies,
-        visitors::SharedVisitors,
+        event::EventSink, images::SharedImages, inventory::Inventory, own_sites::SharedOwnSites,
+        policy_book::SharedPolicies, visitors::SharedVisitors,
     },
     net::held_port,
     tftp,
@@ -98,6 +98,8 @@ pub struct Config {
     pub datapath: Datapath,
     /// The XDP program's settings: its treatment of unknown machines, and the rate limit of each machine.
     pub settings: Settings,
+    /// The addresses at which the sites of the spec are served.
+    pub addressing: Addressing,
     /// The port of the boot HTTP server.
     pub http_port: u16,
     /// The address of the admin listener.
@@ -193,7 +195,7 @@ impl Daemon {
             offline: config.offline.then_some("pxed runs with --offline"),
         }));
         let preflight::Problems { fatal: mut problems, passing } =
-            preflight::check(&first, &catalog.load(), &files, config.strict);
+            preflight::check(&first, &catalog.load(), &files, &config.addressing, config.strict);
         // A cluster that somebody creates with a mistake must not keep pxed from serving the next one.
         if api.is_some() {
             problems.drain(..).for_each(|problem| tracing::error!("{problem}"));
@@ -216,7 +218,9 @@ impl Daemon {
                 }
             },
         };
-        let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state);
+        let own_sites = SharedOwnSites::default();
+        let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state)
+            .map(|journal| journal.with_own_sites(Arc::clone(&own_sites)));
         let admin = TcpListener::bind(config.admin).await;
         let (journal, admin) = match (journal, admin) {
             (Ok(journal), Ok(admin)) if problems.is_empty() => (Arc::new(journal), admin),
@@ -258,10 +262,11 @@ impl Daemon {
                 .with_images(Arc::clone(&images)),
         );
         let scope = if config.cluster.is_empty() && api.is_none() { Scope::HttpEverywhere } else { Scope::Sites };
-        let listeners = Listeners::new(servers, scope);
+        let listeners = Listeners::new(servers, scope, config.addressing.clone());
         let dataplane = Arc::new(Mutex::new(Dataplane::new(dataplane::Context {
             datapath: config.datapath,
             settings: config.settings,
+            addressing: config.addressing.clone(),
             mode: config.mode,
             http_port: config.http_port,
             lease_seconds: config.lease_seconds,
@@ -292,7 +297,7 @@ impl Daemon {
         }
         let health = Arc::new(Health::default());
         let upkeep = Upkeep::new(
-            Arc::clone(&inventory),
+            (Arc::clone(&inventory), Arc::clone(&own_sites)),
             Arc::clone(&faults.clusters),
             listeners,
             dataplane,

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     artifacts::{self, FetchCommand, Missing, Problem, Severity, Store},
     cluster_spec::matchbox::Catalog,
-    dataplane::Dataplane,
+    dataplane::{Addressing, Dataplane},
     model::inventory::Inventory,
     net::interface::Interface,
 };
@@ -35,11 +35,17 @@ pub(super) struct Files {
 /// only a warning, since such directories often contain unused profiles.
 ///
 /// A problem of one cluster does not keep the machines of another from being served, unless `is_strict`.
-pub(super) fn check(inventory: &Inventory, catalog: &Catalog, files: &Files, is_strict: bool) -> Problems {
+pub(super) fn check(
+    inventory: &Inventory,
+    catalog: &Catalog,
+    files: &Files,
+    addressing: &Addressing,
+    is_strict: bool,
+) -> Problems {
     let store = &files.store;
-    let serves_others = !is_strict && is_any_served(inventory);
+    let serves_others = !is_strict && is_any_served(inventory, addressing);
     let (passing, interfaces): (Vec<_>, Vec<_>) =
-        Dataplane::check(inventory).into_iter().partition(|error| serves_others || error.may_pass());
+        Dataplane::check(inventory, addressing).into_iter().partition(|error| serves_others || error.may_pass());
     let passing = passing.iter().map(ToString::to_string).collect();
     let mut problems: Vec<_> = interfaces.iter().map(ToString::to_string).collect();
     let needed: BTreeSet<_> = catalog
@@ -71,11 +77,14 @@ pub(super) fn check(inventory: &Inventory, catalog: &Catalog, files: &Files, is_
     Problems { fatal: problems, passing }
 }
 
-/// Returns `true` if this host has an interface and address of the spec.
-fn is_any_served(inventory: &Inventory) -> bool {
+/// Returns `true` if this host has an interface of the spec with an address to serve at.
+fn is_any_served(inventory: &Inventory, addressing: &Addressing) -> bool {
     let sites: BTreeSet<_> = inventory.machines().iter().map(|machine| &*machine.site).collect();
     let mut sites = sites.into_iter();
-    sites.any(|site| Interface::read(&site.interface).is_ok_and(|found| found.serves(site.address).is_ok()))
+    sites.any(|site| {
+        let found = Interface::read(&site.interface);
+        found.is_ok_and(|found| found.up && addressing.on(&found, &[site.address]).1.is_empty())
+    })
 }
 
 impl Files {

@@ -18,6 +18,7 @@ use crate::{
         api_state::{ApiTrouble, SharedApiState},
         finding::SharedSpecFaults,
         inventory::SharedInventory,
+        own_sites::{OwnSites, SharedOwnSites},
     },
 };
 
@@ -28,6 +29,8 @@ const SPEC_IS_AWAITED: &str = "there is no cluster spec yet: its directories are
 pub(super) struct Upkeep {
     inventory: SharedInventory,
     spec_faults: SharedSpecFaults,
+    /// What this node serves, as the last look found it.
+    own_sites: SharedOwnSites,
     /// Locked for a whole check, so that checks from several threads run one after the other.
     serving: Mutex<Serving>,
     dataplane: Arc<Mutex<Dataplane>>,
@@ -53,7 +56,7 @@ struct Findings {
 impl Upkeep {
     /// Creates it with nothing served yet. Each look adjusts the budget and sets the health.
     pub(super) fn new(
-        inventory: SharedInventory,
+        (inventory, own_sites): (SharedInventory, SharedOwnSites),
         spec_faults: SharedSpecFaults,
         listeners: Listeners,
         dataplane: Arc<Mutex<Dataplane>>,
@@ -62,7 +65,7 @@ impl Upkeep {
         health: Arc<Health>,
     ) -> Self {
         let serving = Mutex::new(Serving { listeners, found: Findings::default() });
-        Self { inventory, spec_faults, serving, dataplane, budget, journal, health, api: None }
+        Self { inventory, spec_faults, own_sites, serving, dataplane, budget, journal, health, api: None }
     }
 
     /// Adds the state of the API to the health.
@@ -110,10 +113,16 @@ impl Upkeep {
     fn reconcile(&self, listeners: &mut Listeners) -> Findings {
         // Files before packets: a machine that gets an answer asks for its loader at once.
         let of_listeners = listeners.reconcile(&self.inventory.load_full());
-        let Report { problems, warnings } = lock(&self.dataplane).reconcile(Instant::now());
+        let (Report { problems, warnings }, mut served) = {
+            let mut dataplane = lock(&self.dataplane);
+            (dataplane.reconcile(Instant::now()), dataplane.sites())
+        };
+        // A machine that gets an address asks for files at once.
+        served.retain(|_, own| listeners.are_running_at(own.address));
         // Both may report the same problem of an interface.
         let problems: BTreeSet<_> = of_listeners.into_iter().chain(problems.iter().map(ToString::to_string)).collect();
         let warnings: BTreeSet<_> = warnings.iter().map(ToString::to_string).chain(self.budget.adjust()).collect();
+        self.publish(OwnSites { served, problems: problems.iter().cloned().collect() });
         let awaited = self.spec_faults.load().is_awaited.then(|| SPEC_IS_AWAITED.to_owned());
         // Whoever watches the API has logged these. Without any spec from there, machines may be missing; otherwise the last one serves on.
         let troubles = self.api.as_ref().map(|api| api.load().troubles.clone()).unwrap_or_default();
@@ -126,6 +135,22 @@ impl Upkeep {
             warnings: warnings.iter().cloned().chain(self.journal.warnings()).chain(words(passing)).collect(),
         });
         Findings { problems, warnings }
+    }
+
+    /// Publishes what this node serves, if it has changed, and logs where a site is served at another address than before.
+    fn publish(&self, now: OwnSites) {
+        let before = self.own_sites.load();
+        if **before == now {
+            return;
+        }
+        for (site, own) in now.served.iter().filter(|(site, own)| before.of(site) != Some(own)) {
+            let is_of_spec = own.address == site.address;
+            if !is_of_spec || before.of(site).is_some() {
+                let (interface, site, also) = (&*site.interface, site.address, &own.also);
+                tracing::info!(interface, %site, address = %own.address, ?also, "serving the site at this address");
+            }
+        }
+        self.own_sites.store(Arc::new(now));
     }
 
     /// Detaches the XDP programs and stops the servers. Returns the tasks of transfers that may still finish.

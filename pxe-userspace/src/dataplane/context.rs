@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use pxe_common::layout::Settings;
 
-use super::{counters::ReplyCounters, datapath::Datapath, duplicate_answers::DuplicateAnswers, sharing::Sharing};
+use super::{
+    addressing::Addressing, counters::ReplyCounters, datapath::Datapath, duplicate_answers::DuplicateAnswers,
+    sharing::Sharing,
+};
 use crate::{
     dhcp::Mode,
     model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies},
@@ -15,6 +18,8 @@ use crate::{
 pub struct Context {
     /// The way that frames are to reach us.
     pub datapath: Datapath,
+    /// The addresses at which the sites are served.
+    pub addressing: Addressing,
     /// The XDP program's settings: the fate of unknown machines, and each machine's rate limit.
     pub settings: Settings,
     /// Server or proxy mode.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     dhcp::Server,
-    model::event::EventKind,
+    model::{event::EventKind, own_sites::OwnAddress},
     net::{
         interface::{Interface, InterfaceError},
         packet_socket::PacketSocket,
@@ -79,7 +79,10 @@ impl Kernel for Linux {
 
     fn servers(&self, answered: &Answered) -> Servers {
         let Context { http_port, lease_seconds, mode, .. } = self.context;
-        Servers::new(answered, |address, networks| Server { address, networks, http_port, lease_seconds, mode })
+        Servers::new(answered, |own, networks| {
+            let OwnAddress { address, also } = own.clone();
+            Server { address, also, networks, http_port, lease_seconds, mode }
+        })
     }
 
     fn load(&mut self, interface: &Interface, machines: usize) -> Result<XdpProgram, DataplaneError> {

@@ -13,6 +13,7 @@ use std::{
 use pxe_common::{MacAddr, layout::QUEUES_CAPACITY};
 
 use super::{
+    addressing::{Addressing, Served, Unused},
     datapath::{Datapath, Path},
     difference::Difference,
     wanted::{ByInterface, Wanted},
@@ -20,17 +21,19 @@ use super::{
 use crate::net::interface::{Interface, InterfaceError};
 
 /// An address of an interface, with its prefix length.
-pub type Served = (Ipv4Addr, u8);
+pub type Present = (Ipv4Addr, u8);
 
 /// The addresses that the workers of a port answer from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answered {
-    /// The addresses of our servers that the interface has, sorted.
-    pub servers: Vec<Ipv4Addr>,
+    /// The sites that are served, in the order of their addresses.
+    pub servers: Vec<Served>,
     /// All addresses of the interface, sorted.
-    pub addresses: Vec<Served>,
+    pub addresses: Vec<Present>,
     /// The addresses that requests for our servers may be sent to, besides 255.255.255.255, sorted; none without a server.
     pub asked_at: Arc<[Ipv4Addr]>,
+    /// The addresses of machines in the spec that nodes have, sorted.
+    pub taken: Arc<[Ipv4Addr]>,
 }
 
 /// The state of a port: what runs on an interface, and what its maps are known to have.
@@ -104,6 +107,19 @@ pub struct Look {
     pub interface: Result<Interface, InterfaceError>,
     /// The XDP programs attached to it, ours or others; `None` if the kernel was not asked.
     pub programs: Result<Option<Vec<u32>>, InterfaceError>,
+    /// The machines of the spec whose address a node has, each with the name of who has it.
+    pub taken: Vec<Taken>,
+}
+
+/// A machine of the spec whose address a node has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The machine.
+    pub mac: MacAddr,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The interface or the node that has it.
+    pub owner: String,
 }
 
 /// A change to one interface.
@@ -188,7 +204,7 @@ pub fn plan(
     have: &ByInterface<&State>,
     want: &ByInterface<Wanted>,
     looks: ByInterface<Look>,
-    datapath: Datapath,
+    (datapath, addressing): (Datapath, &Addressing),
     now: Instant,
 ) -> Plan {
     let mut plan = Plan::default();
@@ -197,8 +213,15 @@ pub fn plan(
     }
     for (name, look) in looks {
         let Some(wanted) = want.get(&name) else { continue };
-        let mut one =
-            OneInterface { wanted, datapath, now, steps: Vec::new(), problems: Vec::new(), warnings: Vec::new() };
+        let mut one = OneInterface {
+            wanted,
+            datapath,
+            addressing,
+            now,
+            steps: Vec::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        };
         one.plan(have.get(&name).copied(), look);
         plan.steps.extend(one.steps.into_iter().map(|step| (Arc::clone(&name), step)));
         plan.problems.append(&mut one.problems);
@@ -210,6 +233,7 @@ pub fn plan(
 struct OneInterface<'w> {
     wanted: &'w Wanted,
     datapath: Datapath,
+    addressing: &'w Addressing,
     now: Instant,
     steps: Vec<Step>,
     problems: Vec<InterfaceError>,
@@ -218,7 +242,7 @@ struct OneInterface<'w> {
 
 impl OneInterface<'_> {
     fn plan(&mut self, have: Option<&State>, look: Look) {
-        let Look { interface, programs } = look;
+        let Look { interface, programs, taken } = look;
         let interface = match interface {
             Ok(interface) => interface,
             Err(error) => {
@@ -236,7 +260,7 @@ impl OneInterface<'_> {
             self.problems.push(error);
             None
         });
-        let answered = self.answered(&interface);
+        let answered = self.answered(&interface, taken);
         self.warn_of_stripped_tags(have, &interface);
         let is_up = interface.up;
         if !is_up {
@@ -271,26 +295,27 @@ impl OneInterface<'_> {
         }
     }
 
-    /// Returns the wanted addresses that the interface has, with its other addresses, and reports the missing ones.
-    fn answered(&mut self, interface: &Interface) -> Answered {
-        let mut servers = Vec::new();
-        for &address in &self.wanted.addresses {
-            match interface.prefix_length(address) {
-                Some(_) => servers.push(address),
-                None => self.problems.push(interface.lacks(address)),
-            }
-        }
+    /// Returns the sites that can be served, with the addresses of the interface, and reports the others.
+    fn answered(&mut self, interface: &Interface, taken: Vec<Taken>) -> Answered {
+        let (servers, mut errors) = self.addressing.on(interface, &self.wanted.addresses);
+        self.problems.append(&mut errors);
+        let error = |Taken { mac, address, owner }| InterfaceError::MachineHasOurs { mac, address, owner };
+        let mut addresses_taken: Vec<_> = taken.iter().map(|taken| taken.address).collect();
+        addresses_taken.sort_unstable();
+        addresses_taken.dedup();
+        self.problems.extend(taken.into_iter().map(error));
         let mut addresses = interface.addresses.clone();
         addresses.sort_unstable();
         let asked_at = if servers.is_empty() { [].into() } else { interface.reached_at().into() };
-        Answered { servers, addresses, asked_at }
+        Answered { servers, addresses, asked_at, taken: addresses_taken.into() }
     }
 
     fn still_wanted(&self, state: &State) -> Answered {
-        let is_wanted = |address: &Ipv4Addr| self.wanted.addresses.binary_search(address).is_ok();
-        let servers: Vec<_> = state.answered.servers.iter().copied().filter(is_wanted).collect();
+        let is_wanted = |served: &&Served| self.wanted.addresses.binary_search(&served.site).is_ok();
+        let servers: Vec<_> = state.answered.servers.iter().filter(is_wanted).cloned().collect();
         let asked_at = if servers.is_empty() { [].into() } else { Arc::clone(&state.answered.asked_at) };
-        Answered { servers, addresses: state.answered.addresses.clone(), asked_at }
+        let (addresses, taken) = (state.answered.addresses.clone(), Arc::clone(&state.answered.taken));
+        Answered { servers, addresses, asked_at, taken }
     }
 
     fn open(&mut self, interface: Interface, answered: Answered) {
@@ -388,6 +413,13 @@ pub enum Warning {
         /// The error that kept the best path from working.
         reason: String,
     },
+    /// Advertised addresses are on no interface.
+    #[error(
+        "--advertise {}: no interface of the spec has this address here (interface {} has: {}), so it is not used: correct it, or \
+         give it to the interface",
+        listed_plainly(&.0.addresses), .0.interface, .0.present
+    )]
+    NotAdvertised(Unused),
     /// Machines are told of no way to their server.
     #[error(
         "interface {interface} has {present}: the machine {mac} at {machine}{} gets the mask {mask} and no router, and cannot \
@@ -417,6 +449,11 @@ pub enum Warning {
         /// The interface.
         interface: String,
     },
+}
+
+fn listed_plainly(addresses: &[Ipv4Addr]) -> String {
+    let listed: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    listed.join(",")
 }
 
 fn and_more(others: usize) -> String {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    plan::{Served, Warning},
+    plan::{Present, Warning},
     responder::Servers,
 };
 use crate::{
@@ -22,7 +22,7 @@ impl Reach {
     /// Finds out which of these machines, which have no gateway in the spec, cannot reach their server. The interface has this name
     /// and these addresses.
     #[must_use]
-    pub fn of(name: &str, addresses: &[Served], machines: &Arc<[Arc<Machine>]>, servers: Arc<Servers>) -> Self {
+    pub fn of(name: &str, addresses: &[Present], machines: &Arc<[Arc<Machine>]>, servers: Arc<Servers>) -> Self {
         let warning = unreached(name, addresses, machines, &servers);
         Self { machines: Arc::clone(machines), servers, warning }
     }
@@ -40,9 +40,9 @@ impl Reach {
     }
 }
 
-fn unreached(name: &str, addresses: &[Served], machines: &[Arc<Machine>], servers: &Servers) -> Option<Warning> {
+fn unreached(name: &str, addresses: &[Present], machines: &[Arc<Machine>], servers: &Servers) -> Option<Warning> {
     let mut unreached = machines.iter().filter_map(|machine| {
-        let server = servers.at(machine.site.address)?;
+        let server = servers.of_site(machine.site.address)?;
         (!server.is_reached_by(machine)).then_some((machine, server))
     });
     let (machine, server) = unreached.next()?;
@@ -63,9 +63,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        dataplane::plan::Answered,
+        dataplane::{addressing::Served, plan::Answered},
         dhcp::{Mode, Server},
-        model::{architecture::Architecture, inventory::Site, testing::machine},
+        model::{architecture::Architecture, inventory::Site, own_sites::OwnAddress, testing::machine},
     };
 
     const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
@@ -73,10 +73,13 @@ mod tests {
     /// Returns the warning about machines at these addresses, on an interface with these ones.
     fn warning(addresses: &[([u8; 4], u8)], machines: &[([u8; 4], Option<u8>)]) -> Option<String> {
         let addresses: Vec<_> = addresses.iter().map(|&(address, length)| (Ipv4Addr::from(address), length)).collect();
-        let answered = Answered { servers: vec![SERVER], addresses: addresses.clone(), ..Answered::default() };
+        let answered =
+            Answered { servers: vec![Served::of_spec(SERVER)], addresses: addresses.clone(), ..Answered::default() };
         let (http_port, lease_seconds, mode) = (8000, 3600, Mode::Server);
-        let servers =
-            Servers::new(&answered, |address, networks| Server { address, networks, http_port, lease_seconds, mode });
+        let servers = Servers::new(&answered, |own, networks| {
+            let OwnAddress { address, also } = own.clone();
+            Server { address, also, networks, http_port, lease_seconds, mode }
+        });
         let template = machine(1, Architecture::Amd64, "v1.13.0", None);
         let machine = |&(address, prefix_length): &([u8; 4], _)| {
             let site = Arc::new(Site { interface: "eth1".into(), address: SERVER });

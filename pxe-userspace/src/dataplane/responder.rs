@@ -16,6 +16,7 @@ use pxe_common::{
 };
 
 use super::{
+    addressing::Served,
     context::Context,
     counters::ReplyCounters,
     duplicate_answers::DuplicateAnswers,
@@ -23,11 +24,12 @@ use super::{
     sharing::{Circumstances, Sharing},
 };
 use crate::{
-    dhcp::{self, Arrival, ReplyRoute, Server, answer::Question},
+    dhcp::{self, Arrival, Reason, ReplyRoute, Server, answer::Question},
     model::{
         event::{EventKind, EventSink},
         inventory::Inventory,
         nodes::Nodes,
+        own_sites::OwnAddress,
         policy_book::PolicyBook,
     },
     net::{
@@ -40,23 +42,32 @@ use crate::{
 /// Our servers on one interface, and the addresses at which they are asked.
 #[derive(Debug, Default)]
 pub struct Servers {
-    by_address: HashMap<Ipv4Addr, Server>,
+    by_site: HashMap<Ipv4Addr, Server>,
     asked_at: HashSet<Ipv4Addr>,
+    /// Addresses of machines in the spec that nodes have; usually none.
+    taken: Arc<[Ipv4Addr]>,
 }
 
 impl Servers {
-    /// Creates the servers at these addresses. `server` returns the one at an address, given the networks of its interface.
+    /// Creates the servers of these sites. `server` returns the one at an address of ours, given the networks of its interface.
     #[must_use]
-    pub fn new(answered: &Answered, server: impl Fn(Ipv4Addr, Networks) -> Server) -> Self {
-        let Answered { servers, addresses, asked_at } = answered;
-        let server = |&address| (address, server(address, Networks::around(address, addresses)));
-        Self { by_address: servers.iter().map(server).collect(), asked_at: asked_at.iter().copied().collect() }
+    pub fn new(answered: &Answered, server: impl Fn(&OwnAddress, Networks) -> Server) -> Self {
+        let Answered { servers, addresses, asked_at, taken } = answered;
+        let server = |Served { site, own }: &Served| (*site, server(own, Networks::around(own.address, addresses)));
+        let (by_site, taken) = (servers.iter().map(server).collect(), Arc::clone(taken));
+        Self { by_site, asked_at: asked_at.iter().copied().collect(), taken }
     }
 
-    /// Returns the server at this address.
+    /// Returns the server of the site that has this address in the spec.
     #[must_use]
-    pub fn at(&self, address: Ipv4Addr) -> Option<&Server> {
-        self.by_address.get(&address)
+    pub fn of_site(&self, address: Ipv4Addr) -> Option<&Server> {
+        self.by_site.get(&address)
+    }
+
+    /// Returns `true` if a machine must not get this address, because a node has it.
+    #[must_use]
+    pub fn is_taken(&self, address: Ipv4Addr) -> bool {
+        self.taken.contains(&address)
     }
 
     /// Returns `true` if requests to this address are for one of the servers. It need not be a server's own address.
@@ -126,7 +137,7 @@ impl Responder {
         // Neither case is an error: frames of unknown machines arrive too, and a machine may just have left the spec.
         let inventory = self.inventory.load();
         let machine = inventory.by_mac(mac)?;
-        let server = servers.at(machine.site.address)?;
+        let server = servers.of_site(machine.site.address)?;
         if let Some(gate) = &mut self.gate
             && !gate.admits(mac, Instant::now())
         {
@@ -136,6 +147,11 @@ impl Responder {
         if let Some(vlan) = headers.tags.unserved(|vlan| machine.vlans.contains(&vlan)) {
             self.events.send(mac, SystemTime::now(), EventKind::OtherVlan { vlan });
             return self.counters.refuse(Counter::OtherVlan);
+        }
+        if servers.is_taken(machine.address) {
+            self.counters.count(&Err(Reason::OurAddress));
+            self.events.send(mac, SystemTime::now(), EventKind::Ignored { reason: Reason::OurAddress.text() });
+            return None;
         }
         let disposition = self.policies.load().disposition(machine);
 

@@ -103,7 +103,7 @@ impl Sharing {
         }
         let spoken_to = *arrival.destination.ip();
         let to_this_node = is_host(spoken_to) && !server.networks.has_edge(spoken_to) && client.relay.address.is_none();
-        if query.server_id() == Some(server.address) {
+        if query.server_id().is_some_and(|id| server.is_at(id)) {
             self.sightings.choose(machine.mac, Choice::Took(digest(server.address)), circumstances.now);
             return Turn::Ours;
         }

@@ -160,7 +160,7 @@ pub fn answer<'m>(
     let Question { query, client, arrival, in_place_of } = question;
     let giaddr = query.giaddr();
     // With our own address as the relay's, the answer would come back to us.
-    if !giaddr.is_unspecified() && (giaddr == server.address || !is_host(giaddr)) {
+    if !giaddr.is_unspecified() && (server.is_at(giaddr) || !is_host(giaddr)) {
         return Answer::Silence(Reason::BadRelay);
     }
     let to_boot_server = arrival.destination.port() == BOOT_SERVER_PORT;

@@ -1,7 +1,12 @@
 //! The circumstances of a query: its addresses, and the server that it reached.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    borrow::Cow,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
 
+use super::decode::Query;
 use crate::{
     model::inventory::Machine,
     net::{networks::Networks, prefix},
@@ -21,6 +26,8 @@ pub enum Mode {
 pub struct Server {
     /// Our address: server identifier, TFTP server, host of every URL.
     pub address: Ipv4Addr,
+    /// Other addresses of ours, by which a client may know this server from before.
+    pub also: Arc<[Ipv4Addr]>,
     /// The networks of its interface, for machines without a mask of their own.
     pub networks: Networks,
     /// The port of the boot HTTP listener.
@@ -32,6 +39,25 @@ pub struct Server {
 }
 
 impl Server {
+    /// Returns `true` if this is one of its addresses.
+    #[must_use]
+    pub fn is_at(&self, address: Ipv4Addr) -> bool {
+        self.address == address || self.also.contains(&address)
+    }
+
+    /// Returns the server as a client knows it: at the address that the query names as its server, or that it was sent to by a client
+    /// without a relay, if that is one of ours; else at the usual address. An address may have moved to us after the client got its offer
+    /// or its lease, and the client accepts the answers of the server that it chose.
+    #[must_use]
+    pub fn as_known_by(&self, query: &Query<'_>, arrival: &Arrival) -> Cow<'_, Self> {
+        let sent_to = || Some(*arrival.destination.ip()).filter(|_| query.giaddr().is_unspecified());
+        let known = query.server_id().or_else(sent_to).filter(|address| self.also.contains(address));
+        match known {
+            Some(address) => Cow::Owned(Self { address, ..self.clone() }),
+            None => Cow::Borrowed(self),
+        }
+    }
+
     /// Returns the prefix length of a machine's network: the spec's; else that of the interface's network that holds the
     /// machine; else that of the server's network, since the networks of a site are usually of one size.
     #[must_use]

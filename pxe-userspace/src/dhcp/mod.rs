@@ -109,6 +109,7 @@ pub fn respond_among<M: Deref<Target = Machine>>(
     let Some((machine, disposition)) = lookup(query.mac()) else {
         return silent(None, Reason::UnknownMachine);
     };
+    let server = &*server.as_known_by(&query, arrival);
     let client = client::classify(&query);
     let mut question = Question { query: &query, client: &client, arrival, in_place_of: None };
     let mut answer = answer::answer(question, &machine, server, disposition);

@@ -45,11 +45,13 @@ pub enum Reason {
     NoReplyDue,
     /// The reply is longer than the client accepts.
     NoRoom,
+    /// The address of the machine in the spec is this host's, or another node's.
+    OurAddress,
 }
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Length,
         Self::NotARequest,
         Self::HardwareAddress,
@@ -71,6 +73,7 @@ impl Reason {
         Self::NoLoader,
         Self::NoReplyDue,
         Self::NoRoom,
+        Self::OurAddress,
     ];
 
     /// Returns the index of the counter, below the length of [`Reason::ALL`].
@@ -104,6 +107,7 @@ impl Reason {
             Self::NoLoader => "no_loader",
             Self::NoReplyDue => "no_reply_due",
             Self::NoRoom => "no_room",
+            Self::OurAddress => "our_address",
         }
     }
 
@@ -138,6 +142,9 @@ impl Reason {
             Self::NoLoader => "there is no loader for the architecture of the machine's firmware",
             Self::NoReplyDue => "the message needs no reply",
             Self::NoRoom => "the reply is longer than the machine and its relay accept",
+            Self::OurAddress => {
+                "its address in the spec is that of a host that runs pxed; give one of the two another address"
+            }
         }
     }
 }

@@ -565,7 +565,7 @@ struct Site<'a> {
 
 impl<'a> Site<'a> {
     fn of(record: &'a MachineRecord) -> Self {
-        Self { interface: &record.machine.site.interface, address: record.machine.site.address }
+        Self { interface: &record.machine.site.interface, address: record.server }
     }
 }
 

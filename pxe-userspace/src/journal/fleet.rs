@@ -240,6 +240,7 @@ impl Fleet {
         let record = self.records.get(&machine.mac);
         MachineRecord {
             machine: Arc::clone(machine),
+            server: machine.site.address,
             policy: self.book.policy(machine),
             boots_from: self.book.disposition(machine),
             stage: record.map_or(Stage::Waiting, |record| record.stage),

@@ -1,6 +1,6 @@
 //! The state of one machine, as the journal reports it.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{net::Ipv4Addr, sync::Arc, time::SystemTime};
 
 use super::{policy::Cycle, stage::Stage};
 use crate::model::{
@@ -14,6 +14,8 @@ use crate::model::{
 pub struct MachineRecord {
     /// The machine as the spec has it.
     pub machine: Arc<Machine>,
+    /// The address at which this host serves it, or that of the spec while it is not served.
+    pub server: Ipv4Addr,
     /// The policy in force: the one that a person set, or the spec's.
     pub policy: BootPolicy,
     /// The place that it boots from when it asks.

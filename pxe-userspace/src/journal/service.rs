@@ -26,6 +26,7 @@ use super::{
 use crate::model::{
     event::BootEvent,
     inventory::{Inventory, Machine, SharedInventory},
+    own_sites::SharedOwnSites,
     policy_book::SharedPolicies,
 };
 
@@ -46,6 +47,8 @@ const FEED_CAPACITY: usize = 4_096;
 pub struct Journal {
     inventory: SharedInventory,
     policies: SharedPolicies,
+    /// The addresses at which this host serves machines.
+    own_sites: SharedOwnSites,
     fleet: Mutex<Fleet>,
     /// The inventory that the records belong to.
     followed: Mutex<Arc<Inventory>>,
@@ -89,6 +92,7 @@ impl Journal {
         Ok(Self {
             inventory,
             policies,
+            own_sites: SharedOwnSites::default(),
             fleet: Mutex::new(fleet),
             followed: Mutex::new(followed),
             state_dir: Mutex::new(state_dir),
@@ -97,6 +101,17 @@ impl Journal {
             not_saved: Mutex::default(),
             counts: Counts::default(),
         })
+    }
+
+    /// Sets the addresses at which this host serves machines. Without it, those of the spec are taken for them.
+    #[must_use]
+    pub fn with_own_sites(self, own_sites: SharedOwnSites) -> Self {
+        Self { own_sites, ..self }
+    }
+
+    fn at_our_address(&self, record: MachineRecord) -> MachineRecord {
+        let own = self.own_sites.load().of(&record.machine.site).map(|own| own.address);
+        MachineRecord { server: own.unwrap_or(record.server), ..record }
     }
 
     /// Returns the inventory in force.
@@ -110,7 +125,7 @@ impl Journal {
     pub fn machine(&self, mac: MacAddr) -> Option<MachineRecord> {
         let inventory = self.inventory.load();
         let machine = inventory.by_mac(mac)?;
-        Some(self.fleet().machine(machine, usize::MAX))
+        Some(self.at_our_address(self.fleet().machine(machine, usize::MAX)))
     }
 
     /// Returns everything that is known about these machines, each with its last `events` events. The journal waits meanwhile, so
@@ -119,7 +134,7 @@ impl Journal {
     pub fn machines(&self, machines: &[Arc<Machine>], events: usize, only: Option<Stage>) -> Vec<MachineRecord> {
         let fleet = self.fleet();
         let wanted = machines.iter().filter(|machine| only.is_none_or(|stage| fleet.stage(machine.mac) == stage));
-        wanted.map(|machine| fleet.machine(machine, events)).collect()
+        wanted.map(|machine| self.at_our_address(fleet.machine(machine, events))).collect()
     }
 
     /// Returns how many machines of the inventory are at each stage.
@@ -169,7 +184,7 @@ impl Journal {
             let mut fleet = self.fleet();
             decision(&mut fleet);
             self.publish_from(&mut fleet);
-            fleet.machine(machine, usize::MAX)
+            self.at_our_address(fleet.machine(machine, usize::MAX))
         };
         self.save()?;
         Ok(Some(record))

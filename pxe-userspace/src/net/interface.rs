@@ -90,6 +90,32 @@ pub enum InterfaceError {
         /// The addresses of the interface.
         present: String,
     },
+    /// The interface has no address at which a node could serve a site.
+    #[error(
+        "interface {name} has no address of this node's own in the network of {address} (pxeServerSpec.address; it has: {present}): \
+         give it one with `ip address add ADDRESS/PREFIX dev {name}`, or choose one that it has with --advertise ADDRESS"
+    )]
+    NoOwnAddress {
+        /// The interface.
+        name: String,
+        /// The address in the spec.
+        address: Ipv4Addr,
+        /// The addresses of the interface.
+        present: String,
+    },
+    /// A machine of the spec has an address that a node has.
+    #[error(
+        "the machine {mac} has the address {address} in the spec, which {owner} has: it gets no answer until one of the two \
+         is given another address"
+    )]
+    MachineHasOurs {
+        /// The machine.
+        mac: MacAddr,
+        /// The address.
+        address: Ipv4Addr,
+        /// The interface or the other node that has it.
+        owner: String,
+    },
     /// The interface is not an Ethernet interface.
     #[error("interface {name} has no Ethernet address; pxed serves Ethernet networks only")]
     NotEthernet {
@@ -115,9 +141,12 @@ impl InterfaceError {
     pub fn is_gone(&self) -> bool {
         match self {
             Self::Missing { .. } | Self::NotEthernet { .. } => true,
-            Self::Down { .. } | Self::NoAddress { .. } | Self::AddressElsewhere { .. } | Self::Unreadable { .. } => {
-                false
-            }
+            Self::Down { .. }
+            | Self::NoAddress { .. }
+            | Self::AddressElsewhere { .. }
+            | Self::NoOwnAddress { .. }
+            | Self::MachineHasOurs { .. }
+            | Self::Unreadable { .. } => false,
         }
     }
 
@@ -197,6 +226,12 @@ impl Interface {
     #[must_use]
     pub fn is_down(&self) -> InterfaceError {
         InterfaceError::Down { name: self.name.clone() }
+    }
+
+    /// Returns the error for an interface without any address at which a node could serve a site.
+    #[must_use]
+    pub fn has_none_for(&self, site: Ipv4Addr) -> InterfaceError {
+        InterfaceError::NoOwnAddress { name: self.name.clone(), address: site, present: listed(&self.addresses) }
     }
 
     /// Returns the error for an interface without this address.

@@ -92,8 +92,14 @@ struct Bench {
 impl Bench {
     /// Creates both interfaces with their addresses, and an empty spec.
     fn new() -> Self {
+        Self::addressed(Addressing::OfSpec)
+    }
+
+    /// Creates the same with this choice of addresses.
+    fn addressed(addressing: Addressing) -> Self {
         let kernel = Fake::default();
-        let bench = Self { listeners: Listeners::new(kernel.clone(), Scope::Sites), kernel, sites: BTreeSet::new() };
+        let listeners = Listeners::new(kernel.clone(), Scope::Sites, addressing);
+        let bench = Self { listeners, kernel, sites: BTreeSet::new() };
         bench.plug_in(ETH0, &[FIRST]);
         bench.plug_in(ETH1, &[SECOND]);
         bench
@@ -170,7 +176,7 @@ fn sites_are_served_until_the_spec_drops_them() {
 
 #[test]
 fn matchbox_alone_is_http_everywhere_and_reads_no_interface() {
-    let mut listeners = Listeners::new(Fake::default(), Scope::HttpEverywhere);
+    let mut listeners = Listeners::new(Fake::default(), Scope::HttpEverywhere, Addressing::OfSpec);
     assert_eq!(listeners.reconcile(&Arc::default()), NOTHING);
     assert_eq!(listeners.backend.0.borrow().started, [http(Ipv4Addr::UNSPECIFIED)]);
 }
@@ -263,6 +269,72 @@ fn address_of_two_interfaces_is_served_where_it_is() {
     bench.change(ETH0, |interface| interface.addresses.push((SECOND, 24)));
     assert_eq!(bench.reconcile(), NOTHING);
     assert_eq!(bench.done(), NONE);
+}
+
+/// The address of a site in the network of [`FIRST`], which may be on this host or on another one.
+const VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 250);
+
+/// Creates a node that has [`FIRST`], where the spec names [`VIRTUAL`], and serves it.
+fn node() -> Bench {
+    let mut bench = Bench::addressed(Addressing::OfNode { advertised: Arc::default() });
+    bench.sites.insert((ETH0, VIRTUAL));
+    assert_eq!(bench.reconcile(), NOTHING);
+    bench
+}
+
+#[test]
+fn node_serves_at_its_own_address_and_keeps_it_while_that_of_the_spec_comes_and_goes() {
+    let mut bench = node();
+    assert_eq!(bench.done(), (vec![tftp(FIRST), http(FIRST)], vec![]));
+    bench.change(ETH0, |interface| interface.addresses.push((VIRTUAL, 32)));
+    assert_eq!(bench.reconcile(), NOTHING);
+    assert_eq!(bench.done(), (vec![tftp(VIRTUAL), http(VIRTUAL)], vec![]));
+    assert!(bench.listeners.are_running_at(FIRST) && bench.listeners.are_running_at(VIRTUAL));
+    bench.change(ETH0, |interface| interface.addresses.truncate(1));
+    assert_eq!(bench.reconcile(), NOTHING);
+    assert_eq!(bench.done(), (vec![], vec![tftp(VIRTUAL), http(VIRTUAL)]));
+    assert!(bench.listeners.are_running_at(FIRST) && !bench.listeners.are_running_at(VIRTUAL));
+}
+
+#[test]
+fn sites_that_share_an_own_address_share_its_servers() {
+    let mut bench = node();
+    bench.sites.insert((ETH0, Ipv4Addr::new(10, 0, 0, 251)));
+    assert_eq!(bench.reconcile(), NOTHING);
+    assert_eq!(bench.done(), (vec![tftp(FIRST), http(FIRST)], vec![]));
+    bench.sites.remove(&(ETH0, VIRTUAL));
+    assert_eq!(bench.reconcile(), NOTHING);
+    assert_eq!(bench.done(), NONE);
+}
+
+#[test]
+fn site_without_an_own_address_is_a_problem_and_the_others_are_served() {
+    let mut bench = node();
+    bench.sites.insert((ETH1, VIRTUAL));
+    let [problem] = &bench.reconcile()[..] else { panic!("not one problem") };
+    assert!(problem.contains(ETH1) && problem.contains("--advertise"), "{problem}");
+    assert_eq!(bench.done(), (vec![tftp(FIRST), http(FIRST)], vec![]));
+    bench.change(ETH0, |interface| interface.addresses.clear());
+    assert_eq!(bench.reconcile().len(), 2);
+    assert_eq!(bench.done(), (vec![], vec![tftp(FIRST), http(FIRST)]));
+    bench.change(ETH1, |interface| interface.addresses.push((Ipv4Addr::new(10, 0, 0, 3), 24)));
+    assert_eq!(bench.reconcile().len(), 1);
+    let other = Ipv4Addr::new(10, 0, 0, 3);
+    assert_eq!(bench.done(), (vec![tftp(other), http(other)], vec![]));
+}
+
+#[test]
+fn failed_look_stops_no_server_at_an_own_address() {
+    let mut bench = node();
+    bench.done();
+    bench.kernel.0.borrow_mut().unreadable.insert(ETH0);
+    let problems = bench.reconcile();
+    assert!(problems.iter().all(|problem| problem.contains("cannot be looked up")) && !problems.is_empty());
+    assert_eq!(bench.done(), NONE);
+    bench.kernel.0.borrow_mut().unreadable.clear();
+    bench.kernel.0.borrow_mut().interfaces.remove(ETH0);
+    assert_eq!(bench.reconcile().len(), 1);
+    assert_eq!(bench.done(), (vec![], vec![tftp(FIRST), http(FIRST)]));
 }
 
 #[derive(Clone, Debug)]

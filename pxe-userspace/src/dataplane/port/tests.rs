@@ -19,7 +19,7 @@ use pxe_common::testing::{FrameBuilder, KNOWN};
 
 use super::*;
 use crate::{
-    dataplane::{Context, Datapath, plan::Answered},
+    dataplane::{Addressing, Context, Datapath, addressing::Served, plan::Answered},
     dhcp::Mode,
     model::{
         architecture::Architecture,
@@ -56,6 +56,7 @@ impl Cable {
         inventory.store(Arc::new(Inventory::new(vec![Arc::new(machine)])));
         let mut kernel = Linux::new(Context {
             datapath: Datapath::Auto,
+            addressing: Addressing::OfSpec,
             settings: Default::default(),
             mode: Mode::Server,
             http_port: 8000,
@@ -107,7 +108,12 @@ impl Cable {
 
 fn open(kernel: &mut Linux, paths: &'static [Path]) -> Port {
     let interface = kernel.interface("near").unwrap();
-    let answered = Answered { servers: vec![OURS], addresses: vec![(OURS, 24)], asked_at: [OURS].into() };
+    let answered = Answered {
+        servers: vec![Served::of_spec(OURS)],
+        addresses: vec![(OURS, 24)],
+        asked_at: [OURS].into(),
+        taken: Arc::default(),
+    };
     let opening = Opening { interface, paths, answered, vlans: [].into(), machines: [KNOWN].into() };
     Port::open(kernel, opening, Instant::now()).unwrap()
 }

@@ -53,7 +53,14 @@ impl Fleet {
             let networks = Networks::around(address(node), &[(address(node), 16)]);
             Pxed {
                 sharing: Sharing::new(Arc::new(ArcSwap::default())),
-                server: Server { address: address(node), networks, http_port: 8000, lease_seconds: 3600, mode },
+                server: Server {
+                    address: address(node),
+                    also: Arc::default(),
+                    networks,
+                    http_port: 8000,
+                    lease_seconds: 3600,
+                    mode,
+                },
                 is_running: true,
             }
         };

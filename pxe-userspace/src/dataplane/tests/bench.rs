@@ -15,6 +15,7 @@ use pxe_common::{
 use super::{
     super::{
         Dataplane, Policy, Report,
+        addressing::Addressing,
         datapath::{Datapath, Path},
         plan::{Retry, State},
     },
@@ -50,20 +51,28 @@ pub(super) struct Bench {
     pub(super) now: Instant,
     /// The VLANs of machines that have any.
     pub(super) vlans: BTreeMap<MacAddr, Vec<u16>>,
+    addressing: Addressing,
     inventory: SharedInventory,
 }
 
 impl Bench {
     /// Creates both interfaces with two queues and their first addresses, and an empty spec.
     pub(super) fn new(datapath: Datapath) -> Self {
+        Self::addressed(datapath, Addressing::OfSpec)
+    }
+
+    /// Creates the same with this choice of addresses.
+    pub(super) fn addressed(datapath: Datapath, addressing: Addressing) -> Self {
         let kernel = Fake::default();
         for (name, [address, _]) in SITES {
             kernel.world().plug_in(name, 2, &[(address, 24)]);
         }
         let inventory = SharedInventory::default();
-        let policy = Policy { datapath, mode: Mode::Server, unknown: UnknownMachines::Pass };
+        let policy =
+            Policy { datapath, addressing: addressing.clone(), mode: Mode::Server, unknown: UnknownMachines::Pass };
         let dataplane = Dataplane::with_kernel(kernel.clone(), Arc::clone(&inventory), policy);
-        Self { kernel, machines: BTreeMap::new(), dataplane, now: Instant::now(), vlans: BTreeMap::new(), inventory }
+        let (machines, vlans, now) = (BTreeMap::new(), BTreeMap::new(), Instant::now());
+        Self { kernel, machines, dataplane, now, vlans, addressing, inventory }
     }
 
     /// Creates the same with machines on both interfaces, and serves them.
@@ -199,7 +208,9 @@ impl Bench {
             let device = world.devices.get(&*site.interface);
             let queues = device.map_or(1, |device| device.interface.queues);
             let mut asked_at = device.map_or_else(Vec::new, |device| device.interface.reached_at());
-            asked_at.extend([Ipv4Addr::BROADCAST, site.address]);
+            asked_at.push(Ipv4Addr::BROADCAST);
+            // Another node may have it, if there are several.
+            asked_at.extend((self.addressing == Addressing::OfSpec).then_some(site.address));
             asked_at.sort_unstable();
             asked_at.dedup();
             for queue in 0..queues.min(QUEUES_CAPACITY) {

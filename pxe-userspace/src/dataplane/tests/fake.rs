@@ -15,12 +15,13 @@ use pxe_common::MacAddr;
 use super::super::{
     error::DataplaneError,
     kernel::{Entry, Kernel, SharedServers, Source, Worker},
-    plan::{Answered, Served},
+    plan::{Answered, Present},
     responder::Servers,
     xdp::{AttachMode, XdpError},
 };
 use crate::{
     dhcp::{Mode, Server},
+    model::own_sites::OwnAddress,
     net::interface::{Interface, InterfaceError},
 };
 
@@ -104,7 +105,7 @@ pub(super) struct Question {
 
 impl World {
     /// Adds an interface that is up and has these addresses.
-    pub(super) fn plug_in(&mut self, name: &str, queues: u32, addresses: &[Served]) {
+    pub(super) fn plug_in(&mut self, name: &str, queues: u32, addresses: &[Present]) {
         self.last_id += 1;
         let interface = Interface {
             name: name.to_owned(),
@@ -136,7 +137,7 @@ impl World {
             let is_ours = (worker.interface.index, worker.interface.mac) == (interface.index, interface.mac);
             let servers = worker.servers.load();
             let is_for_us = question.to.is_broadcast() || servers.are_asked_at(question.to);
-            usize::from(!worker.has_ended && is_ours && is_for_us && servers.at(question.site).is_some())
+            usize::from(!worker.has_ended && is_ours && is_for_us && servers.of_site(question.site).is_some())
         };
         let redirected = match attached {
             Some(Attached::Ours(program)) => {
@@ -282,7 +283,10 @@ impl Kernel for Fake {
 
     fn servers(&self, answered: &Answered) -> Servers {
         let (http_port, lease_seconds, mode) = (8000, 3600, Mode::Server);
-        Servers::new(answered, |address, networks| Server { address, networks, http_port, lease_seconds, mode })
+        Servers::new(answered, |own, networks| {
+            let OwnAddress { address, also } = own.clone();
+            Server { address, also, networks, http_port, lease_seconds, mode }
+        })
     }
 
     fn load(&mut self, interface: &Interface, machines: usize) -> Result<FakeProgram, DataplaneError> {

@@ -6,6 +6,7 @@ use pxe_common::layout::QUEUES_CAPACITY;
 
 use super::{
     super::{
+        addressing::{Addressing, Served},
         datapath::{Datapath, Path},
         kernel::{Entry, Source},
         plan::{Answered, Look, Step, plan},
@@ -251,12 +252,19 @@ fn workers_know_an_address_before_the_map_does() {
         machines: Arc::clone(&bench.state(ETH0).machines),
         ..Wanted::default()
     };
-    let look = Look { interface: Ok(interface), programs: Ok(None) };
-    let plan = plan(&have, &[(ETH0.into(), wanted)].into(), [(ETH0.into(), look)].into(), Datapath::Auto, bench.now);
+    let look = Look { interface: Ok(interface), programs: Ok(None), taken: Vec::new() };
+    let plan = plan(
+        &have,
+        &[(ETH0.into(), wanted)].into(),
+        [(ETH0.into(), look)].into(),
+        (Datapath::Auto, &Addressing::OfSpec),
+        bench.now,
+    );
     let steps: Vec<_> = plan.steps.into_iter().map(|(_, step)| step).collect();
     let asked_at = [first, second, BROADCAST].into();
     let addresses = vec![(first, 24), (second, 24)];
-    assert_eq!(steps[0], Step::Answer(Answered { servers: vec![first, second], addresses, asked_at }));
+    let servers = [first, second].map(Served::of_spec).to_vec();
+    assert_eq!(steps[0], Step::Answer(Answered { servers, addresses, asked_at, taken: Arc::default() }));
     assert!(steps.len() == 2 && matches!(steps[1], Step::WriteAddresses(_)), "{steps:?}");
 }
 
@@ -283,7 +291,7 @@ fn other_addresses_of_the_interface_come_and_go_with_the_kernel() {
     let broadcast = Ipv4Addr::new(10, 3, 0, 255);
     let added = [second, other.0, broadcast].map(|address| Operation::Write(Entry::AddAddress(address)));
     assert_eq!(bench.reconcile_well(), added);
-    assert_eq!(bench.state(ETH0).answered.servers, [first]);
+    assert_eq!(bench.state(ETH0).answered.servers, [Served::of_spec(first)]);
     bench.kernel.world().device(ETH0).interface.addresses = vec![(first, 24)];
     let removed = [second, other.0, broadcast].map(|address| Operation::Write(Entry::RemoveAddress(address)));
     assert_eq!(bench.reconcile_well(), removed);

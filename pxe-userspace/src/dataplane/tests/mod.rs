@@ -4,3 +4,4 @@ mod bench;
 mod fake;
 mod faults;
 mod model;
+mod own_addresses;

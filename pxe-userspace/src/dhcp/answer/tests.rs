@@ -17,6 +17,7 @@ use crate::{
         loader::{LOADER_FILE_LIMIT, LOADER_NAME_LIMIT, LoaderFile, OwnLoaders},
     },
 };
+mod own_addresses;
 mod relay;
 
 use crate::net::networks::Networks;
