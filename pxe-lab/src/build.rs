@@ -2,6 +2,8 @@
 
 use std::{
     env, fmt,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -73,19 +75,36 @@ pub fn choose(profile: Profile) -> anyhow::Result<Binary> {
     chosen.clone().map_err(|error| anyhow!(error))
 }
 
-/// Builds `pxed` and returns its path.
+/// Builds `pxed` as it is distributed, without a dynamic linker, and returns its path.
+///
+/// The flag goes to the last step alone, so everything else is shared with other builds of the workspace. These replace cargo's own file
+/// by one that is linked dynamically; hence the other path.
 fn build(profile: Profile) -> anyhow::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", "pxe-userspace", "--bin", "pxed"]).current_dir(workspace());
+    command.args(["rustc", "--quiet", "--package", "pxe-userspace", "--bin", "pxed"]).current_dir(workspace());
     if profile == Profile::Release {
         command.arg("--release");
     }
+    command.args(["--", "-C", "target-feature=+crt-static"]);
+    let ours = target().join("lab").join(profile.to_string());
+    fs::create_dir_all(&ours).with_context(|| format!("cannot create {}", ours.display()))?;
+    // Another process may be building the same.
+    let lock = File::create(ours.join("lock")).and_then(|file| file.lock().map(|()| file));
+    let _lock = lock.with_context(|| format!("cannot lock {}", ours.display()))?;
     let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
     if !status.success() {
-        bail!("cannot build pxed: {command:?}: {status}");
+        bail!("cannot build pxed (it needs the static C library, of libc6-dev or glibc-static): {command:?}: {status}");
     }
-    Ok(target().join(profile.to_string()).join("pxed"))
+    let (cargos, path) = (target().join(profile.to_string()).join("pxed"), ours.join("pxed"));
+    let next = ours.join("next");
+    let placed = fs::remove_file(&next).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    });
+    let placed = placed.and_then(|()| fs::hard_link(&cargos, &next)).and_then(|()| fs::rename(&next, &path));
+    placed.with_context(|| format!("cannot link {} to {}", path.display(), cargos.display()))?;
+    Ok(path)
 }
 
 impl Profile {

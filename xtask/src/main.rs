@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod install;
@@ -32,6 +33,8 @@ enum Command {
     Install(install::Args),
     /// Measure pxed beside dnsmasq, Kea, nginx and TFTP servers, and write BENCHMARKS.md
     Bench(bench::Args),
+    /// Build what is distributed: the static program, the container image, the bill of materials, checksums
+    Dist(dist::Args),
     /// Check format, lints, and the dependencies' licences and sources
     Lint(lint::Args),
     /// Fuzz all code that reads bytes from outside, with libFuzzer
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(args),
         Command::Install(args) => install::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Dist(args) => dist::run(args),
         Command::Lint(args) => lint::run(args),
         Command::Fuzz(args) => fuzz::run(args),
         Command::Ebpf(args) => ebpf::run(args),
