@@ -65,6 +65,8 @@ pub const PACKAGES: &[Package] = &[
     tests("sbsigntool", &["sbsign", "sbverify"], "signatures for Secure Boot"),
     tests("ipxe", &["/usr/lib/ipxe/undionly.kpxe"], "boot loaders"),
     tests("ipxe-qemu", &["/usr/lib/ipxe/qemu/pxe-virtio.rom"], "ROMs of the guests' network cards"),
+    tests("umoci", &["umoci"], "unpacking of the container image"),
+    tests("runc", &["runc"], "containers"),
     ebpf("rustc-web", &["/usr/bin/rustc"], "compiler of the XDP program"),
     ebpf("libstd-rust-web-dev-bpf", &[], "the compiler's `core` for BPF"),
     ebpf("llvm-22-dev", &["/usr/lib/llvm-22/bin/llvm-config"], "library that bpf-linker is built with"),

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use nix::sys::resource::{Resource, getrlimit};
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use rustix::{
+    process::geteuid,
+    thread::{CapabilitySet, capabilities, no_new_privs, set_capabilities},
+};
 
 /// The capabilities that loading and attaching the XDP program needs. The verifier accepts a packet's fields behind a header of
 /// variable length from holders of `CAP_PERFMON` alone.
@@ -86,14 +89,26 @@ pub fn raise() {
     }
 }
 
-/// Returns the ways to grant capabilities, to follow "Grant … by", with the datapath that needs fewer.
+/// Returns the ways to grant capabilities, to follow "Grant capabilities by", with the datapath that needs fewer.
 #[must_use]
 pub fn remedy() -> String {
+    // If the kernel does not tell, it is not mentioned.
+    let is_limited = !geteuid().is_root() && no_new_privs().unwrap_or(false);
+    remedy_if(is_limited)
+}
+
+fn remedy_if(is_limited: bool) -> String {
+    let limit = match is_limited {
+        true => {
+            ". File capabilities, such as the container image's, have no effect under no_new_privs (allowPrivilegeEscalation: false)"
+        }
+        false => "",
+    };
     let setcap: Vec<_> = NAMES.iter().map(|(_, name)| name.to_lowercase()).collect();
     format!(
         "AmbientCapabilities= and CapabilityBoundingSet= of the systemd unit, securityContext.capabilities.add of the pod, --cap-add of \
          the container, or `setcap {}=p $(command -v pxed)`, or start pxed as root; --datapath socket needs CAP_NET_RAW and \
-         CAP_NET_BIND_SERVICE alone",
+         CAP_NET_BIND_SERVICE alone{limit}",
         setcap.join(",")
     )
 }
@@ -135,6 +150,12 @@ mod tests {
             remedy()
                 .contains("`setcap cap_net_admin,cap_net_raw,cap_net_bind_service,cap_bpf,cap_perfmon,cap_ipc_lock=p ")
         );
+    }
+
+    #[test]
+    fn file_capabilities_without_effect_are_mentioned() {
+        assert!(remedy_if(true).contains("allowPrivilegeEscalation: false"));
+        assert!(!remedy_if(false).contains("allowPrivilegeEscalation"));
     }
 
     #[test]

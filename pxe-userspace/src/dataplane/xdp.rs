@@ -41,7 +41,7 @@ pub enum AttachMode {
 #[derive(Debug, thiserror::Error)]
 pub enum XdpError {
     /// Capabilities are missing.
-    #[error("interface {interface}: cannot {what} without {missing}. Grant it by {}", capabilities::remedy())]
+    #[error("interface {interface}: cannot {what} without {missing}. Grant capabilities by {}", capabilities::remedy())]
     Capabilities {
         /// The interface.
         interface: String,

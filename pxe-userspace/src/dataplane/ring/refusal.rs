@@ -35,12 +35,12 @@ impl Situation {
         let Self { raw_sockets, locked_memory, limit } = self;
         match (error.raw_os_error(), limit) {
             (Some(libc::EPERM), _) if !raw_sockets.is_empty() => {
-                format!("{raw_sockets} is missing. Grant it by {}", capabilities::remedy())
+                format!("{raw_sockets} is missing. Grant capabilities by {}", capabilities::remedy())
             }
             // The kernel adds up the memory of all processes of a user, so a queue may exceed the limit although it is smaller.
             (Some(libc::ENOBUFS), Some(limit)) if !locked_memory.is_empty() => format!(
                 "its memory of {} is more than this user may still lock (RLIMIT_MEMLOCK is {}), and {locked_memory} is missing. Raise the \
-                 limit by LimitMEMLOCK=infinity of the systemd unit or --ulimit memlock=-1 of the container, or grant the capability by {}",
+                 limit by LimitMEMLOCK=infinity of the systemd unit or --ulimit memlock=-1 of the container, or grant capabilities by {}",
                 mebibytes(memory),
                 mebibytes(limit),
                 capabilities::remedy()
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn refusal_names_the_missing_capability() {
         let text = reason_of(libc::EPERM, false, None);
-        assert!(text.starts_with("CAP_NET_RAW is missing. Grant it by AmbientCapabilities="), "{text}");
+        assert!(text.starts_with("CAP_NET_RAW is missing. Grant capabilities by AmbientCapabilities="), "{text}");
         let text = reason_of(libc::ENOBUFS, false, Some(8 << 20));
         assert!(text.starts_with("its memory of 40 MiB is more than this user may still lock (RLIMIT_MEMLOCK is 8 MiB), and CAP_IPC_LOCK is missing."), "{text}");
     }
