@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, process::ExitCode};
 
 use anyhow::Context as _;
 use pxe_common::layout::{Settings, UnknownMachines};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing_subscriber::EnvFilter;
 
 pub use super::options::Args;
 use super::{
@@ -119,15 +119,38 @@ fn mode(mode: options::Mode) -> Mode {
     }
 }
 
+/// Returns the filter of the log for `RUST_LOG`. kube warns with whole answers of the API server, which pxed tells in short lines of its own.
+fn log_filter(of_environment: &str) -> String {
+    format!("kube_client=error,{}", if of_environment.is_empty() { "info" } else { of_environment })
+}
+
 /// Starts the log on standard error, at level info unless `RUST_LOG` says otherwise.
 fn start_logging(format: LogFormat) -> anyhow::Result<()> {
     logging::start().context("starting the log")?;
     logging::log_panics();
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let filter =
+        EnvFilter::builder().parse_lossy(log_filter(&std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default()));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| logging::Stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_is_quiet_about_kube_unless_asked() {
+        let filter = |text: &str| EnvFilter::builder().parse_lossy(log_filter(text)).to_string();
+        let parts = |text: &str| filter(text).split(',').map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(parts(""), ["info", "kube_client=error"].map(str::to_owned).into());
+        assert_eq!(parts("debug"), ["debug", "kube_client=error"].map(str::to_owned).into());
+        assert_eq!(
+            parts("pxed=trace,kube_client=debug"),
+            ["pxed=trace", "kube_client=debug"].map(str::to_owned).into()
+        );
+    }
 }

@@ -11,9 +11,12 @@ use std::{
 use arc_swap::ArcSwap;
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tokio::sync::Mutex;
+
+use super::bounded::Bounded;
 
 /// The time that a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -161,7 +164,9 @@ impl Connected {
         let url: Arc<str> = Arc::from(config.cluster_url.to_string().trim_end_matches('/'));
         let namespace = Arc::from(&*config.default_namespace);
         // A program that prints a token may take its time.
-        let client = tokio::task::spawn_blocking(move || Client::try_from(config));
+        let client = tokio::task::spawn_blocking(move || {
+            ClientBuilder::try_from(config).map(|builder| builder.with_layer(&tower::layer::layer_fn(Bounded)).build())
+        });
         let unusable = |reason| ConnectError::Unusable { url: url.to_string(), reason };
         let client = match tokio::time::timeout(READ_SETTINGS, client).await {
             Ok(Ok(client)) => client.map_err(|error| unusable(words(&error)))?,

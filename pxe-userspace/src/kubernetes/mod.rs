@@ -10,6 +10,7 @@
 //! fill the memory: every answer, list and line has a limit, and every wait.
 
 mod backoff;
+mod bounded;
 mod cache;
 mod client;
 mod fault;
