@@ -72,6 +72,7 @@ impl Watches {
                 backoff: Backoff::default(),
                 failures: 0,
                 has_seen_empty: false,
+                has_told_shapeless: false,
             };
             tokio::spawn(task.run())
         };
@@ -128,6 +129,8 @@ struct Task {
     failures: u32,
     /// Set if the last list was empty, and should not have been.
     has_seen_empty: bool,
+    /// Set once objects without a usable name have been told of. There may be any number of them.
+    has_told_shapeless: bool,
 }
 
 impl Task {
@@ -235,10 +238,12 @@ impl Task {
         self.backoff.reset();
     }
 
-    fn report_shapeless(&self, count: usize) {
-        if count > 0 {
+    fn report_shapeless(&mut self, count: usize) {
+        if count > 0 && !std::mem::replace(&mut self.has_told_shapeless, true) {
             let (kind, url) = (self.source.kind, self.source.server.url());
-            tracing::warn!("the API server {url} has {count} objects of kind {kind} without a usable name: left out");
+            tracing::warn!(
+                "the API server {url} has objects of kind {kind} without a usable name ({count} at first): left out"
+            );
         }
     }
 
