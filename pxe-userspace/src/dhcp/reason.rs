@@ -1,5 +1,7 @@
 //! Reasons for leaving a packet unanswered.
 
+use crate::model::failure::OTHER_OFFER;
+
 /// A reason for not answering a packet. Each has a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -128,9 +130,7 @@ impl Reason {
             }
             Self::UnknownMachine => "no machine in the spec has this MAC",
             Self::BadRelay => "the relay's address (giaddr) is our own or cannot be a relay's",
-            Self::OtherServer => {
-                "the machine chose another DHCP server's offer; is there a second one on this network?"
-            }
+            Self::OtherServer => OTHER_OFFER,
             Self::LeftToPeer => "another pxed of the fleet answers this machine",
             Self::ChosePeer => "the machine chose the offer of another pxed of the fleet",
             Self::NoAddress => "the machine requested a lease without naming an address",

@@ -44,6 +44,30 @@ const PATIENCE: Duration = Duration::from_secs(45);
 /// The same for kernels and initramfs images, which take longer on slow links, and for the start of Talos.
 const LONG_PATIENCE: Duration = Duration::from_secs(180);
 
+/// Returns the time after which something is wrong with a machine that stays at this stage; `None` if it may stay there for ever.
+#[must_use]
+pub const fn patience(stage: Stage) -> Option<Duration> {
+    match stage {
+        Stage::Discovering
+        | Stage::Addressed
+        | Stage::LoadingLoader
+        | Stage::LoaderDone
+        | Stage::IpxeDiscovering
+        | Stage::IpxeAddressed
+        | Stage::Scripted
+        | Stage::KernelDone => Some(PATIENCE),
+        Stage::LoadingKernel | Stage::LoadingInitramfs => Some(LONG_PATIENCE),
+        // It waits for a file or a person, or runs, perhaps without ever asking.
+        Stage::Waiting
+        | Stage::AwaitingFiles
+        | Stage::Booting
+        | Stage::Running
+        | Stage::SentToDisk
+        | Stage::OnDisk
+        | Stage::Failed => None,
+    }
+}
+
 /// Returns how far a machine came by `now`, what it waits for, and what to do. `images` says what of its files is there.
 #[must_use]
 pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Diagnosis {
@@ -551,7 +575,8 @@ fn architecture_in_spec(machine: &Machine) -> String {
 
 fn why_disk(record: &MachineRecord) -> &'static str {
     match record.policy {
-        BootPolicy::Hold => "it is held",
+        BootPolicy::Hold if record.is_decided_here => "it is held by a person (pxed hold)",
+        BootPolicy::Hold => "it is held by the annotation pxed.dev/boot-policy: hold",
         BootPolicy::Once => "its policy is once, and it was given its kernel",
         BootPolicy::Auto => "it has been seen to run from its own disk",
         BootPolicy::Always => "its policy said so at that time",

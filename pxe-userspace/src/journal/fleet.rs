@@ -1,7 +1,7 @@
 //! The records of all machines, and the one step that an event takes through them. Pure: no I/O, no clock.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::SystemTime,
 };
@@ -10,6 +10,7 @@ use pxe_common::MacAddr;
 
 use super::{
     cards::{Cards, Move},
+    fact::{Fact, Known},
     interner::Interner,
     machine_record::MachineRecord,
     policy::{self, Cycle},
@@ -18,7 +19,7 @@ use super::{
     stage::Stage,
 };
 use crate::model::{
-    event::BootEvent,
+    event::{BootEvent, EventKind},
     inventory::{AddressHashBuilder, Inventory, Machine},
     policy::BootPolicy,
     policy_book::PolicyBook,
@@ -30,6 +31,9 @@ const MAX_EVENTS: usize = 64;
 const MAX_EVENTS_OF_FLEET: usize = 2_400_000;
 /// Events that are kept for a machine of the largest fleet: one whole boot.
 const MIN_EVENTS: usize = 24;
+
+/// The mark of a release that other nodes do not know of yet.
+const UNTOLD: u64 = 0;
 
 /// The records of all machines that have sent something.
 #[derive(Debug)]
@@ -45,6 +49,10 @@ pub(super) struct Fleet {
     book_changed: bool,
     /// The persistent state has changed since it was last taken to be saved.
     state_changed: bool,
+    /// The marks of the releases by other nodes that have been applied.
+    releases: HashMap<MacAddr, u64>,
+    /// The machines that came to another stage or failed since they were last taken. `None` if nobody asks for them.
+    touched: Option<HashSet<MacAddr>>,
 }
 
 /// The effect of an event.
@@ -62,9 +70,10 @@ impl Fleet {
     pub(super) fn new(state: &State, started: SystemTime, machines: usize) -> Self {
         let mut records = HashMap::default();
         let mut book = PolicyBook::default();
+        let mut releases = HashMap::new();
         for (mac, remembered) in state {
             let Ok(mac) = mac.parse::<MacAddr>() else { continue };
-            let Remembered { cycle, boots, booted, reached_disk, policy } = *remembered;
+            let Remembered { cycle, boots, booted, reached_disk, policy, release } = *remembered;
             if cycle != Cycle::Unknown || boots > 0 {
                 records.insert(mac, Record::new(started, cycle, boots));
             }
@@ -77,6 +86,7 @@ impl Fleet {
             if let Some(policy) = policy {
                 book.overrides.insert(mac, policy.into());
             }
+            releases.extend(release.map(|release| (mac, release)));
         }
         let limit = events_per_machine(machines);
         Self {
@@ -88,6 +98,8 @@ impl Fleet {
             limit,
             book_changed: false,
             state_changed: false,
+            releases,
+            touched: None,
         }
     }
 
@@ -98,9 +110,12 @@ impl Fleet {
         let record = self.records.entry(mac).or_insert_with(|| Record::new(started, Cycle::Unknown, 0));
         let (cycle, boots, stage) = (record.cycle, record.boots, record.stage);
         let Outcome { completes, repeats } = record.apply(mac, event, self.limit, &mut self.texts);
-        if policy::observe(&mut self.book, mac, cycle, &event.kind, completes) {
-            self.book_changed = true;
-            self.state_changed = true;
+        let is_news = policy::observe(&mut self.book, mac, cycle, &event.kind, completes);
+        self.book_changed |= is_news;
+        self.state_changed |= is_news;
+        if is_news && self.releases.get(&mac) == Some(&UNTOLD) {
+            // It has booted since, so that nobody else has to hear of it.
+            self.releases.remove(&mac);
         }
         self.state_changed |= (record.cycle, record.boots) != (cycle, boots);
         if event.kind.is_operating_system() {
@@ -115,6 +130,11 @@ impl Fleet {
             if let Some(known) = known {
                 record.enter(known, event.at);
             }
+        }
+        if let Some(touched) = &mut self.touched
+            && (is_news || record.stage != stage || tells_of_a_problem(&event.kind))
+        {
+            touched.insert(mac);
         }
         Applied { stage: record.stage, moved: record.stage != stage, repeats }
     }
@@ -145,6 +165,50 @@ impl Fleet {
         self.state_changed = true;
     }
 
+    /// Drops what a person decided here about a machine, since the spec says it by now.
+    pub(super) fn hand_over(&mut self, mac: MacAddr) {
+        if self.book.overrides.remove(&self.cards.first(mac)).is_some() {
+            self.book_changed = true;
+            self.state_changed = true;
+        }
+    }
+
+    /// Takes over what another node knows of a machine.
+    pub(super) fn learn(&mut self, &Fact { mac, known }: &Fact) {
+        let first = self.cards.first(mac);
+        let is_news = match known {
+            // A person released it here, which the others do not know yet.
+            Known::Booted | Known::ReachedDisk { .. } if self.releases.get(&first) == Some(&UNTOLD) => false,
+            Known::Booted => self.book.booted.insert(first),
+            Known::ReachedDisk { booted } => {
+                (booted && self.book.booted.insert(first)) | self.book.reached_disk.insert(first)
+            }
+            Known::Released(mark) if self.releases.insert(first, mark) == Some(mark) => false,
+            Known::Released(_) => {
+                self.release(mac);
+                true
+            }
+        };
+        self.book_changed |= is_news;
+        self.state_changed |= is_news;
+    }
+
+    /// Remembers a release that was made here, under the mark by which other nodes know it; `None` if they do not know of it yet.
+    pub(super) fn mark_release(&mut self, mac: MacAddr, mark: Option<u64>) {
+        self.releases.insert(self.cards.first(mac), mark.unwrap_or(UNTOLD));
+        self.state_changed = true;
+    }
+
+    /// Returns the machines that were released here, of which other nodes do not know yet.
+    pub(super) fn untold_releases(&self) -> Vec<MacAddr> {
+        self.releases.iter().filter(|(_, mark)| **mark == UNTOLD).map(|(mac, _)| *mac).collect()
+    }
+
+    /// Returns the machines that came to another stage or failed since the last call. The first call begins to note them.
+    pub(super) fn take_touched(&mut self) -> Vec<MacAddr> {
+        self.touched.get_or_insert_default().drain().collect()
+    }
+
     /// Forgets the events of machines that left the inventory, but keeps their persistent state: they may come back with the next
     /// reload. What is remembered of a machine follows it to the network card that the spec names first now.
     pub(super) fn follow(&mut self, inventory: &Inventory) {
@@ -156,6 +220,9 @@ impl Fleet {
         }
         self.limit = events_per_machine(inventory.machines().len());
         let Self { records, texts, limit, .. } = self;
+        if let Some(touched) = &mut self.touched {
+            touched.retain(|&mac| inventory.by_mac(mac).is_some());
+        }
         records.retain(|&mac, record| {
             if inventory.by_mac(mac).is_some() {
                 record.trim(*limit, texts);
@@ -227,6 +294,9 @@ impl Fleet {
         for (&mac, &policy) in &self.book.overrides {
             machines.entry(mac).or_default().policy = Some(policy.into());
         }
+        for (&mac, &release) in &self.releases {
+            machines.entry(mac).or_default().release = Some(release);
+        }
         machines.into_iter().collect()
     }
 
@@ -247,11 +317,18 @@ impl Fleet {
             stage_since: record.map_or(self.started, Record::stage_since),
             boots: record.map_or(0, |record| record.boots),
             last_error: record.and_then(|record| record.last_error(&self.texts)),
-            booted: self.book.booted.contains(&machine.mac),
+            booted: machine.macs().any(|mac| self.book.booted.contains(&mac)),
+            reached_disk: machine.macs().any(|mac| self.book.reached_disk.contains(&mac)),
+            is_decided_here: machine.macs().any(|mac| self.book.overrides.contains_key(&mac)),
             cycle: record.map_or(Cycle::Unknown, |record| record.cycle),
             events: record.map_or_else(Vec::new, |record| record.events(machine.mac, events, &self.texts)),
         }
     }
+}
+
+/// Returns `true` for what a person may have to know of, although the machine stays at its stage.
+fn tells_of_a_problem(event: &EventKind) -> bool {
+    event.is_failure() || matches!(event, EventKind::Awaits { .. } | EventKind::Ignored { .. })
 }
 
 /// Returns how many events are kept for each machine of a fleet of this size.

@@ -30,6 +30,10 @@ pub struct MachineRecord {
     pub last_error: Option<(SystemTime, Arc<str>)>,
     /// It was given its kernel since it was last released.
     pub booted: bool,
+    /// It was seen to run from its own disk since it was last released.
+    pub reached_disk: bool,
+    /// A person set its policy by pxed, which this pxed alone remembers.
+    pub is_decided_here: bool,
     /// The steps that were seen of its current boot.
     pub cycle: Cycle,
     /// The last events, oldest first.

@@ -13,6 +13,7 @@ pub mod describe;
 pub mod diagnosis;
 #[cfg(test)]
 mod every_event;
+mod fact;
 mod fleet;
 mod interner;
 pub mod json;
@@ -30,8 +31,11 @@ pub mod stage;
 mod state;
 mod words;
 
-pub use diagnosis::{Diagnosis, diagnose};
+pub use diagnosis::{Diagnosis, diagnose, patience};
+pub use fact::{Fact, Known};
 pub use machine_record::MachineRecord;
 pub use service::{Journal, run};
 pub use stage::Stage;
 pub use state::StateError;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -32,6 +32,9 @@ pub(super) struct Remembered {
     pub(super) reached_disk: bool,
     #[serde(default, rename = "override", skip_serializing_if = "is_default")]
     pub(super) policy: Option<Override>,
+    /// The last release by another node, by its mark in the API.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) release: Option<u64>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -109,7 +112,7 @@ pub(super) mod tests {
     pub(in crate::journal) fn example() -> State {
         let held = Remembered { policy: Some(Override::Hold), ..Remembered::default() };
         let installed =
-            Remembered { cycle: Cycle::Netbooted, boots: 3, booted: true, reached_disk: true, policy: None };
+            Remembered { cycle: Cycle::Netbooted, boots: 3, booted: true, reached_disk: true, ..Remembered::default() };
         State::from([("52:54:00:00:00:01".to_owned(), held), ("52:54:00:00:00:02".to_owned(), installed)])
     }
 

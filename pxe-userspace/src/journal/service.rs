@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    fact::Fact,
     fleet::Fleet,
     json::FleetEvent,
     log::{self, Line, Logger},
@@ -27,6 +28,7 @@ use crate::model::{
     event::BootEvent,
     inventory::{Inventory, Machine, SharedInventory},
     own_sites::SharedOwnSites,
+    policy::BootPolicy,
     policy_book::SharedPolicies,
 };
 
@@ -188,6 +190,46 @@ impl Journal {
         };
         self.save()?;
         Ok(Some(record))
+    }
+
+    /// Takes over what other nodes know. It is in force when this returns, and saved with the next change.
+    pub fn learn(&self, facts: &[Fact]) {
+        for facts in facts.chunks(BATCH) {
+            let mut fleet = self.fleet();
+            facts.iter().for_each(|fact| fleet.learn(fact));
+            self.publish_from(&mut fleet);
+        }
+    }
+
+    /// Drops what a person decided here about a machine, since the spec says it by now.
+    pub fn hand_over(&self, mac: MacAddr) {
+        let mut fleet = self.fleet();
+        fleet.hand_over(mac);
+        self.publish_from(&mut fleet);
+    }
+
+    /// Remembers that a release was made here, under the mark by which other nodes know it; `None` if they do not know of it yet.
+    pub fn mark_release(&self, mac: MacAddr, mark: Option<u64>) {
+        self.fleet().mark_release(mac, mark);
+    }
+
+    /// Returns the machines that were released here, of which other nodes do not know yet.
+    #[must_use]
+    pub fn untold_releases(&self) -> Vec<MacAddr> {
+        self.fleet().untold_releases()
+    }
+
+    /// Returns the machines that came to another stage or failed since the last call, by their first MAC address. The first call begins to
+    /// note them.
+    #[must_use]
+    pub fn take_touched(&self) -> Vec<MacAddr> {
+        self.fleet().take_touched()
+    }
+
+    /// Returns the machines whose policy a person set by pxed, with that policy.
+    #[must_use]
+    pub fn decided(&self) -> Vec<(MacAddr, BootPolicy)> {
+        self.policies.load().overrides.iter().map(|(&mac, &policy)| (mac, policy)).collect()
     }
 
     /// Applies events.

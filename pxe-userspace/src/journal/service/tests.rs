@@ -39,7 +39,7 @@ async fn conclusions_survive_a_restart() {
     absorb(&journal, installed()).await;
     journal.hold(machine(2).mac).unwrap().unwrap();
     let expected = PolicyBook {
-        overrides: [(machine(2).mac, crate::model::policy::BootPolicy::Hold)].into(),
+        overrides: [(machine(2).mac, BootPolicy::Hold)].into(),
         booted: [MAC].into(),
         reached_disk: [MAC].into(),
     };
