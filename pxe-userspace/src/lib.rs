@@ -8,6 +8,7 @@ pub mod boot;
 pub mod capabilities;
 pub mod cli;
 pub mod cluster_spec;
+pub mod cluster_status;
 pub mod daemon;
 pub mod dataplane;
 pub mod descriptors;
