@@ -9,10 +9,12 @@
 //! Nothing here decides about boots. The requests are made here rather than by kube's watcher, because a server that lies or floods must not
 //! fill the memory: every answer, list and line has a limit, and every wait.
 
+mod apply;
 mod backoff;
 mod bounded;
 mod cache;
 mod client;
+mod events;
 mod fault;
 mod monitor;
 mod objects;
@@ -24,8 +26,10 @@ mod tests;
 mod watch;
 
 pub use self::{
+    apply::{MANAGER, WriteError, WriteFailure},
     cache::{Cache, Restored, save_changes},
     client::{ApiServer, ConnectError, Settings, words},
+    events::Warning,
     objects::{Changes, Objects, Observed},
     once::read_all,
     watch::Watches,
