@@ -424,6 +424,7 @@ pub fn admin_api(data: &[u8]) {
                 registry,
                 health,
                 faults: AllSpecFaults::default(),
+                cluster: None,
             },
         )
     });

@@ -1,8 +1,9 @@
 //! The state of the admin listener.
 
-use std::sync::Arc;
+use std::{fmt, pin::Pin, sync::Arc};
 
 use prometheus_client::registry::Registry;
+use pxe_common::MacAddr;
 use tokio::sync::Semaphore;
 
 use super::health::Health;
@@ -31,6 +32,43 @@ pub struct AdminContext {
     pub faults: AllSpecFaults,
     /// The state of the API server, if the spec is there.
     pub api: Option<SharedApiState>,
+    /// The way into the API of a Kubernetes cluster, if the spec comes from there.
+    pub cluster: Option<ClusterPolicy>,
+}
+
+/// A person's decision about a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is kept from booting over the network.
+    Hold,
+    /// It boots as the spec says, as if it had never booted.
+    Release,
+}
+
+type Carry = dyn Fn(MacAddr, Decision) -> Pin<Box<dyn Future<Output = Vec<String>> + Send>> + Send + Sync;
+
+/// Carries decisions into the API of a Kubernetes cluster, from which other nodes read them.
+#[derive(Clone)]
+pub struct ClusterPolicy(Arc<Carry>);
+
+impl ClusterPolicy {
+    /// Wraps what carries a decision, and returns in sentences what was written where.
+    pub fn new<F: Future<Output = Vec<String>> + Send + 'static>(
+        carry: impl Fn(MacAddr, Decision) -> F + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(move |mac, decision| Box::pin(carry(mac, decision))))
+    }
+
+    /// Carries a decision that is in force on this node.
+    pub(super) async fn carry(&self, mac: MacAddr, decision: Decision) -> Vec<String> {
+        (self.0)(mac, decision).await
+    }
+}
+
+impl fmt::Debug for ClusterPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClusterPolicy")
+    }
 }
 
 /// The state of the router.

@@ -14,13 +14,13 @@ use pxe_common::{MacAddr, mac::ParseMacError};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    context::Admin,
+    context::{Admin, Decision},
     images::{self, FileJson},
     refusal::refuse,
     spec,
     visitors::{RequestJson, requests_of},
 };
-use crate::journal::{Journal, MachineRecord, Stage, StateError, diagnose, json::MachineJson};
+use crate::journal::{Journal, MachineRecord, Stage, diagnose, json::MachineJson};
 
 /// The number of machines that are read at once. The journal waits meanwhile, for well below a millisecond.
 const CHUNK: usize = 128;
@@ -118,7 +118,7 @@ async fn write_list(journal: Arc<Journal>, selection: Selection, mut sender: Sen
 /// `GET /api/v1/machines/{mac}`.
 pub(super) async fn one(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
     let mac = mac.parse().map_err(|error| not_a_mac(&mac, error))?;
-    admin.context.journal.machine(mac).map(|record| explained(&admin, &record)).ok_or_else(|| {
+    admin.context.journal.machine(mac).map(|record| explained(&admin, &record, Vec::new())).ok_or_else(|| {
         match spec::error_of(&admin, mac) {
             Some(error) => {
                 refuse(StatusCode::NOT_FOUND, format!("{mac} is left out because of an error in the spec: {error}"))
@@ -137,32 +137,39 @@ pub(super) async fn stages(State(admin): State<Admin>) -> Response {
 
 /// `POST /api/v1/machines/{mac}/hold`.
 pub(super) async fn hold(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
-    decide(admin, &mac, Journal::hold).await
+    decide(admin, &mac, Decision::Hold).await
 }
 
 /// `POST /api/v1/machines/{mac}/release`.
 pub(super) async fn release(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
-    decide(admin, &mac, Journal::release).await
+    decide(admin, &mac, Decision::Release).await
 }
 
-async fn decide(
-    admin: Admin,
-    mac: &str,
-    decision: fn(&Journal, MacAddr) -> Result<Option<MachineRecord>, StateError>,
-) -> Result<Response, Response> {
+async fn decide(admin: Admin, mac: &str, decision: Decision) -> Result<Response, Response> {
     let mac = mac.parse().map_err(|error| not_a_mac(mac, error))?;
     let journal = Arc::clone(&admin.context.journal);
+    let decide = match decision {
+        Decision::Hold => Journal::hold,
+        Decision::Release => Journal::release,
+    };
     // The decision waits for the disk.
-    let decided = tokio::task::spawn_blocking(move || decision(&journal, mac)).await;
+    let decided = tokio::task::spawn_blocking(move || decide(&journal, mac)).await;
     let failed = |error: String| refuse(StatusCode::INTERNAL_SERVER_ERROR, error);
-    match decided {
-        Ok(Ok(Some(record))) => Ok(explained(&admin, &record)),
-        Ok(Ok(None)) => Err(unknown(mac)),
-        Ok(Err(error)) => {
-            Err(failed(format!("the decision is in force until pxed ends, but could not be saved: {error}")))
+    let record = match decided {
+        Ok(Ok(Some(record))) => record,
+        Ok(Ok(None)) => return Err(unknown(mac)),
+        // The API server remembers it as well.
+        Ok(Err(error)) if admin.context.cluster.is_none() => {
+            return Err(failed(format!("the decision is in force until pxed ends, but could not be saved: {error}")));
         }
-        Err(error) => Err(failed(error.to_string())),
-    }
+        Ok(Err(_)) => admin.context.journal.machine(mac).ok_or_else(|| unknown(mac))?,
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    let Some(cluster) = &admin.context.cluster else { return Ok(explained(&admin, &record, Vec::new())) };
+    let written = cluster.carry(mac, decision).await;
+    // The spec may have changed with it.
+    let record = admin.context.journal.machine(mac).unwrap_or(record);
+    Ok(explained(&admin, &record, written))
 }
 
 /// A machine with the requests that its journal does not have.
@@ -178,15 +185,19 @@ struct Explained<'a> {
     /// The error for which it is served as before.
     #[serde(skip_serializing_if = "Option::is_none")]
     spec_error: Option<String>,
+    /// What a decision wrote into the API of a Kubernetes cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    written: Vec<String>,
 }
 
-fn explained(admin: &Admin, record: &MachineRecord) -> Response {
+fn explained(admin: &Admin, record: &MachineRecord, written: Vec<String>) -> Response {
     let (images, now) = (admin.context.images.load(), SystemTime::now());
     let diagnosis = diagnose(record, &images, now);
     let files = images::of_machine(&images, &record.machine, now);
     let requests = requests_of(admin, record.machine.macs());
     let spec_error = spec::error_of(admin, record.machine.mac);
-    Json(Explained { machine: MachineJson::explained(record, &diagnosis), requests, files, spec_error }).into_response()
+    let machine = MachineJson::explained(record, &diagnosis);
+    Json(Explained { machine, requests, files, spec_error, written }).into_response()
 }
 
 fn not_a_mac(text: &str, error: ParseMacError) -> Response {

@@ -7,7 +7,7 @@
 //! | `GET /metrics` | Prometheus' text format |
 //! | `GET /api/v1/machines` | all machines, as an array. `?stage=`, `?cluster=` and `?limit=` select some, `?events=` limits the events of each |
 //! | `GET /api/v1/machines/{mac}` | one machine, with its diagnosis |
-//! | `POST /api/v1/machines/{mac}/hold`, `…/release` | the machine after the decision |
+//! | `POST /api/v1/machines/{mac}/hold`, `…/release` | the machine after the decision; with a spec from Kubernetes, also what was written there |
 //! | `GET /api/v1/stages` | the number of machines at each stage |
 //! | `GET /api/v1/visitors` | clients that asked boot HTTP and that no cluster spec names, with their last requests and the outcomes |
 //! | `GET /api/v1/visitors/{name}` | one of them, by MAC address, UUID or IP address |
@@ -44,7 +44,7 @@ mod spec;
 mod visitors;
 
 use context::Admin;
-pub use context::AdminContext;
+pub use context::{AdminContext, ClusterPolicy, Decision};
 pub use health::{Findings, Health};
 use listener::Limited;
 use refusal::refuse;

@@ -42,6 +42,10 @@ pub(crate) async fn start(machines: u32) -> Server {
 }
 
 pub(super) async fn start_with(inventory: SharedInventory) -> Server {
+    start_in(inventory, None).await
+}
+
+async fn start_in(inventory: SharedInventory, cluster: Option<ClusterPolicy>) -> Server {
     let state = tempfile::tempdir().unwrap();
     let journal = Journal::new(inventory, SharedPolicies::default(), state.path()).unwrap();
     let journal = Arc::new(journal);
@@ -58,6 +62,7 @@ pub(super) async fn start_with(inventory: SharedInventory) -> Server {
         registry: Arc::new(registry),
         health: Arc::clone(&health),
         faults: faults.clone(),
+        cluster,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -103,6 +108,24 @@ impl Server {
         let (status, body) = self.ask("POST", path, "content-type: application/json\r\n");
         (status, serde_json::from_str(&body).unwrap())
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decision_is_carried_into_the_cluster_after_it_is_in_force() {
+    let carried = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let of = Arc::clone(&carried);
+    let cluster = ClusterPolicy::new(move |mac, decision| {
+        of.lock().unwrap().push((mac, decision));
+        async { vec!["wrote it".to_owned()] }
+    });
+    let server = start_in(inventory(1), Some(cluster)).await;
+    let (status, held) = server.post(&format!("/api/v1/machines/{MAC}/hold"));
+    assert_eq!((status, &held["policy"], &held["written"]), (200, &json!("hold"), &json!(["wrote it"])));
+    let (status, released) = server.post(&format!("/api/v1/machines/{MAC}/release"));
+    assert_eq!((status, &released["policy"]), (200, &json!("auto")));
+    assert_eq!(server.post("/api/v1/machines/02:00:00:00:00:99/hold").0, 404);
+    assert_eq!(*carried.lock().unwrap(), [(MAC, Decision::Hold), (MAC, Decision::Release)]);
+    assert_eq!(server.json(&format!("/api/v1/machines/{MAC}")).get("written"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -325,6 +325,7 @@ impl Daemon {
             health,
             faults,
             api: api_state,
+            cluster: None,
         };
         let (running, stopped) = watch::channel(());
         let admin = tokio::spawn(admin::serve(

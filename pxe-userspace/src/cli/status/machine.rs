@@ -87,9 +87,21 @@ pub(super) fn first_mac(json: &str) -> anyhow::Result<String> {
     Ok(mac)
 }
 
+#[derive(Debug, Deserialize)]
+struct Decided {
+    #[serde(flatten)]
+    machine: Machine,
+    /// What was written into the API of a Kubernetes cluster.
+    #[serde(default)]
+    written: Vec<String>,
+}
+
 /// Formats a machine after a hold or a release.
 pub(super) fn decided(json: &str) -> anyhow::Result<String> {
-    let machine: Machine = serde_json::from_str(json).context("the answer is not pxed's")?;
+    let Decided { machine, written } = serde_json::from_str(json).context("the answer is not pxed's")?;
     let Machine { mac, policy, boots_from, .. } = machine;
-    Ok(format!("{mac}: policy {policy}, next boot from {boots_from}\n"))
+    let mut text = format!("{mac}: policy {policy}, next boot from {boots_from}\n");
+    // Writing to a string cannot fail.
+    written.iter().for_each(|note| _ = writeln!(text, "  {note}"));
+    Ok(text)
 }
