@@ -56,7 +56,7 @@ use crate::{
     journal::{self, Journal},
     memory,
     model::{
-        event::EventSink, images::SharedImages, inventory::Inventory, own_sites::SharedOwnSites,
+        event::EventSink, images::SharedImages, inventory::Inventory, nodes::SharedNodes, own_sites::SharedOwnSites,
         policy_book::SharedPolicies, visitors::SharedVisitors,
     },
     net::held_port,
@@ -292,9 +292,20 @@ impl Daemon {
             ports: move || PortCounts::of(&observed.lock().unwrap_or_else(PoisonError::into_inner)),
         });
         let api_state = api.as_ref().map(|(cluster, _)| cluster.state());
-        if let Some((cluster, _)) = &api {
-            cluster.register(registry.sub_registry_with_prefix("pxed"));
-        }
+        let policy_in_api = api.as_mut().map(|(cluster, _)| {
+            let registry = registry.sub_registry_with_prefix("pxed");
+            cluster.register(registry);
+            let world = cluster::World {
+                journal: Arc::clone(&journal),
+                objects: cluster.objects(),
+                faults: Arc::clone(&faults.clusters),
+                images: Arc::clone(&images),
+                nodes: SharedNodes::default(),
+                own_sites: Arc::clone(&own_sites),
+                host: host_name(),
+            };
+            cluster.report(world, registry)
+        });
         let health = Arc::new(Health::default());
         let upkeep = Upkeep::new(
             (Arc::clone(&inventory), Arc::clone(&own_sites)),
@@ -325,7 +336,7 @@ impl Daemon {
             health,
             faults,
             api: api_state,
-            cluster: None,
+            cluster: policy_in_api,
         };
         let (running, stopped) = watch::channel(());
         let admin = tokio::spawn(admin::serve(
@@ -461,6 +472,12 @@ fn fetch_command(config: &Config) -> FetchCommand {
         Some(Kubernetes { typed, .. }) => FetchCommand::of_spec(typed, artifacts, upstreams, authorities),
         None => FetchCommand::new(&config.cluster, artifacts, upstreams, authorities),
     }
+}
+
+/// Returns the name of this host, under which the API knows the node.
+fn host_name() -> Arc<str> {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| "unknown".to_owned()).into()
 }
 
 fn cannot_start(problems: &[String]) -> anyhow::Error {

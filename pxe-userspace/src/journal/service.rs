@@ -232,6 +232,20 @@ impl Journal {
         self.policies.load().overrides.iter().map(|(&mac, &policy)| (mac, policy)).collect()
     }
 
+    /// Saves the state, as [`run`] does every second.
+    #[cfg(test)]
+    pub(crate) fn save_now(&self) {
+        self.save_unless_it_fails();
+    }
+
+    /// Applies events at once.
+    #[cfg(test)]
+    pub(crate) fn apply(&self, events: &[BootEvent]) {
+        let mut fleet = self.fleet();
+        events.iter().for_each(|event| _ = fleet.apply(event));
+        self.publish_from(&mut fleet);
+    }
+
     /// Applies events.
     fn absorb(&self, events: impl Iterator<Item = BootEvent>, logger: &mut Logger) {
         let followed = self.feed.receiver_count() > 0;

@@ -52,7 +52,7 @@ const MOST_BYTES: usize = 512 << 20;
 /// There is no room for an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("more than {} objects or {} MiB", MOST_OBJECTS, MOST_BYTES >> 20)]
-pub(super) struct Full;
+pub(crate) struct Full;
 
 /// The number of changes so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,14 +157,14 @@ impl Objects {
     /// # Errors
     ///
     /// If there is no room. The former version stays.
-    pub(super) fn insert(&self, observed: Observed) -> Result<(), Full> {
+    pub(crate) fn insert(&self, observed: Observed) -> Result<(), Full> {
         let changed = self.lock().insert(observed)?;
         self.note(changed);
         Ok(())
     }
 
     /// Removes an object that was deleted.
-    pub(super) fn remove(&self, key: &ObjectKey) {
+    pub(crate) fn remove(&self, key: &ObjectKey) {
         let changed = self.lock().remove(key);
         self.note(changed);
     }

@@ -2,6 +2,7 @@
 
 mod api_server;
 mod spec;
+mod status;
 
 use std::process::ExitCode;
 
@@ -18,5 +19,7 @@ fn main() -> ExitCode {
         suite::test("spec_in_the_api_is_served_and_followed", spec::changes),
         suite::test("spec_serves_on_while_the_api_is_away", spec::away),
         suite::test("spec_waits_for_its_definitions", spec::definitions),
+        suite::test("conditions_and_events_tell_what_happened_beside_the_operator", status::told),
+        suite::test("policy_lives_in_the_api", status::policy),
     ])
 }

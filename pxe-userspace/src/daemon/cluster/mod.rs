@@ -1,6 +1,7 @@
 //! The cluster spec in the API of Kubernetes: its objects are watched, and become the inventory on a thread of their own.
 
 mod reader;
+mod report;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -8,7 +9,9 @@ use prometheus_client::registry::Registry;
 use tokio::{task::JoinHandle, time};
 
 use self::reader::Reader;
+pub(super) use self::report::World;
 use crate::{
+    admin::ClusterPolicy,
     cluster_spec,
     kubernetes::{self, ApiServer, Cache, ConnectError, Objects, Restored, Settings, Watches},
     model::{api_state::SharedApiState, inventory::Inventory},
@@ -34,6 +37,8 @@ pub(super) struct Cluster {
     cache: Cache,
     /// Once the objects are followed.
     following: Option<(Reader, JoinHandle<()>)>,
+    /// Once it is reported what happens.
+    reporting: Option<JoinHandle<()>>,
 }
 
 impl Cluster {
@@ -59,7 +64,7 @@ impl Cluster {
         if let (Restored::Objects(count), false) = (restored, watches.state().load().synced) {
             tracing::warn!(objects = count, "the spec is, in part at least, the one that the last run left on disk");
         }
-        Ok(Self { server, objects, watches, cache, following: None })
+        Ok(Self { server, objects, watches, cache, following: None, reporting: None })
     }
 
     /// Puts what is known in force, without telling anybody.
@@ -83,6 +88,18 @@ impl Cluster {
         Ok(())
     }
 
+    /// Returns the objects.
+    pub(super) fn objects(&self) -> Arc<Objects> {
+        Arc::clone(&self.objects)
+    }
+
+    /// Reports to the API from now on. Returns the way for a person's decisions. It must be called within a tokio runtime.
+    pub(super) fn report(&mut self, world: World, registry: &mut Registry) -> ClusterPolicy {
+        let (policy, task) = report::start(world, Arc::clone(&self.server), registry);
+        self.reporting = Some(task);
+        policy
+    }
+
     /// Reads all lists again, as SIGHUP asks for.
     pub(super) fn list_again(&self) {
         self.watches.list_again();
@@ -103,6 +120,9 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some((_, saving)) = &self.following {
             saving.abort();
+        }
+        if let Some(reporting) = &self.reporting {
+            reporting.abort();
         }
     }
 }
