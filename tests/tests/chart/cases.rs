@@ -38,7 +38,7 @@ pub(crate) fn accepted() -> Vec<Value> {
 pub(crate) fn every_option() -> Value {
     json!({
         "strict": true, "mode": "proxy", "unknown": "drop", "datapath": "generic", "http-port": 8080, "lease-seconds": 600, "machine-rate": 20,
-        "advertise": ["10.0.0.5", "10.1.0.5"], "mirror": "http://10.0.0.6:8000", "offline": true, "talos-url": "https://mirror.example/talos",
+        "advertise": ["10.0.0.5", "10.1.0.5"], "offline": true, "talos-url": "https://mirror.example/talos",
         "factory-url": "https://mirror.example/factory", "ipxe-url": "https://mirror.example/ipxe",
         "ipxe-releases-url": "https://mirror.example/ipxe-releases", "bandwidth-limit": "20M", "log-format": "text",
     })

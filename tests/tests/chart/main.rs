@@ -6,6 +6,7 @@ mod helm;
 mod options;
 mod pods;
 mod rights;
+mod understood;
 
 use std::{collections::BTreeSet, process::ExitCode};
 
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
         suite::test("releases_share_no_object", releases_share_no_object),
         suite::test("metrics_have_a_service_only_if_asked_for", metrics_have_a_service_only_if_asked_for),
         suite::test("notes_say_what_to_do_next", notes_say_what_to_do_next),
+        suite::test("option_of_pxed_is_a_value_or_set_by_the_chart", understood::each_is_a_value_or_set_by_the_chart),
+        suite::test("command_line_is_one_that_pxed_understands", understood::command_line_is_one_that_pxed_understands),
         suite::test("option_values_are_those_of_the_command_line", options::choices_are_those_of_the_command_line),
         suite::test("option_reaches_the_command_line_as_it_was_given", options::each_reaches_the_command_line),
         suite::test("rights_are_the_list_and_no_more", rights::are_the_list_and_no_more),
