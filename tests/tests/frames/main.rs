@@ -9,6 +9,7 @@ mod disturbed;
 mod flood;
 mod foreign;
 mod malformed;
+mod own_addresses;
 mod plug;
 mod queues;
 mod relay;
@@ -54,6 +55,11 @@ fn main() -> ExitCode {
             ("virtual_server_address_is_served", virtual_address::served),
             ("virtual_server_address_moves_between_hosts", virtual_address::moves),
             ("virtual_server_address_alone_is_warned_of", virtual_address::alone),
+            ("nodes_name_their_own_addresses", own_addresses::named),
+            ("node_boots_machines_alone_at_its_own_address", own_addresses::boots),
+            ("address_of_the_spec_moves_between_nodes", own_addresses::moves),
+            ("renewal_at_a_former_address_keeps_its_server", own_addresses::renewed),
+            ("node_without_an_address_in_the_network_says_so", own_addresses::missing),
             ("mistakes_of_a_spec_leave_others_served", spec_faults::leave_others_alone),
             ("machine_on_the_wrong_interface_gets_nothing", disturbed::wrong_interface),
             ("flood_of_one_machine_harms_no_other", flood::of_one_machine),
