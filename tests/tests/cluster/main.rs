@@ -1,6 +1,10 @@
 //! pxed in a Kubernetes cluster: a real API server, and machines that boot from its objects.
 
 mod api_server;
+mod away;
+mod boots;
+mod fleet;
+mod scale;
 mod spec;
 mod status;
 
@@ -21,5 +25,10 @@ fn main() -> ExitCode {
         suite::test("spec_waits_for_its_definitions", spec::definitions),
         suite::test("conditions_and_events_tell_what_happened_beside_the_operator", status::told),
         suite::test("policy_lives_in_the_api", status::policy),
+        suite::test("machine_that_is_deleted_while_it_loads_harms_no_other", boots::deleted_while_it_loads),
+        suite::test("killed_api_server_delays_changes_and_no_boot", away::killed),
+        suite::test("partition_delays_changes_and_no_boot", away::partition),
+        suite::test("start_without_the_api_server_serves_what_the_last_run_knew", away::start_without_it),
+        suite::test("change_among_ten_thousand_machines_is_in_the_map_soon", scale::ten_thousand),
     ])
 }
