@@ -81,7 +81,7 @@ pub use self::{
     loader::{Loaded, Loader},
     objects::Objects,
     reload::{Watched, watch},
-    watch::{WatchError, Watcher},
+    watch::{UntilLoaded, WatchError, Watcher},
 };
 
 /// Reads files and directories once, strictly.

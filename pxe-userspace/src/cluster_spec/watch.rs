@@ -36,11 +36,13 @@ pub enum WatchError {
     Thread(#[from] std::io::Error),
 }
 
+/// What is dropped when a load that was asked for has taken place.
+pub type UntilLoaded = Box<dyn Send>;
+
 /// A reason to wake the thread before its time.
-#[derive(Debug)]
 enum Wake {
     /// Load again, whether or not the files look different.
-    Reload,
+    Reload(UntilLoaded),
     Stop,
 }
 
@@ -52,10 +54,11 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Loads the files again in a moment, as SIGHUP asks for. Returns at once.
-    pub fn reload_now(&self) {
+    /// Loads the files again in a moment, as SIGHUP asks for. Returns at once, and drops `until_loaded` when they are in force, or their
+    /// mistakes were reported.
+    pub fn reload_now(&self, until_loaded: UntilLoaded) {
         // An error means that the thread has ended, and the process is about to.
-        let _ = self.wake.send(Wake::Reload);
+        let _ = self.wake.send(Wake::Reload(until_loaded));
     }
 }
 
@@ -140,15 +143,15 @@ pub(super) struct Task<R> {
     /// The files that were loaded last; `None` to load whatever there is.
     loaded: Option<Look>,
     changed: Option<Changed>,
-    /// Somebody asked to load them.
-    is_asked: bool,
+    /// Not empty if somebody asked to load them.
+    asked: Vec<UntilLoaded>,
     /// No descriptor was free for the load.
     waits: bool,
 }
 
 impl<R: FnMut(&Request<'_>) -> Reloaded> Task<R> {
     pub(super) fn new(source: Source<R>) -> Self {
-        Self { source, loaded: None, changed: None, is_asked: false, waits: false }
+        Self { source, loaded: None, changed: None, asked: Vec::new(), waits: false }
     }
 
     fn run(mut self, woken: &Receiver<Wake>) {
@@ -157,15 +160,16 @@ impl<R: FnMut(&Request<'_>) -> Reloaded> Task<R> {
             let wait = self.look(now).unwrap_or_else(|| interval(now.elapsed()));
             match woken.recv_timeout(wait) {
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(Wake::Reload) => self.forget(),
+                Ok(Wake::Reload(until_loaded)) => self.forget(until_loaded),
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
     /// Loads the files again, whatever they look like.
-    fn forget(&mut self) {
-        (self.loaded, self.changed, self.is_asked) = (None, None, true);
+    fn forget(&mut self, until_loaded: UntilLoaded) {
+        (self.loaded, self.changed) = (None, None);
+        self.asked.push(until_loaded);
     }
 
     /// Looks at the files, and loads them if they have changed and rest. Returns the time until the next look; `None` if nothing is
@@ -203,7 +207,7 @@ impl<R: FnMut(&Request<'_>) -> Reloaded> Task<R> {
         }
         self.waits = false;
         let have_rested = || rested >= CONFIRM && Look::at(paths, *files) == changed.look;
-        let is_asked = self.is_asked;
+        let is_asked = !self.asked.is_empty();
         match reload(&Request { have_rested: &have_rested, is_resting: rested >= QUIET, is_asked }) {
             Reloaded::PutOff => {
                 self.changed = Some(Changed { put_off: true, ..changed });
@@ -211,11 +215,12 @@ impl<R: FnMut(&Request<'_>) -> Reloaded> Task<R> {
             }
             // A file that did not rest may have been read in part.
             Reloaded::Done if rested < QUIET => {
-                (self.loaded, self.is_asked) = (None, false);
+                self.loaded = None;
+                self.asked.clear();
                 Some(QUIET)
             }
             Reloaded::Done => {
-                self.is_asked = false;
+                self.asked.clear();
                 self.loaded = Some(changed.look);
                 None
             }

@@ -83,6 +83,11 @@ impl<B: Backend> Listeners<B> {
         Self { scope, addressing, backend, running: BTreeMap::new(), sites: None }
     }
 
+    /// Returns the addresses that servers run on.
+    pub(super) fn scope(&self) -> Scope {
+        self.scope
+    }
+
     /// Starts and stops servers until they are what the inventory wants, as far as the kernel allows it. It must be called
     /// within a tokio runtime.
     ///

@@ -10,7 +10,9 @@ mod listeners;
 mod listeners_plan;
 mod metrics;
 mod preflight;
+mod reload;
 mod secure_boot;
+mod service_manager;
 mod signals;
 mod specs;
 mod upkeep;
@@ -39,10 +41,12 @@ use self::{
     images::{FetchMetrics, Keeper},
     listeners::{Listeners, Scope, Servers},
     metrics::Metered,
+    reload::Reload,
     secure_boot::UkiUpkeep,
+    service_manager::ServiceManager,
     signals::{Asked, Signals},
     specs::Specs,
-    upkeep::Upkeep,
+    upkeep::{Audience, Upkeep},
 };
 use crate::{
     admin::{self, AdminContext, Health},
@@ -127,8 +131,10 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::listen(ending.clone())?;
     descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let service_manager = Arc::new(ServiceManager::of_process());
     let result = runtime.block_on(async {
-        let daemon = Daemon::start(config).await?;
+        let start = Daemon::start(config, Arc::clone(&service_manager)).await;
+        let daemon = start.inspect_err(|error| service_manager.failed(error))?;
         daemon.look_after(&mut signals).await?;
         daemon.stop(&mut signals, &ending).await
     });
@@ -141,6 +147,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
 /// The running parts of pxed.
 struct Daemon {
     upkeep: Arc<Upkeep>,
+    service_manager: Arc<ServiceManager>,
     ukis: UkiUpkeep,
     /// The watchers of the spec and the Matchbox directory.
     watchers: Vec<cluster_spec::Watcher>,
@@ -160,7 +167,7 @@ struct Daemon {
 
 impl Daemon {
     /// Reads the spec, assembles the parts and starts serving.
-    async fn start(config: &Config) -> anyhow::Result<Self> {
+    async fn start(config: &Config, service_manager: Arc<ServiceManager>) -> anyhow::Result<Self> {
         let begun = Instant::now();
         let configs = Configs::find(config.talos_config.as_deref(), &config.artifacts, config.http_port)
             .map_err(|problem| cannot_start(&[problem]))?;
@@ -314,7 +321,7 @@ impl Daemon {
             dataplane,
             Budget::new(places),
             Arc::clone(&journal),
-            Arc::clone(&health),
+            Audience { health: Arc::clone(&health), service_manager: Arc::clone(&service_manager) },
         );
         let upkeep = Arc::new(upkeep.with_api(api_state.clone()));
         let problems = upkeep.start(&passing);
@@ -379,24 +386,44 @@ impl Daemon {
         );
         drop(first);
         memory::give_back();
-        Ok(Self { upkeep, ukis, watchers, cluster, verifier, admin, journal, images, running, boot_server_port })
+        // What is not served now may be later, and a spec that is not there yet comes later: the status says so, and nobody waits for it.
+        service_manager.ready();
+        Ok(Self {
+            upkeep,
+            service_manager,
+            ukis,
+            watchers,
+            cluster,
+            verifier,
+            admin,
+            journal,
+            images,
+            running,
+            boot_server_port,
+        })
     }
 
     /// Checks interfaces and servers every few seconds and reloads on request, until a signal asks to end.
     async fn look_after(&self, signals: &mut Signals) -> anyhow::Result<()> {
         // A check that hangs must not keep signals from being heard.
-        let mut checks = tokio::spawn(check_forever(Arc::clone(&self.upkeep)));
+        let mut checks = tokio::spawn(check_forever(Arc::clone(&self.upkeep), Arc::clone(&self.service_manager)));
         let preparation = tokio::spawn(self.ukis.clone().prepare_forever());
+        let mut tick = tokio::time::interval(service_manager::TICK);
+        let mut reload = Reload::default();
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Asked::Reload => {
-                        self.watchers.iter().for_each(cluster_spec::Watcher::reload_now);
+                        self.service_manager.reloading();
+                        let under_way = reload.begin();
+                        self.watchers.iter().for_each(|watcher| watcher.reload_now(Box::new(under_way.clone())));
                         self.cluster.iter().for_each(Cluster::list_again);
-                        self.ukis.reload();
+                        self.ukis.reload(under_way);
                     }
                     Asked::End => break,
                 },
+                () = reload.ended() => self.service_manager.ready(),
+                _ = tick.tick() => self.service_manager.tick(Instant::now()),
                 ended = &mut checks => return ended.flatten().context("looking after what serves"),
             }
         }
@@ -408,9 +435,21 @@ impl Daemon {
     /// Stops: accepts no new boots, lets running ones finish unless a second signal arrives, and completes the journal. What hangs is
     /// left behind.
     async fn stop(self, signals: &mut Signals, ending: &Ending) -> anyhow::Result<()> {
-        let Self { upkeep, ukis: _, watchers, cluster, verifier, admin, journal, images, running, boot_server_port } =
-            self;
+        let Self {
+            upkeep,
+            service_manager,
+            ukis: _,
+            watchers,
+            cluster,
+            verifier,
+            admin,
+            journal,
+            images,
+            running,
+            boot_server_port,
+        } = self;
         tracing::info!("stopping");
+        service_manager.stopping();
         // The received part of a file stays, and the next start goes on from there.
         images.abort();
         let close = tokio::task::spawn_blocking(move || {
@@ -444,12 +483,14 @@ impl Daemon {
 }
 
 /// Checks interfaces and servers every few seconds, until a check panics.
-async fn check_forever(upkeep: Arc<Upkeep>) -> Result<(), JoinError> {
+async fn check_forever(upkeep: Arc<Upkeep>, service_manager: Arc<ServiceManager>) -> Result<(), JoinError> {
     let mut look = tokio::time::interval(LOOK_AFTER_EVERY);
     loop {
         look.tick().await;
         let upkeep = Arc::clone(&upkeep);
-        tokio::task::spawn_blocking(move || upkeep.look_after()).await?;
+        if tokio::task::spawn_blocking(move || upkeep.look_after()).await? {
+            service_manager.looked();
+        }
     }
 }
 

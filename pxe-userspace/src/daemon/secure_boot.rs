@@ -118,9 +118,13 @@ impl UkiUpkeep {
     }
 
     /// Reads the key again, without waiting for the disk. If it cannot be used, the one before stays.
-    pub(super) fn reload(&self) {
+    /// `until_read` is dropped when that is done.
+    pub(super) fn reload(&self, until_read: impl Send + 'static) {
         let this = self.clone();
-        drop(spawn_blocking(move || this.reload_now()));
+        drop(spawn_blocking(move || {
+            this.reload_now();
+            drop(until_read);
+        }));
     }
 
     fn reload_now(&self) {

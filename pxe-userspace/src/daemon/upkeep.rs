@@ -9,7 +9,11 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use super::{budget::Budget, listeners::Listeners};
+use super::{
+    budget::Budget,
+    listeners::{Listeners, Scope},
+    service_manager::{ServiceManager, StatusLine},
+};
 use crate::{
     admin::{self, Health},
     dataplane::{Dataplane, Report},
@@ -36,9 +40,16 @@ pub(super) struct Upkeep {
     dataplane: Arc<Mutex<Dataplane>>,
     budget: Budget,
     journal: Arc<Journal>,
-    health: Arc<Health>,
+    audience: Audience,
     /// With a spec in the API.
     api: Option<SharedApiState>,
+}
+
+/// Those who are told about each look.
+pub(super) struct Audience {
+    /// Readers of probes and of the API.
+    pub(super) health: Arc<Health>,
+    pub(super) service_manager: Arc<ServiceManager>,
 }
 
 struct Serving {
@@ -51,6 +62,7 @@ struct Serving {
 struct Findings {
     problems: BTreeSet<String>,
     warnings: BTreeSet<String>,
+    has_stuck_workers: bool,
 }
 
 impl Upkeep {
@@ -62,10 +74,10 @@ impl Upkeep {
         dataplane: Arc<Mutex<Dataplane>>,
         budget: Budget,
         journal: Arc<Journal>,
-        health: Arc<Health>,
+        audience: Audience,
     ) -> Self {
         let serving = Mutex::new(Serving { listeners, found: Findings::default() });
-        Self { inventory, spec_faults, own_sites, serving, dataplane, budget, journal, health, api: None }
+        Self { inventory, spec_faults, own_sites, serving, dataplane, budget, journal, audience, api: None }
     }
 
     /// Adds the state of the API to the health.
@@ -78,7 +90,7 @@ impl Upkeep {
     pub(super) fn start(&self, passing: &[String]) -> Vec<String> {
         let serving = &mut *lock(&self.serving);
         serving.found = self.reconcile(&mut serving.listeners);
-        let Findings { problems, warnings } = &serving.found;
+        let Findings { problems, warnings, .. } = &serving.found;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let (passing, fatal): (Vec<_>, Vec<_>) =
             problems.iter().cloned().partition(|problem| passing.contains(problem));
@@ -94,8 +106,8 @@ impl Upkeep {
     }
 
     /// Brings everything in step with the inventory, and logs what has become wrong or right since the last time. It must be
-    /// called within a tokio runtime.
-    pub(super) fn look_after(&self) {
+    /// called within a tokio runtime. Returns `true` if no worker is stuck.
+    pub(super) fn look_after(&self) -> bool {
         let serving = &mut *lock(&self.serving);
         let found = self.reconcile(&mut serving.listeners);
         for problem in found.problems.difference(&serving.found.problems) {
@@ -108,33 +120,49 @@ impl Upkeep {
             tracing::info!("everything is served again");
         }
         serving.found = found;
+        !serving.found.has_stuck_workers
     }
 
     fn reconcile(&self, listeners: &mut Listeners) -> Findings {
         // Files before packets: a machine that gets an answer asks for its loader at once.
-        let of_listeners = listeners.reconcile(&self.inventory.load_full());
-        let (Report { problems, warnings }, mut served) = {
+        let inventory = self.inventory.load_full();
+        let of_listeners = listeners.reconcile(&inventory);
+        let (report, mut served, interfaces) = {
             let mut dataplane = lock(&self.dataplane);
-            (dataplane.reconcile(Instant::now()), dataplane.sites())
+            let report = dataplane.reconcile(Instant::now());
+            let interfaces = dataplane.ports().map(|port| port.interface().name.clone()).collect();
+            (report, dataplane.sites(), interfaces)
         };
+        let has_stuck_workers = report.has_stuck_workers();
+        let Report { problems, warnings } = report;
         // A machine that gets an address asks for files at once.
         served.retain(|_, own| listeners.are_running_at(own.address));
         // Both may report the same problem of an interface.
         let problems: BTreeSet<_> = of_listeners.into_iter().chain(problems.iter().map(ToString::to_string)).collect();
         let warnings: BTreeSet<_> = warnings.iter().map(ToString::to_string).chain(self.budget.adjust()).collect();
         self.publish(OwnSites { served, problems: problems.iter().cloned().collect() });
-        let awaited = self.spec_faults.load().is_awaited.then(|| SPEC_IS_AWAITED.to_owned());
+        let faults = self.spec_faults.load();
+        let awaited = faults.is_awaited.then(|| SPEC_IS_AWAITED.to_owned());
         // Whoever watches the API has logged these. Without any spec from there, machines may be missing; otherwise the last one serves on.
         let troubles = self.api.as_ref().map(|api| api.load().troubles.clone()).unwrap_or_default();
         let (unknown, passing): (Vec<_>, Vec<_>) = troubles.into_iter().partition(|trouble| trouble.nothing_known);
         let words = |troubles: Vec<ApiTrouble>| troubles.into_iter().map(|trouble| trouble.message);
-        self.health.set(admin::Findings {
+        let of_health: Vec<_> = problems.iter().cloned().chain(awaited).chain(words(unknown)).collect();
+        self.audience.service_manager.status(&StatusLine {
+            inventory: &inventory,
+            interfaces: &interfaces,
+            is_matchbox_alone: listeners.scope() == Scope::HttpEverywhere,
+            // A spec that is not there yet is one problem, not a mistake as well.
+            mistakes: if faults.is_awaited { 0 } else { faults.faults.len() },
+            problems: &of_health,
+        });
+        self.audience.health.set(admin::Findings {
             is_serving: true,
-            problems: problems.iter().cloned().chain(awaited).chain(words(unknown)).collect(),
+            problems: of_health,
             // The journal has logged its own.
             warnings: warnings.iter().cloned().chain(self.journal.warnings()).chain(words(passing)).collect(),
         });
-        Findings { problems, warnings }
+        Findings { problems, warnings, has_stuck_workers }
     }
 
     /// Publishes what this node serves, if it has changed, and logs where a site is served at another address than before.
@@ -156,9 +184,9 @@ impl Upkeep {
     /// Detaches the XDP programs and stops the servers. Returns the tasks of transfers that may still finish.
     pub(super) fn stop(&self) -> Vec<JoinHandle<()>> {
         // At once, even if a look hangs.
-        self.health.set(admin::Findings::default());
+        self.audience.health.set(admin::Findings::default());
         let serving = &mut *lock(&self.serving);
-        self.health.set(admin::Findings::default());
+        self.audience.health.set(admin::Findings::default());
         lock(&self.dataplane).close();
         serving.listeners.stop()
     }

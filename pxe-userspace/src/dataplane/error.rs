@@ -32,6 +32,16 @@ pub enum DataplaneError {
         /// Its answer.
         error: io::Error,
     },
+    /// A worker neither answers frames nor waits for them.
+    #[error(
+        "interface {interface}: worker {place} is stuck: the frames of its queue are not answered until pxed is restarted"
+    )]
+    Stuck {
+        /// The interface.
+        interface: String,
+        /// Its place; with XDP, the queue.
+        place: usize,
+    },
     /// Several map entries could not be written.
     #[error("{first} (and {others} more)")]
     Entries {

@@ -47,6 +47,9 @@ pub trait Worker {
     /// Returns `true` if it has ended by itself.
     fn has_ended(&self) -> bool;
 
+    /// Returns the number of signs of life that it has given. A worker gives one every second at least, unless it is stuck.
+    fn pulse(&self) -> u64;
+
     /// Asks it to end, without waiting for it.
     fn ask_to_end(&self);
 }

@@ -25,6 +25,7 @@ use crate::{
     net::{
         interface::{Interface, InterfaceError},
         packet_socket::PacketSocket,
+        pulse::Pulse,
         xdp_programs,
     },
 };
@@ -139,8 +140,8 @@ impl Kernel for Linux {
                 let socket = queue.duplicate_fd().map_err(|error| DataplaneError::system(name, "dup", error))?;
                 let queue_worker = QueueWorker { index, socket, stats: queue.stats() };
                 let mut responder = self.responder(interface, servers, true);
-                WorkerThread::start(name, &format!("{name}/{index}"), Some(queue_worker), move |stop| {
-                    queue.serve(stop.as_fd(), |frame, reply| responder.respond(frame, reply))
+                WorkerThread::start(name, &format!("{name}/{index}"), Some(queue_worker), move |stop, pulse| {
+                    queue.serve(stop.as_fd(), pulse, |frame, reply| responder.respond(frame, reply))
                 })
             }
             Source::Packets => {
@@ -148,8 +149,8 @@ impl Kernel for Linux {
                 let mut socket =
                     PacketSocket::open(interface.index).map_err(|error| DataplaneError::system(name, what, error))?;
                 let mut responder = self.responder(interface, servers, false);
-                WorkerThread::start(name, name, None, move |stop| {
-                    socket.serve(stop.as_fd(), |frame, reply| responder.respond(frame, reply))
+                WorkerThread::start(name, name, None, move |stop, pulse| {
+                    socket.serve(stop.as_fd(), pulse, |frame, reply| responder.respond(frame, reply))
                 })
             }
         }
@@ -180,6 +181,7 @@ pub struct WorkerThread {
     label: String,
     stop: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
+    pulse: Pulse,
     queue: Option<QueueWorker>,
 }
 
@@ -197,21 +199,22 @@ impl WorkerThread {
         interface: &str,
         label: &str,
         queue: Option<QueueWorker>,
-        serve: impl FnOnce(&EventFd) -> io::Result<()> + Send + 'static,
+        serve: impl FnOnce(&EventFd, &Pulse) -> io::Result<()> + Send + 'static,
     ) -> Result<Self, DataplaneError> {
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)
             .map_err(|error| DataplaneError::system(interface, "eventfd", error.into()))?;
         let stop = Arc::new(stop);
-        let (seen, worker) = (Arc::clone(&stop), label.to_owned());
+        let pulse = Pulse::default();
+        let (seen, beating, worker) = (Arc::clone(&stop), pulse.clone(), label.to_owned());
         let thread = thread::Builder::new()
             .name(label.to_owned())
             .spawn(move || {
-                if let Err(error) = serve(&seen) {
+                if let Err(error) = serve(&seen, &beating) {
                     tracing::error!(worker, "a worker ended: {error}");
                 }
             })
             .map_err(|error| DataplaneError::system(interface, "starting a worker thread", error))?;
-        Ok(Self { label: label.to_owned(), stop, thread: Some(thread), queue })
+        Ok(Self { label: label.to_owned(), stop, thread: Some(thread), pulse, queue })
     }
 
     /// Returns the index of its receive queue and the losses there, or `None` if it has a packet socket.
@@ -224,6 +227,10 @@ impl WorkerThread {
 impl Worker for WorkerThread {
     fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn pulse(&self) -> u64 {
+        self.pulse.count()
     }
 
     fn ask_to_end(&self) {

@@ -39,6 +39,7 @@ pub mod reach;
 pub mod responder;
 pub mod ring;
 pub mod sharing;
+mod stillness;
 #[cfg(test)]
 mod tests;
 pub mod wanted;
@@ -90,6 +91,14 @@ pub struct Report {
     pub problems: Vec<DataplaneError>,
     /// Warnings: everything is served, but could be better.
     pub warnings: Vec<Warning>,
+}
+
+impl Report {
+    /// Returns `true` if some worker neither answers nor waits.
+    #[must_use]
+    pub fn has_stuck_workers(&self) -> bool {
+        self.problems.iter().any(|problem| matches!(problem, DataplaneError::Stuck { .. }))
+    }
 }
 
 impl Dataplane {
@@ -153,7 +162,7 @@ impl<K: Kernel> Dataplane<K> {
         let mut warnings = self.unused_addresses(&looks);
         self.tell_choices(&looks);
         for port in self.ports.values_mut() {
-            port.look_after_workers();
+            port.look_after_workers(now);
             port.report_strays(&mut self.kernel);
         }
         let have = self.ports.iter().map(|(name, port)| (Arc::clone(name), port.state())).collect();
@@ -162,6 +171,7 @@ impl<K: Kernel> Dataplane<K> {
         warnings.append(&mut of_plan);
 
         let mut problems: Vec<DataplaneError> = problems.into_iter().map(Into::into).collect();
+        problems.extend(self.ports.values().flat_map(Port::stuck_workers));
         for (name, step) in steps {
             problems.extend(self.execute(name, step, now).err());
         }

@@ -14,6 +14,7 @@ use super::{
     plan::{Changes, Fallback, Opening, Retry, State, Step},
     responder::Servers,
     ring::QueueStats,
+    stillness::Stillness,
     xdp::XdpProgram,
 };
 use crate::net::interface::Interface;
@@ -24,6 +25,9 @@ pub struct Port<K: Kernel = Linux> {
     state: State,
     servers: SharedServers,
     machinery: Machinery<K>,
+    /// The silence of the worker in each place, as of the last look.
+    stillness: Vec<Stillness>,
+    looked_at: Instant,
 }
 
 /// The program and the workers of one path.
@@ -58,7 +62,7 @@ impl<K: Kernel> Port<K> {
             ended: Vec::new(),
         };
         let machinery = Machinery::open_best(kernel, &mut state, paths, &servers, now)?;
-        Ok(Self { state, servers, machinery })
+        Ok(Self { state, servers, machinery, stillness: Vec::new(), looked_at: now })
     }
 
     /// Executes a step that leaves the interface open.
@@ -103,7 +107,7 @@ impl<K: Kernel> Port<K> {
     }
 
     fn restart_worker(&mut self, kernel: &mut K, place: u32) -> Result<(), DataplaneError> {
-        let Self { state, servers, machinery } = self;
+        let Self { state, servers, machinery, .. } = self;
         let Some(slot) = usize::try_from(place).ok().and_then(|place| machinery.workers.get_mut(place)) else {
             return Ok(());
         };
@@ -167,11 +171,25 @@ impl<K: Kernel> Port<K> {
         }
     }
 
-    /// Notes in the state which workers have ended.
-    pub fn look_after_workers(&mut self) {
+    /// Notes in the state which workers have ended, and which have given no sign of life since the last look.
+    pub fn look_after_workers(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(std::mem::replace(&mut self.looked_at, now));
+        self.stillness.resize(self.machinery.workers.len(), Stillness::default());
+        for (stillness, worker) in self.stillness.iter_mut().zip(&self.machinery.workers) {
+            match worker.as_ref().filter(|worker| !worker.has_ended()) {
+                Some(worker) => stillness.observe(worker.pulse(), passed),
+                None => *stillness = Stillness::default(),
+            }
+        }
         let is_idle = |worker: &Option<K::Worker>| worker.as_ref().is_none_or(Worker::has_ended);
         let places = (0_u32..).zip(&self.machinery.workers);
         self.state.ended = places.filter(|(_, worker)| is_idle(worker)).map(|(place, _)| place).collect();
+    }
+
+    /// Returns the workers that were stuck at the last look.
+    pub fn stuck_workers(&self) -> impl Iterator<Item = DataplaneError> {
+        let places = self.stillness.iter().enumerate().filter(|(_, stillness)| stillness.is_stuck());
+        places.map(|(place, _)| DataplaneError::Stuck { interface: self.state.interface.name.clone(), place })
     }
 
     /// Returns what runs, as the plan needs it.

@@ -7,5 +7,6 @@ pub mod interface;
 pub mod networks;
 pub mod packet_socket;
 pub mod prefix;
+pub mod pulse;
 pub mod raw_udp;
 pub mod xdp_programs;

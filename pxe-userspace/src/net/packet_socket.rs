@@ -12,7 +12,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
+    poll::{PollFd, PollFlags, poll},
     sys::socket::{MsgFlags, send},
 };
 
@@ -21,7 +21,7 @@ use pxe_common::{
     frame::{ETHERNET_LENGTH, PROTOCOL_UDP, TAG_LENGTH, ethertype},
 };
 
-use super::{buffer, frame::Reply};
+use super::{buffer, frame::Reply, pulse::Pulse};
 
 /// The length of the longest frame: an MTU of 9,000 bytes, its headers and two VLAN tags.
 const FRAME_CAPACITY: usize = 9216;
@@ -60,7 +60,7 @@ impl PacketSocket {
     }
 
     /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer for the reply, and returns
-    /// the reply's length and copies.
+    /// the reply's length and copies. `pulse` counts the turns.
     ///
     /// # Errors
     ///
@@ -68,6 +68,7 @@ impl PacketSocket {
     pub fn serve(
         &mut self,
         stop: BorrowedFd<'_>,
+        pulse: &Pulse,
         mut respond: impl FnMut(&[u8], &mut [u8]) -> Option<Reply>,
     ) -> io::Result<()> {
         let mut query = vec![0; FRAME_CAPACITY];
@@ -83,9 +84,10 @@ impl PacketSocket {
                     let _ = send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);
                 }
             }
+            pulse.beat();
             let mut descriptors =
                 [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(stop, PollFlags::POLLIN)];
-            match poll(&mut descriptors, PollTimeout::NONE) {
+            match poll(&mut descriptors, Pulse::longest_wait()) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
             }

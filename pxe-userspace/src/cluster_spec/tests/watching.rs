@@ -72,9 +72,9 @@ fn file_is_rewritten_replaced_broken_and_repaired() {
     std::fs::rename(files.path("c.yaml~"), files.path("c.yaml")).unwrap();
     watched.wait_for("v1.13.2");
     files.write("c.yaml", "kind: [");
-    watched.watcher.reload_now();
+    watched.watcher.reload_now(Box::new(()));
     std::fs::remove_file(files.path("c.yaml")).unwrap();
-    watched.watcher.reload_now();
+    watched.watcher.reload_now(Box::new(()));
     files.write("c.yaml", spec("v1.13.3"));
     watched.wait_for("v1.13.3");
 }

@@ -4,6 +4,7 @@ use std::{
     os::unix::fs::symlink,
     path::Path,
     rc::Rc,
+    sync::Arc,
 };
 
 use super::*;
@@ -173,8 +174,22 @@ fn file_that_never_rests_is_loaded_after_a_second_and_when_it_rests() {
 fn reload_is_done_even_if_nothing_looks_different() {
     let mut rig = rig("c.yaml", |at| fs::write(at.join("c.yaml"), "one").unwrap());
     rig.settle();
-    rig.task.forget();
+    rig.task.forget(Box::new(()));
     assert_eq!(rig.settle(), (vec!["one".to_owned()], QUIET));
+}
+
+#[test]
+fn those_who_asked_for_a_load_learn_when_it_has_taken_place() {
+    let mut rig = rig("c.yaml", |at| fs::write(at.join("c.yaml"), "one").unwrap());
+    rig.settle();
+    let (asked, also_asked) = (Arc::new(()), Arc::new(()));
+    rig.task.forget(Box::new(Arc::clone(&asked)));
+    rig.task.forget(Box::new(Arc::clone(&also_asked)));
+    let waiting = || Arc::strong_count(&asked) + Arc::strong_count(&also_asked);
+    assert!(rig.task.look(rig.now).is_some());
+    assert_eq!(waiting(), 4, "the files have not rested yet");
+    rig.settle();
+    assert_eq!(waiting(), 2);
 }
 
 #[test]

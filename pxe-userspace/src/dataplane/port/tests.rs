@@ -191,11 +191,28 @@ fn ended_worker_is_found_and_restarted_on_its_queue() {
             assert!(Instant::now() < deadline, "the worker does not end");
             thread::yield_now();
         }
-        cable.port.look_after_workers();
+        cable.port.look_after_workers(Instant::now());
         assert_eq!(cable.port.state().ended, [0]);
         cable.execute(Step::RestartWorker(0));
-        cable.port.look_after_workers();
+        cable.port.look_after_workers(Instant::now());
         assert!(cable.port.state().ended.is_empty());
         cable.is_answered();
     });
+}
+
+#[test]
+fn waiting_worker_gives_signs_of_life() {
+    fn check(path: &'static [Path]) {
+        let cable = Cable::lay(path);
+        let pulse = || cable.port.machinery.workers[0].as_ref().unwrap().pulse();
+        let deadline = Instant::now() + SOON;
+        let (first, mut later) = (pulse(), 0);
+        while later < first + 3 {
+            assert!(Instant::now() < deadline, "{later} signs of life, after {first}");
+            thread::sleep(Duration::from_millis(50));
+            later = pulse();
+        }
+    }
+    in_a_namespace(|| check(&[Path::Driver]));
+    in_a_namespace(|| check(&[Path::Socket]));
 }

@@ -34,7 +34,7 @@ use super::{
     refusal::reason,
     rings::{BATCH, REPLIES, Rings},
 };
-use crate::net::frame::Reply;
+use crate::net::{frame::Reply, pulse::Pulse};
 
 /// The time for frames to gather after an idle turn, before the loop waits to be woken.
 const NAP: Duration = Duration::from_millis(1);
@@ -147,7 +147,7 @@ impl Queue {
     }
 
     /// Answers frames until `stop` becomes readable. `respond` gets a received frame and a buffer for the reply, and returns
-    /// the reply's length and copies.
+    /// the reply's length and copies. `pulse` counts the waits, also those for no time under a flood.
     ///
     /// # Errors
     ///
@@ -155,6 +155,7 @@ impl Queue {
     pub fn serve(
         &mut self,
         stop: BorrowedFd<'_>,
+        pulse: &Pulse,
         mut respond: impl FnMut(&[u8], &mut [u8]) -> Option<Reply>,
     ) -> io::Result<()> {
         let Self { socket, ledger, stats } = self;
@@ -179,8 +180,9 @@ impl Queue {
                 1.. if turns.is_multiple_of(TURNS_WITHOUT_A_LOOK) => PollTimeout::ZERO,
                 1.. => continue,
                 0 if kick_pending => PollTimeout::from(1_u8),
-                0 => PollTimeout::NONE,
+                0 => Pulse::longest_wait(),
             };
+            pulse.beat();
             if !pump.rings().socket.wait(stop, timeout, stats)? {
                 return Ok(());
             }

@@ -89,6 +89,8 @@ struct Listening {
     source: Source,
     servers: SharedServers,
     has_ended: bool,
+    is_stuck: bool,
+    pulse: u64,
 }
 
 /// A frame of a machine.
@@ -173,6 +175,20 @@ impl World {
         }
     }
 
+    /// Lets the workers of an interface get stuck, or free again.
+    pub(super) fn stick_workers(&mut self, name: &str, are_stuck: bool) {
+        for worker in self.workers.values_mut().filter(|worker| worker.interface.name == name) {
+            worker.is_stuck = are_stuck;
+        }
+    }
+
+    /// Returns the signs of life of a worker, which gives another one at each question unless it is stuck.
+    fn beat(&mut self, worker: u32) -> u64 {
+        let Some(worker) = self.workers.get_mut(&worker) else { return 0 };
+        worker.pulse += u64::from(!worker.is_stuck);
+        worker.pulse
+    }
+
     fn is_refused(&self, name: &str, operation: Operation) -> bool {
         self.refused.iter().any(|(interface, refused)| interface == name && *refused == operation)
     }
@@ -241,6 +257,10 @@ pub(super) struct FakeWorker {
 impl Worker for FakeWorker {
     fn has_ended(&self) -> bool {
         self.kernel.world().workers[&self.id].has_ended
+    }
+
+    fn pulse(&self) -> u64 {
+        self.kernel.world().beat(self.id)
     }
 
     fn ask_to_end(&self) {}
@@ -402,7 +422,7 @@ impl Kernel for Fake {
         world.last_id += 1;
         let id = world.last_id;
         let (interface, servers) = (interface.clone(), SharedServers::clone(servers));
-        world.workers.insert(id, Listening { interface, source, servers, has_ended: false });
+        world.workers.insert(id, Listening { interface, source, servers, has_ended: false, is_stuck: false, pulse: 0 });
         world.changed(Some(Operation::Start(source)));
         Ok(FakeWorker { id, kernel: self.clone() })
     }

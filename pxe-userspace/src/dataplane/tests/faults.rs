@@ -131,6 +131,19 @@ fn ended_worker_is_restarted_without_touching_the_others() {
 }
 
 #[test]
+fn stuck_worker_is_a_problem_until_it_moves_again() {
+    for datapath in [Datapath::Auto, Datapath::Socket] {
+        let mut bench = Bench::serving(datapath);
+        bench.kernel.world().stick_workers(ETH0, true);
+        let found = (0..10).map(|_| bench.reconcile().0).find(|problems| !problems.is_empty()).unwrap_or_default();
+        let of_eth0 = |problem: &String| problem.contains(ETH0) && problem.contains("stuck");
+        assert!(!found.is_empty() && found.iter().all(of_eth0), "{found:?}");
+        bench.kernel.world().stick_workers(ETH0, false);
+        bench.reconcile_well();
+    }
+}
+
+#[test]
 fn replaced_interface_is_reopened() {
     type Change = fn(&mut Bench);
     let changes: [(&str, Change); 4] = [

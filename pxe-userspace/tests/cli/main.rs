@@ -1,6 +1,8 @@
 //! The command line with its environment and configuration file, as a person uses the binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod service_manager;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
@@ -116,8 +118,13 @@ impl Drop for Server {
 
 impl Server {
     fn start(words: &[&str]) -> Self {
+        Self::start_with(words, &[])
+    }
+
+    fn start_with(words: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pxed"));
-        let mut child = command.args(words).env_clear().stderr(std::process::Stdio::piped()).spawn().unwrap();
+        command.args(words).env_clear().envs(variables.iter().copied());
+        let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, log) = mpsc::channel();
         thread::spawn(move || {
