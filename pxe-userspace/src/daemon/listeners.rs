@@ -201,9 +201,9 @@ fn unserved(addressing: &Addressing, sites: &Sites, looks: &Looks) -> Vec<String
 }
 
 impl Listeners {
-    /// Stops every server. Returns the tasks of HTTP servers whose transfers may still finish.
+    /// Stops every server. Returns the tasks of those whose transfers may still finish.
     pub(super) fn stop(&mut self) -> Vec<JoinHandle<()>> {
-        std::mem::take(&mut self.running).into_values().filter_map(|Running { server, .. }| server.stop()).collect()
+        std::mem::take(&mut self.running).into_values().map(|Running { server, .. }| server.stop()).collect()
     }
 }
 
@@ -214,9 +214,9 @@ pub(super) struct Servers {
 }
 
 /// A running server.
-pub(super) enum Server {
-    Tftp(JoinHandle<()>),
-    Http { task: JoinHandle<()>, stop: oneshot::Sender<()> },
+pub(super) struct Server {
+    task: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
 }
 
 impl Servers {
@@ -235,7 +235,10 @@ impl Backend for Servers {
 
     fn start(&mut self, place: Place, interface: Option<&Interface>) -> anyhow::Result<Server> {
         let Place { service, address } = place;
-        match service {
+        let (stop, stopped) = oneshot::channel();
+        // A message and a dropped sender both mean the end.
+        let stopped = async { drop(stopped.await) };
+        let task = match service {
             Service::Tftp => {
                 let networks = interface.map(|interface| interface.addresses.clone()).unwrap_or_default();
                 let server = tftp::TftpServer::bind(address, TFTP_PORT, networks)?;
@@ -244,32 +247,27 @@ impl Backend for Servers {
                     None => server,
                 };
                 let context = self.tftp.clone();
-                Ok(Server::Tftp(tokio::spawn(async move {
-                    if let Err(error) = server.serve(context).await {
+                tokio::spawn(async move {
+                    if let Err(error) = server.serve(context, stopped).await {
                         tracing::error!(%address, "the TFTP server ended: {error}");
                     }
-                })))
+                })
             }
             Service::Http => {
                 let http = http::bind(address, self.http.http_port)?;
                 let context = Arc::clone(&self.http);
-                let (stop, stopped) = oneshot::channel();
-                let task = tokio::spawn(async move {
-                    // A message and a dropped sender both mean the end.
-                    let stopped = async { drop(stopped.await) };
+                tokio::spawn(async move {
                     if let Err(error) = http::serve(http, context, stopped).await {
                         tracing::error!(%address, "the boot HTTP server ended: {error}");
                     }
-                });
-                Ok(Server::Http { task, stop })
+                })
             }
-        }
+        };
+        Ok(Server { task, stop })
     }
 
     fn has_ended(&self, server: &Server) -> bool {
-        match server {
-            Server::Tftp(task) | Server::Http { task, .. } => task.is_finished(),
-        }
+        server.task.is_finished()
     }
 
     fn stop(&mut self, server: Server) {
@@ -279,18 +277,11 @@ impl Backend for Servers {
 
 impl Server {
     /// Stops the server. Returns the task that may still have to finish.
-    fn stop(self) -> Option<JoinHandle<()>> {
-        match self {
-            Self::Tftp(task) => {
-                task.abort();
-                None
-            }
-            Self::Http { task, stop } => {
-                // An error means that the server has already ended.
-                let _ = stop.send(());
-                Some(task)
-            }
-        }
+    fn stop(self) -> JoinHandle<()> {
+        let Self { task, stop } = self;
+        // An error means that the server has already ended.
+        let _ = stop.send(());
+        task
     }
 }
 

@@ -463,8 +463,8 @@ impl Daemon {
             None => Vec::new(),
         };
         let finish = async {
-            for http in transfers {
-                http.await.context("the HTTP server")?;
+            for server in transfers {
+                server.await.context("a server of files")?;
             }
             anyhow::Ok(())
         };

@@ -41,6 +41,8 @@ pub(super) enum Message {
 pub(super) struct Mailbox {
     messages: SyncSender<Message>,
     bell: EventFd,
+    /// Set when the worker has to end as soon as nothing is under way.
+    finishing: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -49,7 +51,7 @@ impl Mailbox {
     pub(super) fn new() -> Result<(Self, Receiver<Message>), Errno> {
         let (messages, receiver) = sync_channel(WAITING_LIMIT);
         let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        Ok((Self { messages, bell, closed: AtomicBool::new(false) }, receiver))
+        Ok((Self { messages, bell, finishing: AtomicBool::new(false), closed: AtomicBool::new(false) }, receiver))
     }
 
     /// Leaves a message for the next [`ring`](Self::ring). Returns `false` if there was no room.
@@ -71,6 +73,17 @@ impl Mailbox {
     pub(super) fn ring(&self) {
         // An error means that the counter is full, so the worker is awake by now.
         let _ = self.bell.write(1);
+    }
+
+    /// Ends the worker when its transfers have ended.
+    pub(super) fn finish(&self) {
+        self.finishing.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// Returns `true` if the worker is to end when its transfers have ended.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finishing.load(Ordering::Acquire)
     }
 
     /// Ends the worker.

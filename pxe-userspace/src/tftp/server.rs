@@ -39,6 +39,9 @@ const WORKERS_LIMIT: usize = 4;
 /// The longest request that is read whole, in bytes; RFC 2347 allows 512.
 const REQUEST_LIMIT: usize = 1024;
 
+/// The time that transfers may continue after the server was told to stop, as those of boot HTTP.
+const GRACE: Duration = Duration::from_millis(2_500);
+
 /// A TFTP server at one address, with its sockets bound.
 #[derive(Debug)]
 pub struct TftpServer {
@@ -114,13 +117,13 @@ impl TftpServer {
         self.address
     }
 
-    /// Serves until the future is dropped, on threads of its own. Must be called within a runtime, whose threads for blocking work
-    /// wait for the disk.
+    /// Serves until `shutdown` completes, on threads of its own, then gives running transfers a few seconds to finish. If the future is
+    /// dropped, they are broken off. Must be called within a runtime, whose threads for blocking work wait for the disk.
     ///
     /// # Errors
     ///
     /// A thread cannot be started, or has ended, which is a defect.
-    pub async fn serve(self, context: Context) -> io::Result<()> {
+    pub async fn serve(self, context: Context, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let Self { address, networks, listener, shares } = self;
         let limit = TRANSFERS_LIMIT.div_ceil(shares.len().max(1));
         let (ended, mut end) = mpsc::channel(1);
@@ -142,9 +145,18 @@ impl TftpServer {
         let (mailbox, _) = Mailbox::new()?;
         let listening = move |mailbox: &Mailbox| listen(&listener, &networks, &workers, &context, mailbox);
         threads.start(Arc::new(mailbox), ended, listening)?;
-        // A thread has ended, in whatever way.
-        let _ = end.recv().await;
-        Err(io::Error::other(format!("TFTP on {address}: a thread ended")))
+        tokio::select! {
+            () = shutdown => {}
+            // In whatever way.
+            _ = end.recv() => return Err(io::Error::other(format!("TFTP on {address}: a thread ended"))),
+        }
+        threads.finish();
+        // The senders are those of the threads.
+        let all_ended = async { while end.recv().await.is_some() {} };
+        if tokio::time::timeout(GRACE, all_ended).await.is_err() {
+            tracing::info!("TFTP on {address} is breaking off the transfers that are still running");
+        }
+        Ok(())
     }
 }
 
@@ -177,6 +189,15 @@ impl Threads {
             work(&mailbox);
         };
         thread::Builder::new().name("pxed-tftp".to_owned()).spawn(work).map(drop)
+    }
+}
+
+impl Threads {
+    /// Tells the threads to end when nothing is under way. The last one takes the requests.
+    fn finish(&self) {
+        let Some((listener, workers)) = self.mailboxes.split_last() else { return };
+        listener.close();
+        workers.iter().for_each(|mailbox| mailbox.finish());
     }
 }
 

@@ -154,6 +154,11 @@ impl Transfers {
         self.sender.flush();
     }
 
+    /// Returns `true` if a transfer is under way.
+    pub(super) fn are_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
     /// Returns `true` if no transfer waits for a timer.
     pub(super) fn is_idle(&self) -> bool {
         self.timers.is_empty()

@@ -39,7 +39,7 @@ impl Worker {
         Self { mailbox, transfers }
     }
 
-    /// Serves until the mailbox is closed.
+    /// Serves until the mailbox is closed, or until nothing is under way when it is to finish.
     pub(super) fn run(mut self, messages: &mpsc::Receiver<Message>) {
         let mut inbox = Inbox::new(REPLY_LIMIT);
         let mut spin = Spin::default();
@@ -60,6 +60,9 @@ impl Worker {
                 self.transfers.on_tick(now);
             }
             self.transfers.flush();
+            if self.mailbox.is_finishing() && !told && !self.transfers.are_running() {
+                return;
+            }
             if received || told {
                 spin.worked();
             } else if spin.again(now) {

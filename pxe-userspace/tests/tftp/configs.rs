@@ -94,7 +94,7 @@ impl Lab {
         let context = Context::new(store, inventory, sink, Arc::clone(&metrics))
             .with_policies(policies, check_source)
             .with_images(Arc::clone(&images));
-        let task = tokio::spawn(async move { server.serve(context).await.unwrap() });
+        let task = tokio::spawn(async move { server.serve(context, std::future::pending()).await.unwrap() });
         Self { directory, server: address, events, metrics, images, task }
     }
 

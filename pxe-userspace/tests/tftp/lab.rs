@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -20,7 +20,12 @@ use pxe_userspace::{
     },
     tftp::{Context, Metrics, TftpServer},
 };
-use tokio::{net::UdpSocket, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    net::UdpSocket,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
 
 pub(crate) const MACHINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
 pub(crate) const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 7]);
@@ -36,6 +41,8 @@ pub(crate) struct Lab {
     pub(crate) events: mpsc::Receiver<BootEvent>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) task: JoinHandle<()>,
+    /// Tells the server to end.
+    stop: Option<oneshot::Sender<()>>,
 }
 
 impl Drop for Lab {
@@ -94,12 +101,26 @@ impl Lab {
         let address = server.address();
         let store = Arc::new(Store::new(directory.path().to_owned()));
         let context = Context::new(store, inventory, sink, Arc::clone(&metrics));
-        let task = tokio::spawn(async move { server.serve(context).await.unwrap() });
-        Self { directory, server: address, events, metrics, task }
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async { drop(stopped.await) };
+        let task = tokio::spawn(async move { server.serve(context, stopped).await.unwrap() });
+        Self { directory, server: address, events, metrics, task, stop: Some(stop) }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Tells the server to end.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+    }
+
+    /// Waits until the server has ended. Returns the time that this took.
+    pub(crate) async fn ended(&mut self) -> Duration {
+        let begun = Instant::now();
+        timeout(LIMIT, &mut self.task).await.expect("the server ends").unwrap();
+        begun.elapsed()
     }
 
     /// Returns what the journal was told, without times, until a transfer or request has ended.

@@ -7,6 +7,7 @@
 )]
 
 mod configs;
+mod ending;
 mod lab;
 mod limits;
 
