@@ -33,14 +33,14 @@ pub struct Removed {
     pub size: u64,
 }
 
+/// Returns `true` if pxed has downloaded the file itself and could download it again.
+fn is_download(entry: &Entry) -> bool {
+    !entry.by_hand && entry.source.is_some() && matches!(entry.proof, Proof::PublishedChecksum | Proof::FirstDownload)
+}
+
 /// Returns the files that pxed has downloaded itself and could download again, without those that are needed.
 fn candidates(manifest: &Manifest, is_needed: impl Fn(&str) -> bool) -> Vec<Candidate> {
-    let may_go = |entry: &Entry| {
-        !entry.by_hand
-            && entry.source.is_some()
-            && matches!(entry.proof, Proof::PublishedChecksum | Proof::FirstDownload)
-    };
-    let files = manifest.files.iter().filter(|(path, entry)| may_go(entry) && !is_needed(path));
+    let files = manifest.files.iter().filter(|(path, entry)| is_download(entry) && !is_needed(path));
     let candidate = |(path, entry): (&Arc<str>, &Entry)| {
         Some(Candidate { path: Arc::clone(path), size: entry.file?.size, needed: entry.needed })
     };
@@ -63,6 +63,14 @@ fn choose(mut candidates: Vec<Candidate>, bytes: u64) -> Vec<Candidate> {
 }
 
 impl Records {
+    /// Returns the files that pxed has downloaded itself, and that nobody has changed since.
+    #[must_use]
+    pub fn downloads(&self) -> Vec<Arc<str>> {
+        let files = self.manifest().files;
+        let downloads = files.into_iter().filter(|(path, entry)| is_download(entry) && self.is_as_recorded(path));
+        downloads.map(|(path, _)| path).collect()
+    }
+
     /// Removes files that nothing needs, until this many bytes more are free, and logs each. A file is only removed if pxed has downloaded it
     /// itself, [`Records::needed`] was told of others, and nobody has it open. If that does not free enough, none is removed.
     ///
@@ -206,6 +214,8 @@ mod tests {
         fs::write(path("changed"), [1; 1000]).unwrap();
         let served = lab.records.store().open(b"served").unwrap();
 
+        let downloads: Vec<_> = lab.records.downloads();
+        assert_eq!(downloads, ["ab12/old", "needed", "served"].map(Arc::from));
         assert_eq!(lab.removed(1), [""; 0], "nobody has said what is needed");
         lab.needed(&["needed"]);
         assert_eq!(lab.removed(1001), [""; 0], "that much cannot be freed");

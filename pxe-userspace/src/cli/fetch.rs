@@ -4,6 +4,7 @@ mod accept;
 mod board;
 mod bundling;
 mod download;
+mod downloads;
 mod inspect;
 mod output;
 mod report;
@@ -29,7 +30,7 @@ use crate::{
 
 /// The arguments of `pxed fetch`.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("action").args(["plan", "verify", "accept", "bundle", "from"]))]
+#[command(group = clap::ArgGroup::new("action").args(["plan", "verify", "accept", "downloads_only", "bundle", "from"]))]
 pub struct Args {
     /// Cluster spec, as after --cluster
     #[arg(value_name = "PATH")]
@@ -55,6 +56,9 @@ pub struct Args {
     /// the next download is taken as it comes
     #[arg(long, value_name = "PATH", num_args = 1..)]
     accept: Vec<PathBuf>,
+    /// List the files that pxed has downloaded itself and nobody has changed since, one a line
+    #[arg(long = "downloads")]
+    downloads_only: bool,
     /// Download what is missing, then write everything that the spec needs into one file for a host without a way to the upstreams.
     /// - is standard output
     #[arg(long, value_name = "FILE")]
@@ -85,6 +89,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         plan,
         verify,
         accept,
+        downloads_only,
         bundle,
         from,
         kubernetes,
@@ -96,11 +101,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         options::fetched(paths, kubernetes, artifacts, config.as_deref())?;
     let (is_offline, settings) = options::downloads(downloads, config.as_deref())?;
     // As `pxed run` does. A report of a directory that is not there has to say so.
-    let fills = !(plan || verify || is_offline && from.is_none()) && accept.is_empty();
+    let fills = !(plan || verify || downloads_only || is_offline && from.is_none()) && accept.is_empty();
     let records = Arc::new(open(&root, fills)?);
     if !accept.is_empty() {
         let report = accept::Report::of(&records, &accept, SystemTime::now());
         return output.print(&report, report.is_right());
+    }
+    if downloads_only {
+        return output.print(&downloads::Report(records.downloads()), true);
     }
     anyhow::ensure!(
         verify || !cluster.is_empty() || kubernetes.is_some(),

@@ -14,6 +14,7 @@ mod ending;
 mod environment;
 pub mod fetch;
 mod fetch_values;
+mod generate;
 mod kubernetes_args;
 mod node_args;
 pub mod options;
@@ -60,12 +61,19 @@ enum Command {
     Release(status::MachineArgs),
     /// Boot simulated machines against a running responder and report every step
     Rehearse(rehearse::Args),
+    /// Write the manual pages and the completions of shells into a directory, for packages
+    #[command(hide = true)]
+    Generate(generate::Args),
 }
 
-/// Returns the definition of the command line.
+/// Returns the definition of the command line, with all subcommands that a person uses.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    let whole = Cli::command();
+    let used: Vec<_> = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
+    let bare = clap::Command::new("pxed").version(env!("CARGO_PKG_VERSION"));
+    let about = whole.get_about().cloned().unwrap_or_default();
+    bare.about(about).subcommand_required(true).arg_required_else_help(true).subcommands(used)
 }
 
 /// Parses the command line and runs the subcommand. An error is written to standard error, with all its causes in one line.
@@ -73,8 +81,8 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     // The parent may have blocked these signals for itself, and a child inherits that.
     let _ = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).thread_unblock();
-    let command = environment::without_empty_variables(command(), |name| env::var_os(name));
-    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let whole = environment::without_empty_variables(Cli::command(), |name| env::var_os(name));
+    let cli = Cli::from_arg_matches(&whole.get_matches()).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Run(args) => run::run(args),
         Command::Fetch(args) => fetch::run(args),
@@ -85,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Hold(args) => status::hold(args),
         Command::Release(args) => status::release(args),
         Command::Rehearse(args) => rehearse::run(args),
+        Command::Generate(args) => generate::run(args, command()),
     };
     let code = result.unwrap_or_else(|error| {
         if !ending::is_unread_output(&error) {
