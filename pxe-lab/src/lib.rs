@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod container;
 pub mod cpio;
 pub mod datapath;
+pub mod deb;
 pub mod dist;
 pub mod dnsmasq;
 pub mod efi_variables;

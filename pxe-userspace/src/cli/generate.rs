@@ -26,7 +26,7 @@ const SHELLS: [(Shell, &str); 3] = [(Shell::Bash, "pxed.bash"), (Shell::Zsh, "_p
 /// # Errors
 ///
 /// If a file cannot be written.
-pub(super) fn run(args: Args, command: Command) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: Args, command: &Command) -> anyhow::Result<ExitCode> {
     let Args { directory } = args;
     let (man, completions) = (directory.join("man"), directory.join("completions"));
     for directory in [&man, &completions] {
@@ -53,7 +53,7 @@ mod tests {
     fn every_subcommand_has_its_page_and_is_completed_by_every_shell() {
         let directory = tempfile::tempdir().unwrap();
         let args = Args { directory: directory.path().join("new") };
-        run(args, crate::cli::command()).unwrap();
+        run(args, &crate::cli::command()).unwrap();
         let read = |path: &str| fs::read_to_string(directory.path().join("new").join(path)).unwrap();
         let (mut pages, command) = (0, crate::cli::command());
         for subcommand in command.get_subcommands() {

@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
         Command::Hold(args) => status::hold(args),
         Command::Release(args) => status::release(args),
         Command::Rehearse(args) => rehearse::run(args),
-        Command::Generate(args) => generate::run(args, command()),
+        Command::Generate(args) => generate::run(args, &command()),
     };
     let code = result.unwrap_or_else(|error| {
         if !ending::is_unread_output(&error) {

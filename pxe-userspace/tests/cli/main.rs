@@ -1,6 +1,7 @@
 //! The command line with its environment and configuration file, as a person uses the binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod package;
 mod service_manager;
 
 use std::{

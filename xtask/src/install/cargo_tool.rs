@@ -46,6 +46,17 @@ pub(crate) const CARGO_DENY: CargoTool = CargoTool {
     why: "check of the dependencies' licences and sources",
 };
 
+/// Builds the Debian package.
+pub(crate) const CARGO_DEB: CargoTool = CargoTool {
+    name: "cargo-deb",
+    version: "3.8.0",
+    arguments: &["--debug"],
+    environment: &[],
+    needs: None,
+    purpose: Purpose::Tests,
+    why: "builds the Debian package",
+};
+
 /// Builds fuzz targets with libFuzzer, and runs them.
 pub(crate) const CARGO_FUZZ: CargoTool = CargoTool {
     name: "cargo-fuzz",
@@ -58,7 +69,7 @@ pub(crate) const CARGO_FUZZ: CargoTool = CargoTool {
 };
 
 /// All of these programs.
-pub(super) const CARGO_TOOLS: &[CargoTool] = &[BPF_LINKER, CARGO_DENY, CARGO_FUZZ];
+pub(super) const CARGO_TOOLS: &[CargoTool] = &[BPF_LINKER, CARGO_DEB, CARGO_DENY, CARGO_FUZZ];
 
 impl CargoTool {
     /// Returns the path: in PATH, or in cargo's bin directory, which may not be in PATH.
