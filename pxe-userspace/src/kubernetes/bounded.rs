@@ -24,9 +24,9 @@ pub(super) struct Bounded<S>(pub(super) S);
 fn limit_of<B>(request: &Request<B>) -> usize {
     let is_watch =
         || request.uri().query().is_some_and(|query| query.split('&').any(|part| part.starts_with("watch=")));
-    match request.method() {
-        &http::Method::GET if is_watch() => usize::MAX,
-        &http::Method::GET => ANSWER_BYTES,
+    match *request.method() {
+        http::Method::GET if is_watch() => usize::MAX,
+        http::Method::GET => ANSWER_BYTES,
         _ => WRITTEN_BYTES,
     }
 }

@@ -81,7 +81,9 @@ impl ApiServer {
 fn event(object: &Observed, Warning { reason, note, node, at }: Warning<'_>) -> Event {
     let ObjectKey { kind, namespace, name } = &object.object.key;
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let name_of_event = format!("{}.{:016x}", cut(name, NAME_LIMIT), since.as_nanos() as u64);
+    // Each part of a name between dots has to end with a letter or a digit.
+    let name_of_object = cut(name, NAME_LIMIT).trim_end_matches(['-', '.']);
+    let name_of_event = format!("{name_of_object}.{:016x}", since.as_nanos() as u64);
     Event {
         metadata: ObjectMeta {
             name: Some(name_of_event),
@@ -132,6 +134,8 @@ mod tests {
         let name = event.metadata.name.clone().unwrap();
         assert_eq!(name.len(), 253);
         assert!(name.starts_with("mmm"));
+        let cut_off = self::event(&object(&format!("{}-.-{}", "m".repeat(NAME_LIMIT - 2), "m".repeat(9))), warning);
+        assert!(cut_off.metadata.name.unwrap().contains("m."), "a name ends with a hyphen before its dot");
         assert!(event.note.unwrap().len() <= 1_024);
         assert!(event.reporting_instance.unwrap().len() <= 128);
         let regarding = event.regarding.unwrap();
