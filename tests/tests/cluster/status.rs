@@ -41,19 +41,10 @@ impl Place {
     }
 
     /// Boots a simulated machine.
-    fn boot(&self, machine: &Machine, more: &[&str]) -> anyhow::Result<String> {
+    fn boot(&self, machine: &Machine, firmware: &str) -> anyhow::Result<String> {
         let mut command = self.client()?.command(build::pxed()?.path);
-        command.args([
-            "rehearse",
-            "--interface",
-            INTERFACE,
-            "--firmware",
-            "uefi-x64",
-            "--hurry",
-            "--mac",
-            &machine.mac,
-        ]);
-        output(command.args(more))
+        command.args(["rehearse", "--interface", INTERFACE, "--hurry", "--limit-seconds", "5"]);
+        output(command.args(["--mac", &machine.mac, "--firmware", firmware]))
     }
 
     fn client(&self) -> anyhow::Result<&Namespace> {
@@ -98,7 +89,7 @@ pub(crate) fn told() -> anyhow::Result<()> {
     suite::eventually("the cluster is ready", SOON, cluster_is_ready)?;
 
     let operator = Operator::new(&place.api);
-    place.boot(&machines[0], &[])?;
+    place.boot(&machines[0], "uefi-x64")?;
     let mut conflicts = 0;
     suite::eventually("the machine is told to have booted", SOON, || {
         conflicts += operator.set_state("default", &name(&machines[0]), "Booting")?;
@@ -115,7 +106,7 @@ pub(crate) fn told() -> anyhow::Result<()> {
     ensure!(status["state"] == "Booting", "the operator's field is gone: {status:#}");
 
     // A firmware that cannot start the kernel of the spec.
-    let wrong = place.boot(&machines[1], &["--firmware", "uefi-arm64", "--limit-seconds", "5"]);
+    let wrong = place.boot(&machines[1], "uefi-arm64");
     ensure!(wrong.is_err(), "it booted: {wrong:?}");
     place.is_told(&name(&machines[1]), "False", "WrongArchitecture")?;
     suite::eventually("kubectl describe shows the Event", SOON, || {
@@ -174,7 +165,7 @@ pub(crate) fn policy() -> anyhow::Result<()> {
 
     place.api.kubectl(&["annotate", "talosmachine", &object, "pxed.dev/boot-policy=once"])?;
     policy_is(&pxed, "once")?;
-    place.boot(&machine, &[])?;
+    place.boot(&machine, "uefi-x64")?;
     let told = |status: &str| {
         suite::eventually(&format!("it is {status}"), SOON, || {
             Ok(place.condition("talosmachine", &object, "PxeBooted")?["status"] == status)
