@@ -48,6 +48,8 @@ const ASSESSED_AT_ONCE: usize = 512;
 const CHUNK: usize = 64;
 /// The least time between two looks at all objects, unless the spec changed.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+/// The time after which objects without a condition are looked at again.
+const FOLLOW_ANYWAY: Duration = Duration::from_secs(5);
 /// The least time between two looks at the clusters, or at what waits for a time.
 const CLUSTERS_EVERY: Duration = Duration::from_secs(1);
 
@@ -138,8 +140,9 @@ impl Reporter {
         if let Some((before, of, faults_before, at)) = &self.followed {
             let is_new_spec =
                 before.spec != changes.spec || !Arc::ptr_eq(of, &inventory) || !Arc::ptr_eq(faults_before, &faults);
-            let is_rested = now.instant.saturating_duration_since(*at) >= FOLLOW_EVERY;
-            if !is_new_spec && !(is_rested && (before.all != changes.all || waits)) {
+            let rested = now.instant.saturating_duration_since(*at);
+            let is_due = before.all != changes.all && rested >= FOLLOW_EVERY || waits && rested >= FOLLOW_ANYWAY;
+            if !is_new_spec && !is_due {
                 return;
             }
         }
