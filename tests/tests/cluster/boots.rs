@@ -2,8 +2,12 @@
 
 use anyhow::ensure;
 use pxe_lab::{
-    Artifacts, Process,
+    Artifacts, Firmware, Guest, Process, Pxed,
+    assets::{Architecture, Edition},
     cluster::{Machine, VERSION, cluster},
+    guest::PC_KERNEL_ARGS,
+    kubernetes::Operator,
+    suite,
 };
 
 use crate::fleet::{Fleet, SOON, knows};
@@ -27,4 +31,35 @@ pub(crate) fn deleted_while_it_loads() -> anyhow::Result<()> {
     let refused = fleet.boot(&machines[0], "5")?;
     ensure!(refused["outcome"] != "booted", "a deleted machine boots: {refused}");
     fleet.boots(&machines[1])
+}
+
+/// A simulated machine, then one with real firmware, through two nodes.
+pub(crate) fn through_two_nodes() -> anyhow::Result<()> {
+    let real = Machine { kernel_args: PC_KERNEL_ARGS.to_owned(), ..Machine::number(2) };
+    let machines = [Machine::number(1), real];
+    let fleet = Fleet::new(24, Artifacts::lay_out(Edition::Installed, &[(VERSION, Architecture::Amd64)])?)?;
+    fleet.api.apply(&cluster(&machines))?;
+    let names = Operator::new(&fleet.api).reconcile("default", "lab")?;
+    let nodes = [fleet.pxed(0)?, fleet.pxed(1)?];
+    for node in &nodes {
+        knows(node, &machines[1])?;
+    }
+    fleet.boots(&machines[0])?;
+
+    let guest = Guest::power_on(&fleet.network, Firmware::UefiX64(Edition::Installed), &machines[1].mac)?;
+    let logs = || nodes.each_ref().map(|node| node.process.last_lines()).join("\n");
+    let report = guest.report().map_err(|error| error.context(logs()))?;
+    ensure!(report.mac == machines[1].mac, "{report:?}");
+    ensure!(report.interface == format!("{}/24", machines[1].address), "{report:?}");
+
+    for (machine, name) in machines.iter().zip(&names) {
+        let served = |node: &Pxed<'_>| Ok(node.machine(&machine.mac)?["boots"] != 0);
+        ensure!(nodes.iter().map(served).collect::<anyhow::Result<Vec<_>>>()?.contains(&true), "{}", logs());
+        suite::eventually("the condition is True", SOON, || {
+            let object = fleet.api.get("talosmachine", "default", name)?;
+            let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            Ok(conditions.iter().any(|condition| condition["type"] == "PxeBooted" && condition["status"] == "True"))
+        })?;
+    }
+    Ok(())
 }

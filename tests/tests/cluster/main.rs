@@ -4,9 +4,11 @@ mod api_server;
 mod away;
 mod boots;
 mod fleet;
+mod installations;
 mod scale;
 mod spec;
 mod status;
+mod storm;
 
 use std::process::ExitCode;
 
@@ -30,5 +32,8 @@ fn main() -> ExitCode {
         suite::test("partition_delays_changes_and_no_boot", away::partition),
         suite::test("start_without_the_api_server_serves_what_the_last_run_knew", away::start_without_it),
         suite::test("change_among_ten_thousand_machines_is_in_the_map_soon", scale::ten_thousand),
+        suite::test("cluster_of_kubectl_boots_machines_through_two_nodes", boots::through_two_nodes),
+        suite::test("node_killed_in_a_storm_costs_no_boot", storm::one_node_is_killed),
+        suite::test("two_installations_share_a_cluster", installations::two),
     ])
 }
