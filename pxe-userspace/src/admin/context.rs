@@ -9,7 +9,10 @@ use tokio::sync::Semaphore;
 use super::health::Health;
 use crate::{
     journal::Journal,
-    model::{api_state::SharedApiState, finding::AllSpecFaults, images::SharedImages, visitors::SharedVisitors},
+    model::{
+        api_state::SharedApiState, finding::AllSpecFaults, images::SharedImages, nodes::SharedNodes,
+        visitors::SharedVisitors,
+    },
 };
 
 /// The number of clients that may follow the event stream at the same time.
@@ -22,6 +25,8 @@ pub struct AdminContext {
     pub journal: Arc<Journal>,
     /// The files that the machines need.
     pub images: SharedImages,
+    /// The nodes that share the fleet.
+    pub nodes: SharedNodes,
     /// The clients that no journal follows.
     pub visitors: SharedVisitors,
     /// The metrics.

@@ -20,7 +20,7 @@ use super::{
     spec,
     visitors::{RequestJson, requests_of},
 };
-use crate::journal::{Journal, MachineRecord, Stage, diagnose, json::MachineJson};
+use crate::journal::{Journal, MachineRecord, Stage, among_nodes, diagnose, json::MachineJson};
 
 /// The number of machines that are read at once. The journal waits meanwhile, for well below a millisecond.
 const CHUNK: usize = 128;
@@ -192,7 +192,7 @@ struct Explained<'a> {
 
 fn explained(admin: &Admin, record: &MachineRecord, written: Vec<String>) -> Response {
     let (images, now) = (admin.context.images.load(), SystemTime::now());
-    let diagnosis = diagnose(record, &images, now);
+    let diagnosis = among_nodes(diagnose(record, &images, now), record, &admin.context.nodes.load(), now);
     let files = images::of_machine(&images, &record.machine, now);
     let requests = requests_of(admin, record.machine.macs());
     let spec_error = spec::error_of(admin, record.machine.mac);

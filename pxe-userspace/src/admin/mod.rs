@@ -12,6 +12,7 @@
 //! | `GET /api/v1/visitors` | clients that asked boot HTTP and that no cluster spec names, with their last requests and the outcomes |
 //! | `GET /api/v1/visitors/{name}` | one of them, by MAC address, UUID or IP address |
 //! | `GET /api/v1/images` | the files that the machines need: those that are there, are being downloaded, failed, are missing or refused |
+//! | `GET /api/v1/nodes` | the nodes that share the fleet: their sites and addresses, and the number of machines that each answers first |
 //! | `GET /api/v1/health` | what is not as it should be, and the file descriptors in use |
 //! | `GET /api/v1/spec/errors` | the errors of the specs, each with the number of machines that it leaves out or keeps as before |
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
@@ -38,6 +39,7 @@ mod images;
 mod listener;
 mod machines;
 mod monitoring;
+mod nodes;
 mod origin;
 mod refusal;
 mod spec;
@@ -78,6 +80,7 @@ pub fn router(context: AdminContext) -> Router {
         .route("/api/v1/visitors", get(visitors::list))
         .route("/api/v1/visitors/{name}", get(visitors::one))
         .route("/api/v1/images", get(images::list))
+        .route("/api/v1/nodes", get(nodes::list))
         .route("/api/v1/health", get(monitoring::health))
         .route("/api/v1/spec/errors", get(spec::errors))
         .route("/api/v1/events", get(events::follow))

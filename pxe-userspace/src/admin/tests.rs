@@ -58,6 +58,7 @@ async fn start_in(inventory: SharedInventory, cluster: Option<ClusterPolicy>) ->
         api: None,
         journal: Arc::clone(&journal),
         images: Default::default(),
+        nodes: Default::default(),
         visitors: visitors.clone(),
         registry: Arc::new(registry),
         health: Arc::clone(&health),

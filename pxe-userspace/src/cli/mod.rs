@@ -18,6 +18,7 @@ mod generate;
 mod kubernetes_args;
 mod node_args;
 pub mod options;
+mod peer_args;
 pub mod rehearse;
 pub mod run;
 pub mod status;

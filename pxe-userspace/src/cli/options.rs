@@ -17,8 +17,9 @@ use super::{
     fetch_values::{BaseUrl, Rate},
     kubernetes_args::KubernetesArgs,
     node_args::{NodeArgs, NodeOptions},
+    peer_args::PeerArgs,
 };
-use crate::{fetch::FetchConfig, kubernetes, model::image_source::Upstreams};
+use crate::{daemon::NodeConfig, fetch::FetchConfig, kubernetes, model::image_source::Upstreams};
 
 /// The port of boot HTTP.
 const DEFAULT_HTTP_PORT: u16 = 8000;
@@ -177,6 +178,9 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    peers: PeerArgs,
     /// TOML file with any of these options
     #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -220,8 +224,10 @@ pub struct Options {
     pub fetch: FetchConfig,
     /// The files of the private key and the certificate that sign unified kernel images.
     pub secure_boot: Option<(PathBuf, PathBuf)>,
-    /// The options of a node among several.
+    /// The addresses of a node among several.
     pub node: NodeOptions,
+    /// This node and the others of the fleet.
+    pub peers: NodeConfig,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -267,6 +273,7 @@ impl Args {
             log_format,
             kubernetes,
             node,
+            peers,
             config: _,
         } = self;
         let matchbox = matchbox.or(file.matchbox);
@@ -309,6 +316,7 @@ impl Args {
             )?,
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
             node: node.over(file.node)?,
+            peers: peers.over(file.peers)?,
         };
         anyhow::ensure!(
             !options.cluster.is_empty() || options.kubernetes.is_some() || options.matchbox.is_some(),
@@ -320,6 +328,14 @@ impl Args {
             options.lease_seconds >= SHORTEST_LEASE_SECONDS,
             "--lease-seconds {}: a lease of less than {SHORTEST_LEASE_SECONDS} seconds ends before a client has renewed it",
             options.lease_seconds
+        );
+        anyhow::ensure!(
+            options.peers.peers.is_empty() || options.kubernetes.is_none(),
+            "--peers and --kubernetes: there the nodes know each other by their Leases, so leave --peers away"
+        );
+        anyhow::ensure!(
+            options.peers.peers.is_empty() || !options.cluster.is_empty(),
+            "--peers without --cluster: nodes share the machines of a cluster spec"
         );
         anyhow::ensure!(options.http_port != 0, "--http-port 0: machines must know the port, so choose one");
         anyhow::ensure!(

@@ -60,11 +60,13 @@ fn config(options: Options) -> Config {
         fetch,
         secure_boot,
         node,
+        peers,
         ..
     } = options;
     let secure_boot = secure_boot.map(|(key, certificate)| SecureBoot { key, certificate });
-    // In a cluster there may be several nodes, and one of them has the address of the spec at most.
-    let addressing = if kubernetes.is_some() { node.addressing.among_nodes() } else { node.addressing };
+    // Of several nodes, one has the address of the spec at most.
+    let is_among_nodes = kubernetes.is_some() || !peers.peers.is_empty();
+    let addressing = if is_among_nodes { node.addressing.among_nodes() } else { node.addressing };
     let kubernetes = kubernetes.map(|settings| Kubernetes { typed: as_typed(&settings), settings });
     Config {
         cluster,
@@ -84,6 +86,7 @@ fn config(options: Options) -> Config {
         secure_boot,
         offline,
         fetch,
+        node: peers,
     }
 }
 

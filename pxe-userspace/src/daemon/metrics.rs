@@ -19,6 +19,8 @@ use crate::{
         event::EventSink,
         finding::{AllSpecFaults, SpecFaults},
         images::SharedImages,
+        inventory::Machine,
+        nodes::{Owner, SharedNodes},
     },
     tftp,
 };
@@ -32,6 +34,7 @@ pub(super) struct Metered<'a, F> {
     pub(super) journal: &'a Arc<Journal>,
     pub(super) events: &'a EventSink,
     pub(super) replies: &'a ReplyCounters,
+    pub(super) nodes: &'a SharedNodes,
     pub(super) faults: &'a AllSpecFaults,
     /// Returns the counts of the ports.
     pub(super) ports: F,
@@ -42,7 +45,7 @@ pub(super) fn registry<F>(metered: Metered<'_, F>) -> Registry
 where
     F: Fn() -> Vec<PortCounts> + Send + Sync + 'static,
 {
-    let Metered { fetch, images, tftp, http, journal, events, replies, faults, ports } = metered;
+    let Metered { fetch, images, tftp, http, journal, events, replies, nodes, faults, ports } = metered;
     let mut all = Registry::default();
     all.register_collector(Box::new(DescriptorMetrics));
     let registry = all.sub_registry_with_prefix("pxed");
@@ -51,11 +54,34 @@ where
     http.register(registry);
     replies.register(registry);
     journal.register(events, registry);
+    registry.register_collector(Box::new(NodeMetrics { nodes: Arc::clone(nodes), journal: Arc::clone(journal) }));
     let help = "Log lines dropped because standard error was not read or not writable";
     registry.register("log_lines_dropped", help, logging::dropped());
     registry.register_collector(Box::new(PortMetrics::new(ports)));
     registry.register_collector(Box::new(SpecMetrics(faults.clone())));
     all
+}
+
+/// The nodes, counted when the metrics are read.
+#[derive(Debug)]
+struct NodeMetrics {
+    nodes: SharedNodes,
+    journal: Arc<Journal>,
+}
+
+impl Collector for NodeMetrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (nodes, inventory) = (self.nodes.load(), self.journal.inventory());
+        let living = 1 + nodes.peers().iter().filter(|peer| peer.is_alive).count();
+        let is_owned = |machine: &Arc<Machine>| nodes.owner(machine.site.address, machine.mac) == Owner::This;
+        let owned = inventory.machines().iter().filter(|machine| is_owned(machine)).count();
+        let mut families = Families::new(encoder);
+        let mut family = families.gauges("nodes", "Nodes that share the fleet, this one included, by state")?;
+        family.member(&[("state", "alive")], living as u64)?;
+        family.member(&[("state", "dead")], (1 + nodes.peers().len() - living) as u64)?;
+        let mut family = families.gauges("machines_owned", "Machines that this node answers first")?;
+        family.member(&[("by", "this"); 0], owned as u64)
+    }
 }
 
 /// The errors of the specs, counted when the metrics are read.

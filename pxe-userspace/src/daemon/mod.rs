@@ -8,6 +8,7 @@ mod images;
 mod limits;
 mod listeners;
 mod listeners_plan;
+mod membership;
 mod metrics;
 mod preflight;
 mod reload;
@@ -40,6 +41,7 @@ use self::{
     ending::{Ending, Step},
     images::{FetchMetrics, Keeper},
     listeners::{Listeners, Scope, Servers},
+    membership::Membership,
     metrics::Metered,
     reload::Reload,
     secure_boot::UkiUpkeep,
@@ -52,7 +54,7 @@ use crate::{
     admin::{self, AdminContext, Health},
     artifacts::{FetchCommand, Records, Store, Verifier},
     cluster_spec::{self, matchbox},
-    dataplane::{self, Addressing, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts},
+    dataplane::{self, Addressing, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts, sharing::Sharing},
     descriptors,
     dhcp::Mode,
     fetch::{FetchConfig, Fetcher},
@@ -68,6 +70,7 @@ use crate::{
 };
 
 pub use cluster::Kubernetes;
+pub use membership::NodeConfig;
 pub use secure_boot::SecureBoot;
 
 /// The events that the journal may lag behind. A fleet of 10,000 machines causes about 30 for each.
@@ -116,6 +119,8 @@ pub struct Config {
     pub offline: bool,
     /// The settings of downloads.
     pub fetch: FetchConfig,
+    /// This node and the others of the fleet.
+    pub node: NodeConfig,
 }
 
 /// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM. SIGHUP reloads the spec. It must be called on the main thread, before others are
@@ -159,6 +164,8 @@ struct Daemon {
     journal: JoinHandle<std::io::Result<()>>,
     /// Fetches files that are missing.
     images: JoinHandle<()>,
+    /// Finds out about the other nodes.
+    membership: Option<JoinHandle<()>>,
     /// Dropping it stops the admin listener and the journal.
     running: watch::Sender<()>,
     /// In proxy mode: the port that firmware asks directly, so that the kernel does not refuse what the packet socket answers.
@@ -270,6 +277,15 @@ impl Daemon {
         );
         let scope = if config.cluster.is_empty() && api.is_none() { Scope::HttpEverywhere } else { Scope::Sites };
         let listeners = Listeners::new(servers, scope, config.addressing.clone());
+        let nodes = SharedNodes::default();
+        let membership = (!config.node.peers.is_empty()).then(|| Membership {
+            config: config.node.clone(),
+            nodes: Arc::clone(&nodes),
+            inventory: Arc::clone(&inventory),
+            own_sites: Arc::clone(&own_sites),
+        });
+        let wrong_peers = membership.as_ref().map(Membership::start).unwrap_or_default();
+        wrong_peers.iter().for_each(|problem| tracing::warn!("{problem}"));
         let dataplane = Arc::new(Mutex::new(Dataplane::new(dataplane::Context {
             datapath: config.datapath,
             settings: config.settings,
@@ -282,7 +298,7 @@ impl Daemon {
             events: events.clone(),
             counters: Arc::clone(&replies),
             duplicate_answers: Arc::default(),
-            sharing: None,
+            sharing: membership.as_ref().map(|_| Arc::new(Sharing::new(Arc::clone(&nodes)))),
         })));
 
         let observed = Arc::clone(&dataplane);
@@ -295,6 +311,7 @@ impl Daemon {
             journal: &journal,
             events: &events,
             replies: &replies,
+            nodes: &nodes,
             faults: &faults,
             ports: move || PortCounts::of(&observed.lock().unwrap_or_else(PoisonError::into_inner)),
         });
@@ -338,6 +355,7 @@ impl Daemon {
         let context = AdminContext {
             journal: Arc::clone(&journal),
             images,
+            nodes,
             visitors,
             registry: Arc::new(registry),
             health,
@@ -354,6 +372,7 @@ impl Daemon {
         ));
         let images = tokio::spawn(images::run(Arc::clone(&keeper), fetcher, Arc::clone(&journal), fetch_metrics));
         let journal = tokio::spawn(journal::run(journal, receiver, until_gone(stopped)));
+        let membership = membership.map(|membership| tokio::spawn(membership.keep(wrong_peers)));
         let mut watchers = Vec::new();
         let (after_look, runtime) = (Arc::clone(&upkeep), Handle::current());
         let on_change = move |_: &Inventory, after: &Inventory| {
@@ -398,6 +417,7 @@ impl Daemon {
             admin,
             journal,
             images,
+            membership,
             running,
             boot_server_port,
         })
@@ -445,6 +465,7 @@ impl Daemon {
             admin,
             journal,
             images,
+            membership,
             running,
             boot_server_port,
         } = self;
@@ -452,6 +473,9 @@ impl Daemon {
         service_manager.stopping();
         // The received part of a file stays, and the next start goes on from there.
         images.abort();
+        if let Some(membership) = membership {
+            membership.abort();
+        }
         let close = tokio::task::spawn_blocking(move || {
             drop((watchers, cluster, verifier));
             let transfers = upkeep.stop();

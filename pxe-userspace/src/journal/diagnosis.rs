@@ -3,6 +3,7 @@
 mod attempt;
 mod files;
 mod finding;
+mod peers;
 mod placement;
 mod remarks;
 
@@ -11,12 +12,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub use self::finding::Diagnosis;
 use self::{
     attempt::Attempt,
     placement::{foreign_relay, other_vlan},
     remarks::{boot_file, copy, last_plain_exchange, odd_name, refused_uki},
 };
+pub use self::{finding::Diagnosis, peers::among_nodes};
 use super::{
     boot_program::{self, BootProgram},
     machine_record::MachineRecord,

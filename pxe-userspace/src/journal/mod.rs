@@ -31,7 +31,7 @@ pub mod stage;
 mod state;
 mod words;
 
-pub use diagnosis::{Diagnosis, diagnose, patience};
+pub use diagnosis::{Diagnosis, among_nodes, diagnose, patience};
 pub use fact::{Fact, Known};
 pub use machine_record::MachineRecord;
 pub use service::{Journal, run};

@@ -26,12 +26,30 @@ pub struct Node {
     pub is_alive: bool,
     /// What it says that is wrong with it, in sentences for people.
     pub problems: Vec<String>,
+    /// Server addresses that it had some minutes ago, which machines may still name.
+    pub formerly: Vec<Ipv4Addr>,
+}
+
+/// The way in which this node knows the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// It looks for no others.
+    #[default]
+    Alone,
+    /// A person named them, and they are taken to live.
+    ByHand,
+    /// They keep Leases in the API server.
+    Leases {
+        /// The reason why nothing new is known of them.
+        trouble: Option<Arc<str>>,
+    },
 }
 
 /// This node and its peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nodes {
     this: Node,
+    source: Source,
     peers: Vec<Node>,
     /// The living peers by the site that they serve, sorted. Each is its server address and its index in `peers`.
     candidates: BTreeMap<Ipv4Addr, Vec<(Ipv4Addr, usize)>>,
@@ -61,7 +79,19 @@ impl Nodes {
                 candidates.entry(site).or_default().push((address, index));
             }
         }
-        Self { this, peers, candidates }
+        Self { this, source: Source::Alone, peers, candidates }
+    }
+
+    /// Returns the snapshot with the way in which the others are known.
+    #[must_use]
+    pub fn known_by(self, source: Source) -> Self {
+        Self { source, ..self }
+    }
+
+    /// Returns the way in which this node knows the others.
+    #[must_use]
+    pub const fn source(&self) -> &Source {
+        &self.source
     }
 
     /// Returns this node.
@@ -121,10 +151,11 @@ impl Nodes {
         self.named_owner(key.as_bytes()).is_none()
     }
 
-    /// Returns the peer with this server address, dead or alive.
+    /// Returns the peer that has or had this server address, dead or alive.
     #[must_use]
     pub fn peer_at(&self, server: Ipv4Addr) -> Option<&Node> {
-        self.peers.iter().find(|peer| peer.sites.values().any(|&address| address == server))
+        let has_it = |peer: &&Node| peer.sites.values().chain(&peer.formerly).any(|&address| address == server);
+        self.peers.iter().find(has_it)
     }
 
     /// Returns the living peer that would own a machine if this node did not exist.

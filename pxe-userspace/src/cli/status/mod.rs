@@ -10,6 +10,7 @@ mod fleet;
 mod health;
 mod images;
 mod machine;
+mod nodes;
 mod output;
 mod spec;
 mod visitor;
@@ -116,6 +117,11 @@ pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
     let images = images.map(|images| images::render(&images)).unwrap_or_default();
     if !images.is_empty() {
         text = format!("{text}\n{images}");
+    }
+    let nodes = client.get("/api/v1/nodes", &[]).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let nodes = nodes.map(|nodes| nodes::render(&nodes)).unwrap_or_default();
+    if !nodes.is_empty() {
+        text = format!("{text}\n{nodes}");
     }
     if let Some(health) = health(&client) {
         text = format!("{text}\n{health}");

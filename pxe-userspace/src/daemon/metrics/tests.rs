@@ -32,6 +32,7 @@ fn exposition() -> String {
         journal: &Arc::new(journal),
         events: &EventSink::channel(1).0,
         replies: &ReplyCounters::default(),
+        nodes: &SharedNodes::default(),
         faults: &AllSpecFaults::default(),
         ports,
     });

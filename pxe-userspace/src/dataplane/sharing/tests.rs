@@ -75,7 +75,7 @@ impl Fleet {
             name: format!("node-{number}").into(),
             sites: Sites::from([(SERVER, address(number))]),
             is_alive: is_alive(number),
-            problems: Vec::new(),
+            ..Node::default()
         };
         for (this, pxed) in self.0.iter().enumerate() {
             let peers = (0..self.0.len()).filter(|&peer| peer != this).map(node);

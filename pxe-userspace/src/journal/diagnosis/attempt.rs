@@ -48,6 +48,7 @@ impl Attempt {
                 EventKind::OtherVlan { vlan } if stalled => _ = attempt.other_vlan.get_or_insert(vlan),
                 // An operating system may well ask on VLANs of its own.
                 EventKind::OtherVlan { .. } => {}
+                EventKind::LeftToPeer { .. } => {}
                 EventKind::Done { artifact: ArtifactKind::Kernel | ArtifactKind::Uki, .. } => break,
                 EventKind::Discover { .. } if stalled => {
                     attempt.discovers += 1;

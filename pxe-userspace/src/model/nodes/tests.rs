@@ -4,7 +4,7 @@ const SITE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 
 fn node(number: u8) -> Node {
     let sites = Sites::from([(SITE, Ipv4Addr::new(10, 0, 0, number))]);
-    Node { name: format!("node-{number}").into(), sites, is_alive: true, problems: Vec::new() }
+    Node { name: format!("node-{number}").into(), sites, is_alive: true, ..Node::default() }
 }
 
 fn nodes(this: u8, peers: impl IntoIterator<Item = u8>) -> Nodes {
