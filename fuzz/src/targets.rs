@@ -421,7 +421,7 @@ pub fn admin_api(data: &[u8]) {
                 journal,
                 images: Default::default(),
                 nodes: Default::default(),
-        visitors: SharedVisitors::default(),
+                visitors: SharedVisitors::default(),
                 registry,
                 health,
                 faults: AllSpecFaults::default(),

@@ -54,12 +54,15 @@ use crate::{
     admin::{self, AdminContext, Health},
     artifacts::{FetchCommand, Records, Store, Verifier},
     cluster_spec::{self, matchbox},
-    dataplane::{self, Addressing, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts, sharing::Sharing},
+    dataplane::{
+        self, Addressing, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts, sharing::Sharing,
+    },
     descriptors,
     dhcp::Mode,
     fetch::{FetchConfig, Fetcher},
     http,
     journal::{self, Journal},
+    kubernetes::Leases,
     memory,
     model::{
         event::EventSink, images::SharedImages, inventory::Inventory, nodes::SharedNodes, own_sites::SharedOwnSites,
@@ -165,7 +168,7 @@ struct Daemon {
     /// Fetches files that are missing.
     images: JoinHandle<()>,
     /// Finds out about the other nodes.
-    membership: Option<JoinHandle<()>>,
+    membership: Option<(Option<Leases>, JoinHandle<()>)>,
     /// Dropping it stops the admin listener and the journal.
     running: watch::Sender<()>,
     /// In proxy mode: the port that firmware asks directly, so that the kernel does not refuse what the packet socket answers.
@@ -278,14 +281,13 @@ impl Daemon {
         let scope = if config.cluster.is_empty() && api.is_none() { Scope::HttpEverywhere } else { Scope::Sites };
         let listeners = Listeners::new(servers, scope, config.addressing.clone());
         let nodes = SharedNodes::default();
-        let membership = (!config.node.peers.is_empty()).then(|| Membership {
-            config: config.node.clone(),
+        let shared = membership::Shared {
             nodes: Arc::clone(&nodes),
             inventory: Arc::clone(&inventory),
             own_sites: Arc::clone(&own_sites),
-        });
-        let wrong_peers = membership.as_ref().map(Membership::start).unwrap_or_default();
-        wrong_peers.iter().for_each(|problem| tracing::warn!("{problem}"));
+        };
+        let server = api.as_ref().map(|(cluster, _)| cluster.server());
+        let membership = Membership::start(&config.node, shared, server, &config.state);
         let dataplane = Arc::new(Mutex::new(Dataplane::new(dataplane::Context {
             datapath: config.datapath,
             settings: config.settings,
@@ -324,9 +326,9 @@ impl Daemon {
                 objects: cluster.objects(),
                 faults: Arc::clone(&faults.clusters),
                 images: Arc::clone(&images),
-                nodes: SharedNodes::default(),
+                nodes: Arc::clone(&nodes),
                 own_sites: Arc::clone(&own_sites),
-                host: host_name(),
+                host: Arc::clone(&config.node.name),
             };
             cluster.report(world, registry)
         });
@@ -372,7 +374,7 @@ impl Daemon {
         ));
         let images = tokio::spawn(images::run(Arc::clone(&keeper), fetcher, Arc::clone(&journal), fetch_metrics));
         let journal = tokio::spawn(journal::run(journal, receiver, until_gone(stopped)));
-        let membership = membership.map(|membership| tokio::spawn(membership.keep(wrong_peers)));
+        let membership = membership.map(|membership| (membership.leases(), tokio::spawn(membership.keep())));
         let mut watchers = Vec::new();
         let (after_look, runtime) = (Arc::clone(&upkeep), Handle::current());
         let on_change = move |_: &Inventory, after: &Inventory| {
@@ -473,15 +475,29 @@ impl Daemon {
         service_manager.stopping();
         // The received part of a file stays, and the next start goes on from there.
         images.abort();
-        if let Some(membership) = membership {
-            membership.abort();
-        }
+        // The others take over while this node closes.
+        let farewell = membership.and_then(|(leases, task)| {
+            task.abort();
+            Some(tokio::spawn(async move {
+                // A renewal that is under way must not come after the deletion.
+                let _ = task.await;
+                membership::leave(leases?).await;
+                Some(())
+            }))
+        });
         let close = tokio::task::spawn_blocking(move || {
             drop((watchers, cluster, verifier));
             let transfers = upkeep.stop();
             drop(boot_server_port);
             transfers
         });
+        let close = async {
+            let closed = close.await;
+            if let Some(farewell) = farewell {
+                let _ = farewell.await;
+            }
+            closed
+        };
         let transfers = match ending.wait(Step::Closing, close).await {
             Some(closed) => closed.context("closing the interfaces and servers")?,
             None => Vec::new(),
@@ -537,12 +553,6 @@ fn fetch_command(config: &Config) -> FetchCommand {
         Some(Kubernetes { typed, .. }) => FetchCommand::of_spec(typed, artifacts, upstreams, authorities),
         None => FetchCommand::new(&config.cluster, artifacts, upstreams, authorities),
     }
-}
-
-/// Returns the name of this host, under which the API knows the node.
-fn host_name() -> Arc<str> {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    name.unwrap_or_else(|| "unknown".to_owned()).into()
 }
 
 fn cannot_start(problems: &[String]) -> anyhow::Error {

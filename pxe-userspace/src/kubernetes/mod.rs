@@ -16,6 +16,7 @@ mod cache;
 mod client;
 mod events;
 mod fault;
+mod leases;
 mod monitor;
 mod objects;
 mod once;
@@ -30,6 +31,7 @@ pub use self::{
     cache::{Cache, Restored, save_changes},
     client::{ApiServer, ConnectError, Settings, words},
     events::Warning,
+    leases::{Leases, Listed},
     objects::{Changes, Objects, Observed},
     once::read_all,
     watch::Watches,

@@ -19,6 +19,7 @@ pub mod inventory;
 pub mod ipxe_shim;
 pub mod loader;
 pub mod machine_path;
+pub mod node_lease;
 pub mod nodes;
 pub mod own_sites;
 pub mod policy;

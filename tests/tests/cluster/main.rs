@@ -5,6 +5,7 @@ mod away;
 mod boots;
 mod fleet;
 mod installations;
+mod membership;
 mod scale;
 mod spec;
 mod status;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         suite::test("api_server_keeps_its_objects_while_it_is_away", api_server::away),
         suite::test("api_server_is_cut_off_from_one_node_alone", api_server::partition),
         suite::test("account_of_the_chart_may_do_what_pxed_needs_and_no_more", api_server::chart),
+        suite::test("nodes_know_each_other_by_their_leases", membership::membership),
         suite::test("operator_makes_machines_and_its_stale_writes_are_refused", api_server::operator),
         suite::test("spec_in_the_api_is_served_and_followed", spec::changes),
         suite::test("spec_serves_on_while_the_api_is_away", spec::away),

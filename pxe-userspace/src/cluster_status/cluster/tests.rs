@@ -15,7 +15,13 @@ const SITE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 fn node(name: &str, address: Option<Ipv4Addr>, is_alive: bool, problems: &[&str]) -> Node {
     let sites = address.map(|address| (SITE, address)).into_iter().collect();
-    Node { name: name.into(), sites, is_alive, problems: problems.iter().map(ToString::to_string).collect() }
+    Node {
+        name: name.into(),
+        sites,
+        is_alive,
+        problems: problems.iter().map(ToString::to_string).collect(),
+        ..Node::default()
+    }
 }
 
 fn fault(number: usize) -> SpecFault {

@@ -105,6 +105,11 @@ impl Cluster {
         self.watches.list_again();
     }
 
+    /// Returns the API server.
+    pub(super) fn server(&self) -> Arc<ApiServer> {
+        Arc::clone(&self.server)
+    }
+
     /// Returns the state of the connection.
     pub(super) fn state(&self) -> SharedApiState {
         self.watches.state()

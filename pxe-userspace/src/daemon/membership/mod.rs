@@ -1,85 +1,59 @@
 //! The nodes that share the fleet: finds out about them and publishes them.
 
 mod by_hand;
+mod config;
+mod keep_by_hand;
+mod leases;
+mod roster;
+mod saved;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc};
 
-use tokio::time::MissedTickBehavior;
+pub use self::config::NodeConfig;
+pub(super) use self::{config::Shared, leases::leave};
+use self::{keep_by_hand::PeerKeeper, leases::LeaseKeeper};
+use crate::kubernetes::{ApiServer, Leases};
 
-use self::by_hand::{ByHand, Interfaces};
-use crate::{
-    model::{
-        inventory::{SharedInventory, Site},
-        nodes::SharedNodes,
-        own_sites::SharedOwnSites,
-    },
-    net::interface::Interface,
-};
-
-/// The interval at which the peers of `--peers` are assigned to the sites again: interfaces and the spec change.
-const ASSIGN_EVERY: Duration = Duration::from_secs(2);
-
-/// The options about other nodes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeConfig {
-    /// The name of this node.
-    pub name: Arc<str>,
-    /// The addresses of `--peers`.
-    pub peers: Vec<Ipv4Addr>,
-}
-
-/// The membership of `--peers`.
-pub(super) struct Membership {
-    pub(super) config: NodeConfig,
-    pub(super) nodes: SharedNodes,
-    pub(super) inventory: SharedInventory,
-    pub(super) own_sites: SharedOwnSites,
+/// The way in which this node knows the others.
+pub(super) enum Membership {
+    /// By Leases in the API server.
+    Leases(LeaseKeeper),
+    /// By `--peers`.
+    ByHand(PeerKeeper),
 }
 
 impl Membership {
-    /// Publishes the nodes for the first time, before machines are answered. Returns what is wrong with the options.
-    pub(super) fn start(&self) -> BTreeSet<String> {
-        let ByHand { nodes, problems } = self.assigned();
-        for peer in nodes.peers() {
-            tracing::info!(peer = %peer.name, "shares the fleet with this node (--peers)");
-        }
-        self.nodes.store(Arc::new(nodes));
-        problems.into_iter().collect()
-    }
-
-    /// Keeps the nodes in step with the spec and the interfaces. It never ends.
-    pub(super) async fn keep(self, mut known: BTreeSet<String>) {
-        let this = Arc::new(self);
-        let mut interval = tokio::time::interval(ASSIGN_EVERY);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            interval.tick().await;
-            let that = Arc::clone(&this);
-            // Interfaces are read from the kernel, which may take its time.
-            let Ok(ByHand { nodes, problems }) = tokio::task::spawn_blocking(move || that.assigned()).await else {
-                continue;
-            };
-            let problems: BTreeSet<_> = problems.into_iter().collect();
-            problems.difference(&known).for_each(|problem| tracing::warn!("{problem}"));
-            known = problems;
-            if **this.nodes.load() != nodes {
-                this.nodes.store(Arc::new(nodes));
+    /// Publishes the nodes for the first time, before machines are answered. Returns `None` if this node looks for no others.
+    pub(super) fn start(
+        config: &NodeConfig,
+        shared: Shared,
+        api: Option<Arc<ApiServer>>,
+        state: &Path,
+    ) -> Option<Self> {
+        match api {
+            Some(server) => {
+                let Shared { nodes, own_sites, .. } = shared;
+                let leases = Leases::new(server, &config.name);
+                let keeper = LeaseKeeper::start(leases, Arc::clone(&config.name), nodes, own_sites, state.to_owned());
+                Some(Self::Leases(keeper))
             }
+            None => (!config.peers.is_empty()).then(|| Self::ByHand(PeerKeeper::start(config.clone(), shared))),
         }
     }
 
-    fn assigned(&self) -> ByHand {
-        let NodeConfig { name, peers } = &self.config;
-        let sites: BTreeSet<Site> =
-            self.inventory.load().machines().iter().map(|machine| Site::clone(&machine.site)).collect();
-        let names: BTreeSet<_> = sites.iter().map(|site| Arc::clone(&site.interface)).collect();
-        let read = |name: Arc<str>| Some((name.to_string(), Interface::read(&name).ok()?.addresses));
-        let interfaces: Interfaces = names.into_iter().filter_map(read).collect::<BTreeMap<_, _>>();
-        by_hand::nodes(peers, name, &sites, &self.own_sites.load(), &interfaces)
+    /// Returns the access to the Leases, for [`leave`].
+    pub(super) fn leases(&self) -> Option<Leases> {
+        match self {
+            Self::Leases(keeper) => Some(keeper.leases()),
+            Self::ByHand(_) => None,
+        }
+    }
+
+    /// Keeps the nodes in step with what happens. It never ends.
+    pub(super) async fn keep(self) {
+        match self {
+            Self::Leases(keeper) => keeper.keep().await,
+            Self::ByHand(keeper) => keeper.keep().await,
+        }
     }
 }

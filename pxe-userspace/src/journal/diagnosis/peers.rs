@@ -106,6 +106,9 @@ mod tests {
             booted: false,
             cycle: Cycle::Unknown,
             events,
+            is_decided_here: true,
+            reached_disk: false,
+            server: Ipv4Addr::LOCALHOST,
         }
     }
 

@@ -77,7 +77,10 @@ impl World {
         let own = self.own_sites.load();
         let sites = own.served.iter().map(|(site, own)| (site.address, own.address)).collect();
         let problems = own.problems.clone();
-        Arc::new(Nodes::new(Node { name: Arc::clone(&self.host), sites, is_alive: true, problems }, []))
+        Arc::new(Nodes::new(
+            Node { name: Arc::clone(&self.host), sites, is_alive: true, problems, ..Node::default() },
+            [],
+        ))
     }
 }
 

@@ -85,7 +85,7 @@ impl TestNode {
         let journal = Journal::new(shared, Arc::clone(&policies), state.path()).unwrap();
         let node = |name: &str| {
             let address = Ipv4Addr::new(10, 255, 0, name.as_bytes()[name.len() - 1]);
-            Node { name: name.into(), sites: Sites::from([(SITE, address)]), is_alive: true, problems: Vec::new() }
+            Node { name: name.into(), sites: Sites::from([(SITE, address)]), is_alive: true, ..Node::default() }
         };
         let nodes = Nodes::new(node(name), peer.map(node));
         let world = World {

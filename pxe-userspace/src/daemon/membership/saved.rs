@@ -1,0 +1,100 @@
+//! The peers that the last run knew, in the state directory: with the API server away, a node that starts again goes by them.
+
+use std::{fs, io, net::Ipv4Addr, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::nodes::{Node, Sites};
+
+/// The file in the state directory.
+const FILE: &str = "nodes.json";
+/// The most bytes that are read.
+const MOST_BYTES: u64 = 4 << 20;
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Saved {
+    peers: Vec<SavedNode>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct SavedNode {
+    name: String,
+    is_alive: bool,
+    sites: Sites,
+    formerly: Vec<Ipv4Addr>,
+}
+
+/// Reads the peers. A file that is damaged or missing has none; the reason is logged.
+pub(super) fn load(state: &Path) -> Vec<Node> {
+    let path = state.join(FILE);
+    let read = || -> io::Result<Saved> {
+        let length = fs::metadata(&path)?.len();
+        if length > MOST_BYTES {
+            return Err(io::Error::other(format!("it has {length} bytes")));
+        }
+        Ok(serde_json::from_slice(&fs::read(&path)?)?)
+    };
+    match read() {
+        Ok(Saved { peers }) => peers
+            .into_iter()
+            .map(|SavedNode { name, is_alive, sites, formerly }| Node {
+                name: name.into(),
+                sites,
+                is_alive,
+                problems: Vec::new(),
+                formerly,
+            })
+            .collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => {
+            tracing::warn!("{}: {error}: the other nodes are not known until the API server answers", path.display());
+            Vec::new()
+        }
+    }
+}
+
+/// Writes the peers, as a whole.
+///
+/// # Errors
+///
+/// If the disk refuses it.
+pub(super) fn save(state: &Path, peers: &[Node]) -> io::Result<()> {
+    let node = |node: &Node| SavedNode {
+        name: node.name.to_string(),
+        is_alive: node.is_alive,
+        sites: node.sites.clone(),
+        formerly: node.formerly.clone(),
+    };
+    let text = serde_json::to_vec_pretty(&Saved { peers: peers.iter().map(node).collect() })?;
+    let next = state.join(format!("{FILE}.next"));
+    fs::write(&next, text)?;
+    fs::rename(next, state.join(FILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_read_as_they_were_written_and_damage_is_survived() {
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(load(state.path()), Vec::new());
+        let node = Node {
+            name: "b".into(),
+            sites: Sites::from([(Ipv4Addr::new(10, 0, 0, 254), Ipv4Addr::new(10, 0, 0, 3))]),
+            is_alive: true,
+            problems: vec!["not kept".to_owned()],
+            formerly: vec![Ipv4Addr::new(10, 0, 0, 9)],
+        };
+        save(state.path(), &[node.clone()]).unwrap();
+        assert_eq!(load(state.path()), [Node { problems: Vec::new(), ..node }]);
+        for damaged in ["", "{", "[]", r#"{"peers":[{"sites":{"a":"b"}}]}"#, r#"{"peers":7}"#] {
+            fs::write(state.path().join(FILE), damaged).unwrap();
+            assert_eq!(load(state.path()), Vec::new(), "{damaged}");
+        }
+        fs::write(state.path().join(FILE), vec![b' '; MOST_BYTES as usize + 1]).unwrap();
+        assert_eq!(load(state.path()), Vec::new());
+    }
+}
