@@ -64,7 +64,7 @@ impl Image {
     pub fn unpack() -> anyhow::Result<Self> {
         requires::root()?;
         requires::tools(&["umoci", "runc", "tar"])?;
-        let archive = dist::file(".image.tar")?;
+        let archive = dist::image()?;
         let directory = TempDir::new()?;
         let layout = directory.path().join("layout");
         fs::create_dir(&layout)?;

@@ -33,7 +33,7 @@ enum Command {
     Install(install::Args),
     /// Measure pxed beside dnsmasq, Kea, nginx and TFTP servers, and write BENCHMARKS.md
     Bench(bench::Args),
-    /// Build what is distributed: the static program, the container image, the bill of materials, checksums
+    /// Build what is distributed: the static program, the container image, the Debian package, the bill of materials, checksums
     Dist(dist::Args),
     /// Check format, lints, and the dependencies' licences and sources
     Lint(lint::Args),

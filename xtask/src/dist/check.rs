@@ -7,7 +7,7 @@ use pxe_lab::build;
 
 use super::{
     checksum,
-    files::{Build, write},
+    files::{Build, Part, write},
     release::Release,
 };
 
@@ -16,7 +16,7 @@ use super::{
 /// # Errors
 ///
 /// Fails if a copy cannot be built, or with the names of the files that differ.
-pub(super) fn check(release: &Release, profile: &str, output: &Path) -> Result<()> {
+pub(super) fn check(release: &Release, profile: &str, parts: &[Part], output: &Path) -> Result<()> {
     let directory = tempfile::Builder::new().prefix("dist-").tempdir_in(build::target())?;
     let mut builds = Vec::new();
     for name in ["a", "a-copy-with-a-longer-path"] {
@@ -25,7 +25,7 @@ pub(super) fn check(release: &Release, profile: &str, output: &Path) -> Result<(
         git.args(["clone", "--quiet", "--local", "--no-hardlinks"]).arg(build::workspace()).arg(&copy);
         let status = git.status().with_context(|| format!("cannot start {git:?}"))?;
         ensure!(status.success(), "{git:?}: {status}");
-        let build = Build { workspace: &copy, target_directory: &target, release, profile };
+        let build = Build { workspace: &copy, target_directory: &target, release, profile, parts };
         builds.push(build.files()?);
         // Each takes gigabytes.
         fs::remove_dir_all(&target).with_context(|| target.display().to_string())?;

@@ -31,7 +31,7 @@ pub(super) fn build(workspace: &Path, target_directory: &Path, release: &Release
         .env(EPOCH, release.time.to_string())
         .env("CARGO_INCREMENTAL", "0");
     // The cross compiler of Debian and its relatives. For the host's own target cargo needs none.
-    if !target.starts_with(env::consts::ARCH) {
+    if release.is_foreign() {
         let compiler = format!("{}-gcc", target.replace("-unknown-", "-"));
         cargo.env(format!("CC_{variable}"), &compiler);
         cargo.env(format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()), &compiler);

@@ -42,6 +42,11 @@ impl Release {
         Ok(Self { version: env!("CARGO_PKG_VERSION").to_owned(), revision, time, target: target.to_owned() })
     }
 
+    /// Returns `true` if its programs do not run on this machine.
+    pub(super) fn is_foreign(&self) -> bool {
+        !self.target.starts_with(env::consts::ARCH)
+    }
+
     /// Returns the architecture as Debian and container tools name it.
     pub(super) fn architecture(&self) -> &str {
         match self.target.split('-').next().unwrap_or_default() {
