@@ -1,12 +1,34 @@
 //! The options about downloads, as `pxed fetch` takes them.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
+
+use serde::Deserialize;
 
 use super::fetch_values::{BaseUrl, Rate};
+
+/// The option that names other nodes to get files from.
+#[derive(Debug, Default, clap::Args, Deserialize)]
+#[serde(default)]
+pub(super) struct MirrorArgs {
+    /// Boot HTTP of other nodes (http://10.0.0.2:8000), asked first for each file whose hash is known: from its published checksum, or
+    /// because this host had the file before
+    #[arg(long, env = "PXED_MIRROR", value_name = "URL", num_args = 1.., value_delimiter = ',')]
+    pub(super) mirror: Vec<BaseUrl>,
+}
+
+impl MirrorArgs {
+    /// Returns the URLs, given those of the `--config` file.
+    pub(super) fn over(self, file: Self) -> Vec<Arc<str>> {
+        let chosen = if self.mirror.is_empty() { file.mirror } else { self.mirror };
+        chosen.into_iter().map(|BaseUrl(url)| url).collect()
+    }
+}
 
 /// The options about downloads. `pxed run` has the same ones.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct DownloadArgs {
+    #[command(flatten)]
+    pub(super) mirror: MirrorArgs,
     /// Never touch the network: a bundle is made of what is there, and nothing is downloaded [default: false]
     #[arg(
         long,

@@ -31,15 +31,15 @@ impl NodeArgs {
     /// If an address cannot be a host's.
     pub(super) fn over(self, file: Self) -> anyhow::Result<NodeOptions> {
         let Self { advertise } = self;
-        let mut advertised = if advertise.is_empty() { file.advertise } else { advertise };
+        let advertised = if advertise.is_empty() { file.advertise } else { advertise };
         for (index, address) in advertised.iter().enumerate() {
             let is_hosts = !(address.is_unspecified() || address.is_multicast() || address.is_broadcast());
             anyhow::ensure!(is_hosts, "--advertise {address}: name an address that an interface of this host has");
             anyhow::ensure!(!advertised[..index].contains(address), "--advertise {address} is given twice");
         }
-        let addressing = match std::mem::take(&mut advertised) {
-            none if none.is_empty() => Addressing::OfSpec,
-            advertised => Addressing::OfNode { advertised: Arc::from(advertised) },
+        let addressing = match advertised.is_empty() {
+            true => Addressing::OfSpec,
+            false => Addressing::OfNode { advertised: Arc::from(advertised) },
         };
         Ok(NodeOptions { addressing })
     }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{
     admin_address::AdminAddress,
-    download_args::DownloadArgs,
+    download_args::{DownloadArgs, MirrorArgs},
     fetch_values::{BaseUrl, Rate},
     kubernetes_args::KubernetesArgs,
     node_args::{NodeArgs, NodeOptions},
@@ -177,6 +177,9 @@ pub struct Args {
     kubernetes: KubernetesArgs,
     #[command(flatten)]
     #[serde(flatten)]
+    mirror: MirrorArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
     node: NodeArgs,
     #[command(flatten)]
     #[serde(flatten)]
@@ -274,6 +277,7 @@ impl Args {
             kubernetes,
             node,
             peers,
+            mirror,
             config: _,
         } = self;
         let matchbox = matchbox.or(file.matchbox);
@@ -306,6 +310,7 @@ impl Args {
             offline: offline.or(file.offline).unwrap_or(false),
             fetch: FetchConfig {
                 upstreams,
+                peers: mirror.over(file.mirror),
                 ca_certificates: ca_certificates.or(file.ca_certificates),
                 bandwidth_limit: bandwidth_limit.or(file.bandwidth_limit).map(|Rate(rate)| rate),
                 ..FetchConfig::default()
@@ -476,10 +481,19 @@ pub(super) fn fetched(
 /// If the file cannot be read or understood.
 pub(super) fn downloads(given: DownloadArgs, config: Option<&Path>) -> anyhow::Result<(bool, FetchConfig)> {
     let file = config.map_or_else(|| Ok(Args::default()), read)?;
-    let DownloadArgs { offline, talos_url, factory_url, ipxe_url, ipxe_releases_url, ca_certificates, bandwidth_limit } =
-        given;
+    let DownloadArgs {
+        mirror,
+        offline,
+        talos_url,
+        factory_url,
+        ipxe_url,
+        ipxe_releases_url,
+        ca_certificates,
+        bandwidth_limit,
+    } = given;
     let given = Args {
         offline,
+        mirror,
         talos_url,
         factory_url,
         ipxe_url,

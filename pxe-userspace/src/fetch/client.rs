@@ -79,13 +79,26 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Creates a client that trusts the host's authorities and those of the file.
+    /// Creates a client that trusts the host's authorities and those of the file, and uses the proxies of the environment.
     pub(super) fn new(ca_certificates: Option<&Path>, timeouts: Timeouts) -> Result<Self, ClientError> {
+        Self::with(ca_certificates, timeouts, |builder| builder)
+    }
+
+    /// Creates the same for hosts that are near, without a proxy.
+    pub(super) fn without_proxy(ca_certificates: Option<&Path>, timeouts: Timeouts) -> Result<Self, ClientError> {
+        Self::with(ca_certificates, timeouts, reqwest::ClientBuilder::no_proxy)
+    }
+
+    fn with(
+        ca_certificates: Option<&Path>,
+        timeouts: Timeouts,
+        change: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+    ) -> Result<Self, ClientError> {
         // reqwest takes the process's provider. Another part of the process may have set the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let extra = ca_certificates.map_or_else(|| Ok(Vec::new()), read_certificates)?;
         let builder = || {
-            reqwest::Client::builder()
+            change(reqwest::Client::builder())
                 .user_agent(concat!("pxed/", env!("CARGO_PKG_VERSION")))
                 .redirect(redirect::Policy::custom(follow))
                 .referer(false)

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     answer::{self, Head},
-    client::{Client, SLOWEST},
+    client::Client,
     fault::Fault,
     partial::Partial,
     progress::{Observer, Progress},
@@ -52,8 +52,10 @@ pub(super) struct Download<'d> {
     pub(super) client: &'d Client,
     pub(super) limiter: &'d Limiter,
     pub(super) url: &'d Url,
-    /// Set if the content is compared with a published checksum.
+    /// Set if the content is compared with a hash that is known.
     pub(super) has_checksum: bool,
+    /// The fewest bytes per second, unless the bandwidth is limited.
+    pub(super) slowest: u64,
     pub(super) observer: Observer<'d>,
 }
 
@@ -164,7 +166,8 @@ impl Download<'_> {
             (self.observer)(Progress::Receiving { done: *done, total });
             // A bandwidth limit may be slower than that for good reason.
             if self.limiter.0.is_none()
-                && let Some(received) = pace.is_too_slow(length, self.client.timeouts().slow, Instant::now())
+                && let Some(received) =
+                    pace.is_too_slow(length, self.client.timeouts().slow, self.slowest, Instant::now())
             {
                 let span = self.client.timeouts().slow;
                 return Err(Fault::TooSlow { span, received, done: *done, total });
@@ -213,8 +216,8 @@ impl Pace {
         Self { since: now, bytes: 0 }
     }
 
-    /// Counts bytes. Returns those of the span that just ended if they were fewer than [`SLOWEST`] a second.
-    fn is_too_slow(&mut self, bytes: u64, span: Duration, now: Instant) -> Option<u64> {
+    /// Counts bytes. Returns those of the span that just ended if they were fewer than `slowest` a second.
+    fn is_too_slow(&mut self, bytes: u64, span: Duration, slowest: u64, now: Instant) -> Option<u64> {
         self.bytes += bytes;
         let passed = now.saturating_duration_since(self.since);
         if passed < span {
@@ -222,13 +225,14 @@ impl Pace {
         }
         let received = self.bytes;
         *self = Self::new(now);
-        (received < SLOWEST.saturating_mul(passed.as_secs())).then_some(received)
+        (received < slowest.saturating_mul(passed.as_secs())).then_some(received)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::client::SLOWEST;
 
     #[test]
     fn answer_that_trickles_is_told_from_a_slow_one() {
@@ -236,12 +240,12 @@ mod tests {
         let span = Duration::from_secs(60);
         let mut pace = Pace::new(start);
         for second in 1..60 {
-            assert_eq!(pace.is_too_slow(1, span, start + Duration::from_secs(second)), None);
+            assert_eq!(pace.is_too_slow(1, span, SLOWEST, start + Duration::from_secs(second)), None);
         }
-        assert_eq!(pace.is_too_slow(1, span, start + span), Some(60));
+        assert_eq!(pace.is_too_slow(1, span, SLOWEST, start + span), Some(60));
         let mut pace = Pace::new(start);
         for second in 1..200 {
-            assert_eq!(pace.is_too_slow(SLOWEST * 2, span, start + Duration::from_secs(second)), None);
+            assert_eq!(pace.is_too_slow(SLOWEST * 2, span, SLOWEST, start + Duration::from_secs(second)), None);
         }
     }
 }

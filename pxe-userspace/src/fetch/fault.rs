@@ -329,6 +329,11 @@ impl Fault {
         }
     }
 
+    /// Returns whether this host's disk is at fault.
+    pub(super) const fn is_of_disk(&self) -> bool {
+        matches!(self, Self::DiskFull { .. } | Self::NotWritable { .. } | Self::Disk { .. })
+    }
+
     /// Returns whether the bytes on disk are of no use for the next attempt.
     pub(super) const fn spoils_the_part(&self) -> bool {
         matches!(

@@ -13,7 +13,9 @@ use super::{
     client::{Client, ClientError, Timeouts},
     download::Limiter,
     fault::{Fault, FetchError},
-    partial, place,
+    partial,
+    peers::Peers,
+    place,
     progress::{Observer, Progress},
     rate::TokenBucket,
     retry::{Attempts, RetryPolicy},
@@ -33,6 +35,8 @@ const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
 pub struct FetchConfig {
     /// The servers.
     pub upstreams: Upstreams,
+    /// Other nodes whose boot HTTP is asked first: URLs without a slash at their end.
+    pub peers: Vec<Arc<str>>,
     /// A file with certificates of authorities that are trusted besides the host's.
     pub ca_certificates: Option<PathBuf>,
     /// The bytes per second of all downloads together.
@@ -78,10 +82,11 @@ impl Fetcher {
     ///
     /// If the file of the authorities cannot be used.
     pub fn new(config: FetchConfig, records: Arc<Records>) -> Result<Self, ClientError> {
-        let FetchConfig { upstreams, ca_certificates, bandwidth_limit, timeouts, retry } = config;
+        let FetchConfig { upstreams, peers, ca_certificates, bandwidth_limit, timeouts, retry } = config;
         let limiter = bandwidth_limit.map(|limit| Mutex::new(TokenBucket::new(limit, Instant::now())));
         let client = Client::new(ca_certificates.as_deref(), timeouts)?;
-        Ok(Self { shared: Shared::new(records, client, Limiter(limiter)), upstreams, retry })
+        let peers = Peers::new(peers, ca_certificates.as_deref(), timeouts)?;
+        Ok(Self { shared: Shared::new(records, client, peers, Limiter(limiter)), upstreams, retry })
     }
 
     /// Downloads a file, verifies it and moves it to its place. What an earlier attempt or process has left is resumed. If another task

@@ -12,6 +12,7 @@ mod download;
 mod fault;
 mod fetcher;
 mod partial;
+mod peers;
 mod place;
 mod progress;
 mod published;

@@ -11,14 +11,15 @@ use tokio::{sync::Semaphore, task, time::sleep};
 use super::{
     archive,
     checksums::{Algorithm, to_hex},
-    client::Client,
+    client::{Client, SLOWEST},
     download::{Download, Ended, Limiter, lost},
     fault::Fault,
     partial::Partial,
+    peers::{self, Peers},
     place,
     progress::{Observer, Progress},
     published::{Expected, Lists},
-    upstreams::PublishedChecksums,
+    upstreams::{PublishedChecksums, without_password},
 };
 use crate::artifacts::{self, Content, Entry, Proof, Records, Sha256};
 
@@ -36,14 +37,15 @@ const MISMATCHES: u32 = 2;
 pub(super) struct Shared {
     pub(super) records: Arc<Records>,
     pub(super) client: Client,
+    pub(super) peers: Peers,
     pub(super) limiter: Limiter,
     pub(super) lists: Lists,
     places: Semaphore,
 }
 
 impl Shared {
-    pub(super) fn new(records: Arc<Records>, client: Client, limiter: Limiter) -> Self {
-        Self { records, client, limiter, lists: Lists::default(), places: Semaphore::new(PARALLEL) }
+    pub(super) fn new(records: Arc<Records>, client: Client, peers: Peers, limiter: Limiter) -> Self {
+        Self { records, client, peers, limiter, lists: Lists::default(), places: Semaphore::new(PARALLEL) }
     }
 }
 
@@ -85,6 +87,8 @@ pub(super) struct Left {
     /// The most bytes that were there so far.
     reached: u64,
     mismatches: u32,
+    /// Set after the peers were asked.
+    has_asked_peers: bool,
 }
 
 /// An attempt that failed.
@@ -109,16 +113,31 @@ impl Work<'_> {
         if let Some(published) = &self.published
             && self.left.expected.is_none()
         {
-            self.left.expected = Some(self.shared.lists.expected(&self.shared.client, published).await?);
+            match self.shared.lists.expected(&self.shared.client, published).await {
+                Ok(expected) => self.left.expected = Some(expected),
+                // A peer may have what was recorded once.
+                Err(fault) if self.left.partial.is_none() && self.may_ask_peers() => {
+                    return match self.begin().await? {
+                        Begun::Done(fetched) => Ok(fetched),
+                        Begun::Partial(partial) => {
+                            self.left.partial = Some(*partial);
+                            Err(fault.into())
+                        }
+                    };
+                }
+                Err(fault) => return Err(fault.into()),
+            }
         }
         let partial = match self.left.partial.take() {
             Some(partial) => partial,
-            None => match self.lock().await? {
-                Locked::Partial(partial) => *partial,
-                Locked::Done(fetched) => return Ok(fetched),
+            None => match self.begin().await? {
+                Begun::Partial(partial) => *partial,
+                Begun::Done(fetched) => return Ok(fetched),
             },
         };
-        let Ended { partial, received, result } = self.download(partial).await?;
+        let (client, has_checksum) = (&self.shared.client, self.left.expected.is_some());
+        let from = Source { client, url: self.url, has_checksum, slowest: SLOWEST };
+        let Ended { partial, received, result } = self.download(partial, from).await?;
         let Some(partial) = partial else {
             return Err(Failed { fault: result.err().unwrap_or(Fault::Changed), received });
         };
@@ -126,7 +145,7 @@ impl Work<'_> {
         let received = received.min(partial.length().saturating_sub(self.left.reached));
         self.left.reached = self.left.reached.max(partial.length());
         match result {
-            Ok(()) => match self.accept(partial).await {
+            Ok(()) => match self.accept(partial, self.shown.into(), self.member.cloned()).await {
                 Err(fault @ Fault::Mismatch { .. }) => {
                     // The list may be older than the file.
                     self.left.mismatches += 1;
@@ -149,13 +168,77 @@ impl Work<'_> {
         }
     }
 
+    /// Locks the partial file. Then asks the peers, if nothing of the file is there.
+    async fn begin(&mut self) -> Result<Begun, Fault> {
+        let partial = match self.lock().await? {
+            done @ Begun::Done(_) => return Ok(done),
+            Begun::Partial(partial) => partial,
+        };
+        if partial.length() == 0 && self.may_ask_peers() {
+            self.ask_peers(*partial).await
+        } else {
+            Ok(Begun::Partial(partial))
+        }
+    }
+
+    /// Returns whether the bytes of a peer can be verified: by a published checksum, or by the hash that this host has recorded.
+    fn may_ask_peers(&self) -> bool {
+        let is_known = || self.left.expected.is_some() || self.shared.records.entry(self.path).is_some();
+        !self.left.has_asked_peers && !self.shared.peers.is_empty() && is_known()
+    }
+
+    /// Asks each peer once. What none of them has is left to the upstream.
+    async fn ask_peers(&mut self, mut partial: Partial) -> Result<Begun, Fault> {
+        let shared = self.shared;
+        self.left.has_asked_peers = true;
+        for url in shared.peers.urls(self.path) {
+            let from = Source { client: &shared.peers.client, url: &url, has_checksum: true, slowest: peers::SLOWEST };
+            let Ended { partial: ended, result, .. } = self.download(partial, from).await?;
+            // If a thread of this process has failed, the file begins again.
+            partial = match ended {
+                Some(ended) => ended,
+                None => match self.lock().await? {
+                    done @ Begun::Done(_) => return Ok(done),
+                    Begun::Partial(partial) => *partial,
+                },
+            };
+            let shown: Arc<str> = without_password(&url).into();
+            let fault = match result {
+                Ok(()) => match self.accept(partial, Arc::clone(&shown), None).await {
+                    Ok(fetched) => return Ok(Begun::Done(fetched)),
+                    Err(fault) => {
+                        partial = match self.lock().await? {
+                            done @ Begun::Done(_) => return Ok(done),
+                            Begun::Partial(partial) => *partial,
+                        };
+                        fault
+                    }
+                },
+                Err(fault) => fault,
+            };
+            if fault.is_of_disk() || fault == Fault::ByHand {
+                // With room on the disk, the peers are asked again.
+                self.left.has_asked_peers = false;
+                return Err(fault);
+            }
+            let is_absent = matches!(fault, Fault::Status { code: 404 | 503, .. });
+            if is_absent {
+                tracing::debug!("{}: {shown} does not have it", self.path);
+            } else {
+                tracing::warn!("{}: not taken from {shown}: {fault}; trying elsewhere", self.path);
+            }
+            partial.restart()?;
+        }
+        Ok(Begun::Partial(Box::new(partial)))
+    }
+
     /// Returns whether another attempt may succeed.
     pub(super) fn may_try_again(&self, fault: &Fault) -> bool {
         fault.may_pass() && self.left.mismatches < MISMATCHES
     }
 
     /// Locks the partial file and goes on from what is in it. Waits for whoever has it, and then finds the file in its place.
-    async fn lock(&self) -> Result<Locked, Fault> {
+    async fn lock(&self) -> Result<Begun, Fault> {
         let with_sha512 = self.left.expected.as_ref().is_some_and(|expected| expected.sha512.is_some());
         let mut has_waited = false;
         loop {
@@ -166,10 +249,10 @@ impl Work<'_> {
                 let Some(mut partial) = Partial::try_lock(&directory, &path, with_sha512)? else { return Ok(None) };
                 if has_waited && let Some(fetched) = done(&records, &path) {
                     partial.discard();
-                    return Ok(Some(Locked::Done(fetched)));
+                    return Ok(Some(Begun::Done(fetched)));
                 }
                 partial.resume(&shown)?;
-                Ok(Some(Locked::Partial(Box::new(partial))))
+                Ok(Some(Begun::Partial(Box::new(partial))))
             });
             if let Some(locked) = locked.await? {
                 return Ok(locked);
@@ -182,7 +265,7 @@ impl Work<'_> {
         }
     }
 
-    async fn download(&self, partial: Partial) -> Result<Ended, Fault> {
+    async fn download(&self, partial: Partial, from: Source<'_>) -> Result<Ended, Fault> {
         let _place = match self.shared.places.try_acquire() {
             Ok(place) => place,
             Err(_) => {
@@ -192,19 +275,20 @@ impl Work<'_> {
             }
         };
         let download = Download {
-            client: &self.shared.client,
+            client: from.client,
             limiter: &self.shared.limiter,
-            url: self.url,
-            has_checksum: self.left.expected.is_some(),
+            url: from.url,
+            has_checksum: from.has_checksum,
+            slowest: from.slowest,
             observer: self.observer,
         };
         Ok(download.run(partial).await)
     }
 
     /// Verifies a complete file, moves it to its place and records it. Otherwise deletes it, unless the fault is the disk's.
-    async fn accept(&self, partial: Partial) -> Result<Fetched, Fault> {
-        let (records, path, url) = (Arc::clone(&self.shared.records), Arc::clone(self.path), Arc::from(self.shown));
-        let (expected, content, member) = (self.left.expected.clone(), self.content, self.member.cloned());
+    async fn accept(&self, partial: Partial, url: Arc<str>, member: Option<Arc<str>>) -> Result<Fetched, Fault> {
+        let (records, path) = (Arc::clone(&self.shared.records), Arc::clone(self.path));
+        let (expected, content) = (self.left.expected.clone(), self.content);
         blocking(move || {
             let Some(member) = member else {
                 return keep(partial, &records, path, url, content, expected.as_ref());
@@ -214,10 +298,7 @@ impl Work<'_> {
             let kept = archive::unpack(&archive, &directory, &path, &member)
                 .and_then(|unpacked| keep(unpacked, &records, path, url, content, expected.as_ref()));
             // With room on the disk, the archive is good for another attempt.
-            let is_of_disk = |fault: &Fault| {
-                matches!(fault, Fault::DiskFull { .. } | Fault::NotWritable { .. } | Fault::Disk { .. })
-            };
-            if !kept.as_ref().err().is_some_and(is_of_disk) {
+            if !kept.as_ref().err().is_some_and(Fault::is_of_disk) {
                 archive.discard();
             }
             kept
@@ -235,14 +316,20 @@ fn keep(
     content: Content,
     expected: Option<&Expected>,
 ) -> Result<Fetched, Fault> {
-    let sha256 = match verified(&partial, content, expected, records.entry(&path).as_ref()) {
+    let recorded = records.entry(&path);
+    let sha256 = match verified(&partial, content, expected, recorded.as_ref()) {
         Ok(sha256) => sha256,
         Err(fault) => {
             partial.discard();
             return Err(fault);
         }
     };
-    let proof = if expected.is_some() { Proof::PublishedChecksum } else { Proof::FirstDownload };
+    let proof = match (expected, recorded) {
+        (Some(_), _) => Proof::PublishedChecksum,
+        // The hash is the recorded one, and so is the reason to trust it.
+        (None, Some(Entry { proof: Proof::PublishedChecksum, .. })) => Proof::PublishedChecksum,
+        (None, _) => Proof::FirstDownload,
+    };
     let length = partial.length();
     partial.sync()?;
     place::make_readable(partial.file(), partial.path())?;
@@ -259,10 +346,18 @@ fn keep(
     Ok(Fetched { path, url, length, sha256, proof })
 }
 
+/// The server of an attempt.
+struct Source<'f> {
+    client: &'f Client,
+    url: &'f Url,
+    has_checksum: bool,
+    slowest: u64,
+}
+
 /// A partial file that was locked, or the whole one.
-enum Locked {
+enum Begun {
     Partial(Box<Partial>),
-    /// Another task or process has downloaded it meanwhile.
+    /// A peer had it, or another task or process has downloaded it meanwhile.
     Done(Fetched),
 }
 

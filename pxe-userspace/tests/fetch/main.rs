@@ -11,6 +11,7 @@ mod bundles;
 mod command;
 mod disk;
 mod lab;
+mod peers;
 mod processes;
 mod proxies;
 mod resumption;

@@ -1,6 +1,7 @@
 use clap::Args as _;
 
 use super::*;
+use crate::dataplane::Addressing;
 
 #[derive(Debug, clap::Parser)]
 struct Line {
@@ -168,4 +169,34 @@ fn options_that_make_no_sense_are_refused_with_a_reason() {
     assert!(refused(&["--cluster", "a", "--http-port", "0"]).contains("port"));
     assert!(refused(&["--cluster", "a", "--unknown", "drop", "--datapath", "socket"]).contains("XDP"));
     assert!(toml::from_str::<Args>("http_port = 1").unwrap_err().to_string().contains("unknown field"));
+}
+
+#[test]
+fn mirrors_are_named_in_either_place() {
+    let peers = |words: &[&str], file: &str| -> Vec<String> {
+        let options = line(&[&["--cluster", "a"], words].concat()).over(toml::from_str(file).unwrap()).unwrap();
+        options.fetch.peers.iter().map(ToString::to_string).collect()
+    };
+    let (first, second) = ("http://10.0.0.2:8000", "http://10.0.0.3:8000");
+    let file = format!("mirror = [\"{second}/\"]");
+    assert_eq!(peers(&[], ""), [""; 0]);
+    assert_eq!(peers(&[], &file), [second]);
+    assert_eq!(peers(&["--mirror", first, second], ""), [first, second]);
+    assert_eq!(peers(&["--mirror", first], &file), [first]);
+    assert!(toml::from_str::<Args>("mirror = [\"10.0.0.2:8000\"]").is_err());
+}
+
+#[test]
+fn addresses_to_serve_at_are_named_in_either_place() {
+    let addressing = |words: &[&str], file: &str| {
+        line(&[&["--cluster", "a"], words].concat()).over(toml::from_str(file).unwrap()).unwrap().node.addressing
+    };
+    let advertised = |addresses: &[[u8; 4]]| Addressing::OfNode {
+        advertised: addresses.iter().copied().map(std::net::Ipv4Addr::from).collect(),
+    };
+    let file = "advertise = [\"10.0.0.2\"]";
+    assert_eq!(addressing(&[], ""), Addressing::OfSpec);
+    assert_eq!(addressing(&[], file), advertised(&[[10, 0, 0, 2]]));
+    assert_eq!(addressing(&["--advertise", "10.0.0.3,10.0.0.4"], file), advertised(&[[10, 0, 0, 3], [10, 0, 0, 4]]));
+    assert!(toml::from_str::<Args>("advertise = [\"here\"]").is_err());
 }
