@@ -476,14 +476,14 @@ impl Daemon {
         // The received part of a file stays, and the next start goes on from there.
         images.abort();
         // The others take over while this node closes.
-        let farewell = membership.and_then(|(leases, task)| {
+        let farewell = membership.map(|(leases, task)| {
             task.abort();
-            Some(tokio::spawn(async move {
+            tokio::spawn(async move {
                 // A renewal that is under way must not come after the deletion.
                 let _ = task.await;
                 membership::leave(leases?).await;
                 Some(())
-            }))
+            })
         });
         let close = tokio::task::spawn_blocking(move || {
             drop((watchers, cluster, verifier));

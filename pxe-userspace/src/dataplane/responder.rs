@@ -28,7 +28,7 @@ use crate::{
     model::{
         event::{EventKind, EventSink},
         inventory::Inventory,
-        nodes::Nodes,
+        nodes::{Nodes, SharedNodes},
         own_sites::OwnAddress,
         policy_book::PolicyBook,
     },
@@ -77,6 +77,8 @@ impl Servers {
     }
 }
 
+type NodesCache = Cache<SharedNodes, Arc<Nodes>>;
+
 /// The packet logic of a worker. It has its own view of all shared state, so that no packet takes a lock.
 pub struct Responder {
     mac: MacAddr,
@@ -88,7 +90,8 @@ pub struct Responder {
     counters: Arc<ReplyCounters>,
     gate: Option<Gate>,
     duplicate_answers: Arc<DuplicateAnswers>,
-    sharing: Option<(Arc<Sharing>, Cache<Arc<ArcSwap<Nodes>>, Arc<Nodes>>)>,
+    /// The turns that several nodes take, and their present members.
+    sharing: Option<(Arc<Sharing>, NodesCache)>,
 }
 
 /// The rate limit of the XDP program, applied to frames that do not pass through it.

@@ -88,7 +88,7 @@ mod tests {
             problems: vec!["not kept".to_owned()],
             formerly: vec![Ipv4Addr::new(10, 0, 0, 9)],
         };
-        save(state.path(), &[node.clone()]).unwrap();
+        save(state.path(), std::slice::from_ref(&node)).unwrap();
         assert_eq!(load(state.path()), [Node { problems: Vec::new(), ..node }]);
         for damaged in ["", "{", "[]", r#"{"peers":[{"sites":{"a":"b"}}]}"#, r#"{"peers":7}"#] {
             fs::write(state.path().join(FILE), damaged).unwrap();
