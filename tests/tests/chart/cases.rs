@@ -38,7 +38,7 @@ pub(crate) fn accepted() -> Vec<Value> {
 pub(crate) fn every_option() -> Value {
     json!({
         "strict": true, "mode": "proxy", "unknown": "drop", "datapath": "generic", "http-port": 8080, "lease-seconds": 600, "machine-rate": 20,
-        "advertise": ["10.0.0.5", "10.1.0.5"], "offline": true, "talos-url": "https://mirror.example/talos",
+        "advertise": ["10.0.0.5", "10.1.0.5"], "mirror": ["http://10.0.0.2:8000"], "offline": true, "talos-url": "https://mirror.example/talos",
         "factory-url": "https://mirror.example/factory", "ipxe-url": "https://mirror.example/ipxe",
         "ipxe-releases-url": "https://mirror.example/ipxe-releases", "bandwidth-limit": "20M", "log-format": "text",
     })
@@ -61,6 +61,8 @@ pub(crate) fn refused() -> Vec<(Value, &'static [&'static str])> {
         (json!({"options": {"strict": "yes"}}), &["/options/strict", "boolean"]),
         (json!({"options": {"advertise": "10.0.0.5"}}), &["/options/advertise", "array"]),
         (json!({"options": {"advertise": ["node.example"]}}), &["/options/advertise/0", "node.example"]),
+        (json!({"options": {"mirror": ["10.0.0.2"]}}), &["/options/mirror/0", "10.0.0.2"]),
+        (json!({"options": {"mirror": "http://10.0.0.2:8000"}}), &["/options/mirror"]),
         (json!({"options": {"talos-url": "mirror.example"}}), &["/options/talos-url", "mirror.example"]),
         (json!({"options": ["mode=proxy"]}), &["/options", "object"]),
         (json!({"namespaces": "metal"}), &["/namespaces", "array"]),

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         suite::test("notes_say_what_to_do_next", notes_say_what_to_do_next),
         suite::test("option_of_pxed_is_a_value_or_set_by_the_chart", understood::each_is_a_value_or_set_by_the_chart),
         suite::test("command_line_is_one_that_pxed_understands", understood::command_line_is_one_that_pxed_understands),
+        suite::test("environment_is_one_that_pxed_understands", understood::environment_is_one_that_pxed_understands),
         suite::test("option_values_are_those_of_the_command_line", options::choices_are_those_of_the_command_line),
         suite::test("option_reaches_the_command_line_as_it_was_given", options::each_reaches_the_command_line),
         suite::test("rights_are_the_list_and_no_more", rights::are_the_list_and_no_more),

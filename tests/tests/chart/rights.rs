@@ -34,7 +34,6 @@ const ON_LEASES: &[&str] = &[
     "list leases.coordination.k8s.io",
     "watch leases.coordination.k8s.io",
     "create leases.coordination.k8s.io",
-    "update leases.coordination.k8s.io",
     "patch leases.coordination.k8s.io",
     "delete leases.coordination.k8s.io",
 ];

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, ensure};
 use pxe_userspace::cli;
+use serde_json::json;
 
 use super::{
     cases, helm,
@@ -59,5 +60,32 @@ pub(crate) fn command_line_is_one_that_pxed_understands() -> anyhow::Result<()> 
         let parsed = cli::command().try_get_matches_from(&words);
         parsed.map_err(|error| anyhow::anyhow!("{values}: {words:?}: {error}"))?;
     }
+    Ok(())
+}
+
+/// The environment of the container names options of pxed alone.
+pub(crate) fn environment_is_one_that_pxed_understands() -> anyhow::Result<()> {
+    let command = cli::command();
+    let run = command.find_subcommand("run").context("no `run`")?;
+    let variables: BTreeSet<_> = run.get_arguments().filter_map(|option| option.get_env()?.to_str()).collect();
+    for (listen, address) in [("loopback", "127.0.0.1:9001"), ("node", "$(HOST_IP):9001")] {
+        let rendered = helm::with(json!({"admin": {"listen": listen, "port": 9001}}))?;
+        let env = &rendered.container()?["env"];
+        let env = env.as_array().context("no environment")?;
+        let find = |name: &str| env.iter().position(|variable| variable["name"] == name);
+        for name in env.iter().filter_map(|variable| variable["name"].as_str()).filter(|name| name.starts_with("PXED_"))
+        {
+            ensure!(variables.contains(name), "pxed does not read {name}");
+        }
+        let admin = find("PXED_ADMIN").context("no PXED_ADMIN")?;
+        ensure!(env[admin]["value"] == address, "{env:?}");
+        // Kubernetes knows only variables that stand before.
+        ensure!((listen == "node") == find("HOST_IP").is_some_and(|host| host < admin), "{env:?}");
+        let node = find("PXED_NODE_NAME").context("no PXED_NODE_NAME")?;
+        ensure!(env[node]["valueFrom"]["fieldRef"]["fieldPath"] == "spec.nodeName", "{env:?}");
+    }
+    // The variables of a Service pxed-http would be taken for the option --http-port.
+    ensure!(variables.contains("PXED_HTTP_PORT"), "{variables:?}");
+    ensure!(helm::with(json!({}))?.pod()?["spec"]["enableServiceLinks"] == false, "service links");
     Ok(())
 }
