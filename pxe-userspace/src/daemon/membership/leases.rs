@@ -93,15 +93,16 @@ impl LeaseKeeper {
         let own = self.own_sites.load_full();
         let sites = own.served.iter().map(|(site, own)| (site.address, own.address)).collect();
         let announcement = Announcement::new(&self.instance, &sites, &own.problems);
-        let renewed = self.leases.renew(&announcement, jiff::Timestamp::now()).await;
+        // First what others wrote since the last round, also into the Lease of this node.
         let listed = self.leases.list().await;
+        let renewed = self.leases.renew(&announcement, jiff::Timestamp::now()).await;
         let now = Instant::now();
         let fault = match (renewed, listed) {
             (renewed, Ok(Listed { others, own, is_cut })) => {
-                let is_anothers = renewed.is_ok()
-                    && own.is_some_and(|own| own.announcement.is_ok_and(|said| said.instance != self.instance));
+                let is_anothers =
+                    own.is_some_and(|own| own.announcement.is_ok_and(|said| said.instance != self.instance));
                 self.taken_over = if is_anothers { self.taken_over.saturating_add(1) } else { 0 };
-                // Once may be the end of this node's previous process.
+                // In the first round it is that of this node's previous process.
                 if self.taken_over == 2 {
                     tracing::error!("{}", self.name_is_taken());
                 }
