@@ -124,6 +124,23 @@ mod tests {
     }
 
     #[test]
+    fn end_that_is_reported_after_the_systems_address_is_no_second_boot() {
+        let script = [discover(Ipxe), requested(Script)];
+        let ipxe = [&script[..], &load(Kernel), &load(Initramfs)].concat();
+        let u_boot = [&[discover(Pxe), config()][..], &load(Initramfs), &load(Kernel)].concat();
+        let uki = [&[discover(HttpBoot)][..], &load(Uki)].concat();
+        for mut late in [ipxe, u_boot, uki] {
+            let end = late.pop().unwrap();
+            late.extend(dora(Plain));
+            late.push(end.clone());
+            assert_eq!(story(&late).last(), Some(&(Stage::Running, 1, true)), "{end:?}");
+            // It counts when it boots again.
+            let again = [&late[..], &late[..]].concat();
+            assert_eq!(story(&again).last(), Some(&(Stage::Running, 2, true)), "{end:?}");
+        }
+    }
+
+    #[test]
     fn kernel_that_fails_after_the_initramfs_is_no_boot() {
         let lost =
             [&[discover(Pxe), config()][..], &load(Initramfs), &[requested(Kernel), failed(Kernel, "reset")]].concat();

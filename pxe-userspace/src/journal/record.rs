@@ -115,6 +115,8 @@ pub(super) struct Record {
     log_tokens: u8,
     log_refilled: u32,
     log_suppressed: u32,
+    /// An operating system had the address before the end of the last file was noticed, so that this end is no other boot.
+    ran_before_the_end: bool,
 }
 
 /// The effect of an event beside the state of the record.
@@ -150,6 +152,7 @@ impl Record {
             log_tokens: LOG_BURST,
             log_refilled: 0,
             log_suppressed: 0,
+            ran_before_the_end: false,
         }
     }
 
@@ -163,7 +166,9 @@ impl Record {
         texts: &mut Interner,
     ) -> Outcome {
         let completes = self.files.apply(&event.kind);
+        let is_late = self.ran_before_the_end && matches!(event.kind, EventKind::Done { .. });
         let stage = match (self.stage.after(&event.kind), completes) {
+            _ if is_late => self.stage,
             (stage, true) if stage < Stage::Booting => Stage::Booting,
             // The kernel is still missing.
             (Stage::Booting, false) => self.stage,
@@ -174,6 +179,7 @@ impl Record {
             if stage == Stage::Booting || (stage == Stage::Running && is_loading) {
                 self.boots = self.boots.saturating_add(1);
             }
+            self.ran_before_the_end = stage == Stage::Running && is_loading;
             self.enter(stage, event.at);
         }
         self.cycle = self.cycle.after(&event.kind);
