@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use pxe_lab::{
-    Artifacts, Firmware, Guest, Process, Pxed,
+    Artifacts, Firmware, Guest, Process,
     assets::{Architecture, Edition},
     cluster::{Machine, VERSION, cluster},
     guest::PC_KERNEL_ARGS,
@@ -10,7 +10,7 @@ use pxe_lab::{
     suite,
 };
 
-use crate::fleet::{Fleet, SOON, knows};
+use crate::fleet::{Fleet, SOON, answers, boots, knows, meet};
 
 /// A machine that loads when its object is deleted, and another one that appears.
 pub(crate) fn deleted_while_it_loads() -> anyhow::Result<()> {
@@ -44,6 +44,7 @@ pub(crate) fn through_two_nodes() -> anyhow::Result<()> {
     for node in &nodes {
         knows(node, &machines[1])?;
     }
+    meet(&nodes)?;
     fleet.boots(&machines[0])?;
 
     let guest = Guest::power_on(&fleet.network, Firmware::UefiX64(Edition::Installed), &machines[1].mac)?;
@@ -53,13 +54,16 @@ pub(crate) fn through_two_nodes() -> anyhow::Result<()> {
     ensure!(report.interface == format!("{}/24", machines[1].address), "{report:?}");
 
     for (machine, name) in machines.iter().zip(&names) {
-        let served = |node: &Pxed<'_>| Ok(node.machine(&machine.mac)?["boots"] != 0);
-        ensure!(nodes.iter().map(served).collect::<anyhow::Result<Vec<_>>>()?.contains(&true), "{}", logs());
+        let counts = [boots(&nodes[0])?[&machine.mac], boots(&nodes[1])?[&machine.mac]];
+        ensure!(counts == [0, 1] || counts == [1, 0], "{} has booted {counts:?} times: {}", machine.mac, logs());
         suite::eventually("the condition is True", SOON, || {
             let object = fleet.api.get("talosmachine", "default", name)?;
             let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
             Ok(conditions.iter().any(|condition| condition["type"] == "PxeBooted" && condition["status"] == "True"))
         })?;
     }
-    Ok(())
+    // One node answered each first question, and the other one left it.
+    let [one, two] = [answers(&nodes[0])?, answers(&nodes[1])?];
+    ensure!(one.left == two.offers && two.left == one.offers, "{one:?}, {two:?}");
+    fleet.nothing_is_forbidden()
 }

@@ -1,13 +1,13 @@
 //! Two nodes on one provisioning network, and the machines of a TalosCluster.
 
-use std::{process::Command, time::Duration};
+use std::{collections::BTreeMap, fs, process::Command, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use pxe_lab::{
     Artifacts, Bridged, Namespace, Pxed, build,
-    cluster::{Machine, SERVER},
+    cluster::{Machine, SERVER, cluster},
     kubernetes::{Account, ApiServer},
-    pxed::Launch,
+    pxed::{Launch, Metrics},
     topology::INTERFACE,
 };
 use serde_json::Value;
@@ -84,6 +84,121 @@ impl Fleet {
         ensure!(done["outcome"] == "booted", "{done}");
         Ok(())
     }
+}
+
+impl Fleet {
+    /// Boots machines at once and returns the summary. All of them must succeed.
+    pub(crate) fn boot_all(&self, machines: &[Machine]) -> anyhow::Result<Value> {
+        let spec = tempfile::NamedTempFile::new()?;
+        fs::write(spec.path(), cluster(machines))?;
+        let spec = spec.path().to_string_lossy().into_owned();
+        let output = self.rehearsal(&["--limit-seconds", "60", "--cluster", &spec])?.output()?;
+        let summary = values(&String::from_utf8_lossy(&output.stdout), "summary").pop();
+        let summary = summary.with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+        ensure!(summary["booted"] == machines.len(), "not all machines booted: {summary}");
+        Ok(summary)
+    }
+
+    /// Boots machines, whose owners live: exactly one node answers each first question, and each machine boots once on one of them.
+    pub(crate) fn shares(&self, nodes: &[Pxed<'_>; 2], machines: &[Machine]) -> anyhow::Result<()> {
+        let booted = || -> anyhow::Result<[BTreeMap<String, u64>; 2]> { Ok([boots(&nodes[0])?, boots(&nodes[1])?]) };
+        let answered = || -> anyhow::Result<[Answers; 2]> { Ok([answers(&nodes[0])?, answers(&nodes[1])?]) };
+        let (boots_before, answers_before) = (booted()?, answered()?);
+        let summary = self.boot_all(machines)?;
+        ensure!(repeated_questions(&summary) == 0, "questions were repeated: {summary}");
+        let mut gave = answered()?;
+        gave.iter_mut().zip(answers_before).for_each(|(now, before)| *now = now.since(before));
+        let [one, two] = &gave;
+        // Firmware, iPXE and the operating system ask once each.
+        let questions = 3.0 * machines.len() as f64;
+        ensure!(one.offers + two.offers == questions, "{gave:?} of {questions}: {summary}");
+        ensure!(one.left == two.offers && two.left == one.offers, "each is silent where the other answers: {gave:?}");
+        ensure!(one.offers > 0.0 && two.offers > 0.0, "the machines are not shared: {gave:?}");
+
+        // The journal is a moment behind.
+        for Machine { mac, .. } in machines {
+            let mut counts = Vec::new();
+            let once = pxe_lab::suite::eventually("it has booted once, on one node", SOON, || {
+                counts = booted()?.iter().zip(&boots_before).map(|(now, before)| now[mac] - before[mac]).collect();
+                Ok(counts == [0, 1] || counts == [1, 0])
+            });
+            once.with_context(|| format!("{mac} has booted {counts:?} times"))?;
+        }
+        Ok(())
+    }
+
+    /// Fails if the API server has refused a request for lack of rights (403), of whichever client.
+    pub(crate) fn nothing_is_forbidden(&self) -> anyhow::Result<()> {
+        let text = self.api.kubectl(&["get", "--raw", "/metrics"])?;
+        let requests = |code| Metrics::parse(&text).sum("apiserver_request_total", &[code]);
+        ensure!(requests("code=\"200\"") > 0.0, "the API server counts no requests");
+        let refused: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("apiserver_request") && line.contains("code=\"403\""))
+            .collect();
+        ensure!(refused.is_empty(), "requests were refused: {refused:#?}");
+        Ok(())
+    }
+}
+
+/// The first answers of a node, and the questions that it left to another one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answers {
+    pub(crate) offers: f64,
+    pub(crate) left: f64,
+}
+
+impl Answers {
+    /// Returns what was added since an earlier look.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { offers: self.offers - before.offers, left: self.left - before.left }
+    }
+}
+
+/// Returns what a node has answered since its start.
+pub(crate) fn answers(node: &Pxed<'_>) -> anyhow::Result<Answers> {
+    let metrics = node.metrics()?;
+    Ok(Answers {
+        offers: metrics.sum("pxed_dhcp_replies_total", &["message=\"offer\""]),
+        left: metrics.sum("pxed_dhcp_silences_total", &["reason=\"left_to_peer\""]),
+    })
+}
+
+/// Returns the number of times that each machine has booted, as a node has seen it.
+pub(crate) fn boots(node: &Pxed<'_>) -> anyhow::Result<BTreeMap<String, u64>> {
+    let machines = node.machines()?;
+    let count = |machine: &Value| Some((machine["mac"].as_str()?.to_owned(), machine["boots"].as_u64()?));
+    Ok(machines.as_array().into_iter().flatten().filter_map(count).collect())
+}
+
+/// Returns the number of first questions that were asked again in a rehearsal.
+pub(crate) fn repeated_questions(summary: &Value) -> u64 {
+    summary["retransmissions"]["discover"].as_u64().unwrap_or_default()
+}
+
+/// Returns `GET /api/v1/nodes`.
+pub(crate) fn nodes_as_seen(node: &Pxed<'_>) -> anyhow::Result<Value> {
+    Ok(serde_json::from_str(&node.admin("/api/v1/nodes")?)?)
+}
+
+/// Returns the names of the other nodes that live and serve a site, as a node sees them.
+pub(crate) fn living(node: &Pxed<'_>) -> anyhow::Result<Vec<String>> {
+    let nodes = nodes_as_seen(node)?;
+    let is_living =
+        |node: &&Value| node["this"] == false && node["alive"] == true && node["sites"] != serde_json::json!({});
+    let names = nodes["nodes"].as_array().into_iter().flatten().filter(is_living);
+    Ok(names.filter_map(|node| Some(node["name"].as_str()?.to_owned())).collect())
+}
+
+/// Waits until exactly these other nodes live, as a node sees them.
+pub(crate) fn sees(node: &Pxed<'_>, names: &[&str], within: Duration) -> anyhow::Result<()> {
+    node.eventually(&format!("{names:?} live"), within, |node| Ok(living(node)? == names))
+}
+
+/// Waits until the two nodes see each other.
+pub(crate) fn meet(nodes: &[Pxed<'_>; 2]) -> anyhow::Result<()> {
+    sees(&nodes[0], &["node-1"], SOON)?;
+    sees(&nodes[1], &["node-0"], SOON)
 }
 
 /// Returns the values of this kind in a rehearsal's JSON.

@@ -6,7 +6,7 @@ use pxe_lab::{
     cluster::{Machine, VERSION, cluster},
 };
 
-use crate::fleet::{Fleet, knows};
+use crate::fleet::{Fleet, answers, boots, knows, living};
 
 /// Each serves the machines of its own namespace, and neither sees the other's Leases.
 pub(crate) fn two() -> anyhow::Result<()> {
@@ -27,5 +27,15 @@ pub(crate) fn two() -> anyhow::Result<()> {
     for machine in &machines {
         fleet.boots(machine)?;
     }
-    Ok(())
+    for (number, node) in nodes.iter().enumerate() {
+        ensure!(living(node)?.is_empty(), "node {number} sees {:?}", living(node)?);
+        ensure!(answers(node)?.left == 0.0, "node {number} left a question to the other installation");
+        let count = boots(node)?;
+        ensure!(
+            count.len() == 1 && count[&machines[number].mac] == 1,
+            "{count:?}: {}",
+            node.machine(&machines[number].mac)?
+        );
+    }
+    fleet.nothing_is_forbidden()
 }

@@ -3,6 +3,7 @@
 mod api_server;
 mod away;
 mod boots;
+mod clocks;
 mod fleet;
 mod installations;
 mod membership;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         suite::test("api_server_is_cut_off_from_one_node_alone", api_server::partition),
         suite::test("account_of_the_chart_may_do_what_pxed_needs_and_no_more", api_server::chart),
         suite::test("nodes_know_each_other_by_their_leases", membership::membership),
+        suite::test("nodes_whose_clocks_differ_live_while_they_renew", clocks::differ),
         suite::test("operator_makes_machines_and_its_stale_writes_are_refused", api_server::operator),
         suite::test("spec_in_the_api_is_served_and_followed", spec::changes),
         suite::test("spec_serves_on_while_the_api_is_away", spec::away),
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         suite::test("machine_that_is_deleted_while_it_loads_harms_no_other", boots::deleted_while_it_loads),
         suite::test("killed_api_server_delays_changes_and_no_boot", away::killed),
         suite::test("partition_delays_changes_and_no_boot", away::partition),
+        suite::test("partition_of_one_of_two_nodes_costs_no_boot", away::partition_of_one_of_two),
         suite::test("start_without_the_api_server_serves_what_the_last_run_knew", away::start_without_it),
         suite::test("change_among_ten_thousand_machines_is_in_the_map_soon", scale::ten_thousand),
         suite::test("cluster_of_kubectl_boots_machines_through_two_nodes", boots::through_two_nodes),

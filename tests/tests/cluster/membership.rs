@@ -10,24 +10,12 @@ use pxe_lab::{
     kubernetes::ApiServer,
     topology::INTERFACE,
 };
-use serde_json::Value;
+
+use crate::fleet::sees;
 
 /// The time until a node that ended in order is gone for the others, and until one that was killed is.
 const AT_ONCE: Duration = Duration::from_secs(8);
 const WITHIN_ITS_LEASE: Duration = Duration::from_secs(25);
-
-/// Returns the names of the other nodes that live, as a node sees them.
-fn living(pxed: &Pxed<'_>) -> anyhow::Result<Vec<String>> {
-    let nodes: Value = serde_json::from_str(&pxed.admin("/api/v1/nodes")?)?;
-    let all = nodes["nodes"].as_array().cloned().unwrap_or_default();
-    let is_living =
-        |node: &&Value| node["this"] == false && node["alive"] == true && node["sites"] != serde_json::json!({});
-    Ok(all.iter().filter(is_living).filter_map(|node| Some(node["name"].as_str()?.to_owned())).collect())
-}
-
-fn sees(pxed: &Pxed<'_>, names: &[&str], within: Duration) -> anyhow::Result<()> {
-    pxed.eventually(&format!("{names:?} live"), within, |pxed| Ok(living(pxed)? == names))
-}
 
 /// Two nodes see each other; one ends in order, one is killed; the API server goes away, and a node starts without it; Leases with
 /// garbage, and deleted ones.

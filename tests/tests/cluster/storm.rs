@@ -10,11 +10,13 @@ use pxe_lab::{
     kubernetes::Operator,
 };
 
-use crate::fleet::{Fleet, SOON, knows, values};
+use crate::fleet::{Fleet, SOON, answers, boots, knows, meet, repeated_questions, sees, values};
 
 const FLEET: u8 = 200;
+/// The machines that boot before the storm, while both nodes live.
+const EARLY: u8 = 20;
 
-/// No boot fails, each machine boots once, and the machine that is held stays held.
+/// No boot fails, each machine boots once, and the machine that is held stays held. Before that each first question has one answer.
 pub(crate) fn one_node_is_killed() -> anyhow::Result<()> {
     let machine = |number: u8| Machine {
         mac: format!("52:54:00:99:00:{number:02x}"),
@@ -24,7 +26,10 @@ pub(crate) fn one_node_is_killed() -> anyhow::Result<()> {
     };
     let mut machines: Vec<_> = (1..=FLEET).map(machine).collect();
     let held = machines.pop().context("a machine to hold")?;
-    let all: Vec<_> = machines.iter().cloned().chain([held.clone()]).collect();
+    // From .3 on.
+    let early = |number: u8| Machine { address: format!("10.99.0.{}", number - FLEET + 2), ..machine(number) };
+    let early: Vec<_> = (FLEET + 1..=FLEET + EARLY).map(early).collect();
+    let all: Vec<_> = machines.iter().chain([&held]).chain(&early).cloned().collect();
     let fleet = Fleet::new(24, Artifacts::stand_ins(&[VERSION], 200_000)?)?;
     fleet.api.apply(&cluster(&all))?;
     Operator::new(&fleet.api).reconcile("default", "lab")?;
@@ -37,6 +42,8 @@ pub(crate) fn one_node_is_killed() -> anyhow::Result<()> {
         })?;
         knows(node, &machines[0])?;
     }
+    meet(&nodes)?;
+    fleet.shares(&nodes, &early)?;
 
     let file = tempfile::NamedTempFile::new()?;
     fs::write(file.path(), cluster(&machines))?;
@@ -44,10 +51,11 @@ pub(crate) fn one_node_is_killed() -> anyhow::Result<()> {
     let way = ["--arrival", "ramp", "--over-seconds", "10", "--limit-seconds", "120", "--cluster", &spec];
     let mut rehearsal = Process::spawn("rehearse", &mut fleet.rehearsal(&way)?)?;
     // In the middle: a tenth of the machines has its kernel, and most are still off.
-    nodes[0].eventually("some machines have booted", SOON, |pxed| {
-        let machines = pxed.machines()?;
-        let booted = machines.as_array().into_iter().flatten().filter(|machine| machine["boots"] != 0).count();
-        Ok(booted >= 20)
+    let mut counts = [boots(&nodes[0])?, boots(&nodes[1])?];
+    nodes[0].eventually("some machines have booted", SOON, |_| {
+        counts = [boots(&nodes[0])?, boots(&nodes[1])?];
+        let booted = |machine: &&Machine| counts.iter().any(|count| count[&machine.mac] != 0);
+        Ok(machines.iter().filter(booted).count() >= 20)
     })?;
     nodes[0].process.signal(Signal::SIGKILL)?;
     rehearsal.wait(Duration::from_secs(150))?;
@@ -57,8 +65,29 @@ pub(crate) fn one_node_is_killed() -> anyhow::Result<()> {
     ensure!(summary["booted"] == machines.len(), "{summary}");
     // One kernel each, from whichever node: none began again after it had booted.
     ensure!(summary["milestones"]["booted"]["count"] == machines.len(), "{summary}");
+    // Those of the dead node asked again, and did so once.
+    let repeated = repeated_questions(&summary);
+    ensure!(repeated > 0 && repeated <= machines.len() as u64, "{repeated} questions were repeated: {summary}");
+    // The journal is a moment behind the last boot.
+    nodes[1].eventually("each machine has booted once", SOON, |pxed| {
+        let now = boots(pxed)?;
+        let of = |machine: &Machine| (counts[0][&machine.mac], now[&machine.mac]);
+        if let Some(twice) = machines.iter().find(|machine| of(machine).0 + of(machine).1 > 1) {
+            anyhow::bail!("{} has booted twice: {:?}: {}", twice.mac, of(twice), pxed.machine(&twice.mac)?);
+        }
+        // What the dead node gave after the last look at it is lost with it.
+        Ok(machines.iter().filter(|machine| of(machine).1 == 1).count() >= machines.len() / 2)
+    })?;
     let done = fleet.boot(&held, "10")?;
-    ensure!(done["outcome"] != "booted" && nodes[1].machine(&held.mac)?["boots"] == 0, "the held machine: {done}");
+    ensure!(done["outcome"] != "booted" && boots(&nodes[1])?[&held.mac] == 0, "the held machine: {done}");
+
+    // Once its Lease has ended, the machines of the dead node have their answer at once.
+    sees(&nodes[1], &[], SOON)?;
+    let late = answers(&nodes[1])?;
+    let again = fleet.boot_all(&early)?;
+    ensure!(repeated_questions(&again) == 0, "questions were repeated: {again}");
+    ensure!(answers(&nodes[1])?.left == late.left, "the only node leaves questions to a dead one");
+    fleet.nothing_is_forbidden()?;
     println!("the storm: {summary}");
     Ok(())
 }
