@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// Cargo's profile. With `dev` the program is the one of the tests, which is built in seconds, and neither small nor reproducible
     #[arg(long, default_value = "release")]
     profile: String,
-    /// What to build for. Another architecture needs Rust's library for it, and Debian's cross compiler
+    /// The target to build for. Another architecture needs Rust's library for it, and Debian's cross compiler
     #[arg(long, default_value_t = format!("{}-unknown-linux-gnu", env::consts::ARCH))]
     target: String,
     /// The directory for the files

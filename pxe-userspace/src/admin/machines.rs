@@ -185,7 +185,7 @@ struct Explained<'a> {
     /// The error for which it is served as before.
     #[serde(skip_serializing_if = "Option::is_none")]
     spec_error: Option<String>,
-    /// What a decision wrote into the API of a Kubernetes cluster.
+    /// The writes of a decision into the API of a Kubernetes cluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     written: Vec<String>,
 }

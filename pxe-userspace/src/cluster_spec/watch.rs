@@ -36,7 +36,7 @@ pub enum WatchError {
     Thread(#[from] std::io::Error),
 }
 
-/// What is dropped when a load that was asked for has taken place.
+/// A guard that is dropped when a load that was asked for has taken place.
 pub type UntilLoaded = Box<dyn Send>;
 
 /// A reason to wake the thread before its time.

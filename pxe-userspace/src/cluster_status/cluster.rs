@@ -20,7 +20,7 @@ use crate::model::{
 /// The mistakes that are named; `pxed status` lists all.
 const NAMED: usize = 20;
 
-/// What is known of a cluster.
+/// The state of a cluster.
 #[derive(Debug, Default)]
 pub struct Cluster<'a> {
     /// Its machines in the inventory.
@@ -36,7 +36,7 @@ pub struct Assessed {
     pub assessment: Assessment,
     /// The sentences of its message.
     pub sentence: String,
-    /// What a person should see.
+    /// The occasions for a person to look.
     pub occasion: Option<Occasion>,
     /// A node of this fleet serves one of its sites. Another fleet may serve a cluster that this one does not.
     pub is_served: bool,

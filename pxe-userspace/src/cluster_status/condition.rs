@@ -35,14 +35,14 @@ impl Status {
     }
 }
 
-/// What is to be said: everything of a condition but its times and who says it.
+/// The statement of a condition: everything but its times and its writer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assessment {
     /// The status.
     pub status: Status,
     /// The reason, in `CamelCase`.
     pub reason: &'static str,
-    /// What distinguishes it from others with the same status and reason, such as the error. Times and counts are no part of it, since
+    /// The part that distinguishes it from others with the same status and reason, such as the error. Times and counts are no part of it, since
     /// they change all the time.
     pub detail: String,
 }
@@ -61,7 +61,7 @@ impl Assessment {
     }
 }
 
-/// Who writes a condition, and when. It stands at the end of each message, since its other times are relative to it.
+/// The writer of a condition, and the time. It stands at the end of each message, since its other times are relative to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Author<'a> {
     /// The name of the node.

@@ -29,12 +29,12 @@ pub const LEFT_OUT: &str = "LeftOut";
 /// The reason for a machine that was seen to run from its own disk.
 pub const RUNS_FROM_DISK: &str = "RunsFromDisk";
 
-/// What a record says.
+/// The statement of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assessed {
     /// The condition.
     pub assessment: Assessment,
-    /// What a person should see, as long as it lasts.
+    /// The occasions for a person to look, as long as they last.
     pub occasion: Option<Occasion>,
     /// The machine has chosen this node: the node has given it an address or a file since its firmware last asked. `false` if it has
     /// chosen another node since, and `None` if it was not seen to choose.

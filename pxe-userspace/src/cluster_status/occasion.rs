@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// What an Event tells.
+/// The content of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Occasion {
     /// The firmware cannot start the kernel of the architecture in the spec.
@@ -58,7 +58,7 @@ pub const SERIES_EVERY: Duration = Duration::from_secs(60);
 pub struct Series {
     /// The occasion.
     pub occasion: Occasion,
-    /// What distinguishes it from others of the kind.
+    /// The part that distinguishes it from others of the kind.
     detail: String,
     /// The name of the Event, once it is written.
     pub name: Option<String>,

@@ -64,7 +64,7 @@ pub enum Failure {
     Trouble,
 }
 
-/// What becomes of a failed write, for the log.
+/// The fate of a failed write, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// A person should read a line about it.

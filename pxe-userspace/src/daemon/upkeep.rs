@@ -33,7 +33,7 @@ const SPEC_IS_AWAITED: &str = "there is no cluster spec yet: its directories are
 pub(super) struct Upkeep {
     inventory: SharedInventory,
     spec_faults: SharedSpecFaults,
-    /// What this node serves, as the last look found it.
+    /// The sites that this node serves, as the last look found them.
     own_sites: SharedOwnSites,
     /// Locked for a whole check, so that checks from several threads run one after the other.
     serving: Mutex<Serving>,

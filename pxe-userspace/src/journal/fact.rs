@@ -11,7 +11,7 @@ pub struct Fact {
     pub known: Known,
 }
 
-/// What can be known of a machine.
+/// A fact about a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
     /// It was given its kernel.

@@ -45,7 +45,7 @@ pub struct Cache {
     directory: PathBuf,
 }
 
-/// What the file had.
+/// The content of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Restored {
     /// The objects of the last run, this many.

@@ -63,7 +63,7 @@ struct Failing {
 /// The identity of a trouble: those of the server have no watch.
 type TroubleKey = (&'static str, Option<WatchId>);
 
-/// How far all watches have come.
+/// The progress of all watches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     /// Set once each has been answered or has failed.

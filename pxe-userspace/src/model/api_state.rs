@@ -16,7 +16,7 @@ pub struct ApiState {
     pub synced: bool,
     /// Set while some of the objects are those that the last run left on disk.
     pub from_disk: bool,
-    /// What is wrong.
+    /// The fault.
     pub troubles: Vec<ApiTrouble>,
 }
 

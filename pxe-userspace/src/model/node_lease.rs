@@ -21,7 +21,7 @@ pub struct NodeLease {
     pub version: Arc<str>,
     /// The time for which it counts without being renewed.
     pub counts_for: Duration,
-    /// What the node says, or the reason why it cannot be understood.
+    /// The announcement of the node, or the reason why it cannot be understood.
     pub announcement: Result<Announcement, String>,
 }
 
@@ -34,7 +34,7 @@ impl NodeLease {
     pub const GIVEN_UP_AFTER: Duration = Duration::from_secs(10);
 }
 
-/// What a node says in its Lease.
+/// The announcement of a node in its Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Announcement {
@@ -42,7 +42,7 @@ pub struct Announcement {
     pub instance: String,
     /// The sites that it serves now.
     pub sites: Sites,
-    /// What is wrong with it.
+    /// Its problems.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
 }

@@ -22,9 +22,9 @@ pub struct Node {
     pub name: Arc<str>,
     /// The sites that it serves.
     pub sites: Sites,
-    /// Whether it answers, as far as this node knows. This node itself always does.
+    /// Set if it answers, as far as this node knows. This node itself always does.
     pub is_alive: bool,
-    /// What it says that is wrong with it, in sentences for people.
+    /// Its problems as it tells them, in sentences for people.
     pub problems: Vec<String>,
     /// Server addresses that it had some minutes ago, which machines may still name.
     pub formerly: Vec<Ipv4Addr>,

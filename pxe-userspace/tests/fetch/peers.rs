@@ -44,7 +44,7 @@ async fn bulk_bytes_come_from_the_peer_and_are_verified_by_the_published_list() 
     assert_eq!((lab.pauses(), lab.left()), (0, Vec::new()));
 }
 
-/// What no list has could be anything.
+/// A file that no list has could be anything.
 #[tokio::test]
 async fn peer_is_not_asked_for_a_file_whose_hash_nobody_knows() {
     let (upstream, peer) = (Server::start(), Server::start());
@@ -146,7 +146,7 @@ async fn next_peer_is_asked_after_the_first() {
     assert!(upstream.requests(KERNEL).is_empty());
 }
 
-/// What came from the upstream is worth more than beginning again at a peer.
+/// The part that came from the upstream is worth more than beginning again at a peer.
 #[tokio::test]
 async fn download_from_the_upstream_that_has_begun_goes_on_there() {
     let (upstream, peer) = (Server::start(), Server::start());

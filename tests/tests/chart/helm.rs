@@ -11,12 +11,12 @@ use anyhow::{Context as _, bail, ensure};
 use pxe_lab::{build, python};
 use serde_json::{Value, json};
 
-/// What Helm makes of one set of values.
+/// The objects that Helm makes of one set of values.
 #[derive(Clone, Debug)]
 pub(crate) struct Rendered {
     pub(crate) objects: Vec<Value>,
     pub(crate) notes: String,
-    /// What the linter and Kubernetes' schemas object to.
+    /// The objections of the linter and of Kubernetes' schemas.
     pub(crate) findings: Vec<String>,
 }
 

@@ -81,7 +81,7 @@ pub(crate) fn are_probed_where_they_listen() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is not of the pods must not change their template, and what pxed reads only at its start must.
+/// Values that are not about the pods must not change their template, and those that pxed reads only at its start must.
 pub(crate) fn restart_only_if_needed() -> anyhow::Result<()> {
     let certificates = |text: &str| json!({"caCertificates": {"pem": format!("-----BEGIN CERTIFICATE-----\n{text}")}});
     let template = |values: Value| -> anyhow::Result<Value> { Ok(helm::with(values)?.pod()?.clone()) };

@@ -16,10 +16,10 @@ use nix::{
 use pxe_lab::{Namespace, Process, build, namespace::output, requires, suite::eventually};
 use tempfile::TempDir;
 
-/// What is in the system besides Debian's essential packages.
+/// The packages of the system besides Debian's essential ones.
 const PACKAGES: &str = "dbus,init-system-helpers,systemd,systemd-sysv";
 
-/// What pxed's service needs of the machine around the container.
+/// The needs of pxed's service from the machine around the container.
 const CAPABILITIES: &str = "CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON,CAP_IPC_LOCK";
 
 /// The time limit for a step on a busy machine.

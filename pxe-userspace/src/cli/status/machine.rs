@@ -91,7 +91,7 @@ pub(super) fn first_mac(json: &str) -> anyhow::Result<String> {
 struct Decided {
     #[serde(flatten)]
     machine: Machine,
-    /// What was written into the API of a Kubernetes cluster.
+    /// The writes into the API of a Kubernetes cluster.
     #[serde(default)]
     written: Vec<String>,
 }

@@ -92,7 +92,7 @@ fn conditions_follow_from_stage_policy_and_finding() {
     assert_golden("src/cluster_status/machine/conditions.txt", &table);
 }
 
-/// What another node concludes from the condition leads it to the same decision, whatever the machine does.
+/// The conclusions of another node from the condition lead it to the same decision, whatever the machine does.
 #[test]
 fn node_without_memory_decides_as_the_node_that_wrote_the_condition() {
     for policy in [BootPolicy::Auto, BootPolicy::Once, BootPolicy::Hold] {

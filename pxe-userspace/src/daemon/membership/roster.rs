@@ -39,7 +39,7 @@ pub(super) struct Roster {
 
 #[derive(Debug)]
 struct Peer {
-    /// What its Lease looked like, and the observed time at which it came to look like this.
+    /// The look of its Lease, and the observed time at which it came to look like this.
     version: Arc<str>,
     changed: Duration,
     counts_for: Duration,

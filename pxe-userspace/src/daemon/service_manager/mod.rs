@@ -41,7 +41,7 @@ enum Phase {
     Stopping,
 }
 
-/// What the service manager is told.
+/// A message to the service manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Told {
     phase: Phase,

@@ -7,7 +7,7 @@ use crate::model::inventory::Inventory;
 /// The longest line in bytes. The service manager ignores very long ones.
 const LONGEST: usize = 400;
 
-/// What pxed serves, and what is wrong.
+/// The services of pxed, and its problems.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::daemon) struct StatusLine<'a> {
     /// The spec in force.
@@ -18,7 +18,7 @@ pub(in crate::daemon) struct StatusLine<'a> {
     pub(in crate::daemon) is_matchbox_alone: bool,
     /// The number of mistakes in the spec.
     pub(in crate::daemon) mistakes: usize,
-    /// What is not served, with the reasons.
+    /// The missing services, with the reasons.
     pub(in crate::daemon) problems: &'a [String],
 }
 

@@ -19,7 +19,7 @@ use crate::{
     model::api_object::ApiCondition,
 };
 
-/// What is known of one object.
+/// The state of one object.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) uid: Arc<str>,

@@ -26,7 +26,7 @@ pub(super) struct Index {
     claimed: HashMap<ObjectKey, MacAddr>,
     /// The `TalosCluster` of each object.
     clusters: HashMap<ObjectKey, ObjectKey>,
-    /// What was read of each object, until its text changes.
+    /// The parts that were read of each object, until its text changes.
     read: HashMap<ObjectKey, (Arc<str>, Arc<Links>)>,
 }
 

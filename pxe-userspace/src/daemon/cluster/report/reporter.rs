@@ -53,7 +53,7 @@ const FOLLOW_ANYWAY: Duration = Duration::from_secs(5);
 /// The least time between two looks at the clusters, or at what waits for a time.
 const CLUSTERS_EVERY: Duration = Duration::from_secs(1);
 
-/// What the reporter reads.
+/// The sources of the reporter.
 #[derive(Clone, Debug)]
 pub(in crate::daemon) struct World {
     pub(in crate::daemon) journal: Arc<Journal>,
@@ -93,7 +93,7 @@ pub(super) struct Reporter {
     schedule: Schedule<Task, Group>,
     touched: VecDeque<MacAddr>,
     waiting: Waiting,
-    /// What the last look at all objects saw.
+    /// The findings of the last look at all objects.
     followed: Option<(Changes, Arc<Inventory>, Arc<SpecFaults>, Instant)>,
     clusters_at: Option<Instant>,
 }

@@ -20,7 +20,7 @@ pub(super) struct Waiting(Vec<Decision>);
 #[derive(Debug)]
 struct Decision {
     object: ObjectKey,
-    /// What is still to be written.
+    /// The writes that are still due.
     tasks: Vec<Task>,
     notes: Vec<String>,
     is_hold: bool,
