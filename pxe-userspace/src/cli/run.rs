@@ -124,7 +124,7 @@ fn mode(mode: options::Mode) -> Mode {
 
 /// Returns the filter of the log for `RUST_LOG`. kube warns with whole answers of the API server, which pxed tells in short lines of its own.
 fn log_filter(of_environment: &str) -> String {
-    format!("kube_client=error,{}", if of_environment.is_empty() { "info" } else { of_environment })
+    format!("kube_client=off,{}", if of_environment.is_empty() { "info" } else { of_environment })
 }
 
 /// Starts the log on standard error, at level info unless `RUST_LOG` says otherwise.
@@ -149,8 +149,8 @@ mod tests {
     fn log_is_quiet_about_kube_unless_asked() {
         let filter = |text: &str| EnvFilter::builder().parse_lossy(log_filter(text)).to_string();
         let parts = |text: &str| filter(text).split(',').map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
-        assert_eq!(parts(""), ["info", "kube_client=error"].map(str::to_owned).into());
-        assert_eq!(parts("debug"), ["debug", "kube_client=error"].map(str::to_owned).into());
+        assert_eq!(parts(""), ["info", "kube_client=off"].map(str::to_owned).into());
+        assert_eq!(parts("debug"), ["debug", "kube_client=off"].map(str::to_owned).into());
         assert_eq!(
             parts("pxed=trace,kube_client=debug"),
             ["pxed=trace", "kube_client=debug"].map(str::to_owned).into()
