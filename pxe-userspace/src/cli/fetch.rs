@@ -133,7 +133,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let report = Report::of(&records, spec, &command, &settings.upstreams);
         return output.print(&report, report.is_complete);
     }
-    // When room is short, files that the spec does not need make way for those that it needs.
+    // Files that the spec does not need make way for those that it needs when room is short.
     let needed: Vec<&str> = spec.plan.iter().map(|wanted| &*wanted.path).collect();
     if let Err(error) = records.needed(&needed, SystemTime::now()) {
         logging::say(&format!("warning: {error}"));

@@ -407,7 +407,7 @@ impl Daemon {
         );
         drop(first);
         memory::give_back();
-        // What is not served now may be later, and a spec that is not there yet comes later: the status says so, and nobody waits for it.
+        // A service that is missing now may come later, and a spec that is not there yet comes later: the status says so, and nobody waits for it.
         service_manager.ready();
         Ok(Self {
             upkeep,

@@ -89,7 +89,7 @@ fn detail_changes_with_what_matters_and_not_with_every_byte() {
     let with = |problems| Nodes::new(node("node-1", Some(SITE), true, problems), []);
     let of = |nodes: &Nodes| assessed(&[], nodes, &Images::default()).assessment.detail;
     assert_ne!(of(&with(&[])), of(&with(&["interface lo runs generic XDP"])));
-    // What concerns another interface is no matter of this cluster.
+    // Problems of other interfaces do not concern this cluster.
     assert_eq!(of(&with(&[])), of(&with(&["interface eth9 is down"])));
 }
 

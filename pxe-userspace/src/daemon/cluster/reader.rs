@@ -45,7 +45,7 @@ impl Reader {
             let mut changes = objects.changes();
             let mut pace = Pace::default();
             runtime.block_on(until(&mut stopped, settled));
-            // What came since the first reading, and before this receiver, is noticed by its content.
+            // Changes between the first reading and this receiver are noticed by their content.
             while !*stopped.borrow() {
                 let seen = changes.borrow_and_update().spec;
                 let begun = Instant::now();

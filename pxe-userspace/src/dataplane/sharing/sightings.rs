@@ -111,7 +111,7 @@ fn slot(table: &[AtomicU64], mac: MacAddr) -> Option<&AtomicU64> {
     table.get(usize::try_from(hash(mac) % SLOTS as u64).ok()?)
 }
 
-/// Returns the time in units of so many milliseconds, without its upper bits.
+/// Returns the time in units of this number of milliseconds, without its upper bits.
 fn units_of(time: SystemTime, milliseconds: u128) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
     (since / milliseconds) as u64 & TIME

@@ -87,7 +87,7 @@ impl Entry {
         }
         let condition = condition.filter(|_| is_first || is_foreign)?;
         let fact = fact(mac, condition)?;
-        // What was written here last is not what the API says any more.
+        // The API no longer has the value that was written here last.
         self.detail = None;
         if let Known::Released(_) = fact.known {
             self.released = Some(now.wall);

@@ -358,7 +358,7 @@ impl Reporter {
                 let is_said = entry.last.as_ref().is_some_and(|(last, _)| assessment.is_said_by(last));
                 let is_same = match &entry.detail {
                     Some(detail) => *detail == assessment.detail,
-                    // What another run of pxed wrote.
+                    // Another run of pxed wrote this.
                     None if is_timeless => said.is_some_and(|said| text_of(&said.message) == sentence),
                     None => assessment.detail.is_empty(),
                 };

@@ -10,7 +10,7 @@ fn lease(node: &str, version: &str, server: u8) -> NodeLease {
     }
 }
 
-/// A roster, and a clock that moves on by so many seconds before each list.
+/// A roster, and a clock that moves on by this number of seconds before each list.
 struct Observer {
     roster: Roster,
     now: Instant,
@@ -26,7 +26,7 @@ impl Observer {
         self.roster.observe(leases, self.now)
     }
 
-    /// Lists every two seconds, for so many.
+    /// Lists every two seconds, for this number of seconds.
     fn for_seconds(&mut self, seconds: u64, leases: impl Fn(u64) -> Vec<NodeLease>) -> Vec<Edge> {
         (0..seconds / 2).flat_map(|round| self.after(2, &leases(round))).collect()
     }

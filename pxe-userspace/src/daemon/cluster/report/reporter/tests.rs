@@ -191,7 +191,7 @@ impl Site {
         let state = if keeps_state { state } else { tempfile::tempdir().unwrap() };
         let nodes = world.nodes.load_full();
         let (name, peer) = (Arc::clone(&nodes.this().name), nodes.peers().first().map(|peer| Arc::clone(&peer.name)));
-        // What is written every second.
+        // Writes allowed in a second.
         world.journal.save_now();
         drop(world);
         let node = TestNode::new(&name, peer.as_deref(), &self.inventory, &self.objects, state, now);
