@@ -22,5 +22,6 @@ pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod own_file;
 pub mod tftp;
 pub mod uki;

@@ -1,11 +1,10 @@
 //! The manifest on disk, `.pxed/manifest.json` in the artifacts directory, which several processes may use at the same time.
 //!
-//! It is replaced as a whole: a new file is written and synced, renamed, and the directory is synced. Whoever changes it reads it again
-//! under a lock and writes it before the lock is released, so that no change of another process is lost.
+//! Whoever changes it reads it again under a lock and writes it before the lock is released, so that no change of another process is lost.
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread,
@@ -14,12 +13,9 @@ use std::{
 
 use super::manifest::{Identity, Manifest};
 pub use crate::model::artifact_names::OWN_DIRECTORY;
+use crate::own_file::{Found, NONBLOCK, OwnFile};
 
 const FILE: &str = "manifest.json";
-/// The name that a damaged manifest gets, with a number after it.
-const ASIDE: &str = "manifest.json.bad-";
-/// The number of damaged manifests that are kept.
-const ASIDE_LIMIT: usize = 5;
 /// The most bytes that are read.
 const FILE_LIMIT: u64 = 64 << 20;
 /// The time that another process may hold the lock. It does so for a few milliseconds.
@@ -51,6 +47,7 @@ pub enum ManifestError {
 #[derive(Debug)]
 pub(super) struct ManifestFile {
     directory: PathBuf,
+    file: OwnFile,
 }
 
 /// A manifest as it was read.
@@ -65,11 +62,14 @@ pub(super) struct Loaded {
 
 impl ManifestFile {
     pub(super) fn new(root: &Path) -> Self {
-        Self { directory: root.join(OWN_DIRECTORY) }
+        let directory = root.join(OWN_DIRECTORY);
+        // `pxed fetch` may be another user's.
+        let file = OwnFile::new(&directory, FILE, FILE_LIMIT).with_mode(0o644);
+        Self { directory, file }
     }
 
     pub(super) fn path(&self) -> PathBuf {
-        self.directory.join(FILE)
+        self.file.path()
     }
 
     /// Returns the identity of the file, which changes with each version; `None` if there is none.
@@ -82,19 +82,10 @@ impl ManifestFile {
     pub(super) fn load(&self) -> Result<Loaded, ManifestError> {
         let path = self.path();
         let failed = |source| ManifestError::Io { action: "read", path: path.clone(), source };
-        let file = match File::options().read(true).custom_flags(NONBLOCK).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::default()),
-            opened => opened.map_err(failed)?,
-        };
-        if !file.metadata().map_err(failed)?.is_file() {
-            return Err(failed(io::Error::other("it has to be a file: move away what is there")));
-        }
-        let version = Some(Identity::of(&file).map_err(failed)?);
-        let mut text = Vec::new();
-        file.take(FILE_LIMIT + 1).read_to_end(&mut text).map_err(failed)?;
-        let parsed = match text.len() as u64 {
-            0..=FILE_LIMIT => Manifest::parse(&text),
-            _ => Err(format!("it is larger than {} MiB", FILE_LIMIT >> 20)),
+        let (parsed, version) = match self.file.read().map_err(failed)? {
+            Found::Nothing => return Ok(Loaded::default()),
+            Found::Bytes(text, file) => (Manifest::parse(&text), Some(Identity::of(&file).map_err(failed)?)),
+            Found::Damaged(damage) => (Err(damage), self.version()),
         };
         let (manifest, damage) = match parsed {
             Ok(manifest) => (manifest, None),
@@ -118,14 +109,14 @@ impl ManifestFile {
         let _lock = self.lock()?;
         let mut loaded = self.load()?;
         let aside = match loaded.damage {
-            Some(_) => Some(self.set_aside(now).map_err(failed("move aside", &self.path()))?),
+            Some(_) => self.file.set_aside(now).map_err(failed("move aside", &self.path()))?,
             None => None,
         };
         let before = loaded.manifest.clone();
         change(&mut loaded.manifest);
         if loaded.manifest != before {
             let text = loaded.manifest.to_json();
-            self.write(&text).map_err(failed("write", &self.path()))?;
+            self.file.replace(|file| file.write_all(text.as_bytes())).map_err(failed("write", &self.path()))?;
             loaded.version = self.version();
         }
         Ok((loaded, aside))
@@ -148,51 +139,17 @@ impl ManifestFile {
             }
         }
     }
-
-    fn write(&self, text: &str) -> io::Result<()> {
-        let temporary = self.directory.join(format!("{FILE}.new"));
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        // Whatever else has this name by now is not followed, opened or waited for.
-        let mut file = File::create_new(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, self.path())?;
-        File::open(&self.directory)?.sync_all()
-    }
-
-    /// Renames a damaged manifest and deletes the oldest of those that were renamed before. Returns its new path.
-    fn set_aside(&self, now: SystemTime) -> io::Result<PathBuf> {
-        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let mut taken: Vec<u64> = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let name = entry?.file_name();
-            taken.extend(name.to_str().and_then(|name| name.strip_prefix(ASIDE)?.parse::<u64>().ok()));
-        }
-        taken.sort_unstable();
-        // The oldest has the smallest number, also where the clock was set back.
-        let number = taken.last().map_or(seconds, |last| seconds.max(last.saturating_add(1)));
-        let named = |number: u64| self.directory.join(format!("{ASIDE}{number}"));
-        fs::rename(self.path(), named(number))?;
-        let surplus = (taken.len() + 1).saturating_sub(ASIDE_LIMIT);
-        for &oldest in taken.iter().take(surplus) {
-            fs::remove_file(named(oldest))?;
-        }
-        Ok(named(number))
-    }
 }
-
-/// The flag that keeps open(2) from waiting for the other end of a FIFO.
-const NONBLOCK: i32 = nix::fcntl::OFlag::O_NONBLOCK.bits();
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::artifacts::manifest::{Entry, Proof, Sha256};
+    use crate::{
+        artifacts::manifest::{Entry, Proof, Sha256},
+        own_file::tests::OTHER_KINDS,
+    };
 
     fn entry(byte: u8) -> Entry {
         let sha256 = Sha256([byte; 32]);
@@ -244,33 +201,31 @@ mod tests {
     }
 
     #[test]
-    fn damaged_manifest_is_set_aside_at_the_next_update_and_the_last_five_are_kept() {
+    fn damaged_manifest_is_set_aside_at_the_next_update() {
         let directory = tempfile::tempdir().unwrap();
         let file = ManifestFile::new(directory.path());
         fs::create_dir(directory.path().join(OWN_DIRECTORY)).unwrap();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-        for number in 0..8 {
-            fs::write(file.path(), format!("damaged {number}")).unwrap();
-            let loaded = file.load().unwrap();
-            assert!(loaded.damage.is_some() && loaded.manifest.files.is_empty());
-            let (_, aside) = file.update(now, |_| {}).unwrap();
-            let aside = aside.unwrap();
-            assert_eq!(aside, directory.path().join(OWN_DIRECTORY).join(format!("{ASIDE}{}", 1000 + number)));
-            assert_eq!(fs::read_to_string(aside).unwrap(), format!("damaged {number}"));
-            assert!(!file.path().exists());
-        }
-        let kept = fs::read_dir(directory.path().join(OWN_DIRECTORY)).unwrap().count();
-        assert_eq!(kept, 1 + ASIDE_LIMIT, "the lock and the last ones");
+        fs::write(file.path(), "damaged").unwrap();
+        let loaded = file.load().unwrap();
+        assert!(loaded.damage.is_some() && loaded.manifest.files.is_empty());
+        let (_, aside) = file.update(now, |_| {}).unwrap();
+        assert_eq!(fs::read_to_string(aside.unwrap()).unwrap(), "damaged");
+        assert!(!file.path().exists());
     }
 
     #[test]
-    fn something_else_in_its_place_is_an_error_and_is_not_waited_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = ManifestFile::new(directory.path());
-        fs::create_dir(directory.path().join(OWN_DIRECTORY)).unwrap();
-        nix::unistd::mkfifo(&file.path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let error = file.load().unwrap_err().to_string();
-        assert!(error.contains("manifest.json") && error.contains("move away"), "{error}");
-        assert!(file.update(SystemTime::now(), |_| {}).is_err());
+    fn something_else_in_its_place_is_set_aside_and_is_not_waited_for() {
+        for (make, kind) in OTHER_KINDS {
+            let directory = tempfile::tempdir().unwrap();
+            let file = ManifestFile::new(directory.path());
+            fs::create_dir(directory.path().join(OWN_DIRECTORY)).unwrap();
+            make(&file.path());
+            let damage = file.load().unwrap().damage.unwrap();
+            assert!(damage.contains(kind), "{damage}");
+            let set = |manifest: &mut Manifest| drop(manifest.files.insert("kernel".into(), entry(1)));
+            let (_, aside) = file.update(SystemTime::now(), set).unwrap();
+            assert!(aside.is_some() && file.load().unwrap().manifest.files.len() == 1, "{kind}");
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! The objects on disk, for a start while the API server is away.
 //!
-//! The file is replaced as a whole, and only its owner may read it. One that is damaged is set aside: without it, pxed waits for the server.
+//! Only its owner may read it. One that is damaged is set aside: without it, pxed waits for the server.
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, BufWriter, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
@@ -17,15 +16,14 @@ use super::{
     client::ApiServer,
     objects::{Objects, Observed},
 };
-use crate::model::api_object::ApiObject;
+use crate::{
+    model::api_object::ApiObject,
+    own_file::{self, Found, OwnFile},
+};
 
 const FILE: &str = "objects.json";
-/// The name that a damaged file gets.
-const ASIDE: &str = "objects.json.bad";
 /// The most bytes that are read.
 const FILE_LIMIT: u64 = 1 << 30;
-/// The flag that keeps open(2) from waiting for the other end of a FIFO.
-const NONBLOCK: i32 = nix::fcntl::OFlag::O_NONBLOCK.bits();
 
 /// The form of the file.
 const VERSION: u32 = 1;
@@ -42,7 +40,7 @@ struct Saved<O> {
 /// The file with the objects.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    directory: PathBuf,
+    file: OwnFile,
 }
 
 /// The content of the file.
@@ -60,22 +58,18 @@ impl Cache {
     /// Keeps the file in the state directory.
     #[must_use]
     pub fn new(state: &Path) -> Self {
-        Self { directory: state.to_owned() }
+        Self { file: OwnFile::new(state, FILE, FILE_LIMIT) }
     }
 
     /// Puts the objects of the last run into the store.
     #[must_use]
     pub fn restore(&self, server: &ApiServer, objects: &Objects) -> Restored {
-        let path = self.directory.join(FILE);
-        let saved: Saved<ApiObject> = match read(&path) {
+        let path = self.path();
+        let saved = match read(&self.file) {
             Ok(Some(saved)) => saved,
             Ok(None) => return Restored::Nothing,
             Err(reason) => {
-                let aside = self.directory.join(ASIDE);
-                let kept = match fs::rename(&path, &aside) {
-                    Ok(()) => format!("it is kept as {}", aside.display()),
-                    Err(error) => format!("it stays there, because it cannot be moved aside: {error}"),
-                };
+                let kept = own_file::kept(&self.file.set_aside(SystemTime::now()));
                 return Restored::Unusable(format!("{}: {reason}: {kept}", path.display()));
             }
         };
@@ -109,37 +103,22 @@ impl Cache {
             namespaces: server.watched_namespaces().to_vec(),
             objects: observed.iter().map(|observed| &observed.object).collect(),
         };
-        let temporary = self.directory.join(format!("{FILE}.new"));
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = BufWriter::new(File::options().write(true).create_new(true).mode(0o600).open(&temporary)?);
-        serde_json::to_writer(&mut file, &saved)?;
-        file.flush()?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&temporary, self.directory.join(FILE))?;
-        File::open(&self.directory)?.sync_all()
+        self.file.replace(|file| Ok(serde_json::to_writer(file, &saved)?))
     }
 
     /// Returns the path of the file.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.directory.join(FILE)
+        self.file.path()
     }
 }
 
-fn read(path: &Path) -> Result<Option<Saved<ApiObject>>, String> {
-    let file = match File::options().read(true).custom_flags(NONBLOCK).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.to_string()),
+fn read(file: &OwnFile) -> Result<Option<Saved<ApiObject>>, String> {
+    let text = match file.read().map_err(|error| error.to_string())? {
+        Found::Nothing => return Ok(None),
+        Found::Bytes(text, _) => text,
+        Found::Damaged(damage) => return Err(damage),
     };
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-        return Err("is not a regular file".to_owned());
-    }
-    let mut text = Vec::new();
-    file.take(FILE_LIMIT).read_to_end(&mut text).map_err(|error| error.to_string())?;
     let saved: Saved<ApiObject> = serde_json::from_slice(&text).map_err(|error| format!("is damaged: {error}"))?;
     if saved.version != VERSION {
         return Err(format!("has version {}, and this pxed knows {VERSION}", saved.version));

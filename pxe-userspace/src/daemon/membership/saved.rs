@@ -1,10 +1,13 @@
 //! The peers that the last run knew, in the state directory: with the API server away, a node that starts again goes by them.
 
-use std::{fs, io, net::Ipv4Addr, path::Path};
+use std::{io, net::Ipv4Addr, path::Path, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::nodes::{Node, Sites};
+use crate::{
+    model::nodes::{Node, Sites},
+    own_file::{self, Found, OwnFile},
+};
 
 /// The file in the state directory.
 const FILE: &str = "nodes.json";
@@ -26,17 +29,20 @@ struct SavedNode {
     formerly: Vec<Ipv4Addr>,
 }
 
-/// Reads the peers. A file that is damaged or missing has none; the reason is logged.
+fn file(state: &Path) -> OwnFile {
+    OwnFile::new(state, FILE, MOST_BYTES)
+}
+
+/// Reads the peers. A file that is damaged or missing has none. A damaged one is set aside, and the reason is logged.
 pub(super) fn load(state: &Path) -> Vec<Node> {
-    let path = state.join(FILE);
-    let read = || -> io::Result<Saved> {
-        let length = fs::metadata(&path)?.len();
-        if length > MOST_BYTES {
-            return Err(io::Error::other(format!("it has {length} bytes")));
-        }
-        Ok(serde_json::from_slice(&fs::read(&path)?)?)
+    let file = file(state);
+    let read = match file.read() {
+        Ok(Found::Nothing) => return Vec::new(),
+        Ok(Found::Bytes(text, _)) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
+        Ok(Found::Damaged(damage)) => Err(damage),
+        Err(error) => Err(error.to_string()),
     };
-    match read() {
+    match read {
         Ok(Saved { peers }) => peers
             .into_iter()
             .map(|SavedNode { name, is_alive, sites, formerly }| Node {
@@ -47,9 +53,12 @@ pub(super) fn load(state: &Path) -> Vec<Node> {
                 formerly,
             })
             .collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => {
-            tracing::warn!("{}: {error}: the other nodes are not known until the API server answers", path.display());
+        Err(damage) => {
+            let kept = own_file::kept(&file.set_aside(SystemTime::now()));
+            tracing::warn!(
+                "{}: {damage}; {kept}: the other nodes are not known until the API server answers",
+                file.path().display()
+            );
             Vec::new()
         }
     }
@@ -67,14 +76,14 @@ pub(super) fn save(state: &Path, peers: &[Node]) -> io::Result<()> {
         sites: node.sites.clone(),
         formerly: node.formerly.clone(),
     };
-    let text = serde_json::to_vec_pretty(&Saved { peers: peers.iter().map(node).collect() })?;
-    let next = state.join(format!("{FILE}.next"));
-    fs::write(&next, text)?;
-    fs::rename(next, state.join(FILE))
+    let saved = Saved { peers: peers.iter().map(node).collect() };
+    file(state).replace(|file| Ok(serde_json::to_writer_pretty(file, &saved)?))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -90,9 +99,10 @@ mod tests {
         };
         save(state.path(), std::slice::from_ref(&node)).unwrap();
         assert_eq!(load(state.path()), [Node { problems: Vec::new(), ..node }]);
-        for damaged in ["", "{", "[]", r#"{"peers":[{"sites":{"a":"b"}}]}"#, r#"{"peers":7}"#] {
+        for damaged in ["", "{", "[7]", r#"{"peers":[{"sites":{"a":"b"}}]}"#, r#"{"peers":7}"#] {
             fs::write(state.path().join(FILE), damaged).unwrap();
             assert_eq!(load(state.path()), Vec::new(), "{damaged}");
+            assert!(!state.path().join(FILE).exists(), "{damaged}: it was not set aside");
         }
         fs::write(state.path().join(FILE), vec![b' '; MOST_BYTES as usize + 1]).unwrap();
         assert_eq!(load(state.path()), Vec::new());

@@ -1,12 +1,7 @@
-use std::{
-    os::unix::{fs::symlink, net::UnixListener},
-    time::Duration,
-};
-
-use nix::{sys::stat::Mode, unistd::mkfifo};
+use std::time::Duration;
 
 use super::*;
-use crate::journal::remembered::tests::example;
+use crate::{journal::remembered::tests::example, own_file::tests::OTHER_KINDS};
 
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -28,17 +23,6 @@ fn saved_state_is_loaded() {
     let Loaded { state, damage } = state_dir.load(at(3)).unwrap();
     assert_eq!((state, damage), (example(), None));
     assert_eq!(names(directory.path()), ["lock", "machines.json"]);
-}
-
-#[test]
-fn half_written_file_of_a_crash_is_ignored() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut state_dir = StateDir::open(directory.path()).unwrap();
-    state_dir.save(&example(), at(1)).unwrap();
-    fs::write(directory.path().join("machines.json.new"), b"{\"format\":1,\"mach").unwrap();
-    assert_eq!(state_dir.load(at(2)).unwrap().state, example());
-    state_dir.save(&State::new(), at(3)).unwrap();
-    assert_eq!(state_dir.load(at(4)).unwrap().state, State::new());
 }
 
 #[test]
@@ -64,21 +48,6 @@ fn damaged_file_is_set_aside_and_what_can_be_read_of_it_is_in_force() {
 }
 
 #[test]
-fn damaged_files_that_are_kept_are_few_and_the_newest() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut state_dir = StateDir::open(directory.path()).unwrap();
-    // Twice in one second, too.
-    for second in [1, 2, 3, 3, 5, 6, 70, 800] {
-        fs::write(directory.path().join(FILE), second.to_string()).unwrap();
-        assert!(state_dir.load(at(second)).unwrap().damage.is_some());
-    }
-    let mut kept = names(directory.path());
-    kept.retain(|name| name != "lock");
-    kept.sort_by_key(|name| name.strip_prefix(ASIDE).unwrap().parse::<u64>().unwrap());
-    assert_eq!(kept, [4, 5, 6, 70, 800].map(|number| format!("{ASIDE}{number}")));
-}
-
-#[test]
 fn file_that_is_too_large_is_set_aside() {
     let directory = tempfile::tempdir().unwrap();
     let mut state_dir = StateDir::open(directory.path()).unwrap();
@@ -89,40 +58,27 @@ fn file_that_is_too_large_is_set_aside() {
 }
 
 #[test]
-fn what_is_no_file_is_an_error_that_names_it_and_no_hang() {
-    type Make = fn(&Path);
-    let makers: [(Make, &str); 4] = [
-        (|path| mkfifo(path, Mode::S_IRWXU).unwrap(), "a FIFO"),
-        (|path| fs::create_dir(path).unwrap(), "a directory"),
-        (|path| drop(UnixListener::bind(path).unwrap()), "a socket"),
-        (|path| symlink("/dev/zero", path).unwrap(), "a device"),
-    ];
-    for (make, kind) in makers {
-        for name in [FILE, "lock"] {
-            let directory = tempfile::tempdir().unwrap();
-            let path = directory.path().join(name);
-            make(&path);
-            let loaded = StateDir::open(directory.path()).and_then(|mut state_dir| state_dir.load(at(1)));
-            let message = loaded.unwrap_err().to_string();
-            assert!(message.contains(path.to_str().unwrap()) && message.contains(kind), "{message}");
-        }
-        // Anything in the way of the new file is removed, or named.
+fn something_else_in_the_place_of_the_file_is_set_aside() {
+    for (make, kind) in OTHER_KINDS {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("machines.json.new");
-        make(&path);
-        let saved = StateDir::open(directory.path()).unwrap().save(&example(), at(1));
-        assert_eq!(saved.is_ok(), kind != "a directory", "{kind}");
+        make(&directory.path().join(FILE));
+        let mut state_dir = StateDir::open(directory.path()).unwrap();
+        let damage = state_dir.load(at(5)).unwrap().damage.unwrap();
+        assert!(damage.contains(kind) && damage.contains("machines.json.bad-5"), "{damage}");
+        state_dir.save(&example(), at(6)).unwrap();
+        assert_eq!(state_dir.load(at(7)).unwrap().state, example());
     }
 }
 
 #[test]
-fn directory_that_was_deleted_is_made_again() {
-    let parent = tempfile::tempdir().unwrap();
-    let directory = parent.path().join("state");
-    let mut state_dir = StateDir::open(&directory).unwrap();
-    fs::remove_dir_all(&directory).unwrap();
-    state_dir.save(&example(), at(1)).unwrap();
-    assert_eq!(state_dir.load(at(2)).unwrap().state, example());
+fn something_else_in_the_place_of_the_lock_is_an_error_that_names_it_and_no_hang() {
+    for (make, _) in OTHER_KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        make(&path);
+        let message = StateDir::open(directory.path()).unwrap_err().to_string();
+        assert!(message.contains(path.to_str().unwrap()) && message.contains("move away"), "{message}");
+    }
 }
 
 #[test]
