@@ -16,6 +16,7 @@ use crate::{
     journal::{Journal, samples::*},
     model::{
         event::{BootEvent, EventSink},
+        origin::Origin,
         policy_book::SharedPolicies,
     },
 };
@@ -33,6 +34,7 @@ fn storm(machines: u32, events: usize) -> impl Iterator<Item = BootEvent> {
         (1..=machines).map(move |number| BootEvent {
             mac: machine(number).mac,
             at: at(index as f64 + f64::from(number) / 1e6),
+            origin: Origin::Machine,
             kind: kind.clone(),
         })
     })
@@ -57,7 +59,7 @@ async fn storm_of_ten_thousand() {
         while sink.is_full() {
             tokio::task::yield_now().await;
         }
-        sink.send(event.mac, event.at, event.kind);
+        sink.send(event.mac, event.at, event.origin, event.kind);
     }
     drop(sink);
     task.await.unwrap().unwrap();
@@ -81,7 +83,7 @@ async fn fleet_of_a_hundred_thousand() {
             while server.sink.is_full() {
                 tokio::task::yield_now().await;
             }
-            server.sink.send(event.mac, event.at, event.kind);
+            server.sink.send(event.mac, event.at, event.origin, event.kind);
             sent += 1;
         }
         while !server.ask("GET", "/metrics", "").1.contains(&format!("pxed_boot_events_total {sent}\n")) {

@@ -79,7 +79,7 @@ impl Server {
         let events = timed(mac, events);
         let count = events.len();
         for event in events {
-            self.sink.send(event.mac, event.at, event.kind);
+            self.sink.send(event.mac, event.at, event.origin, event.kind);
         }
         for _ in 0..count {
             taken.recv().await.unwrap();

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     dhcp::Server,
-    model::{event::EventKind, own_sites::OwnAddress},
+    model::{event::EventKind, origin::Origin, own_sites::OwnAddress},
     net::{
         interface::{Interface, InterfaceError},
         packet_socket::PacketSocket,
@@ -114,7 +114,7 @@ impl Kernel for Linux {
 
     fn report_strays(&mut self, program: &mut XdpProgram) {
         for (mac, vlan) in program.take_strays() {
-            self.context.events.send(mac, SystemTime::now(), EventKind::OtherVlan { vlan });
+            self.context.events.send(mac, SystemTime::now(), Origin::Machine, EventKind::OtherVlan { vlan });
         }
     }
 

@@ -29,6 +29,7 @@ use crate::{
         event::{EventKind, EventSink},
         inventory::Inventory,
         nodes::{Nodes, SharedNodes},
+        origin::Origin,
         own_sites::OwnAddress,
         policy_book::PolicyBook,
     },
@@ -148,12 +149,13 @@ impl Responder {
         }
         // The program in front asks the same, but it knows the VLANs of all machines together.
         if let Some(vlan) = headers.tags.unserved(|vlan| machine.vlans.contains(&vlan)) {
-            self.events.send(mac, SystemTime::now(), EventKind::OtherVlan { vlan });
+            self.events.send(mac, SystemTime::now(), Origin::Machine, EventKind::OtherVlan { vlan });
             return self.counters.refuse(Counter::OtherVlan);
         }
         if servers.is_taken(machine.address) {
             self.counters.count(&Err(Reason::OurAddress));
-            self.events.send(mac, SystemTime::now(), EventKind::Ignored { reason: Reason::OurAddress.text() });
+            let reason = Reason::OurAddress.text();
+            self.events.send(mac, SystemTime::now(), Origin::Machine, EventKind::Ignored { reason });
             return None;
         }
         let disposition = self.policies.load().disposition(machine);
@@ -179,7 +181,7 @@ impl Responder {
         };
         self.counters.count(&outcome.verdict);
         for event in outcome.events {
-            self.events.send(mac, now, event);
+            self.events.send(mac, now, Origin::Machine, event);
         }
         let sent = outcome.verdict.ok()?;
         let ethernet_destination = match sent.route {

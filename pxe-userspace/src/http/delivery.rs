@@ -32,6 +32,7 @@ use crate::{
     model::{
         event::{ArtifactKind, EventKind, EventSink, Transport, short_path},
         failure::CHANGED,
+        origin::Origin,
     },
 };
 
@@ -85,7 +86,7 @@ impl Delivery {
     }
 
     fn send(&self, events: &EventSink, kind: EventKind) {
-        events.send(self.mac, SystemTime::now(), kind);
+        events.send(self.mac, SystemTime::now(), Origin::Machine, kind);
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
         failure::WRONG_ARCHITECTURE,
         images::{BootFiles, Images},
         inventory::Machine,
+        origin::Origin,
         policy::Disposition,
         visitors::{Match, Outcome},
     },
@@ -371,14 +372,14 @@ fn waiting(
 /// Announces that the machine is told to wait. The answer itself is no step of its boot.
 fn awaits(context: &Context, peer: Peer, mac: MacAddr, event: EventKind) {
     if !peer.is_head {
-        context.events.send(mac, SystemTime::now(), event);
+        context.events.send(mac, SystemTime::now(), Origin::Machine, event);
     }
 }
 
 /// Announces that the machine is told to boot from its disk, if that is so.
 fn disposed(context: &Context, peer: Peer, machine: &Machine, disposition: Disposition) {
     if disposition == Disposition::Disk && !peer.is_head {
-        context.events.send(machine.mac, SystemTime::now(), EventKind::SentToDisk);
+        context.events.send(machine.mac, SystemTime::now(), Origin::Machine, EventKind::SentToDisk);
     }
 }
 

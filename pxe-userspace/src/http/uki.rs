@@ -31,6 +31,7 @@ use crate::{
         images::BootFiles,
         inventory::Machine,
         loader::{Loader, LoaderFile},
+        origin::Origin,
         policy::Disposition,
     },
     uki::{command_line, command_line::SECTION_LENGTH},
@@ -50,7 +51,7 @@ pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, machine:
         return refuse(stream, exchange, machine, StatusCode::FORBIDDEN, &reason, None).await;
     }
     if context.disposition(machine) == Disposition::Disk {
-        context.events.send(machine.mac, SystemTime::now(), EventKind::SentToDisk);
+        context.events.send(machine.mac, SystemTime::now(), Origin::Machine, EventKind::SentToDisk);
         let text = "this machine boots from its disk: pxed release MAC lets it boot from the network";
         return exchange.answer_line(stream, Route::Uki, StatusCode::NOT_FOUND, text).await;
     }

@@ -63,6 +63,8 @@ pub(super) struct Applied {
     pub(super) moved: bool,
     /// The event repeats the one before.
     pub(super) repeats: bool,
+    /// The event is another host's doing, and changed nothing of the machine's.
+    pub(super) is_of_others: bool,
 }
 
 impl Fleet {
@@ -109,8 +111,11 @@ impl Fleet {
         let mac = self.cards.first(event.mac);
         let record = self.records.entry(mac).or_insert_with(|| Record::new(started, Cycle::Unknown, 0));
         let (cycle, boots, stage) = (record.cycle, record.boots, record.stage);
-        let Outcome { completes, repeats } = record.apply(mac, event, self.limit, &mut self.texts);
-        let is_news = policy::observe(&mut self.book, mac, cycle, &event.kind, completes);
+        let Outcome { completes, repeats, is_of_others } = record.apply(mac, event, self.limit, &mut self.texts);
+        if is_of_others {
+            return Applied { stage, moved: false, repeats: false, is_of_others };
+        }
+        let is_news = policy::observe(&mut self.book, mac, cycle, event, completes);
         self.book_changed |= is_news;
         self.state_changed |= is_news;
         if is_news && self.releases.get(&mac) == Some(&UNTOLD) {
@@ -119,7 +124,7 @@ impl Fleet {
         }
         self.state_changed |= (record.cycle, record.boots) != (cycle, boots);
         if event.kind.is_operating_system() {
-            let runs_ours = record.cycle == Cycle::Netbooted;
+            let runs_ours = matches!(record.cycle, Cycle::Netbooted | Cycle::Fetched);
             let known = match stage {
                 // A restart of pxed has forgotten the stage, but not that the machine ran from its disk.
                 Stage::Waiting if self.book.reached_disk.contains(&mac) && !runs_ours => Some(Stage::OnDisk),
@@ -136,7 +141,7 @@ impl Fleet {
         {
             touched.insert(mac);
         }
-        Applied { stage: record.stage, moved: record.stage != stage, repeats }
+        Applied { stage: record.stage, moved: record.stage != stage, repeats, is_of_others: false }
     }
 
     /// Returns whether a line about this machine may be logged now.
@@ -315,12 +320,13 @@ impl Fleet {
             boots_from: self.book.disposition(machine),
             stage: record.map_or(Stage::Waiting, |record| record.stage),
             stage_since: record.map_or(self.started, Record::stage_since),
-            boots: record.map_or(0, |record| record.boots),
+            boots: record.map_or(0, Record::all_boots),
             last_error: record.and_then(|record| record.last_error(&self.texts)),
             booted: machine.macs().any(|mac| self.book.booted.contains(&mac)),
             reached_disk: machine.macs().any(|mac| self.book.reached_disk.contains(&mac)),
             is_decided_here: machine.macs().any(|mac| self.book.overrides.contains_key(&mac)),
             cycle: record.map_or(Cycle::Unknown, |record| record.cycle),
+            others: record.and_then(Record::others),
             events: record.map_or_else(Vec::new, |record| record.events(machine.mac, events, &self.texts)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::SystemTime};
 
-use super::{policy::Cycle, stage::Stage};
+use super::{others::OtherFrames, policy::Cycle, stage::Stage};
 use crate::model::{
     event::BootEvent,
     inventory::Machine,
@@ -36,6 +36,8 @@ pub struct MachineRecord {
     pub is_decided_here: bool,
     /// The steps that were seen of its current boot.
     pub cycle: Cycle,
+    /// Frames in its name that other hosts sent, which are no part of its events.
+    pub others: Option<OtherFrames>,
     /// The last events, oldest first.
     pub events: Vec<BootEvent>,
 }

@@ -21,13 +21,20 @@
 //! | loaded nothing from pxed | the same, if it was given its kernel in an earlier cycle | PXE was skipped or failed, and the disk boots. Without the earlier kernel it may be the old system of a machine for which PXE failed and which has yet to be installed |
 //! | loaded iPXE or a script, from pxed or another server, and no kernel of ours | nothing | GRUB and other loaders ask by DHCP as an operating system does, and the kernel may come from another node that serves the same fleet |
 //! | asked for its kernel | runs the kernel that pxed served, if an operating system asks | Talos in maintenance mode asks right after its initramfs, renews after half of each lease, and asks again when its link flaps or its lease has ended. An installation that ends with kexec, or with a reboot from the disk without asking pxed, looks the same |
+//! | fetched its kernel and initramfs by TFTP, whose datagrams anybody can send in its name | runs the kernel that pxed served, if an operating system asks | until then, nothing that is remembered says so |
 //! | asked for its kernel, but did not get it or its initramfs completely | nothing | its loader gave up, and the system that runs came from elsewhere |
-//! | nothing (the firmware was not seen, or another node of the fleet answered it) | nothing | pxed may have been down, or its state may be new |
+//! | nothing (the firmware was not seen, or another node of the fleet answered it, or its frames came through a relay that nobody trusts) | nothing | pxed may have been down, or its state may be new |
 //!
 //! A machine whose disk comes first in its boot order never asks again and needs no decision. If its firmware does ask, its disk
 //! has failed to boot.
 //!
 //! `policy/cycles.txt` shows the effect of every event in every cycle.
+//!
+//! # Whose doing counts?
+//!
+//! Anybody on the boot network can send frames and datagrams in a machine's name. So what a restart remembers changes by the machine's own doing
+//! ([`Origin::Machine`]). Files that came by TFTP ([`Origin::Unproven`]) can only take conclusions away ([`Cycle::after_unproven`]), or support what the
+//! machine then shows itself. What came through a relay, or from another host, has no effect here.
 //!
 //! # Why a machine whose firmware asks the network first stays with the network
 //!
@@ -55,15 +62,20 @@ use pxe_common::MacAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    event::{ArtifactKind, ClientKind, EventKind, Signs},
+    event::{ArtifactKind, BootEvent, ClientKind, EventKind, Signs},
+    origin::Origin,
     policy::BootPolicy,
     policy_book::PolicyBook,
 };
 
 /// Draws the conclusions from an event of a machine that was in `cycle` before the event. Returns whether the book changed.
 ///
-/// `completes` says that the machine has its kernel and initramfs with this event.
-pub(super) fn observe(book: &mut PolicyBook, mac: MacAddr, cycle: Cycle, event: &EventKind, completes: bool) -> bool {
+/// `completes` says that the machine has its kernel and initramfs with this event. What may not be the machine's own doing changes nothing.
+pub(super) fn observe(book: &mut PolicyBook, mac: MacAddr, cycle: Cycle, event: &BootEvent, completes: bool) -> bool {
+    let BootEvent { origin, kind: ref event, .. } = *event;
+    if !origin.is_proven() {
+        return false;
+    }
     if completes {
         return book.booted.insert(mac);
     }
@@ -101,7 +113,7 @@ impl Proof {
             (_, Signs::None) => Self::NoSystem,
             (Cycle::Unknown, _) => Self::FirmwareUnseen,
             (Cycle::Loading, _) => Self::MayBeLoader,
-            (Cycle::Netbooted, _) => Self::Netbooted,
+            (Cycle::Netbooted | Cycle::Fetched, _) => Self::Netbooted,
             (Cycle::Firmware, _) if !booted => Self::NeverInstalled,
             (Cycle::Firmware | Cycle::SentToDisk, Signs::System) => Self::Unsettled,
             (Cycle::Firmware | Cycle::SentToDisk, Signs::Renewal | Signs::Talos) => Self::Disk,
@@ -180,14 +192,43 @@ pub enum Cycle {
     Loading,
     /// It asked for its kernel, its initramfs or its unified kernel image.
     Netbooted,
+    /// It has fetched its kernel and initramfs by TFTP, if nobody did so in its name.
+    Fetched,
     /// It was told to boot from its disk.
     SentToDisk,
 }
 
 impl Cycle {
-    /// Returns the cycle after an event.
+    /// Returns the cycle after an event from this origin. `completes` says that the machine has its kernel and initramfs with it.
     #[must_use]
-    pub fn after(self, event: &EventKind) -> Self {
+    pub fn after(self, origin: Origin, event: &EventKind, completes: bool) -> Self {
+        match origin {
+            Origin::Machine => self.after_proven(event),
+            Origin::Unproven => self.after_unproven(event, completes),
+            Origin::Relay(_) | Origin::Other(_) => self,
+        }
+    }
+
+    /// Returns the cycle after an event that anybody may have made in the machine's name. From none of the cycles that it leads to follows that the
+    /// machine runs from its disk, and that it was netbooted follows only once an operating system asks after its firmware did.
+    fn after_unproven(self, event: &EventKind, completes: bool) -> Self {
+        let boots = |artifact| matches!(artifact, ArtifactKind::Kernel | ArtifactKind::Initramfs | ArtifactKind::Uki);
+        match (self, event) {
+            (Self::Unknown, _) => self,
+            (Self::Firmware | Self::Loading | Self::SentToDisk, _) if completes => Self::Fetched,
+            (Self::Firmware | Self::Fetched, EventKind::Requested { artifact, .. })
+                if boots(*artifact) || matches!(artifact, ArtifactKind::Loader | ArtifactKind::Script) =>
+            {
+                Self::Loading
+            }
+            (Self::Firmware, EventKind::Awaits { .. } | EventKind::SentToDisk) => Self::Loading,
+            (Self::Netbooted | Self::Fetched, EventKind::Failed { artifact, .. }) if boots(*artifact) => Self::Loading,
+            _ => self,
+        }
+    }
+
+    /// Returns the cycle after an event of the machine's own doing.
+    fn after_proven(self, event: &EventKind) -> Self {
         match event {
             EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot, .. } => Self::Firmware,
             // iPXE that the firmware got from pxed or another node continues the firmware's cycle. iPXE in the card's ROM
@@ -203,7 +244,7 @@ impl Cycle {
             },
             EventKind::Failed {
                 artifact: ArtifactKind::Kernel | ArtifactKind::Initramfs | ArtifactKind::Uki, ..
-            } if self == Self::Netbooted => Self::Loading,
+            } if matches!(self, Self::Netbooted | Self::Fetched) => Self::Loading,
             // It asked for its script.
             EventKind::Awaits { .. } if self == Self::Firmware => Self::Loading,
             EventKind::SentToDisk => Self::SentToDisk,

@@ -12,12 +12,14 @@ use arrayvec::ArrayVec;
 use super::{
     boot_files::BootFiles,
     interner::{Interner, StaticId, TextId},
+    others::OtherFrames,
     policy::Cycle,
     stage::Stage,
 };
 use crate::model::{
     event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
     loader::LoaderFile,
+    origin::Origin,
 };
 use pxe_common::MacAddr;
 
@@ -36,22 +38,29 @@ impl Millis {
     }
 }
 
-/// The time of an event and the number of the network card that it came from, in eight bytes.
+/// The time of an event, the number of the network card that it came from, and whether it is proven, in eight bytes.
 #[derive(Clone, Copy, Debug)]
 struct Stamp(Millis);
 
 impl Stamp {
-    /// The upper bits of the time, which reach for half a million years.
-    const TIME: u32 = 0x00ff_ffff;
+    /// The upper bits of the time, which reach for a quarter of a million years.
+    const TIME: u32 = 0x007f_ffff;
+    const UNPROVEN: u32 = 0x0080_0000;
 
-    fn new(at: SystemTime, card: u8) -> Self {
+    fn new(at: SystemTime, card: u8, origin: Origin) -> Self {
         let Millis(high, low) = Millis::of(at);
-        Self(Millis(high & Self::TIME | u32::from(card) << 24, low))
+        let unproven = if origin.is_proven() { 0 } else { Self::UNPROVEN };
+        Self(Millis(high & Self::TIME | unproven | u32::from(card) << 24, low))
     }
 
     fn time(self) -> SystemTime {
         let Millis(high, low) = self.0;
         Millis(high & Self::TIME, low).time()
+    }
+
+    /// Returns whether the event is proven. The sender of one that is not is not kept.
+    fn origin(self) -> Origin {
+        if self.0.0 & Self::UNPROVEN == 0 { Origin::Machine } else { Origin::Unproven }
     }
 
     fn card(self) -> u8 {
@@ -98,6 +107,9 @@ const _: () = assert!(size_of::<(Stamp, Kept)>() <= 24);
 const LOG_BURST: u8 = 64;
 const LOG_REFILL_PER_SECOND: u64 = 2;
 
+/// The time for which a frame of the machine itself shows that it is not behind a relay. Systems renew their leases more often.
+const OWN_FRAMES_COUNT_FOR: Duration = Duration::from_secs(3_600);
+
 /// The record of one machine.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -108,10 +120,16 @@ pub(super) struct Record {
     stage_since: Millis,
     /// The number of initramfs and unified kernel images that it has loaded completely, or runs without having acknowledged their end.
     pub(super) boots: u32,
+    /// Those that came by TFTP since, and that no operating system has confirmed yet.
+    unconfirmed_boots: u32,
     last_error: Option<(Millis, TextId)>,
     /// The steps that were seen of its current boot.
     pub(super) cycle: Cycle,
     files: BootFiles,
+    /// The last time at which a frame of its own asked for an address.
+    asked_itself: Millis,
+    /// The frames in its name that came from elsewhere.
+    others: Option<Box<OtherFrames>>,
     log_tokens: u8,
     log_refilled: u32,
     log_suppressed: u32,
@@ -126,6 +144,8 @@ pub(super) struct Outcome {
     pub(super) completes: bool,
     /// It repeats the last attempt of the machine to get its configuration.
     pub(super) repeats: bool,
+    /// It is another host's doing, and is kept apart.
+    pub(super) is_of_others: bool,
 }
 
 /// The decision whether an event is logged.
@@ -146,9 +166,12 @@ impl Record {
             stage: Stage::Waiting,
             stage_since: Millis::of(since),
             boots,
+            unconfirmed_boots: 0,
             last_error: None,
             cycle,
             files: BootFiles::default(),
+            asked_itself: Millis::default(),
+            others: None,
             log_tokens: LOG_BURST,
             log_refilled: 0,
             log_suppressed: 0,
@@ -165,6 +188,10 @@ impl Record {
         limit: usize,
         texts: &mut Interner,
     ) -> Outcome {
+        if self.is_of_others(event) {
+            return Outcome { completes: false, repeats: false, is_of_others: true };
+        }
+        let is_proven = event.origin.is_proven();
         let completes = self.files.apply(&event.kind);
         let is_late = self.ran_before_the_end && matches!(event.kind, EventKind::Done { .. });
         let stage = match (self.stage.after(&event.kind), completes) {
@@ -177,12 +204,16 @@ impl Record {
         if stage != self.stage {
             let is_loading = (Stage::LoadingKernel..Stage::Booting).contains(&self.stage);
             if stage == Stage::Booting || (stage == Stage::Running && is_loading) {
-                self.boots = self.boots.saturating_add(1);
+                let boots = if is_proven { &mut self.boots } else { &mut self.unconfirmed_boots };
+                *boots = boots.saturating_add(1);
             }
             self.ran_before_the_end = stage == Stage::Running && is_loading;
             self.enter(stage, event.at);
         }
-        self.cycle = self.cycle.after(&event.kind);
+        if is_proven && event.kind.is_operating_system() && stage == Stage::Running {
+            self.boots = self.boots.saturating_add(std::mem::take(&mut self.unconfirmed_boots));
+        }
+        self.cycle = self.cycle.after(event.origin, &event.kind, completes);
         if event.kind.is_failure() {
             if let Some((_, text)) = self.last_error.take() {
                 texts.release(text);
@@ -206,8 +237,41 @@ impl Record {
             self.events.reserve_exact(8);
         }
         let card = self.number_of(event.mac, first_card);
-        self.events.push_back((Stamp::new(event.at, card), keep(&event.kind, texts)));
-        Outcome { completes, repeats: self.drop_repetition(texts) }
+        self.events.push_back((Stamp::new(event.at, card, event.origin), keep(&event.kind, texts)));
+        Outcome { completes, repeats: self.drop_repetition(texts), is_of_others: false }
+    }
+
+    /// Returns `true` if an event is another host's doing, and counts it. A machine whose own frames arrive is not behind a relay.
+    fn is_of_others(&mut self, event: &BootEvent) -> bool {
+        let asks = matches!(event.kind, EventKind::Discover { .. } | EventKind::Request { .. });
+        let (from, by_relay) = match event.origin {
+            Origin::Machine if asks => {
+                self.asked_itself = Millis::of(event.at);
+                return false;
+            }
+            Origin::Machine | Origin::Unproven => return false,
+            Origin::Relay(from) => (from, true),
+            Origin::Other(from) => (from, false),
+        };
+        let counts_until = self.asked_itself.time() + OWN_FRAMES_COUNT_FOR;
+        if by_relay && event.at > counts_until {
+            return false;
+        }
+        // An answer to such a frame is no frame of its own.
+        if !matches!(event.kind, EventKind::Offer { .. } | EventKind::Ack { .. } | EventKind::Nak { .. }) {
+            self.others.get_or_insert_default().add(from, by_relay, event.at);
+        }
+        true
+    }
+
+    /// Returns the frames in the machine's name that came from elsewhere, if there were any.
+    pub(super) fn others(&self) -> Option<OtherFrames> {
+        self.others.as_deref().copied()
+    }
+
+    /// Returns the number of its boots, with those by TFTP that no operating system has confirmed.
+    pub(super) fn all_boots(&self) -> u32 {
+        self.boots.saturating_add(self.unconfirmed_boots)
     }
 
     /// Drops the last attempt but one to get a machine configuration if the last one ended in the same way: Talos makes any number, and the
@@ -247,7 +311,7 @@ impl Record {
                 card if card == becomes_first => 0,
                 card => card,
             };
-            *stamp = Stamp::new(stamp.time(), card);
+            *stamp = Stamp::new(stamp.time(), card, stamp.origin());
         }
     }
 
@@ -255,11 +319,13 @@ impl Record {
     /// stage last.
     pub(super) fn merge(&mut self, mut other: Self, texts: &mut Interner) {
         let boots = self.boots.saturating_add(other.boots);
+        let unconfirmed_boots = self.unconfirmed_boots.saturating_add(other.unconfirmed_boots);
         if other.stage_since() > self.stage_since() || self.cycle == Cycle::Unknown && self.events.is_empty() {
             std::mem::swap(self, &mut other);
         }
         other.clear(texts);
         self.boots = boots;
+        self.unconfirmed_boots = unconfirmed_boots;
     }
 
     /// Moves the machine to a stage.
@@ -282,6 +348,7 @@ impl Record {
         self.trim(0, texts);
         self.events.shrink_to_fit();
         self.other_cards = Vec::new();
+        self.others = None;
         if let Some((_, text)) = self.last_error.take() {
             texts.release(text);
         }
@@ -308,6 +375,7 @@ impl Record {
         let recalled = |&(stamp, kept): &(Stamp, Kept)| BootEvent {
             mac: card(stamp),
             at: stamp.time(),
+            origin: stamp.origin(),
             kind: recall(kept, texts),
         };
         events.map(recalled).collect()

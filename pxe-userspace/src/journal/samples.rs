@@ -17,6 +17,7 @@ use crate::model::{
     policy::{BootPolicy, DiskRoute},
 };
 
+pub(crate) use crate::model::origin::Origin;
 pub(crate) use ArtifactKind::{Config, Initramfs, Kernel, Loader, Script, Uki};
 pub(crate) use ClientKind::{HttpBoot, Ipxe, Plain, Pxe};
 pub(crate) use Transport::{Http, Tftp};
@@ -171,7 +172,7 @@ pub(crate) fn uki_boot() -> Vec<EventKind> {
 /// Returns the events of one machine, a tenth of a second apart.
 pub(crate) fn timed(mac: MacAddr, kinds: impl IntoIterator<Item = EventKind>) -> Vec<BootEvent> {
     let kinds = kinds.into_iter().enumerate();
-    kinds.map(|(index, kind)| BootEvent { mac, at: at(index as f64 / 10.0), kind }).collect()
+    kinds.map(|(index, kind)| BootEvent { mac, at: at(index as f64 / 10.0), origin: Origin::Machine, kind }).collect()
 }
 
 /// Generates any event, for property tests.

@@ -19,6 +19,7 @@ use super::{
     json::FleetEvent,
     log::{self, Line, Logger},
     machine_record::MachineRecord,
+    others::OthersLog,
     record::Logging,
     remembered::State,
     stage::Stage,
@@ -27,6 +28,7 @@ use super::{
 use crate::model::{
     event::BootEvent,
     inventory::{Inventory, Machine, SharedInventory},
+    origin::Origin,
     own_sites::SharedOwnSites,
     policy::BootPolicy,
     policy_book::SharedPolicies,
@@ -60,6 +62,7 @@ pub struct Journal {
     /// Locked while the state is saved, so that an older state never replaces a newer one.
     state_dir: Mutex<StateDir>,
     feed: broadcast::Sender<Arc<FleetEvent>>,
+    others_told: Mutex<OthersLog>,
     counts: Counts,
 }
 
@@ -101,6 +104,7 @@ impl Journal {
             feed: broadcast::Sender::new(FEED_CAPACITY),
             damage,
             not_saved: Mutex::default(),
+            others_told: Mutex::default(),
             counts: Counts::default(),
         })
     }
@@ -258,6 +262,10 @@ impl Journal {
             };
             self.counts.events.inc();
             let applied = fleet.apply(&event);
+            if applied.is_of_others {
+                self.tell_of_others(machine, &event);
+                continue;
+            }
             let level = log::level(&event.kind, &applied);
             let logged = match log::is_wanted(level).then(|| fleet.may_log(event.mac, event.at)) {
                 Some(Logging::Line { suppressed }) => Some(suppressed),
@@ -276,6 +284,17 @@ impl Journal {
             }
         }
         logger.hand_over();
+    }
+
+    /// Logs a frame in a machine's name that another host sent, unless such a line is recent.
+    fn tell_of_others(&self, machine: &Machine, event: &BootEvent) {
+        let (Origin::Relay(from) | Origin::Other(from)) = event.origin else { return };
+        let Some(suppressed) = lock(&self.others_told).admit(event.at) else { return };
+        tracing::warn!(
+            mac = %event.mac, %from, interface = &*machine.site.interface, suppressed,
+            "a DHCP frame with this machine's address came from another host ({}); it changes nothing of the machine's. `pxed explain {}` \
+             counts them", event.kind, machine.mac
+        );
     }
 
     fn publish_from(&self, fleet: &mut Fleet) {

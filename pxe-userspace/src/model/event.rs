@@ -12,7 +12,10 @@ use pxe_common::MacAddr;
 use serde::{Serialize, Serializer};
 use tokio::sync::mpsc;
 
-use super::loader::{Loader, LoaderFile};
+use super::{
+    loader::{Loader, LoaderFile},
+    origin::Origin,
+};
 
 /// One step of one machine.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +24,8 @@ pub struct BootEvent {
     pub mac: MacAddr,
     /// The time at which it happened.
     pub at: SystemTime,
+    /// The proof that it is the machine's own doing.
+    pub origin: Origin,
     /// The event itself.
     pub kind: EventKind,
 }
@@ -342,8 +347,8 @@ impl EventSink {
     }
 
     /// Sends an event. Never blocks: if the journal lags by the whole capacity, the event is counted and dropped.
-    pub fn send(&self, mac: MacAddr, at: SystemTime, kind: EventKind) {
-        if self.sender.try_send(BootEvent { mac, at, kind }).is_err() {
+    pub fn send(&self, mac: MacAddr, at: SystemTime, origin: Origin, kind: EventKind) {
+        if self.sender.try_send(BootEvent { mac, at, origin, kind }).is_err() {
             self.dropped.inc();
         }
     }

@@ -21,6 +21,7 @@ pub mod loader;
 pub mod machine_path;
 pub mod node_lease;
 pub mod nodes;
+pub mod origin;
 pub mod own_sites;
 pub mod policy;
 pub mod policy_book;

@@ -22,6 +22,7 @@ use crate::model::{
     artifact_names::kind_of,
     event::{ArtifactKind, EventKind, EventSink, Transport, short_path},
     failure::{FELL_SILENT, UNREADABLE},
+    origin::Origin,
 };
 
 /// The reason of a displaced transfer's failure.
@@ -142,7 +143,7 @@ impl Delivery {
 
     fn tell(&self, events: &EventSink, kind: EventKind) {
         if let Some(machine) = self.machine {
-            events.send(machine, SystemTime::now(), kind);
+            events.send(machine, SystemTime::now(), Origin::Unproven, kind);
         }
     }
 }

@@ -31,6 +31,7 @@ use crate::{
     model::{
         artifact_names::{is_optional, without_end_marker},
         event::short_path,
+        origin::Origin,
     },
 };
 
@@ -273,7 +274,7 @@ impl Transfers {
             generate(&self.context, (self.address, *asked.client.ip()), asked.machine, path, refused);
         asked.machine = machine;
         if let Some((machine, event)) = event {
-            self.context.events.send(machine, SystemTime::now(), event);
+            self.context.events.send(machine, SystemTime::now(), Origin::Unproven, event);
         }
         file
     }

@@ -6,7 +6,7 @@ use std::{future::Future, io};
 
 use pxe_userspace::{
     journal::{self, Journal},
-    model::policy_book::SharedPolicies,
+    model::{origin::Origin, policy_book::SharedPolicies},
 };
 
 use super::*;
@@ -164,7 +164,7 @@ async fn is_booted(kinds: &[EventKind]) -> bool {
     let journal = Journal::new(inventory, Arc::clone(&policies), state.path()).unwrap();
     let (sink, events) = EventSink::channel(1024);
     for kind in kinds {
-        sink.send(NODE_1, std::time::SystemTime::now(), kind.clone());
+        sink.send(NODE_1, std::time::SystemTime::now(), Origin::Machine, kind.clone());
     }
     drop(sink);
     journal::run(Arc::new(journal), events, std::future::pending()).await.unwrap();

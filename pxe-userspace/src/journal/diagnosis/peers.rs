@@ -80,6 +80,7 @@ mod tests {
             event::{BootEvent, ClientKind},
             inventory::Machine,
             nodes::Sites,
+            origin::Origin,
             policy::{BootPolicy, Disposition},
             testing,
         },
@@ -93,7 +94,7 @@ mod tests {
 
     fn record(events: Vec<EventKind>) -> MachineRecord {
         let machine = machine();
-        let event = |kind| BootEvent { mac: machine.mac, at: UNIX_EPOCH, kind };
+        let event = |kind| BootEvent { mac: machine.mac, at: UNIX_EPOCH, origin: Origin::Machine, kind };
         let events = events.into_iter().map(event).collect();
         MachineRecord {
             machine,
@@ -105,6 +106,7 @@ mod tests {
             last_error: None,
             booted: false,
             cycle: Cycle::Unknown,
+            others: None,
             events,
             is_decided_here: true,
             reached_disk: false,

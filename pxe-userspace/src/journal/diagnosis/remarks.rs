@@ -12,23 +12,30 @@ use crate::{
     model::event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
 };
 
+/// The conclusion from an exchange through a relay or a router, whose frames anybody can send.
+const THROUGH_RELAY: &str = "does not count as proof of its disk: it came through a relay or a router, as anybody can pretend. It counts if pxed is \
+                             told to trust that relay (--trusted-relay)";
+
 /// Returns what the last exchange of a plain client in this boot proves, unless it ran the kernel that pxed served, which is as it should be.
 pub(super) fn last_plain_exchange(record: &MachineRecord, now: SystemTime) -> Option<String> {
-    let in_this_cycle = |event: &&BootEvent| !begins_boot(event) && record.cycle.after(&event.kind) == record.cycle;
-    let (at, signs) = record
+    let in_this_cycle = |event: &&BootEvent| {
+        !begins_boot(event) && record.cycle.after(event.origin, &event.kind, false) == record.cycle
+    };
+    let (event, signs) = record
         .events
         .iter()
         .rev()
         .take_while(in_this_cycle)
-        .find_map(|event| event.kind.plain_exchange().map(|signs| (event.at, signs)))?;
+        .find_map(|event| event.kind.plain_exchange().map(|signs| (event, signs)))?;
     let proof = Proof::of(record.cycle, record.booted, signs);
     let asker = match signs {
         Signs::Talos => "Talos",
         Signs::System | Signs::Renewal => "An operating system",
         Signs::None => "A DHCP client without a sign of an operating system",
     };
+    let conclusion = if event.origin.is_proven() { proof.text() } else { THROUGH_RELAY };
     (proof != Proof::Netbooted)
-        .then(|| format!(" {asker} asked {} ago, which {}.", human(elapsed(at, now)), proof.text()))
+        .then(|| format!(" {asker} asked {} ago, which {conclusion}.", human(elapsed(event.at, now))))
 }
 
 /// Returns `true` for the DISCOVER of firmware or iPXE.

@@ -266,7 +266,7 @@ fn machine_that_is_kept_on_its_disk_has_a_reason() {
         fleet.apply(&event);
     }
     assert!(explained(&fleet).contains("seen to run from its own disk"), "{}", explained(&fleet));
-    fleet.apply(&BootEvent { mac: MAC, at: at(9.0), kind: discover(Pxe) });
+    fleet.apply(&BootEvent { mac: MAC, at: at(9.0), origin: Origin::Machine, kind: discover(Pxe) });
     assert!(explained(&fleet).contains("At its next boot it is sent to its disk"), "{}", explained(&fleet));
 }
 
@@ -371,7 +371,7 @@ fn machine_with_a_unified_kernel_image_is_explained() {
         for event in timed(MAC, got.clone()) {
             fleet.apply(&event);
         }
-        fleet.apply(&BootEvent { mac: MAC, at: at(300.0), kind: discover(HttpBoot) });
+        fleet.apply(&BootEvent { mac: MAC, at: at(300.0), origin: Origin::Machine, kind: discover(HttpBoot) });
         text(&diagnose(&fleet.machine(&Arc::new(machine(1)), usize::MAX), &Images::default(), at(301.0)))
     };
     let ran = text(&after(&[&got[..], &dora(Plain), &[discover(Pxe)]].concat(), 1.0));

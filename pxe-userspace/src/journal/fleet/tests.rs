@@ -82,7 +82,7 @@ fn installed_machine_is_known_after_a_restart() {
         before.take_state().unwrap().into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect();
     let mut after = Fleet::new(&state, at(100.0), 1);
     assert_eq!((record(&after).stage, record(&after).boots), (Stage::Waiting, 1));
-    after.apply(&BootEvent { mac: MAC, at: at(101.0), kind: ack(Plain) });
+    after.apply(&BootEvent { mac: MAC, at: at(101.0), origin: Origin::Machine, kind: ack(Plain) });
     assert_eq!(record(&after).stage, Stage::OnDisk);
 }
 
@@ -134,7 +134,7 @@ fn machine_that_repeats_itself_is_logged_at_a_bounded_rate() {
     // A thousand packets a second for a minute, then silence, then one more.
     let times = (0..60_000).map(|index| f64::from(index) / 1_000.0).chain([1_000.0]);
     for time in times {
-        fleet.apply(&BootEvent { mac: MAC, at: at(time), kind: discover(Pxe) });
+        fleet.apply(&BootEvent { mac: MAC, at: at(time), origin: Origin::Machine, kind: discover(Pxe) });
         if let Logging::Line { suppressed: before } = fleet.may_log(MAC, at(time)) {
             lines += 1;
             suppressed += before;
@@ -161,7 +161,7 @@ proptest! {
         let mut fleet = fleet(machines);
         for (number, kind, offset) in events {
             let time = if offset < 0.0 { at(0.0) - std::time::Duration::from_secs_f64(-offset) } else { at(offset) };
-            fleet.apply(&BootEvent { mac: machine(number).mac, at: time, kind });
+            fleet.apply(&BootEvent { mac: machine(number).mac, at: time, origin: Origin::Machine, kind });
         }
         for number in 1..4 {
             let record = fleet.machine(&Arc::new(machine(number)), usize::MAX);

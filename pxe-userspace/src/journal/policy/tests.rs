@@ -15,6 +15,9 @@ use crate::{
     model::{inventory::Machine, policy::Disposition, testing::assert_golden},
 };
 
+/// A MAC address that no machine has.
+const RELAY: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 9]);
+
 /// A machine and the journal's memory of it.
 struct Scenario {
     fleet: Fleet,
@@ -28,9 +31,29 @@ impl Scenario {
         Self { fleet, machine: Machine { policy, ..machine(1) }, saved: State::new() }
     }
 
-    fn see(mut self, events: &[EventKind]) -> Self {
+    fn see(self, events: &[EventKind]) -> Self {
+        self.see_from(Origin::Machine, events)
+    }
+
+    fn see_from(mut self, origin: Origin, events: &[EventKind]) -> Self {
         for event in timed(MAC, events.iter().cloned()) {
-            self.fleet.apply(&event);
+            self.fleet.apply(&BootEvent { origin, ..event });
+        }
+        self
+    }
+
+    /// Sees a boot whose files come by TFTP, whose senders nothing proves.
+    fn see_by_tftp(mut self, events: &[EventKind]) -> Self {
+        for event in events {
+            let is_dhcp = matches!(
+                event,
+                EventKind::Discover { .. }
+                    | EventKind::Offer { .. }
+                    | EventKind::Request { .. }
+                    | EventKind::Ack { .. }
+            );
+            let origin = if is_dhcp { Origin::Machine } else { Origin::Unproven };
+            self = self.see_from(origin, std::slice::from_ref(event));
         }
         self
     }
@@ -277,28 +300,41 @@ fn person_overrides_the_policy() {
 
 every! {
     /// Every cycle; one that is missing does not compile.
-    CYCLES: Cycle { Unknown, Firmware, Loading, Netbooted, SentToDisk }
+    CYCLES: Cycle { Unknown, Firmware, Loading, Netbooted, Fetched, SentToDisk }
 }
 
 /// Every event has the effect of the table in every cycle. `PXED_BLESS=1` rewrites the table; [`cycles_that_surprise_have_reasons`] has the reasons.
 #[test]
 fn cycles_are_those_of_the_table() {
     let mut table = String::from("The cycle after an event (row) in a cycle (column); a dot where it stays.\n\n");
-    let row = |table: &mut String, name: &str, cells: [String; 5]| {
+    let row = |table: &mut String, name: &str, cells: [String; 6]| {
         let cells = cells.map(|cell| format!("{cell:12}"));
         writeln!(table, "{}", format!("{name:44}{}", cells.join("")).trim_end()).unwrap();
     };
-    let cells = |cell: &dyn Fn(Cycle) -> String| -> [String; 5] {
+    let cells = |cell: &dyn Fn(Cycle) -> String| -> [String; 6] {
         let cells: Vec<_> = CYCLES.iter().map(|&cycle| cell(cycle)).collect();
         cells.try_into().unwrap()
     };
-    row(&mut table, "", cells(&|cycle| format!("{cycle:?}")));
-    for (name, event) in every_event() {
-        let after = |cycle: Cycle| match cycle.after(&event) {
+    let after = |origin, event: &EventKind| {
+        let event = event.clone();
+        let completes = matches!(event, EventKind::Done { artifact: Initramfs, .. });
+        move |cycle: Cycle| match cycle.after(origin, &event, completes) {
             same if same == cycle => "·".to_owned(),
             other => format!("{other:?}"),
-        };
-        row(&mut table, &name, cells(&after));
+        }
+    };
+    row(&mut table, "", cells(&|cycle| format!("{cycle:?}")));
+    for (name, event) in every_event() {
+        row(&mut table, &name, cells(&after(Origin::Machine, &event)));
+    }
+    table += "\nThe same if anybody may have made the event in the machine's name (TFTP); events that are not here change nothing. The last \
+              byte of the initramfs stands for a whole boot.\n\n";
+    row(&mut table, "", cells(&|cycle| format!("{cycle:?}")));
+    for (name, event) in every_event() {
+        let cells = cells(&after(Origin::Unproven, &event));
+        if cells.iter().any(|cell| cell != "·") {
+            row(&mut table, &name, cells);
+        }
     }
     table += "\nWhat an event proves in the cycle before it, of a machine that was never given its kernel, and of one that was; \
               events that are not here prove nothing.\n\n";
@@ -312,7 +348,13 @@ fn cycles_are_those_of_the_table() {
                 }
                 let before = book.clone();
                 let completes = matches!(event, EventKind::Done { artifact: Initramfs, .. });
-                assert_eq!(observe(&mut book, MAC, cycle, &event, completes), book != before, "{name} {cycle:?}");
+                let by = |origin| BootEvent { mac: MAC, at: at(0.0), origin, kind: event.clone() };
+                for origin in [Origin::Unproven, Origin::Relay(RELAY), Origin::Other(RELAY)] {
+                    assert!(!observe(&mut book, MAC, cycle, &by(origin), completes), "{name} {cycle:?} {origin:?}");
+                }
+                assert_eq!(book, before, "{name} {cycle:?}");
+                let proven = by(Origin::Machine);
+                assert_eq!(observe(&mut book, MAC, cycle, &proven, completes), book != before, "{name} {cycle:?}");
                 assert_eq!(book.overrides, before.overrides, "{name} {cycle:?}");
                 match (book.reached_disk.contains(&MAC), book.booted.contains(&MAC)) {
                     (true, now) => {
@@ -356,7 +398,7 @@ fn cycles_that_surprise_have_reasons() {
         (Netbooted, EventKind::Release, Netbooted, "it shuts down; its firmware will ask"),
         (Netbooted, EventKind::Decline { address: [10, 0, 0, 1].into() }, Netbooted, "it still runs our kernel"),
     ] {
-        assert_eq!(from.after(&event), to, "{event:?} in {from:?}: {reason}");
+        assert_eq!(from.after(Origin::Machine, &event, false), to, "{event:?} in {from:?}: {reason}");
     }
 }
 
@@ -365,8 +407,92 @@ fn machines_do_not_mix() {
     let mut fleet = Fleet::new(&State::new(), SystemTime::UNIX_EPOCH, 2);
     let other = MacAddr([0x52, 0x54, 0, 0, 0, 2]);
     for (mac, kind) in [(MAC, EventKind::SentToDisk), (other, ack(Plain)), (other, done(Initramfs))] {
-        fleet.apply(&BootEvent { mac, at: at(0.0), kind });
+        fleet.apply(&BootEvent { mac, at: at(0.0), origin: Origin::Machine, kind });
     }
     assert_eq!(fleet.book().disposition(&machine(1)), Network);
     assert_eq!((fleet.book().booted.contains(&MAC), fleet.book().booted.contains(&other)), (false, true));
+}
+
+/// Datagrams and frames that anybody can send in a machine's name. Under each policy, at each point of each story, they must not decide where it boots.
+#[test]
+fn forged_frames_and_transfers_send_no_machine_to_its_disk() {
+    let system = dora(Plain);
+    let boot = uefi_boot();
+    let to_disk = [&dora(Pxe)[..], &[EventKind::SentToDisk], &dora(Plain)].concat();
+    let forged = [
+        [&dora(Pxe)[..], &system].concat(),
+        to_disk.clone(),
+        boot.clone(),
+        uki_boot(),
+        [&load(Kernel)[..], &load(Initramfs)].concat(),
+        [&load(Uki)[..], &system].concat(),
+        [&dora(Pxe)[..], &[EventKind::WrongArchitecture { client_architecture: 11 }]].concat(),
+    ];
+    let honest = [
+        vec![],
+        dora(Pxe).to_vec(),
+        [&dora(Pxe)[..], &load(Loader), &dora(Ipxe), &load(Script)].concat(),
+        system.to_vec(),
+    ];
+    for policy in [BootPolicy::Auto, BootPolicy::Once] {
+        for before in &honest {
+            for forged in &forged {
+                for origin in [Origin::Unproven, Origin::Relay(RELAY), Origin::Other(RELAY)] {
+                    let scenario =
+                        || Scenario::new(policy).see(before).see_from(origin, forged).see_from(origin, forged);
+                    assert_eq!(
+                        scenario().sent_to(),
+                        Network,
+                        "{policy:?}: {before:?}, then {forged:?} from {origin:?}"
+                    );
+                    let saved = scenario().restart().saved;
+                    let remembered = saved.get(&MAC.to_string()).copied().unwrap_or_default();
+                    assert!(!remembered.booted && !remembered.reached_disk && remembered.boots == 0, "{remembered:?}");
+                    assert_eq!(scenario().restart().sent_to(), Network);
+                }
+            }
+        }
+    }
+}
+
+/// A machine that was netbooted once, and whose next boot somebody pretends to be a start from its disk.
+#[test]
+fn forged_frames_do_not_end_a_cycle() {
+    for origin in [Origin::Relay(RELAY), Origin::Other(RELAY)] {
+        let events = [&dora(Pxe)[..], &[EventKind::SentToDisk]].concat();
+        let scenario = Scenario::new(BootPolicy::Auto).see(&uefi_boot()).see_from(origin, &events).see(&dora(Plain));
+        assert_eq!(scenario.sent_to(), Network, "{origin:?}: it still runs the kernel that pxed served");
+    }
+}
+
+/// Machines that load everything by TFTP, as GRUB and U-Boot do.
+#[test]
+fn tftp_boot_counts_once_its_operating_system_asks() {
+    let boot = uefi_boot();
+    let system_at = boot.len() - dora(Plain).len();
+    let skipped = [&dora(Pxe)[..], &dora(Plain)].concat();
+    for cut in 0..=system_at {
+        let scenario =
+            Scenario::new(BootPolicy::Once).see_by_tftp(&boot[..cut]).restart().see_by_tftp(&boot[cut..system_at]);
+        assert_eq!(scenario.sent_to(), Network, "nothing proves yet that it was the machine, cut at {cut}");
+        let boots = scenario.fleet.machine(&Arc::new(machine(1)), 0).boots;
+        assert_eq!(boots, u32::from(cut < system_at), "it is shown, and a restart forgets it");
+    }
+    let scenario = Scenario::new(BootPolicy::Once).see_by_tftp(&boot);
+    assert_eq!(scenario.sent_to(), Disk);
+    let scenario = scenario.restart();
+    assert_eq!((scenario.sent_to(), scenario.fleet.machine(&Arc::new(machine(1)), 0).boots), (Disk, 1));
+    // Installed, and its disk boots at the next power-on.
+    let twice = [&boot[..], &skipped].concat();
+    assert_eq!(Scenario::new(BootPolicy::Auto).see_by_tftp(&twice).sent_to(), Disk);
+    // Netbooted again by TFTP, which must not be taken for its disk.
+    let again = [&boot[..], &boot, &dora(Plain)].concat();
+    for cut in 0..=again.len() {
+        let scenario = Scenario::new(BootPolicy::Auto).see_by_tftp(&again[..cut]).restart().see_by_tftp(&again[cut..]);
+        assert_eq!(scenario.sent_to(), Network, "restarted after {cut} events");
+    }
+    // Somebody fetches the files in its name, and then its old system boots: its own loader never came.
+    let lost =
+        [&dora(Pxe)[..], &load(Kernel), &[requested(Initramfs), failed(Initramfs, "reset")], &dora(Plain)].concat();
+    assert_eq!(Scenario::new(BootPolicy::Once).see_by_tftp(&lost).sent_to(), Network);
 }

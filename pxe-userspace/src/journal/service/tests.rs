@@ -20,8 +20,8 @@ fn open(directory: &TempDir, machines: u32) -> (Arc<Journal>, SharedPolicies) {
 /// Sends the events and lets the journal apply them all, as at an orderly end of pxed.
 async fn absorb(journal: &Arc<Journal>, events: Vec<BootEvent>) {
     let (sink, receiver) = EventSink::channel(100_000);
-    for BootEvent { mac, at, kind } in events {
-        sink.send(mac, at, kind);
+    for BootEvent { mac, at, origin, kind } in events {
+        sink.send(mac, at, origin, kind);
     }
     assert_eq!(sink.dropped(), 0);
     drop(sink);
@@ -71,8 +71,8 @@ async fn changes_are_published_and_saved_while_it_runs() {
     let (sink, receiver) = EventSink::channel(100);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let task = tokio::spawn(run(Arc::clone(&journal), receiver, async { stopped.await.unwrap() }));
-    sink.send(MAC, at(0.0), EventKind::SentToDisk);
-    sink.send(MAC, at(1.0), ack(Plain));
+    sink.send(MAC, at(0.0), Origin::Machine, EventKind::SentToDisk);
+    sink.send(MAC, at(1.0), Origin::Machine, ack(Plain));
     let both = async {
         while !policies.load().reached_disk.contains(&MAC) || !directory.path().join("machines.json").exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -181,7 +181,7 @@ async fn log_that_nobody_reads_delays_nobody() {
     let mut sent = 0;
     for number in 1..=2_000 {
         for event in timed(machine(number).mac, uefi_boot()) {
-            sink.send(event.mac, event.at, event.kind);
+            sink.send(event.mac, event.at, event.origin, event.kind);
             sent += 1;
         }
     }

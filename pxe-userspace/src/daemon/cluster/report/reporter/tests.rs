@@ -14,6 +14,7 @@ use crate::{
         event::{BootEvent, EventKind},
         finding::{Affected, Finding, SpecFault},
         nodes::{Node, Sites},
+        origin::Origin,
         policy::Disposition,
         policy_book::SharedPolicies,
     },
@@ -124,7 +125,8 @@ impl Site {
     fn events(&self, node: usize, number: u32, events: &[EventKind]) {
         let mac = machine(number).mac;
         let at = self.now().wall;
-        let events: Vec<_> = events.iter().map(|kind| BootEvent { mac, at, kind: kind.clone() }).collect();
+        let events: Vec<_> =
+            events.iter().map(|kind| BootEvent { mac, at, origin: Origin::Machine, kind: kind.clone() }).collect();
         self.nodes[node].world.journal.apply(&events);
     }
 
