@@ -98,8 +98,7 @@ pub fn dhcp_respond(data: &[u8]) {
     let source = if chosen(8) { Ipv4Addr::new(10, 99, 0, 168) } else { Ipv4Addr::UNSPECIFIED };
     // A relay may send from any port (RFC 8357).
     let source_port = if chosen(64) { 10_067 } else { bootp::CLIENT_PORT };
-    let arrival =
-        Arrival { source: SocketAddrV4::new(source, source_port), destination: SocketAddrV4::new(destination, port) };
+    let arrival = Arrival::between(SocketAddrV4::new(source, source_port), SocketAddrV4::new(destination, port));
     let disposition = if chosen(16) { Disposition::Disk } else { Disposition::Network };
     let architecture = if chosen(32) { Architecture::Arm64 } else { Architecture::Amd64 };
     // Every MAC is known, so that whatever can be decoded is answered.
@@ -142,6 +141,8 @@ fn machine(mac: MacAddr, architecture: Architecture) -> Machine {
         loaders: None,
         talos_config: None,
         vlans: Arc::default(),
+        answers: Default::default(),
+        secrets: Default::default(),
         site: Arc::new(Site { interface: "br0".into(), address: Ipv4Addr::new(10, 99, 0, 1) }),
         source: Source { file: Path::new("lab.yaml").into(), line: 1 },
     }

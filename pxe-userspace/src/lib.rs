@@ -14,6 +14,7 @@ pub mod dataplane;
 pub mod descriptors;
 pub mod dhcp;
 pub mod fetch;
+pub mod guard;
 pub mod http;
 pub mod journal;
 pub mod kubernetes;

@@ -140,10 +140,8 @@ fn setting() -> impl Strategy<Value = Setting> {
                 machine.hostname = Some("n".repeat(253).into());
                 machine.dns_servers = vec![Ipv4Addr::new(9, 9, 9, 9); 70].into();
             }
-            let arrival = Arrival {
-                source: SocketAddrV4::new(source.0, source.1),
-                destination: SocketAddrV4::new(Ipv4Addr::BROADCAST, port),
-            };
+            let arrival =
+                Arrival::between(SocketAddrV4::new(source.0, source.1), SocketAddrV4::new(Ipv4Addr::BROADCAST, port));
             Setting { server: server(mode), machine, arrival, disposition, room }
         },
     )
@@ -422,10 +420,7 @@ proptest! {
         let setting = Setting {
             server: server(Mode::Server),
             machine,
-            arrival: Arrival {
-                source: SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 7), 67),
-                destination: SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 1), 67),
-            },
+            arrival: Arrival::between(SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 7), 67), SocketAddrV4::new(Ipv4Addr::new(10, 99, 0, 1), 67)),
             disposition: Disposition::Network,
             room: MAXIMUM_LENGTH,
         };

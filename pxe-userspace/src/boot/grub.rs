@@ -44,7 +44,7 @@ fn network_config(machine: &Machine, server: Ipv4Addr, root: &str) -> String {
     let cluster = screen_text(&machine.cluster);
     let kernel = quoted_word(&format!("{root}/{}", artifact_names::kernel_path(machine)));
     let initramfs = quoted_word(&format!("{root}/{}", artifact_names::initramfs_path(machine)));
-    let unquoted = talos::arguments(machine, server);
+    let unquoted = talos::arguments(machine, server, None);
     let arguments = quoted(&unquoted);
     let Machine { mac, architecture, source, .. } = machine;
 

@@ -13,7 +13,9 @@ use crate::model::{
     architecture::Architecture,
     artifact_names,
     inventory::Machine,
+    machine_path::MachinePath,
     policy::{DiskRoute, Disposition},
+    token::{Token, Tokens},
 };
 
 /// The most attempts to load a kernel before the machine restarts. The pauses grow by a second each time, so this takes
@@ -31,10 +33,10 @@ pub(super) const ACKNOWLEDGE_MS: u32 = 1_000;
 /// The initial capacity for a script, in bytes; few are longer.
 const USUAL_LENGTH: usize = 3072;
 
-/// Returns the URL of a machine's own script on `server`.
+/// Returns the URL of a machine's own script on `server`, with this token.
 #[must_use]
-pub fn script_url(machine: &Machine, server: SocketAddrV4) -> String {
-    format!("{}/boot/{}.ipxe", base_url(server), machine.mac)
+pub fn script_url(machine: &Machine, server: SocketAddrV4, token: Option<Token>) -> String {
+    format!("{}{}.ipxe", base_url(server), MachinePath { mac: machine.mac, token })
 }
 
 /// Returns the URL of a file in the store, given its path relative to the store.
@@ -51,21 +53,22 @@ pub(super) fn base_url(server: SocketAddrV4) -> String {
 }
 
 /// Returns the script that this machine runs now: it loads and starts the kernel and initramfs of its version, or boots from
-/// the disk. Its URLs lead back to `server`, the address and port at which the machine asks for it. Returns `None` if the answer is 404.
+/// the disk. Its URLs lead back to `server`, the address and port at which the machine asks for it, with
+/// these tokens. Returns `None` if the answer is 404.
 #[must_use]
-pub fn script(machine: &Machine, server: SocketAddrV4, disposition: Disposition) -> Option<String> {
+pub fn script(machine: &Machine, server: SocketAddrV4, tokens: Tokens, disposition: Disposition) -> Option<String> {
     match (disposition, machine.disk_route) {
-        (Disposition::Network, _) => Some(network_script(machine, server)),
+        (Disposition::Network, _) => Some(network_script(machine, server, tokens)),
         (Disposition::Disk, DiskRoute::NotFound) => None,
         (Disposition::Disk, route) => Some(disk_script(machine, route)),
     }
 }
 
 /// Returns the script that boots from the network.
-fn network_script(machine: &Machine, server: SocketAddrV4) -> String {
+fn network_script(machine: &Machine, server: SocketAddrV4, tokens: Tokens) -> String {
     let name = name_of(machine);
     let mut script = greeting(machine, server, &name);
-    script += &kernel_and_initramfs(machine, server, &name);
+    script += &kernel_and_initramfs(machine, server, tokens, &name);
     script.push('\n');
     script + &failures(machine, &name)
 }
@@ -89,11 +92,12 @@ pub(super) fn greeting(machine: &Machine, server: SocketAddrV4, name: &str) -> S
 
 /// Returns the commands that load kernel and initramfs and start them. `step` is the label to retry from: a file that is already loaded is
 /// not loaded again, since a fleet whose initramfs is missing would otherwise download its kernels again and again.
-pub(super) fn kernel_and_initramfs(machine: &Machine, server: SocketAddrV4, name: &str) -> String {
+pub(super) fn kernel_and_initramfs(machine: &Machine, server: SocketAddrV4, tokens: Tokens, name: &str) -> String {
     let version = screen_text(&machine.version);
     let kernel = asset_url(server, &artifact_names::kernel_path(machine));
     let initramfs = asset_url(server, &artifact_names::initramfs_path(machine));
-    let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine, *server.ip()));
+    let arguments = talos::kernel_arguments(machine, *server.ip(), tokens.config);
+    let ipxe::Arguments { settings, words } = ipxe::arguments(&arguments);
     format!(
         "{settings}\
          :kernel\n\

@@ -7,6 +7,7 @@ use crate::model::{
     inventory::Machine,
     machine_path::{CONFIG_FILE, MachinePath},
     talos_config::TalosConfig,
+    token::Token,
 };
 
 /// The name of the initramfs in iPXE. The kernel's EFI stub looks for the file that `initrd=` names, so the script gives the
@@ -25,22 +26,22 @@ pub fn release(version: &str) -> Option<(u32, u32)> {
 
 /// Returns the whole kernel command line of a machine that boots by iPXE: the name of the initramfs, then [`arguments`].
 #[must_use]
-pub fn kernel_arguments(machine: &Machine, server: Ipv4Addr) -> String {
-    format!("initrd={INITRD_NAME} {}", arguments(machine, server))
+pub fn kernel_arguments(machine: &Machine, server: Ipv4Addr, config_token: Option<Token>) -> String {
+    format!("initrd={INITRD_NAME} {}", arguments(machine, server, config_token))
 }
 
 /// Returns the arguments that the machine's Talos version needs on its architecture, then the URL of its machine configuration if it gets
-/// one from pxed at `server`, then the machine's own arguments, byte for byte. Linux lets the later of two arguments win, so the machine's own take
+/// one from pxed at `server`, with this token, then the machine's own arguments, byte for byte. Linux lets the later of two arguments win, so the machine's own take
 /// precedence. Of two machine configurations Talos takes the first, so ours is left out if the machine's own arguments name one.
 #[must_use]
-pub fn arguments(machine: &Machine, server: Ipv4Addr) -> String {
+pub fn arguments(machine: &Machine, server: Ipv4Addr, config_token: Option<Token>) -> String {
     let mut line = talos_arguments(&machine.version, machine.architecture).join(" ");
     if let Some(config) = &machine.talos_config
         && !has_config(&machine.kernel_args)
     {
         line.push(' ');
         line.push_str(CONFIG_PARAMETER);
-        line.push_str(&config_url(machine, config, server));
+        line.push_str(&config_url(machine, config, server, config_token));
     }
     if !machine.kernel_args.is_empty() {
         line.push(' ');
@@ -57,8 +58,9 @@ const INLINE_CONFIG_PARAMETER: &str = "talos.config.inline=";
 
 /// Returns the URL of the machine configuration that pxed serves to a machine at `server`.
 #[must_use]
-pub fn config_url(machine: &Machine, config: &TalosConfig, server: Ipv4Addr) -> String {
-    format!("http://{server}:{}{}/{CONFIG_FILE}", config.http_port, MachinePath(machine.mac))
+pub fn config_url(machine: &Machine, config: &TalosConfig, server: Ipv4Addr, token: Option<Token>) -> String {
+    let path = MachinePath { mac: machine.mac, token };
+    format!("http://{server}:{}{path}/{CONFIG_FILE}", config.http_port)
 }
 
 /// Returns `true` if kernel arguments name a machine configuration.
@@ -129,7 +131,11 @@ mod tests {
     fn configuration_is_named_unless_the_machine_names_one() {
         let plain = machine(1, Architecture::Amd64, "v1.13.0", None);
         let with = |kernel_args: &str, talos_config| {
-            arguments(&Machine { kernel_args: kernel_args.into(), talos_config, ..Machine::clone(&plain) }, SERVER)
+            arguments(
+                &Machine { kernel_args: kernel_args.into(), talos_config, ..Machine::clone(&plain) },
+                SERVER,
+                None,
+            )
         };
         let config = || Some(TalosConfig { file: None, http_port: 8080 });
         let url = "talos.config=http://10.9.0.7:8080/boot/02-00-00-00-00-01/config.yaml";

@@ -28,7 +28,7 @@ pub fn config(machine: &Machine, server: Ipv4Addr, directory: &str) -> String {
         mac = machine.mac,
         kernel = artifact_names::kernel_path(machine),
         initramfs = artifact_names::initramfs_path(machine),
-        arguments = quoted(&talos::arguments(machine, server)),
+        arguments = quoted(&talos::arguments(machine, server, None)),
     )
 }
 

@@ -14,20 +14,21 @@ use crate::model::{
     images::BootFiles,
     inventory::Machine,
     machine_path::{MachinePath, UKI_FILE},
+    token::{Token, Tokens},
 };
 
-/// Returns the URL of a machine's unified kernel image on `server`.
+/// Returns the URL of a machine's unified kernel image on `server`, with this token.
 #[must_use]
-pub fn uki_url(machine: &Machine, server: SocketAddrV4) -> String {
-    format!("{}{}/{UKI_FILE}", script::base_url(server), MachinePath(machine.mac))
+pub fn uki_url(machine: &Machine, server: SocketAddrV4, token: Option<Token>) -> String {
+    format!("{}{}/{UKI_FILE}", script::base_url(server), MachinePath { mac: machine.mac, token })
 }
 
-/// Returns the script that boots the machine from the network, by URLs that lead back to `server`. `files` are those that its image is made of.
+/// Returns the script that boots the machine from the network, by URLs that lead back to `server` and have these tokens. `files` are those that its image is made of.
 #[must_use]
-pub fn uki_script(machine: &Machine, server: SocketAddrV4, files: &BootFiles) -> String {
+pub fn uki_script(machine: &Machine, server: SocketAddrV4, tokens: Tokens, files: &BootFiles) -> String {
     let name = name_of(machine);
     let version = screen_text(&machine.version);
-    let url = uki_url(machine, server);
+    let url = uki_url(machine, server, tokens.boot);
     let mut script = script::greeting(machine, server, &name);
     match machine.architecture {
         // Only UEFI.
@@ -36,7 +37,7 @@ pub fn uki_script(machine: &Machine, server: SocketAddrV4, files: &BootFiles) ->
             script += "iseq ${platform} efi && goto uki ||\n";
             script += &match files {
                 BootFiles::KernelAndInitramfs { .. } => {
-                    script::kernel_and_initramfs(machine, server, &name) + "goto failed\n\n"
+                    script::kernel_and_initramfs(machine, server, tokens, &name) + "goto failed\n\n"
                 }
                 BootFiles::FactoryUki(_) | BootFiles::SecureBootUki(_) => no_bios(machine, &name),
             };

@@ -50,6 +50,8 @@ pub(crate) fn machine(owner: &Owner<'_>, origin: &Origin<'_>, mac: MacAddr, addr
         loaders: None,
         talos_config: None,
         vlans: Arc::default(),
+        answers: Default::default(),
+        secrets: Default::default(),
         site: Arc::clone(&owner.site),
         source: Source { file: Arc::clone(&document.file), line },
     }

@@ -22,6 +22,8 @@ use crate::{
         inventory::Machine,
         ipxe_shim::IpxeShim,
         loader::{LoaderFile, is_shim},
+        secrets::Secrets,
+        token::Token,
     },
     uki::command_line::{self, CommandLineError},
 };
@@ -162,7 +164,9 @@ fn own_loader(machine: &Machine) -> Option<&Arc<str>> {
 
 /// Returns an error if the EFI stub would not pass the machine's kernel command line on as it is.
 fn cut_off(machine: &Machine, origin: &Origin<'_>) -> Option<Finding> {
-    let arguments = talos::arguments(machine, machine.site.address);
+    // Whatever their values are.
+    let longest = (machine.secrets == Secrets::Guarded).then_some(Token { made: 0, nonce: 0, tag: [0; 16] });
+    let arguments = talos::arguments(machine, machine.site.address, longest);
     let message = match command_line::check(&arguments).err()? {
         CommandLineError::TooLong(length) => {
             let own = machine.kernel_args.len();

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     dhcp::{self, Arrival, Reason, ReplyRoute, Server, answer::Question},
+    guard,
     model::{
         event::{EventKind, EventSink},
         inventory::Inventory,
@@ -160,16 +161,18 @@ impl Responder {
         }
         let disposition = self.policies.load().disposition(machine);
 
+        let now = SystemTime::now();
         let arrival = Arrival {
             source: SocketAddrV4::new(headers.source, headers.source_port),
             destination: SocketAddrV4::new(headers.destination, headers.destination_port),
+            sender: headers.ethernet_source,
+            at: guard::seconds(now),
         };
         let tags = headers.tags.as_slice();
         let offset = Headers::payload_offset(tags.len());
         let payload = frame.get(headers.payload.clone())?;
         let lookup = |_| Some((machine.as_ref(), disposition));
         let reply_payload = reply.get_mut(offset..)?;
-        let now = SystemTime::now();
         let outcome = match &mut self.sharing {
             None => dhcp::respond(payload, &arrival, lookup, server, reply_payload),
             Some((sharing, nodes)) => {

@@ -412,10 +412,10 @@ fn name(file: BootFile<'_>, by_http: bool, server: &Server, mac: MacAddr) -> Arr
     let written = match file {
         BootFile::Tftp(loader) => text.write_str(loader.name()),
         BootFile::Http(loader) => write!(text, "http://{address}:{http_port}/assets/{}", loader.name()),
-        BootFile::Script => write!(text, "http://{address}:{http_port}{}.ipxe", MachinePath(mac)),
-        BootFile::Uki => write!(text, "http://{address}:{http_port}{}/{UKI_FILE}", MachinePath(mac)),
+        BootFile::Script => write!(text, "http://{address}:{http_port}{}.ipxe", MachinePath::plain(mac)),
+        BootFile::Uki => write!(text, "http://{address}:{http_port}{}/{UKI_FILE}", MachinePath::plain(mac)),
         BootFile::LoaderOfUki(name) => {
-            write!(text, "http://{address}:{http_port}{}/{}", MachinePath(mac), file_name(name))
+            write!(text, "http://{address}:{http_port}{}/{}", MachinePath::plain(mac), file_name(name))
         }
         BootFile::Disk if by_http => write!(text, "http://{address}:{http_port}/{BOOT_FROM_DISK}"),
         BootFile::Disk => text.write_str(BOOT_FROM_DISK),

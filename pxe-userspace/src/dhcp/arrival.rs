@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use pxe_common::MacAddr;
+
 use super::decode::Query;
 use crate::{
     model::inventory::Machine,
@@ -98,6 +100,25 @@ pub struct Arrival {
     pub source: SocketAddrV4,
     /// The address that it spoke to, which is ours or a broadcast address, and port 67 or 4011.
     pub destination: SocketAddrV4,
+    /// The hardware address that sent the frame: the client's, a router's, or anybody's.
+    pub sender: MacAddr,
+    /// The time, in seconds since 1970.
+    pub at: u32,
+}
+
+impl Arrival {
+    /// Returns the arrival of a packet between these addresses whose frame and time are not known.
+    #[must_use]
+    pub const fn between(source: SocketAddrV4, destination: SocketAddrV4) -> Self {
+        Self { source, destination, sender: MacAddr([0; 6]), at: 0 }
+    }
+
+    /// Returns `true` if the query came in a frame of the client itself. Switches then know the port of its hardware address, and no other
+    /// port gets a frame that is sent there.
+    #[must_use]
+    pub fn is_of_client(&self, query: &Query<'_>) -> bool {
+        self.sender == query.mac() && query.giaddr().is_unspecified()
+    }
 }
 
 #[cfg(test)]

@@ -123,6 +123,8 @@ pub(crate) fn machine() -> Machine {
         loaders: None,
         talos_config: None,
         vlans: Arc::default(),
+        answers: Default::default(),
+        secrets: Default::default(),
         site: Arc::new(Site { interface: "eth0".into(), address: SERVER }),
         source: Source { file: Path::new("test.yaml").into(), line: 1 },
     }
@@ -139,15 +141,12 @@ pub(crate) fn proxy() -> Server {
 
 /// Returns the addresses of a query from a client without an address.
 pub(crate) fn from_nowhere() -> Arrival {
-    Arrival {
-        source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
-        destination: SocketAddrV4::new(Ipv4Addr::BROADCAST, 67),
-    }
+    Arrival::between(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68), SocketAddrV4::new(Ipv4Addr::BROADCAST, 67))
 }
 
 /// Returns the addresses of a unicast query from a client or a relay with an address.
 pub(crate) fn from(source: Ipv4Addr, port: u16) -> Arrival {
-    Arrival { source: SocketAddrV4::new(source, port), destination: SocketAddrV4::new(SERVER, port) }
+    Arrival::between(SocketAddrV4::new(source, port), SocketAddrV4::new(SERVER, port))
 }
 
 /// A reply as its client sees it.

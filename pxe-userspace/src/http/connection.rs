@@ -28,7 +28,7 @@ use super::{
     stream::{Broken, Stream},
     text,
 };
-use crate::model::machine_path::MachinePath;
+use crate::model::machine_path::{MachineFile, MachinePath};
 
 /// The time that a connection may be idle between requests.
 const IDLE: Duration = Duration::from_secs(60);
@@ -133,9 +133,11 @@ impl Connection {
                 began: Instant::now(),
             };
             match (MachinePath::split(&head.path), file::path(&head.path)) {
-                (Some((mac, file)), _) => own::answer(&mut self.stream, exchange, mac, file).await?,
-                (None, Some(path)) => file::answer(&mut self.stream, exchange, path).await?,
-                (None, None) => text::answer(&mut self.stream, exchange, &self.router).await?,
+                (Some((machine, MachineFile::Below(file))), _) => {
+                    own::answer(&mut self.stream, exchange, machine, file).await?
+                }
+                (_, Some(path)) => file::answer(&mut self.stream, exchange, path).await?,
+                (_, None) => text::answer(&mut self.stream, exchange, &self.router).await?,
             }
             if !stay {
                 return self.finish().await;

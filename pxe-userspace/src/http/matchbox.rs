@@ -52,7 +52,7 @@ fn label<'a>(labels: &'a [(String, String)], name: &str) -> Option<&'a str> {
 /// Returns the script at `/ipxe?mac=…` of `server` for a machine.
 #[must_use]
 pub fn ipxe(machine: &Machine, server: SocketAddrV4) -> String {
-    let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine, *server.ip()));
+    let ipxe::Arguments { settings, words } = ipxe::arguments(&talos::kernel_arguments(machine, *server.ip(), None));
     let (kernel, initramfs) = (artifact_names::kernel_path(machine), artifact_names::initramfs_path(machine));
     format!(
         "#!ipxe\n\
@@ -74,7 +74,7 @@ pub fn ipxe_path(machine: &Machine) -> String {
 pub fn grub(machine: &Machine, server: SocketAddrV4) -> String {
     let root = format!("(http,{server})/assets");
     let (kernel, initramfs) = (artifact_names::kernel_path(machine), artifact_names::initramfs_path(machine));
-    let arguments = grub::quoted(&talos::kernel_arguments(machine, *server.ip()));
+    let arguments = grub::quoted(&talos::kernel_arguments(machine, *server.ip(), None));
     let mut config = "default=0\nfallback=1\ntimeout=1\n".to_owned();
     for (title, linux, initrd) in [("EFI", "linuxefi", "initrdefi"), ("BIOS", "linux", "initrd")] {
         let _ = write!(

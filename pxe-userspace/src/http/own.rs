@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use pxe_common::MacAddr;
 
 use super::{
     answer::Text,
@@ -23,7 +22,7 @@ use crate::{
         boot_method::BootMethod,
         inventory::Machine,
         loader::{LoaderFile, file_name},
-        machine_path::{CONFIG_FILE, UKI_FILE},
+        machine_path::{CONFIG_FILE, MachinePath, UKI_FILE},
     },
 };
 
@@ -78,7 +77,7 @@ fn is_second_stage(name: &str) -> bool {
 pub(super) async fn answer(
     stream: &mut Stream,
     exchange: Exchange<'_>,
-    mac: MacAddr,
+    MachinePath { mac, token: _ }: MachinePath,
     name: &[u8],
 ) -> Result<(), Broken> {
     if !exchange.is_read() {

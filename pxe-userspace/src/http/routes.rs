@@ -37,6 +37,7 @@ use crate::{
         inventory::Machine,
         origin::Origin,
         policy::Disposition,
+        token::Tokens,
         visitors::{Match, Outcome},
     },
 };
@@ -100,7 +101,7 @@ pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
     }
     let disposition = context.disposition(&machine);
     let images = context.images.load();
-    let url = || script::script_url(&machine, peer.server);
+    let url = || script::script_url(&machine, peer.server, None);
     if let Some(waiting) = waiting(context, peer, &machine, disposition, &images, url) {
         return Text { route: Route::Script, ..waiting };
     }
@@ -121,9 +122,9 @@ fn script_of(
     let machine = images.as_bootable(machine);
     if disposition == Disposition::Network && machine.boot != BootMethod::Ipxe {
         let files = BootFiles::of(machine, images.stubs());
-        return Some(uki_script(machine, server, &files));
+        return Some(uki_script(machine, server, Tokens::default(), &files));
     }
-    script(machine, server, disposition)
+    script(machine, server, Tokens::default(), disposition)
 }
 
 /// Answers a request for a configuration of GRUB or U-Boot that is not among the artifacts.

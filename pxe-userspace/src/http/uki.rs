@@ -103,7 +103,7 @@ impl Image {
         machine: &Machine,
         server: Ipv4Addr,
     ) -> Result<Self, Unmade> {
-        let command_line = command_line::encode(&talos::arguments(machine, server)).map_err(|error| {
+        let command_line = command_line::encode(&talos::arguments(machine, server, None)).map_err(|error| {
             let place = format!("{} line {}", machine.source.file.display(), machine.source.line);
             Unmade { reason: format!("{error} ({place})").into(), may_pass: false }
         })?;

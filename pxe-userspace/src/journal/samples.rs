@@ -54,6 +54,8 @@ pub(crate) fn machine(number: u32) -> Machine {
         loaders: None,
         talos_config: None,
         vlans: Arc::default(),
+        answers: Default::default(),
+        secrets: Default::default(),
         site: Arc::new(Site { interface: Arc::from("eth1"), address: Ipv4Addr::new(10, 255, 0, 1) }),
         source: Source { file: Arc::from(Path::new("lab.yaml")), line: 12 },
     }

@@ -9,8 +9,10 @@ use serde::Serialize;
 use super::{
     architecture::Architecture,
     boot_method::BootMethod,
+    dhcp_answers::DhcpAnswers,
     loader::{Loader, LoaderFile, OwnLoaders, is_shim},
     policy::{BootPolicy, DiskRoute},
+    secrets::Secrets,
     talos_config::TalosConfig,
 };
 
@@ -102,6 +104,10 @@ pub struct Machine {
     pub talos_config: Option<TalosConfig>,
     /// `pxed.dev/vlans`: the VLANs on which it may ask, besides the untagged network, from 1 to 4094, sorted.
     pub vlans: Arc<[u16]>,
+    /// `pxed.dev/dhcp-answers`: the frames in which it gets DHCP answers.
+    pub answers: DhcpAnswers,
+    /// The protection of what may be secret of its kernel arguments and its machine configuration.
+    pub secrets: Secrets,
     /// The interface and address that serve it.
     pub site: Arc<Site>,
     /// The place in the spec that names it.
@@ -151,6 +157,8 @@ impl Machine {
             loaders,
             talos_config,
             vlans,
+            answers,
+            secrets,
             site,
             source: _,
         } = self;
@@ -173,6 +181,8 @@ impl Machine {
             && *loaders == other.loaders
             && *talos_config == other.talos_config
             && *vlans == other.vlans
+            && *answers == other.answers
+            && *secrets == other.secrets
             && *site == other.site
     }
 }
@@ -294,6 +304,8 @@ mod tests {
             loaders: None,
             talos_config: None,
             vlans: Arc::default(),
+            answers: Default::default(),
+            secrets: Default::default(),
             site: Arc::new(Site { interface: Arc::from(interface), address: Ipv4Addr::new(10, 0, 0, 254) }),
             source: Source { file: Arc::from(Path::new("lab.yaml")), line },
         }

@@ -9,6 +9,7 @@ pub mod artifact_names;
 pub mod boot_method;
 pub mod client_architecture;
 pub mod config_files;
+pub mod dhcp_answers;
 pub mod event;
 pub mod failure;
 pub mod finding;
@@ -25,7 +26,9 @@ pub mod origin;
 pub mod own_sites;
 pub mod policy;
 pub mod policy_book;
+pub mod secrets;
 pub mod talos_config;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod token;
 pub mod visitors;

@@ -84,7 +84,8 @@ pub fn dhcp_packets(path: &Path) -> Vec<Packet> {
             let octets: [u8; 4] = frame[ip..ip + 4].try_into().expect("four bytes");
             SocketAddrV4::new(octets.into(), u16::from_be_bytes([frame[port], frame[port + 1]]))
         };
-        let arrival = Arrival { source: socket(26, 34), destination: socket(30, 36) };
+        let mut arrival = Arrival::between(socket(26, 34), socket(30, 36));
+        arrival.sender.0.copy_from_slice(&frame[6..12]);
         let udp_length = usize::from(u16::from_be_bytes([frame[38], frame[39]]));
         if [67, 68, 4011].contains(&arrival.destination.port()) {
             packets.push(Packet { number, arrival, payload: frame[42..34 + udp_length].to_vec() });
@@ -115,6 +116,8 @@ pub fn machine(architecture: Architecture) -> Machine {
         loaders: None,
         talos_config: None,
         vlans: Arc::default(),
+        answers: Default::default(),
+        secrets: Default::default(),
         site: Arc::new(Site { interface: "br0".into(), address: Ipv4Addr::new(10, 99, 0, 1) }),
         source: Source { file: Path::new("lab.yaml").into(), line: 1 },
     }
@@ -130,10 +133,7 @@ pub fn server(mode: Mode) -> Server {
 
 /// Returns the addresses of a client's broadcast.
 pub fn broadcast() -> Arrival {
-    Arrival {
-        source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
-        destination: SocketAddrV4::new(Ipv4Addr::BROADCAST, 67),
-    }
+    Arrival::between(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68), SocketAddrV4::new(Ipv4Addr::BROADCAST, 67))
 }
 
 /// Describes a message in words, one field or option a line.

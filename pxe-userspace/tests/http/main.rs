@@ -73,6 +73,8 @@ fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Ma
         loaders: None,
         talos_config: None,
         vlans: Arc::default(),
+        answers: Default::default(),
+        secrets: Default::default(),
         site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
         source: Source { file: Arc::from(Path::new("lab.yaml")), line: 1 },
     })

@@ -91,6 +91,8 @@ impl Lab {
             loaders: None,
             talos_config: None,
             vlans: Arc::default(),
+            answers: Default::default(),
+            secrets: Default::default(),
             site: Arc::new(Site { interface: "lo".into(), address: Ipv4Addr::LOCALHOST }),
             source: Source { file: Path::new("test.yaml").into(), line: 1 },
         };

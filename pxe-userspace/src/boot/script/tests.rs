@@ -41,6 +41,8 @@ fn machine(architecture: Architecture, version: &str) -> Machine {
         loaders: None,
         talos_config: None,
         vlans: Arc::default(),
+        answers: Default::default(),
+        secrets: Default::default(),
         site: Arc::new(Site { interface: "eth0".into(), address: Ipv4Addr::new(10, 5, 0, 250) }),
         source: Source { file: Arc::from(Path::new("clusters/lab.yaml")), line: 12 },
     }
@@ -58,7 +60,7 @@ fn scripts_match_the_goldens_for_every_release_that_changed_the_arguments() {
         ["v1.7.7", "v1.8.0", "v1.9.5", "v1.10.0", "v1.11.0", "v1.12.0", "v1.13.0-beta.0", "v1.13.0", "v1.14.0"]
     {
         for architecture in [Architecture::Amd64, Architecture::Arm64] {
-            let script = script(&machine(architecture, version), SERVER, Disposition::Network);
+            let script = script(&machine(architecture, version), SERVER, Tokens::default(), Disposition::Network);
             golden(&format!("{version}-{architecture}.ipxe"), &script.unwrap());
         }
     }
@@ -70,10 +72,10 @@ fn disk_scripts_match_the_goldens() {
     for (name, route) in
         [("disk.ipxe", DiskRoute::Auto), ("disk-exit.ipxe", DiskRoute::Exit), ("disk-sanboot.ipxe", DiskRoute::Sanboot)]
     {
-        golden(name, &script(&machine(route), SERVER, Disposition::Disk).unwrap());
+        golden(name, &script(&machine(route), SERVER, Tokens::default(), Disposition::Disk).unwrap());
     }
-    assert_eq!(script(&machine(DiskRoute::NotFound), SERVER, Disposition::Disk), None);
-    assert!(script(&machine(DiskRoute::NotFound), SERVER, Disposition::Network).is_some());
+    assert_eq!(script(&machine(DiskRoute::NotFound), SERVER, Tokens::default(), Disposition::Disk), None);
+    assert!(script(&machine(DiskRoute::NotFound), SERVER, Tokens::default(), Disposition::Network).is_some());
 }
 
 /// Uses arguments, host names and file names that would be commands if they were not encoded.
@@ -86,13 +88,14 @@ fn text_of_the_spec_never_becomes_a_command() {
         source: Source { file: Arc::from(Path::new("a b\n;${x}.yaml")), line: 1 },
         ..machine(Architecture::Amd64, "v1.13.0")
     };
-    golden("hostile.ipxe", &script(&machine, SERVER, Disposition::Network).unwrap());
+    golden("hostile.ipxe", &script(&machine, SERVER, Tokens::default(), Disposition::Network).unwrap());
 }
 
 /// Every `goto` has its label, and every label is defined once.
 #[test]
 fn labels_and_jumps_match() {
-    let script = script(&machine(Architecture::Amd64, "v1.13.0"), SERVER, Disposition::Network).unwrap();
+    let script =
+        script(&machine(Architecture::Amd64, "v1.13.0"), SERVER, Tokens::default(), Disposition::Network).unwrap();
     assert_labels(&script);
 }
 
@@ -117,7 +120,8 @@ fn scripts_for_unified_kernel_images_match_the_goldens() {
         ("uki-secure-boot-amd64.ipxe", Architecture::Amd64, &BootFiles::SecureBootUki(String::new())),
     ] {
         let boot = if name.contains("secure-boot") { BootMethod::FactoryUki } else { BootMethod::Uki };
-        let script = uki_script(&Machine { boot, ..machine(architecture, "v1.13.0") }, SERVER, files);
+        let script =
+            uki_script(&Machine { boot, ..machine(architecture, "v1.13.0") }, SERVER, Tokens::default(), files);
         golden(name, &script);
         assert_labels(&script);
         // The stub crashes if iPXE has loaded an initramfs, and its own arguments count only if it gets none.

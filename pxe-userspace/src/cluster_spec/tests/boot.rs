@@ -171,7 +171,8 @@ fn mistakes_are_errors_with_their_place() {
 
 #[test]
 fn command_line_that_the_stub_would_cut_is_an_error_of_its_machine_alone() {
-    let talos = talos::arguments(&machine(&load(&cluster("other.dev/x: y")), 11), Ipv4Addr::UNSPECIFIED).len() + 1;
+    let talos =
+        talos::arguments(&machine(&load(&cluster("other.dev/x: y")), 11), Ipv4Addr::UNSPECIFIED, None).len() + 1;
     for (boot, length, expected) in [
         ("uki", LIMIT, None),
         ("uki", LIMIT + 1, Some("makes a kernel command line of 2048 bytes (")),
@@ -334,7 +335,8 @@ fn configuration_without_a_directory_is_one_error_of_its_machines() {
 #[test]
 fn url_of_the_configuration_counts_for_the_command_line() {
     let place = || TalosConfigs::At(ConfigPlace { path: Path::new("/x").into(), is_directory: false, http_port: 8000 });
-    let talos = talos::arguments(&machine(&load(&cluster("other.dev/x: y")), 11), Ipv4Addr::UNSPECIFIED).len() + 1;
+    let talos =
+        talos::arguments(&machine(&load(&cluster("other.dev/x: y")), 11), Ipv4Addr::UNSPECIFIED, None).len() + 1;
     let text = |length: usize| cluster_with("pxed.dev/boot: uki", &"x".repeat(length));
     let url = " talos.config=http://10.0.0.1:8000/boot/52-54-00-00-00-11/config.yaml".len();
     let room = LIMIT - talos - url;

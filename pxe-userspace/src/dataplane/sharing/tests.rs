@@ -129,8 +129,5 @@ fn message(machine: &Machine, kind: u8, xid: u32, secs: u16) -> Message {
 }
 
 fn broadcast() -> Arrival {
-    Arrival {
-        source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
-        destination: SocketAddrV4::new(Ipv4Addr::BROADCAST, 67),
-    }
+    Arrival::between(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68), SocketAddrV4::new(Ipv4Addr::BROADCAST, 67))
 }

@@ -110,7 +110,7 @@ impl Answer {
 }
 
 fn url(number: u8) -> String {
-    format!("{}/talos.efi", MachinePath(MacAddr([2, 0, 0, 0, 0, number])))
+    format!("{}/talos.efi", MachinePath::plain(MacAddr([2, 0, 0, 0, 0, number])))
 }
 
 fn signer() -> Signer {
@@ -233,7 +233,7 @@ async fn image_has_the_kernel_the_initramfs_and_the_arguments_of_its_machine() {
     assert_eq!(answer.header("Content-Length"), Some(answer.body.len().to_string().as_str()));
     assert_eq!(answer.header("Last-Modified"), None, "the arguments may have changed since");
     assert!(section(&answer.body, ".linux") == kernel() && section(&answer.body, ".initrd") == initramfs());
-    let arguments = talos::arguments(&of_fleet(1), Ipv4Addr::LOCALHOST);
+    let arguments = talos::arguments(&of_fleet(1), Ipv4Addr::LOCALHOST, None);
     let line = section(&answer.body, ".cmdline");
     assert_eq!(&line[..arguments.len()], arguments.as_bytes());
     assert!(arguments.ends_with("x=\"${uuid}  é\" y") && line[arguments.len()..].iter().all(|&byte| byte == 0));
@@ -434,7 +434,9 @@ async fn image_of_the_factory_is_taken_apart() {
     fs::rename(lab.path(FACTORY), lab.path("uki-v1.13.0-amd64.efi")).unwrap();
     let image = lab.get(1, "").await.body;
     assert!(section(&image, ".linux") == kernel() && section(&image, ".initrd") == initramfs());
-    assert!(section(&image, ".cmdline").starts_with(talos::arguments(&of_fleet(1), Ipv4Addr::LOCALHOST).as_bytes()));
+    assert!(
+        section(&image, ".cmdline").starts_with(talos::arguments(&of_fleet(1), Ipv4Addr::LOCALHOST, None).as_bytes())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

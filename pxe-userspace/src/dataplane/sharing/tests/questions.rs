@@ -235,10 +235,7 @@ fn question_to_a_nodes_own_address_is_always_its_own() {
     let machine = machine_number(7);
     let fleet = Fleet::new(3, Mode::Server);
     for node in 0..3 {
-        let to_it = Arrival {
-            source: SocketAddrV4::new(machine.address, 68),
-            destination: SocketAddrV4::new(address(node), 67),
-        };
+        let to_it = Arrival::between(SocketAddrV4::new(machine.address, 68), SocketAddrV4::new(address(node), 67));
         let renewal = message(&machine, REQUEST, 1, 0).ciaddr(machine.address).bytes();
         let (_, reply) = fleet.ask(node, &machine, &renewal, &to_it, at(0));
         assert!(reply.is_some(), "{node}");
@@ -252,8 +249,7 @@ fn relayed_question_is_the_owners_although_each_node_is_spoken_to() {
     let fleet = Fleet::new(3, Mode::Server);
     let answers = |message: &Message, milliseconds| -> Vec<usize> {
         let bytes = message.clone().giaddr(relay).bytes();
-        let from_relay =
-            |node| Arrival { source: SocketAddrV4::new(relay, 67), destination: SocketAddrV4::new(address(node), 67) };
+        let from_relay = |node| Arrival::between(SocketAddrV4::new(relay, 67), SocketAddrV4::new(address(node), 67));
         (0..3)
             .filter(|&node| fleet.ask(node, &machine, &bytes, &from_relay(node), at(milliseconds)).1.is_some())
             .collect()
@@ -287,17 +283,12 @@ fn proxy_mode_has_one_offer_and_leaves_the_rest_to_who_made_it() {
     // Port 4011 of the node that it was sent to.
     let boot_server = firmware(&machine, REQUEST, 3, 0).ciaddr(machine.address).bytes();
     for node in 0..3 {
-        let to_it = Arrival {
-            source: SocketAddrV4::new(machine.address, 4011),
-            destination: SocketAddrV4::new(address(node), 4011),
-        };
+        let to_it = Arrival::between(SocketAddrV4::new(machine.address, 4011), SocketAddrV4::new(address(node), 4011));
         assert!(fleet.ask(node, &machine, &boot_server, &to_it, at(2_000)).1.is_some());
     }
     // A broadcast to that port is for everybody.
-    let to_all = Arrival {
-        source: SocketAddrV4::new(machine.address, 4011),
-        destination: SocketAddrV4::new(Ipv4Addr::BROADCAST, 4011),
-    };
+    let to_all =
+        Arrival::between(SocketAddrV4::new(machine.address, 4011), SocketAddrV4::new(Ipv4Addr::BROADCAST, 4011));
     let to_all = |xid| answering(&fleet, &machine, &firmware(&machine, INFORM, xid, 0), &to_all, at(3_000));
     assert_eq!(to_all(4), [owner]);
 }

@@ -14,7 +14,7 @@ fn moved() -> Server {
 
 /// Returns the addresses of a query that a client sends to one host.
 fn to(destination: Ipv4Addr) -> Arrival {
-    Arrival { source: SocketAddrV4::new(ADDRESS, 68), destination: SocketAddrV4::new(destination, 67) }
+    Arrival::between(SocketAddrV4::new(ADDRESS, 68), SocketAddrV4::new(destination, 67))
 }
 
 /// Asks a server with another address, by firmware that boots by PXE.
@@ -81,7 +81,7 @@ fn scripts_of_a_former_address_lead_back_there() {
 
 #[test]
 fn relay_that_asks_at_a_former_address_learns_the_usual_one() {
-    let arrival = Arrival { source: SocketAddrV4::new(RELAY, 67), destination: SocketAddrV4::new(FORMER, 67) };
+    let arrival = Arrival::between(SocketAddrV4::new(RELAY, 67), SocketAddrV4::new(FORMER, 67));
     let (outcome, seen) = ask_moved(Message::new(DISCOVER).giaddr(RELAY), &arrival);
     assert_eq!(*outcome.verdict.unwrap().source.ip(), FORMER);
     assert_eq!(seen.unwrap().address(54), Some(SERVER));
