@@ -19,7 +19,7 @@ use pxe_common::{
     testing::{KNOWN, Rules, World, small_bucket},
 };
 use pxe_userspace::{
-    admin::{self, AdminContext},
+    admin::{self, AdminContext, token::Token},
     cluster_spec::{
         self,
         matchbox::{self, Labels},
@@ -407,6 +407,8 @@ fn in_memory() -> TempDir {
 
 /// A request to the admin API: `data` is the method and the target in one line, headers in lines, and a body.
 pub fn admin_api(data: &[u8]) {
+    /// The token of the seeds that change something.
+    const ADMIN_TOKEN: &str = "0123456789abcdef";
     static API: LazyLock<(TempDir, AdminContext)> = LazyLock::new(|| {
         let state = in_memory();
         let inventory = SharedInventory::default();
@@ -441,6 +443,8 @@ pub fn admin_api(data: &[u8]) {
     }
     let Ok(request) = request.body(axum::body::Body::from(body.to_owned())) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let response = runtime.block_on(admin::router(API.1.clone()).oneshot(request)).expect("a router cannot fail");
+    let response = runtime
+        .block_on(admin::router(API.1.clone(), Some(Token::new(ADMIN_TOKEN))).oneshot(request))
+        .expect("a router cannot fail");
     assert!(!response.status().is_server_error(), "{method} {target}: {}", response.status());
 }

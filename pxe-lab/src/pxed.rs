@@ -159,6 +159,12 @@ impl<'n> Pxed<'n> {
         self.directory.path().join("cluster.yaml")
     }
 
+    /// Returns the path of the Unix socket of the admin API.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("admin.sock")
+    }
+
     /// Returns the path of the state directory.
     #[must_use]
     pub fn state_path(&self) -> PathBuf {
@@ -260,6 +266,8 @@ fn run(
     // No test asks the internet: one with a mirror of its own says `--offline=false`.
     command.env("PXED_OFFLINE", "true");
     command.args(["run", "--admin", ADMIN]);
+    // Namespaces share the file system.
+    command.arg("--admin-socket").arg(directory.join("admin.sock"));
     match launch.kubeconfig {
         Some(kubeconfig) => command.args(["--kubernetes", "--kubeconfig"]).arg(kubeconfig),
         None => command.arg("--cluster").arg(directory.join("cluster.yaml")),

@@ -163,8 +163,15 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
     for (name, request) in [
         ("machines", "GET /api/v1/machines?stage=waiting&cluster=lab&limit=2&events=1"),
         ("machine", "GET /api/v1/machines/52:54:00:12:34:56"),
-        ("hold", "POST /api/v1/machines/52-54-00-12-34-56/hold\nhost: 127.0.0.1:8001\norigin: http://127.0.0.1:8001"),
-        ("release", "POST /api/v1/machines/52-54-00-12-34-56/release\nhost: localhost"),
+        (
+            "hold",
+            "POST /api/v1/machines/52-54-00-12-34-56/hold\nhost: 127.0.0.1:8001\nauthorization: Bearer 0123456789abcdef",
+        ),
+        ("release", "POST /api/v1/machines/52-54-00-12-34-56/release\nauthorization: Bearer 0123456789abcdef"),
+        (
+            "foreign",
+            "POST /api/v1/machines/52-54-00-12-34-56/hold\nhost: 127.0.0.1:8001\norigin: http://127.0.0.1:8001",
+        ),
         ("stages", "GET /api/v1/stages"),
         ("events", "GET /api/v1/events?mac=52:54:00:12:34:56"),
         ("metrics", "GET /metrics\naccept: text/plain"),

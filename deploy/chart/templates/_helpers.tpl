@@ -88,10 +88,8 @@ emptyDir: {}
 {{- define "pxed.probe" -}}
 path: {{ .path }}
 port: admin
-{{- if eq .root.Values.admin.listen "loopback" }}
 # The kubelet is on the same host, and so in the same network.
 host: 127.0.0.1
-{{- end }}
 {{- end -}}
 
 {{- define "pxed.args" -}}
@@ -133,7 +131,7 @@ host: 127.0.0.1
 {{- fail (printf "admin.port and the option http-port are both %d: change one of them" (int .Values.admin.port)) -}}
 {{- end -}}
 {{- if and (or .Values.metrics.service .Values.metrics.serviceMonitor) (ne .Values.admin.listen "node") -}}
-{{- fail "metrics.service and metrics.serviceMonitor need admin.listen: node, since nobody reaches the loopback address of a node from outside. Whoever reaches that port may hold and release machines: keep it off the boot network" -}}
+{{- fail "metrics.service and metrics.serviceMonitor need admin.listen: node, since nobody reaches the loopback address of a node from outside" -}}
 {{- end -}}
 {{- $artifacts := printf "%s/" (trimSuffix "/" .Values.artifacts.hostPath) -}}
 {{- $state := printf "%s/" (trimSuffix "/" .Values.state.hostPath) -}}

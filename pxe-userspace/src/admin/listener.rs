@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{Notify, oneshot},
     time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
@@ -31,12 +31,42 @@ const STALLED: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(100);
 /// The time that a connection which was told to end may take.
 const LEAVING: Duration = Duration::from_secs(1);
+/// The most bytes of a request. No route takes a body.
+const LONGEST_REQUEST: usize = 64 * 1024;
 
-/// A listener that serves a limited number of connections. A further one takes the place of the connection that was never answered, or
-/// whose last answer is the oldest.
+/// A listener of any kind.
+pub(super) trait Accepts: Send + 'static {
+    /// Its connections.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Accepts a connection, and returns the address that it came from if it has one.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Io, Option<IpAddr>)>> + Send;
+}
+
+impl Accepts for TcpListener {
+    type Io = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+        let (tcp, peer) = self.accept().await?;
+        // Answers are small. This fails only on a broken connection.
+        let _ = tcp.set_nodelay(true);
+        Ok((tcp, Some(peer.ip())))
+    }
+}
+
+impl Accepts for UnixListener {
+    type Io = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Option<IpAddr>)> {
+        Ok((self.accept().await?.0, None))
+    }
+}
+
+/// A listener that serves a limited number of connections. A further one takes the place of another: of those of the address that has
+/// most, the one that was never answered, or whose last answer is the oldest.
 #[derive(Debug)]
-pub(super) struct Limited {
-    listener: TcpListener,
+pub(super) struct Limited<L> {
+    listener: L,
     limit: usize,
     open: Arc<Open>,
 }
@@ -56,33 +86,35 @@ struct Members {
     /// The number of the next connection.
     next: u64,
     by_number: BTreeMap<u64, Member>,
+    by_source: BTreeMap<Option<IpAddr>, usize>,
 }
 
 #[derive(Debug)]
 struct Member {
+    source: Option<IpAddr>,
     /// The number of its last answer; zero before the first.
     answered: Arc<AtomicU64>,
     /// Tells the connection to end; `None` if that has happened.
     leave: Option<oneshot::Sender<()>>,
 }
 
-impl Limited {
+impl<L> Limited<L> {
     /// Limits the connections of a listener.
-    pub(super) fn new(listener: TcpListener, limit: usize) -> Self {
+    pub(super) fn new(listener: L, limit: usize) -> Self {
         Self { listener, limit, open: Arc::default() }
     }
 }
 
-impl axum::serve::Listener for Limited {
-    type Io = Guarded;
-    type Addr = SocketAddr;
+impl<L: Accepts> axum::serve::Listener for Limited<L> {
+    type Io = Guarded<L::Io>;
+    type Addr = Option<IpAddr>;
 
-    async fn accept(&mut self) -> (Guarded, SocketAddr) {
+    async fn accept(&mut self) -> (Guarded<L::Io>, Option<IpAddr>) {
         loop {
             match self.listener.accept().await {
-                Ok((tcp, peer)) => {
+                Ok((io, source)) => {
                     self.open.make_room(self.limit).await;
-                    return (Guarded::new(tcp, Arc::clone(&self.open)), peer);
+                    return (Guarded::new(io, source, Arc::clone(&self.open)), source);
                 }
                 // The kernel keeps the connection.
                 Err(_) => sleep(AGAIN).await,
@@ -90,8 +122,8 @@ impl axum::serve::Listener for Limited {
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> io::Result<Option<IpAddr>> {
+        Ok(None)
     }
 }
 
@@ -119,8 +151,12 @@ impl Open {
 
 impl Members {
     fn tell_one_to_leave(&mut self) {
-        let stays = self.by_number.iter_mut().filter(|(_, member)| member.leave.is_some());
-        let first = stays.min_by_key(|(number, member)| (member.answered.load(Ordering::Relaxed), **number));
+        let Self { next: _, by_number, by_source } = self;
+        let of_source = |source| std::cmp::Reverse(by_source.get(&source).copied().unwrap_or_default());
+        let stays = by_number.iter_mut().filter(|(_, member)| member.leave.is_some());
+        let first = stays.min_by_key(|(number, member)| {
+            (of_source(member.source), member.answered.load(Ordering::Relaxed), **number)
+        });
         if let Some(leave) = first.and_then(|(_, member)| member.leave.take()) {
             // An error means that it is ending already.
             let _ = leave.send(());
@@ -130,13 +166,16 @@ impl Members {
 
 /// A connection that ends by itself when its client takes too long, or when another one needs its place.
 #[derive(Debug)]
-pub(super) struct Guarded {
-    tcp: TcpStream,
+pub(super) struct Guarded<I> {
+    io: I,
     number: u64,
+    source: Option<IpAddr>,
     answered: Arc<AtomicU64>,
     told: oneshot::Receiver<()>,
     open: Arc<Open>,
     waits: Waits,
+    /// The bytes of the request so far.
+    read: usize,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -160,21 +199,21 @@ impl Waits {
     }
 }
 
-impl Guarded {
-    fn new(tcp: TcpStream, open: Arc<Open>) -> Self {
+impl<I> Guarded<I> {
+    fn new(io: I, source: Option<IpAddr>, open: Arc<Open>) -> Self {
         let (leave, told) = oneshot::channel();
         let answered = Arc::<AtomicU64>::default();
         let number = {
             let mut members = open.lock();
             members.next += 1;
             let number = members.next;
-            members.by_number.insert(number, Member { answered: Arc::clone(&answered), leave: Some(leave) });
+            members.by_number.insert(number, Member { source, answered: Arc::clone(&answered), leave: Some(leave) });
+            *members.by_source.entry(source).or_default() += 1;
             number
         };
-        // Answers are small. This fails only on a broken connection.
-        let _ = tcp.set_nodelay(true);
         let waits = Waits::Request(Instant::now());
-        Self { tcp, number, answered, told, open, waits, timer: Box::pin(sleep_until(waits.deadline())) }
+        let timer = Box::pin(sleep_until(waits.deadline()));
+        Self { io, number, source, answered, told, open, waits, read: 0, timer }
     }
 
     /// Returns an error if the connection has to end, or arranges for the task to be woken when it has.
@@ -196,6 +235,7 @@ impl Guarded {
         match written {
             Poll::Ready(Ok(_)) => {
                 self.waits = Waits::Request(Instant::now());
+                self.read = 0;
                 self.answered.store(self.open.answers.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             }
             Poll::Ready(Err(_)) => {}
@@ -210,27 +250,32 @@ impl Guarded {
     }
 }
 
-impl AsyncRead for Guarded {
+impl<I: AsyncRead + Unpin> AsyncRead for Guarded<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.tcp).poll_read(context, buffer);
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
         if read.is_pending() {
             return self.guard(context);
         }
-        if buffer.filled().len() > before && matches!(self.waits, Waits::Request(_)) {
+        let count = buffer.filled().len() - before;
+        if count > 0 && matches!(self.waits, Waits::Request(_)) {
             self.waits = Waits::Answer(Instant::now());
+        }
+        self.read += count;
+        if self.read > LONGEST_REQUEST {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the request is too long")));
         }
         read
     }
 }
 
-impl AsyncWrite for Guarded {
+impl<I: AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(context, bytes);
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
         self.wrote(context, written)
     }
 
@@ -239,26 +284,35 @@ impl AsyncWrite for Guarded {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(context, pieces);
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, pieces);
         self.wrote(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
+        Pin::new(&mut self.io).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(context)
+        Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
 
-impl Drop for Guarded {
+impl<I> Drop for Guarded<I> {
     fn drop(&mut self) {
-        self.open.lock().by_number.remove(&self.number);
+        {
+            let mut members = self.open.lock();
+            members.by_number.remove(&self.number);
+            if let Some(count) = members.by_source.get_mut(&self.source) {
+                *count -= 1;
+                if *count == 0 {
+                    members.by_source.remove(&self.source);
+                }
+            }
+        }
         self.open.ended.notify_one();
     }
 }

@@ -18,10 +18,9 @@
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
 //! | `GET /` | the dashboard |
 //!
-//! There is no login: everybody who reaches the listener may use it, so it belongs on a loopback or management address. The
-//! module `origin` keeps out web pages in an operator's browser.
+//! Who may do what is decided by the way in: see the module `access`. The module `origin` keeps out web pages in an operator's browser.
 
-use std::io;
+use std::{fmt, io, sync::Arc};
 
 use axum::{
     Router,
@@ -31,6 +30,8 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
+mod access;
+mod config;
 mod context;
 mod dashboard;
 mod events;
@@ -42,35 +43,95 @@ mod monitoring;
 mod nodes;
 mod origin;
 mod refusal;
+mod socket;
 mod spec;
+pub mod token;
 mod visitors;
 
+use access::Door;
+pub use config::AdminConfig;
 use context::Admin;
 pub use context::{AdminContext, ClusterPolicy, Decision};
 pub use health::{Findings, Health};
-use listener::Limited;
+use listener::{Accepts, Limited};
 use refusal::refuse;
+pub use socket::{AdminSocket, SOCKET, SOCKET_NAME, SocketError};
+use token::Token;
+
+/// The fewest connections of one door.
+const FEWEST: usize = 4;
+
+/// The ways into the admin API, open and ready for [`serve`].
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// The Unix socket.
+    pub socket: Option<AdminSocket>,
+    /// The TCP listener of API and dashboard.
+    pub tcp: Option<TcpListener>,
+    /// The TCP listener of health and metrics alone.
+    pub probes: Option<TcpListener>,
+    /// The token of `tcp`. Without one, an address that is not loopback has health and metrics alone.
+    pub token: Option<Token>,
+}
+
+/// The places where the doors are, for a log line.
+impl fmt::Display for Doors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { socket, tcp, probes, token: _ } = self;
+        let socket = socket.iter().map(|socket| format!("unix:{}", socket.path().display()));
+        let listeners = [tcp, probes].into_iter().flatten().filter_map(|listener| listener.local_addr().ok());
+        let places: Vec<_> = socket.chain(listeners.map(|address| address.to_string())).collect();
+        f.write_str(&places.join(", "))
+    }
+}
 
 /// Serves the admin API on at most `connections` connections at the same time until `shutdown` is ready. Does not wait for open connections, since a follower of events would never
 /// end.
 ///
 /// # Errors
 ///
-/// If the listener fails.
+/// If a listener fails.
 pub async fn serve(
-    listener: TcpListener,
+    doors: Doors,
     connections: usize,
     context: AdminContext,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let Doors { socket, tcp, probes, token } = doors;
+    let path = socket.as_ref().map(|socket| Arc::new(socket.path().to_owned()));
+    let (socket, _file) = socket.map(AdminSocket::into_parts).unzip();
+    let socket = socket.flatten();
+    let admin = Admin::new(context);
+    // Each has connections of its own, so that those who reach one cannot keep out those who reach another.
+    let doors = usize::from(socket.is_some()) + usize::from(tcp.is_some()) + usize::from(probes.is_some());
+    let limit = (connections / doors.max(1)).max(FEWEST);
+    let is_local = |tcp: &TcpListener| tcp.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    let of_tcp = tcp.as_ref().map(|tcp| match (is_local(tcp), token) {
+        (true, token) => Door::Loopback { token, socket: path },
+        (false, Some(token)) => Door::Public { token },
+        (false, None) => Door::Probes,
+    });
     tokio::select! {
-        result = axum::serve(Limited::new(listener, connections), router(context)) => result,
+        result = serve_at(socket, limit, Some(Door::Socket), &admin) => result,
+        result = serve_at(tcp, limit, of_tcp, &admin) => result,
+        result = serve_at(probes, limit, Some(Door::Probes), &admin) => result,
         () = shutdown => Ok(()),
     }
 }
 
-/// Returns the routes of the admin API.
-pub fn router(context: AdminContext) -> Router {
+/// Serves one door; for ever, if it is closed.
+async fn serve_at<L: Accepts>(listener: Option<L>, limit: usize, door: Option<Door>, admin: &Admin) -> io::Result<()> {
+    let Some((listener, door)) = listener.zip(door) else { return std::future::pending().await };
+    axum::serve(Limited::new(listener, limit), routes(admin.clone(), door)).await
+}
+
+/// Returns the routes of the admin API as a loopback address has them, with this token.
+pub fn router(context: AdminContext, token: Option<Token>) -> Router {
+    routes(Admin::new(context), Door::Loopback { token, socket: None })
+}
+
+/// Returns the routes of the admin API behind a door.
+fn routes(admin: Admin, door: Door) -> Router {
     let guarded = Router::new()
         .route("/api/v1/machines", get(machines::list))
         .route("/api/v1/machines/{mac}", get(machines::one))
@@ -86,17 +147,20 @@ pub fn router(context: AdminContext) -> Router {
         .route("/api/v1/events", get(events::follow))
         .route("/", get(dashboard::page))
         .route("/dashboard.js", get(dashboard::script))
-        .layer(middleware::from_fn(origin::guard));
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(monitoring::ready))
-        .route("/metrics", get(monitoring::metrics))
-        .merge(guarded)
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there is no such page; the API is below /api/v1/"))
         .method_not_allowed_fallback(async || {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "this page does not have this method")
         })
-        .with_state(Admin::new(context))
+        .layer(middleware::from_fn_with_state(door, access::guard));
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(monitoring::ready))
+        .route("/metrics", get(monitoring::metrics))
+        .method_not_allowed_fallback(async || {
+            refuse(StatusCode::METHOD_NOT_ALLOWED, "this page does not have this method")
+        })
+        .merge(guarded)
+        .with_state(admin)
 }
 
 #[cfg(test)]

@@ -8,28 +8,20 @@
 //!   `Content-Type: application/json`, and a script that sets it must ask first (CORS), which pxed never grants. So a POST must
 //!   have that type, and its `Origin`, if there is one, must be that of the listener.
 //!
+//! A request with the token needs none of this: no page knows the token, and no browser adds it by itself.
+//!
 //! Health and metrics are not protected: probes and Prometheus use host names, change nothing, and learn nothing about a machine.
 
 use std::net::IpAddr;
 
-use axum::{
-    extract::Request,
-    http::{HeaderMap, Method, StatusCode, header},
-    middleware::Next,
-    response::Response,
-};
-
-use super::refusal::refuse;
+use axum::http::{HeaderMap, Method, header};
 
 /// Refuses a request that a foreign web page may have sent.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    match check(request.method(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => refuse(StatusCode::FORBIDDEN, error),
-    }
-}
-
-fn check(method: &Method, headers: &HeaderMap) -> Result<(), &'static str> {
+///
+/// # Errors
+///
+/// The reason, in a sentence.
+pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), &'static str> {
     let text = |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     let host = text(header::HOST);
     if !host.is_none_or(is_address_or_localhost) {

@@ -1,7 +1,7 @@
 //! Tests of the API over a real connection.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
@@ -29,12 +29,13 @@ use crate::{
 /// A journal and its admin listener, on a loopback port.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    probes_address: SocketAddr,
     pub(super) journal: Arc<Journal>,
     health: Arc<Health>,
     pub(crate) faults: AllSpecFaults,
     pub(super) sink: EventSink,
     pub(crate) visitors: SharedVisitors,
-    _state: tempfile::TempDir,
+    state: tempfile::TempDir,
 }
 
 pub(crate) async fn start(machines: u32) -> Server {
@@ -65,11 +66,15 @@ async fn start_in(inventory: SharedInventory, cluster: Option<ClusterPolicy>) ->
         faults: faults.clone(),
         cluster,
     };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    let probes = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let probes_address = probes.local_addr().unwrap();
+    let socket = AdminSocket::bind(&state.path().join("admin.sock")).unwrap();
+    let doors = Doors { socket: Some(socket), tcp: Some(tcp), probes: Some(probes), token: None };
     tokio::spawn(journal::run(Arc::clone(&journal), receiver, std::future::pending()));
-    tokio::spawn(serve(listener, 64, context, std::future::pending()));
-    Server { address, journal, health, faults, sink, visitors, _state: state }
+    tokio::spawn(serve(doors, 300, context, std::future::pending()));
+    Server { address, probes_address, journal, health, faults, sink, visitors, state }
 }
 
 impl Server {
@@ -86,17 +91,14 @@ impl Server {
         }
     }
 
+    /// Returns the path of the Unix socket.
+    pub(crate) fn socket(&self) -> std::path::PathBuf {
+        self.state.path().join("admin.sock")
+    }
+
     /// Returns the status and body of the response to a request with these headers besides `Host`.
     pub(super) fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
-        block_in_place(|| {
-            let mut stream = TcpStream::connect(self.address).unwrap();
-            let host = if headers.contains("host:") { String::new() } else { format!("host: {}\r\n", self.address) };
-            write!(stream, "{method} {path} HTTP/1.0\r\n{host}{headers}\r\n").unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-            (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-        })
+        block_in_place(|| ask_on(TcpStream::connect(self.address).unwrap(), method, path, headers))
     }
 
     fn json(&self, path: &str) -> Value {
@@ -106,9 +108,59 @@ impl Server {
     }
 
     fn post(&self, path: &str) -> (u16, Value) {
-        let (status, body) = self.ask("POST", path, "content-type: application/json\r\n");
+        let (status, body) = self.ask_socket("POST", path);
         (status, serde_json::from_str(&body).unwrap())
     }
+
+    fn ask_socket(&self, method: &str, path: &str) -> (u16, String) {
+        block_in_place(|| ask_on(std::os::unix::net::UnixStream::connect(self.socket()).unwrap(), method, path, ""))
+    }
+}
+
+fn ask_on(mut stream: impl Read + Write, method: &str, path: &str, headers: &str) -> (u16, String) {
+    let host = if headers.contains("host:") { "" } else { "host: localhost\r\n" };
+    write!(stream, "{method} {path} HTTP/1.0\r\n{host}{headers}\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// A program that is not pxed's must not need more than the socket for a change, and gets none without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn change_comes_by_the_socket_and_not_by_tcp() {
+    let server = start(1).await;
+    let policy = || server.journal.machine(MAC).unwrap().policy;
+    let path = format!("/api/v1/machines/{MAC}/hold");
+    for headers in
+        ["content-type: application/json\r\n", "content-type: application/json\r\nauthorization: Bearer x\r\n"]
+    {
+        let (status, body) = server.ask("POST", &path, headers);
+        let refused: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &refused["socket"]), (403, &json!(server.socket())), "{body}");
+        assert!(refused["error"].as_str().unwrap().contains("--admin unix:PATH"), "{body}");
+    }
+    assert_eq!(policy(), crate::model::policy::BootPolicy::Auto);
+    assert_eq!(server.ask_socket("POST", &path).0, 200);
+    assert_eq!(policy(), crate::model::policy::BootPolicy::Hold);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listener_of_probes_has_nothing_else() {
+    let server = start(1).await;
+    let ask = |method: &str, path: &str| {
+        block_in_place(|| {
+            ask_on(TcpStream::connect(server.probes_address).unwrap(), method, path, "host: a.example\r\n")
+        })
+    };
+    for (path, expected) in [("/metrics", 200), ("/healthz", 200), ("/readyz", 503)] {
+        assert_eq!(ask("GET", path).0, expected, "{path}");
+    }
+    for path in ["/", "/dashboard.js", "/api/v1/machines", "/api/v1/events", "/api/v1/health", "/nothing"] {
+        let (status, body) = ask("GET", path);
+        assert!(status == 404 && body.contains("only /metrics"), "{path}: {status} {body}");
+    }
+    assert_eq!(ask("POST", &format!("/api/v1/machines/{MAC}/hold")).0, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,8 +347,7 @@ async fn refusals_are_json_with_a_reason() {
         ("GET", "/api/v1/machines?stages=failed", "", 400, "unknown field"),
         ("GET", "/api/v1/machines?limit=-1", "", 400, "limit"),
         ("GET", "/api/v2", "", 404, "/api/v1/"),
-        ("DELETE", "/api/v1/machines", json_type, 405, "method"),
-        ("POST", "/api/v1/machines/52:54:00:00:00:99/hold", json_type, 404, "not a machine of the spec"),
+        ("POST", "/api/v1/machines/52:54:00:00:00:01/hold", json_type, 403, "reads only"),
         ("POST", "/api/v1/machines/52:54:00:00:00:01/hold", "", 403, "Content-Type"),
         ("GET", "/api/v1/machines", "host: evil.example\r\n", 403, "DNS rebinding"),
     ] {
@@ -304,6 +355,14 @@ async fn refusals_are_json_with_a_reason() {
         assert_eq!(got, status, "{method} {path}: {body}");
         let error: Value = serde_json::from_str(&body).unwrap();
         assert!(error["error"].as_str().unwrap().contains(words), "{method} {path}: {body}");
+    }
+    for (method, path, status, words) in [
+        ("DELETE", "/api/v1/machines", 405, "method"),
+        ("POST", "/healthz", 405, "method"),
+        ("POST", "/api/v1/machines/52:54:00:00:00:99/hold", 404, "not a machine of the spec"),
+    ] {
+        let (got, body) = server.ask_socket(method, path);
+        assert!(got == status && body.contains(words), "{method} {path}: {got} {body}");
     }
     assert_eq!(server.journal.machine(MAC).unwrap().policy, crate::model::policy::BootPolicy::Auto);
 }

@@ -8,6 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::logging;
 
 mod admin_address;
+mod admin_args;
 mod api_spec;
 mod download_args;
 mod ending;

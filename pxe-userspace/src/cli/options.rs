@@ -2,7 +2,6 @@
 //! `--config`, then the default.
 
 use std::{
-    net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
 };
@@ -12,14 +11,14 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use super::{
-    admin_address::AdminAddress,
+    admin_args::AdminListenArgs,
     download_args::{DownloadArgs, MirrorArgs},
     fetch_values::{BaseUrl, Rate},
     kubernetes_args::KubernetesArgs,
     node_args::{NodeArgs, NodeOptions},
     peer_args::PeerArgs,
 };
-use crate::{daemon::NodeConfig, fetch::FetchConfig, kubernetes, model::image_source::Upstreams};
+use crate::{admin::AdminConfig, daemon::NodeConfig, fetch::FetchConfig, kubernetes, model::image_source::Upstreams};
 
 /// The port of boot HTTP.
 const DEFAULT_HTTP_PORT: u16 = 8000;
@@ -30,6 +29,8 @@ pub const USUAL_LEASE_SECONDS: u32 = 60;
 
 /// The artifacts directory unless another one is named.
 const ARTIFACTS: &str = "/var/lib/pxed/artifacts";
+/// The state directory unless another one is named.
+const STATE: &str = "/var/lib/pxed/state";
 
 /// The kind of DHCP service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -122,10 +123,9 @@ pub struct Args {
     /// TCP port of boot HTTP, on each cluster's pxeServerSpec.address [default: 8000]
     #[arg(long, env = "PXED_HTTP_PORT", value_name = "PORT")]
     http_port: Option<u16>,
-    /// Address of the API, metrics and dashboard; keep it off the boot network. http://ADDRESS:PORT works too
-    /// [default: 127.0.0.1:8001]
-    #[arg(long, env = "PXED_ADMIN", value_name = "ADDRESS:PORT")]
-    admin: Option<AdminAddress>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    admin: AdminListenArgs,
     /// Lease time in seconds [default: 3600]
     #[arg(long, env = "PXED_LEASE_SECONDS", value_name = "SECONDS")]
     lease_seconds: Option<u32>,
@@ -215,8 +215,8 @@ pub struct Options {
     pub datapath: Datapath,
     /// The port of boot HTTP.
     pub http_port: u16,
-    /// The address of the admin listener.
-    pub admin: SocketAddr,
+    /// The ways into the admin API.
+    pub admin: AdminConfig,
     /// The lease time in seconds.
     pub lease_seconds: u32,
     /// The DHCP requests per second that one machine may send. `None` means no limit.
@@ -298,13 +298,13 @@ impl Args {
             artifacts: artifacts.or(file.artifacts).or_else(assets).unwrap_or_else(|| ARTIFACTS.into()),
             matchbox,
             strict: strict.or(file.strict).unwrap_or(false),
-            state: state.or(file.state).unwrap_or_else(|| "/var/lib/pxed/state".into()),
+            state: state.or(file.state).unwrap_or_else(|| STATE.into()),
             talos_config: talos_config.or(file.talos_config),
             mode: mode.or(file.mode).unwrap_or(Mode::Server),
             unknown: unknown.or(file.unknown).unwrap_or(Unknown::Pass),
             datapath: datapath.or(file.datapath).unwrap_or(Datapath::Auto),
             http_port: http_port.or(file.http_port).unwrap_or(DEFAULT_HTTP_PORT),
-            admin: admin.or(file.admin).unwrap_or_default().to_listen()?,
+            admin: admin.over(file.admin)?,
             lease_seconds: lease_seconds.or(file.lease_seconds).unwrap_or(3600),
             machine_rate: NonZeroU32::new(machine_rate.or(file.machine_rate).unwrap_or(8)),
             offline: offline.or(file.offline).unwrap_or(false),
@@ -376,17 +376,14 @@ fn secure_boot(key: Option<PathBuf>, certificate: Option<PathBuf>) -> anyhow::Re
     }
 }
 
-/// Returns the address of the admin listener of a running pxed: the given one, or that of its `--config` file, or the default.
+/// Returns the options of the admin API in the `--config` file, and the state directory.
 ///
 /// # Errors
 ///
 /// If the file cannot be read or understood.
-pub(super) fn admin_of_server(given: Option<AdminAddress>, config: Option<&Path>) -> anyhow::Result<AdminAddress> {
-    Ok(match (given, config) {
-        (Some(given), _) => given,
-        (None, Some(path)) => read(path)?.admin.unwrap_or_default(),
-        (None, None) => AdminAddress::default(),
-    })
+pub(super) fn admin_of_server(config: Option<&Path>) -> anyhow::Result<(AdminListenArgs, PathBuf)> {
+    let file = config.map_or_else(|| Ok(Args::default()), read)?;
+    Ok((file.admin, file.state.unwrap_or_else(|| STATE.into())))
 }
 
 /// The part of the options that `pxed validate` checks.

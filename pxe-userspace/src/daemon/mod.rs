@@ -19,7 +19,7 @@ mod specs;
 mod upkeep;
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -28,7 +28,6 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use pxe_common::{bootp::BOOT_SERVER_PORT, layout::Settings};
 use tokio::{
-    net::TcpListener,
     runtime::Handle,
     sync::watch,
     task::{JoinError, JoinHandle},
@@ -51,7 +50,7 @@ use self::{
     upkeep::{Audience, Upkeep},
 };
 use crate::{
-    admin::{self, AdminContext, Health},
+    admin::{self, AdminConfig, AdminContext, Health},
     artifacts::{FetchCommand, Records, Store, Verifier},
     cluster_spec::{self, matchbox},
     dataplane::{
@@ -112,8 +111,8 @@ pub struct Config {
     pub addressing: Addressing,
     /// The port of the boot HTTP server.
     pub http_port: u16,
-    /// The address of the admin listener.
-    pub admin: SocketAddr,
+    /// The ways into the admin API.
+    pub admin: AdminConfig,
     /// The lease time in seconds.
     pub lease_seconds: u32,
     /// The key that signs unified kernel images.
@@ -238,15 +237,12 @@ impl Daemon {
         let own_sites = SharedOwnSites::default();
         let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state)
             .map(|journal| journal.with_own_sites(Arc::clone(&own_sites)));
-        let admin = TcpListener::bind(config.admin).await;
+        let admin = config.admin.open(&config.state).await;
         let (journal, admin) = match (journal, admin) {
             (Ok(journal), Ok(admin)) if problems.is_empty() => (Arc::new(journal), admin),
             (journal, admin) => {
                 problems.extend(journal.err().map(|error| error.to_string()));
-                let listener = config.admin;
-                problems.extend(admin.err().map(|error| {
-                    format!("admin listener on {listener}: {error}: choose another address or port with --admin")
-                }));
+                problems.extend(admin.err().into_iter().flatten());
                 return Err(cannot_start(&problems));
             }
         };
@@ -366,6 +362,7 @@ impl Daemon {
             cluster: policy_in_api,
         };
         let (running, stopped) = watch::channel(());
+        let doors = admin.to_string();
         let admin = tokio::spawn(admin::serve(
             admin,
             budget::admin_connections(descriptors::limit()),
@@ -401,7 +398,7 @@ impl Daemon {
             machines = first.machines().len(),
             matchbox_groups = catalog.load().groups().len(),
             startup_ms = begun.elapsed().as_millis(),
-            admin = %config.admin,
+            admin = doors,
             file_descriptors = descriptors::limit(),
             "ready"
         );

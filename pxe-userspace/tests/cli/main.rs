@@ -1,6 +1,7 @@
 //! The command line with its environment and configuration file, as a person uses the binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod admin;
 mod package;
 mod service_manager;
 
@@ -83,7 +84,8 @@ fn server_refuses_an_admin_address_that_it_cannot_listen_on() {
     for (admin, words) in [
         ("http://pxed.example:8001", "write ADDRESS:PORT"),
         ("http://127.0.0.1:8001/pxed", "write ADDRESS:PORT"),
-        ("https://127.0.0.1:8001", "speaks http"),
+        ("https://127.0.0.1:8001", "not https"),
+        ("0.0.0.0:8001", "--admin-token FILE"),
     ] {
         let (success, text) = pxed(&["run", "--cluster", "/nowhere"], &[("PXED_ADMIN", admin)]);
         assert!(!success && text.contains(words), "{admin}: {text}");

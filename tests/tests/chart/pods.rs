@@ -61,14 +61,17 @@ pub(crate) fn have_the_capabilities_of_their_datapath() -> anyhow::Result<()> {
 }
 
 pub(crate) fn are_probed_where_they_listen() -> anyhow::Result<()> {
-    for (listen, host) in [("loopback", json!("127.0.0.1")), ("node", Value::Null)] {
+    for listen in ["loopback", "node"] {
         let rendered = helm::with(json!({"admin": {"listen": listen, "port": 9001}, "readinessPath": "/readyz"}))?;
         let container = rendered.container()?;
         for (probe, path) in
             [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")]
         {
             let get = &container[probe]["httpGet"];
-            ensure!(get["path"] == path && get["host"] == host && get["port"] == "admin", "{listen}: {probe}: {get}");
+            ensure!(
+                get["path"] == path && get["host"] == "127.0.0.1" && get["port"] == "admin",
+                "{listen}: {probe}: {get}"
+            );
         }
         let ports = container["ports"].as_array().context("no ports")?;
         let admin = ports.iter().find(|port| port["name"] == "admin").context("no admin port")?;

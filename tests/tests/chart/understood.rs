@@ -68,7 +68,7 @@ pub(crate) fn environment_is_one_that_pxed_understands() -> anyhow::Result<()> {
     let command = cli::command();
     let run = command.find_subcommand("run").context("no `run`")?;
     let variables: BTreeSet<_> = run.get_arguments().filter_map(|option| option.get_env()?.to_str()).collect();
-    for (listen, address) in [("loopback", "127.0.0.1:9001"), ("node", "$(HOST_IP):9001")] {
+    for listen in ["loopback", "node"] {
         let rendered = helm::with(json!({"admin": {"listen": listen, "port": 9001}}))?;
         let env = &rendered.container()?["env"];
         let env = env.as_array().context("no environment")?;
@@ -78,9 +78,14 @@ pub(crate) fn environment_is_one_that_pxed_understands() -> anyhow::Result<()> {
             ensure!(variables.contains(name), "pxed does not read {name}");
         }
         let admin = find("PXED_ADMIN").context("no PXED_ADMIN")?;
-        ensure!(env[admin]["value"] == address, "{env:?}");
-        // Kubernetes knows only variables that stand before.
-        ensure!((listen == "node") == find("HOST_IP").is_some_and(|host| host < admin), "{env:?}");
+        ensure!(env[admin]["value"] == "127.0.0.1:9001", "{env:?}");
+        // Others than the node itself get health and metrics alone. Kubernetes knows only variables that stand before.
+        let metrics = find("PXED_METRICS");
+        ensure!((listen == "node") == metrics.is_some(), "{env:?}");
+        if let Some(metrics) = metrics {
+            ensure!(env[metrics]["value"] == "$(HOST_IP):9001", "{env:?}");
+            ensure!(find("HOST_IP").is_some_and(|host| host < metrics), "{env:?}");
+        }
         let node = find("PXED_NODE_NAME").context("no PXED_NODE_NAME")?;
         ensure!(env[node]["valueFrom"]["fieldRef"]["fieldPath"] == "spec.nodeName", "{env:?}");
     }

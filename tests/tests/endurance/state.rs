@@ -64,9 +64,9 @@ pub(crate) fn unwritable() -> anyhow::Result<()> {
     let disk = Disk::new()?;
     let saved = disk.0.path().join("machines.json");
     let pxed = place.pxed(&[], &Launch { state_directory: Some(disk.0.path()), ..Launch::default() })?;
-    let hold = format!("http://{}/api/v1/machines/{}/hold", pxe_lab::pxed::ADMIN, Machine::number(1).mac);
-    let hold =
-        || place.bridged.server.run("curl", &["--silent", "-X", "POST", "-H", "content-type: application/json", &hold]);
+    let hold = format!("http://localhost/api/v1/machines/{}/hold", Machine::number(1).mac);
+    let socket = pxed.socket().display().to_string();
+    let hold = || place.bridged.server.run("curl", &["--silent", "--unix-socket", &socket, "-X", "POST", &hold]);
     type Change = fn(&Disk) -> anyhow::Result<()>;
     let changes: [(Change, Change); 2] = [(Disk::make_read_only, Disk::make_writable), (Disk::fill, Disk::empty)];
     for (spoil, repair) in changes {

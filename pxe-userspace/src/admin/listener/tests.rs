@@ -1,20 +1,20 @@
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::SocketAddr,
+};
 
-use axum::{Router, routing::get, serve::Listener as _};
+use axum::{Router, routing::get};
 use tokio::{task::yield_now, time::advance};
 
 use super::*;
 
 const LIMIT: usize = 3;
 
-async fn listener() -> Limited {
-    Limited::new(TcpListener::bind("127.0.0.1:0").await.unwrap(), LIMIT)
-}
-
 /// Serves a page of this length.
 async fn serve(length: usize) -> SocketAddr {
-    let limited = listener().await;
-    let address = limited.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let limited = Limited::new(listener, LIMIT);
     let page = "x".repeat(length);
     let router = Router::new().route("/", get(async move || page));
     tokio::spawn(axum::serve(limited, router).into_future());
@@ -126,6 +126,45 @@ async fn client_that_reads_nothing_is_left_after_its_time() {
         received += count;
     }
     assert!(received < 64 << 20, "the whole page arrived");
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_without_end_is_left() {
+    let address = serve(1).await;
+    let mut client = connect(address);
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 999999999\r\n\r\n").unwrap();
+    let mut sent = 0;
+    loop {
+        match client.write(&[b'x'; 4096]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+        yield_now().await;
+        assert!(sent < 64 << 20, "the request is read for ever");
+    }
+}
+
+/// A source with many connections makes room, not the one whose only answer is older.
+#[tokio::test(start_paused = true)]
+async fn source_with_most_connections_makes_room() {
+    let address = serve(1).await;
+    let from = |host: u8| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        std::net::TcpStream::from(socket)
+    };
+    let mut honest = from(2);
+    assert!(ask(&mut honest).await.is_some());
+    for _ in 0..20 {
+        let mut greedy = from(3);
+        assert!(ask(&mut greedy).await.is_some());
+        // Dropped only by the listener.
+        std::mem::forget(greedy);
+    }
+    assert!(ask(&mut honest).await.is_some());
 }
 
 /// Reads while the clock advances.

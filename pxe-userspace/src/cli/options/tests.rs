@@ -43,16 +43,16 @@ fn key_and_certificate_are_named_together() {
 fn admin_listener_is_found_where_the_server_finds_it() {
     let mut config = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut config, b"admin = \"http://127.0.0.1:9001/\"\nstate = \"/s\"").unwrap();
-    let url = |admin: Option<&str>, config| -> anyhow::Result<String> {
-        Ok(admin_of_server(admin.map(|admin| admin.parse().unwrap()), config)?.to_url())
-    };
     let config = config.path();
-    assert_eq!(url(None, None).unwrap(), "http://127.0.0.1:8001");
-    assert_eq!(url(None, Some(config)).unwrap(), "http://127.0.0.1:9001");
-    assert_eq!(url(Some("127.0.0.1:7001"), Some(config)).unwrap(), "http://127.0.0.1:7001");
-    assert!(url(None, Some(Path::new("/nowhere.toml"))).unwrap_err().to_string().contains("/nowhere.toml"));
+    let (of_file, state) = admin_of_server(Some(config)).unwrap();
+    assert_eq!(of_file.admin.unwrap().to_url(), "http://127.0.0.1:9001");
+    assert_eq!(state, Path::new("/s"));
+    let (usual, state) = admin_of_server(None).unwrap();
+    assert_eq!((usual.admin, state), (None, "/var/lib/pxed/state".into()));
+    assert!(admin_of_server(Some(Path::new("/nowhere.toml"))).unwrap_err().to_string().contains("/nowhere.toml"));
     let path = config.display().to_string();
-    let server = |words: &[&str]| line(&[&["--cluster", "a"], words].concat()).resolve().unwrap().admin.to_string();
+    let server =
+        |words: &[&str]| line(&[&["--cluster", "a"], words].concat()).resolve().unwrap().admin.tcp.unwrap().to_string();
     assert_eq!(server(&[]), "127.0.0.1:8001");
     assert_eq!(server(&["--config", &path]), "127.0.0.1:9001");
     assert_eq!(server(&["--config", &path, "--admin", "127.0.0.1:7001"]), "127.0.0.1:7001");

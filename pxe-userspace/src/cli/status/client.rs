@@ -1,12 +1,20 @@
 //! The HTTP client of the admin listener.
 
-use std::{io::BufReader, time::Duration};
+use std::{
+    io::BufReader,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
-use ureq::{Agent, Body, BodyReader, http::Response};
+use ureq::{Agent, Body, BodyReader, RequestBuilder, http::Response};
 
-use crate::cli::admin_address::AdminAddress;
+use super::unix;
+use crate::{
+    admin::token::{self, TokenError},
+    cli::admin_address::AdminAddress,
+};
 
 /// The largest answer in bytes. A fleet of 100,000 machines with all its events stays below it.
 const MAX_ANSWER_BYTES: u64 = 4 << 30;
@@ -17,6 +25,8 @@ const MAX_ANSWER_BYTES: u64 = 4 << 30;
 pub(super) struct Refused {
     status: u16,
     error: String,
+    /// The socket that takes what a listener for reads refuses.
+    socket: Option<PathBuf>,
 }
 
 impl Refused {
@@ -30,11 +40,25 @@ impl Refused {
 pub(super) struct AdminClient {
     agent: Agent,
     base: String,
+    /// The place of the listener, for messages.
+    place: String,
+    token: Option<Bearer>,
+}
+
+/// The token of a client. One that cannot be read is no fault as long as nobody wants it.
+#[derive(Debug)]
+pub(super) struct Bearer(Result<String, TokenError>);
+
+impl Bearer {
+    /// Reads the token of this file.
+    pub(super) fn of(file: &Path) -> Self {
+        Self(token::read(file))
+    }
 }
 
 impl AdminClient {
     /// Creates a client of the listener at this address.
-    pub(super) fn new(admin: &AdminAddress) -> Self {
+    pub(super) fn new(admin: &AdminAddress, token: Option<Bearer>) -> Self {
         let config = Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_recv_response(Some(Duration::from_secs(30)))
@@ -42,52 +66,84 @@ impl AdminClient {
             // A web proxy does not lead to this host.
             .proxy(None)
             .build();
-        Self { agent: config.into(), base: admin.to_url() }
+        let base = admin.to_url();
+        match admin.socket() {
+            // Its permissions are what counts.
+            Some(path) => {
+                Self { agent: unix::agent(config, path.to_owned()), base, place: admin.to_string(), token: None }
+            }
+            None => Self { agent: config.into(), place: base.clone(), base, token },
+        }
     }
 
     /// Returns the body of the answer to a GET.
     pub(super) fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
         let pairs = query.iter().map(|(name, value)| (*name, value.as_str()));
-        let response = self.agent.get(format!("{}{path}", self.base)).query_pairs(pairs).call();
+        let response = self.bearing(self.agent.get(format!("{}{path}", self.base))).query_pairs(pairs).call();
         self.text(response)
     }
 
-    /// Returns the body of the answer to a POST without content. Its type distinguishes it from the form of a web page.
+    /// Returns the body of the answer to a POST without content. Its type distinguishes it from the form of a web page. A listener that is for
+    /// reads names the socket that is not.
     pub(super) fn post(&self, path: &str) -> anyhow::Result<String> {
-        let request = self.agent.post(format!("{}{path}", self.base));
-        self.text(request.header("content-type", "application/json").send_empty())
+        let request = self.bearing(self.agent.post(format!("{}{path}", self.base)));
+        let refused = match self.text(request.header("content-type", "application/json").send_empty()) {
+            Err(error) => error,
+            text => return text,
+        };
+        match refused.downcast_ref::<Refused>().and_then(|refused| refused.socket.clone()) {
+            Some(socket) => Self::new(&AdminAddress::of_socket(socket), None).post(path),
+            None => Err(refused),
+        }
     }
 
     /// Returns the body of the answer to a GET, to be read as it arrives.
     pub(super) fn stream(&self, path: &str) -> anyhow::Result<BufReader<BodyReader<'static>>> {
-        let response = self.answered(self.agent.get(format!("{}{path}", self.base)).call())?;
+        let response = self.answered(self.bearing(self.agent.get(format!("{}{path}", self.base))).call())?;
         Ok(BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader()))
+    }
+
+    fn bearing<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(Bearer(Ok(token))) => request.header("authorization", format!("Bearer {token}")),
+            _ => request,
+        }
     }
 
     fn text(&self, response: Result<Response<Body>, ureq::Error>) -> anyhow::Result<String> {
         let mut response = self.answered(response)?;
         let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES);
-        body.read_to_string().with_context(|| format!("{} ended its answer too early", self.base))
+        body.read_to_string().with_context(|| format!("{} ended its answer too early", self.place))
     }
 
     fn answered(&self, response: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Response<Body>> {
         #[derive(Deserialize)]
         struct Refusal {
             error: String,
+            socket: Option<PathBuf>,
         }
         let mut response = response.with_context(|| {
             format!(
                 "no pxed answers at {}: is `pxed run` running on this host? Elsewhere, name its admin listener with \
                  --admin, PXED_ADMIN, or the --config file of that pxed",
-                self.base
+                self.place
             )
         })?;
-        if response.status().is_success() {
+        let status = response.status();
+        if status.is_success() {
             return Ok(response);
         }
         match response.body_mut().read_json::<Refusal>() {
-            Ok(Refusal { error }) => Err(Refused { status: response.status().as_u16(), error }.into()),
-            Err(_) => bail!("{} answers with status {}: is it pxed's admin listener?", self.base, response.status()),
+            Ok(Refusal { error, socket }) => {
+                let refused = Refused { status: status.as_u16(), error, socket };
+                match &self.token {
+                    Some(Bearer(Err(error))) if matches!(status.as_u16(), 401 | 403) => {
+                        Err(anyhow::Error::new(refused).context(error.to_string()))
+                    }
+                    _ => Err(refused.into()),
+                }
+            }
+            Err(_) => bail!("{} answers with status {status}: is it pxed's admin listener?", self.place),
         }
     }
 }

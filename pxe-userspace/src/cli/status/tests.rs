@@ -10,7 +10,7 @@ use crate::{
 };
 
 fn client(address: std::net::SocketAddr) -> AdminClient {
-    AdminClient::new(&address.to_string().parse().unwrap())
+    AdminClient::new(&address.to_string().parse().unwrap(), None)
 }
 
 const MACHINE: &str = r#"{"mac":"52:54:00:00:00:01","address":"10.0.0.1","cluster":"lab","role":"worker",
@@ -112,6 +112,38 @@ fn events_are_lines() {
     assert_eq!(line(Some("52:54:00:00:00:02"), false), None);
     assert_eq!(line(Some("52:54:00:00:00:01"), true).unwrap(), event);
     assert!(watch::render("lagged", r#"{"missed":7}"#, None, false).unwrap().unwrap().contains("7 events"));
+}
+
+/// Every command works by the socket. A change that is refused on TCP finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn decision_by_an_address_of_reads_goes_to_the_socket() {
+    let server = start(1).await;
+    let by_socket = AdminClient::new(&AdminAddress::of_socket(server.socket()), None);
+    let hold = format!("/api/v1/machines/{MAC}/hold");
+    block_in_place(|| {
+        let policy = || by_socket.get(&format!("/api/v1/machines/{MAC}"), &[]).unwrap();
+        assert!(policy().contains("\"policy\":\"auto\""));
+        assert!(client(server.address).post(&hold).unwrap().contains("\"policy\":\"hold\""));
+        assert!(policy().contains("\"policy\":\"hold\""));
+        // A second request on the same connection, and one that follows.
+        assert!(by_socket.post(&hold.replace("hold", "release")).unwrap().contains("\"policy\":\"auto\""));
+        let mut events = by_socket.stream("/api/v1/events").unwrap();
+        let mut line = String::new();
+        events.read_line(&mut line).unwrap();
+        assert!(line.starts_with(": boot events"), "{line}");
+        let error = by_socket.get("/api/v1/machines/52:54:00:00:00:99", &[]).unwrap_err();
+        assert!(error.downcast_ref::<Refused>().is_some_and(Refused::is_not_found), "{error:#}");
+    });
+}
+
+#[test]
+fn socket_without_a_listener_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let client = AdminClient::new(&AdminAddress::of_socket(path.clone()), None);
+    let message = format!("{:#}", client.get("/api/v1/machines", &[]).unwrap_err());
+    assert!(message.contains(&format!("no pxed answers at unix:{}", path.display())), "{message}");
+    assert!(message.contains("No such file"), "{message}");
 }
 
 #[test]
