@@ -8,7 +8,7 @@ use std::{
 use tokio::net::TcpListener;
 
 use super::{
-    Doors,
+    doors::Doors,
     socket::{AdminSocket, SOCKET},
     token::{self, Token},
 };

@@ -20,7 +20,7 @@
 //!
 //! Who may do what is decided by the way in: see the module `access`. The module `origin` keeps out web pages in an operator's browser.
 
-use std::{fmt, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use axum::{
     Router,
@@ -34,6 +34,7 @@ mod access;
 mod config;
 mod context;
 mod dashboard;
+mod doors;
 mod events;
 mod health;
 mod images;
@@ -52,6 +53,7 @@ use access::Door;
 pub use config::AdminConfig;
 use context::Admin;
 pub use context::{AdminContext, ClusterPolicy, Decision};
+pub use doors::Doors;
 pub use health::{Findings, Health};
 use listener::{Accepts, Limited};
 use refusal::refuse;
@@ -60,30 +62,6 @@ use token::Token;
 
 /// The fewest connections of one door.
 const FEWEST: usize = 4;
-
-/// The ways into the admin API, open and ready for [`serve`].
-#[derive(Debug, Default)]
-pub struct Doors {
-    /// The Unix socket.
-    pub socket: Option<AdminSocket>,
-    /// The TCP listener of API and dashboard.
-    pub tcp: Option<TcpListener>,
-    /// The TCP listener of health and metrics alone.
-    pub probes: Option<TcpListener>,
-    /// The token of `tcp`. Without one, an address that is not loopback has health and metrics alone.
-    pub token: Option<Token>,
-}
-
-/// The places where the doors are, for a log line.
-impl fmt::Display for Doors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { socket, tcp, probes, token: _ } = self;
-        let socket = socket.iter().map(|socket| format!("unix:{}", socket.path().display()));
-        let listeners = [tcp, probes].into_iter().flatten().filter_map(|listener| listener.local_addr().ok());
-        let places: Vec<_> = socket.chain(listeners.map(|address| address.to_string())).collect();
-        f.write_str(&places.join(", "))
-    }
-}
 
 /// Serves the admin API on at most `connections` connections at the same time until `shutdown` is ready. Does not wait for open connections, since a follower of events would never
 /// end.

@@ -152,9 +152,9 @@ fn notes_say_what_to_do_next() -> anyhow::Result<()> {
     for words in expected {
         ensure!(notes.contains(words), "{words:?} is not in:\n{notes}");
     }
-    ensure!(!notes.contains("without authentication") && !notes.contains("state is lost"), "{notes}");
+    ensure!(!notes.contains("Health and metrics are also on port") && !notes.contains("state is lost"), "{notes}");
     let notes = helm::with(json!({"admin": {"listen": "node"}, "state": {"hostPath": ""}}))?.notes;
-    ensure!(notes.contains("without authentication") && notes.contains("state is lost"), "{notes}");
+    ensure!(notes.contains("Health and metrics are also on port") && notes.contains("state is lost"), "{notes}");
     ensure!(build::workspace().join("deploy/chart/README.md").exists(), "the chart has no README");
     Ok(())
 }

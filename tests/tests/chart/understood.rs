@@ -23,6 +23,8 @@ const SET_BY_THE_CHART: &[(&str, &str)] = &[
     ("secure-boot-cert", "secureBoot"),
     ("ca-certificates", "caCertificates"),
     ("admin", "admin"),
+    ("admin-socket", "a mount for its usual place"),
+    ("metrics", "admin.listen, in the environment"),
 ];
 
 /// The options that make no sense in a pod, with the reason.
@@ -32,6 +34,7 @@ const WITHOUT_A_PLACE: &[(&str, &str)] = &[
     ("kubeconfig", "the pod has its service account"),
     ("peers", "nodes find each other by their Leases"),
     ("config", "the values are the configuration"),
+    ("admin-token", "changes come by kubectl exec, which the API server authenticates"),
 ];
 
 pub(crate) fn each_is_a_value_or_set_by_the_chart() -> anyhow::Result<()> {
