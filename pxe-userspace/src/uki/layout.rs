@@ -333,8 +333,6 @@ struct Planned<'a> {
 struct Plan<'a> {
     header: &'a Header,
     sections: Vec<Planned<'a>>,
-    /// The end of the last section in memory.
-    end: u64,
 }
 
 impl<'a> Plan<'a> {
@@ -359,19 +357,22 @@ impl<'a> Plan<'a> {
             end = start + u64::from(section.virtual_size);
             before = Some(*section);
         }
-        Ok(Self { header, sections: own, end })
+        Ok(Self { header, sections: own })
     }
 
-    /// Returns the next free address in memory.
+    /// Returns the next free address in memory. A section without contents keeps its address to itself.
     fn next_address(&self) -> Result<u32, UkiError> {
-        let address = self.end.next_multiple_of(u64::from(self.header.section_alignment));
+        let end = self.sections.last().map_or(0, |Planned { section, .. }| {
+            u64::from(section.virtual_address) + u64::from(section.virtual_size.max(1))
+        });
+        let address = end.next_multiple_of(u64::from(self.header.section_alignment));
         u32::try_from(address).map_err(|_| UkiError::TooLong(address))
     }
 
     fn push(&mut self, name: [u8; 8], virtual_size: u64, content: Content<'a>) -> Result<(), UkiError> {
         let virtual_address = self.next_address()?;
-        self.end = u64::from(virtual_address) + virtual_size;
-        let size = u32::try_from(virtual_size).map_err(|_| UkiError::TooLong(self.end))?;
+        let end = u64::from(virtual_address) + virtual_size;
+        let size = u32::try_from(virtual_size).map_err(|_| UkiError::TooLong(end))?;
         let section =
             Section { name, virtual_size: size, virtual_address, raw_size: 0, raw_offset: 0, characteristics: DATA };
         self.sections.push(Planned { section, content });

@@ -178,6 +178,29 @@ fn section_without_a_length_in_memory_has_that_of_the_file() {
 }
 
 #[test]
+fn section_without_contents_has_an_address_of_its_own() {
+    let files: [(SourceFile, &[u8]); 2] = [(SourceFile::Kernel, &[1; 10]), (SourceFile::Initramfs, &[2; 10])];
+    for section_alignment in [0x200, 0x1000] {
+        let mut own = PeFile { section_alignment, first_address: 0x4000, ..stub() };
+        own.sections.push(section(".text", &[]));
+        let image = image(&from_stub(&own, &[1; 10], &[2; 10]).unwrap(), &files, "");
+        check_image(&image, section_alignment as usize, 0x200);
+        assert_eq!(names(&image)[4..], [".reloc", ".text", ".linux", ".initrd", ".cmdline"]);
+    }
+    // In an image that is taken apart, wherever it is.
+    let kernel = [section(".linux", &[1; 10]), section(".initrd", &[2; 10])];
+    for at in 0..=kernel.len() {
+        let mut uki = stub();
+        uki.sections.extend(kernel.clone());
+        uki.sections.insert(5 + at, section(".uname", &[]));
+        let bytes = uki.write();
+        let image = image(&from_uki(&uki).unwrap(), &[(SourceFile::Uki, &bytes)], "");
+        check_image(&image, 0x1000, 0x200);
+        assert_eq!(contents(&image, ".linux"), [1; 10], "{at}");
+    }
+}
+
+#[test]
 fn factory_image_is_taken_apart() {
     let (kernel, initramfs) = (vec![1; 1000], vec![2; 5000]);
     let uki = talos_uki(&kernel, &initramfs).write();
@@ -326,7 +349,8 @@ fn file_that_changed_its_length_has_no_hash() {
 
 fn any_section() -> impl Strategy<Value = PeSection> {
     let name = prop::sample::select(vec![".text", ".data", ".rodata", ".sbat", ".long.name"[..8].into()]);
-    (name, prop::collection::vec(any::<u8>(), 0..2000), any::<bool>()).prop_map(|(name, contents, is_code)| PeSection {
+    let contents = prop_oneof![1 => Just(Vec::new()), 4 => prop::collection::vec(any::<u8>(), 1..2000)];
+    (name, contents, any::<bool>()).prop_map(|(name, contents, is_code)| PeSection {
         name,
         contents,
         characteristics: if is_code { 0x6000_0020 } else { 0x4000_0040 },
