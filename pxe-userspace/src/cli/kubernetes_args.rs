@@ -1,6 +1,9 @@
 //! The options about the API of Kubernetes.
 
-use std::path::{Path, PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
@@ -38,13 +41,22 @@ impl KubernetesArgs {
     ///
     /// If an option makes no sense.
     pub(super) fn over(self, file: Self) -> anyhow::Result<Option<Settings>> {
+        self.over_file(file, |variable| env::var(variable).ok())
+    }
+
+    fn over_file(self, file: Self, variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Option<Settings>> {
         let Self { kubernetes, kubeconfig, namespace } = self;
-        let named = [("--kubeconfig", kubeconfig.is_some()), ("--namespace", !namespace.is_empty())];
+        let is_typed = |name: &str, value: &str| !value.is_empty() && variable(name).as_deref() != Some(value);
+        let path = kubeconfig.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+        let named = [
+            ("--kubeconfig", is_typed("PXED_KUBECONFIG", &path)),
+            ("--namespace", is_typed("PXED_NAMESPACE", &namespace.join(","))),
+        ];
         let is_used = kubernetes.or(file.kubernetes).unwrap_or(false);
         let mut namespaces = if namespace.is_empty() { file.namespace } else { namespace };
         namespaces.sort_unstable();
         namespaces.dedup();
-        for namespace in &namespaces {
+        for namespace in namespaces.iter().filter(|_| is_used) {
             anyhow::ensure!(
                 is_label(namespace),
                 "--namespace {namespace:?} is not the name of a namespace: lower-case letters, digits and hyphens"
@@ -108,12 +120,31 @@ mod tests {
 
     #[test]
     fn options_that_make_no_sense_are_refused() {
-        let refused = |line: KubernetesArgs| line.over(KubernetesArgs::default()).unwrap_err().to_string();
+        let refused =
+            |line: KubernetesArgs| line.over_file(KubernetesArgs::default(), |_| None).unwrap_err().to_string();
         assert!(refused(args(None, Some("/f"), &[])).starts_with("--kubeconfig"));
         assert!(refused(args(None, None, &["a"])).starts_with("--namespace"));
         for name in ["", "A", "a_b", "-a", "a-", "a/b", &"a".repeat(64)] {
             assert!(refused(args(Some(true), None, &[name])).contains("not the name of a namespace"), "{name}");
         }
+    }
+
+    #[test]
+    fn environment_without_the_api_is_for_other_commands() {
+        let set = |variable: &str| {
+            let value = match variable {
+                "PXED_KUBECONFIG" => "/f",
+                "PXED_NAMESPACE" => "a,Not One",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let over = |line: KubernetesArgs| line.over_file(KubernetesArgs::default(), set);
+        assert_eq!(over(args(None, Some("/f"), &["a", "Not One"])).unwrap(), None);
+        assert!(over(args(Some(true), Some("/f"), &["a", "Not One"])).is_err());
+        // What is typed in place of it is meant.
+        assert!(over(args(None, Some("/g"), &[])).unwrap_err().to_string().starts_with("--kubeconfig"));
+        assert!(over(args(None, None, &["a"])).unwrap_err().to_string().starts_with("--namespace"));
     }
 
     #[test]
