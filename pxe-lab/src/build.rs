@@ -109,7 +109,7 @@ fn build(profile: Profile) -> anyhow::Result<PathBuf> {
 
 impl Profile {
     /// Asks the binary for its profile.
-    fn of(binary: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn of(binary: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(binary);
         let output = command.arg("--version").output().with_context(|| format!("cannot start {command:?}"))?;
         ensure!(output.status.success(), "{command:?}: {}", output.status);

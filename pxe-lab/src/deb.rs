@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
-use crate::{build, namespace::output};
+use crate::{
+    build::{self, Profile},
+    namespace::output,
+};
 
 /// The program that builds the package.
 pub const CARGO_DEB: &str = "cargo-deb";
@@ -62,18 +65,12 @@ impl<'a> Package<'a> {
             command.args(["--target", target]);
         }
         // The binary's symbols are those that its profile leaves, as in the image. A debug build is for tests, and packed fast.
-        command.args(if binary_is_small(binary)? { &["--no-strip"][..] } else { &["--strip", "--fast"] });
+        let profile = Profile::of(generator.unwrap_or(&copied))?;
+        command.args(if profile == Profile::Release { &["--no-strip"][..] } else { &["--strip", "--fast"] });
         command.current_dir(build::workspace()).env("CARGO_TARGET_DIR", directory.path());
         command.env("SOURCE_DATE_EPOCH", time.unwrap_or(changelog_time).to_string());
         output(&mut command).map(drop)
     }
-}
-
-/// The size of a binary that was built without debug information.
-const SMALL: u64 = 64 << 20;
-
-fn binary_is_small(binary: &Path) -> anyhow::Result<bool> {
-    Ok(fs::metadata(binary)?.len() < SMALL)
 }
 
 /// Returns the path of cargo-deb: in PATH, or in cargo's bin directory, which may not be in PATH.

@@ -67,6 +67,7 @@ pub const PACKAGES: &[Package] = &[
     tests("systemd-container", &["systemd-nspawn"], "starts that system with its own systemd"),
     tests("dpkg-dev", &["dpkg-shlibdeps", "dpkg-parsechangelog"], "dependencies and changelog of the package"),
     tests("lintian", &["lintian"], "check of the package"),
+    tests("groff-base", &["/usr/share/groff/current/font/devutf8/DESC"], "check of the package's manual pages"),
     tests("ipxe", &["/usr/lib/ipxe/undionly.kpxe"], "boot loaders"),
     tests("ipxe-qemu", &["/usr/lib/ipxe/qemu/pxe-virtio.rom"], "ROMs of the guests' network cards"),
     tests("umoci", &["umoci"], "unpacking of the container image"),

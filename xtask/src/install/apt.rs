@@ -1,6 +1,9 @@
 //! dpkg and apt: queries and installation.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context, bail, ensure};
 use pxe_lab::{
@@ -15,6 +18,9 @@ use super::{
 
 /// Waits for dpkg's lock, as another installation may be running.
 const PATIENCE: &str = "DPkg::Lock::Timeout=600";
+
+/// Slim images of Debian tell dpkg to leave out documentation, and groff's data with it. An installed package without it is installed again.
+const WHOLE: [&str; 3] = ["--reinstall", "-o", "DPkg::Options::=--path-include=/usr/share/groff/*"];
 
 /// The advice after a failure of apt.
 const REPAIR: &str = "Its output above says why. Often one of these helps: dpkg --configure -a; apt-get --fix-broken install; \
@@ -35,7 +41,7 @@ pub(super) fn missing(packages: &[&'static Package]) -> anyhow::Result<Missing> 
     query.args(["--show", "--showformat", missing::FORMAT]).args(packages.iter().map(|package| package.name));
     // dpkg-query fails if it does not know one of them, but still prints the others.
     let output = query.output().with_context(|| format!("cannot start {query:?}"))?;
-    Ok(Missing::of(packages.iter().copied(), &String::from_utf8_lossy(&output.stdout)))
+    Ok(Missing::of(packages.iter().copied(), &String::from_utf8_lossy(&output.stdout), Path::exists))
 }
 
 /// Returns `true` if apt has downloaded package lists. The tests fetch newer firmware from the lists' sources.
@@ -70,7 +76,7 @@ pub(super) fn install(missing: &Missing, privilege: Privilege) -> anyhow::Result
         if !names.is_empty() {
             eprintln!("xtask: installing {}", names.join(" "));
             let command = ["apt-get", "--quiet=2", "--yes", "-o", PATIENCE, "install", "--no-install-recommends"];
-            failure = run(privilege, &[&command[..], &names].concat()).err().or(failure);
+            failure = run(privilege, &[&command[..], &WHOLE, &names].concat()).err().or(failure);
         }
     }
     if let Some(failure) = failure {
@@ -89,7 +95,9 @@ pub(super) fn to_type(missing: &Missing) -> String {
     let install = if names.is_empty() {
         String::new()
     } else {
-        format!(" && apt-get install --no-install-recommends {}", names.join(" "))
+        let [reinstall, option, whole] = WHOLE;
+        let again = if missing.incomplete { format!("{reinstall} {option} '{whole}' ") } else { String::new() };
+        format!(" && apt-get install --no-install-recommends {again}{}", names.join(" "))
     };
     format!("{configure}apt-get update{install}")
 }
@@ -119,8 +127,11 @@ mod tests {
 
     #[test]
     fn command_to_type_repairs_updates_and_installs() {
-        let mut missing = Missing::of(&PACKAGES[..2], "");
+        let mut missing = Missing::of(&PACKAGES[..2], "", |_| true);
         assert_eq!(to_type(&missing), "apt-get update && apt-get install --no-install-recommends iproute2 ethtool");
+        missing.incomplete = true;
+        let again = "--reinstall -o 'DPkg::Options::=--path-include=/usr/share/groff/*' iproute2";
+        assert!(to_type(&missing).contains(again), "{}", to_type(&missing));
         missing.unfinished = true;
         missing.packages.clear();
         assert_eq!(to_type(&missing), "dpkg --configure -a; apt-get update");

@@ -86,6 +86,11 @@ impl CargoTool {
         format!("{environment}cargo {}", self.cargo_arguments().join(" "))
     }
 
+    /// Returns `true` if it cannot be built before a Debian package is installed.
+    pub(super) fn needs_package(&self) -> bool {
+        self.needs.is_some()
+    }
+
     /// Installs the program.
     ///
     /// # Errors

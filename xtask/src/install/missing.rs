@@ -1,6 +1,6 @@
 //! Missing packages, read from the output of dpkg and apt.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 use pxe_lab::packages::Package;
 
@@ -14,21 +14,32 @@ pub(super) struct Missing {
     pub(super) packages: Vec<&'static Package>,
     /// An installation was interrupted: dpkg has to finish it before apt does anything.
     pub(super) unfinished: bool,
+    /// A package is installed without a file that it should have: dpkg was told to leave it out, as in slim images of Debian.
+    pub(super) incomplete: bool,
 }
 
 impl Missing {
     /// Compares the packages with the output of `dpkg-query --show` in [`FORMAT`], which has one line per architecture and none
-    /// for packages that dpkg does not know.
-    pub(super) fn of(packages: impl IntoIterator<Item = &'static Package>, dpkg: &str) -> Self {
+    /// for packages that dpkg does not know. An installed package is missing nevertheless unless its files exist.
+    pub(super) fn of(
+        packages: impl IntoIterator<Item = &'static Package>,
+        dpkg: &str,
+        exists: impl Fn(&Path) -> bool,
+    ) -> Self {
         let mut missing = Self::default();
         for package in packages {
             let states =
                 || dpkg.lines().filter_map(|line| line.split_once(' ')).filter(|(name, _)| *name == package.name);
             if states().any(|(_, state)| state == "installed") {
-                continue;
+                let mut files = package.has.iter().map(Path::new).filter(|path| path.is_absolute());
+                if files.all(&exists) {
+                    continue;
+                }
+                missing.incomplete = true;
             }
             // A removed package may have left its configuration.
-            missing.unfinished |= states().any(|(_, state)| !matches!(state, "not-installed" | "config-files"));
+            missing.unfinished |=
+                states().any(|(_, state)| !matches!(state, "installed" | "not-installed" | "config-files"));
             missing.packages.push(package);
         }
         missing
@@ -81,15 +92,25 @@ mod tests {
         let asked = packages(&["curl", "ovmf", "ipxe", "seabios"]);
         // dpkg does not know ipxe; curl is installed for one of two architectures.
         let dpkg = "curl not-installed\ncurl installed\novmf config-files\nseabios not-installed\n";
-        let missing = Missing::of(asked, dpkg);
+        let missing = Missing::of(asked, dpkg, |_| true);
         assert_eq!(missing.names(), ["ovmf", "seabios", "ipxe"]);
-        assert!(!missing.unfinished);
+        assert!(!missing.unfinished && !missing.incomplete);
+    }
+
+    #[test]
+    fn installed_package_is_missing_without_its_files() {
+        let dpkg = "curl installed\ngroff-base installed\novmf installed\n";
+        let missing =
+            Missing::of(packages(&["curl", "ovmf", "groff-base"]), dpkg, |path| !path.starts_with("/usr/share/groff"));
+        assert_eq!(missing.names(), ["groff-base"]);
+        assert!(missing.incomplete && !missing.unfinished);
     }
 
     #[test]
     fn package_is_missing_while_it_is_half_installed() {
         for state in ["half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending"] {
-            let missing = Missing::of(packages(&["curl", "ovmf"]), &format!("curl installed\novmf {state}\n"));
+            let dpkg = format!("curl installed\novmf {state}\n");
+            let missing = Missing::of(packages(&["curl", "ovmf"]), &dpkg, |_| true);
             assert_eq!((missing.names(), missing.unfinished), (vec!["ovmf"], true), "{state}");
         }
     }
