@@ -10,6 +10,7 @@ use std::{
     io::{IsTerminal as _, Write as _, stderr, stdin},
     path::Path,
     process::ExitCode,
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -96,7 +97,7 @@ impl Wanted {
         let here =
             |file: &&str| if file.starts_with('/') { Path::new(file).exists() } else { requires::find(file).is_some() };
         let packages = self.packages.iter().filter(|package| !package.has.iter().all(here)).copied().collect();
-        Missing { packages, unfinished: false }
+        Missing { packages, ..Missing::default() }
     }
 
     /// Installs what is missing, if the user consents, and reports what it does and does not do. Returns `true` if nothing is
@@ -176,20 +177,27 @@ Then: cargo xtask install",
     }
 
     /// Installs everything. A failure does not keep the rest from being installed.
+    ///
+    /// Cargo computes what needs no package, while apt and pip mostly wait for the network.
     fn install(&self, privilege: Privilege) -> Result<()> {
         let Self { packages, tools, python, lists: _ } = self;
-        let mut failures = Vec::new();
-        if self.needs_apt() {
-            failures.extend(apt::install(packages, privilege).err());
-        }
-        for tool in tools {
+        let by_cargo = |tool: &CargoTool| {
             eprintln!("xtask: {}", tool.to_type());
-            failures.extend(tool.install().err());
-        }
-        if *python {
-            eprintln!("xtask: pip install into {}", pxe_lab::python::environment().display());
-            failures.extend(python::install().err());
-        }
+            tool.install().err()
+        };
+        let mut failures = Vec::new();
+        thread::scope(|scope| {
+            // Whatever fails is tried again, with the packages.
+            scope.spawn(|| tools.iter().filter(|tool| !tool.needs_package()).filter_map(|tool| by_cargo(tool)).count());
+            if self.needs_apt() {
+                failures.extend(apt::install(packages, privilege).err());
+            }
+            if *python {
+                eprintln!("xtask: pip install into {}", pxe_lab::python::environment().display());
+                failures.extend(python::install().err());
+            }
+        });
+        failures.extend(tools.iter().filter(|tool| tool.find().is_none()).filter_map(|tool| by_cargo(tool)));
         if !failures.is_empty() {
             bail!("{}", failures.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("\n"));
         }
