@@ -2,6 +2,7 @@
 //! told while its files are not there. Pure.
 
 pub mod config;
+mod follow;
 pub mod grub;
 pub mod ipxe;
 pub mod script;

@@ -6,6 +6,7 @@
 use std::{fmt::Write as _, net::SocketAddrV4};
 
 use super::{
+    follow::{SILENT_MS, STALLED_MS, follow},
     ipxe::{self, name_of, screen_text},
     talos::{self, INITRD_NAME},
 };
@@ -31,7 +32,7 @@ const PROMPT_MS: u32 = 60_000;
 pub(super) const ACKNOWLEDGE_MS: u32 = 1_000;
 
 /// The initial capacity for a script, in bytes; few are longer.
-const USUAL_LENGTH: usize = 3072;
+const USUAL_LENGTH: usize = 4096;
 
 /// Returns the URL of a machine's own script on `server`, with this token.
 #[must_use]
@@ -70,10 +71,10 @@ fn network_script(machine: &Machine, server: SocketAddrV4, tokens: Tokens) -> St
     let mut script = greeting(machine, server, &name);
     script += &kernel_and_initramfs(machine, server, tokens, &name);
     script.push('\n');
-    script + &failures(machine, &name)
+    script + &failures(machine, server, &name)
 }
 
-/// Returns the beginning of a script that boots from the network, up to its first attempt.
+/// Returns the beginning of a script that boots from the network, up to its first attempt. Attempts by the script of another node count.
 pub(super) fn greeting(machine: &Machine, server: SocketAddrV4, name: &str) -> String {
     let version = screen_text(&machine.version);
     let cluster = screen_text(&machine.cluster);
@@ -87,45 +88,63 @@ pub(super) fn greeting(machine: &Machine, server: SocketAddrV4, name: &str) -> S
         server.ip()
     );
     script += architecture_check(architecture);
-    script + "\n:start\nset attempt:int32 1\n"
+    script + "\n:start\nisset ${pxed-attempt} || set pxed-attempt:int32 1\n"
 }
 
-/// Returns the commands that load kernel and initramfs and start them. `step` is the label to retry from: a file that is already loaded is
-/// not loaded again, since a fleet whose initramfs is missing would otherwise download its kernels again and again.
+/// Returns the commands that load kernel and initramfs and start them. `step` is the label to retry from. A kernel that is already loaded is
+/// not loaded again, not even by the script of another node, since a fleet whose initramfs is missing would otherwise download its kernels
+/// again and again. Its arguments are set apart from it, since they may name the node.
 pub(super) fn kernel_and_initramfs(machine: &Machine, server: SocketAddrV4, tokens: Tokens, name: &str) -> String {
     let version = screen_text(&machine.version);
-    let kernel = asset_url(server, &artifact_names::kernel_path(machine));
+    let path = artifact_names::kernel_path(machine);
+    let image = path.rsplit('/').next().unwrap_or(&path);
+    let kernel = asset_url(server, &path);
     let initramfs = asset_url(server, &artifact_names::initramfs_path(machine));
     let arguments = talos::kernel_arguments(machine, *server.ip(), tokens.config);
     let ipxe::Arguments { settings, words } = ipxe::arguments(&arguments);
     format!(
         "{settings}\
+         set step kernel\n\
+         iseq ${{pxed-kernel}} {path} && goto arguments ||\n\
          :kernel\n\
          imgfree ||\n\
-         set step kernel\n\
+         clear pxed-kernel ||\n\
          echo pxed: {name} loading kernel {version} (1/2)\n\
-         kernel {kernel} {words} || goto failed\n\
+         kernel --name {image} --timeout {STALLED_MS} {kernel} || goto failed\n\
+         set pxed-kernel {path}\n\
+         :arguments\n\
+         imgargs {image} {words} || goto failed\n\
          set step initramfs\n\
          :initramfs\n\
          echo pxed: {name} loading initramfs {version} (2/2)\n\
-         initrd --name {INITRD_NAME} {initramfs} || goto failed\n\
+         initrd --name {INITRD_NAME} --timeout {STALLED_MS} {initramfs} || goto failed\n\
          set step kernel\n\
+         clear pxed-kernel ||\n\
          echo pxed: {name} starting the kernel\n\
          prompt --timeout {ACKNOWLEDGE_MS} ||\n\
          boot ||\n"
     )
 }
 
-/// Returns the end of a script that boots from the network: what follows a failed attempt.
-pub(super) fn failures(machine: &Machine, name: &str) -> String {
+/// Returns the end of a script that boots from the network: what follows a failed attempt. If this node still answers, only the file is
+/// missing or the connection broke, and it is asked again. The question has no effect there, and a file without a name would become a part
+/// of the initramfs, so the answer is freed at once.
+pub(super) fn failures(machine: &Machine, server: SocketAddrV4, name: &str) -> String {
     let mut script = format!(
         ":failed\n\
-         iseq ${{attempt}} {ATTEMPTS} && goto give_up ||\n\
-         echo pxed: {name} attempt ${{attempt}} of {ATTEMPTS} failed (the message above says why), trying again in ${{attempt}} s\n\
-         sleep ${{attempt}}\n\
-         inc attempt\n\
-         goto ${{step}}\n\
-         \n\
+         iseq ${{pxed-attempt}} {ATTEMPTS} && goto give_up ||\n\
+         echo pxed: {name} attempt ${{pxed-attempt}} of {ATTEMPTS} failed (the message above says why), trying again in ${{pxed-attempt}} s\n\
+         sleep ${{pxed-attempt}}\n\
+         inc pxed-attempt\n\
+         imgfetch --name alive --timeout {SILENT_MS} {}/ || goto follow\n\
+         imgfree alive ||\n\
+         goto ${{step}}\n",
+        base_url(server)
+    );
+    script += &follow(name, "failed");
+    let _ = write!(
+        script,
+        "\n\
          :give_up\n\
          echo pxed: {name} gave up after {ATTEMPTS} attempts\n\
          echo pxed: on the provisioning host, pxed explain {mac} says what went wrong\n\

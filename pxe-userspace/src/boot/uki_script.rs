@@ -6,6 +6,7 @@
 use std::{fmt::Write as _, net::SocketAddrV4};
 
 use super::{
+    follow::STALLED_MS,
     ipxe::{name_of, screen_text},
     script::{self, ACKNOWLEDGE_MS},
 };
@@ -48,15 +49,16 @@ pub fn uki_script(machine: &Machine, server: SocketAddrV4, tokens: Tokens, files
         script,
         ":uki\n\
          imgfree ||\n\
+         clear pxed-kernel ||\n\
          set step uki\n\
          echo pxed: {name} loading the unified kernel image of {version}\n\
-         kernel --name @0 {url} || goto failed\n\
+         kernel --name @0 --timeout {STALLED_MS} {url} || goto failed\n\
          echo pxed: {name} starting it\n\
          prompt --timeout {ACKNOWLEDGE_MS} ||\n\
          boot ||\n\
          \n",
     );
-    script + &script::failures(machine, &name)
+    script + &script::failures(machine, server, &name)
 }
 
 /// Returns the words for a BIOS that can start nothing of what is there.

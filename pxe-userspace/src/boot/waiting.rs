@@ -3,7 +3,11 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
-use super::{grub, ipxe::name_of};
+use super::{
+    follow::{SILENT_MS, follow},
+    grub,
+    ipxe::name_of,
+};
 use crate::model::{images::Awaited, inventory::Machine};
 
 /// Returns the script for iPXE. `url` is where the machine got it.
@@ -21,13 +25,13 @@ pub fn ipxe_script(machine: &Machine, awaited: Awaited<'_>, url: &str, now: Syst
         "echo pxed: press Ctrl-C for a shell; it asks again every {seconds} s\n\
          :wait\n\
          sleep {seconds} || goto shell\n\
-         chain --replace {url} || goto wait\n\
+         chain --replace --timeout {SILENT_MS} {url} || goto follow\n\
          :shell\n\
          echo pxed: {name} waits no longer; exit ends the shell\n\
          shell ||\n\
          goto wait\n"
     );
-    script
+    script + &follow(&name, "wait")
 }
 
 /// Returns the configuration for GRUB. `root` is the place of the artifacts in GRUB's notation, as `(tftp,10.0.0.1)`.

@@ -217,7 +217,7 @@ async fn scripts_are_for_their_own_machine() {
     let mut lab = Lab::start();
     let (status, _, script) = lab.get("/boot/52-54-00-00-00-01.ipxe").await;
     assert_eq!(status, 200);
-    assert!(script.starts_with("#!ipxe\n") && script.contains("kernel http://127.0.0.1:8000/assets/"), "{script}");
+    assert!(script.starts_with("#!ipxe\n") && script.contains(" http://127.0.0.1:8000/assets/vmlinuz"), "{script}");
     let path: Arc<str> = "/boot/52-54-00-00-00-01.ipxe".into();
     let (artifact, transport) = (ArtifactKind::Script, Transport::Http);
     assert_eq!(lab.event().await, EventKind::Requested { artifact, transport, path });

@@ -173,7 +173,7 @@ fn configurations(lab: &Lab, machine: &Machine, node: Ipv4Addr) -> anyhow::Resul
         ("grub.cfg".to_owned(), false, format!("(http,{node}:8000)/assets/")),
         (format!("pxelinux.cfg/01-{dashed}"), true, format!("talos.config=http://{node}:8000/boot/")),
         (format!("pxelinux.cfg/01-{dashed}"), false, format!("kernel http://{node}:8000/assets/")),
-        (format!("boot/{}.ipxe", machine.mac), false, format!("kernel http://{node}:8000/assets/")),
+        (format!("boot/{}.ipxe", machine.mac), false, format!(" http://{node}:8000/assets/vmlinuz")),
         (format!("grub?mac={dashed}"), false, format!("(http,{node}:8000)/assets/")),
     ] {
         let assets = if by_tftp || path.starts_with("boot/") || path.contains('?') { "" } else { "assets/" };

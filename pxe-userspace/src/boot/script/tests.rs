@@ -128,7 +128,9 @@ fn scripts_for_unified_kernel_images_match_the_goldens() {
         let uki = &script[script.find("\n:uki\n").unwrap()..script.find("\n:failed\n").unwrap()];
         assert!(
             !uki.contains("initrd")
-                && uki.contains("\nkernel --name @0 http://10.5.0.2:8000/boot/52-54-00-ab-cd-ef/talos.efi ||")
+                && uki.contains(
+                    "\nkernel --name @0 --timeout 60000 http://10.5.0.2:8000/boot/52-54-00-ab-cd-ef/talos.efi ||"
+                )
         );
         assert!(uki.starts_with("\n:uki\nimgfree ||"), "what a failed attempt has left");
     }
