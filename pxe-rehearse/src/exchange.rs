@@ -53,6 +53,8 @@ pub(crate) enum Event {
     Heard(String),
     /// The exchange failed for this reason.
     Failed(String),
+    /// The exchange failed because the server that was chosen fell silent.
+    Lost(String),
 }
 
 #[derive(Debug)]
@@ -220,15 +222,20 @@ impl Exchange {
             return self.transmit(now);
         }
         let tries = self.attempt;
-        let reason = match &self.phase {
-            Phase::Requesting { server, .. } => format!("{server} offered, then did not answer {tries} REQUESTs"),
-            Phase::AskingBootServer { server, .. } => {
-                format!("boot server {server} did not answer {tries} REQUESTs on port 4011")
+        let event = match &self.phase {
+            Phase::Requesting { server, .. } => {
+                Event::Lost(format!("{server} offered, then did not answer {tries} REQUESTs"))
             }
-            _ => self.complaint.take().unwrap_or_else(|| format!("no server answered {tries} DISCOVERs")),
+            Phase::AskingBootServer { server, .. } => {
+                Event::Lost(format!("boot server {server} did not answer {tries} REQUESTs on port 4011"))
+            }
+            _ => {
+                let silence = || format!("no server answered {tries} DISCOVERs");
+                Event::Failed(self.complaint.take().unwrap_or_else(silence))
+            }
         };
         self.phase = Phase::Over;
-        vec![Event::Failed(reason)]
+        vec![event]
     }
 
     /// Handles a reply. One with another hardware address or transaction identifier is ignored.

@@ -22,6 +22,7 @@ use crate::{
     tftp::{Action, Transfer},
 };
 
+mod boot_attempt;
 mod files;
 mod http;
 mod lease;
@@ -32,6 +33,7 @@ mod script_run;
 mod tftp;
 mod want;
 
+pub(crate) use boot_attempt::Failure;
 use neighbours::Neighbours;
 use want::Want;
 
@@ -97,6 +99,8 @@ pub(crate) struct Machine {
     url: Option<Url>,
     /// The number of loaders that iPXE was given instead of a script.
     loaders: u32,
+    /// The number of times that the firmware has begun to boot.
+    boot_attempts: u32,
     started: Duration,
     ended: Duration,
     /// The time at which the current file was requested.
@@ -123,6 +127,7 @@ impl Machine {
             script_configures: false,
             url: None,
             loaders: 0,
+            boot_attempts: 0,
             started: Duration::ZERO,
             ended: Duration::ZERO,
             fetching: Duration::ZERO,
@@ -189,12 +194,7 @@ impl Machine {
     /// Begins the boot.
     pub(crate) fn power_on(&mut self, now: Duration) {
         self.started = now;
-        let stage = match self.client {
-            Client::System => Stage::System,
-            Client::Ipxe(_) => Stage::IpxeDhcp,
-            _ => Stage::Dhcp,
-        };
-        self.begin_dhcp(now, self.client, stage);
+        self.begin_boot(now);
     }
 
     /// Puts out a step. The text is only made if somebody watches.

@@ -115,7 +115,7 @@ impl Step {
     }
 }
 
-/// A message that was repeated because no answer came.
+/// A message, or a whole boot, that was repeated because no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Again {
@@ -131,6 +131,8 @@ pub enum Again {
     TftpAcknowledgement,
     /// ARP request.
     Arp,
+    /// The whole boot, by the firmware's next attempt.
+    Boot,
 }
 
 impl Again {
@@ -143,6 +145,7 @@ impl Again {
             Self::TftpRequest => "TFTP request",
             Self::TftpAcknowledgement => "TFTP acknowledgement",
             Self::Arp => "ARP request",
+            Self::Boot => "boot",
         }
     }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Action {
     Done(Received),
     /// The transfer failed for this reason.
     Failed(String),
+    /// The server fell silent.
+    Lost(String),
 }
 
 /// A packet. Acknowledgements, which are most of them, need no allocation. Other packets are shared, not copied, to be repeated.
@@ -215,7 +217,8 @@ impl Transfer {
                 Phase::Data => format!("the server went silent after {} bytes", self.received.bytes),
                 _ => "the server does not answer".to_owned(),
             };
-            return self.fail(reason);
+            self.finished = true;
+            return vec![Action::Lost(reason)];
         }
         self.gap_told = false;
         self.deadline = now + self.patience();

@@ -141,7 +141,7 @@ fn unanswered_packet_is_repeated_six_times() {
         for _ in 0..6 {
             assert_eq!(transfer.on_timer(transfer.deadline()), first);
         }
-        assert!(matches!(transfer.on_timer(transfer.deadline())[..], [Action::Failed(_)]));
+        assert!(matches!(transfer.on_timer(transfer.deadline())[..], [Action::Lost(_)]));
         assert_eq!(transfer.on_timer(Duration::from_secs(1000)), []);
     }
 }

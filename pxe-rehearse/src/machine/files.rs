@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Machine, Output, want::Want};
+use super::{Failure, Machine, Output, want::Want};
 use crate::{
     firmware::{Client, Platform},
     report::{Direction, Milestone, Stage, Step},
@@ -23,7 +23,7 @@ impl Machine {
     }
 
     /// Handles a file that has arrived, as its length and its first bytes, or the reason why it has not.
-    pub(super) fn on_file(&mut self, now: Duration, want: Want, result: Result<(u64, Vec<u8>), String>) {
+    pub(super) fn on_file(&mut self, now: Duration, want: Want, result: Result<(u64, Vec<u8>), Failure>) {
         if let (Ok((bytes, _)), Some(stage)) = (&result, self.stages.last_mut()) {
             stage.bytes += bytes;
         }
@@ -34,7 +34,7 @@ impl Machine {
             self.outputs.push(Output::Took(step, now.saturating_sub(self.fetching)));
         }
         match (want, result) {
-            (Want::LoaderSize | Want::Loader | Want::BootFile, Err(reason)) => self.fail(now, reason),
+            (Want::LoaderSize | Want::Loader | Want::BootFile, Err(failure)) => self.end_attempt(now, failure),
             (Want::LoaderSize | Want::Loader, Ok(_)) if self.has_kernel_image() => self.start_kernel_image(now),
             (Want::LoaderSize | Want::Loader, Ok(_)) => self.start_loader(now),
             (Want::Autoexec, Ok((_, text))) if Interpreter::is_script(&text) => self.begin_script(now, &text),
@@ -50,7 +50,8 @@ impl Machine {
                 self.begin_ipxe(now);
             }
             (Want::Image(_), Ok((_, body))) => self.run_script(now, script::Answer::Fetched(body)),
-            (Want::Image(_), Err(reason)) => {
+            (Want::Image(_), Err(failure)) => {
+                let reason = failure.into_reason();
                 self.note(now, Direction::Said, |_| reason.clone());
                 self.run_script(now, script::Answer::Failed(reason));
             }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddrV4, time::Duration};
 
-use super::{Activity, Machine, Output, want::Want};
+use super::{Activity, Failure, Machine, Output, want::Want};
 use crate::{
     http::{HttpRequest, HttpResponse},
     report::{Bytes, Direction},
@@ -46,7 +46,7 @@ impl Machine {
         let Some(url) = self.url.clone() else { return };
         let response = match result {
             Ok(response) => response,
-            Err(reason) => return self.on_file(now, want, Err(reason)),
+            Err(reason) => return self.on_file(now, want, Err(Failure::Lost(reason))),
         };
         self.note(now, Direction::Answered, |_| match response.content_length {
             Some(length) => format!("{} {}", response.status, Bytes(length)),
@@ -57,8 +57,8 @@ impl Machine {
                 Ok(url) if url.scheme == Scheme::Http => {
                     self.request_http(now, url, want, redirects + 1, content_length);
                 }
-                Ok(url) => self.on_file(now, want, Err(format!("redirected to {url}"))),
-                Err(reason) => self.on_file(now, want, Err(reason)),
+                Ok(url) => self.on_file(now, want, Err(Failure::Refused(format!("redirected to {url}")))),
+                Err(reason) => self.on_file(now, want, Err(Failure::Refused(reason))),
             },
             (200, _) if want == Want::LoaderSize => {
                 self.request_http(now, url, Want::Loader, 0, response.content_length);
@@ -66,12 +66,14 @@ impl Machine {
             (200, _) => {
                 let promised = response.content_length.or(content_length);
                 let result = match promised.filter(|promised| *promised != response.bytes) {
-                    Some(promised) => Err(format!("{url}: {promised} bytes promised, {} sent", response.bytes)),
+                    Some(promised) => {
+                        Err(Failure::Refused(format!("{url}: {promised} bytes promised, {} sent", response.bytes)))
+                    }
                     None => Ok((response.bytes, response.kept)),
                 };
                 self.on_file(now, want, result);
             }
-            (status, _) => self.on_file(now, want, Err(format!("{url}: HTTP status {status}"))),
+            (status, _) => self.on_file(now, want, Err(Failure::Refused(format!("{url}: HTTP status {status}")))),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use pxe_common::MacAddr;
 
-use super::{Activity, Machine, Output, want::Want};
+use super::{Activity, Failure, Machine, Output, want::Want};
 use crate::{
     dhcp,
     exchange::{Event, Exchange, Lease},
@@ -60,12 +60,13 @@ impl Machine {
                     self.outputs.push(Output::Frame(announcement));
                 }
                 Event::Done(lease) => self.on_lease(now, lease),
-                Event::Failed(reason) if self.script_configures => {
+                Event::Failed(reason) | Event::Lost(reason) if self.script_configures => {
                     self.script_configures = false;
                     self.note(now, Direction::Said, |_| reason.clone());
                     self.run_script(now, script::Answer::Failed(reason));
                 }
                 Event::Failed(reason) => self.fail(now, reason),
+                Event::Lost(reason) => self.end_attempt(now, Failure::Lost(reason)),
             }
             if self.outcome.is_some() {
                 return;

@@ -34,6 +34,7 @@ impl Machine {
                     Image::Script => Stage::Script,
                     Image::Kernel => Stage::Kernel,
                     Image::Initramfs => Stage::Initramfs,
+                    Image::Other => self.stage,
                 };
                 if self.stage != stage {
                     self.enter(now, stage);

@@ -31,6 +31,9 @@ struct Server {
     /// Every n-th frame to and from the machine is lost. 0 means none.
     loses_every: u32,
     frames: u32,
+    /// The number of DISCOVERs, and of those among them after which files come from a dead server.
+    discovers: u32,
+    dead: u32,
 }
 
 /// Returns the usual offers.
@@ -54,7 +57,16 @@ impl Server {
             ("vmlinuz", vec![3; 3000]),
             ("initramfs.xz", vec![4; 4000]),
         ]);
-        Self { offer, files, transfers: BTreeMap::new(), next_port: 40000, loses_every: 0, frames: 0 }
+        Self {
+            offer,
+            files,
+            transfers: BTreeMap::new(),
+            next_port: 40000,
+            loses_every: 0,
+            frames: 0,
+            discovers: 0,
+            dead: 0,
+        }
     }
 
     fn is_lost(&mut self) -> bool {
@@ -62,13 +74,14 @@ impl Server {
         self.loses_every != 0 && self.frames.is_multiple_of(self.loses_every)
     }
 
-    fn dhcp(&self, request: &[u8]) -> Option<Vec<u8>> {
+    fn dhcp(&mut self, request: &[u8]) -> Option<Vec<u8>> {
         let mut options = BTreeMap::new();
         let mut rest = &request[240..];
         while let [code, length, after @ ..] = rest {
             options.insert(*code, &after[..usize::from(*length)]);
             rest = &after[usize::from(*length)..];
         }
+        self.discovers += u32::from(options[&53] == [1]);
         let architecture = options.get(&93).map(|value| u16::from_be_bytes([value[0], value[1]]));
         let offer = (self.offer)(architecture, options.contains_key(&77))?;
         let mut reply = request[..240].to_vec();
@@ -89,6 +102,9 @@ impl Server {
 
     /// Answers TFTP in lock-step, with `tsize` and `blksize`.
     fn tftp(&mut self, to: u16, request: &[u8]) -> Option<(u16, Vec<u8>)> {
+        if self.discovers <= self.dead {
+            return None;
+        }
         if to == 69 {
             let mut words = request[2..].split(|&byte| byte == 0).map(|word| std::str::from_utf8(word).unwrap());
             let name = words.next()?.to_owned();
@@ -121,16 +137,19 @@ impl Server {
         Some((to, header.into_iter().chain(piece.copied()).collect()))
     }
 
-    fn http(&self, request: &HttpRequest) -> HttpResponse {
+    fn http(&self, request: &HttpRequest) -> Result<HttpResponse, String> {
+        if self.discovers <= self.dead {
+            return Err("no connection: Connection refused".to_owned());
+        }
         let body = self.files.get(request.path.trim_start_matches('/'));
         let bytes = body.map_or(0, Vec::len) as u64;
-        HttpResponse {
+        Ok(HttpResponse {
             status: if body.is_some() { 200 } else { 404 },
             content_length: Some(bytes),
             location: None,
             bytes: if request.head_only { 0 } else { bytes },
             kept: body.map(|body| body[..body.len().min(request.keep)].to_vec()).unwrap_or_default(),
-        }
+        })
     }
 }
 
@@ -181,7 +200,7 @@ fn run(setup: Setup, server: &mut Server) -> (MachineReport, Vec<Output>) {
             now += Duration::from_micros(100);
             match output {
                 Output::Configure(lease) => assert_eq!(lease.address, ADDRESS),
-                Output::Http(request) => machine.on_http(now, Ok(server.http(&request))),
+                Output::Http(request) => machine.on_http(now, server.http(&request)),
                 Output::Frame(_) if server.is_lost() => {}
                 Output::Frame(frame) => answer(&mut machine, now, server, &frame),
                 output => told.push(output),
@@ -308,6 +327,91 @@ fn machines_boot_in_spite_of_losses() {
             assert_eq!(report.outcome, Outcome::Booted, "{firmware:?}, 1 in {loses_every}: {notes:#?}");
         }
     }
+}
+
+/// Returns the number of times that a boot was begun again.
+fn begun_again(outputs: &[Output]) -> usize {
+    outputs.iter().filter(|output| matches!(output, Output::Again(Again::Boot))).count()
+}
+
+/// The firmware's next attempt asks DHCP again, and another server may answer.
+#[test]
+fn firmware_boots_again_if_its_server_dies() {
+    for firmware in ALL {
+        if firmware == Firmware::Plain {
+            continue;
+        }
+        for (dead, expected) in [(1, 1), (2, 2)] {
+            let (report, outputs) = run(setup(MAC, firmware, true), &mut Server { dead, ..Server::new(usual) });
+            assert_eq!(report.outcome, Outcome::Booted, "{firmware:?}: {outputs:#?}");
+            assert_eq!(begun_again(&outputs), expected, "{firmware:?}");
+        }
+        let (report, outputs) = run(setup(MAC, firmware, true), &mut Server { dead: u32::MAX, ..Server::new(usual) });
+        assert!(matches!(report.outcome, Outcome::Failed { .. }), "{firmware:?}: {:?}", report.outcome);
+        assert_eq!(begun_again(&outputs), 2, "{firmware:?}");
+    }
+}
+
+/// What the server says does not become better by asking again.
+#[test]
+fn refusal_ends_the_boot_at_once() {
+    for file in ["ipxe.efi", "boot.ipxe"] {
+        let mut server = Server::new(usual);
+        server.files.remove(file);
+        let (report, outputs) = run(setup(MAC, Firmware::UefiX64, true), &mut server);
+        assert!(matches!(report.outcome, Outcome::Failed { .. }), "{file}: {:?}", report.outcome);
+        assert_eq!(begun_again(&outputs), 0, "{file}");
+    }
+}
+
+/// The script asks DHCP again and follows the server that answers, with the kernel that it has.
+#[test]
+fn script_follows_another_server() {
+    let script = b"#!ipxe\n\
+        isset ${attempt} || set attempt:int32 1\n\
+        isset ${has} && goto initramfs ||\n\
+        kernel /vmlinuz\n\
+        set has yes\n\
+        :initramfs\n\
+        imgargs vmlinuz attempt=${attempt}\n\
+        initrd /initramfs.xz && boot ||\n\
+        inc attempt\n\
+        imgfetch --name alive --timeout 10000 http://10.0.0.1:8000/ || goto follow\n\
+        goto initramfs\n\
+        :follow\n\
+        ifconf --configurator dhcp netX || ifconf --configurator dhcp net0 || reboot\n\
+        chain --replace --timeout 10000 ${filename}\n";
+    let mut server = Server::new(usual);
+    server.files.insert("boot.ipxe", script.to_vec());
+    server.files.insert("", b"alive".to_vec());
+    let mut machine = Machine::new(setup(MAC, Firmware::Ipxe, true));
+    let mut now = Duration::ZERO;
+    machine.power_on(now);
+    let mut stages = Vec::new();
+    while machine.report().is_none() {
+        let outputs = take_outputs(&mut machine);
+        if outputs.is_empty() {
+            now = machine.deadline().expect("a machine that waits for nothing");
+            machine.on_timer(now);
+        }
+        for output in outputs {
+            match output {
+                Output::Http(request) => {
+                    stages.push(request.path.clone());
+                    if request.path == "/initramfs.xz" && server.dead == 0 {
+                        server.dead = server.discovers;
+                    }
+                    machine.on_http(now, server.http(&request));
+                }
+                Output::Frame(frame) => answer(&mut machine, now, &mut server, &frame),
+                _ => {}
+            }
+        }
+    }
+    let report = machine.report().unwrap();
+    assert_eq!(report.outcome, Outcome::Booted, "{stages:?}");
+    assert_eq!(stages, ["/boot.ipxe", "/vmlinuz", "/initramfs.xz", "/", "/boot.ipxe", "/initramfs.xz"]);
+    assert_eq!(report.kernel_arguments.as_deref(), Some("attempt=2"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Activity, Machine, want::Want};
+use super::{Activity, Failure, Machine, want::Want};
 use crate::{
     firmware::Client,
     report::{Bytes, Direction},
@@ -51,7 +51,11 @@ impl Machine {
                 }
                 Action::Failed(reason) => {
                     self.note(now, Direction::Answered, |_| reason.clone());
-                    self.on_file(now, want, Err(reason));
+                    self.on_file(now, want, Err(Failure::Refused(reason)));
+                }
+                Action::Lost(reason) => {
+                    self.note(now, Direction::Said, |_| reason.clone());
+                    self.on_file(now, want, Err(Failure::Lost(reason)));
                 }
             }
         }

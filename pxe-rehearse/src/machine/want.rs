@@ -34,7 +34,7 @@ impl Want {
         match self {
             Self::LoaderSize | Self::Loader => Step::Loader,
             Self::Autoexec => Step::Autoexec,
-            Self::BootFile | Self::Image(Image::Script) => Step::Script,
+            Self::BootFile | Self::Image(Image::Script | Image::Other) => Step::Script,
             Self::Image(Image::Kernel) => Step::Kernel,
             Self::Image(Image::Initramfs) => Step::Initramfs,
         }

@@ -41,6 +41,8 @@ pub(super) enum Image {
     Kernel,
     /// The initramfs.
     Initramfs,
+    /// A file that is fetched to see if it can be.
+    Other,
 }
 
 /// The answer to a step.
@@ -207,7 +209,7 @@ impl Interpreter {
     /// Takes in a file that has arrived.
     fn take_image(&mut self, url: Url, image: Image, body: &[u8]) -> Ran {
         match image {
-            Image::Initramfs => Ran::Status(Ok(())),
+            Image::Initramfs | Image::Other => Ran::Status(Ok(())),
             Image::Kernel if self.boot_after_fetch => Ran::Step(self.boot()),
             Image::Kernel => Ran::Status(Ok(())),
             Image::Script if Self::is_script(body) => {
@@ -288,7 +290,8 @@ impl Interpreter {
                 self.kernel = reference.clone().map(|reference| (reference, arguments.collect::<Vec<_>>().join(" ")));
                 self.fetch(reference.as_ref(), Image::Kernel)
             }
-            "initrd" | "module" | "imgfetch" => self.fetch(positional(arguments).first(), Image::Initramfs),
+            "imgfetch" => self.fetch(positional(arguments).first(), Image::Other),
+            "initrd" | "module" => self.fetch(positional(arguments).first(), Image::Initramfs),
             "chain" => self.chain(arguments),
             "imgargs" => {
                 if let (Some((_, kernel)), [_, rest @ ..]) = (&mut self.kernel, arguments) {
@@ -297,7 +300,11 @@ impl Interpreter {
                 ok
             }
             "imgfree" => {
-                self.kernel = None;
+                // With names, it frees those images alone.
+                let is_meant = |(reference, _): &mut (String, String)| {
+                    arguments.is_empty() || arguments.iter().any(|name| reference.ends_with(name.as_str()))
+                };
+                self.kernel.take_if(is_meant);
                 ok
             }
             "boot" | "imgexec" => match positional(arguments).first() {

@@ -102,6 +102,21 @@ fn scripts_run_as_in_ipxe() {
                 "Failed(\"the script says shell; last error: 404\")",
             ],
         ),
+        (
+            "a file that is freed by name",
+            "kernel /k a\nimgfetch --name alive /i\nimgfree alive\nimgargs k b\nboot",
+            &["Kernel /k", "Other /i", "boot b"],
+        ),
+        (
+            "a kernel that is freed by name",
+            "kernel /k a\nimgfree k\nboot",
+            &["Kernel /k", "Failed(\"boot without a kernel\")"],
+        ),
+        (
+            "the interface's number",
+            "iseq ${net${n}/mac} ${netX/mac} || goto x\necho same\n:x",
+            &["screen same", "Exit"],
+        ),
         ("dhcp", "ifopen net0\ndhcp net0 || shell\nkernel /k\nboot", &["dhcp", "Kernel /k", "boot "]),
         ("exit", "exit 0\necho never", &["Exit"]),
         ("sanboot", "sanboot --no-describe --drive 0x80", &["Disk"]),

@@ -12,8 +12,11 @@ use pxe_lab::{
     suite,
 };
 
+use node_dies::{Loading, machine_follows};
+
 mod fetched;
 mod loaders;
+mod node_dies;
 mod uki;
 
 /// Typical content of `kernelCmdlineArgs`: base64 with all its letters, and characters that HTML would escape.
@@ -52,6 +55,12 @@ fn main() -> ExitCode {
         }),
         suite::test("seabios_boots_with_a_newer_ipxe", || {
             boots(Firmware::Bios(Edition::Newer), Edition::Newer, LoaderBy::Itself)
+        }),
+        suite::test("machine_follows_another_node_in_the_middle_of_its_initramfs", || {
+            machine_follows(Firmware::UefiX64(Edition::Installed), Edition::Installed, Loading::Initramfs)
+        }),
+        suite::test("machine_follows_another_node_in_the_middle_of_its_kernel", || {
+            machine_follows(Firmware::Bios(Edition::Newer), Edition::Newer, Loading::Kernel)
         }),
         suite::test("undionly_boots_on_its_callers_driver", || loaders::undionly_boots(Edition::Installed)),
         suite::test("newer_undionly_boots_on_its_callers_driver", || loaders::undionly_boots(Edition::Newer)),
