@@ -1,5 +1,5 @@
 //! The answers for a machine that waits for a file: they tell the state of the file on its console, and let it ask again until the file is
-//! there. A person may put a file there at any time, so they never give up.
+//! there. A person may put a file there at any time, so they never give up, except on a node that no longer answers.
 
 use std::{fmt::Write as _, time::SystemTime};
 
@@ -37,7 +37,8 @@ pub fn ipxe_script(machine: &Machine, awaited: Awaited<'_>, url: &str, now: Syst
 /// Returns the configuration for GRUB. `root` is the place of the artifacts in GRUB's notation, as `(tftp,10.0.0.1)`.
 ///
 /// The first configuration asks again in a loop and the others return to it, since GRUB runs a configuration that another one asked for
-/// on the other's stack.
+/// on the other's stack. After six questions in a row without an answer, each of which GRUB repeats for a while, the machine restarts, so that
+/// DHCP can name another node.
 #[must_use]
 pub fn grub_config(machine: &Machine, awaited: Awaited<'_>, root: &str, now: SystemTime) -> String {
     let seconds = awaited.pause().as_secs();
@@ -56,9 +57,14 @@ pub fn grub_config(machine: &Machine, awaited: Awaited<'_>, root: &str, now: Sys
         set pxed_waits=no
         if sleep --interruptible {seconds}; then
             if source {itself}; then
-                set pxed_asked=yes
+                set pxed_missed=
             else
                 set pxed_waits=yes
+                set pxed_missed=x$pxed_missed
+                if [ \"$pxed_missed\" = xxxxxx ]; then
+                    echo 'pxed: no answer from this node, restarting to ask DHCP again'
+                    reboot
+                fi
             fi
         fi
     done

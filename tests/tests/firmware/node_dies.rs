@@ -18,7 +18,7 @@ use crate::{TALOS_AMD64, arguments};
 const SECOND: &str = "10.99.0.2";
 
 /// The length of the initramfs, so that its transfer takes seconds. Linux skips the zeros at its end.
-const INITRAMFS_BYTES: u64 = 64 * 1024 * 1024;
+const INITRAMFS_BYTES: u64 = 32 * 1024 * 1024;
 
 /// The file that is on its way when the node dies.
 #[derive(Clone, Copy, PartialEq, Eq)]
