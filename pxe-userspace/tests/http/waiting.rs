@@ -40,7 +40,7 @@ async fn machine_waits_for_its_initramfs_and_boots_when_it_is_there() {
         let (status, _, text) = lab.get(path).await;
         assert!(status == 200 && text.starts_with("#!ipxe\n") && !text.contains("\nkernel "), "{text}");
         assert!(text.contains(&format!("{INITRAMFS}\necho pxed: it is being downloaded: 43 percent")), "{text}");
-        assert!(text.contains(&format!("\nchain --replace {url} ||")), "{text}");
+        assert!(text.contains(&format!("\nchain --replace --timeout 10000 {url} ||")), "{text}");
         // This is all: no request for a script, and no failure.
         assert_eq!(lab.event().await, awaits(Some(43), "fetching"));
         let head = format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
