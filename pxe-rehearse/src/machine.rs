@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod boot_attempt;
+mod failure;
 mod files;
 mod http;
 mod lease;
@@ -33,7 +34,6 @@ mod script_run;
 mod tftp;
 mod want;
 
-pub(crate) use boot_attempt::Failure;
 use neighbours::Neighbours;
 use want::Want;
 

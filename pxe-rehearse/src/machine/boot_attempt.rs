@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Machine;
+use super::{Machine, Output, failure::Failure};
 use crate::{
     firmware::Client,
     report::{Again, Direction, Stage},
@@ -10,24 +10,6 @@ use crate::{
 
 /// The most times that the firmware begins to boot. Real firmware goes on for as long as it has boot entries, or for ever.
 const BOOT_ATTEMPTS: u32 = 3;
-
-/// The reason that a file did not arrive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// The server fell silent or the connection broke. Another attempt may reach another server.
-    Lost(String),
-    /// The server answered something that cannot be used.
-    Refused(String),
-}
-
-impl Failure {
-    /// Returns the reason, for people.
-    pub(super) fn into_reason(self) -> String {
-        match self {
-            Self::Lost(reason) | Self::Refused(reason) => reason,
-        }
-    }
-}
 
 impl Machine {
     /// Begins the boot with the client that runs right after power-on.
@@ -50,7 +32,7 @@ impl Machine {
         match failure {
             Failure::Lost(reason) if self.boot_attempts < BOOT_ATTEMPTS => {
                 self.note(now, Direction::Said, |_| format!("the firmware boots again: {reason}"));
-                self.outputs.push(super::Output::Again(Again::Boot));
+                self.outputs.push(Output::Again(Again::Boot));
                 self.begin_boot(now);
             }
             failure => self.fail(now, failure.into_reason()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, Machine, Output, want::Want};
+use super::{Machine, Output, failure::Failure, want::Want};
 use crate::{
     firmware::{Client, Platform},
     report::{Direction, Milestone, Stage, Step},

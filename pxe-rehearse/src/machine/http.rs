@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddrV4, time::Duration};
 
-use super::{Activity, Failure, Machine, Output, want::Want};
+use super::{Activity, Machine, Output, failure::Failure, want::Want};
 use crate::{
     http::{HttpRequest, HttpResponse},
     report::{Bytes, Direction},

@@ -7,7 +7,7 @@ use std::{
 
 use pxe_common::MacAddr;
 
-use super::{Activity, Failure, Machine, Output, want::Want};
+use super::{Activity, Machine, Output, failure::Failure, want::Want};
 use crate::{
     dhcp,
     exchange::{Event, Exchange, Lease},

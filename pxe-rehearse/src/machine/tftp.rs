@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Activity, Failure, Machine, want::Want};
+use super::{Activity, Machine, failure::Failure, want::Want};
 use crate::{
     firmware::Client,
     report::{Bytes, Direction},
