@@ -88,8 +88,10 @@ fn more_bytes_than_the_limit_are_not_read() {
     assert_eq!(damage(&file), "it is larger than 1 MiB");
 }
 
-/// Ways to put something else than a file into a place, and what it is then called.
-pub(crate) const OTHER_KINDS: [(fn(&Path), &str); 4] = [
+/// A way to put something else than a file into a place, and what it is then called.
+type OtherKind = (fn(&Path), &'static str);
+
+pub(crate) const OTHER_KINDS: [OtherKind; 4] = [
     (|path| mkfifo(path, Mode::S_IRWXU).unwrap(), "a FIFO"),
     (|path| fs::create_dir(path).unwrap(), "a directory"),
     (|path| drop(UnixListener::bind(path).unwrap()), "a socket"),
