@@ -33,7 +33,7 @@ fn awaits(percent: Option<u8>, state: &'static str) -> EventKind {
 async fn machine_waits_for_its_initramfs_and_boots_when_it_is_there() {
     let mut lab = Lab::start();
     for (path, url) in [
-        ("/boot/52:54:00:00:00:01.ipxe", "http://127.0.0.1:8000/boot/52:54:00:00:00:01.ipxe"),
+        ("/boot/52:54:00:00:00:01.ipxe", "http://127.0.0.1:8000/boot/52-54-00-00-00-01.ipxe"),
         ("/ipxe?mac=52-54-00-00-00-01", "/ipxe?mac=52:54:00:00:00:01&arch=${buildarch:uristring}"),
     ] {
         publish(&lab, &[(KERNEL, FileState::Verified), (INITRAMFS, fetching(43))], None);
