@@ -101,6 +101,8 @@ counters! {
     Redirected = 19, "redirected";
     /// A request on a VLAN that is not served. It passes: the host may have an interface for that VLAN.
     OtherVlan = 20, "on_another_vlan";
+    /// A request in a known machine's name that came from elsewhere, and too often. The machine's own requests are not counted here.
+    OthersRateLimited = 21, "others_rate_limited";
 }
 
 /// The number of counters: the size of the map.
@@ -112,7 +114,7 @@ impl Counter {
     pub const fn action(self) -> Action {
         match self {
             Self::Redirected => Action::Redirect,
-            Self::RateLimited | Self::UnknownDropped => Action::Drop,
+            Self::RateLimited | Self::OthersRateLimited | Self::UnknownDropped => Action::Drop,
             _ => Action::Pass,
         }
     }
@@ -137,9 +139,12 @@ impl Counter {
             | Self::BadUdpLength
             | Self::TruncatedBootp
             | Self::BadHardwareLength => Class::Malformed,
-            Self::UnknownPassed | Self::UnknownDropped | Self::RateLimited | Self::NoSocket | Self::Redirected => {
-                Class::Ours
-            }
+            Self::UnknownPassed
+            | Self::UnknownDropped
+            | Self::RateLimited
+            | Self::OthersRateLimited
+            | Self::NoSocket
+            | Self::Redirected => Class::Ours,
         }
     }
 }

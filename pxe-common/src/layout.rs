@@ -4,7 +4,7 @@ use core::num::NonZeroU32;
 
 use crate::mac::MacAddr;
 
-/// The hash map of known machines: [`MachineKey`] to [`MachineState`].
+/// The hash map of known machines: [`MachineKey`] to [`Bucket`]. A bucket gives its tokens to frames of the machine itself.
 pub const MACHINES: &str = "MACHINES";
 /// The hash set of addresses that requests for us are sent to, besides 255.255.255.255: the interface's own addresses and
 /// the broadcast addresses of its networks. IPv4 in network byte order (`[u8; 4]`) to `u8`.
@@ -13,6 +13,10 @@ pub const ADDRESSES: &str = "ADDRESSES";
 pub const VLANS: &str = "VLANS";
 /// Known machines that asked on a VLAN that is not served: [`MachineKey`] to VLAN (`u16`). Userspace empties it.
 pub const STRAYS: &str = "STRAYS";
+/// The buckets of requests that come from elsewhere, through relays or with forged addresses: an LRU hash map from [`SenderKey`] to [`Bucket`].
+pub const SENDERS: &str = "SENDERS";
+/// The bucket of all such requests together: an array with one [`Bucket`] for each processor.
+pub const ELSEWHERE: &str = "ELSEWHERE";
 /// The AF_XDP sockets, by receive queue.
 pub const XSKS: &str = "XSKS";
 /// The per-CPU counters, indexed by [`Counter`](crate::Counter), each a `u64`.
@@ -33,6 +37,8 @@ pub const LOG_DEBUG: u8 = 4;
 
 /// Room in [`MACHINES`] unless userspace asks for more at load time.
 pub const MACHINES_CAPACITY: u32 = 131_072;
+/// Room in [`SENDERS`]. Whoever is forgotten for another one has a full bucket again, so that nobody can use up another's.
+pub const SENDERS_CAPACITY: u32 = 32_768;
 /// Receive queues that one interface can have.
 pub const QUEUES_CAPACITY: u32 = 256;
 /// Room in [`ADDRESSES`]. Hosts of load balancers have a thousand addresses on an interface.
@@ -63,14 +69,47 @@ impl From<MachineKey> for MacAddr {
     }
 }
 
-/// The value of [`MACHINES`]: the token bucket of one machine. All zeros is a full bucket.
+/// The key of [`SENDERS`]: the Ethernet source of requests that are not a machine's own, and the machine that they name. Without a machine, it is the
+/// key of all requests from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct SenderKey {
+    sender: MacAddr,
+    machine: MacAddr,
+}
+
+impl SenderKey {
+    /// Returns the key of the requests from an address that name this machine.
+    #[must_use]
+    pub const fn about(sender: MacAddr, machine: MacAddr) -> Self {
+        Self { sender, machine }
+    }
+
+    /// Returns the key of all requests from an address.
+    #[must_use]
+    pub const fn all_of(sender: MacAddr) -> Self {
+        // No machine has this address.
+        Self { sender, machine: MacAddr([0; 6]) }
+    }
+}
+
+/// A token bucket. All zeros is a full one.
 ///
-/// Userspace adds a machine with the default value and `BPF_NOEXIST`, and never writes it again.
+/// Userspace adds that of a machine with the default value and `BPF_NOEXIST`, and never writes it again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct MachineState {
+pub struct Bucket {
     /// The time at which the bucket will be full again, in nanoseconds of `CLOCK_MONOTONIC`.
     pub full_at_ns: u64,
+}
+
+/// The size of a token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The time in which one token returns, in nanoseconds. 0: no limit.
+    pub refill_ns: u64,
+    /// The debt of refill time, in nanoseconds, up to which the bucket still gives a token: the time for all its tokens but one.
+    pub tolerance_ns: u64,
 }
 
 /// The fate of requests from machines that the XDP program does not know.
@@ -119,6 +158,28 @@ impl Settings {
         Self { refill_ns: 0, tolerance_ns: 0, drop_unknown: matches!(unknown, UnknownMachines::Drop) as u32, zero: 0 }
     }
 
+    /// Returns the limit of a machine's own requests, and that of the requests about it from one address elsewhere.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_machine(&self) -> Limit {
+        Limit { refill_ns: self.refill_ns, tolerance_ns: self.tolerance_ns }
+    }
+
+    /// Returns the limit of all requests from one address elsewhere, a relay for example: those of 1,024 machines, and 2,048 at once.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_sender(&self) -> Limit {
+        Limit { refill_ns: self.refill_ns >> 10, tolerance_ns: self.refill_ns.saturating_mul(2) }
+    }
+
+    /// Returns the limit of all requests from elsewhere that a processor receives: those of 2,048 machines, and as many at once. It leaves most of a
+    /// receive ring, and of a worker's time, to the machines' own requests.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_elsewhere(&self) -> Limit {
+        Limit { refill_ns: self.refill_ns >> 11, tolerance_ns: self.refill_ns }
+    }
+
     /// Returns the fate of requests from unknown machines.
     #[must_use]
     pub const fn unknown(&self) -> UnknownMachines {
@@ -138,19 +199,22 @@ impl Default for Settings {
 mod pod {
     #![expect(unsafe_code, reason = "aya's Pod is an unsafe trait")]
 
-    use super::{MachineKey, MachineState, Settings};
+    use super::{Bucket, MachineKey, SenderKey, Settings};
 
     // SAFETY: repr(C), integers and bytes only, no implicit padding (asserted below).
     unsafe impl aya::Pod for MachineKey {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for MachineState {}
+    unsafe impl aya::Pod for Bucket {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SenderKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Settings {}
 }
 
 const _: () = {
     assert!(size_of::<MachineKey>() == 8);
-    assert!(size_of::<MachineState>() == 8);
+    assert!(size_of::<Bucket>() == 8);
+    assert!(size_of::<SenderKey>() == 12);
     assert!(size_of::<Settings>() == 8 + 8 + 4 + 4);
 };
 
@@ -164,5 +228,11 @@ mod tests {
         assert_eq!(settings.refill_ns, 125_000_000);
         assert_eq!(settings.tolerance_ns, 31 * 125_000_000);
         assert_eq!(settings.unknown(), UnknownMachines::Pass);
+        // A relay forwards 8,192 requests a second, and all relays twice as many.
+        assert_eq!(1_000_000_000 / settings.of_sender().refill_ns, 8_192);
+        assert_eq!(1_000_000_000 / settings.of_elsewhere().refill_ns, 16_384);
+        for limit in [settings.of_sender(), settings.of_elsewhere()] {
+            assert_eq!(limit.tolerance_ns / limit.refill_ns, 2_048);
+        }
     }
 }

@@ -20,8 +20,8 @@ pub mod mac;
 pub mod testing;
 
 pub use bytes::Bytes;
-pub use classify::{Tables, Verdict, classify};
+pub use classify::{Buckets, Tables, Verdict, classify};
 pub use counter::{Action, Counter};
 pub use frame::{Headers, Tags, VlanTag};
-pub use layout::{MachineKey, MachineState, Settings, UnknownMachines};
+pub use layout::{Bucket, Limit, MachineKey, SenderKey, Settings, UnknownMachines};
 pub use mac::MacAddr;

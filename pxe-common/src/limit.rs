@@ -1,18 +1,18 @@
-//! The token bucket of a machine, stored as the time at which it will be full again (the generic cell rate algorithm,
+//! A token bucket, stored as the time at which it will be full again (the generic cell rate algorithm,
 //! ITU-T I.371): no division, no multiplication, one word of state.
 
-use crate::layout::{MachineState, Settings};
+use crate::layout::{Bucket, Limit};
 
-impl MachineState {
+impl Bucket {
     /// Takes a token at `now_ns`. Returns the bucket afterwards, and `true` if there was a token to take.
     #[inline(always)]
     #[must_use]
-    pub const fn take(self, now_ns: u64, settings: &Settings) -> (Self, bool) {
+    pub const fn take(self, now_ns: u64, limit: Limit) -> (Self, bool) {
         let full_at_ns = if self.full_at_ns > now_ns { self.full_at_ns } else { now_ns };
-        if full_at_ns - now_ns > settings.tolerance_ns {
+        if full_at_ns - now_ns > limit.tolerance_ns {
             (self, false)
         } else {
-            (Self { full_at_ns: full_at_ns.saturating_add(settings.refill_ns) }, true)
+            (Self { full_at_ns: full_at_ns.saturating_add(limit.refill_ns) }, true)
         }
     }
 }
@@ -25,7 +25,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::layout::UnknownMachines;
+    use crate::layout::{Settings, UnknownMachines};
 
     /// The bucket of the textbooks: tokens return one by one, up to the burst. In units of 1/refill_ns.
     struct Textbook {
@@ -59,10 +59,10 @@ mod tests {
                 NonZeroU32::new(per_second).unwrap(),
             );
             let mut textbook = Textbook { credit: u64::from(burst) * settings.refill_ns, last_ns: start_ns };
-            let (mut state, mut now_ns) = (MachineState::default(), start_ns);
+            let (mut state, mut now_ns) = (Bucket::default(), start_ns);
             for pause_ns in pauses_ns {
                 now_ns += pause_ns;
-                let (after, taken) = state.take(now_ns, &settings);
+                let (after, taken) = state.take(now_ns, settings.of_machine());
                 prop_assert_eq!(taken, textbook.take(now_ns, burst, settings.refill_ns));
                 state = after;
             }
@@ -71,17 +71,19 @@ mod tests {
         #[test]
         fn bucket_never_overflows(full_at_ns: u64, now_ns: u64, refill_ns: u64, tolerance_ns: u64) {
             let settings = Settings { refill_ns, tolerance_ns, ..Settings::default() };
-            let _ = MachineState { full_at_ns }.take(now_ns, &settings);
+            for limit in [settings.of_machine(), settings.of_sender(), settings.of_elsewhere()] {
+                let _ = Bucket { full_at_ns }.take(now_ns, limit);
+            }
         }
     }
 
     #[test]
     fn machine_within_the_rate_is_never_refused() {
         let settings = Settings::default();
-        let mut state = MachineState::default();
+        let mut state = Bucket::default();
         for second in 0..600 {
             for _ in 0..8 {
-                let (after, taken) = state.take(second * 1_000_000_000, &settings);
+                let (after, taken) = state.take(second * 1_000_000_000, settings.of_machine());
                 assert!(taken, "second {second}");
                 state = after;
             }
@@ -91,10 +93,10 @@ mod tests {
     #[test]
     fn settings_of_zeros_refuse_nobody() {
         let settings = Settings { refill_ns: 0, tolerance_ns: 0, drop_unknown: 0, zero: 0 };
-        let mut state = MachineState::default();
+        let mut state = Bucket::default();
         let taken: Vec<bool> = (0..1000)
             .map(|_| {
-                let (after, taken) = state.take(7, &settings);
+                let (after, taken) = state.take(7, settings.of_machine());
                 state = after;
                 taken
             })

@@ -6,17 +6,17 @@ use aya_ebpf::{
     bindings::xdp_action,
     helpers::bpf_ktime_get_coarse_ns,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, XskMap},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, XskMap},
     programs::XdpContext,
 };
 use pxe_common::{
-    MachineKey, MachineState, Settings, Tables,
+    Bucket, Buckets, MachineKey, SenderKey, Settings, Tables,
     counter::{self, Counter},
-    layout::{ADDRESSES_CAPACITY, MACHINES_CAPACITY, QUEUES_CAPACITY, STRAYS_CAPACITY, VLAN_NUMBERS},
+    layout::{ADDRESSES_CAPACITY, MACHINES_CAPACITY, QUEUES_CAPACITY, SENDERS_CAPACITY, STRAYS_CAPACITY, VLAN_NUMBERS},
 };
 
 #[map]
-static MACHINES: HashMap<MachineKey, MachineState> = HashMap::with_max_entries(MACHINES_CAPACITY, 0);
+static MACHINES: HashMap<MachineKey, Bucket> = HashMap::with_max_entries(MACHINES_CAPACITY, 0);
 
 #[map]
 static ADDRESSES: HashMap<[u8; 4], u8> = HashMap::with_max_entries(ADDRESSES_CAPACITY, 0);
@@ -26,6 +26,12 @@ static VLANS: Array<u8> = Array::with_max_entries(VLAN_NUMBERS, 0);
 
 #[map]
 static STRAYS: HashMap<MachineKey, u16> = HashMap::with_max_entries(STRAYS_CAPACITY, 0);
+
+#[map]
+static SENDERS: LruHashMap<SenderKey, Bucket> = LruHashMap::with_max_entries(SENDERS_CAPACITY, 0);
+
+#[map]
+static ELSEWHERE: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
 static XSKS: XskMap = XskMap::with_max_entries(QUEUES_CAPACITY, 0);
@@ -49,13 +55,67 @@ impl<'a> Kernel<'a> {
     }
 }
 
-impl Tables for Kernel<'_> {
+impl Buckets for Kernel<'_> {
     #[inline(always)]
     fn settings(&self) -> Settings {
         // The one entry of an array is always there.
         SETTINGS.get(0).copied().unwrap_or_default()
     }
 
+    #[inline(always)]
+    fn is_known(&self, machine: MachineKey) -> bool {
+        MACHINES.get_ptr(machine).is_some()
+    }
+
+    #[inline(always)]
+    fn update_machine<R>(&self, machine: MachineKey, step: impl FnOnce(Bucket) -> (Bucket, R)) -> Option<R> {
+        let state = MACHINES.get_ptr_mut(machine)?;
+        // SAFETY: the kernel returned a pointer to a value of this map, which lives until the program ends
+        // (RCU). Another CPU, or a machine that userspace puts into a removed one's place, may use it at the
+        // same time: it is one aligned word, so the worst is one token more or less.
+        let before = unsafe { state.read_volatile() };
+        let (after, result) = step(before);
+        // SAFETY: as above.
+        unsafe { state.write_volatile(after) };
+        Some(result)
+    }
+
+    #[inline(always)]
+    fn sender(&self, key: SenderKey) -> Bucket {
+        // SAFETY: a pointer to a value of this map, which is read at once. Another CPU may write it, or put another sender into its place, at the
+        // same time: it is one aligned word, so the worst is one token more or less.
+        SENDERS.get_ptr(key).map_or_else(Bucket::default, |bucket| unsafe { bucket.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn set_sender(&self, key: SenderKey, bucket: Bucket) {
+        // It fails if another CPU holds the map's list. The sender then has a token more.
+        let _ = SENDERS.insert(key, bucket, 0);
+    }
+
+    #[inline(always)]
+    fn elsewhere(&self) -> Bucket {
+        ELSEWHERE.get(0).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn set_elsewhere(&self, bucket: Bucket) {
+        if let Some(slot) = ELSEWHERE.get_ptr_mut(0) {
+            // SAFETY: a pointer to this CPU's value of the map; programs are not preempted by themselves.
+            unsafe { *slot = bucket };
+        }
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        // Exact to a tick of the kernel, a few milliseconds: enough for a bucket, and 20 ns quicker than the
+        // exact clock. Since Linux 5.11.
+        // SAFETY: the helper has no precondition.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+}
+
+impl Tables for Kernel<'_> {
     #[inline(always)]
     fn is_ours(&self, address: Ipv4Addr) -> bool {
         ADDRESSES.get_ptr(address.octets()).is_some()
@@ -72,31 +132,6 @@ impl Tables for Kernel<'_> {
             // It fails when the map is full, until userspace has emptied it.
             let _ = STRAYS.insert(machine, vlan, 0);
         }
-    }
-
-    #[inline(always)]
-    fn update_machine<R>(
-        &self,
-        machine: MachineKey,
-        step: impl FnOnce(MachineState) -> (MachineState, R),
-    ) -> Option<R> {
-        let state = MACHINES.get_ptr_mut(machine)?;
-        // SAFETY: the kernel returned a pointer to a value of this map, which lives until the program ends
-        // (RCU). Another CPU, or a machine that userspace puts into a removed one's place, may use it at the
-        // same time: it is one aligned word, so the worst is one token more or less.
-        let before = unsafe { state.read_volatile() };
-        let (after, result) = step(before);
-        // SAFETY: as above.
-        unsafe { state.write_volatile(after) };
-        Some(result)
-    }
-
-    #[inline(always)]
-    fn now_ns(&self) -> u64 {
-        // Exact to a tick of the kernel, a few milliseconds: enough for a bucket, and 20 ns quicker than the
-        // exact clock. Since Linux 5.11.
-        // SAFETY: the helper has no precondition.
-        unsafe { bpf_ktime_get_coarse_ns() }
     }
 
     #[inline(always)]

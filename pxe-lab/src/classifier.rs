@@ -7,11 +7,12 @@ use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf, XskMap},
     programs::Xdp,
+    util::nr_cpus,
 };
 use nix::sched::{CloneFlags, unshare};
 use pxe_common::{
-    Action, Counter, MacAddr, MachineKey, MachineState, Settings, layout,
-    testing::{FrameBuilder, KNOWN, OURS, Rules, SERVER, UNKNOWN, VLANS},
+    Action, Bucket, Counter, MacAddr, MachineKey, SenderKey, Settings, layout,
+    testing::{FrameBuilder, KNOWN, OTHER, OURS, Rules, SERVER, UNKNOWN, VLANS},
 };
 use xdp::{
     RingConfigBuilder, Umem,
@@ -66,7 +67,16 @@ impl Classifier {
     ///
     /// Fails if a map is missing or its layout is not that of `pxe_common::layout`.
     pub fn prepare(&mut self, rules: Rules) -> Result<()> {
-        self.machines()?.insert(MachineKey::from(KNOWN), MachineState::default(), 0)?;
+        for mac in [KNOWN, OTHER] {
+            self.machines()?.insert(MachineKey::from(mac), Bucket::default(), 0)?;
+        }
+        let mut senders: HashMap<_, SenderKey, Bucket> = self.map(layout::SENDERS)?.try_into()?;
+        for sender in senders.keys().collect::<Result<Vec<_>, _>>()? {
+            senders.remove(&sender)?;
+        }
+        let mut elsewhere: PerCpuArray<_, Bucket> = self.map(layout::ELSEWHERE)?.try_into()?;
+        let full = vec![Bucket::default(); nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?];
+        elsewhere.set(0, full.try_into()?, 0)?;
         let mut addresses: HashMap<_, [u8; 4], u8> = self.map(layout::ADDRESSES)?.try_into()?;
         for address in OURS {
             addresses.insert(address.octets(), 1, 0)?;
@@ -146,7 +156,7 @@ impl Classifier {
         let mut machines = self.machines()?;
         for index in 1..count {
             let [a, b, c, d] = index.to_be_bytes();
-            machines.insert(MachineKey::from(MacAddr([0x02, 0, a, b, c, d])), MachineState::default(), 0)?;
+            machines.insert(MachineKey::from(MacAddr([0x02, 0, a, b, c, d])), Bucket::default(), 0)?;
         }
         Ok(())
     }
@@ -170,7 +180,7 @@ impl Classifier {
         Ok(self.map(layout::STRAYS)?.try_into()?)
     }
 
-    fn machines(&mut self) -> Result<HashMap<&mut MapData, MachineKey, MachineState>> {
+    fn machines(&mut self) -> Result<HashMap<&mut MapData, MachineKey, Bucket>> {
         Ok(self.map(layout::MACHINES)?.try_into()?)
     }
 
@@ -239,6 +249,7 @@ pub fn measure(machines: u32, repeat: u32) -> Result<Vec<Measurement>> {
         destination: SERVER,
         ..frame()
     };
+    let relayed = FrameBuilder { ethernet_source: UNKNOWN, giaddr: Ipv4Addr::new(192, 0, 2, 1), ..unicast.clone() };
     let kinds = [
         ("known machine, broadcast, redirected", Counter::Redirected, frame()),
         ("known machine, unicast to us, redirected", Counter::Redirected, unicast),
@@ -251,6 +262,12 @@ pub fn measure(machines: u32, repeat: u32) -> Result<Vec<Measurement>> {
             "known machine on another VLAN, passed",
             Counter::OtherVlan,
             FrameBuilder { tags: vec![(0x8100, 7)], ..frame() },
+        ),
+        ("known machine, by a relay, redirected", Counter::Redirected, relayed),
+        (
+            "known machine, from another MAC, redirected",
+            Counter::Redirected,
+            FrameBuilder { ethernet_source: UNKNOWN, ..frame() },
         ),
         ("unknown machine, passed", Counter::UnknownPassed, FrameBuilder { chaddr: UNKNOWN, ..frame() }),
         ("TCP", Counter::NotUdp, FrameBuilder { protocol: 6, ..frame() }),

@@ -8,10 +8,14 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 use pxe_common::{
     Counter, UnknownMachines, classify,
     layout::{LOG_DEBUG, LOG_SILENT, LOG_WARN},
-    testing::{Case, FrameBuilder, Rules, SMALL_BURST, World, cases, small_bucket},
+    testing::{Case, FrameBuilder, Rules, SMALL_BURST, Step, Story, World, cases, small_bucket, stories},
 };
 use pxe_lab::classifier::{Classifier, measure};
 
@@ -39,6 +43,9 @@ fn main() -> ExitCode {
             .with_ignored_flag(!runs)
         })
         .collect();
+    trials.extend(
+        stories().into_iter().map(|story| Trial::test(story.name, move || unfold(&story)).with_ignored_flag(!runs)),
+    );
     trials.push(Trial::test("remarks as loud as asked for", remarks).with_ignored_flag(!runs));
     trials.push(Trial::test("time of a frame", time).with_kind("measurement").with_ignored_flag(true));
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -80,6 +87,30 @@ fn agree(case: &Case, kernel: &mut Classifier) -> Result<(), Failed> {
     let (noted, on_host) = (kernel.strayed()?, host.strays());
     if noted != on_host {
         return Err(format!("the kernel notes the strays {noted:?}, the host {on_host:?}").into());
+    }
+    Ok(())
+}
+
+/// Runs a sequence of frames in the kernel, on one processor: the senders elsewhere have a bucket for each.
+fn unfold(Story { name, rules, steps }: &Story) -> Result<(), Failed> {
+    let mut processor = CpuSet::new();
+    let first = sched_getaffinity(Pid::from_raw(0))
+        .map(|allowed| (0..CpuSet::count()).find(|&one| allowed.is_set(one) == Ok(true)))?;
+    processor.set(first.ok_or("no processor")?)?;
+    sched_setaffinity(Pid::from_raw(0), &processor)?;
+    let mut kernel = Classifier::load().map_err(|error| format!("{error:#}"))?;
+    kernel.prepare(*rules)?;
+    for (index, Step { frame, expected, times }) in steps.iter().enumerate() {
+        let before = kernel.counters()?[*expected as usize];
+        for _ in 0..*times {
+            kernel.run(frame)?;
+        }
+        let counted = kernel.counters()?[*expected as usize] - before;
+        if counted != *times {
+            return Err(
+                format!("{name}: step {index}: {counted} of {times} frames were counted as {expected:?}").into()
+            );
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     counter::{Action, Class},
     frame::VlanTag,
-    testing::{FrameBuilder, KNOWN, Rules, SERVER, UNKNOWN, World, cases},
+    testing::{FrameBuilder, KNOWN, Rules, SERVER, Step, UNKNOWN, World, cases, stories},
 };
 
 fn counter(frame: &[u8]) -> Counter {
@@ -35,14 +35,39 @@ fn known_machine_on_another_vlan_is_noted_and_no_other() {
     let everybody = Ipv4Addr::BROADCAST;
     assert_eq!(ask(KNOWN, &[(0x8100, 0xa007)], everybody), [(KNOWN, 7)]);
     assert_eq!(ask(KNOWN, &[(0x8100, 100), (0x8100, 7)], everybody), [(KNOWN, 7)]);
+    let forged = FrameBuilder { ethernet_source: UNKNOWN, tags: Vec::from([(0x8100, 7)]), ..FrameBuilder::default() };
+    let relayed =
+        FrameBuilder { giaddr: Ipv4Addr::new(10, 0, 0, 9), tags: Vec::from([(0x8100, 7)]), ..FrameBuilder::default() };
+    for frame in [forged, relayed] {
+        let world = World::new(Rules::default());
+        classify(frame.build().as_slice(), &world);
+        assert!(world.strays().is_empty(), "somebody else sent it");
+    }
     assert_eq!(ask(UNKNOWN, &[(0x8100, 7)], everybody), []);
     assert_eq!(ask(KNOWN, &[(0x8100, 100)], everybody), []);
     assert_eq!(ask(KNOWN, &[(0x8100, 7)], Ipv4Addr::new(10, 0, 0, 2)), [], "it has another server there");
 }
 
 #[test]
+fn flood_in_a_machines_name_takes_none_of_its_tokens() {
+    for story in stories() {
+        let world = World::new(story.rules);
+        for (index, Step { frame, expected, times }) in story.steps.iter().enumerate() {
+            for time in 0..*times {
+                let counter = classify(frame.as_slice(), &world).counter;
+                assert_eq!(counter, *expected, "{}: step {index}, time {time}", story.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn case_table_reaches_every_counter_and_names_every_case_once() {
-    let reached: HashSet<Counter> = cases().into_iter().flat_map(|case| case.expected).collect();
+    let reached: HashSet<Counter> = cases()
+        .into_iter()
+        .flat_map(|case| case.expected)
+        .chain(stories().into_iter().flat_map(|story| story.steps).map(|step| step.expected))
+        .collect();
     for counter in Counter::ALL {
         assert!(reached.contains(counter), "no case for {}", counter.name());
     }
@@ -70,7 +95,8 @@ fn headers_are_read_in_place() {
     assert_eq!((headers.source, headers.destination), (Ipv4Addr::new(10, 0, 0, 9), SERVER));
     assert_eq!((headers.source_port, headers.destination_port), (68, 4011));
     assert_eq!(headers.payload, 14 + 8 + 28 + 8..bytes.len() - 9);
-    assert_eq!(client_address(bytes.as_slice(), &headers), Ok(KNOWN));
+    let client = BootClient { mac: KNOWN, giaddr: Ipv4Addr::UNSPECIFIED };
+    assert_eq!(BootClient::read(bytes.as_slice(), &headers), Ok(client));
 }
 
 fn valid_frame() -> impl Strategy<Value = Vec<u8>> {

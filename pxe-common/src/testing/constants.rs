@@ -7,8 +7,10 @@ use crate::{
     mac::MacAddr,
 };
 
-/// The only machine that every world knows.
+/// The machine that every world knows and that the frames name.
 pub const KNOWN: MacAddr = MacAddr([0x52, 0x54, 0x00, 0x12, 0x34, 0x56]);
+/// Another machine that every world knows.
+pub const OTHER: MacAddr = MacAddr([0x52, 0x54, 0x00, 0x12, 0x34, 0x57]);
 /// A machine that no world knows.
 pub const UNKNOWN: MacAddr = MacAddr([0x52, 0x54, 0x00, 0x65, 0x43, 0x21]);
 /// The address of our server in every world.

@@ -4,9 +4,11 @@
 mod build;
 mod cases;
 mod constants;
+mod stories;
 mod world;
 
 pub use build::FrameBuilder;
 pub use cases::{Case, cases};
-pub use constants::{KNOWN, OURS, SERVER, SMALL_BURST, UNKNOWN, VLANS, small_bucket};
+pub use constants::{KNOWN, OTHER, OURS, SERVER, SMALL_BURST, UNKNOWN, VLANS, small_bucket};
+pub use stories::{Step, Story, stories};
 pub use world::{Rules, World};

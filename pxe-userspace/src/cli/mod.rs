@@ -21,6 +21,7 @@ mod node_args;
 pub mod options;
 mod peer_args;
 pub mod rehearse;
+mod relay_args;
 pub mod run;
 pub mod status;
 pub mod validate;

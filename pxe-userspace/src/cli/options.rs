@@ -4,10 +4,12 @@
 use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use pxe_common::MacAddr;
 use serde::Deserialize;
 
 use super::{
@@ -17,6 +19,7 @@ use super::{
     kubernetes_args::KubernetesArgs,
     node_args::{NodeArgs, NodeOptions},
     peer_args::PeerArgs,
+    relay_args::RelayArgs,
 };
 use crate::{admin::AdminConfig, daemon::NodeConfig, fetch::FetchConfig, kubernetes, model::image_source::Upstreams};
 
@@ -184,6 +187,9 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     peers: PeerArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    relays: RelayArgs,
     /// TOML file with any of these options
     #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -231,6 +237,8 @@ pub struct Options {
     pub node: NodeOptions,
     /// This node and the others of the fleet.
     pub peers: NodeConfig,
+    /// The relays whose frames count as the machines' own.
+    pub trusted_relays: Arc<[MacAddr]>,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -277,6 +285,7 @@ impl Args {
             kubernetes,
             node,
             peers,
+            relays,
             mirror,
             config: _,
         } = self;
@@ -322,6 +331,7 @@ impl Args {
             log_format: log_format.or(file.log_format).unwrap_or(LogFormat::Text),
             node: node.over(file.node)?,
             peers: peers.over(file.peers)?,
+            trusted_relays: relays.over(file.relays)?,
         };
         anyhow::ensure!(
             !options.cluster.is_empty() || options.kubernetes.is_some() || options.matchbox.is_some(),

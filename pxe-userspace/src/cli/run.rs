@@ -61,6 +61,7 @@ fn config(options: Options) -> Config {
         secure_boot,
         node,
         peers,
+        trusted_relays,
         ..
     } = options;
     let secure_boot = secure_boot.map(|(key, certificate)| SecureBoot { key, certificate });
@@ -87,6 +88,7 @@ fn config(options: Options) -> Config {
         offline,
         fetch,
         node: peers,
+        trusted_relays,
     }
 }
 

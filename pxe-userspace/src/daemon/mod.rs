@@ -26,7 +26,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use pxe_common::{bootp::BOOT_SERVER_PORT, layout::Settings};
+use pxe_common::{MacAddr, bootp::BOOT_SERVER_PORT, layout::Settings};
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -123,6 +123,8 @@ pub struct Config {
     pub fetch: FetchConfig,
     /// This node and the others of the fleet.
     pub node: NodeConfig,
+    /// The MAC addresses of relays and routers whose DHCP frames count as the machines' own.
+    pub trusted_relays: Arc<[MacAddr]>,
 }
 
 /// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM. SIGHUP reloads the spec. It must be called on the main thread, before others are
@@ -296,6 +298,7 @@ impl Daemon {
             events: events.clone(),
             counters: Arc::clone(&replies),
             duplicate_answers: Arc::default(),
+            trusted_relays: Arc::clone(&config.trusted_relays),
             sharing: membership.as_ref().map(|_| Arc::new(Sharing::new(Arc::clone(&nodes)))),
         })));
 

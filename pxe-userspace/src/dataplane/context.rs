@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pxe_common::layout::Settings;
+use pxe_common::{MacAddr, layout::Settings};
 
 use super::{
     addressing::Addressing, counters::ReplyCounters, datapath::Datapath, duplicate_answers::DuplicateAnswers,
@@ -22,6 +22,8 @@ pub struct Context {
     pub addressing: Addressing,
     /// The XDP program's settings: the fate of unknown machines, and each machine's rate limit.
     pub settings: Settings,
+    /// The MAC addresses of relays and routers whose frames count as the machines' own.
+    pub trusted_relays: Arc<[MacAddr]>,
     /// Server or proxy mode.
     pub mode: Mode,
     /// The port of the boot HTTP server.

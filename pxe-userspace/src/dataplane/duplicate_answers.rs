@@ -9,7 +9,10 @@ use std::{
 
 use pxe_common::MacAddr;
 
-use crate::{dhcp::wire::MessageType, model::inventory::AddressHashBuilder};
+use crate::{
+    dhcp::wire::MessageType,
+    model::{inventory::AddressHashBuilder, origin::Origin},
+};
 
 /// The slots of the table. Each machine's last question takes one unless two machines collide; a whole fleet fits.
 const SLOTS: usize = 65_536;
@@ -44,8 +47,19 @@ impl DuplicateAnswers {
     /// gets one answer, one in 70,000 if repeated questions get two, and one in 130,000 if all get two. The limit is one in
     /// 160,000: that is the chance of losing all four questions. A boot has four steps, and a third of the first questions is
     /// answered twice while the loss lasts, so about one machine in 20,000 is lost.
-    pub fn wants_two(&self, mac: MacAddr, xid: u32, sender: Ipv4Addr, answer: MessageType) -> bool {
-        let again = self.asked_again(mac, xid, sender, answer);
+    ///
+    /// What another host asks in a machine's name gets one, and is not recorded: it says nothing of what the machine lost. Questions through a relay are
+    /// recorded by relay, and do not count for the network.
+    pub fn wants_two(&self, asker: (MacAddr, Origin), xid: u32, sender: Ipv4Addr, answer: MessageType) -> bool {
+        let (mac, relay) = match asker {
+            (mac, Origin::Machine) => (mac, None),
+            (mac, Origin::Relay(relay)) => (mac, Some(relay)),
+            (_, Origin::Unproven | Origin::Other(_)) => return false,
+        };
+        let again = self.asked_again(mac, relay, xid, sender, answer);
+        if relay.is_some() {
+            return again || self.share.load(Ordering::Relaxed) >= LOSSY;
+        }
         let share = self.share.load(Ordering::Relaxed);
         let share = share - share / MEMORY + if again { ALL / MEMORY } else { 0 };
         self.share.store(share, Ordering::Relaxed);
@@ -55,8 +69,18 @@ impl DuplicateAnswers {
     /// Records a question and returns `true` if it repeats the machine's last one. A question is identified by its
     /// transaction number, which a client keeps in retransmissions (RFC 2131 §4.1), by its sender, which differs if two
     /// relays forward the same question, and by the kind of its answer.
-    fn asked_again(&self, mac: MacAddr, xid: u32, sender: Ipv4Addr, answer: MessageType) -> bool {
-        let machine = AddressHashBuilder::default().hash_one(mac);
+    fn asked_again(
+        &self,
+        mac: MacAddr,
+        relay: Option<MacAddr>,
+        xid: u32,
+        sender: Ipv4Addr,
+        answer: MessageType,
+    ) -> bool {
+        let machine = match relay {
+            None => AddressHashBuilder::default().hash_one(mac),
+            Some(relay) => AddressHashBuilder::default().hash_one((mac, relay)),
+        };
         let question =
             AddressHashBuilder::default().hash_one((machine, xid, u32::from(sender), u32::from(u8::from(answer))));
         let slot = usize::try_from(machine % SLOTS as u64).ok().and_then(|place| self.slots.get(place));
@@ -89,7 +113,7 @@ mod tests {
             (MACHINE, 8, RELAY, MessageType::Ack, true),
             (OTHER, 7, FIRMWARE, MessageType::Offer, true),
         ] {
-            assert_eq!(repeats.asked_again(mac, xid, sender, answer), again, "{mac} {xid} {sender} {answer:?}");
+            assert_eq!(repeats.asked_again(mac, None, xid, sender, answer), again, "{mac} {xid} {sender} {answer:?}");
         }
     }
 
@@ -102,8 +126,8 @@ mod tests {
                 MacAddr([0x00, 0x0c, 0x01, 0x02, c, d])
             })
         };
-        let first = fleet().filter(|&mac| repeats.asked_again(mac, 1, FIRMWARE, MessageType::Offer)).count();
-        let again = fleet().filter(|&mac| repeats.asked_again(mac, 1, FIRMWARE, MessageType::Offer)).count();
+        let first = fleet().filter(|&mac| repeats.asked_again(mac, None, 1, FIRMWARE, MessageType::Offer)).count();
+        let again = fleet().filter(|&mac| repeats.asked_again(mac, None, 1, FIRMWARE, MessageType::Offer)).count();
         assert_eq!(first, 0);
         assert!(again > 8_000, "{again} of 10,000 were known again");
     }
@@ -144,7 +168,8 @@ mod tests {
             };
             (0..200).map(storm).sum()
         };
-        let ours = lost(&|repeats, mac, xid| repeats.wants_two(mac, xid, FIRMWARE, MessageType::Offer));
+        let ours =
+            lost(&|repeats, mac, xid| repeats.wants_two((mac, Origin::Machine), xid, FIRMWARE, MessageType::Offer));
         let once = lost(&|_, _, _| false);
         // Of 200,000 machines, one in 2,800 is expected to be lost with single answers, and one in 20,000 with ours.
         assert!((45..100).contains(&once), "{once} with one answer each");
@@ -154,17 +179,33 @@ mod tests {
     #[test]
     fn questions_all_get_two_answers_while_many_are_repeated() {
         let repeats = DuplicateAnswers::default();
-        let asked = |xid| repeats.wants_two(MACHINE, xid, FIRMWARE, MessageType::Offer);
+        let asked = |xid| repeats.wants_two((MACHINE, Origin::Machine), xid, FIRMWARE, MessageType::Offer);
         let calm = (0..1_000).filter(|&xid| asked(xid)).count();
         assert_eq!(calm, 0);
-        let once = repeats.wants_two(OTHER, 7, FIRMWARE, MessageType::Offer);
-        let again = repeats.wants_two(OTHER, 7, FIRMWARE, MessageType::Offer);
-        let next = repeats.wants_two(OTHER, 8, FIRMWARE, MessageType::Offer);
+        let once = repeats.wants_two((OTHER, Origin::Machine), 7, FIRMWARE, MessageType::Offer);
+        let again = repeats.wants_two((OTHER, Origin::Machine), 7, FIRMWARE, MessageType::Offer);
+        let next = repeats.wants_two((OTHER, Origin::Machine), 8, FIRMWARE, MessageType::Offer);
         assert_eq!((once, again, next), (false, true, false), "one repetition is not many");
         // Every tenth question repeats the one before it.
         let lossy = (1_000..2_000).filter(|&number| asked(number - u32::from(number % 10 == 9))).count();
         assert!(lossy > 950, "{lossy} of 1,000");
         let calm = (2_000..4_000).filter(|&xid| asked(xid)).count();
         assert!((1..500).contains(&calm), "{calm}: it takes a while, but passes");
+    }
+
+    #[test]
+    fn questions_of_others_change_nothing_for_the_machine() {
+        let repeats = DuplicateAnswers::default();
+        let attacker = MacAddr([6, 0, 0, 0, 0, 9]);
+        let ask = |origin, xid| repeats.wants_two((MACHINE, origin), xid, FIRMWARE, MessageType::Offer);
+        assert!(!ask(Origin::Machine, 7));
+        // Repeated thousands of times, and in between with another transaction.
+        for xid in (0..10_000).map(|number| number / 4) {
+            assert!(!ask(Origin::Other(attacker), xid));
+            ask(Origin::Relay(attacker), xid);
+        }
+        assert!(ask(Origin::Machine, 7), "the machine's own question is known again");
+        assert!(!ask(Origin::Machine, 8), "the network is not lossy");
+        assert!(!ask(Origin::Relay(attacker), 70_000) && ask(Origin::Relay(attacker), 70_000));
     }
 }

@@ -30,6 +30,7 @@ pub mod datapath;
 pub mod difference;
 pub mod duplicate_answers;
 pub mod error;
+mod gate;
 pub mod kernel;
 pub mod linux;
 pub mod metrics;

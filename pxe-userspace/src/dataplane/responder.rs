@@ -10,9 +10,8 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 use pxe_common::{
     Counter, MacAddr,
-    classify::{client_address, is_for_us},
+    classify::{BootClient, Sender, is_for_us},
     frame,
-    layout::{MachineState, Settings},
 };
 
 use super::{
@@ -20,15 +19,16 @@ use super::{
     context::Context,
     counters::ReplyCounters,
     duplicate_answers::DuplicateAnswers,
+    gate::Gate,
     plan::Answered,
     sharing::{Circumstances, Sharing},
 };
 use crate::{
-    dhcp::{self, Arrival, Reason, ReplyRoute, Server, answer::Question},
+    dhcp::{self, Arrival, Reason, ReplyRoute, Server, answer::Question, wire::MessageType},
     guard,
     model::{
         event::{EventKind, EventSink},
-        inventory::Inventory,
+        inventory::{Inventory, Machine},
         nodes::{Nodes, SharedNodes},
         origin::Origin,
         own_sites::OwnAddress,
@@ -94,14 +94,8 @@ pub struct Responder {
     duplicate_answers: Arc<DuplicateAnswers>,
     /// The turns that several nodes take, and their present members.
     sharing: Option<(Arc<Sharing>, NodesCache)>,
-}
-
-/// The rate limit of the XDP program, applied to frames that do not pass through it.
-struct Gate {
-    settings: Settings,
-    /// The token buckets of machines in the spec that have asked. Unknown machines get none, so that they take no memory.
-    machines: HashMap<MacAddr, MachineState>,
-    begun: Instant,
+    /// The MAC addresses of relays and routers that are believed.
+    trusted_relays: Arc<[MacAddr]>,
 }
 
 impl Responder {
@@ -109,9 +103,9 @@ impl Responder {
     /// machine itself.
     #[must_use]
     pub fn new(interface: &Interface, servers: Arc<ArcSwap<Servers>>, behind_xdp: bool, context: &Context) -> Self {
-        let gate = Gate { settings: context.settings, machines: HashMap::new(), begun: Instant::now() };
         Self {
-            gate: (!behind_xdp).then_some(gate),
+            gate: (!behind_xdp).then(|| Gate::new(context.settings, Instant::now())),
+            trusted_relays: Arc::clone(&context.trusted_relays),
             duplicate_answers: Arc::clone(&context.duplicate_answers),
             sharing: context
                 .sharing
@@ -128,8 +122,8 @@ impl Responder {
 
     /// Writes the answer to a frame into `reply`. Returns its length and copies, or `None` if the frame is not answered.
     pub fn respond(&mut self, frame: &[u8], reply: &mut [u8]) -> Option<Reply> {
-        let read = frame::Headers::parse(frame).and_then(|headers| Ok((client_address(frame, &headers)?, headers)));
-        let (mac, headers) = match read {
+        let read = frame::Headers::parse(frame).and_then(|headers| Ok((BootClient::read(frame, &headers)?, headers)));
+        let (BootClient { mac, giaddr }, headers) = match read {
             Ok(read) => read,
             Err(reason) => return self.counters.refuse(reason),
         };
@@ -143,20 +137,22 @@ impl Responder {
         let inventory = self.inventory.load();
         let machine = inventory.by_mac(mac)?;
         let server = servers.of_site(machine.site.address)?;
-        if let Some(gate) = &mut self.gate
-            && !gate.admits(mac, Instant::now())
+        let sender = Sender::of(mac, giaddr, headers.ethernet_source);
+        if let Some(gate) = &self.gate
+            && let Err(counter) = gate.admit(mac, sender, &inventory, Instant::now())
         {
-            return self.counters.refuse(Counter::RateLimited);
+            return self.counters.refuse(counter);
         }
+        let origin = origin(sender, headers.source, machine, server, &self.trusted_relays);
         // The program in front asks the same, but it knows the VLANs of all machines together.
         if let Some(vlan) = headers.tags.unserved(|vlan| machine.vlans.contains(&vlan)) {
-            self.events.send(mac, SystemTime::now(), Origin::Machine, EventKind::OtherVlan { vlan });
+            self.events.send(mac, SystemTime::now(), origin, EventKind::OtherVlan { vlan });
             return self.counters.refuse(Counter::OtherVlan);
         }
         if servers.is_taken(machine.address) {
             self.counters.count(&Err(Reason::OurAddress));
             let reason = Reason::OurAddress.text();
-            self.events.send(mac, SystemTime::now(), Origin::Machine, EventKind::Ignored { reason });
+            self.events.send(mac, SystemTime::now(), origin, EventKind::Ignored { reason });
             return None;
         }
         let disposition = self.policies.load().disposition(machine);
@@ -173,18 +169,24 @@ impl Responder {
         let payload = frame.get(headers.payload.clone())?;
         let lookup = |_| Some((machine.as_ref(), disposition));
         let reply_payload = reply.get_mut(offset..)?;
-        let outcome = match &mut self.sharing {
+        let mut outcome = match &mut self.sharing {
             None => dhcp::respond(payload, &arrival, lookup, server, reply_payload),
             Some((sharing, nodes)) => {
-                let circumstances = Circumstances { nodes: nodes.load(), machine, server, now };
+                let circumstances = Circumstances { nodes: nodes.load(), machine, server, origin, now };
                 let is_ours = |address| servers.are_asked_at(address);
                 let turn = |question: &Question<'_>, named| sharing.turn(question, named, &circumstances, is_ours);
                 dhcp::respond_among(payload, &arrival, lookup, server, turn, reply_payload)
             }
         };
+        // A DHCPNAK goes to everybody, and would end the exchange of the machine itself, which has not asked for it.
+        if matches!(origin, Origin::Other(_)) && outcome.verdict.is_ok_and(|sent| sent.message == MessageType::Nak) {
+            outcome.verdict = Err(Reason::FromElsewhere);
+        }
         self.counters.count(&outcome.verdict);
-        for event in outcome.events {
-            self.events.send(mac, now, Origin::Machine, event);
+        // What another host sent is one event, whatever it says.
+        let counted = if matches!(origin, Origin::Other(_)) { 1 } else { outcome.events.len() };
+        for event in outcome.events.into_iter().take(counted) {
+            self.events.send(mac, now, origin, event);
         }
         let sent = outcome.verdict.ok()?;
         let ethernet_destination = match sent.route {
@@ -199,7 +201,7 @@ impl Responder {
             *bytes = [a, b, c, d];
         }
         let xid = u32::from_be_bytes(*payload.get(4..)?.first_chunk()?);
-        let twice = self.duplicate_answers.wants_two(mac, xid, headers.source, sent.message);
+        let twice = self.duplicate_answers.wants_two((mac, origin), xid, headers.source, sent.message);
         let headers = Headers {
             ethernet_source: self.mac,
             ethernet_destination,
@@ -211,14 +213,53 @@ impl Responder {
     }
 }
 
-impl Gate {
-    /// Takes a token from a machine's bucket. Returns `false` if the bucket is empty.
-    fn admits(&mut self, mac: MacAddr, now: Instant) -> bool {
-        let since_begun = now.saturating_duration_since(self.begun);
-        let now_ns = u64::try_from(since_begun.as_nanos()).unwrap_or(u64::MAX);
-        let state = self.machines.entry(mac).or_default();
-        let (after, admitted) = state.take(now_ns, &self.settings);
-        *state = after;
-        admitted
+/// Returns the origin of a request that names a machine, from its sender on the link and its IPv4 source.
+fn origin(sender: Sender, source: Ipv4Addr, machine: &Machine, server: &Server, trusted_relays: &[MacAddr]) -> Origin {
+    match sender {
+        Sender::Itself => Origin::Machine,
+        Sender::Card(card) if machine.macs().any(|mac| mac == card) => Origin::Machine,
+        Sender::Card(from) | Sender::Relay(from) if trusted_relays.contains(&from) => Origin::Machine,
+        Sender::Relay(relay) => Origin::Relay(relay),
+        // A machine behind a relay renews its lease by unicast, which a router brings.
+        Sender::Card(router) if source == machine.address && server.networks.holding(source).is_none() => {
+            Origin::Relay(router)
+        }
+        Sender::Card(from) => Origin::Other(from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        dhcp::testing::{SERVER, machine, server},
+        model::inventory::Machine,
+    };
+
+    #[test]
+    fn frame_is_the_machines_own_by_the_address_that_it_came_from() {
+        let [first, second, other, relay] = [1, 2, 3, 4].map(|last| MacAddr([0x52, 0x54, 0, 0, 9, last]));
+        let of = |machine: &Machine, giaddr: Ipv4Addr, source: MacAddr, address: Ipv4Addr| {
+            let sender = Sender::of(machine.mac, giaddr, source);
+            origin(sender, address, machine, &server(), &[relay])
+        };
+        let bonded = Machine { mac: first, additional_macs: [second].into(), ..machine() };
+        let (nobody, giaddr) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 1));
+        for (source, relayed, expected) in [
+            (first, nobody, Origin::Machine),
+            (second, nobody, Origin::Machine),
+            (other, nobody, Origin::Other(other)),
+            (other, giaddr, Origin::Relay(other)),
+            (first, giaddr, Origin::Relay(first)),
+            (relay, giaddr, Origin::Machine),
+            (relay, nobody, Origin::Machine),
+        ] {
+            assert_eq!(of(&bonded, relayed, source, nobody), expected, "{source} by {relayed}");
+        }
+        // It has its address by now.
+        assert_eq!(of(&bonded, nobody, other, bonded.address), Origin::Other(other), "it is on this link");
+        let far = Machine { address: Ipv4Addr::new(172, 31, 9, 9), ..bonded };
+        assert_eq!(of(&far, nobody, other, far.address), Origin::Relay(other), "a router brings its renewal");
+        assert_eq!(of(&far, nobody, other, SERVER), Origin::Other(other));
     }
 }

@@ -36,7 +36,7 @@ use std::{net::Ipv4Addr, time::SystemTime};
 
 use pxe_common::bootp::BOOT_SERVER_PORT;
 
-use self::sightings::{Choice, Sightings, digest};
+use self::sightings::{Asker, Choice, Sightings, digest};
 use crate::{
     dhcp::{Mode, Server, answer::Question, relay::is_host, turn::Turn, wire::MessageType},
     model::{
@@ -44,6 +44,7 @@ use crate::{
         event::ClientKind,
         inventory::Machine,
         nodes::{Nodes, SharedNodes},
+        origin::Origin,
     },
 };
 
@@ -69,8 +70,16 @@ pub struct Circumstances<'a> {
     pub machine: &'a Machine,
     /// This node's server for it.
     pub server: &'a Server,
+    /// The sender of the question. What another host asks in the machine's name is answered as if it came for the first time, and is not remembered.
+    pub origin: Origin,
     /// The time.
     pub now: SystemTime,
+}
+
+impl Circumstances<'_> {
+    fn asker(&self) -> Asker {
+        Asker::of(self.machine.mac, self.origin)
+    }
 }
 
 impl Sharing {
@@ -89,7 +98,8 @@ impl Sharing {
         circumstances: &Circumstances<'_>,
         is_ours: impl Fn(Ipv4Addr) -> bool,
     ) -> Turn {
-        let Circumstances { nodes, machine, server, .. } = *circumstances;
+        let Circumstances { nodes, server, .. } = *circumstances;
+        let asker = circumstances.asker();
         if nodes.peers().is_empty() {
             return if named.is_some() { Turn::Foreign } else { Turn::Ours };
         }
@@ -104,7 +114,7 @@ impl Sharing {
         let spoken_to = *arrival.destination.ip();
         let to_this_node = is_host(spoken_to) && !server.networks.has_edge(spoken_to) && client.relay.address.is_none();
         if query.server_id().is_some_and(|id| server.is_at(id)) {
-            self.sightings.choose(machine.mac, Choice::Took(digest(server.address)), circumstances.now);
+            self.sightings.choose(asker, Choice::Took(digest(server.address)), circumstances.now);
             return Turn::Ours;
         }
         if to_this_node {
@@ -114,12 +124,12 @@ impl Sharing {
         let is_between_others = server.mode == Mode::Proxy
             && query.message() != MessageType::Discover
             && arrival.destination.port() != BOOT_SERVER_PORT;
-        if is_between_others || !self.is_repeated(question, None, circumstances.now) {
+        if is_between_others || !self.is_repeated(question, None, circumstances) {
             return Turn::Peers(owner);
         }
         // A DISCOVER is followed by the machine's choice, except in ProxyDHCP.
         if server.mode == Mode::Proxy || query.message() != MessageType::Discover {
-            self.sightings.choose(machine.mac, Choice::Missed(digest(owner)), circumstances.now);
+            self.sightings.choose(asker, Choice::Missed(digest(owner)), circumstances.now);
         }
         Turn::Ours
     }
@@ -127,6 +137,7 @@ impl Sharing {
     /// Returns the turn for a question that names another server.
     fn turn_at(&self, id: Ipv4Addr, question: &Question<'_>, circumstances: &Circumstances<'_>) -> Turn {
         let Circumstances { nodes, machine, now, .. } = *circumstances;
+        let asker = circumstances.asker();
         // Any node may have had the spec's address when it answered.
         if nodes.peer_at(id).is_none() && id != machine.site.address {
             return Turn::Foreign;
@@ -134,12 +145,12 @@ impl Sharing {
         if question.query.message() != MessageType::Request {
             return Turn::Peers(id);
         }
-        if self.is_repeated(question, Some(id), now) {
-            self.sightings.choose(machine.mac, Choice::Missed(digest(id)), now);
+        if self.is_repeated(question, Some(id), circumstances) {
+            self.sightings.choose(asker, Choice::Missed(digest(id)), now);
             return Turn::InPlaceOf(id);
         }
         if nodes.servers_of(machine.site.address).any(|server| server == id) {
-            self.sightings.choose(machine.mac, Choice::Took(digest(id)), now);
+            self.sightings.choose(asker, Choice::Took(digest(id)), now);
             return Turn::Peers(id);
         }
         self.owner(circumstances).map_or(Turn::InPlaceOf(id), Turn::Peers)
@@ -147,13 +158,13 @@ impl Sharing {
 
     /// Returns the server address of the peer that answers a machine first; `None` if this node does.
     fn owner(&self, circumstances: &Circumstances<'_>) -> Option<Ipv4Addr> {
-        let Circumstances { nodes, machine, server, now } = *circumstances;
+        let Circumstances { nodes, machine, server, now, .. } = *circumstances;
         let (site, mac) = (machine.site.address, machine.mac);
         let by_rank = |without: u64| {
             let owner = nodes.peer_that_owns_without(site, server.address, mac, |peer| digest(peer) == without);
             owner.map(|(_, address)| address)
         };
-        match self.sightings.choice(mac, now) {
+        match self.sightings.choice(circumstances.asker(), now) {
             None => by_rank(u64::MAX),
             Some(Choice::Missed(node)) => by_rank(node),
             Some(Choice::Took(node)) if node == digest(server.address) => None,
@@ -164,11 +175,12 @@ impl Sharing {
     }
 
     /// Remembers a question and returns `true` if it is repeated.
-    fn is_repeated(&self, question: &Question<'_>, named: Option<Ipv4Addr>, now: SystemTime) -> bool {
+    fn is_repeated(&self, question: &Question<'_>, named: Option<Ipv4Addr>, circumstances: &Circumstances<'_>) -> bool {
+        let Some(asker) = circumstances.asker().of_card(question.query.mac()) else { return false };
         let Question { query, client, arrival, .. } = *question;
         let kind =
             (*arrival.source.ip(), arrival.destination.port(), u8::from(query.message()), client.kind as u8, named);
-        let is_known = self.sightings.asked_again(query.mac(), &kind, query.xid(), now);
+        let is_known = self.sightings.asked_again(asker, &kind, query.xid(), circumstances.now);
         let is_uefi = matches!(client.kind, ClientKind::Pxe | ClientKind::HttpBoot)
             && !client.u_boot
             && client.architecture.is_some_and(|number| !ClientArchitecture::of(number).is_bios());

@@ -11,8 +11,8 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use pxe_common::{
-    Counter, MacAddr,
-    layout::{self, MachineKey, MachineState, Settings},
+    Bucket, Counter, MacAddr,
+    layout::{self, MachineKey, Settings},
 };
 
 use tokio::task::AbortHandle;
@@ -90,7 +90,7 @@ pub struct XdpProgram {
     id: u32,
     /// The number of machines that fit into its map.
     capacity: u32,
-    machines: HashMap<MapData, MachineKey, MachineState>,
+    machines: HashMap<MapData, MachineKey, Bucket>,
     addresses: HashMap<MapData, [u8; 4], u8>,
     vlans: Array<MapData, u8>,
     strays: HashMap<MapData, MachineKey, u16>,
@@ -241,7 +241,7 @@ impl XdpProgram {
     ///
     /// If the map is full.
     pub fn add_machine(&mut self, mac: MacAddr) -> Result<(), XdpError> {
-        match self.machines.insert(MachineKey::from(mac), MachineState::default(), NO_EXIST) {
+        match self.machines.insert(MachineKey::from(mac), Bucket::default(), NO_EXIST) {
             Err(error) if os_error(&error) == Some(libc::EEXIST) => Ok(()),
             result => result.map_err(|error| explain(&self.interface, "add a machine to its map", &error)),
         }
@@ -368,7 +368,7 @@ impl log::Log for ProgramLog {
 }
 
 type Maps = (
-    HashMap<MapData, MachineKey, MachineState>,
+    HashMap<MapData, MachineKey, Bucket>,
     HashMap<MapData, [u8; 4], u8>,
     Array<MapData, u8>,
     HashMap<MapData, MachineKey, u16>,

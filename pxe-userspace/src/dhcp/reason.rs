@@ -49,11 +49,13 @@ pub enum Reason {
     NoRoom,
     /// The address of the machine in the spec is this host's, or another node's.
     OurAddress,
+    /// Another host asked for the machine, and the reply would end the machine's own exchange.
+    FromElsewhere,
 }
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Length,
         Self::NotARequest,
         Self::HardwareAddress,
@@ -76,6 +78,7 @@ impl Reason {
         Self::NoReplyDue,
         Self::NoRoom,
         Self::OurAddress,
+        Self::FromElsewhere,
     ];
 
     /// Returns the index of the counter, below the length of [`Reason::ALL`].
@@ -110,6 +113,7 @@ impl Reason {
             Self::NoReplyDue => "no_reply_due",
             Self::NoRoom => "no_room",
             Self::OurAddress => "our_address",
+            Self::FromElsewhere => "from_elsewhere",
         }
     }
 
@@ -142,6 +146,9 @@ impl Reason {
             Self::NoLoader => "there is no loader for the architecture of the machine's firmware",
             Self::NoReplyDue => "the message needs no reply",
             Self::NoRoom => "the reply is longer than the machine and its relay accept",
+            Self::FromElsewhere => {
+                "another host sent the packet in the machine's name, and the reply would end the machine's own exchange"
+            }
             Self::OurAddress => {
                 "its address in the spec is that of a host that runs pxed; give one of the two another address"
             }

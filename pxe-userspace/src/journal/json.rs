@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use pxe_common::MacAddr;
 use serde::{Serialize, Serializer};
 
-use super::{diagnosis::Diagnosis, machine_record::MachineRecord, stage::Stage};
+use super::{diagnosis::Diagnosis, machine_record::MachineRecord, others::OtherFrames, stage::Stage};
 use crate::model::{
     architecture::Architecture,
     event::{BootEvent, EventKind},
@@ -75,13 +75,17 @@ pub struct MachineJson<'a> {
     events: Vec<EventJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     diagnosis: Option<&'a Diagnosis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frames_of_others: Option<OthersJson>,
 }
 
 impl<'a> MachineJson<'a> {
     /// Returns the form of a machine in a list.
     #[must_use]
     pub fn of(record: &'a MachineRecord) -> Self {
-        let MachineRecord { machine, policy, boots_from, stage, stage_since, boots, last_error, events, .. } = record;
+        let MachineRecord {
+            machine, policy, boots_from, stage, stage_since, boots, last_error, events, others, ..
+        } = record;
         let Machine { mac, additional_macs, address, cluster, role, architecture, version, hostname, loaders, .. } =
             &**machine;
         Self {
@@ -103,6 +107,7 @@ impl<'a> MachineJson<'a> {
             last_error_at: last_error.as_ref().map(|&(at, _)| rfc3339(at)),
             events: events.iter().map(|event| EventJson::of(machine, event)).collect(),
             diagnosis: None,
+            frames_of_others: others.map(|others| OthersJson::of(machine, others)),
         }
     }
 
@@ -114,6 +119,32 @@ impl<'a> MachineJson<'a> {
             json.text = Some(text(&record.machine, event));
         }
         Self { diagnosis: Some(diagnosis), ..machine }
+    }
+}
+
+/// The DHCP frames in a machine's name that other hosts sent.
+#[derive(Debug, Serialize)]
+struct OthersJson {
+    count: u32,
+    #[serde(serialize_with = "mac")]
+    last_from: MacAddr,
+    #[serde(serialize_with = "time")]
+    last_at: SystemTime,
+    by_relay: bool,
+    text: String,
+}
+
+impl OthersJson {
+    fn of(machine: &Machine, OtherFrames { count, from, by_relay, at }: OtherFrames) -> Self {
+        let interface = &machine.site.interface;
+        let frames = if count == 1 { "a DHCP frame" } else { "DHCP frames" };
+        let relay = if by_relay { ", as if by a relay, although its own frames come without one" } else { "" };
+        let last = if count == 1 { "" } else { "the last " };
+        let text = format!(
+            "{frames} with its address ({count} since pxed started) came from other hosts, {last}from {from} on {interface}{relay}. They \
+             changed nothing of the machine's: find the host at {from}, in the switch's table of MAC addresses for example"
+        );
+        Self { count, last_from: from, last_at: at, by_relay, text }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use kube::api::{DeleteParams, DynamicObject, PostParams};
-use pxe_common::{MacAddr, MachineKey, MachineState};
+use pxe_common::{Bucket, MacAddr, MachineKey};
 use pxe_lab::{
     Artifacts, Namespace,
     cluster::{Machine, SERVER, VERSION, cluster_with_gateway},
@@ -80,7 +80,7 @@ pub(crate) fn ten_thousand() -> anyhow::Result<()> {
 }
 
 /// Opens the map of machines of the program on a node's interface.
-fn machines_of(node: &Namespace) -> anyhow::Result<HashMap<MapData, MachineKey, MachineState>> {
+fn machines_of(node: &Namespace) -> anyhow::Result<HashMap<MapData, MachineKey, Bucket>> {
     let text = node.ip(&["-details", "-json", "link", "show", "dev", INTERFACE])?;
     let links: serde_json::Value = serde_json::from_str(&text)?;
     let id = links[0]["xdp"]["prog"]["id"].as_u64().context("no XDP program")?;

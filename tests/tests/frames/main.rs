@@ -6,6 +6,7 @@
 mod addresses;
 mod bench;
 mod disturbed;
+mod elsewhere;
 mod flood;
 mod foreign;
 mod malformed;
@@ -64,6 +65,8 @@ fn main() -> ExitCode {
             ("machine_on_the_wrong_interface_gets_nothing", disturbed::wrong_interface),
             ("flood_of_one_machine_harms_no_other", flood::of_one_machine),
             ("flood_of_strangers_takes_no_memory", flood::of_strangers),
+            ("flood_in_a_machines_name_harms_it_not", elsewhere::flood),
+            ("frames_of_others_change_nothing_of_a_machines", elsewhere::changes_nothing),
             ("interface_that_goes_down_is_served_again", disturbed::down_and_up),
             ("address_that_comes_back_is_served_again", disturbed::address_lost),
             ("replies_come_from_a_changed_mac", disturbed::another_mac),

@@ -30,6 +30,14 @@ struct Explained {
     requests: Vec<Request>,
     /// The error in the spec for which it is served as before.
     spec_error: Option<String>,
+    /// The DHCP frames in its name that other hosts sent.
+    frames_of_others: Option<Others>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Others {
+    last_at: Timestamp,
+    text: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,8 +55,9 @@ struct Diagnosis {
 
 /// Formats how far a machine came, what it waits for, what to do, and what it did.
 pub(super) fn explained(json: &str, now: Timestamp) -> anyhow::Result<String> {
-    let Explained { machine, additional_macs, hostname, loaders, events, diagnosis, requests, spec_error } =
-        serde_json::from_str(json).context("the answer is not pxed's")?;
+    let explained: Explained = serde_json::from_str(json).context("the answer is not pxed's")?;
+    let Explained { machine, additional_macs, hostname, loaders, events, diagnosis, .. } = explained;
+    let Explained { requests, spec_error, frames_of_others, .. } = explained;
     let Machine { mac, address, cluster, role, architecture, version, policy, boots_from, stage, boots, .. } = machine;
     let name = hostname.map_or_else(String::new, |name| format!(" {name}"));
     let mut text = String::new();
@@ -74,6 +83,9 @@ pub(super) fn explained(json: &str, now: Timestamp) -> anyhow::Result<String> {
     let _ = writeln!(text, "\n{}", if events.is_empty() { "no events" } else { "events (UTC)" });
     for Event { at, text: event } in events.iter().skip(events.len().saturating_sub(EVENTS)) {
         let _ = writeln!(text, "{}  {event}", at.strftime("%Y-%m-%d %H:%M:%S%.3f"));
+    }
+    if let Some(Others { last_at, text: others }) = frames_of_others {
+        let _ = writeln!(text, "\nof other hosts\n{}  {others}", last_at.strftime("%Y-%m-%d %H:%M:%S%.3f"));
     }
     if !requests.is_empty() {
         let _ = writeln!(text, "\nother requests\n{}", visitor::lines(&requests, now).trim_end());

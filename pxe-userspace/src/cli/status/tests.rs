@@ -54,6 +54,12 @@ events (UTC)
 2026-01-01 00:00:00.500  sent to its own disk
 ";
     assert_eq!(machine::explained(MACHINE, jiff::Timestamp::now()).unwrap(), expected);
+    let attacked = MACHINE.replace(
+        "\"diagnosis\"",
+        "\"frames_of_others\":{\"last_at\":\"2026-01-01T00:00:00.250Z\",\"text\":\"frames from elsewhere\"},\"diagnosis\"",
+    );
+    let apart = format!("{expected}\nof other hosts\n2026-01-01 00:00:00.250  frames from elsewhere\n");
+    assert_eq!(machine::explained(&attacked, jiff::Timestamp::now()).unwrap(), apart);
     assert_eq!(machine::decided(MACHINE).unwrap(), "52:54:00:00:00:01: policy auto, next boot from network\n");
     assert!(machine::explained("{}", jiff::Timestamp::now()).is_err());
     let several = MACHINE.replace(

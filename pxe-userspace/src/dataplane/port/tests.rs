@@ -66,6 +66,7 @@ impl Cable {
             events: EventSink::channel(100).0,
             counters: Arc::default(),
             duplicate_answers: Arc::default(),
+            trusted_relays: Arc::default(),
             sharing: None,
         });
         let port = open(&mut kernel, paths);

@@ -9,7 +9,7 @@ use std::{
 
 use pxe_common::MacAddr;
 
-use crate::model::inventory::AddressHashBuilder;
+use crate::model::{inventory::AddressHashBuilder, origin::Origin};
 
 /// The slots of each table. A whole fleet fits; of two machines that take the same slot, the later one is known.
 const SLOTS: usize = 65_536;
@@ -41,6 +41,47 @@ pub(super) struct Sightings {
     asked: Box<[AtomicU64]>,
     /// The last choice of each machine.
     choices: Box<[AtomicU64]>,
+    /// The same of what relays bring, in tables of their own: whoever pretends to be a relay changes nothing that machines themselves have asked.
+    asked_by_relay: Box<[AtomicU64]>,
+    choices_by_relay: Box<[AtomicU64]>,
+}
+
+/// Whoever asks, as far as it is remembered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    /// A machine or one of its network cards, itself.
+    Itself(MacAddr),
+    /// The same through a relay with this MAC address.
+    ByRelay(MacAddr, MacAddr),
+    /// Another host in the name of a machine, of which nothing is remembered.
+    Other(MacAddr),
+}
+
+impl Asker {
+    /// Returns the one who asks for a machine.
+    pub(super) fn of(mac: MacAddr, origin: Origin) -> Self {
+        match origin {
+            Origin::Machine => Self::Itself(mac),
+            Origin::Relay(relay) => Self::ByRelay(mac, relay),
+            Origin::Unproven | Origin::Other(_) => Self::Other(mac),
+        }
+    }
+
+    /// Returns the same for this network card; `None` if nothing of it is remembered.
+    pub(super) fn of_card(self, card: MacAddr) -> Option<Self> {
+        match self {
+            Self::Itself(_) => Some(Self::Itself(card)),
+            Self::ByRelay(_, relay) => Some(Self::ByRelay(card, relay)),
+            Self::Other(_) => None,
+        }
+    }
+
+    fn hash(self) -> u64 {
+        match self {
+            Self::Itself(mac) | Self::Other(mac) => hash(mac),
+            Self::ByRelay(mac, relay) => hash((mac, relay)),
+        }
+    }
 }
 
 /// The last choice of a machine.
@@ -56,17 +97,22 @@ impl Default for Sightings {
     /// Returns tables in which nothing has been seen.
     fn default() -> Self {
         let table = || (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
-        Self { asked: table(), choices: table() }
+        Self { asked: table(), choices: table(), asked_by_relay: table(), choices_by_relay: table() }
     }
 }
 
 impl Sightings {
     /// Remembers a question of a network card and returns `true` if it repeats the one before. Frames that come within a fifth of a
     /// second are one question.
-    pub(super) fn asked_again(&self, mac: MacAddr, question: &impl Hash, xid: u32, now: SystemTime) -> bool {
-        let Some(slot) = slot(&self.asked, mac) else { return false };
+    pub(super) fn asked_again(&self, asker: Asker, question: &impl Hash, xid: u32, now: SystemTime) -> bool {
+        let table = match asker {
+            Asker::Itself(_) => &self.asked,
+            Asker::ByRelay(..) => &self.asked_by_relay,
+            Asker::Other(_) => return false,
+        };
+        let Some(slot) = slot(table, asker) else { return false };
         let now = units_of(now, 10);
-        let seen = hash((mac, question)) & QUESTION | hash(xid) & TRANSACTION | now;
+        let seen = hash((asker.hash(), question)) & QUESTION | hash(xid) & TRANSACTION | now;
         let before = slot.load(Ordering::Relaxed);
         let since = now.wrapping_sub(before) & TIME;
         let is_same = (before ^ seen) & QUESTION == 0;
@@ -79,20 +125,29 @@ impl Sightings {
     }
 
     /// Remembers the choice of a machine.
-    pub(super) fn choose(&self, mac: MacAddr, choice: Choice, now: SystemTime) {
-        let Some(slot) = slot(&self.choices, mac) else { return };
+    pub(super) fn choose(&self, asker: Asker, choice: Choice, now: SystemTime) {
+        let table = match asker {
+            Asker::Itself(_) => &self.choices,
+            Asker::ByRelay(..) => &self.choices_by_relay,
+            Asker::Other(_) => return,
+        };
+        let Some(slot) = slot(table, asker) else { return };
         let node = match choice {
             Choice::Took(node) => node,
             Choice::Missed(node) => node | MISSED,
         };
-        slot.store(hash(mac) & MACHINE | node | units_of(now, 1_000), Ordering::Relaxed);
+        slot.store(asker.hash() & MACHINE | node | units_of(now, 1_000), Ordering::Relaxed);
     }
 
     /// Returns the last choice of a machine, if it still counts.
-    pub(super) fn choice(&self, mac: MacAddr, now: SystemTime) -> Option<Choice> {
-        let seen = slot(&self.choices, mac)?.load(Ordering::Relaxed);
+    pub(super) fn choice(&self, asker: Asker, now: SystemTime) -> Option<Choice> {
+        let table = match asker {
+            Asker::Itself(_) | Asker::Other(_) => &self.choices,
+            Asker::ByRelay(..) => &self.choices_by_relay,
+        };
+        let seen = slot(table, asker)?.load(Ordering::Relaxed);
         let since = units_of(now, 1_000).wrapping_sub(seen) & TIME;
-        let is_known = seen != 0 && (seen ^ hash(mac)) & MACHINE == 0 && since <= CHOICE_COUNTS_FOR;
+        let is_known = seen != 0 && (seen ^ asker.hash()) & MACHINE == 0 && since <= CHOICE_COUNTS_FOR;
         let node = seen & NODE;
         is_known.then_some(if seen & MISSED == 0 { Choice::Took(node) } else { Choice::Missed(node) })
     }
@@ -107,8 +162,8 @@ fn hash(value: impl Hash) -> u64 {
     AddressHashBuilder::default().hash_one(value)
 }
 
-fn slot(table: &[AtomicU64], mac: MacAddr) -> Option<&AtomicU64> {
-    table.get(usize::try_from(hash(mac) % SLOTS as u64).ok()?)
+fn slot(table: &[AtomicU64], asker: Asker) -> Option<&AtomicU64> {
+    table.get(usize::try_from(asker.hash() % SLOTS as u64).ok()?)
 }
 
 /// Returns the time in units of this number of milliseconds, without its upper bits.

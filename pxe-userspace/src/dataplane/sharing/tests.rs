@@ -21,6 +21,7 @@ use crate::{
     model::{
         inventory::Machine,
         nodes::{Node, Sites},
+        origin::Origin,
         policy::Disposition,
     },
     net::networks::Networks,
@@ -92,10 +93,23 @@ impl Fleet {
         arrival: &Arrival,
         now: SystemTime,
     ) -> (Outcome, Option<Seen>) {
+        self.ask_from(Origin::Machine, node, machine, bytes, arrival, now)
+    }
+
+    /// Sends a question from this origin to one node.
+    fn ask_from(
+        &self,
+        origin: Origin,
+        node: usize,
+        machine: &Machine,
+        bytes: &[u8],
+        arrival: &Arrival,
+        now: SystemTime,
+    ) -> (Outcome, Option<Seen>) {
         let Pxed { sharing, server, .. } = &self.0[node];
         let mut out = [0; MAXIMUM_LENGTH];
         let nodes = sharing.nodes.load();
-        let circumstances = Circumstances { nodes: &nodes, machine, server, now };
+        let circumstances = Circumstances { nodes: &nodes, machine, server, origin, now };
         let turn = |question: &Question<'_>, named| {
             sharing.turn(question, named, &circumstances, |asked| asked == address(node) || asked == former(node))
         };

@@ -359,3 +359,44 @@ fn turn_cost() {
         println!("{count} nodes: {:.0} ns for an answer, {:.0} ns for a silence", best[0], best[1]);
     }
 }
+
+/// Frames in a machine's name that another host sends, or that somebody sends as a relay, between the questions of the machine.
+#[test]
+fn forged_questions_change_no_turn_of_the_machine() {
+    let attacker = MacAddr([6, 0, 0, 0, 0, 9]);
+    let machine = machine_number(7);
+    let discover = firmware(&machine, DISCOVER, 1, 0);
+    for origin in [Origin::Other(attacker), Origin::Relay(attacker)] {
+        let fleet = Fleet::new(3, Mode::Server);
+        let owner = fleet.owner(&machine);
+        let others: Vec<_> = (0..3).filter(|&node| node != owner).collect();
+        let forge = |message: &Message, now| {
+            let bytes = message.clone().bytes();
+            let answers = |node: &usize| fleet.ask_from(origin, *node, &machine, &bytes, &broadcast(), now).1.is_some();
+            (0..3).filter(answers).collect::<Vec<_>>()
+        };
+        assert_eq!(answering(&fleet, &machine, &discover, &broadcast(), at(0)), [owner]);
+        // Other questions, the same ones again, and choices of other nodes.
+        for step in 1..20 {
+            forge(&firmware(&machine, DISCOVER, step, 0), at(u64::from(step) * 200));
+            forge(&discover, at(u64::from(step) * 200 + 50));
+            forge(&choosing(&machine, step, address(others[0])), at(u64::from(step) * 200 + 100));
+            forge(&message(&machine, RELEASE, step, 0), at(u64::from(step) * 200 + 150));
+        }
+        let again = answering(&fleet, &machine, &discover, &broadcast(), at(4_100));
+        assert_eq!(again, [0, 1, 2], "{origin:?}: the machine's repetition is known as one");
+        let next = answering(&fleet, &machine, &firmware(&machine, DISCOVER, 99, 0), &broadcast(), at(60_000));
+        assert_eq!(next, [owner], "{origin:?}: nobody chose another node for it");
+    }
+    // What another host repeats is answered by the owner alone, however old it says that the question is.
+    let fleet = Fleet::new(3, Mode::Server);
+    let owner = fleet.owner(&machine);
+    for (step, secs) in [0, 0, 8, 30].into_iter().enumerate() {
+        let bytes = firmware(&machine, DISCOVER, 1, secs).bytes();
+        let now = at(step as u64 * 4_000);
+        let answers = |node: &usize| {
+            fleet.ask_from(Origin::Other(attacker), *node, &machine, &bytes, &broadcast(), now).1.is_some()
+        };
+        assert_eq!((0..3).filter(answers).collect::<Vec<_>>(), [owner], "step {step}");
+    }
+}
