@@ -92,6 +92,7 @@ pub fn dhcp_respond(data: &[u8]) {
         http_port: 8000,
         lease_seconds: 3600,
         mode: if chosen(1) { Mode::Proxy } else { Mode::Server },
+        guard: None,
     };
     let port = if chosen(2) { bootp::BOOT_SERVER_PORT } else { bootp::SERVER_PORT };
     let destination = if chosen(4) { server.address } else { Ipv4Addr::BROADCAST };

@@ -6,7 +6,10 @@ use arc_swap::ArcSwap;
 
 /// The shortcomings of the running daemon, which sets them. Everybody may read them.
 #[derive(Debug, Default)]
-pub struct Health(ArcSwap<Findings>);
+pub struct Health {
+    findings: ArcSwap<Findings>,
+    secrets: ArcSwap<String>,
+}
 
 /// The findings of the last look at everything that serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,11 +25,24 @@ pub struct Findings {
 impl Health {
     /// Replaces the findings.
     pub fn set(&self, findings: Findings) {
-        self.0.store(Arc::new(findings));
+        self.findings.store(Arc::new(findings));
+    }
+
+    /// Sets the sentence on how the machines' secrets are guarded. Returns `true` if it is another one than before.
+    pub fn set_secrets(&self, sentence: &str) -> bool {
+        let is_new = **self.secrets.load() != sentence;
+        if is_new {
+            self.secrets.store(Arc::new(sentence.to_owned()));
+        }
+        is_new
+    }
+
+    pub(super) fn secrets(&self) -> Arc<String> {
+        self.secrets.load_full()
     }
 
     pub(super) fn findings(&self) -> Arc<Findings> {
-        self.0.load_full()
+        self.findings.load_full()
     }
 }
 

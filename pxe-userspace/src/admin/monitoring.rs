@@ -38,6 +38,8 @@ struct HealthJson<'a> {
     ready: bool,
     problems: &'a [String],
     warnings: &'a [String],
+    /// How the machines' secrets are guarded, as a sentence.
+    secrets: &'a str,
     file_descriptors: FileDescriptors,
     log_lines_dropped: u64,
     /// The connection to the API server; absent without one.
@@ -60,6 +62,7 @@ pub(super) async fn health(State(admin): State<Admin>) -> Response {
         ready: findings.is_ready(),
         problems,
         warnings,
+        secrets: &admin.context.health.secrets(),
         file_descriptors: FileDescriptors { open: descriptors::in_use(), limit: descriptors::limit() },
         log_lines_dropped: logging::dropped().get(),
         kubernetes: admin.context.api.as_ref().map(|api| api.load_full()),

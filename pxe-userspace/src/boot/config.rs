@@ -15,6 +15,7 @@ use crate::model::{
     inventory::{Inventory, Machine},
     policy::Disposition,
     policy_book::PolicyBook,
+    secrets::{self, Secret, Secrets},
 };
 
 /// The protocol that the program fetched its configuration by. It fetches kernel and initramfs in the same way, since it may have
@@ -78,7 +79,7 @@ pub enum Answer {
     },
     /// There is no such file, since the machine is to boot from its disk: the program goes on to the next way to boot.
     ToDisk(Arc<Machine>),
-    /// The file belongs to a machine with another address.
+    /// The file belongs to a machine with another address, or may hold secrets.
     NotTheirs {
         /// The machine.
         machine: Arc<Machine>,
@@ -107,6 +108,10 @@ impl ConfigRequest<'_> {
             return Answer::NotTheirs { machine, reason };
         }
         let disposition = self.policies.disposition(&machine);
+        if disposition == Disposition::Network && self.check_source && machine.secrets == Secrets::Guarded {
+            let reason = unguarded("configuration of its boot loader", &machine);
+            return Answer::NotTheirs { machine, reason };
+        }
         let bootable = self.images.as_bootable(&machine);
         if disposition == Disposition::Network
             && let Some(awaited) = self.images.awaited(bootable)
@@ -160,6 +165,26 @@ pub fn refusal_of(noun: &str, machine: &Machine, peer: IpAddr, check_source: boo
     let Machine { mac, address, .. } = machine;
     let is_theirs = !check_source || peer == *address;
     (!is_theirs).then(|| format!("{ASKED_FROM} {peer}, but only {address} may get the {noun} of {mac}"))
+}
+
+/// Returns the reason why something of a machine's own is not given at a URL without an unguessable part, and what to do.
+#[must_use]
+pub fn unguarded(noun: &str, machine: &Machine) -> String {
+    let why = match secrets::secret(&machine.kernel_args, machine.talos_config.is_some()) {
+        Some(Secret::Config) => "its machine configuration has secrets".to_owned(),
+        Some(Secret::Argument(name)) => format!("its kernel argument {} may be a secret", shown(name)),
+        None => "the spec says that it has secrets".to_owned(),
+    };
+    let mac = machine.mac;
+    format!(
+        "the {noun} of {mac} is not given to its IP address alone, which others can take: {why}. iPXE and UEFI HTTP boot get a URL with an \
+         unguessable part in the DHCP answer to the machine itself; for other ways, set pxed.dev/secrets: by-address"
+    )
+}
+
+/// Returns the name of a kernel argument, cut off if it is none that a person would write.
+fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(48).collect()
 }
 
 /// Returns the reason why a client without the machine's address does not get its machine configuration. `None` for the machine itself.

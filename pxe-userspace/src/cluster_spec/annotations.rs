@@ -16,13 +16,15 @@ const MACHINES: &str = "pxed.dev/machines";
 
 /// Every annotation that pxed reads. The name of a setting may be followed by `.` and an IP address, or a MAC address with hyphens, for
 /// the one machine that has it.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 11] = [
     "pxed.dev/boot-policy",
     "pxed.dev/disk-route",
     "pxed.dev/boot",
     "pxed.dev/loader",
     "pxed.dev/talos-config",
     "pxed.dev/vlans",
+    "pxed.dev/dhcp-answers",
+    "pxed.dev/secrets",
     "pxed.dev/hostname",
     "pxed.dev/additional-mac-addresses",
     MACHINES,

@@ -10,7 +10,10 @@ use super::{
     machine_settings::{Applier, InForce},
     placed::Placed,
 };
-use crate::model::talos_config::{ConfigPlace, TalosConfig};
+use crate::model::{
+    secrets::Secrets,
+    talos_config::{ConfigPlace, TalosConfig},
+};
 
 /// The machine configurations that a spec may name.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +51,8 @@ pub(crate) fn apply<'d>(
                 }
             }
         }
+        let setting = of_boot.secrets.as_ref().map(|secrets| secrets.setting.value).unwrap_or_default();
+        machine.secrets = Secrets::of(setting, &machine.kernel_args, machine.talos_config.is_some());
         for error in applier.errors.drain(..).chain(check.machine(machine, origin, &of_boot)) {
             let error = resolved.faults.add(error);
             fault.get_or_insert(error);

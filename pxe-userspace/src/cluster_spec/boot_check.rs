@@ -41,6 +41,8 @@ enum Remark {
     OwnConfig,
     /// A loader that does not lead to the unified kernel image.
     LoaderWithoutImage,
+    /// A loader that gets a configuration by TFTP, which may not hold secrets.
+    SecretsByTftp,
     /// A shim whose second stage is the file of another architecture.
     SharedSecondStage,
 }
@@ -64,7 +66,7 @@ struct Program {
 impl BootCheck {
     /// Checks a machine. Returns an error that is its own.
     pub(crate) fn machine(&mut self, machine: &Machine, origin: &Origin<'_>, of_boot: &OfBoot<'_>) -> Option<Finding> {
-        let OfBoot { boot, loaders, talos_config } = of_boot;
+        let OfBoot { boot, loaders, talos_config, secrets: _ } = of_boot;
         if machine.boot == BootMethod::FactoryUki {
             if !machine.kernel_args.is_empty() {
                 self.warn(Remark::ArgumentsUnused, boot.as_ref(), machine);
@@ -78,6 +80,9 @@ impl BootCheck {
         }
         if machine.boot != BootMethod::Ipxe && has_foreign_loader(machine) {
             self.warn(Remark::LoaderWithoutImage, loaders.as_ref(), machine);
+        }
+        if machine.secrets == Secrets::Guarded && machine.boot == BootMethod::Ipxe && has_grub(machine) {
+            self.warn(Remark::SecretsByTftp, loaders.as_ref(), machine);
         }
         if self.shares_second_stage(machine) {
             self.warn(Remark::SharedSecondStage, loaders.as_ref(), machine);
@@ -141,6 +146,11 @@ impl BootCheck {
                     "is loaded by {who} in place of the unified kernel image, which a loader that is no shim does not start by itself: name \
                      a shim, or remove loader or boot"
                 ),
+                Remark::SecretsByTftp => format!(
+                    "has {who} ask for a configuration by TFTP, where anybody can have it, and pxed gives none to machines whose kernel \
+                     arguments or machine configuration may hold secrets: boot them by iPXE, take the secrets out of kernelCmdlineArgs, or \
+                     set pxed.dev/secrets: by-address to accept the risk"
+                ),
                 Remark::SharedSecondStage => format!(
                     "has {who} start a file that iPXE's shim starts on another architecture: the shim looks for ipxe.efi or snponly.efi next to \
                      itself. Name files in a directory for each architecture, such as x86_64-sb/ipxe-shimx64.efi and arm64-sb/ipxe-shimaa64.efi"
@@ -155,6 +165,13 @@ impl BootCheck {
 /// does.
 fn has_foreign_loader(machine: &Machine) -> bool {
     own_loader(machine).is_some_and(|name| !is_shim(name) && !is_ipxe(name))
+}
+
+/// Returns `true` if the spec names a loader that gets a configuration from pxed: GRUB, by itself or behind a shim that is not iPXE's.
+fn has_grub(machine: &Machine) -> bool {
+    own_loader(machine).is_some_and(|name| {
+        !is_ipxe(name) && IpxeShim::of(name, machine.architecture).is_none() && (is_shim(name) || name.contains("grub"))
+    })
 }
 
 /// Returns the loader that the spec names for the machine's UEFI.

@@ -12,7 +12,7 @@ use super::{
     placed::Placed,
     settings::{AdditionalMacs, Annotations, MachineKey, MachineSettings, Setting, Settings},
 };
-use crate::model::{boot_method::BootMethod, inventory::Machine, loader::OwnLoaders};
+use crate::model::{boot_method::BootMethod, inventory::Machine, loader::OwnLoaders, secrets::SecretsSetting};
 
 /// Annotations and the document that has them.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,7 @@ pub(crate) struct OfBoot<'d> {
     pub(crate) boot: Option<InForce<'d, BootMethod>>,
     pub(crate) loaders: Option<InForce<'d, Arc<OwnLoaders>>>,
     pub(crate) talos_config: Option<InForce<'d, Arc<str>>>,
+    pub(crate) secrets: Option<InForce<'d, SecretsSetting>>,
 }
 
 /// Applies settings to machines, and keeps account of those that select no machine.
@@ -98,6 +99,10 @@ impl<'d> Applier<'d> {
         if let Some(vlans) = self.nearest(&scopes, specific, |settings| &settings.vlans) {
             machine.vlans = Arc::clone(&vlans.setting.value);
         }
+        if let Some(answers) = self.nearest(&scopes, specific, |settings| &settings.answers) {
+            machine.answers = answers.setting.value;
+        }
+        let secrets = self.nearest(&scopes, specific, |settings| &settings.secrets);
         let hostname = self.nearest(&scopes, specific, |settings| &settings.hostname);
         if let Some(hostname) = &hostname {
             machine.hostname = Some(Arc::clone(&hostname.setting.value));
@@ -106,7 +111,7 @@ impl<'d> Applier<'d> {
         if let Some(macs) = &additional_macs {
             machine.additional_macs = macs.setting.value.addresses().collect();
         }
-        (OfOneMachine { hostname, additional_macs }, OfBoot { boot, loaders, talos_config })
+        (OfOneMachine { hostname, additional_macs }, OfBoot { boot, loaders, talos_config, secrets })
     }
 
     /// Returns the settings of a resource that select the machine, by its MAC address or by its IP address.

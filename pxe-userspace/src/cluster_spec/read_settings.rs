@@ -39,18 +39,22 @@ pub(crate) enum Name {
     Loader,
     TalosConfig,
     Vlans,
+    DhcpAnswers,
+    Secrets,
     Hostname,
     AdditionalMacs,
 }
 
 impl Name {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::BootPolicy,
         Self::DiskRoute,
         Self::Boot,
         Self::Loader,
         Self::TalosConfig,
         Self::Vlans,
+        Self::DhcpAnswers,
+        Self::Secrets,
         Self::Hostname,
         Self::AdditionalMacs,
     ];
@@ -69,6 +73,8 @@ impl Name {
             Self::Loader => "loader",
             Self::TalosConfig => "talosConfig",
             Self::Vlans => "vlans",
+            Self::DhcpAnswers => "dhcpAnswers",
+            Self::Secrets => "secrets",
             Self::Hostname => "hostname",
             Self::AdditionalMacs => "additionalMacAddresses",
         }
@@ -83,6 +89,8 @@ impl Name {
             Self::Loader => "loader",
             Self::TalosConfig => "talos-config",
             Self::Vlans => "vlans",
+            Self::DhcpAnswers => "dhcp-answers",
+            Self::Secrets => "secrets",
             Self::Hostname => "hostname",
             Self::AdditionalMacs => "additional-mac-addresses",
         }
@@ -113,6 +121,8 @@ impl Reader {
         match name {
             Name::BootPolicy => put(&mut into.policy, checked(field, notes, values::boot_policy), field, notes),
             Name::DiskRoute => put(&mut into.disk_route, checked(field, notes, values::disk_route), field, notes),
+            Name::DhcpAnswers => put(&mut into.answers, checked(field, notes, values::dhcp_answers), field, notes),
+            Name::Secrets => put(&mut into.secrets, checked(field, notes, values::secrets), field, notes),
             Name::Boot => put(&mut into.boot, checked(field, notes, values::boot_method), field, notes),
             Name::TalosConfig => {
                 let name = checked(field, notes, |text| values::talos_config(text).map(Arc::from));

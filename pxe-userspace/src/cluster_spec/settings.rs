@@ -7,8 +7,10 @@ use pxe_common::MacAddr;
 use super::finding::{ErrorIndex, Position};
 use crate::model::{
     boot_method::BootMethod,
+    dhcp_answers::DhcpAnswers,
     loader::OwnLoaders,
     policy::{BootPolicy, DiskRoute},
+    secrets::SecretsSetting,
 };
 
 /// The annotations of pxed on a resource.
@@ -57,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) loaders: Option<Setting<Arc<OwnLoaders>>>,
     pub(crate) talos_config: Option<Setting<Arc<str>>>,
     pub(crate) vlans: Option<Setting<Arc<[u16]>>>,
+    pub(crate) answers: Option<Setting<DhcpAnswers>>,
+    pub(crate) secrets: Option<Setting<SecretsSetting>>,
     pub(crate) hostname: Option<Setting<Arc<str>>>,
     pub(crate) additional_macs: Option<Setting<AdditionalMacs>>,
 }
@@ -64,13 +68,26 @@ pub(crate) struct Settings {
 impl Settings {
     /// Takes over the settings that are not there yet.
     pub(crate) fn complete(&mut self, other: Self) {
-        let Self { policy, disk_route, boot, loaders, talos_config, vlans, hostname, additional_macs } = other;
+        let Self {
+            policy,
+            disk_route,
+            boot,
+            loaders,
+            talos_config,
+            vlans,
+            answers,
+            secrets,
+            hostname,
+            additional_macs,
+        } = other;
         self.policy = self.policy.take().or(policy);
         self.disk_route = self.disk_route.take().or(disk_route);
         self.boot = self.boot.take().or(boot);
         self.loaders = self.loaders.take().or(loaders);
         self.talos_config = self.talos_config.take().or(talos_config);
         self.vlans = self.vlans.take().or(vlans);
+        self.answers = self.answers.take().or(answers);
+        self.secrets = self.secrets.take().or(secrets);
         self.hostname = self.hostname.take().or(hostname);
         self.additional_macs = self.additional_macs.take().or(additional_macs);
     }

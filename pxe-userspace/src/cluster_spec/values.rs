@@ -7,7 +7,9 @@ use pxe_common::MacAddr;
 use crate::model::{
     architecture::Architecture,
     boot_method::BootMethod,
+    dhcp_answers::DhcpAnswers,
     policy::{BootPolicy, DiskRoute},
+    secrets::SecretsSetting,
 };
 
 /// The length of kernel arguments that is warned of. The kernel's command line has 2048 bytes on x86 and ARM64, including a NUL
@@ -149,6 +151,16 @@ pub(crate) fn disk_route(text: &str) -> Result<DiskRoute, String> {
         "not-found" => Ok(DiskRoute::NotFound),
         _ => Err(format!("{text:?} is not a disk route: write auto, exit, sanboot or not-found")),
     }
+}
+
+pub(crate) fn dhcp_answers(text: &str) -> Result<DhcpAnswers, String> {
+    let found = DhcpAnswers::ALL.into_iter().find(|answers| answers.name() == text);
+    found.ok_or_else(|| format!("{text:?} is not a kind of DHCP answers: write unicast or broadcast"))
+}
+
+pub(crate) fn secrets(text: &str) -> Result<SecretsSetting, String> {
+    let found = SecretsSetting::ALL.into_iter().find(|setting| setting.name() == text);
+    found.ok_or_else(|| format!("{text:?} is not a way to guard secrets: write auto, guarded or by-address"))
 }
 
 pub(crate) fn boot_method(text: &str) -> Result<BootMethod, String> {

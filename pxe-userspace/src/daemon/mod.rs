@@ -12,11 +12,13 @@ mod membership;
 mod metrics;
 mod preflight;
 mod reload;
+mod secrets_line;
 mod secure_boot;
 mod service_manager;
 mod signals;
 mod specs;
 mod upkeep;
+mod url_key;
 
 use std::{
     net::UdpSocket,
@@ -249,6 +251,11 @@ impl Daemon {
             }
         };
 
+        // After the journal, which keeps another pxed out of the state directory.
+        let guard = match config.mode {
+            Mode::Server => Some(Arc::new(url_key::guard(&config.state)?)),
+            Mode::Proxy => None,
+        };
         let (events, receiver) = EventSink::channel(EVENT_CAPACITY);
         let replies = Arc::new(ReplyCounters::default());
         let (tftp_metrics, http_metrics) = (Arc::new(tftp::Metrics::default()), Arc::new(http::Metrics::default()));
@@ -270,6 +277,7 @@ impl Daemon {
                 places: places.clone(),
                 visits: http::Visits::new(visitors.clone()),
                 check_source: config.mode == Mode::Server,
+                guard: guard.clone(),
                 http_port: config.http_port,
             },
             tftp::Context::new(Arc::clone(&store), Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics))
@@ -293,6 +301,7 @@ impl Daemon {
             mode: config.mode,
             http_port: config.http_port,
             lease_seconds: config.lease_seconds,
+            guard,
             inventory: Arc::clone(&inventory),
             policies,
             events: events.clone(),
@@ -332,6 +341,14 @@ impl Daemon {
             cluster.report(world, registry)
         });
         let health = Arc::new(Health::default());
+        let (mode, told) = (config.mode, Arc::clone(&health));
+        let tell_of_secrets = move |inventory: &Inventory| {
+            let sentence = secrets_line::sentence(inventory, mode);
+            if told.set_secrets(&sentence) {
+                tracing::info!("secrets: {sentence}");
+            }
+        };
+        tell_of_secrets(&first);
         let upkeep = Upkeep::new(
             (Arc::clone(&inventory), Arc::clone(&own_sites)),
             Arc::clone(&faults.clusters),
@@ -385,6 +402,7 @@ impl Daemon {
             limits::raise_neighbours(after.machines().len());
             // At start this would be fatal. Now the other machines are already served.
             files.report(after);
+            tell_of_secrets(after);
             log_missing_configs(talos_configs.as_deref(), after);
         };
         let mut cluster = None;

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     dhcp::Mode,
+    guard::Guard,
     model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies},
 };
 
@@ -30,6 +31,8 @@ pub struct Context {
     pub http_port: u16,
     /// The lease time in seconds.
     pub lease_seconds: u32,
+    /// Makes the unguessable parts of URLs; `None` in proxy mode.
+    pub guard: Option<Arc<Guard>>,
     /// The machines.
     pub inventory: SharedInventory,
     /// The destination of each machine: network or disk.

@@ -33,6 +33,17 @@ pub struct DuplicateAnswers {
     share: AtomicU32,
 }
 
+/// The answers to one question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// One answer.
+    One,
+    /// The same answer twice.
+    Two,
+    /// Two answers to a repeated question: one to the client, and one to all, since the client may not take what is sent to itself.
+    OneToAll,
+}
+
 impl Default for DuplicateAnswers {
     /// Returns a table in which no machine has asked.
     fn default() -> Self {
@@ -41,7 +52,7 @@ impl Default for DuplicateAnswers {
 }
 
 impl DuplicateAnswers {
-    /// Records a question and returns `true` if it gets two answers: because it is repeated, or because many questions are.
+    /// Records a question and returns its answers. It gets two if it is repeated, or if many questions are.
     ///
     /// Firmware asks four times. With 5 % loss in each direction, each step loses one machine in 11,000 if every question
     /// gets one answer, one in 70,000 if repeated questions get two, and one in 130,000 if all get two. The limit is one in
@@ -50,20 +61,23 @@ impl DuplicateAnswers {
     ///
     /// What another host asks in a machine's name gets one, and is not recorded: it says nothing of what the machine lost. Questions through a relay are
     /// recorded by relay, and do not count for the network.
-    pub fn wants_two(&self, asker: (MacAddr, Origin), xid: u32, sender: Ipv4Addr, answer: MessageType) -> bool {
+    pub fn copies(&self, asker: (MacAddr, Origin), xid: u32, sender: Ipv4Addr, answer: MessageType) -> Copies {
         let (mac, relay) = match asker {
             (mac, Origin::Machine) => (mac, None),
             (mac, Origin::Relay(relay)) => (mac, Some(relay)),
-            (_, Origin::Unproven | Origin::Other(_)) => return false,
+            (_, Origin::Unproven | Origin::Other(_)) => return Copies::One,
         };
         let again = self.asked_again(mac, relay, xid, sender, answer);
-        if relay.is_some() {
-            return again || self.share.load(Ordering::Relaxed) >= LOSSY;
+        let mut share = self.share.load(Ordering::Relaxed);
+        if relay.is_none() {
+            share = share - share / MEMORY + if again { ALL / MEMORY } else { 0 };
+            self.share.store(share, Ordering::Relaxed);
         }
-        let share = self.share.load(Ordering::Relaxed);
-        let share = share - share / MEMORY + if again { ALL / MEMORY } else { 0 };
-        self.share.store(share, Ordering::Relaxed);
-        again || share >= LOSSY
+        match again {
+            true => Copies::OneToAll,
+            false if share >= LOSSY => Copies::Two,
+            false => Copies::One,
+        }
     }
 
     /// Records a question and returns `true` if it repeats the machine's last one. A question is identified by its
@@ -168,8 +182,9 @@ mod tests {
             };
             (0..200).map(storm).sum()
         };
-        let ours =
-            lost(&|repeats, mac, xid| repeats.wants_two((mac, Origin::Machine), xid, FIRMWARE, MessageType::Offer));
+        let ours = lost(&|repeats, mac, xid| {
+            repeats.copies((mac, Origin::Machine), xid, FIRMWARE, MessageType::Offer) != Copies::One
+        });
         let once = lost(&|_, _, _| false);
         // Of 200,000 machines, one in 2,800 is expected to be lost with single answers, and one in 20,000 with ours.
         assert!((45..100).contains(&once), "{once} with one answer each");
@@ -179,12 +194,12 @@ mod tests {
     #[test]
     fn questions_all_get_two_answers_while_many_are_repeated() {
         let repeats = DuplicateAnswers::default();
-        let asked = |xid| repeats.wants_two((MACHINE, Origin::Machine), xid, FIRMWARE, MessageType::Offer);
+        let asked = |xid| repeats.copies((MACHINE, Origin::Machine), xid, FIRMWARE, MessageType::Offer) != Copies::One;
         let calm = (0..1_000).filter(|&xid| asked(xid)).count();
         assert_eq!(calm, 0);
-        let once = repeats.wants_two((OTHER, Origin::Machine), 7, FIRMWARE, MessageType::Offer);
-        let again = repeats.wants_two((OTHER, Origin::Machine), 7, FIRMWARE, MessageType::Offer);
-        let next = repeats.wants_two((OTHER, Origin::Machine), 8, FIRMWARE, MessageType::Offer);
+        let once = repeats.copies((OTHER, Origin::Machine), 7, FIRMWARE, MessageType::Offer) != Copies::One;
+        let again = repeats.copies((OTHER, Origin::Machine), 7, FIRMWARE, MessageType::Offer) != Copies::One;
+        let next = repeats.copies((OTHER, Origin::Machine), 8, FIRMWARE, MessageType::Offer) != Copies::One;
         assert_eq!((once, again, next), (false, true, false), "one repetition is not many");
         // Every tenth question repeats the one before it.
         let lossy = (1_000..2_000).filter(|&number| asked(number - u32::from(number % 10 == 9))).count();
@@ -197,7 +212,7 @@ mod tests {
     fn questions_of_others_change_nothing_for_the_machine() {
         let repeats = DuplicateAnswers::default();
         let attacker = MacAddr([6, 0, 0, 0, 0, 9]);
-        let ask = |origin, xid| repeats.wants_two((MACHINE, origin), xid, FIRMWARE, MessageType::Offer);
+        let ask = |origin, xid| repeats.copies((MACHINE, origin), xid, FIRMWARE, MessageType::Offer) != Copies::One;
         assert!(!ask(Origin::Machine, 7));
         // Repeated thousands of times, and in between with another transaction.
         for xid in (0..10_000).map(|number| number / 4) {

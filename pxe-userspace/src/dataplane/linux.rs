@@ -79,10 +79,11 @@ impl Kernel for Linux {
     }
 
     fn servers(&self, answered: &Answered) -> Servers {
-        let Context { http_port, lease_seconds, mode, .. } = self.context;
+        let Context { http_port, lease_seconds, mode, guard, .. } = &self.context;
         Servers::new(answered, |own, networks| {
             let OwnAddress { address, also } = own.clone();
-            Server { address, also, networks, http_port, lease_seconds, mode }
+            let (http_port, lease_seconds, mode, guard) = (*http_port, *lease_seconds, *mode, guard.clone());
+            Server { address, also, networks, http_port, lease_seconds, mode, guard }
         })
     }
 

@@ -78,7 +78,7 @@ mod tests {
         let (http_port, lease_seconds, mode) = (8000, 3600, Mode::Server);
         let servers = Servers::new(&answered, |own, networks| {
             let OwnAddress { address, also } = own.clone();
-            Server { address, also, networks, http_port, lease_seconds, mode }
+            Server { address, also, networks, http_port, lease_seconds, mode, guard: None }
         });
         let template = machine(1, Architecture::Amd64, "v1.13.0", None);
         let machine = |&(address, prefix_length): &([u8; 4], _)| {

@@ -18,7 +18,7 @@ use super::{
     addressing::Served,
     context::Context,
     counters::ReplyCounters,
-    duplicate_answers::DuplicateAnswers,
+    duplicate_answers::{Copies, DuplicateAnswers},
     gate::Gate,
     plan::Answered,
     sharing::{Circumstances, Sharing},
@@ -35,7 +35,7 @@ use crate::{
         policy_book::PolicyBook,
     },
     net::{
-        frame::{Headers, Reply},
+        frame::{Headers, Reply, Second},
         interface::Interface,
         networks::Networks,
     },
@@ -162,6 +162,7 @@ impl Responder {
             source: SocketAddrV4::new(headers.source, headers.source_port),
             destination: SocketAddrV4::new(headers.destination, headers.destination_port),
             sender: headers.ethernet_source,
+            by_trusted_relay: matches!(sender, Sender::Relay(relay) if self.trusted_relays.contains(&relay)),
             at: guard::seconds(now),
         };
         let tags = headers.tags.as_slice();
@@ -178,7 +179,7 @@ impl Responder {
                 dhcp::respond_among(payload, &arrival, lookup, server, turn, reply_payload)
             }
         };
-        // A DHCPNAK goes to everybody, and would end the exchange of the machine itself, which has not asked for it.
+        // A DHCPNAK would end the exchange of the machine itself, which has not asked for it.
         if matches!(origin, Origin::Other(_)) && outcome.verdict.is_ok_and(|sent| sent.message == MessageType::Nak) {
             outcome.verdict = Err(Reason::FromElsewhere);
         }
@@ -191,7 +192,7 @@ impl Responder {
         let sent = outcome.verdict.ok()?;
         let ethernet_destination = match sent.route {
             ReplyRoute::Broadcast => MacAddr::BROADCAST,
-            ReplyRoute::Hardware { mac, .. } => mac,
+            ReplyRoute::AllByHardware(mac) | ReplyRoute::Hardware { mac, .. } => mac,
             // Back through the router that forwarded the query.
             ReplyRoute::Relay(_) | ReplyRoute::Client(_) | ReplyRoute::Source(_) => headers.ethernet_source,
         };
@@ -201,7 +202,16 @@ impl Responder {
             *bytes = [a, b, c, d];
         }
         let xid = u32::from_be_bytes(*payload.get(4..)?.first_chunk()?);
-        let twice = self.duplicate_answers.wants_two((mac, origin), xid, headers.source, sent.message);
+        let copies = self.duplicate_answers.copies((mac, origin), xid, headers.source, sent.message);
+        let second = match (copies, sent.route) {
+            (Copies::One, _) => Second::None,
+            (Copies::OneToAll, ReplyRoute::AllByHardware(_) | ReplyRoute::Hardware { .. })
+                if headers.ethernet_source == mac && !sent.has_token =>
+            {
+                Second::ToAll { tags: tags.len() }
+            }
+            (Copies::Two | Copies::OneToAll, _) => Second::Same,
+        };
         let headers = Headers {
             ethernet_source: self.mac,
             ethernet_destination,
@@ -209,7 +219,7 @@ impl Responder {
             source: sent.source,
             destination: sent.route.destination(),
         };
-        Some(Reply { length: headers.write(reply, sent.length)?, twice })
+        Some(Reply { length: headers.write(reply, sent.length)?, second })
     }
 }
 

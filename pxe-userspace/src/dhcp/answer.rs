@@ -4,7 +4,6 @@
 use std::{fmt::Write as _, net::Ipv4Addr, sync::Arc};
 
 use arrayvec::ArrayString;
-use pxe_common::MacAddr;
 use pxe_common::bootp::{BOOT_SERVER_PORT, BROADCAST_FLAG};
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
     wire::MessageType,
 };
 use crate::{
+    guard::Purpose,
     model::{
         boot_method::BootMethod,
         client_architecture::ClientArchitecture,
@@ -25,6 +25,8 @@ use crate::{
         loader::{BOOT_FROM_DISK, Loader, file_name},
         machine_path::{MachinePath, UKI_FILE},
         policy::Disposition,
+        secrets::Secrets,
+        token::Token,
     },
     net::prefix,
 };
@@ -122,6 +124,8 @@ pub struct Boot<'m> {
     pub vendor_options: VendorOptions,
     /// iPXE is told not to wait for ProxyDHCP offers (sub-option 176 of option 175), because there are none.
     pub no_proxy_dhcp: bool,
+    /// The name has an unguessable part.
+    pub has_token: bool,
 }
 
 impl Boot<'_> {
@@ -134,6 +138,7 @@ impl Boot<'_> {
         vendor_class: None,
         vendor_options: VendorOptions::None,
         no_proxy_dhcp: false,
+        has_token: false,
     };
 }
 
@@ -184,6 +189,13 @@ pub fn answer<'m>(
         && (to_boot_server || inform_address(query).is_none())
     {
         reply.flags |= BROADCAST_FLAG;
+    }
+    // A relay would show it to everybody.
+    if let Answer::Reply(reply) = &mut answer
+        && client.relay.address.is_some()
+        && reply.boot.has_token
+    {
+        reply.flags &= !BROADCAST_FLAG;
     }
     answer
 }
@@ -359,7 +371,28 @@ impl<'m> Deciding<'_, 'm> {
             // ProxyDHCP offer. A file that the server then refuses makes all of them try their next boot entry at once.
             (_, Disposition::Disk) => Some(BootFile::Disk),
         };
-        file.map_or(Boot::NONE, |file| boot(file, client, server, machine.mac))
+        file.map_or(Boot::NONE, |file| {
+            let path = MachinePath { mac: machine.mac, token: self.token(file) };
+            boot(file, client, server, path)
+        })
+    }
+
+    /// Returns the unguessable part of the URL of a file that may hold secrets. It goes to the machine alone, or through a relay that the
+    /// spec names.
+    fn token(&self, file: BootFile<'_>) -> Option<Token> {
+        let Self { question: Question { query, client, arrival, .. }, machine, server, .. } = *self;
+        if machine.secrets != Secrets::Guarded
+            || !matches!(file, BootFile::Script | BootFile::Uki | BootFile::LoaderOfUki(_))
+        {
+            return None;
+        }
+        let is_gateway = |relay: Ipv4Addr| machine.gateway == Some(relay);
+        // From this network itself, anybody could say to be the gateway of it.
+        let is_relayed =
+            client.relay.address.is_some_and(is_gateway) && server.networks.holding(machine.address).is_none();
+        let goes_to_machine = arrival.is_of_client(query) || arrival.by_trusted_relay || is_relayed;
+        let guard = server.guard.as_ref().filter(|_| goes_to_machine)?;
+        Some(guard.token(Purpose::Boot, machine.mac, server.address, arrival.at, query.xid()))
     }
 }
 
@@ -375,7 +408,7 @@ fn uki<'m>(client: &Client, machine: &'m Machine) -> Option<BootFile<'m>> {
 }
 
 /// Returns the boot parameters for a client that is given this file.
-fn boot<'m>(file: BootFile<'m>, client: &Client, server: &Server, mac: MacAddr) -> Boot<'m> {
+fn boot<'m>(file: BootFile<'m>, client: &Client, server: &Server, path: MachinePath) -> Boot<'m> {
     let proxy = server.mode == Mode::Proxy;
     let vendor_class = match client.kind {
         // EDK2 ignores an offer with any other class than these ten bytes.
@@ -395,27 +428,28 @@ fn boot<'m>(file: BootFile<'m>, client: &Client, server: &Server, mac: MacAddr) 
     };
     Boot {
         file: Some(file),
-        name: name(file, client.http, server, mac),
+        name: name(file, client.http, server, path),
         by_tftp: matches!(file, BootFile::Tftp(_)) || file == BootFile::Disk && !client.http,
         server: server.address,
         vendor_class,
         vendor_options,
         no_proxy_dhcp: client.kind == ClientKind::Ipxe && !proxy,
+        has_token: path.token.is_some(),
     }
 }
 
 /// Returns the name or URL of a file. The longest, the HTTP URLs of a machine's own loader, fit into the 127 bytes that `file` holds
 /// ([`LOADER_NAME_LIMIT`](crate::model::loader::LOADER_NAME_LIMIT), [`LOADER_FILE_LIMIT`](crate::model::loader::LOADER_FILE_LIMIT)).
-fn name(file: BootFile<'_>, by_http: bool, server: &Server, mac: MacAddr) -> ArrayString<127> {
+fn name(file: BootFile<'_>, by_http: bool, server: &Server, path: MachinePath) -> ArrayString<127> {
     let mut text = ArrayString::new();
     let Server { address, http_port, .. } = server;
     let written = match file {
         BootFile::Tftp(loader) => text.write_str(loader.name()),
         BootFile::Http(loader) => write!(text, "http://{address}:{http_port}/assets/{}", loader.name()),
-        BootFile::Script => write!(text, "http://{address}:{http_port}{}.ipxe", MachinePath::plain(mac)),
-        BootFile::Uki => write!(text, "http://{address}:{http_port}{}/{UKI_FILE}", MachinePath::plain(mac)),
+        BootFile::Script => write!(text, "http://{address}:{http_port}{path}.ipxe"),
+        BootFile::Uki => write!(text, "http://{address}:{http_port}{path}/{UKI_FILE}"),
         BootFile::LoaderOfUki(name) => {
-            write!(text, "http://{address}:{http_port}{}/{}", MachinePath::plain(mac), file_name(name))
+            write!(text, "http://{address}:{http_port}{path}/{}", file_name(name))
         }
         BootFile::Disk if by_http => write!(text, "http://{address}:{http_port}/{BOOT_FROM_DISK}"),
         BootFile::Disk => text.write_str(BOOT_FROM_DISK),

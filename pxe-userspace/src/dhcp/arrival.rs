@@ -10,6 +10,7 @@ use pxe_common::MacAddr;
 
 use super::decode::Query;
 use crate::{
+    guard::Guard,
     model::inventory::Machine,
     net::{networks::Networks, prefix},
 };
@@ -38,6 +39,8 @@ pub struct Server {
     pub lease_seconds: u32,
     /// The kind of service.
     pub mode: Mode,
+    /// Makes the unguessable parts of URLs. `None` if scripts are given to whoever asks.
+    pub guard: Option<Arc<Guard>>,
 }
 
 impl Server {
@@ -102,6 +105,8 @@ pub struct Arrival {
     pub destination: SocketAddrV4,
     /// The hardware address that sent the frame: the client's, a router's, or anybody's.
     pub sender: MacAddr,
+    /// Set if a relay forwarded the packet that the operator trusts.
+    pub by_trusted_relay: bool,
     /// The time, in seconds since 1970.
     pub at: u32,
 }
@@ -110,7 +115,7 @@ impl Arrival {
     /// Returns the arrival of a packet between these addresses whose frame and time are not known.
     #[must_use]
     pub const fn between(source: SocketAddrV4, destination: SocketAddrV4) -> Self {
-        Self { source, destination, sender: MacAddr([0; 6]), at: 0 }
+        Self { source, destination, sender: MacAddr([0; 6]), by_trusted_relay: false, at: 0 }
     }
 
     /// Returns `true` if the query came in a frame of the client itself. Switches then know the port of its hardware address, and no other

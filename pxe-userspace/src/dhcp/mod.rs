@@ -50,6 +50,7 @@ pub use self::{
     turn::Turn,
 };
 use crate::model::{
+    dhcp_answers::DhcpAnswers,
     event::{ClientKind, EventKind},
     inventory::Machine,
     policy::Disposition,
@@ -77,6 +78,8 @@ pub struct Sent {
     pub route: ReplyRoute,
     /// DHCPOFFER, DHCPACK or DHCPNAK.
     pub message: MessageType,
+    /// It has the unguessable part of a URL, so that nobody but the machine may get it.
+    pub has_token: bool,
 }
 
 /// Answers one UDP payload that came to port 67 or 4011. `lookup` finds the machine and its disposition. The reply is written to
@@ -142,11 +145,14 @@ pub fn respond_among<M: Deref<Target = Machine>>(
         Answer::Silence(reason) => Err(reason),
         Answer::Reply(reply) => encode::encode(&reply, &query, out).map(|length| {
             events::answered(&reply, &client, &mut events);
+            // Nobody else may see a token, and the programs that get one take unicast frames.
+            let answers = if reply.boot.has_token { DhcpAnswers::Unicast } else { machine.answers };
             Sent {
                 length,
                 source: reply_source(arrival, server),
-                route: reply_route::reply_route(reply.message, reply.yiaddr, &query, &client.relay, arrival),
+                route: reply_route::reply_route(reply.message, reply.yiaddr, &query, &client.relay, arrival, answers),
                 message: reply.message,
+                has_token: reply.boot.has_token,
             }
         }),
     };

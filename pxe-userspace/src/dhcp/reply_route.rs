@@ -1,4 +1,4 @@
-//! The five routes by which a reply reaches its client (RFC 2131 §4.1, and PXE's port 4011).
+//! The six routes by which a reply reaches its client (RFC 2131 §4.1, and PXE's port 4011).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -11,6 +11,7 @@ use super::{
     relay::{Relay, is_host},
     wire::MessageType,
 };
+use crate::model::dhcp_answers::DhcpAnswers;
 
 /// The route of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,9 @@ pub enum ReplyRoute {
         /// The client's hardware address.
         mac: MacAddr,
     },
+    /// To every host of the link by IP, in a frame to the client's hardware address. Clients accept what is sent to either, and no other host
+    /// of the link is bothered, nor gets to know what is said.
+    AllByHardware(MacAddr),
     /// To every host of the link.
     Broadcast,
     /// To the source of the query, for ProxyDHCP's boot server port and for DHCPINFORM without `ciaddr`.
@@ -40,7 +44,7 @@ impl ReplyRoute {
     pub const fn destination(self) -> SocketAddrV4 {
         match self {
             Self::Client(address) | Self::Hardware { address, .. } => SocketAddrV4::new(address, CLIENT_PORT),
-            Self::Broadcast => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
+            Self::AllByHardware(_) | Self::Broadcast => SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
             Self::Relay(to) | Self::Source(to) => to,
         }
     }
@@ -52,7 +56,10 @@ pub fn inform_address(query: &Query<'_>) -> Option<Ipv4Addr> {
     (query.message() == MessageType::Inform).then(|| query.ciaddr()).filter(|&address| is_host(address))
 }
 
-/// Chooses the route of a reply of this type that assigns `yiaddr` (unspecified if it assigns no address).
+/// Chooses the route of a reply of this type that assigns `yiaddr` (unspecified if it assigns no address), in frames of this kind.
+///
+/// What is meant for every host goes to the client's hardware address if the query came in a frame from there: then the switches know its port.
+/// A frame to an address that no switch knows would get to every host all the same.
 #[must_use]
 pub fn reply_route(
     message: MessageType,
@@ -60,7 +67,12 @@ pub fn reply_route(
     query: &Query<'_>,
     relay: &Relay,
     arrival: &Arrival,
+    answers: DhcpAnswers,
 ) -> ReplyRoute {
+    let to_all = match answers {
+        DhcpAnswers::Unicast if arrival.is_of_client(query) => ReplyRoute::AllByHardware(query.mac()),
+        DhcpAnswers::Unicast | DhcpAnswers::Broadcast => ReplyRoute::Broadcast,
+    };
     let has_source = !arrival.source.ip().is_unspecified();
     if arrival.destination.port() == BOOT_SERVER_PORT && has_source {
         return ReplyRoute::Source(arrival.source);
@@ -80,8 +92,9 @@ pub fn reply_route(
         return ReplyRoute::Relay(SocketAddrV4::new(address, port));
     }
     // "In all cases, when 'giaddr' is zero, the server broadcasts any DHCPNAK messages to 0xffffffff."
+    // That is because the client may have no address that is right here, which a frame to its hardware address does not need.
     if message == MessageType::Nak {
-        return ReplyRoute::Broadcast;
+        return to_all;
     }
     // "If the 'giaddr' field is zero and the 'ciaddr' field is nonzero, then the server unicasts DHCPOFFER
     // and DHCPACK messages to the address in 'ciaddr'."
@@ -93,8 +106,9 @@ pub fn reply_route(
         return ReplyRoute::Source(arrival.source);
     }
     // "… and the broadcast bit is set, then the server broadcasts". A ProxyDHCP offer assigns no address to unicast to.
-    if query.wants_broadcast() || yiaddr.is_unspecified() {
-        return ReplyRoute::Broadcast;
+    // Unicast is a SHOULD, so that firmware which mishandles it can be served, too.
+    if query.wants_broadcast() || yiaddr.is_unspecified() || answers == DhcpAnswers::Broadcast {
+        return to_all;
     }
     // "If the broadcast bit is not set and 'giaddr' is zero and 'ciaddr' is zero, then the server unicasts
     // DHCPOFFER and DHCPACK messages to the client's hardware address and 'yiaddr' address."

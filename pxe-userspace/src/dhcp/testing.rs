@@ -132,7 +132,15 @@ pub(crate) fn machine() -> Machine {
 
 pub(crate) fn server() -> Server {
     let networks = Networks::around(SERVER, &[(SERVER, 24)]);
-    Server { address: SERVER, also: Arc::default(), networks, http_port: 8000, lease_seconds: 3600, mode: Mode::Server }
+    Server {
+        address: SERVER,
+        also: Arc::default(),
+        networks,
+        http_port: 8000,
+        lease_seconds: 3600,
+        mode: Mode::Server,
+        guard: None,
+    }
 }
 
 pub(crate) fn proxy() -> Server {

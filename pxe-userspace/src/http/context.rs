@@ -18,6 +18,7 @@ use super::{
 use crate::{
     artifacts::{Store, TalosConfigs},
     cluster_spec::matchbox::SharedCatalog,
+    guard::Guard,
     model::{
         event::EventSink,
         images::SharedImages,
@@ -58,6 +59,8 @@ pub struct Context {
     /// Set if scripts are given only to the machine's own address. This is right where we assign the addresses, and wrong in
     /// ProxyDHCP mode, where another server does.
     pub check_source: bool,
+    /// Checks the unguessable parts of URLs. `None` if scripts are given to whoever asks.
+    pub guard: Option<Arc<Guard>>,
     /// The places of connections, of all servers together.
     pub places: Places,
     /// The port in the URLs of scripts.

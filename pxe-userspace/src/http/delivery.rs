@@ -32,6 +32,7 @@ use crate::{
     model::{
         event::{ArtifactKind, EventKind, EventSink, Transport, short_path},
         failure::CHANGED,
+        machine_path::MachinePath,
         origin::Origin,
     },
 };
@@ -54,7 +55,7 @@ pub(super) struct Delivery {
 
 impl Delivery {
     pub(super) fn new(mac: MacAddr, artifact: ArtifactKind, path: &[u8]) -> Self {
-        Self { mac, artifact, path: short_path(path) }
+        Self { mac, artifact, path: short_path(&MachinePath::masked(path)) }
     }
 
     /// Announces the request.

@@ -7,6 +7,7 @@ use super::{
     head_error::bad,
     request_line::{self, RequestLine},
 };
+use crate::model::machine_path::MachinePath;
 
 /// The longest head that is read, request line and headers.
 pub const HEAD_LIMIT: usize = 8 * 1024;
@@ -32,10 +33,10 @@ pub struct Head {
 }
 
 impl Head {
-    /// Returns path and query for a log line.
+    /// Returns path and query for a log line, without the unguessable part of a URL.
     pub(super) fn target(&self) -> String {
         let question_mark = if self.query.is_empty() { "" } else { "?" };
-        format!("{}{question_mark}{}", self.path.escape_ascii(), self.query.escape_ascii())
+        format!("{}{question_mark}{}", MachinePath::masked(&self.path).escape_ascii(), self.query.escape_ascii())
     }
 }
 

@@ -55,6 +55,8 @@ label! {
         Path = "path",
         /// A script or machine configuration was requested from an address that is not the machine's.
         Source = "source",
+        /// What may hold a machine's secrets was requested without the unguessable part of its URL, or with a wrong or old one.
+        Token = "token",
         /// The connection exceeds the limit, in total or for one address.
         Connection = "connection",
         /// The connection was idle or a stranger's, and made room for another.

@@ -20,6 +20,7 @@ mod delivery;
 mod exchange;
 mod file;
 mod flights;
+mod guarded;
 pub mod head;
 mod head_error;
 pub mod matchbox;

@@ -1,4 +1,4 @@
-//! The files of one machine below `/boot/<mac>/`, which only this machine may have.
+//! The files of one machine below `/boot/<mac>/` or `/boot/<mac>/<token>/`, which only this machine may have.
 //!
 //! A shim looks for its second stage next to itself: `shimx64.efi` for `grubx64.efi`, iPXE's `ipxe-shimx64.efi` for `ipxe.efi`, and whatever
 //! name its load options give. So a shim that a machine gets here finds the machine's unified kernel image by each of these names.
@@ -77,7 +77,7 @@ fn is_second_stage(name: &str) -> bool {
 pub(super) async fn answer(
     stream: &mut Stream,
     exchange: Exchange<'_>,
-    MachinePath { mac, token: _ }: MachinePath,
+    MachinePath { mac, token }: MachinePath,
     name: &[u8],
 ) -> Result<(), Broken> {
     if !exchange.is_read() {
@@ -87,8 +87,8 @@ pub(super) async fn answer(
     let machine = exchange.context.inventory.load().by_mac(mac).map(Arc::clone);
     let Some(machine) = machine else { return text::answer_text(stream, exchange, Text::not_found()).await };
     match OwnFile::of(&machine, name) {
-        OwnFile::TalosConfig => talos_config::answer(stream, exchange, &machine).await,
-        OwnFile::Uki => uki::answer(stream, exchange, &machine).await,
+        OwnFile::TalosConfig => talos_config::answer(stream, exchange, &machine, token).await,
+        OwnFile::Uki => uki::answer(stream, exchange, &machine, token).await,
         OwnFile::Stored(path) => stored(stream, exchange, &machine, &path).await,
         OwnFile::None => text::answer_text(stream, exchange, Text::not_found()).await,
     }

@@ -15,7 +15,7 @@ use super::{
     answer::Text,
     context::Context,
     delivery::Delivery,
-    matchbox,
+    guarded, matchbox,
     metrics::{Refused, Route},
     query::Query,
     visits::Finding,
@@ -28,6 +28,7 @@ use crate::{
         waiting,
     },
     cluster_spec::matchbox::{Group, Labels, NetBoot, Profile, Template},
+    guard::Purpose,
     model::{
         boot_method::BootMethod,
         config_files::ConfigFile,
@@ -35,9 +36,10 @@ use crate::{
         failure::WRONG_ARCHITECTURE,
         images::{BootFiles, Images},
         inventory::Machine,
+        machine_path::{MachineFile, MachinePath},
         origin::Origin,
         policy::Disposition,
-        token::Tokens,
+        token::{Token, Tokens},
         visitors::{Match, Outcome},
     },
 };
@@ -88,25 +90,29 @@ async fn bootstrap(State(context): State<Arc<Context>>, Extension(peer): Extensi
     }
 }
 
-/// Answers `/boot/{mac}.ipxe`, which every machine requests; `file` is the part after `/boot/`. It bypasses the router,
+/// Answers `/boot/{mac}.ipxe` and `/boot/{mac}/{token}.ipxe`, one of which every machine requests. It bypasses the router,
 /// which would take longer than writing the script.
-pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
-    let mac = str::from_utf8(file).ok().and_then(|file| file.strip_suffix(".ipxe")?.parse().ok());
-    let Some(machine) = mac.and_then(|mac| context.inventory.load().by_mac(mac).map(Arc::clone)) else {
+pub(super) fn own_script(context: &Context, peer: Peer, path: &[u8]) -> Text {
+    let Some((MachinePath { mac, token }, MachineFile::Script)) = MachinePath::split(path) else {
         return Text::not_found();
     };
-    let path = format!("/boot/{}", file.escape_ascii());
+    let Some(machine) = context.inventory.load().by_mac(mac).map(Arc::clone) else { return Text::not_found() };
+    let path = MachinePath::masked(path).escape_ascii().to_string();
     if let Some(refused) = refused(context, peer, &machine, &path) {
         return refused;
     }
     let disposition = context.disposition(&machine);
+    if let Some(refused) = unguarded(context, peer, &machine, token, disposition, &path) {
+        return refused;
+    }
     let images = context.images.load();
-    let url = || script::script_url(&machine, peer.server, None);
+    let tokens = guarded::renewed(context, &machine, token, peer.server);
+    let url = || script::script_url(&machine, peer.server, tokens.boot);
     if let Some(waiting) = waiting(context, peer, &machine, disposition, &images, url) {
         return Text { route: Route::Script, ..waiting };
     }
     disposed(context, peer, &machine, disposition);
-    match script_of(peer.server, &images, &machine, disposition) {
+    match script_of(peer.server, tokens, &images, &machine, disposition) {
         Some(text) => delivered(context, peer, machine.mac, &path, Text::new(Route::Script, text)),
         None => Text::not_found(),
     }
@@ -115,6 +121,7 @@ pub(super) fn own_script(context: &Context, peer: Peer, file: &[u8]) -> Text {
 /// Returns the script that the machine runs now, or `None` if the answer is 404.
 fn script_of(
     server: SocketAddrV4,
+    tokens: Tokens,
     images: &Images,
     machine: &Arc<Machine>,
     disposition: Disposition,
@@ -122,9 +129,9 @@ fn script_of(
     let machine = images.as_bootable(machine);
     if disposition == Disposition::Network && machine.boot != BootMethod::Ipxe {
         let files = BootFiles::of(machine, images.stubs());
-        return Some(uki_script(machine, server, Tokens::default(), &files));
+        return Some(uki_script(machine, server, tokens, &files));
     }
-    script(machine, server, Tokens::default(), disposition)
+    script(machine, server, tokens, disposition)
 }
 
 /// Answers a request for a configuration of GRUB or U-Boot that is not among the artifacts.
@@ -176,6 +183,9 @@ async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
         return refused;
     }
     let disposition = context.disposition(&machine);
+    if let Some(refused) = unguarded(&context, peer, &machine, None, disposition, "/ipxe") {
+        return refused;
+    }
     let images = context.images.load();
     let is_wrong = matchbox::is_wrong_architecture(&query.pairs, machine.architecture);
     if disposition == Disposition::Network && is_wrong {
@@ -189,7 +199,7 @@ async fn ipxe(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
         Disposition::Network if images.as_bootable(&machine).boot == BootMethod::Ipxe => {
             Some(matchbox::ipxe(images.as_bootable(&machine), peer.server))
         }
-        _ => script_of(peer.server, &images, &machine, disposition),
+        _ => script_of(peer.server, Tokens::default(), &images, &machine, disposition),
     };
     disposed(&context, peer, &machine, disposition);
     match text {
@@ -207,6 +217,9 @@ async fn grub(State(context): State<Arc<Context>>, Extension(peer): Extension<Pe
         return refused;
     }
     let disposition = context.disposition(&machine);
+    if let Some(refused) = unguarded(&context, peer, &machine, None, disposition, "/grub") {
+        return refused;
+    }
     let images = context.images.load();
     let bootable = images.as_bootable(&machine);
     if disposition == Disposition::Network
@@ -339,6 +352,27 @@ fn refused(context: &Context, peer: Peer, machine: &Machine, path: &str) -> Opti
     let reason = config::refusal(machine, peer.address, context.check_source)?;
     let route = if path.starts_with("/boot/") { Route::Script } else { Route::Matchbox };
     Some(refuse(context, peer, machine, path, route, &reason))
+}
+
+/// Returns the refusal for a request that may be somebody else's, although it comes from the machine's address: its URL lacks the unguessable
+/// part. The way to the disk is no secret.
+fn unguarded(
+    context: &Context,
+    peer: Peer,
+    machine: &Machine,
+    token: Option<Token>,
+    disposition: Disposition,
+    path: &str,
+) -> Option<Text> {
+    if disposition == Disposition::Disk {
+        return None;
+    }
+    let reason = guarded::refusal(context, machine, token, Purpose::Boot, peer.server, "boot script")?;
+    tracing::debug!(mac = %machine.mac, peer = %peer.address, "boot HTTP refused a script without its token");
+    context.metrics.refused(Refused::Token);
+    failed(context, peer, machine.mac, path, &reason);
+    let route = if path.starts_with("/boot/") { Route::Script } else { Route::Matchbox };
+    Some(Text { status: StatusCode::FORBIDDEN, ..Text::new(route, format!("{reason}\n")) })
 }
 
 fn refuse(context: &Context, peer: Peer, machine: &Machine, path: &str, route: Route, reason: &str) -> Text {

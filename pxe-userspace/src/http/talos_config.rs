@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::{
     delivery::Delivery,
     exchange::Exchange,
+    guarded,
     metrics::{Refused, Route},
     stream::{Broken, Stream},
     text::{self, Payload},
@@ -14,7 +15,8 @@ use super::{
 use crate::{
     artifacts::{ConfigRefusal, OpenArtifact, Refusal, TalosConfigs},
     boot::config,
-    model::{event::ArtifactKind, inventory::Machine, talos_config::TalosConfig},
+    guard::Purpose,
+    model::{event::ArtifactKind, inventory::Machine, talos_config::TalosConfig, token::Token},
 };
 
 /// The reason why a machine gets no configuration.
@@ -25,7 +27,12 @@ const NO_CONFIG: &str = "pxed has no machine configuration for it: name one with
 ///
 /// It goes to the machine's own address alone, also where another server assigns the addresses: it has the secrets of the cluster, and
 /// whoever is on the network knows MAC addresses.
-pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, machine: &Machine) -> Result<(), Broken> {
+pub(super) async fn answer(
+    stream: &mut Stream,
+    exchange: Exchange<'_>,
+    machine: &Machine,
+    token: Option<Token>,
+) -> Result<(), Broken> {
     let context = exchange.context;
     let delivery = Delivery::new(machine.mac, ArtifactKind::Config, &exchange.head.path);
     let announce = |reason: &str| {
@@ -37,6 +44,12 @@ pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, machine:
     if let Some(reason) = config::config_refusal(machine, exchange.peer) {
         tracing::debug!(mac = %machine.mac, peer = %exchange.peer, "boot HTTP refused a machine configuration to another address");
         context.metrics.refused(Refused::Source);
+        announce(&reason);
+        return exchange.answer_line(stream, Route::Config, StatusCode::FORBIDDEN, &reason).await;
+    }
+    let (noun, purpose) = ("machine configuration", Purpose::Config);
+    if let Some(reason) = guarded::refusal(context, machine, token, purpose, exchange.server, noun) {
+        context.metrics.refused(Refused::Token);
         announce(&reason);
         return exchange.answer_line(stream, Route::Config, StatusCode::FORBIDDEN, &reason).await;
     }

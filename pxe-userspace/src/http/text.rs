@@ -100,13 +100,14 @@ async fn send(stream: &mut Stream, exchange: Exchange<'_>, ready: Ready) -> Resu
 
 async fn ready(exchange: &Exchange<'_>, router: &Router) -> Result<Ready, Refusal> {
     let peer = Peer { address: exchange.peer, server: exchange.server, is_head: exchange.is_head() };
-    match exchange.head.path.strip_prefix(b"/boot/") {
-        Some(file) if exchange.is_read() => Ok(from_text(exchange, routes::own_script(exchange.context, peer, file))),
-        Some(_) => {
+    let path = &exchange.head.path;
+    match path.starts_with(b"/boot/") {
+        true if exchange.is_read() => Ok(from_text(exchange, routes::own_script(exchange.context, peer, path))),
+        true => {
             let (route, status) = (Route::Script, StatusCode::METHOD_NOT_ALLOWED);
             Err(Refusal { route, status, reason: "scripts are read-only" })
         }
-        None => routed(exchange, peer, router).await,
+        false => routed(exchange, peer, router).await,
     }
 }
 

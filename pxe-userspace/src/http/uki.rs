@@ -13,6 +13,7 @@ use super::{
     delivery::Delivery,
     exchange::Exchange,
     file::{self, Asset},
+    guarded,
     metrics::{Refused, Route},
     plan::Plan,
     range::Validators,
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     artifacts::Refusal,
     boot::{config, talos},
+    guard::Purpose,
     model::{
         artifact_names,
         boot_method::BootMethod,
@@ -33,6 +35,7 @@ use crate::{
         loader::{Loader, LoaderFile},
         origin::Origin,
         policy::Disposition,
+        token::Token,
     },
     uki::{command_line, command_line::SECTION_LENGTH},
 };
@@ -43,7 +46,12 @@ const EFI_APPLICATION: &str = "application/efi";
 /// Answers a request for the machine's unified kernel image.
 ///
 /// Firmware asks by HEAD first, and does not go on after a refusal. So a refusal is an event of either method.
-pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, machine: &Arc<Machine>) -> Result<(), Broken> {
+pub(super) async fn answer(
+    stream: &mut Stream,
+    exchange: Exchange<'_>,
+    machine: &Arc<Machine>,
+    token: Option<Token>,
+) -> Result<(), Broken> {
     let context = exchange.context;
     if let Some(reason) = config::refusal_of("unified kernel image", machine, exchange.peer, context.check_source) {
         tracing::debug!(mac = %machine.mac, peer = %exchange.peer, "boot HTTP refused an image to another address");
@@ -55,6 +63,12 @@ pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, machine:
         let text = "this machine boots from its disk: pxed release MAC lets it boot from the network";
         return exchange.answer_line(stream, Route::Uki, StatusCode::NOT_FOUND, text).await;
     }
+    let (noun, purpose) = ("unified kernel image", Purpose::Boot);
+    if let Some(reason) = guarded::refusal(context, machine, token, purpose, exchange.server, noun) {
+        context.metrics.refused(Refused::Token);
+        return refuse(stream, exchange, machine, StatusCode::FORBIDDEN, &reason, None).await;
+    }
+    let config_token = guarded::config_token(context, machine, token, exchange.server);
     let images = context.images.load_full();
     let machine = images.as_bootable(machine);
     if machine.boot == BootMethod::Ipxe || images.awaited(machine).is_some() {
@@ -73,7 +87,7 @@ pub(super) async fn answer(stream: &mut Stream, exchange: Exchange<'_>, machine:
     };
     let signer = context.ukis.signer();
     let image = match context.ukis.shared(&sources, machine.architecture, signer.as_deref()).await {
-        Ok(shared) => Image::new(sources, shared, signer, machine, *exchange.server.ip()),
+        Ok(shared) => Image::new(sources, shared, signer, machine, (*exchange.server.ip(), config_token)),
         Err(unmade) => Err(unmade),
     };
     match image {
@@ -101,9 +115,9 @@ impl Image {
         shared: Arc<Shared>,
         signer: Option<Arc<Signer>>,
         machine: &Machine,
-        server: Ipv4Addr,
+        (server, config_token): (Ipv4Addr, Option<Token>),
     ) -> Result<Self, Unmade> {
-        let command_line = command_line::encode(&talos::arguments(machine, server, None)).map_err(|error| {
+        let command_line = command_line::encode(&talos::arguments(machine, server, config_token)).map_err(|error| {
             let place = format!("{} line {}", machine.source.file.display(), machine.source.line);
             Unmade { reason: format!("{error} ({place})").into(), may_pass: false }
         })?;

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Serialize, Serializer};
 
-use super::architecture::Architecture;
+use super::{architecture::Architecture, token::TOKEN_LENGTH};
 
 /// A network boot program. Its name is that of its file in the artifacts directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -136,7 +136,8 @@ pub const LOADER_NAME_LIMIT: usize = 127 - "http://255.255.255.255:65535/assets/
 
 /// The most bytes in the name of the file itself, without its directories: a machine that boots a unified kernel image gets its own loader
 /// below the path of the machine.
-pub const LOADER_FILE_LIMIT: usize = 127 - "http://255.255.255.255:65535/boot/00-00-00-00-00-00/".len();
+pub const LOADER_FILE_LIMIT: usize =
+    127 - "http://255.255.255.255:65535/boot/00-00-00-00-00-00/".len() - "/".len() - TOKEN_LENGTH;
 
 /// Returns the name of a file without its directories.
 #[must_use]

@@ -21,8 +21,54 @@ pub(super) const UDP_CHECKSUM_OFFSET: usize = 6;
 pub struct Reply {
     /// Its length in bytes.
     pub length: usize,
-    /// Set if it is sent twice, because frames get lost. A client takes the first copy and ignores the second.
-    pub twice: bool,
+    /// The second copy, because frames get lost. A client takes the first copy and ignores the second.
+    pub second: Second,
+}
+
+/// The second copy of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Second {
+    /// There is none.
+    None,
+    /// It is the same.
+    Same,
+    /// It goes to every host of the link, because the client may not take a frame to its own address.
+    ToAll {
+        /// The number of VLAN tags in the frame.
+        tags: usize,
+    },
+}
+
+impl Second {
+    /// Makes the second copy of a frame that was sent, in place. Returns `false` if there is none.
+    pub fn make(self, frame: &mut [u8]) -> bool {
+        match self {
+            Self::None => false,
+            Self::Same => true,
+            Self::ToAll { tags } => to_all(frame, tags).is_some(),
+        }
+    }
+}
+
+/// Lets a datagram go to every host of the link, by Ethernet and by IP. Returns `None` if the frame is none that [`Headers::write`] has written.
+fn to_all(frame: &mut [u8], tags: usize) -> Option<()> {
+    let (ethernet, packet) = frame.split_at_mut_checked(ETHERNET_LENGTH + TAG_LENGTH * tags)?;
+    let (ip, udp) = packet.split_first_chunk_mut::<IPV4_LENGTH>()?;
+    let length = u16::from_be_bytes(*udp.get(4..)?.first_chunk()?);
+    let udp = udp.get_mut(..length.into()).filter(|udp| udp.len() >= UDP_LENGTH)?;
+    ethernet[..6].fill(0xff);
+    ip[16..].fill(0xff);
+    ip[10..12].fill(0);
+    let checksum = folded(sum(ip));
+    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    udp[UDP_CHECKSUM_OFFSET..][..2].fill(0);
+    let pseudo = u64::from(PROTOCOL_UDP) + u64::from(length) + sum(&ip[12..]);
+    let checksum = match folded(pseudo + sum(udp)) {
+        0 => u16::MAX,
+        checksum => checksum,
+    };
+    udp[UDP_CHECKSUM_OFFSET..][..2].copy_from_slice(&checksum.to_be_bytes());
+    Some(())
 }
 
 /// The addresses in the headers of a UDP datagram.
@@ -185,6 +231,37 @@ mod tests {
             prop_assert_eq!(ethernet, (&[2, 0, 0, 0, 0, 9][..], &[2, 0, 0, 0, 0, 1][..]));
             let udp_header = udp.to_header();
             prop_assert_eq!(udp_header.calc_checksum_ipv4(&header, &payload).unwrap(), udp_header.checksum);
+        }
+    }
+
+    proptest! {
+        /// The second copy is what would have been written for everybody at once.
+        #[test]
+        fn second_copy_to_all_is_a_frame_to_all(payload in prop::collection::vec(any::<u8>(), 0..600), tags in 0_usize..3) {
+            let all = [[0x88, 0xa8, 0x00, 0x64], [0x81, 0x00, 0x20, 0x07]];
+            let tags = &all[2 - tags..];
+            let to_client = headers(tags);
+            let destination = SocketAddrV4::new(Ipv4Addr::BROADCAST, 68);
+            let to_all = Headers { ethernet_destination: MacAddr::BROADCAST, destination, ..to_client };
+            let written = |headers: Headers<'_>| {
+                let mut frame = vec![0; 2048];
+                let offset = Headers::payload_offset(tags.len());
+                frame[offset..offset + payload.len()].copy_from_slice(&payload);
+                let length = headers.write(&mut frame, payload.len()).unwrap();
+                frame.truncate(length);
+                frame
+            };
+            let (mut second, mut same) = (written(to_client), written(to_client));
+            let is_second = Second::ToAll { tags: tags.len() }.make(&mut second);
+            prop_assert!(is_second);
+            prop_assert_eq!(second, written(to_all));
+            prop_assert!(Second::Same.make(&mut same) && !Second::None.make(&mut same));
+            prop_assert_eq!(same, written(to_client));
+        }
+
+        #[test]
+        fn second_copy_of_anything_is_no_panic(mut frame in prop::collection::vec(any::<u8>(), 0..80), tags in 0_usize..4) {
+            let _ = Second::ToAll { tags }.make(&mut frame);
         }
     }
 

@@ -77,11 +77,13 @@ impl PacketSocket {
             // Bounded, so that `stop` is seen even under a flood.
             for _ in 0..FRAMES_A_TURN {
                 let Some(length) = self.receive(&mut query) else { break };
-                let Some(Reply { length, twice }) = respond(&query[..length], &mut reply) else { continue };
-                let Some(frame) = reply.get(..length) else { continue };
-                for _ in 0..=u8::from(twice) {
-                    // A full device queue or a link that is down loses the reply, as any network may. The client asks again.
-                    let _ = send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);
+                let Some(Reply { length, second }) = respond(&query[..length], &mut reply) else { continue };
+                let Some(frame) = reply.get_mut(..length) else { continue };
+                // A full device queue or a link that is down loses the reply, as any network may. The client asks again.
+                let send = |frame: &[u8]| send(self.socket.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);
+                let _ = send(frame);
+                if second.make(frame) {
+                    let _ = send(frame);
                 }
             }
             pulse.beat();

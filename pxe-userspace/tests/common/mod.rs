@@ -128,7 +128,7 @@ pub fn server(mode: Mode) -> Server {
     let last = if mode == Mode::Proxy { 2 } else { 1 };
     let address = Ipv4Addr::new(10, 99, 0, last);
     let networks = Networks::around(address, &[(address, 24)]);
-    Server { address, also: Default::default(), networks, http_port: 8000, lease_seconds: 3600, mode }
+    Server { address, also: Default::default(), networks, http_port: 8000, lease_seconds: 3600, mode, guard: None }
 }
 
 /// Returns the addresses of a client's broadcast.

@@ -20,6 +20,7 @@ use pxe_common::MacAddr;
 use pxe_userspace::{
     artifacts::{Store, TalosConfigs},
     cluster_spec::matchbox::{self, Catalog},
+    guard::{Guard, KEY_LENGTH},
     http::{Context, Metrics, Refused, Visits, bind, serve},
     model::{
         architecture::Architecture,
@@ -45,11 +46,17 @@ mod delivery;
 mod loader_configs;
 mod matchbox_routes;
 mod overwritten;
+mod secrets;
 mod shim;
 mod talos_config;
 mod waiting;
 
 const KERNEL: &str = "vmlinuz-v1.13.0-amd64";
+/// Returns the guard of every lab.
+fn guard() -> Guard {
+    Guard::new(&[7; KEY_LENGTH])
+}
+
 const NODE_1: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
 
 fn machine(number: u8, architecture: Architecture, policy: BootPolicy) -> Arc<Machine> {
@@ -153,6 +160,7 @@ impl Lab {
             places: Default::default(),
             visits: Visits::new(visitors.clone()),
             check_source,
+            guard: check_source.then(|| Arc::new(guard())),
             http_port: 8000,
         };
         let listener = bind(Ipv4Addr::LOCALHOST, 0).unwrap();

@@ -16,6 +16,9 @@ use crate::{TALOS_AMD64, TALOS_ARM64};
 /// Characters that the shells of both loaders would interpret, as far as both can pass them on. The quotes are for Linux.
 const HOSTILE_ARGS: &str = "u=${uuid} v=$serial w=$(x) a;b |c&d #e {f} g* <h> !i ~j  two-spaces";
 
+/// GRUB and U-Boot get such arguments only if their machines are said to have no secrets.
+const BY_ADDRESS: &str = "pxed.dev/secrets: by-address";
+
 /// Arguments that U-Boot can pass on besides.
 const U_BOOT_ARGS: &str = r#"q='single' d="e  f" b=back\slash\\ e=\${uuid}"#;
 
@@ -39,7 +42,7 @@ pub(crate) fn grub_boots(firmware: Firmware, loader: &str) -> anyhow::Result<()>
         Firmware::UefiIa32 => artifacts.add_grub_ia32()?,
         _ => artifacts.add_grub()?,
     }
-    let spec = spec(&machine, &format!("pxed.dev/loader: {loader}"));
+    let spec = spec(&machine, &format!("pxed.dev/loader: {loader}\n    {BY_ADDRESS}"));
     let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &[])?;
 
     let guest = Guest::power_on(&network, firmware, &machine.mac)?;
@@ -66,7 +69,7 @@ pub(crate) fn u_boot_boots(edition: Edition, commands: &str) -> anyhow::Result<(
     };
     let network = Bridged::new(SERVER_ADDRESS, 0)?;
     let artifacts = Artifacts::lay_out(Edition::Newer, &[(VERSION, machine.architecture)])?;
-    let spec = cluster::cluster(std::slice::from_ref(&machine));
+    let spec = cluster::with_annotation(&cluster::cluster(std::slice::from_ref(&machine)), BY_ADDRESS);
     let pxed = Pxed::start(&network.server, &spec, artifacts.path(), &[])?;
 
     let guest = Guest::power_on(&network, firmware, &machine.mac)?;

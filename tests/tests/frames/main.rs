@@ -14,6 +14,7 @@ mod own_addresses;
 mod plug;
 mod queues;
 mod relay;
+mod secrets;
 mod spec_faults;
 mod stuck;
 mod virtual_address;
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
             ("relayed_question_is_answered_through_its_relay", relay::relayed),
             ("server_id_override", relay::server_id_override),
             ("link_selection", relay::link_selection),
+            ("answer_is_for_the_machine_alone", secrets::for_the_machine_alone),
+            ("unguessable_url_is_for_the_machine_alone", secrets::urls),
             ("relay_source_port", relay::relay_source_port),
             ("relayed_proxy_offer_is_to_be_broadcast", relay::relayed_proxy_offer),
             ("malformed_packets_are_counted_and_survived", malformed::survived),

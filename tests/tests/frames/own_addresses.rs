@@ -51,7 +51,9 @@ impl Lab {
         let config = self.configs.path().join("config.yaml");
         let options = ["--machine-rate", "0", "--advertise", "10.99.0.1,10.99.0.2", "--talos-config"];
         let options = [&datapath.arguments()[..], &options, &[config.to_str().context("a path")?]].concat();
-        let start = |host| Pxed::start(host, spec, self.artifacts.path(), &options);
+        // Its configurations are fetched here as GRUB and U-Boot would.
+        let spec = cluster::with_annotation(spec, "pxed.dev/secrets: by-address");
+        let start = |host| Pxed::start(host, &spec, self.artifacts.path(), &options);
         Ok([start(&self.bridged.server)?, start(&self.second)?])
     }
 

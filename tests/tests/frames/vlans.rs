@@ -14,7 +14,7 @@ use pxe_lab::{
 use crate::{
     bench::{Bench, SERVER_MAC, frames, server_at},
     plug::Plug,
-    wire::{BROADCAST, OFFER, Query},
+    wire::{OFFER, Query},
 };
 
 /// The time limit for a changed spec and for an event.
@@ -53,10 +53,7 @@ pub(crate) fn tags_come_back(datapath: Datapath) -> anyhow::Result<()> {
             is("a tag", offer.tags == tags)?;
             is("the length", offer.length >= 60)?;
             is("the Ethernet source", offer.ethernet_source == SERVER_MAC)?;
-            is(
-                "the Ethernet destination",
-                offer.ethernet_destination == if broadcast { BROADCAST } else { question.chaddr },
-            )?;
+            is("the Ethernet destination", offer.ethernet_destination == question.chaddr)?;
             let to = if broadcast { "255.255.255.255:68".to_owned() } else { format!("{}:68", machine.address) };
             is("the destination", offer.destination.to_string() == to)?;
             is("the source", offer.source == server_at(67)?)?;

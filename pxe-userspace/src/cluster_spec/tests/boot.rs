@@ -12,8 +12,11 @@ use crate::{
     model::{
         artifact_names::PLAIN_SCHEMATIC,
         boot_method::BootMethod,
+        dhcp_answers::DhcpAnswers,
         inventory::{Inventory, Machine},
+        secrets::Secrets,
         talos_config::{ConfigPlace, TalosConfig},
+        token::TOKEN_LENGTH,
     },
     uki::command_line::LIMIT,
 };
@@ -338,7 +341,8 @@ fn url_of_the_configuration_counts_for_the_command_line() {
     let talos =
         talos::arguments(&machine(&load(&cluster("other.dev/x: y")), 11), Ipv4Addr::UNSPECIFIED, None).len() + 1;
     let text = |length: usize| cluster_with("pxed.dev/boot: uki", &"x".repeat(length));
-    let url = " talos.config=http://10.0.0.1:8000/boot/52-54-00-00-00-11/config.yaml".len();
+    // It has secrets, and so the URL has an unguessable part.
+    let url = " talos.config=http://10.0.0.1:8000/boot/52-54-00-00-00-11//config.yaml".len() + TOKEN_LENGTH;
     let room = LIMIT - talos - url;
     assert_eq!(with_configs(&text(room), place()).0, Vec::<String>::new());
     let (errors, served) = with_configs(&text(room + 1), place());
@@ -361,5 +365,66 @@ fn configuration_that_the_arguments_name_already_is_pointed_out() {
             "{warnings:#?}"
         );
         assert_eq!(warnings.len(), usize::from(is_warned));
+    }
+}
+
+#[test]
+fn secrets_are_guarded_unless_an_annotation_says_otherwise() {
+    let load_with = |annotation: &str, arguments: &str| load(&cluster_with(annotation, arguments));
+    let secrets = |annotation: &str, arguments: &str| machine(&load_with(annotation, arguments), 11).secrets;
+    for (annotation, arguments, expected) in [
+        ("other.dev/x: y", "console=ttyS0", Secrets::None),
+        ("other.dev/x: y", "talos.config.inline=x", Secrets::Guarded),
+        ("pxed.dev/secrets: auto", "talos.config.inline=x", Secrets::Guarded),
+        ("pxed.dev/secrets: guarded", "console=ttyS0", Secrets::Guarded),
+        ("pxed.dev/secrets: by-address", "talos.config.inline=x", Secrets::ByAddress),
+        ("pxed.dev/secrets.10.0.0.11: by-address", "talos.config.inline=x", Secrets::ByAddress),
+        ("pxed.dev/machines: |\n  10.0.0.11: {secrets: by-address}", "talos.config.inline=x", Secrets::ByAddress),
+        ("pxed.dev/talos-config: a.yaml", "console=ttyS0", Secrets::Guarded),
+        ("pxed.dev/talos-config: a.yaml\npxed.dev/secrets: by-address", "console=ttyS0", Secrets::ByAddress),
+    ] {
+        if annotation.contains("talos-config") {
+            let place = ConfigPlace { path: Path::new("/x").into(), is_directory: true, http_port: 8000 };
+            let (errors, served) = with_configs(&cluster_with(annotation, arguments), TalosConfigs::At(place));
+            assert!(errors.is_empty() && !served.is_empty(), "{errors:?}");
+            continue;
+        }
+        assert_eq!(secrets(annotation, arguments), expected, "{annotation} {arguments}");
+    }
+    for (value, error) in [
+        ("secrets: yes", "pxed.dev/secrets: \"yes\" is not a way to guard secrets: write auto, guarded or by-address"),
+        (
+            "dhcp-answers: both",
+            "pxed.dev/dhcp-answers: \"both\" is not a kind of DHCP answers: write unicast or broadcast",
+        ),
+        ("secret: x", "did you mean pxed.dev/secrets?"),
+    ] {
+        let (errors, _) = findings(&cluster(&format!("pxed.dev/{value}")));
+        assert!(errors.len() == 1 && errors[0].contains(error), "{errors:?}");
+    }
+    let answers = |annotation: &str| machine(&load(&cluster(annotation)), 11).answers;
+    assert_eq!(answers("pxed.dev/dhcp-answers: broadcast"), DhcpAnswers::Broadcast);
+    assert_eq!(answers("pxed.dev/machines: |\n  10.0.0.11: {dhcpAnswers: broadcast}"), DhcpAnswers::Broadcast);
+    assert_eq!(answers("pxed.dev/dhcp-answers.10.0.0.12: broadcast"), DhcpAnswers::Unicast);
+}
+
+#[test]
+fn secrets_behind_grub_are_pointed_out() {
+    let hint = "has 10.0.0.11 ask for a configuration by TFTP";
+    for (annotations, arguments, is_hinted) in [
+        ("pxed.dev/loader: shimx64.efi", "a.b=secret", true),
+        ("pxed.dev/loader: grubnetx64.efi", "a.b=secret", true),
+        ("pxed.dev/loader: shimx64.efi", "quiet", false),
+        ("pxed.dev/loader: shimx64.efi\npxed.dev/secrets: by-address", "a.b=secret", false),
+        ("pxed.dev/loader: shimx64.efi\npxed.dev/boot: uki", "a.b=secret", false),
+        ("pxed.dev/loader: snponly", "a.b=secret", false),
+        ("pxed.dev/loader: x86_64-sb/ipxe-shimx64.efi", "a.b=secret", false),
+    ] {
+        let (errors, warnings) = findings(&cluster_with(annotations, arguments));
+        assert_eq!(
+            warnings.iter().any(|warning| warning.contains(hint)),
+            is_hinted,
+            "{annotations} {errors:?} {warnings:?}"
+        );
     }
 }

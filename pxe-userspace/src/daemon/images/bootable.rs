@@ -12,6 +12,7 @@ use crate::model::{
     boot_method::BootMethod,
     images::{BootFiles, Stubs},
     inventory::{AddressHashBuilder, Inventory, Machine},
+    secrets::Secrets,
 };
 
 /// Machines by their first MAC address.
@@ -48,6 +49,8 @@ impl Bootable {
                 last.insert(machine.mac, Arc::clone(machine));
             } else if let Some(before) = self.last.get(&machine.mac)
                 && before.architecture == machine.architecture
+                // What was guarded stays guarded.
+                && (before.secrets != Secrets::Guarded || machine.secrets == Secrets::Guarded)
             {
                 let as_before = as_before(machine, before);
                 if boots(&as_before) {

@@ -61,6 +61,7 @@ impl Cable {
             mode: Mode::Server,
             http_port: 8000,
             lease_seconds: 3600,
+            guard: None,
             inventory,
             policies: Arc::default(),
             events: EventSink::channel(100).0,

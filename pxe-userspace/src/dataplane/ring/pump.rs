@@ -6,7 +6,7 @@ use super::{
     ledger::Ledger,
     rings::{REPLIES, Rings},
 };
-use crate::net::frame::Reply;
+use crate::net::frame::{Reply, Second};
 
 /// The most system calls for one batch of replies. In copy mode, the kernel sends up to 32 frames in each.
 const KICKS: usize = REPLIES / 32 + 1;
@@ -85,16 +85,17 @@ impl<'l, R: Rings> Pump<'l, R> {
     /// Stages one or two copies of the reply to a query. Returns the number of copies that found no frame.
     fn answer(&mut self, query: &[u8], respond: &mut impl FnMut(&[u8], &mut [u8]) -> Option<Reply>) -> usize {
         let Some(mut reply) = self.take_reply() else { return 1 };
-        let Some(Reply { length, twice }) = respond(query, &mut reply) else {
+        let Some(Reply { length, second }) = respond(query, &mut reply) else {
             self.drop_reply(reply);
             return 0;
         };
-        if !twice {
+        if second == Second::None {
             return self.stage(reply, length);
         }
         let copy = self.take_reply().map(|mut copy| {
             if let (Some(room), Some(bytes)) = (copy.get_mut(..length), reply.get(..length)) {
                 room.copy_from_slice(bytes);
+                second.make(room);
             }
             copy
         });

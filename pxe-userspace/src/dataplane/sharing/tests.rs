@@ -61,6 +61,7 @@ impl Fleet {
                     http_port: 8000,
                     lease_seconds: 3600,
                     mode,
+                    guard: None,
                 },
                 is_running: true,
             }

@@ -305,7 +305,7 @@ impl Kernel for Fake {
         let (http_port, lease_seconds, mode) = (8000, 3600, Mode::Server);
         Servers::new(answered, |own, networks| {
             let OwnAddress { address, also } = own.clone();
-            Server { address, also, networks, http_port, lease_seconds, mode }
+            Server { address, also, networks, http_port, lease_seconds, mode, guard: None }
         })
     }
 

@@ -19,6 +19,7 @@ use crate::{
 };
 mod own_addresses;
 mod relay;
+mod secrets;
 
 use crate::net::networks::Networks;
 use Disposition::{Disk, Network as FromNetwork};
@@ -496,6 +497,7 @@ fn boot_file_is_a_string_in_json() {
 #[test]
 fn longest_boot_file_names_fit() {
     let server = Server { address: Ipv4Addr::BROADCAST, http_port: u16::MAX, ..server() };
+    let path = MachinePath { mac: MAC, token: Some(Token { made: 0, nonce: 0, tag: [0; 16] }) };
     let longest: Arc<str> = "n".repeat(LOADER_NAME_LIMIT).into();
     let loaders = LoaderFile::ALL.map(Loader::Usual).into_iter().chain([Loader::Own(&longest)]);
     let files = loaders.flat_map(|loader| [BootFile::Tftp(loader), BootFile::Http(loader)]);
@@ -503,7 +505,7 @@ fn longest_boot_file_names_fit() {
     let of_machine = [BootFile::Script, BootFile::Disk, BootFile::Uki, BootFile::LoaderOfUki(&longest_file)];
     for file in files.chain(of_machine) {
         for by_http in [false, true] {
-            let name = name(file, by_http, &server, MAC);
+            let name = name(file, by_http, &server, path);
             let wanted = match file {
                 BootFile::Tftp(loader) | BootFile::Http(loader) => loader.name(),
                 BootFile::Script => ".ipxe",
@@ -515,7 +517,7 @@ fn longest_boot_file_names_fit() {
         }
     }
     for longest in [BootFile::Http(Loader::Own(&longest)), BootFile::LoaderOfUki(&longest_file)] {
-        assert_eq!(name(longest, true, &server, MAC).remaining_capacity(), 0);
+        assert_eq!(name(longest, true, &server, path).remaining_capacity(), 0);
     }
 }
 

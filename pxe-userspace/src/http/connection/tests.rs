@@ -59,6 +59,7 @@ impl Lab {
             places: Default::default(),
             visits: Default::default(),
             check_source: true,
+            guard: None,
             http_port: 8000,
         };
         Self { directory, context: Arc::new(context), events: receiver, phase: watch::Sender::new(Phase::Serving) }

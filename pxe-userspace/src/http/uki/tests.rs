@@ -149,6 +149,7 @@ impl Lab {
             places: Default::default(),
             visits: Default::default(),
             check_source: true,
+            guard: None,
             http_port: 8000,
         });
         let listener = bind(Ipv4Addr::LOCALHOST, 0).unwrap();

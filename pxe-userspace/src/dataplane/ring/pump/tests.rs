@@ -22,7 +22,7 @@ fn respond(query: &[u8], reply: &mut [u8]) -> Option<Reply> {
     };
     reply[..3].copy_from_slice(&query[..3]);
     reply[3] = 0xee;
-    Some(Reply { length: reply_length, twice: query[0] != ONE_REPLY })
+    Some(Reply { length: reply_length, second: if query[0] == ONE_REPLY { Second::None } else { Second::Same } })
 }
 
 /// A queue in plain memory, checked after every step.
