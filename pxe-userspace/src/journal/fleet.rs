@@ -49,6 +49,8 @@ pub(super) struct Fleet {
     book_changed: bool,
     /// The persistent state has changed since it was last taken to be saved.
     state_changed: bool,
+    /// The machines of which something else is to be remembered than was last taken.
+    changed: HashSet<MacAddr>,
     /// The marks of the releases by other nodes that have been applied.
     releases: HashMap<MacAddr, u64>,
     /// The machines that came to another stage or failed since they were last taken. `None` if nobody asks for them.
@@ -100,6 +102,7 @@ impl Fleet {
             limit,
             book_changed: false,
             state_changed: false,
+            changed: HashSet::new(),
             releases,
             touched: None,
         }
@@ -117,12 +120,11 @@ impl Fleet {
         }
         let is_news = policy::observe(&mut self.book, mac, cycle, event, completes);
         self.book_changed |= is_news;
-        self.state_changed |= is_news;
+        let is_remembered = is_news || (record.cycle, record.boots) != (cycle, boots);
         if is_news && self.releases.get(&mac) == Some(&UNTOLD) {
             // It has booted since, so that nobody else has to hear of it.
             self.releases.remove(&mac);
         }
-        self.state_changed |= (record.cycle, record.boots) != (cycle, boots);
         if event.kind.is_operating_system() {
             let runs_ours = matches!(record.cycle, Cycle::Netbooted | Cycle::Fetched);
             let known = match stage {
@@ -141,7 +143,11 @@ impl Fleet {
         {
             touched.insert(mac);
         }
-        Applied { stage: record.stage, moved: record.stage != stage, repeats, is_of_others: false }
+        let applied = Applied { stage: record.stage, moved: record.stage != stage, repeats, is_of_others: false };
+        if is_remembered {
+            self.remember(mac);
+        }
+        applied
     }
 
     /// Returns whether a line about this machine may be logged now.
@@ -153,9 +159,10 @@ impl Fleet {
 
     /// Keeps a machine from booting over the network, as a person decided.
     pub(super) fn hold(&mut self, mac: MacAddr) {
-        policy::hold(&mut self.book, self.cards.first(mac));
+        let mac = self.cards.first(mac);
+        policy::hold(&mut self.book, mac);
         self.book_changed = true;
-        self.state_changed = true;
+        self.remember(mac);
     }
 
     /// Lets a machine boot from the network again, as a person decided. The system that runs on it now must prove nothing about
@@ -167,14 +174,15 @@ impl Fleet {
             record.cycle = Cycle::Unknown;
         }
         self.book_changed = true;
-        self.state_changed = true;
+        self.remember(mac);
     }
 
     /// Drops what a person decided here about a machine, since the spec says it by now.
     pub(super) fn hand_over(&mut self, mac: MacAddr) {
-        if self.book.overrides.remove(&self.cards.first(mac)).is_some() {
+        let mac = self.cards.first(mac);
+        if self.book.overrides.remove(&mac).is_some() {
             self.book_changed = true;
-            self.state_changed = true;
+            self.remember(mac);
         }
     }
 
@@ -195,13 +203,16 @@ impl Fleet {
             }
         };
         self.book_changed |= is_news;
-        self.state_changed |= is_news;
+        if is_news {
+            self.remember(first);
+        }
     }
 
     /// Remembers a release that was made here, under the mark by which other nodes know it; `None` if they do not know of it yet.
     pub(super) fn mark_release(&mut self, mac: MacAddr, mark: Option<u64>) {
-        self.releases.insert(self.cards.first(mac), mark.unwrap_or(UNTOLD));
-        self.state_changed = true;
+        let mac = self.cards.first(mac);
+        self.releases.insert(mac, mark.unwrap_or(UNTOLD));
+        self.remember(mac);
     }
 
     /// Returns the machines that were released here, of which other nodes do not know yet.
@@ -254,7 +265,10 @@ impl Fleet {
         }
         let is_in_book = policy::carry_over(&mut self.book, from, to);
         self.book_changed |= is_in_book;
-        self.state_changed |= is_in_book || is_remembered;
+        if is_in_book || is_remembered {
+            self.remember(from);
+            self.remember(to);
+        }
     }
 
     /// Returns the book if it has changed since the last call.
@@ -272,6 +286,39 @@ impl Fleet {
         self.book_changed || self.state_changed
     }
 
+    fn remember(&mut self, mac: MacAddr) {
+        self.state_changed = true;
+        self.changed.insert(mac);
+    }
+
+    /// Returns whether [`Fleet::take_changes`] would return something.
+    pub(super) fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Returns what is to be remembered of the machines of which it has changed since the last call.
+    pub(super) fn take_changes(&mut self) -> Vec<(MacAddr, Remembered)> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().map(|mac| (mac, self.remembered(mac))).collect()
+    }
+
+    /// Marks the machines as changed again, because the changes could not be written.
+    pub(super) fn changes_not_written(&mut self, machines: impl Iterator<Item = MacAddr>) {
+        self.changed.extend(machines);
+    }
+
+    fn remembered(&self, mac: MacAddr) -> Remembered {
+        let record = self.records.get(&mac);
+        Remembered {
+            cycle: record.map_or(Cycle::Unknown, |record| record.cycle),
+            boots: record.map_or(0, |record| record.boots),
+            booted: self.book.booted.contains(&mac),
+            reached_disk: self.book.reached_disk.contains(&mac),
+            policy: self.book.overrides.get(&mac).map(|&policy| policy.into()),
+            release: self.releases.get(&mac).copied(),
+        }
+    }
+
     /// Returns the persistent state if it has changed since the last call.
     pub(super) fn take_state(&mut self) -> Option<Vec<(MacAddr, Remembered)>> {
         std::mem::take(&mut self.state_changed).then(|| self.state())
@@ -282,27 +329,16 @@ impl Fleet {
         self.state_changed = true;
     }
 
-    fn state(&self) -> Vec<(MacAddr, Remembered)> {
-        let mut machines: HashMap<MacAddr, Remembered> = HashMap::with_capacity(self.records.len());
-        for (&mac, record) in &self.records {
-            let remembered = Remembered { cycle: record.cycle, boots: record.boots, ..Remembered::default() };
-            if remembered != Remembered::default() {
-                machines.insert(mac, remembered);
-            }
-        }
-        for &mac in &self.book.booted {
-            machines.entry(mac).or_default().booted = true;
-        }
-        for &mac in &self.book.reached_disk {
-            machines.entry(mac).or_default().reached_disk = true;
-        }
-        for (&mac, &policy) in &self.book.overrides {
-            machines.entry(mac).or_default().policy = Some(policy.into());
-        }
-        for (&mac, &release) in &self.releases {
-            machines.entry(mac).or_default().release = Some(release);
-        }
-        machines.into_iter().collect()
+    pub(super) fn state(&self) -> Vec<(MacAddr, Remembered)> {
+        let machines: HashSet<MacAddr> = (self.records.keys())
+            .chain(&self.book.booted)
+            .chain(&self.book.reached_disk)
+            .chain(self.book.overrides.keys())
+            .chain(self.releases.keys())
+            .copied()
+            .collect();
+        let remembered = machines.into_iter().map(|mac| (mac, self.remembered(mac)));
+        remembered.filter(|(_, remembered)| *remembered != Remembered::default()).collect()
     }
 
     /// Returns the stage of a machine.

@@ -9,6 +9,7 @@
 mod boot_files;
 mod boot_program;
 mod cards;
+mod changes_file;
 pub mod describe;
 pub mod diagnosis;
 #[cfg(test)]

@@ -60,6 +60,17 @@ pub(super) fn write(state: &State, mut file: impl std::io::Write) -> std::io::Re
     file.write_all(b"\n")
 }
 
+/// Writes a machine as a line that [`entries`] reads.
+///
+/// # Errors
+///
+/// The writer's.
+pub(super) fn write_entry(mac: &str, remembered: &Remembered, mut file: impl std::io::Write) -> std::io::Result<()> {
+    write!(file, "\"{mac}\":")?;
+    serde_json::to_writer(&mut file, remembered)?;
+    file.write_all(b"\n")
+}
+
 /// The content of a state file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Read {
@@ -85,7 +96,7 @@ pub(super) fn read(text: &[u8]) -> Read {
 }
 
 /// Returns the entries in a text, wherever they stand: `"52:54:00:00:00:01":{…}`.
-fn entries(text: &[u8]) -> impl Iterator<Item = (String, Remembered)> {
+pub(super) fn entries(text: &[u8]) -> impl Iterator<Item = (String, Remembered)> {
     let quotes = text.iter().enumerate().filter(|(_, byte)| **byte == b'"').map(|(at, _)| at);
     quotes.filter_map(|at| {
         let (key, rest) = text.get(at + 1..)?.split_at_checked(MAC_LENGTH)?;
@@ -139,6 +150,21 @@ pub(super) mod tests {
             let expected = ends.iter().filter(|&&end| end <= length).count() + usize::from(length >= whole.len() - 3);
             assert_eq!(state.len(), expected, "{length} of {}", whole.len());
             assert!(state.iter().all(|(mac, remembered)| example().get(mac) == Some(remembered)));
+        }
+    }
+
+    #[test]
+    fn entries_outside_zeros_are_kept_wherever_these_are() {
+        let whole = text(&example());
+        for at in 0..whole.len() {
+            for length in [1, 2] {
+                let mut zeroed = whole.clone();
+                zeroed[at..(at + length).min(whole.len())].fill(0);
+                let Read { state, damage } = read(&zeroed);
+                assert!(damage.is_some() || zeroed == whole, "{at}");
+                assert!(!state.is_empty(), "{length} zeros at {at}");
+                assert!(state.iter().all(|(mac, remembered)| example().get(mac) == Some(remembered)), "{at}");
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    changes_file::ChangesFile,
     fact::Fact,
     fleet::Fleet,
     json::FleetEvent,
@@ -21,7 +22,7 @@ use super::{
     machine_record::MachineRecord,
     others::OthersLog,
     record::Logging,
-    remembered::State,
+    remembered::{Remembered, State},
     stage::Stage,
     state::{Loaded, StateDir, StateError},
 };
@@ -57,10 +58,12 @@ pub struct Journal {
     /// The inventory that the records belong to.
     followed: Mutex<Arc<Inventory>>,
     /// The loss from a damaged state file, and the reason why the state cannot be saved now.
-    damage: Option<String>,
+    damage: Vec<String>,
     not_saved: Mutex<Option<String>>,
     /// Locked while the state is saved, so that an older state never replaces a newer one.
     state_dir: Mutex<StateDir>,
+    /// Locked while changes are appended, and while the state is taken that has them all.
+    changes: Mutex<ChangesFile>,
     feed: broadcast::Sender<Arc<FleetEvent>>,
     others_told: Mutex<OthersLog>,
     counts: Counts,
@@ -82,14 +85,19 @@ impl Journal {
     ///
     /// If the directory cannot be used, or its content cannot be understood.
     pub fn new(inventory: SharedInventory, policies: SharedPolicies, state_dir: &Path) -> Result<Self, StateError> {
-        let mut state_dir = StateDir::open(state_dir)?;
+        let directory = state_dir;
+        let mut state_dir = StateDir::open(directory)?;
         let followed = inventory.load_full();
         let now = SystemTime::now();
-        let Loaded { state, damage } = state_dir.load(now)?;
+        let Loaded { mut state, damage } = state_dir.load(now)?;
+        let (changes, lost) = ChangesFile::open(directory, &mut state, now);
+        let has_changes = changes.length() > 0;
         let mut fleet = Fleet::new(&state, now, followed.machines().len());
-        if let Some(damage) = &damage {
+        for damage in damage.iter().chain(&lost) {
             tracing::warn!("{damage}");
-            // The file has been moved: what could be read of it is in memory alone.
+        }
+        if damage.is_some() || has_changes {
+            // A damaged file has been moved, so what could be read of it is in memory alone.
             fleet.state_not_saved();
         }
         fleet.follow(&followed);
@@ -101,8 +109,9 @@ impl Journal {
             fleet: Mutex::new(fleet),
             followed: Mutex::new(followed),
             state_dir: Mutex::new(state_dir),
+            changes: Mutex::new(changes),
             feed: broadcast::Sender::new(FEED_CAPACITY),
-            damage,
+            damage: damage.into_iter().chain(lost).collect(),
             not_saved: Mutex::default(),
             others_told: Mutex::default(),
             counts: Counts::default(),
@@ -306,14 +315,40 @@ impl Journal {
     /// Writes the state if it has changed.
     fn save(&self) -> Result<(), StateError> {
         let mut state_dir = lock(&self.state_dir);
-        let Some(machines) = self.fleet().take_state() else { return Ok(()) };
-        let state: State = machines.into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect();
+        let taken = {
+            let mut changes = lock(&self.changes);
+            // The state that is taken has these, too. Were they not in the file, older lines of it would win over the state.
+            self.append(&mut changes);
+            self.fleet().take_state().map(|machines| (state_of(machines), changes.length()))
+        };
+        let Some((state, written)) = taken else { return Ok(()) };
         let saved = state_dir.save(&state, SystemTime::now()).inspect_err(|_| {
             self.counts.not_saved.inc();
             self.fleet().state_not_saved();
         });
+        if saved.is_ok() {
+            // If the disk refuses it, they are applied once more at the next start.
+            let _ = lock(&self.changes).forget(written);
+        }
         self.tell_of(saved.as_ref().err());
         saved
+    }
+
+    /// Writes what has changed since the last call, without waiting for the disk.
+    fn note(&self) {
+        let mut changes = lock(&self.changes);
+        if !changes.is_failing() {
+            self.append(&mut changes);
+        }
+    }
+
+    fn append(&self, changes: &mut ChangesFile) {
+        let machines = self.fleet().take_changes();
+        let macs: Vec<_> = machines.iter().map(|(mac, _)| *mac).collect();
+        // A disk that refuses it refuses the state file as well, which is told of.
+        if changes.append(&state_of(machines)).is_err() {
+            self.fleet().changes_not_written(macs.into_iter());
+        }
     }
 
     /// Logs that the state cannot be saved, or can be again: once, since it is tried every second.
@@ -361,6 +396,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn state_of(machines: Vec<(MacAddr, Remembered)>) -> State {
+    machines.into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect()
+}
+
 /// Moves waiting events into the batch, up to its size. Returns whether more may come.
 fn take_batch(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEvent>) -> bool {
     while batch.len() < BATCH {
@@ -371,6 +410,10 @@ fn take_batch(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEven
         }
     }
     true
+}
+
+fn is_over(task: Option<&tokio::task::JoinHandle<()>>) -> bool {
+    task.is_none_or(tokio::task::JoinHandle::is_finished)
 }
 
 /// Applies events until every sink is gone or `shutdown` is ready. Then applies the waiting events and saves the state.
@@ -391,6 +434,7 @@ pub async fn run(
     publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut save_after = Instant::now();
     let mut saving: Option<tokio::task::JoinHandle<()>> = None;
+    let mut noting: Option<tokio::task::JoinHandle<()>> = None;
     let mut changed = false;
     tokio::pin!(shutdown);
     loop {
@@ -408,19 +452,25 @@ pub async fn run(
                 if !open {
                     break;
                 }
-                changed = journal.fleet().is_changed();
+                let has_changes = {
+                    let fleet = journal.fleet();
+                    changed = fleet.is_changed();
+                    fleet.has_changes()
+                };
+                if has_changes && is_over(noting.as_ref()) {
+                    let journal = Arc::clone(&journal);
+                    noting = Some(tokio::task::spawn_blocking(move || journal.note()));
+                }
             }
             _ = publish.tick(), if changed => {
                 journal.publish_from(&mut journal.fleet());
-                let idle = saving.as_ref().is_none_or(tokio::task::JoinHandle::is_finished);
-                if idle && Instant::now() >= save_after {
+                if is_over(saving.as_ref()) && Instant::now() >= save_after {
                     save_after = Instant::now() + SAVE_EVERY;
                     let journal = Arc::clone(&journal);
                     saving = Some(tokio::task::spawn_blocking(move || journal.save_unless_it_fails()));
                 }
                 // The state stays changed if the save fails.
-                let unsaved = saving.as_ref().is_some_and(|saving| !saving.is_finished());
-                changed = unsaved || journal.fleet().is_changed();
+                changed = !is_over(saving.as_ref()) || journal.fleet().is_changed();
             }
             () = &mut shutdown => break,
         }

@@ -1,5 +1,6 @@
 use std::{fs, sync::mpsc as std_mpsc};
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -193,4 +194,100 @@ async fn log_that_nobody_reads_delays_nobody() {
     assert!(journal.counts().log_dropped.get() > 0, "dropped lines are counted");
     drop((let_go, sink));
     task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn kill_loses_nothing_that_happened_some_milliseconds_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = open(&directory, 2);
+    let (sink, receiver) = EventSink::channel(1000);
+    let task = tokio::spawn(run(Arc::clone(&journal), receiver, std::future::pending()));
+    let written = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap_or_default();
+    let until = async |name: &str, text: &str| {
+        let found = async {
+            while !written(name).contains(text) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), found).await.expect(text);
+    };
+    // The first change is saved at once. The second one would wait for a second, in which the process is killed.
+    sink.send(machine(2).mac, at(0.0), Origin::Machine, EventKind::SentToDisk);
+    until("machines.json", &machine(2).mac.to_string()).await;
+    for BootEvent { mac, at, origin, kind } in installed() {
+        sink.send(mac, at, origin, kind);
+    }
+    until("machines.changes", "\"reached_disk\":true").await;
+    task.abort();
+    let _ = task.await;
+    assert!(!written("machines.json").contains(&MAC.to_string()), "saved as a whole within a second");
+    drop(journal);
+
+    let (journal, policies) = open(&directory, 2);
+    assert!(policies.load().booted.contains(&MAC) && policies.load().reached_disk.contains(&MAC));
+    journal.save_now();
+    assert_eq!(written("machines.changes"), "");
+    assert!(written("machines.json").contains(&MAC.to_string()));
+}
+
+/// A step of [`killed_journal_knows_what_was_written`].
+#[derive(Clone, Debug)]
+enum Step {
+    Event(u32, usize),
+    Hold(u32),
+    Release(u32),
+    Note,
+    Save,
+    Kill,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let machines = 1..4_u32;
+    prop::collection::vec(
+        prop_oneof![
+            8 => (machines.clone(), 0..64_usize).prop_map(|(machine, event)| Step::Event(machine, event)),
+            1 => machines.clone().prop_map(Step::Hold),
+            1 => machines.prop_map(Step::Release),
+            3 => Just(Step::Note),
+            1 => Just(Step::Save),
+            1 => Just(Step::Kill),
+        ],
+        1..60,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn killed_journal_knows_what_was_written(steps in steps()) {
+        let directory = tempfile::tempdir().unwrap();
+        let events = installed();
+        let (mut journal, _) = open(&directory, 4);
+        let now = |journal: &Journal| {
+            let mut state = journal.fleet().state();
+            state.sort_by_key(|(mac, _)| *mac);
+            state
+        };
+        let mut written = now(&journal);
+        for step in steps {
+            match step {
+                Step::Event(number, event) => {
+                    let event = events[event % events.len()].clone();
+                    journal.apply(&[BootEvent { mac: machine(number).mac, ..event }]);
+                    continue;
+                }
+                Step::Hold(number) => drop(journal.hold(machine(number).mac).unwrap()),
+                Step::Release(number) => drop(journal.release(machine(number).mac).unwrap()),
+                Step::Note => journal.note(),
+                Step::Save => journal.save_now(),
+                Step::Kill => {
+                    drop(journal);
+                    journal = open(&directory, 4).0;
+                    prop_assert_eq!(now(&journal), written.clone());
+                }
+            }
+            written = now(&journal);
+        }
+    }
 }
