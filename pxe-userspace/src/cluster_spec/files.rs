@@ -70,6 +70,9 @@ fn is_spec(file: &Path) -> bool {
 /// Longer than any step of a file system's clock. Two writes within a step can leave the same time.
 pub(crate) const CLOCK_STEP: Duration = Duration::from_millis(100);
 
+/// The longest time by which the clock of a file server may be ahead of ours.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
+
 /// The outside of a file, which tells it from other files and from its state before it was last written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -98,14 +101,18 @@ impl Stat {
         self.is_older(CLOCK_STEP, now)
     }
 
-    /// Returns `true` if the file was not written to for this long.
+    /// Returns `true` if the file was not written to for this long. One that was written to in the future is as old as any: the clock has
+    /// been set back, and the file must not be left alone until it has caught up.
     pub(crate) fn is_older(&self, than: Duration, now: SystemTime) -> bool {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let age = match (u64::try_from(self.changed.0), u32::try_from(self.changed.1)) {
-            (Ok(seconds), Ok(nanos)) => now.checked_sub(Duration::new(seconds, nanos)),
-            _ => None,
+        let (Ok(seconds), Ok(nanos)) = (u64::try_from(self.changed.0), u32::try_from(self.changed.1)) else {
+            return false;
         };
-        age.is_some_and(|age| age > than)
+        let changed = Duration::new(seconds, nanos);
+        match now.checked_sub(changed) {
+            Some(age) => age > than,
+            None => changed.saturating_sub(now) > CLOCK_DIFFERENCE,
+        }
     }
 }
 
@@ -188,4 +195,23 @@ pub(crate) fn read(path: &Arc<Path>) -> Result<String, Finding> {
             message: "is not UTF-8 from here on: save the file as UTF-8".to_owned(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_of_the_future_is_old_if_the_clock_was_set_back() {
+        let changed = 1_000_000;
+        let stat = Stat { path: PathBuf::new(), device: 0, inode: 0, length: 0, changed: (changed, 0) };
+        let quiet = Duration::from_secs(2);
+        let is_older_at = |offset: i64| {
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs((changed + offset).unsigned_abs());
+            stat.is_older(quiet, now)
+        };
+        for (offset, is_older) in [(10, true), (3, true), (2, false), (0, false), (-5, false), (-3600, true)] {
+            assert_eq!(is_older_at(offset), is_older, "{offset}");
+        }
+    }
 }

@@ -384,7 +384,9 @@ impl Record {
     /// Takes a token from the bucket of the machine, so that one machine cannot fill the log.
     pub(super) fn logging(&mut self, at: SystemTime) -> Logging {
         let now = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
-        let earned = u64::from(now.saturating_sub(self.log_refilled)) * LOG_REFILL_PER_SECOND;
+        // The clock may have been set back. Nothing is earned for that, and nothing is waited for either.
+        self.log_refilled = self.log_refilled.min(now);
+        let earned = u64::from(now - self.log_refilled) * LOG_REFILL_PER_SECOND;
         if earned > 0 {
             let tokens = u64::from(self.log_tokens) + earned;
             self.log_tokens = u8::try_from(tokens).map_or(LOG_BURST, |tokens| tokens.min(LOG_BURST));
