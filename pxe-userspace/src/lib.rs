@@ -22,6 +22,7 @@ pub mod logging;
 pub mod memory;
 pub mod metrics;
 pub mod model;
+pub mod named_file;
 pub mod net;
 pub mod own_file;
 pub mod tftp;

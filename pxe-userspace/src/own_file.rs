@@ -11,6 +11,8 @@ use std::{
     time::SystemTime,
 };
 
+use serde::de::DeserializeOwned;
+
 /// The number of damaged files that are kept.
 pub const ASIDE_LIMIT: usize = 5;
 
@@ -156,7 +158,14 @@ pub fn kept(aside: &io::Result<Option<PathBuf>>) -> String {
     }
 }
 
-fn other_kind(file_type: FileType) -> String {
+/// Returns the objects of a damaged JSON text that are whole by themselves, wherever they stand.
+pub fn whole_objects<T: DeserializeOwned>(text: &[u8]) -> impl Iterator<Item = T> {
+    let begins = text.iter().enumerate().filter(|(_, byte)| **byte == b'{').map(|(at, _)| at);
+    begins.filter_map(|at| serde_json::Deserializer::from_slice(text.get(at..)?).into_iter::<T>().next()?.ok())
+}
+
+/// Returns a sentence, beginning with "it", about something that is not a file.
+pub(crate) fn other_kind(file_type: FileType) -> String {
     let kind = if file_type.is_dir() {
         "a directory"
     } else if file_type.is_fifo() {

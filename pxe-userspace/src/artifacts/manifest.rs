@@ -168,6 +168,24 @@ impl Manifest {
         }
     }
 
+    /// Returns the records of a damaged text that are whole by themselves, wherever they stand.
+    #[must_use]
+    pub fn salvage(text: &[u8]) -> Self {
+        // One with a backslash before it is within a string.
+        let is_quote = |at: &usize| text[*at] == b'"' && (*at == 0 || text[*at - 1] != b'\\');
+        let quotes = (0..text.len()).filter(is_quote);
+        let entry = |at: usize| {
+            let text = text.get(at..)?;
+            let mut path = serde_json::Deserializer::from_slice(text).into_iter::<Arc<str>>();
+            let name = path.next()?.ok().filter(|path| is_plain(path))?;
+            let value = text.get(path.byte_offset()..)?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+            // An entry is an object; serde would take a sequence, too.
+            let mut values = serde_json::Deserializer::from_slice(value).into_iter::<Entry>();
+            value.starts_with(b"{").then(|| values.next())??.ok().map(|entry| (name, entry))
+        };
+        Self { files: quotes.filter_map(entry).collect() }
+    }
+
     /// Returns the JSON text.
     #[must_use]
     pub fn to_json(&self) -> String {
@@ -229,6 +247,31 @@ mod tests {
             let found = Manifest::parse(damaged.as_bytes()).unwrap_err();
             assert!(found.contains(reason), "{found:?} lacks {reason:?}");
         }
+    }
+
+    #[test]
+    fn records_outside_the_damage_are_kept_wherever_it_is() {
+        let names = ["ab12/own \"name\".efi", "initramfs-v1.13.0-amd64.xz", "vmlinuz-v1.13.0-amd64"];
+        let manifest = Manifest { files: names.map(|name| (name.into(), entry())).into() };
+        let json = manifest.to_json().into_bytes();
+        assert_eq!(Manifest::salvage(&json), manifest);
+        let is_part =
+            |salvaged: &Manifest| salvaged.files.iter().all(|(path, entry)| manifest.files.get(path) == Some(entry));
+        let mut last = 0;
+        for length in 0..json.len() {
+            let salvaged = Manifest::salvage(&json[..length]);
+            assert!(is_part(&salvaged) && salvaged.files.len() >= last, "{length}");
+            last = salvaged.files.len();
+        }
+        assert_eq!(last, names.len());
+        for at in 0..json.len() {
+            let mut zeroed = json.clone();
+            zeroed[at..(at + 8).min(json.len())].fill(0);
+            // Damage within a name or at the edge of two entries costs both.
+            assert!(Manifest::salvage(&zeroed).files.len() >= names.len() - 2, "{at}");
+        }
+        let outside = String::from_utf8(json).unwrap().replace("ab12/", "../");
+        assert_eq!(Manifest::salvage(outside.as_bytes()).files.len(), names.len() - 1);
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub(super) struct Loaded {
     pub(super) manifest: Manifest,
     /// The file that it was read from; `None` if there is none.
     pub(super) version: Option<Identity>,
-    /// The damage, if the file is damaged. Nothing of it is in `manifest`.
+    /// The damage, if the file is damaged. What can still be read of it is in `manifest`.
     pub(super) damage: Option<String>,
 }
 
@@ -84,12 +84,15 @@ impl ManifestFile {
         let failed = |source| ManifestError::Io { action: "read", path: path.clone(), source };
         let (parsed, version) = match self.file.read().map_err(failed)? {
             Found::Nothing => return Ok(Loaded::default()),
-            Found::Bytes(text, file) => (Manifest::parse(&text), Some(Identity::of(&file).map_err(failed)?)),
-            Found::Damaged(damage) => (Err(damage), self.version()),
+            Found::Bytes(text, file) => {
+                let parsed = Manifest::parse(&text).map_err(|damage| (Manifest::salvage(&text), damage));
+                (parsed, Some(Identity::of(&file).map_err(failed)?))
+            }
+            Found::Damaged(damage) => (Err((Manifest::default(), damage)), self.version()),
         };
         let (manifest, damage) = match parsed {
             Ok(manifest) => (manifest, None),
-            Err(damage) => (Manifest::default(), Some(damage)),
+            Err((manifest, damage)) => (manifest, Some(damage)),
         };
         Ok(Loaded { manifest, version, damage })
     }
@@ -114,7 +117,8 @@ impl ManifestFile {
         };
         let before = loaded.manifest.clone();
         change(&mut loaded.manifest);
-        if loaded.manifest != before {
+        let is_lost = aside.is_some() && !before.files.is_empty();
+        if loaded.manifest != before || is_lost {
             let text = loaded.manifest.to_json();
             self.file.replace(|file| file.write_all(text.as_bytes())).map_err(failed("write", &self.path()))?;
             loaded.version = self.version();
@@ -212,6 +216,15 @@ mod tests {
         let (_, aside) = file.update(now, |_| {}).unwrap();
         assert_eq!(fs::read_to_string(aside.unwrap()).unwrap(), "damaged");
         assert!(!file.path().exists());
+
+        // What can still be read of it is written.
+        let two = Manifest { files: [("a".into(), entry(1)), ("b".into(), entry(2))].into() };
+        let text = two.to_json();
+        fs::write(file.path(), &text[..text.len() - 20]).unwrap();
+        let (loaded, aside) = file.update(now, |_| {}).unwrap();
+        assert!(loaded.damage.is_some() && aside.is_some() && loaded.manifest.files.keys().eq([&"a".into()]));
+        assert_eq!(file.load().unwrap().manifest, loaded.manifest);
+        assert!(file.load().unwrap().damage.is_none());
     }
 
     #[test]

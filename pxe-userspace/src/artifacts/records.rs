@@ -450,14 +450,14 @@ impl Records {
                 (state.manifest, state.version) = (manifest, version);
                 None
             }
-            Ok(Loaded { damage: Some(damage), version, .. }) => {
+            Ok(Loaded { damage: Some(damage), version, manifest }) => {
                 let aside = match self.file.update(SystemTime::now(), |_| {}) {
                     Ok((loaded, aside)) => {
                         (state.manifest, state.version) = (loaded.manifest, loaded.version);
                         aside
                     }
                     Err(_) => {
-                        (state.manifest, state.version) = (Manifest::default(), version);
+                        (state.manifest, state.version) = (manifest, version);
                         None
                     }
                 };
@@ -479,7 +479,8 @@ impl Records {
             None => "It stays there, because it cannot be moved aside".to_owned(),
         };
         format!(
-            "{} is damaged: {damage}. The files in {} count as put there by hand until pxed fetch has verified them again. {kept}",
+            "{} is damaged: {damage}. Files in {} of which it does not tell any more count as put there by hand until pxed fetch has \
+             verified them again. {kept}",
             path.display(),
             root.display()
         )

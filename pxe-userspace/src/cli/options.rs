@@ -21,7 +21,9 @@ use super::{
     peer_args::PeerArgs,
     relay_args::RelayArgs,
 };
-use crate::{admin::AdminConfig, daemon::NodeConfig, fetch::FetchConfig, kubernetes, model::image_source::Upstreams};
+use crate::{
+    admin::AdminConfig, daemon::NodeConfig, fetch::FetchConfig, kubernetes, model::image_source::Upstreams, named_file,
+};
 
 /// The port of boot HTTP.
 const DEFAULT_HTTP_PORT: u16 = 8000;
@@ -516,7 +518,7 @@ pub(super) fn downloads(given: DownloadArgs, config: Option<&Path>) -> anyhow::R
 }
 
 fn read(path: &Path) -> anyhow::Result<Args> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("--config {}", path.display()))?;
+    let text = named_file::read_text(path).with_context(|| format!("--config {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("--config {}", path.display()))
 }
 

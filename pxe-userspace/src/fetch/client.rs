@@ -2,7 +2,7 @@
 
 use std::{
     error::Error as StdError,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -16,6 +16,7 @@ use rustls::CertificateError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{fault::Fault, retry, upstreams::without_password};
+use crate::named_file;
 
 /// The most redirects in a row. The Image Factory and GitHub need two.
 const REDIRECTS: usize = 10;
@@ -174,7 +175,8 @@ impl Client {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<Certificate>, ClientError> {
-    let pem = fs::read(path).map_err(|source| ClientError::Unreadable { path: path.to_owned(), source })?;
+    let (pem, _) =
+        named_file::read(path).map_err(|source| ClientError::Unreadable { path: path.to_owned(), source })?;
     let no_certificate = |reason: String| ClientError::NoCertificate { path: path.to_owned(), reason };
     let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| no_certificate(chain(&error)))?;
     if certificates.is_empty() { Err(no_certificate("no certificate in it".to_owned())) } else { Ok(certificates) }
@@ -354,7 +356,7 @@ mod tests {
         let message = || Client::new(Some(&file), Timeouts::default()).unwrap_err().to_string();
         assert!(message().contains("ca.pem") && message().contains("No such file"), "{}", message());
         for content in ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            fs::write(&file, content).unwrap();
+            std::fs::write(&file, content).unwrap();
             assert!(message().contains("ca.pem") && message().contains("PEM form"), "{}", message());
         }
     }

@@ -17,7 +17,10 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{checksums::to_hex, fault::Fault};
-use crate::artifacts::{Content, HEAD, implausible};
+use crate::{
+    artifacts::{Content, HEAD, implausible},
+    named_file,
+};
 
 /// The bytes after which a checkpoint is written. What a crash leaves behind it is downloaded again.
 const CHECKPOINT_EVERY: u64 = 1 << 20;
@@ -117,8 +120,8 @@ impl Partial {
 
     /// Goes on from the last checkpoint if it is of this URL and the bytes are what it says. Otherwise starts with an empty file.
     pub(super) fn resume(&mut self, url: &str) -> Result<(), Fault> {
-        let checkpoint = fs::read(&self.checkpoint_path).ok();
-        let checkpoint: Option<Checkpoint> = checkpoint.and_then(|text| serde_json::from_slice(&text).ok());
+        let checkpoint = named_file::read(&self.checkpoint_path).ok();
+        let checkpoint: Option<Checkpoint> = checkpoint.and_then(|(text, _)| serde_json::from_slice(&text).ok());
         let usable = checkpoint.filter(|it| it.length > 0 && it.version.url == url && it.version.validator().is_some());
         let Some(Checkpoint { version, length, sha256 }) = usable else { return self.restart() };
         if !self.hash_first(length)? || to_hex(self.sha256.clone().finish().as_ref()) != sha256 {

@@ -1,6 +1,7 @@
 //! The objects on disk, for a start while the API server is away.
 //!
-//! Only its owner may read it. One that is damaged is set aside: without it, pxed waits for the server.
+//! Only its owner may read it. One that is damaged is set aside, and the objects that can still be read of it are in force: the rest of the
+//! fleet must not wait for the server.
 
 use std::{
     collections::BTreeMap,
@@ -48,6 +49,8 @@ pub struct Cache {
 pub enum Restored {
     /// The objects of the last run, this many.
     Objects(usize),
+    /// This many of the objects of the last run, since the file is damaged; a sentence for people.
+    Salvaged(usize, String),
     /// There is no file.
     Nothing,
     /// It cannot be used; a sentence for people.
@@ -65,13 +68,14 @@ impl Cache {
     #[must_use]
     pub fn restore(&self, server: &ApiServer, objects: &Objects) -> Restored {
         let path = self.path();
-        let saved = match read(&self.file) {
-            Ok(Some(saved)) => saved,
+        let set_aside = |reason: String| {
+            let kept = own_file::kept(&self.file.set_aside(SystemTime::now()));
+            format!("{}: {reason}: {kept}", path.display())
+        };
+        let (saved, damage) = match read(&self.file) {
+            Ok(Some(read)) => read,
             Ok(None) => return Restored::Nothing,
-            Err(reason) => {
-                let kept = own_file::kept(&self.file.set_aside(SystemTime::now()));
-                return Restored::Unusable(format!("{}: {reason}: {kept}", path.display()));
-            }
+            Err(reason) => return Restored::Unusable(set_aside(reason)),
         };
         let (url, namespaces) = (server.url(), server.watched_namespaces());
         if *saved.server != *url || saved.namespaces != namespaces {
@@ -87,7 +91,13 @@ impl Cache {
                 return Restored::Unusable(format!("{}: {full}", path.display()));
             }
         }
-        Restored::Objects(count)
+        match damage {
+            None => Restored::Objects(count),
+            Some(damage) => {
+                let told = format!("{damage}. It still has {count} objects, and the others wait for the API server");
+                Restored::Salvaged(count, set_aside(told))
+            }
+        }
     }
 
     /// Saves the objects.
@@ -113,17 +123,34 @@ impl Cache {
     }
 }
 
-fn read(file: &OwnFile) -> Result<Option<Saved<ApiObject>>, String> {
+/// Returns the content of the file, and the damage if it is damaged.
+fn read(file: &OwnFile) -> Result<Option<(Saved<ApiObject>, Option<String>)>, String> {
     let text = match file.read().map_err(|error| error.to_string())? {
         Found::Nothing => return Ok(None),
         Found::Bytes(text, _) => text,
         Found::Damaged(damage) => return Err(damage),
     };
-    let saved: Saved<ApiObject> = serde_json::from_slice(&text).map_err(|error| format!("is damaged: {error}"))?;
+    let (saved, damage) = match serde_json::from_slice::<Saved<ApiObject>>(&text) {
+        Ok(saved) => (saved, None),
+        Err(error) => {
+            let damage = format!("it is damaged: {error}");
+            (salvage(&text).ok_or_else(|| damage.clone())?, Some(damage))
+        }
+    };
     if saved.version != VERSION {
-        return Err(format!("has version {}, and this pxed knows {VERSION}", saved.version));
+        return Err(format!("it has version {}, and this pxed knows {VERSION}", saved.version));
     }
-    Ok(Some(saved))
+    Ok(Some((saved, damage)))
+}
+
+/// Returns the objects of a damaged text that are whole by themselves. `None` if it does not say whose they are, or there are none.
+fn salvage(text: &[u8]) -> Option<Saved<ApiObject>> {
+    const OBJECTS: &[u8] = b",\"objects\":[";
+    let at = text.windows(OBJECTS.len()).position(|bytes| bytes == OBJECTS)?;
+    let (head, objects) = text.split_at_checked(at)?;
+    let saved: Saved<ApiObject> = serde_json::from_slice(&[head, OBJECTS, b"]}"].concat()).ok()?;
+    let objects: Vec<ApiObject> = own_file::whole_objects(objects).collect();
+    (!objects.is_empty()).then_some(Saved { objects, ..saved })
 }
 
 /// Returns the object as it was seen, without its status.

@@ -3,7 +3,8 @@
 use std::{
     env,
     error::Error,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use kube::{
 use tokio::sync::Mutex;
 
 use super::bounded::Bounded;
+use crate::named_file;
 
 /// The time that a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -180,21 +182,40 @@ impl Connected {
 async fn config(settings: &Settings) -> Result<Config, ConnectError> {
     let failed = |error: KubeconfigError| ConnectError::Kubeconfig { place: place(settings), reason: words(&error) };
     let options = KubeConfigOptions::default();
-    if let Some(path) = &settings.kubeconfig {
-        let path = path.clone();
-        let read = tokio::task::spawn_blocking(move || Kubeconfig::read_from(path)).await;
-        let kubeconfig = match read {
-            Ok(kubeconfig) => kubeconfig.map_err(failed)?,
-            Err(error) => {
-                return Err(ConnectError::Kubeconfig { place: place(settings), reason: error.to_string() });
-            }
-        };
-        return Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed);
-    }
-    if env::var_os(IN_CLUSTER).is_some() {
+    if settings.kubeconfig.is_none() && env::var_os(IN_CLUSTER).is_some() {
         return Config::incluster_env().map_err(|error| ConnectError::ServiceAccount(words(&error)));
     }
-    Config::from_kubeconfig(&options).await.map_err(failed)
+    let path = settings.kubeconfig.clone();
+    let read = tokio::task::spawn_blocking(move || read(path.as_deref())).await;
+    let kubeconfig = read
+        .map_err(|error| error.to_string())
+        .flatten()
+        .map_err(|reason| ConnectError::Kubeconfig { place: place(settings), reason })?;
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)
+}
+
+/// Reads a kubeconfig, or that of the environment. kube would wait for the other end of a FIFO, so all files are looked at first.
+fn read(path: Option<&Path>) -> Result<Kubeconfig, String> {
+    let usual = || {
+        let named = env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty());
+        let in_home = || env::home_dir().map(|home| home.join(".kube/config"));
+        named.map_or_else(|| Vec::from_iter(in_home()), |paths| env::split_paths(&paths).collect())
+    };
+    path.map_or_else(usual, |path| vec![path.to_owned()]).iter().try_for_each(|path| check(path))?;
+    let kubeconfig = path.map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(|error| words(&error))?;
+    let authorities = kubeconfig.clusters.iter().filter_map(|it| it.cluster.as_ref()?.certificate_authority.as_ref());
+    let credentials = kubeconfig.auth_infos.iter().filter_map(|it| it.auth_info.as_ref());
+    let credentials = credentials.flat_map(|it| [&it.client_certificate, &it.client_key, &it.token_file]).flatten();
+    authorities.chain(credentials).try_for_each(|path| check(Path::new(path)))?;
+    Ok(kubeconfig)
+}
+
+fn check(path: &Path) -> Result<(), String> {
+    match named_file::check(path) {
+        // kube says so in its own words, and goes without a file of the environment.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        checked => checked.map_err(|error| format!("{}: {error}", path.display())),
+    }
 }
 
 /// Returns the proxy that a kubeconfig names. The proxy of the environment is for downloads: kube would take it also for a server that
@@ -303,8 +324,8 @@ mod tests {
         struct Outer(#[source] Inner);
         #[derive(Debug, thiserror::Error)]
         #[error("inner")]
-        struct Inner(#[source] std::io::Error);
-        let error = Outer(Inner(std::io::Error::other("deepest")));
+        struct Inner(#[source] io::Error);
+        let error = Outer(Inner(io::Error::other("deepest")));
         assert_eq!(words(&error), "outer: inner: deepest");
     }
 }

@@ -53,15 +53,17 @@ impl Cluster {
         let objects = Arc::new(Objects::default());
         let cache = Cache::new(state);
         let restored = cache.restore(&server, &objects);
-        if let Restored::Unusable(reason) = &restored {
+        if let Restored::Unusable(reason) | Restored::Salvaged(_, reason) = &restored {
             tracing::warn!("{reason}");
         }
-        let is_from_disk = matches!(restored, Restored::Objects(_));
+        let is_from_disk = matches!(restored, Restored::Objects(_) | Restored::Salvaged(..));
         let watches = Watches::start(&server, &objects, is_from_disk);
         if time::timeout(FIRST_ANSWER, watches.settled()).await.is_err() {
             tracing::warn!("the API server {} has not answered yet", server.url());
         }
-        if let (Restored::Objects(count), false) = (restored, watches.state().load().synced) {
+        if let (Restored::Objects(count) | Restored::Salvaged(count, _), false) =
+            (restored, watches.state().load().synced)
+        {
             tracing::warn!(objects = count, "the spec is, in part at least, the one that the last run left on disk");
         }
         Ok(Self { server, objects, watches, cache, following: None, reporting: None })

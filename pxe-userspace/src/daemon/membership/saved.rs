@@ -33,33 +33,41 @@ fn file(state: &Path) -> OwnFile {
     OwnFile::new(state, FILE, MOST_BYTES)
 }
 
-/// Reads the peers. A file that is damaged or missing has none. A damaged one is set aside, and the reason is logged.
+/// Reads the peers, of which a damaged file has those that can still be read. It is set aside, and the reason is logged.
 pub(super) fn load(state: &Path) -> Vec<Node> {
     let file = file(state);
-    let read = match file.read() {
+    let (peers, damage) = match file.read() {
         Ok(Found::Nothing) => return Vec::new(),
-        Ok(Found::Bytes(text, _)) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
-        Ok(Found::Damaged(damage)) => Err(damage),
-        Err(error) => Err(error.to_string()),
+        Ok(Found::Bytes(text, _)) => parse(&text),
+        Ok(Found::Damaged(damage)) => (Vec::new(), Some(damage)),
+        Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    match read {
-        Ok(Saved { peers }) => peers
-            .into_iter()
-            .map(|SavedNode { name, is_alive, sites, formerly }| Node {
-                name: name.into(),
-                sites,
-                is_alive,
-                problems: Vec::new(),
-                formerly,
-            })
-            .collect(),
-        Err(damage) => {
-            let kept = own_file::kept(&file.set_aside(SystemTime::now()));
-            tracing::warn!(
-                "{}: {damage}; {kept}: the other nodes are not known until the API server answers",
-                file.path().display()
-            );
-            Vec::new()
+    if let Some(damage) = damage {
+        let kept = own_file::kept(&file.set_aside(SystemTime::now()));
+        tracing::warn!(
+            "{}: {damage}; {kept}: of the other nodes {} can still be read, and the rest are not known until the API server answers",
+            file.path().display(),
+            peers.len()
+        );
+    }
+    let node = |SavedNode { name, is_alive, sites, formerly }| Node {
+        name: String::into(name),
+        sites,
+        is_alive,
+        problems: Vec::new(),
+        formerly,
+    };
+    peers.into_iter().map(node).collect()
+}
+
+/// Returns the peers in a text, and the damage if it is damaged. Those that are whole by themselves are in it then.
+fn parse(text: &[u8]) -> (Vec<SavedNode>, Option<String>) {
+    match serde_json::from_slice(text) {
+        Ok(Saved { peers }) => (peers, None),
+        Err(error) => {
+            // Every field has a default, so what has no name is something else.
+            let peers = own_file::whole_objects::<SavedNode>(text).filter(|node| !node.name.is_empty());
+            (peers.collect(), Some(error.to_string()))
         }
     }
 }
@@ -98,11 +106,27 @@ mod tests {
             formerly: vec![Ipv4Addr::new(10, 0, 0, 9)],
         };
         save(state.path(), std::slice::from_ref(&node)).unwrap();
-        assert_eq!(load(state.path()), [Node { problems: Vec::new(), ..node }]);
+        assert_eq!(load(state.path()), [Node { problems: Vec::new(), ..node.clone() }]);
         for damaged in ["", "{", "[7]", r#"{"peers":[{"sites":{"a":"b"}}]}"#, r#"{"peers":7}"#] {
             fs::write(state.path().join(FILE), damaged).unwrap();
             assert_eq!(load(state.path()), Vec::new(), "{damaged}");
             assert!(!state.path().join(FILE).exists(), "{damaged}: it was not set aside");
+        }
+        let other = Node { name: "c".into(), is_alive: false, ..node.clone() };
+        save(state.path(), &[node.clone(), other]).unwrap();
+        let whole = fs::read(state.path().join(FILE)).unwrap();
+        let first = whole.windows(6).position(|bytes| bytes == b"\n    }").unwrap() + 6;
+        for length in 0..whole.len() - 1 {
+            fs::write(state.path().join(FILE), &whole[..length]).unwrap();
+            let peers = load(state.path()).len();
+            assert_eq!(peers >= 1, length >= first, "{length}: {peers}");
+        }
+        for at in 0..whole.len() {
+            let mut zeroed = whole.clone();
+            zeroed[at..(at + 4).min(whole.len())].fill(0);
+            fs::write(state.path().join(FILE), &zeroed).unwrap();
+            let peers = load(state.path()).len();
+            assert!(peers >= 1, "{at}: {peers}");
         }
         fs::write(state.path().join(FILE), vec![b' '; MOST_BYTES as usize + 1]).unwrap();
         assert_eq!(load(state.path()), Vec::new());

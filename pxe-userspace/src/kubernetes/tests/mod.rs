@@ -460,17 +460,37 @@ async fn damaged_file_is_set_aside() {
     assert_eq!(restore(), (Restored::Nothing, 0));
     cache.save(&rig.server, &rig.objects).unwrap();
     let good = fs::read_to_string(cache.path()).unwrap();
-    let damaged = [
-        String::new(),
-        good[..good.len() / 2].to_owned(),
-        "\0".repeat(100),
-        good.replace("\"version\":1", "\"version\":9"),
-    ];
+    let damaged =
+        [String::new(), good[..20].to_owned(), "\0".repeat(100), good.replace("\"version\":1", "\"version\":9")];
     for text in damaged {
         fs::write(cache.path(), &text).unwrap();
         let (Restored::Unusable(reason), 0) = restore() else { panic!("{text}") };
-        assert!(reason.contains("objects.json.bad") && !cache.path().exists(), "{reason}");
-        assert_eq!(fs::read_to_string(state.path().join("objects.json.bad")).unwrap(), text);
+        assert!(reason.contains("objects.json.bad-") && !cache.path().exists(), "{reason}");
+        let names = fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().path());
+        let newest = names.max().unwrap();
+        assert_eq!(fs::read_to_string(newest).unwrap(), text);
+    }
+    // Objects that are whole by themselves are in force, wherever the damage is behind the head.
+    let first = good.find("},{\"kind\"").unwrap() + 1;
+    let head = good.find("\"objects\":[").unwrap();
+    for length in head..good.len() {
+        fs::write(cache.path(), &good[..length]).unwrap();
+        match restore() {
+            (Restored::Salvaged(count, reason), there) => {
+                assert!(length >= first && count == there && count >= 1, "{length}: {reason}");
+                assert!(reason.contains("objects.json.bad-") && !cache.path().exists(), "{reason}");
+            }
+            (restored, 0) => assert!(length < first && matches!(restored, Restored::Unusable(_)), "{length}"),
+            other => panic!("{length}: {other:?}"),
+        }
+    }
+    for at in (0..good.len()).step_by(3) {
+        let mut zeroed = good.clone().into_bytes();
+        zeroed[at..(at + 2).min(good.len())].fill(0);
+        fs::write(cache.path(), &zeroed).unwrap();
+        let (restored, there) = restore();
+        assert_eq!(there >= 1, matches!(restored, Restored::Salvaged(..)), "{at}: {restored:?}");
+        assert!(there >= 1 || at <= head + 12, "{at}: {restored:?}");
     }
     // What belongs to another fleet is neither used nor destroyed.
     fs::write(cache.path(), good.replace("127.0.0.1", "10.9.9.9")).unwrap();
