@@ -205,6 +205,43 @@ mod tests {
         }
     }
 
+    /// Every state that small rings can come to, in whatever order the kernel and the worker act, and whatever numbers the kernel tells.
+    #[test]
+    fn every_state_of_small_rings_keeps_all_frames_and_leads_back() {
+        for (depth, budget) in (1..=4).flat_map(|depth| (0..=4).map(move |budget| (depth, budget))) {
+            let (mut reached, mut next) = (Vec::new(), vec![Ledger::new(depth, budget)]);
+            while let Some(ledger) = next.pop() {
+                if reached.contains(&ledger) {
+                    continue;
+                }
+                ledger.check();
+                let mut then = |step: &dyn Fn(&mut Ledger)| {
+                    let mut other = ledger.clone();
+                    step(&mut other);
+                    next.push(other);
+                };
+                then(&|ledger| _ = ledger.take_reply());
+                then(&Ledger::drop_reply);
+                then(&Ledger::answered);
+                for frames in 0..=depth + budget + 1 {
+                    then(&|ledger| ledger.completed(frames));
+                    then(&|ledger| ledger.received(frames));
+                    then(&|ledger| ledger.filled(frames));
+                }
+                // While nothing is completed, all frames of reception can go round.
+                let mut stuck = ledger.clone();
+                stuck.received(depth);
+                (0..depth).for_each(|_| stuck.answered());
+                stuck.filled(depth);
+                assert_eq!(stuck.receiving(), depth, "from {ledger:?}");
+                stuck.completed(budget);
+                assert_eq!((stuck.free, stuck.in_flight), (budget, 0), "from {ledger:?}");
+                reached.push(ledger);
+            }
+            assert!(reached.len() >= (depth + 1) * (budget + 1), "{} states of {depth} and {budget}", reached.len());
+        }
+    }
+
     #[test]
     fn replies_stop_at_their_budget_and_the_fill_ring_is_paid() {
         let mut ledger = Ledger::new(8, 3);
