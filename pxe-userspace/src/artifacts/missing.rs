@@ -30,6 +30,8 @@ pub struct Missing {
 pub enum Problem {
     /// The file does not exist.
     Absent,
+    /// Something else has its place: a directory, a FIFO, a device.
+    NotAFile,
     /// The file is empty: a download failed.
     Empty,
     /// A symbolic link leaves the artifacts directory.
@@ -43,11 +45,16 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Returns the problem behind a refusal, or `None` if nothing is known about the file.
+    /// Returns the problem behind the refusal of this file, or `None` if nothing is known about the file.
     #[must_use]
-    pub fn of(refusal: Refusal) -> Option<Self> {
+    pub fn of(refusal: Refusal, store: &Store, path: &str) -> Option<Self> {
         match refusal {
-            Refusal::NotFound => Some(Self::Absent),
+            Refusal::NotFound => {
+                // What a symbolic link leads to is told by the link.
+                let there = store.root().join(path).symlink_metadata();
+                let is_other = there.is_ok_and(|it| !it.is_file() && !it.is_symlink());
+                Some(if is_other { Self::NotAFile } else { Self::Absent })
+            }
             Refusal::Outside => Some(Self::Outside),
             Refusal::Circle => Some(Self::Circle),
             Refusal::Unreadable => Some(Self::Unreadable),
@@ -61,6 +68,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Absent => "missing",
+            Self::NotAFile => "not a file: move away what has its place",
             Self::Empty => "empty, as a failed download leaves it",
             Self::Outside => "not in the artifacts directory: copy the file itself there",
             Self::Circle => "not to be found by symbolic links that lead in a circle: put the file itself there",
@@ -100,7 +108,7 @@ fn check(wanted: &Wanted, store: &Store, fetch: &FetchCommand) -> Option<Missing
         Ok(artifact) if wanted.is_signed() && artifact.stand_in.is_some() => Problem::Absent,
         Ok(artifact) if artifact.length > 0 => return None,
         Ok(_) => Problem::Empty,
-        Err(refusal) => Problem::of(refusal)?,
+        Err(refusal) => Problem::of(refusal, store, &wanted.path)?,
     };
     Some(Missing {
         path: store.root().join(&*wanted.path),
@@ -213,6 +221,24 @@ mod tests {
         fs::write(root.join("ipxe.efi"), "signed").unwrap();
         assert_eq!(missing_of(&shim, records.store()), []);
         assert_eq!(presence(&shim), Presence::ByHand { implausible: None });
+    }
+
+    #[test]
+    fn something_else_in_the_place_of_a_file_is_told_of() {
+        for (make, kind) in crate::own_file::tests::OTHER_KINDS {
+            let directory = tempfile::tempdir().unwrap();
+            let store = Store::new(directory.path().to_owned());
+            let inventory = Inventory::new(vec![machine(1, Architecture::Amd64, "v1.13.0", None)]);
+            let before = missing_of(&inventory, &store);
+            let path = before[0].path.clone();
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            make(&path);
+            let found = missing_of(&inventory, &store);
+            // That link to a device leads out of the directory.
+            let expected = if kind == "a device" { Problem::Outside } else { Problem::NotAFile };
+            assert_eq!((&found[0].path, found[0].problem), (&path, expected), "{kind}");
+            assert!(found[1..] == before[1..], "{kind}");
+        }
     }
 
     #[test]

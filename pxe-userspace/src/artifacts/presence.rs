@@ -48,7 +48,7 @@ impl Presence {
                 Some(entry) => Self::Verified(entry),
                 None => Self::ByHand { implausible: fault(wanted.content, &artifact) },
             },
-            Err(refusal) => match (Problem::of(refusal), records.entry(path)) {
+            Err(refusal) => match (Problem::of(refusal, records.store(), path), records.entry(path)) {
                 (Some(Problem::Altered), Some(Entry { sha256: recorded, proof, .. }))
                     if let Some(found) = records.refused(path) =>
                 {
