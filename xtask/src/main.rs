@@ -13,6 +13,7 @@ mod lab;
 mod lint;
 mod privilege;
 mod run;
+mod soak;
 mod test;
 
 /// The commands for work on pxed.
@@ -31,6 +32,8 @@ enum Command {
     Test(test::Args),
     /// Install what the tests and the other commands use: Debian's packages and programs that cargo installs
     Install(install::Args),
+    /// Boot fleets while an attacker is at work and things go wrong, and report lost machines, memory and descriptors
+    Soak(soak::Args),
     /// Measure pxed beside dnsmasq, Kea, nginx and TFTP servers, and write BENCHMARKS.md
     Bench(bench::Args),
     /// Build what is distributed: the static program, the container image, the Debian package, the bill of materials, checksums
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Test(args) => test::run(args),
         Command::Install(args) => install::run(args),
+        Command::Soak(args) => soak::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Dist(args) => dist::run(args),
         Command::Lint(args) => lint::run(args),

@@ -1,9 +1,11 @@
 //! Bad luck that needs no attacker: a log that nobody reads, descriptors that run out, a damaged state file. Boots go on.
 
 mod descriptors;
+mod files;
 mod interfaces;
 mod place;
 mod state;
+mod storms;
 mod unread_log;
 
 use std::process::ExitCode;
@@ -21,8 +23,13 @@ fn main() -> ExitCode {
         suite::test("used_up_descriptors_are_waited_for", descriptors::used_up),
         suite::test("interface_that_is_down_is_the_reason_why_pxed_is_not_ready", interfaces::down),
         suite::test("damaged_state_is_set_aside_and_salvaged", state::damaged),
-        suite::test("state_that_is_no_file_is_an_error_and_no_hang", state::no_file),
+        suite::test("state_that_is_no_file_is_set_aside_or_named_and_never_waited_for", files::state),
+        suite::test("option_that_names_no_file_is_an_error_and_never_waited_for", files::options),
+        suite::test("entry_that_is_no_file_is_named_and_the_rest_is_served", files::entries),
+        suite::test("file_that_is_overwritten_does_not_arrive_as_a_whole", files::overwritten),
         suite::test("unwritable_state_is_told_of_and_tried_again", state::unwritable),
+        suite::test("storm_survives_kills_and_no_machine_boots_twice", storms::killed),
+        suite::test("link_that_loses_repeats_and_reorders_frames_lets_every_machine_boot", storms::bad_link),
         suite::test("stalled_download_does_not_delay_the_end", unread_log::stalled_download),
     ])
 }

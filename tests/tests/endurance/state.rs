@@ -1,16 +1,10 @@
-//! The state directory: damaged files, other things in their place, a disk that is full or read-only.
+//! The state directory: damaged files, a disk that is full or read-only.
 
-use std::{fs, process::Command, time::Duration};
+use std::fs;
 
 use anyhow::ensure;
 use nix::sys::signal::Signal;
-use pxe_lab::{
-    Pxed,
-    cluster::{self, Machine},
-    namespace::output,
-    pxed::Launch,
-    suite,
-};
+use pxe_lab::{Disk, Pxed, cluster::Machine, pxed::Launch, suite};
 
 use crate::place::{Place, SOON};
 
@@ -42,28 +36,12 @@ pub(crate) fn damaged() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn no_file() -> anyhow::Result<()> {
-    let place = Place::new(1000)?;
-    let spec = cluster::cluster(&[Machine::number(1)]);
-    for name in ["machines.json", "lock"] {
-        let directory = tempfile::TempDir::new()?;
-        let fifo = directory.path().join(name);
-        output(Command::new("mkfifo").arg(&fifo))?;
-        let launch = Launch { state_directory: Some(directory.path()), ..Launch::default() };
-        let mut pxed = Pxed::launch_by(&place.bridged.server, &spec, place.artifacts.path(), &[], &launch)?;
-        let status = pxed.process.wait(Duration::from_secs(20))?;
-        let output = pxed.process.output();
-        ensure!(!status.success() && output.contains("is a FIFO") && output.contains(name), "{status}: {output}");
-    }
-    Ok(())
-}
-
 /// The disk of the state directory takes nothing for a while.
 pub(crate) fn unwritable() -> anyhow::Result<()> {
     let place = Place::new(1000)?;
-    let disk = Disk::new()?;
-    let saved = disk.0.path().join("machines.json");
-    let pxed = place.pxed(&[], &Launch { state_directory: Some(disk.0.path()), ..Launch::default() })?;
+    let disk = Disk::new("256k")?;
+    let saved = disk.path().join("machines.json");
+    let pxed = place.pxed(&[], &Launch { state_directory: Some(disk.path()), ..Launch::default() })?;
     let hold = format!("http://localhost/api/v1/machines/{}/hold", Machine::number(1).mac);
     let socket = pxed.socket().display().to_string();
     let hold = || place.bridged.server.run("curl", &["--silent", "--unix-socket", &socket, "-X", "POST", &hold]);
@@ -87,47 +65,4 @@ pub(crate) fn unwritable() -> anyhow::Result<()> {
         ensure!(told == 1, "told {told} times: {}", pxed.process.output());
     }
     Ok(())
-}
-
-/// A small file system of its own.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn new() -> anyhow::Result<Self> {
-        let disk = Self(tempfile::TempDir::new()?);
-        output(Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "pxed-test"]).arg(disk.0.path()))
-            .map_err(|error| pxe_lab::requires::Skip(format!("needs to mount a tmpfs: {error:#}")))?;
-        Ok(disk)
-    }
-
-    fn remount(&self, options: &str) -> anyhow::Result<()> {
-        output(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.0.path())).map(drop)
-    }
-
-    fn make_read_only(&self) -> anyhow::Result<()> {
-        self.remount("ro")
-    }
-
-    fn make_writable(&self) -> anyhow::Result<()> {
-        self.remount("rw")
-    }
-
-    fn fill(&self) -> anyhow::Result<()> {
-        // It takes less than this.
-        let filled = fs::write(self.0.path().join("filling"), vec![0; 1 << 20]);
-        ensure!(filled.is_err(), "the disk is too large");
-        Ok(())
-    }
-
-    fn empty(&self) -> anyhow::Result<()> {
-        Ok(fs::remove_file(self.0.path().join("filling"))?)
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if let Err(error) = output(Command::new("umount").arg("--lazy").arg(self.0.path())) {
-            eprintln!("lab: {error:#}");
-        }
-    }
 }

@@ -13,6 +13,7 @@ use pxe_lab::{
     Datapath,
     cluster::{self, Machine, SERVER, SERVER_ADDRESS},
     namespace::output,
+    pxed::ADMIN,
     requires, suite,
     topology::INTERFACE,
 };
@@ -87,6 +88,46 @@ pub(crate) fn replaced(datapath: Datapath) -> anyhow::Result<()> {
         is_served(&bench.plug()?, &machine, &format!("round {round}\n{}", pxed.process.last_lines()))?;
         let details = bench.server.ip(&["-details", "link", "show", "dev", INTERFACE])?;
         ensure!(details.contains("prog/xdp") == datapath.has_program(), "not served by {datapath}: {details}");
+    }
+    Ok(())
+}
+
+/// The interface has another name for a while.
+pub(crate) fn renamed(datapath: Datapath) -> anyhow::Result<()> {
+    const OTHER: &str = "eth9";
+    let bench = Bench::new()?;
+    let machine = Machine::number(1);
+    let pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
+    let plug = bench.plug()?;
+    plug.ask(&Query::discover(&machine)?)?;
+    let rename = |from: &str, to: &str| {
+        bench.server.ip(&["link", "set", from, "down"])?;
+        bench.server.ip(&["link", "set", from, "name", to])?;
+        bench.server.ip(&["link", "set", to, "up"])
+    };
+    rename(INTERFACE, OTHER)?;
+    pxed.eventually("a look that misses the interface", AGAIN, |_| {
+        let (status, reason) = bench.server.http_get(&format!("http://{ADMIN}/readyz"))?;
+        Ok(status == 503 && reason.contains(INTERFACE))
+    })?;
+    rename(OTHER, INTERFACE)?;
+    is_served(&plug, &machine, "under its own name again")?;
+    pxed.eventually("a look that finds the interface", AGAIN, |pxed| Ok(pxed.admin("/readyz").is_ok()))
+}
+
+/// The interface takes frames of other lengths.
+pub(crate) fn other_mtu(datapath: Datapath) -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let machine = Machine::number(1);
+    let pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
+    let plug = bench.plug()?;
+    plug.ask(&Query::discover(&machine)?)?;
+    // veth's driver accepts XDP only if a frame fits into a page.
+    let large = if datapath == Datapath::Xdp { 3400 } else { 9000 };
+    for bytes in [1400, large, 1500] {
+        bench.set_mtu(bytes)?;
+        is_served(&plug, &machine, &format!("with frames of {bytes} bytes\n{}", pxed.process.last_lines()))?;
+        pxed.eventually("a look after the change", AGAIN, |pxed| Ok(pxed.admin("/readyz").is_ok()))?;
     }
     Ok(())
 }

@@ -74,6 +74,8 @@ fn main() -> ExitCode {
             ("address_that_comes_back_is_served_again", disturbed::address_lost),
             ("replies_come_from_a_changed_mac", disturbed::another_mac),
             ("replaced_interface_is_served_again", disturbed::replaced),
+            ("renamed_interface_is_missed_and_served_again_under_its_name", disturbed::renamed),
+            ("interface_with_another_mtu_is_served_again", disturbed::other_mtu),
             ("failed_look_at_the_kernel_disturbs_nothing", disturbed::failed_look),
             ("queues_are_all_answered", queues::all_answered),
             ("added_queue_is_answered", queues::added),

@@ -1,11 +1,12 @@
 //! Upstreams that fail.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use libtest_mimic::Trial;
 use pxe_lab::{Pxed, cluster::VERSION, mirror::Fault, suite};
+use serde_json::Value;
 
 use crate::{
-    lab::{INITRAMFS, KERNEL, LIMIT, Lab, spec, upstream, wait_for_boot, wait_for_state},
+    lab::{INITRAMFS, KERNEL, LIMIT, Lab, image, spec, upstream, wait_for_boot, wait_for_state},
     waiting::second,
 };
 
@@ -13,6 +14,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     vec![
         suite::test("upstream_that_comes_back_is_asked_again", comes_back),
         suite::test("rubbish_for_one_version_stops_no_machine_of_another", rubbish),
+        suite::test("full_or_read_only_disk_of_the_artifacts_stops_no_boot_and_is_told_of", full_disk),
         suite::test("offline_pxed_without_a_bootable_machine_does_not_start", nothing_offline),
     ]
 }
@@ -65,4 +67,33 @@ fn nothing_offline() -> anyhow::Result<()> {
     ensure!(!status.success() && names.iter().all(|name| output.contains(name)), "{output}");
     ensure!(lab.mirror.requests().is_empty(), "{:?}", lab.mirror.requests());
     Ok(())
+}
+
+/// The disk has room for one of two versions until somebody makes it larger. Then nobody may write to it.
+fn full_disk() -> anyhow::Result<()> {
+    const BOTH: [&str; 2] = ["vmlinuz-v1.12.0-amd64", "initramfs-v1.12.0-amd64.xz"];
+    let lab = Lab::with_disk(&[VERSION, "v1.12.0"], "3584k")?;
+    let disk = lab.disk.as_ref().context("a disk")?;
+    let pxed = lab.start(&spec(1, VERSION))?;
+    wait_for_boot(&mut lab.boot(1)?)?;
+    pxed.rewrite_spec(&format!("{}---\n{}", spec(1, VERSION), second("v1.12.0")))?;
+    let mut failed = Value::Null;
+    pxed.eventually("a download that has no room", LIMIT, |pxed| {
+        for name in BOTH {
+            failed = image(pxed, name)?;
+            if failed["reason"].as_str().is_some_and(|reason| reason.contains("room") || reason.contains("full")) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+    .with_context(|| failed.to_string())?;
+    ensure!(pxed.admin("/readyz")? == "ready\n", "the disk is the reason why the whole node is not ready");
+    wait_for_boot(&mut lab.boot(1)?)?;
+    let mut waiting = lab.boot(2)?;
+    disk.resize("16m")?;
+    wait_for_boot(&mut waiting)?;
+    disk.make_read_only()?;
+    wait_for_boot(&mut lab.boot(1)?)?;
+    wait_for_boot(&mut lab.boot(2)?)
 }

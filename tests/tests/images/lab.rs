@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use pxe_lab::{
-    Bridged, Mirror, Process, Pxed, build,
+    Bridged, Disk, Mirror, Process, Pxed, build,
     cluster::{self, Machine, VERSION},
     suite::eventually,
     topology::INTERFACE,
@@ -22,6 +22,8 @@ pub(crate) struct Lab {
     pub(crate) bridged: Bridged,
     pub(crate) mirror: Mirror,
     pub(crate) artifacts: TempDir,
+    /// The file system of the artifacts, if they have one of their own.
+    pub(crate) disk: Option<Disk>,
 }
 
 /// Returns the path of a file of this version at the mirror.
@@ -54,12 +56,17 @@ impl Lab {
     pub(crate) fn new(versions: &[&str]) -> anyhow::Result<Self> {
         let bridged = Bridged::new(cluster::SERVER_ADDRESS, 1)?;
         let mirror = Mirror::start_in(&bridged.server)?;
-        let lab = Self { bridged, mirror, artifacts: TempDir::new()? };
+        let lab = Self { bridged, mirror, artifacts: TempDir::new()?, disk: None };
         versions.iter().try_for_each(|version| lab.publish(version))?;
         for build in ["x86_64-efi/ipxe.efi", "undionly.kpxe"] {
             lab.mirror.put(&format!("/ipxe/{build}"), "a loader")?;
         }
         Ok(lab)
+    }
+
+    /// Returns a lab whose artifacts are on a disk of this size.
+    pub(crate) fn with_disk(versions: &[&str], size: &str) -> anyhow::Result<Self> {
+        Ok(Self { disk: Some(Disk::new(size)?), ..Self::new(versions)? })
     }
 
     /// Puts a version on the mirror.
@@ -78,7 +85,7 @@ impl Lab {
     pub(crate) fn start(&self, spec: &str) -> anyhow::Result<Pxed<'_>> {
         let options = self.options();
         let options: Vec<_> = options.iter().map(String::as_str).collect();
-        Pxed::start(&self.bridged.server, spec, self.artifacts.path(), &options)
+        Pxed::start(&self.bridged.server, spec, self.path(), &options)
     }
 
     /// Starts a simulated machine of the spec, which says what it does.
@@ -92,11 +99,11 @@ impl Lab {
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.artifacts.path().join(name).exists()
+        self.path().join(name).exists()
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.artifacts.path()
+        self.disk.as_ref().map_or(self.artifacts.path(), Disk::path)
     }
 }
 
