@@ -428,6 +428,7 @@ pub fn admin_api(data: &[u8]) {
                 visitors: SharedVisitors::default(),
                 registry,
                 health,
+                confinement: Default::default(),
                 faults: AllSpecFaults::default(),
                 cluster: None,
             },

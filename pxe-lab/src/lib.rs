@@ -6,6 +6,7 @@
 //! A test whose requirements are missing (root, a tool, the network) is skipped and says so; with
 //! `PXED_TESTS_REQUIRE_ALL=1` it fails instead. See [`requires`] and [`suite`].
 
+mod access;
 mod apt;
 pub mod artifacts;
 pub mod assets;

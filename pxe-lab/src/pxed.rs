@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{build, kubernetes::Account, namespace::Namespace, process::Process, suite};
+use crate::{access, build, kubernetes::Account, namespace::Namespace, process::Process, suite};
 
 /// The admin listener, on the loopback interface of the server's namespace.
 pub const ADMIN: &str = "127.0.0.1:8001";
@@ -140,6 +140,12 @@ impl<'n> Pxed<'n> {
         let mut command = run(self.namespace, self.directory.path(), artifacts, extra, &launch)?;
         self.process = Process::spawn("pxed", &mut command)?;
         self.wait_until_ready()
+    }
+
+    /// Returns the namespace that it runs in.
+    #[must_use]
+    pub fn namespace(&self) -> &'n Namespace {
+        self.namespace
     }
 
     /// Replaces the cluster spec by another, atomically.
@@ -273,6 +279,12 @@ fn run(
         None => command.arg("--cluster").arg(directory.join("cluster.yaml")),
     };
     command.arg("--artifacts").arg(artifacts).arg("--state").arg(directory.join("state")).args(extra);
+    let is_open = access::open(command.get_args().chain([directory.as_os_str()]));
+    if !extra.contains(&"--user") {
+        // A home directory of root's keeps everybody else out of what is below it.
+        let user = if is_open { access::USER } else { 0 };
+        command.env("PXED_USER", user.to_string());
+    }
     Ok(command)
 }
 

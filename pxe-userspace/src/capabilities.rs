@@ -1,11 +1,14 @@
 //! The capabilities (capabilities(7)) of this process: which ones pxed needs, which are missing, and how to grant them.
 
-use std::fmt;
+use std::{fmt, io};
 
 use nix::sys::resource::{Resource, getrlimit};
 use rustix::{
     process::geteuid,
-    thread::{CapabilitySet, capabilities, no_new_privs, set_capabilities},
+    thread::{
+        CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, no_new_privs,
+        remove_capability_from_bounding_set, set_capabilities,
+    },
 };
 
 /// The capabilities that loading and attaching the XDP program needs. The verifier accepts a packet's fields behind a header of
@@ -19,9 +22,13 @@ pub const FOR_RAW_SOCKETS: Capabilities = Capabilities(CapabilitySet::NET_RAW);
 /// The capability without which the memory of AF_XDP sockets counts against `RLIMIT_MEMLOCK`.
 pub const FOR_LOCKED_MEMORY: Capabilities = Capabilities(CapabilitySet::IPC_LOCK);
 
-/// All that `pxed run` needs with XDP; the last is for TFTP's port.
-const ALL: CapabilitySet =
-    FOR_XDP_PROGRAM.0.union(FOR_RAW_SOCKETS.0).union(FOR_LOCKED_MEMORY.0).union(CapabilitySet::NET_BIND_SERVICE);
+/// All that `pxed run` needs with packet sockets; the second is for TFTP's port.
+pub const WITHOUT_XDP: Capabilities = Capabilities(FOR_RAW_SOCKETS.0.union(CapabilitySet::NET_BIND_SERVICE));
+
+/// All that `pxed run` needs with XDP, as long as it runs: an interface that comes back gets the program and its sockets again.
+pub const WITH_XDP: Capabilities = Capabilities(FOR_XDP_PROGRAM.0.union(FOR_LOCKED_MEMORY.0).union(WITHOUT_XDP.0));
+
+const ALL: CapabilitySet = WITH_XDP.0;
 
 /// The names of these capabilities, in the order in which messages list them.
 const NAMES: [(CapabilitySet, &str); 6] = [
@@ -54,6 +61,49 @@ impl Capabilities {
             held |= CapabilitySet::BPF | CapabilitySet::PERFMON;
         }
         Self(self.0.difference(held))
+    }
+
+    /// Returns the capabilities that this thread has in effect, of those that pxed may need.
+    #[must_use]
+    pub fn held() -> Self {
+        Self(capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective & ALL))
+    }
+
+    /// Gives up all capabilities but these, in every set of this thread, and for the threads that it starts later. Those of the bounding
+    /// set can be given up by a holder of `CAP_SETPCAP` alone, and mean nothing under `no_new_privs`.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn keep_alone(self) -> io::Result<()> {
+        self.bound();
+        // Old kernels have no ambient set.
+        let _ = clear_ambient_capability_set();
+        let permitted = capabilities(None)?.permitted;
+        let mut kept = permitted & self.0;
+        let newer = self.0 & (CapabilitySet::BPF | CapabilitySet::PERFMON);
+        if !kept.contains(newer) {
+            // The runtime of a container may be too old for these two, which this one includes.
+            kept |= permitted & CapabilitySet::SYS_ADMIN;
+        }
+        let inheritable = CapabilitySet::empty();
+        Ok(set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable })?)
+    }
+
+    /// Removes all others from the bounding set, if the kernel lets this thread.
+    fn bound(self) {
+        // It is no longer in effect once root has become another user.
+        if let Ok(mut sets) = capabilities(None) {
+            sets.effective |= sets.permitted & CapabilitySet::SETPCAP;
+            let _ = set_capabilities(None, sets);
+        }
+        for number in 0..u64::BITS {
+            let one = CapabilitySet::from_bits_retain(1 << number);
+            if !self.0.contains(one) && remove_capability_from_bounding_set(one).is_err() {
+                // The kernel has no more, or does not let this thread.
+                break;
+            }
+        }
     }
 
     /// Returns `true` if there are none.

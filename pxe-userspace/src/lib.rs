@@ -9,6 +9,7 @@ pub mod capabilities;
 pub mod cli;
 pub mod cluster_spec;
 pub mod cluster_status;
+pub mod confine;
 pub mod daemon;
 pub mod dataplane;
 pub mod descriptors;

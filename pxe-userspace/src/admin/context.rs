@@ -10,8 +10,8 @@ use super::health::Health;
 use crate::{
     journal::Journal,
     model::{
-        api_state::SharedApiState, finding::AllSpecFaults, images::SharedImages, nodes::SharedNodes,
-        visitors::SharedVisitors,
+        api_state::SharedApiState, confinement::SharedConfinement, finding::AllSpecFaults, images::SharedImages,
+        nodes::SharedNodes, visitors::SharedVisitors,
     },
 };
 
@@ -33,6 +33,8 @@ pub struct AdminContext {
     pub registry: Arc<Registry>,
     /// The shortcomings of the running daemon.
     pub health: Arc<Health>,
+    /// The privileges that this process has given up.
+    pub confinement: SharedConfinement,
     /// The errors of the specs.
     pub faults: AllSpecFaults,
     /// The state of the API server, if the spec is there.

@@ -20,6 +20,8 @@ pub struct Findings {
     pub problems: Vec<String>,
     /// Shortcomings that leave everything served.
     pub warnings: Vec<String>,
+    /// How each interface is served, one line for each.
+    pub datapath: Vec<String>,
 }
 
 impl Health {

@@ -12,7 +12,10 @@ use axum::{
 use serde::Serialize;
 
 use super::{context::Admin, health::Findings, refusal::refuse};
-use crate::{descriptors, logging, model::api_state::ApiState};
+use crate::{
+    descriptors, logging,
+    model::{api_state::ApiState, confinement::Confinement},
+};
 
 /// `GET /metrics`. Reading them waits for a look at an interface that hangs, which must not keep the threads that answer everybody.
 pub(super) async fn metrics(State(admin): State<Admin>) -> Response {
@@ -40,8 +43,11 @@ struct HealthJson<'a> {
     warnings: &'a [String],
     /// How the machines' secrets are guarded, as a sentence.
     secrets: &'a str,
+    datapath: &'a [String],
     file_descriptors: FileDescriptors,
     log_lines_dropped: u64,
+    /// The privileges that this process has given up.
+    confinement: &'a Confinement,
     /// The connection to the API server; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     kubernetes: Option<Arc<ApiState>>,
@@ -57,14 +63,16 @@ struct FileDescriptors {
 /// `GET /api/v1/health`.
 pub(super) async fn health(State(admin): State<Admin>) -> Response {
     let findings = admin.context.health.findings();
-    let Findings { is_serving: _, problems, warnings } = &*findings;
+    let Findings { is_serving: _, problems, warnings, datapath } = &*findings;
     Json(HealthJson {
         ready: findings.is_ready(),
         problems,
         warnings,
         secrets: &admin.context.health.secrets(),
+        datapath,
         file_descriptors: FileDescriptors { open: descriptors::in_use(), limit: descriptors::limit() },
         log_lines_dropped: logging::dropped().get(),
+        confinement: &admin.context.confinement,
         kubernetes: admin.context.api.as_ref().map(|api| api.load_full()),
     })
     .into_response()

@@ -63,6 +63,7 @@ async fn start_in(inventory: SharedInventory, cluster: Option<ClusterPolicy>) ->
         visitors: visitors.clone(),
         registry: Arc::new(registry),
         health: Arc::clone(&health),
+        confinement: Default::default(),
         faults: faults.clone(),
         cluster,
     };

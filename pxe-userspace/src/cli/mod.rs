@@ -10,6 +10,7 @@ use crate::logging;
 mod admin_address;
 mod admin_args;
 mod api_spec;
+mod confine_args;
 mod download_args;
 mod ending;
 mod environment;

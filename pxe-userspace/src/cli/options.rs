@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::{
     admin_args::AdminListenArgs,
+    confine_args::ConfineArgs,
     download_args::{DownloadArgs, MirrorArgs},
     fetch_values::{BaseUrl, Rate},
     kubernetes_args::KubernetesArgs,
@@ -22,7 +23,8 @@ use super::{
     relay_args::RelayArgs,
 };
 use crate::{
-    admin::AdminConfig, daemon::NodeConfig, fetch::FetchConfig, kubernetes, model::image_source::Upstreams, named_file,
+    admin::AdminConfig, confine::UserName, daemon::NodeConfig, fetch::FetchConfig, kubernetes,
+    model::image_source::Upstreams, named_file,
 };
 
 /// The port of boot HTTP.
@@ -182,6 +184,9 @@ pub struct Args {
     kubernetes: KubernetesArgs,
     #[command(flatten)]
     #[serde(flatten)]
+    confine: ConfineArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
     mirror: MirrorArgs,
     #[command(flatten)]
     #[serde(flatten)]
@@ -241,6 +246,8 @@ pub struct Options {
     pub peers: NodeConfig,
     /// The relays whose frames count as the machines' own.
     pub trusted_relays: Arc<[MacAddr]>,
+    /// The user to become.
+    pub user: Option<UserName>,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -288,6 +295,7 @@ impl Args {
             node,
             peers,
             relays,
+            confine,
             mirror,
             config: _,
         } = self;
@@ -334,6 +342,7 @@ impl Args {
             node: node.over(file.node)?,
             peers: peers.over(file.peers)?,
             trusted_relays: relays.over(file.relays)?,
+            user: confine.over(file.confine),
         };
         anyhow::ensure!(
             !options.cluster.is_empty() || options.kubernetes.is_some() || options.matchbox.is_some(),

@@ -1,6 +1,6 @@
 //! `pxed run`: converts the options to a [`Config`] and runs the daemon with it.
 
-use std::{num::NonZeroU32, process::ExitCode};
+use std::{net::SocketAddr, num::NonZeroU32, path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use pxe_common::layout::{Settings, UnknownMachines};
@@ -12,11 +12,13 @@ use super::{
     options::{self, LogFormat, Options},
 };
 use crate::{
-    capabilities,
+    admin::{self, AdminConfig},
+    capabilities, confine,
     daemon::{self, Config, Kubernetes, SecureBoot},
     dataplane::Datapath,
     dhcp::Mode,
-    logging,
+    kubernetes, logging,
+    model::confinement::Confinement,
 };
 
 /// The burst of a machine, as the time in which its rate would allow as many requests.
@@ -31,7 +33,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Before the first thread, since each has a set of its own.
     capabilities::raise();
     let options = args.resolve()?;
+    // Before the first thread, too, and after the file of options, which may be root's.
+    let confinement = confine::enter(&plan(&options))?;
     start_logging(options.log_format)?;
+    tracing::info!("confined: {confinement}");
+    confinement.lacking().for_each(|measure| tracing::warn!("not confined by {}: {}", measure.name, measure.detail));
     if options.lease_seconds < options::USUAL_LEASE_SECONDS {
         let seconds = options.lease_seconds;
         tracing::warn!(
@@ -39,11 +45,35 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             seconds / 2
         );
     }
-    daemon::run(&config(options))?;
+    daemon::run(&config(options, confinement))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn config(options: Options) -> Config {
+/// Returns the things that pxed needs with these options.
+fn plan(options: &Options) -> confine::Plan {
+    let AdminConfig { socket, tcp, probes, token } = &options.admin;
+    let socket = socket.as_deref().unwrap_or(Path::new(admin::SOCKET));
+    let secure_boot = options.secure_boot.iter().flat_map(|(key, certificate)| [key, certificate]);
+    let of_kubernetes = options.kubernetes.as_ref().map(kubernetes::Settings::needs).unwrap_or_default();
+    let named = options.matchbox.iter().chain(&options.talos_config).chain(&options.fetch.ca_certificates).chain(token);
+    let named = options.cluster.iter().chain(named).chain(secure_boot);
+    confine::Plan {
+        user: options.user.clone(),
+        capabilities: match datapath(options) {
+            Datapath::Socket => capabilities::WITHOUT_XDP,
+            Datapath::Auto | Datapath::Xdp | Datapath::Generic => capabilities::WITH_XDP,
+        },
+        state: options.state.clone(),
+        artifacts: options.artifacts.clone(),
+        fetches: !options.offline,
+        read: named.cloned().chain(of_kubernetes.files).collect(),
+        sockets: socket.parent().map(Path::to_owned).into_iter().collect(),
+        tcp_ports: tcp.iter().chain(probes).map(SocketAddr::port).chain([options.http_port]).collect(),
+        runs_programs: of_kubernetes.runs_programs,
+    }
+}
+
+fn config(options: Options, confinement: Confinement) -> Config {
     let (mode, datapath, settings) = (mode(options.mode), datapath(&options), settings(&options));
     let Options {
         cluster,
@@ -89,6 +119,7 @@ fn config(options: Options) -> Config {
         fetch,
         node: peers,
         trusted_relays,
+        confinement: Arc::new(confinement),
     }
 }
 

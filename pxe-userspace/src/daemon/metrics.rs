@@ -16,6 +16,7 @@ use crate::{
     logging,
     metrics::Families,
     model::{
+        confinement::SharedConfinement,
         event::EventSink,
         finding::{AllSpecFaults, SpecFaults},
         images::SharedImages,
@@ -36,6 +37,7 @@ pub(super) struct Metered<'a, F> {
     pub(super) replies: &'a ReplyCounters,
     pub(super) nodes: &'a SharedNodes,
     pub(super) faults: &'a AllSpecFaults,
+    pub(super) confinement: &'a SharedConfinement,
     /// Returns the counts of the ports.
     pub(super) ports: F,
 }
@@ -45,7 +47,7 @@ pub(super) fn registry<F>(metered: Metered<'_, F>) -> Registry
 where
     F: Fn() -> Vec<PortCounts> + Send + Sync + 'static,
 {
-    let Metered { fetch, images, tftp, http, journal, events, replies, nodes, faults, ports } = metered;
+    let Metered { fetch, images, tftp, http, journal, events, replies, nodes, faults, confinement, ports } = metered;
     let mut all = Registry::default();
     all.register_collector(Box::new(DescriptorMetrics));
     let registry = all.sub_registry_with_prefix("pxed");
@@ -59,6 +61,7 @@ where
     registry.register("log_lines_dropped", help, logging::dropped());
     registry.register_collector(Box::new(PortMetrics::new(ports)));
     registry.register_collector(Box::new(SpecMetrics(faults.clone())));
+    registry.register_collector(Box::new(ConfinementMetrics(Arc::clone(confinement))));
     all
 }
 
@@ -105,6 +108,20 @@ impl Collector for SpecMetrics {
         gauges("spec_objects_left_out", help, &|faults| affected(faults, false))?;
         let help = "Machines of the cluster spec and groups of Matchbox that errors keep in their last good version";
         gauges("spec_objects_kept", help, &|faults| affected(faults, true))
+    }
+}
+
+/// The privileges that this process has given up.
+#[derive(Debug)]
+struct ConfinementMetrics(SharedConfinement);
+
+impl Collector for ConfinementMetrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families::new(encoder);
+        let help = "Measures by which pxed confines itself: 1 in force, 0 not";
+        let mut family = families.gauges("confinement", help)?;
+        let mut measures = self.0.measures.iter();
+        measures.try_for_each(|measure| family.member(&[("measure", measure.name)], measure.in_force.into()))
     }
 }
 

@@ -66,8 +66,8 @@ use crate::{
     kubernetes::Leases,
     memory,
     model::{
-        event::EventSink, images::SharedImages, inventory::Inventory, nodes::SharedNodes, own_sites::SharedOwnSites,
-        policy_book::SharedPolicies, visitors::SharedVisitors,
+        confinement::SharedConfinement, event::EventSink, images::SharedImages, inventory::Inventory,
+        nodes::SharedNodes, own_sites::SharedOwnSites, policy_book::SharedPolicies, visitors::SharedVisitors,
     },
     net::held_port,
     tftp,
@@ -127,6 +127,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// The MAC addresses of relays and routers whose DHCP frames count as the machines' own.
     pub trusted_relays: Arc<[MacAddr]>,
+    /// The privileges that this process has given up.
+    pub confinement: SharedConfinement,
 }
 
 /// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM. SIGHUP reloads the spec. It must be called on the main thread, before others are
@@ -323,6 +325,7 @@ impl Daemon {
             replies: &replies,
             nodes: &nodes,
             faults: &faults,
+            confinement: &config.confinement,
             ports: move || PortCounts::of(&observed.lock().unwrap_or_else(PoisonError::into_inner)),
         });
         let api_state = api.as_ref().map(|(cluster, _)| cluster.state());
@@ -377,6 +380,7 @@ impl Daemon {
             visitors,
             registry: Arc::new(registry),
             health,
+            confinement: Arc::clone(&config.confinement),
             faults,
             api: api_state,
             cluster: policy_in_api,

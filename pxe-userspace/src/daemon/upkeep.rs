@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     admin::{self, Health},
-    dataplane::{Dataplane, Report},
+    dataplane::{Dataplane, Report, shortfall::Service},
     journal::Journal,
     model::{
         api_state::{ApiTrouble, SharedApiState},
@@ -127,11 +127,12 @@ impl Upkeep {
         // Files before packets: a machine that gets an answer asks for its loader at once.
         let inventory = self.inventory.load_full();
         let of_listeners = listeners.reconcile(&inventory);
-        let (report, mut served, interfaces) = {
+        let (report, mut served, interfaces, datapath) = {
             let mut dataplane = lock(&self.dataplane);
             let report = dataplane.reconcile(Instant::now());
             let interfaces = dataplane.ports().map(|port| port.interface().name.clone()).collect();
-            (report, dataplane.sites(), interfaces)
+            let datapath = Service::of(&dataplane).iter().map(ToString::to_string).collect();
+            (report, dataplane.sites(), interfaces, datapath)
         };
         let has_stuck_workers = report.has_stuck_workers();
         let Report { problems, warnings } = report;
@@ -161,6 +162,7 @@ impl Upkeep {
             problems: of_health,
             // The journal has logged its own.
             warnings: warnings.iter().cloned().chain(self.journal.warnings()).chain(words(passing)).collect(),
+            datapath,
         });
         Findings { problems, warnings, has_stuck_workers }
     }

@@ -5,7 +5,7 @@ use std::{fmt, sync::atomic::Ordering};
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 use pxe_common::Counter;
 
-use super::{Dataplane, datapath::Path, port::Port};
+use super::{Dataplane, port::Port, shortfall::Service};
 use crate::metrics::{Families, snake_case};
 
 /// The counts of one port.
@@ -13,8 +13,8 @@ use crate::metrics::{Families, snake_case};
 pub struct PortCounts {
     /// The name of its interface.
     pub interface: String,
-    /// The path by which its frames reach us.
-    pub path: Path,
+    /// How its frames reach us.
+    pub service: Service,
     /// The verdicts of its XDP program; empty without one.
     pub frames: Vec<(Counter, u64)>,
     /// The losses of each receive queue.
@@ -38,7 +38,7 @@ impl PortCounts {
     pub fn of(dataplane: &Dataplane) -> Vec<Self> {
         let of_port = |port: &Port| Self {
             interface: port.interface().name.clone(),
-            path: port.path(),
+            service: Service::of_port(port),
             frames: port.counters(),
             queues: port
                 .queues()
@@ -98,8 +98,18 @@ impl<F: Fn() -> Vec<PortCounts> + Send + Sync + 'static> Collector for PortMetri
             }
         }
         let mut family = families.gauges("port", "Interfaces served, by how their frames reach pxed")?;
-        for PortCounts { interface, path, .. } in &ports {
-            family.member(&[("interface", interface.as_str()), ("path", &snake_case(path.name()))], 1)?;
+        for PortCounts { interface, service, .. } in &ports {
+            family.member(&[("interface", interface.as_str()), ("path", &snake_case(service.path.name()))], 1)?;
+        }
+        let help = "Shortcomings of how an interface is served: a slower path than wanted, receive queues that nobody serves, and those \
+                    whose frames are copied";
+        let mut family = families.gauges("port_shortfall", help)?;
+        for PortCounts { interface, service, .. } in &ports {
+            let shortfalls =
+                [("path", u32::from(service.is_slower)), ("queues", service.unserved()), ("copies", service.copying)];
+            for (of, count) in shortfalls {
+                family.member(&[("interface", interface.as_str()), ("of", of)], u64::from(count))?;
+            }
         }
         Ok(())
     }

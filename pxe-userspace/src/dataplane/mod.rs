@@ -40,6 +40,7 @@ pub mod reach;
 pub mod responder;
 pub mod ring;
 pub mod sharing;
+pub mod shortfall;
 mod stillness;
 #[cfg(test)]
 mod tests;

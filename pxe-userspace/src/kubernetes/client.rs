@@ -30,7 +30,7 @@ const READ_SETTINGS: Duration = Duration::from_secs(15);
 const RENEWAL: Duration = Duration::from_secs(5);
 
 /// The variable that tells a process that it runs in a pod.
-const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
+pub(super) const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
 
 /// The way to the API server, and what is read there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

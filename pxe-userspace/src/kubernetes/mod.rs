@@ -22,6 +22,7 @@ mod objects;
 mod once;
 mod parse;
 mod request;
+mod settings_files;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -34,5 +35,6 @@ pub use self::{
     leases::{Leases, Listed},
     objects::{Changes, Objects, Observed},
     once::read_all,
+    settings_files::Needs,
     watch::Watches,
 };

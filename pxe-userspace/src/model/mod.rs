@@ -9,6 +9,7 @@ pub mod artifact_names;
 pub mod boot_method;
 pub mod client_architecture;
 pub mod config_files;
+pub mod confinement;
 pub mod dhcp_answers;
 pub mod event;
 pub mod failure;

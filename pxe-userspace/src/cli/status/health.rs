@@ -9,8 +9,14 @@ use serde::Deserialize;
 pub(super) struct Health {
     problems: Vec<String>,
     warnings: Vec<String>,
+    /// Empty from an older pxed.
+    #[serde(default)]
+    datapath: Vec<String>,
     file_descriptors: FileDescriptors,
     log_lines_dropped: u64,
+    /// Empty from an older pxed.
+    #[serde(default)]
+    confinement: Vec<Measure>,
     kubernetes: Option<Kubernetes>,
 }
 
@@ -28,6 +34,14 @@ struct Trouble {
     since: u64,
 }
 
+/// A measure by which pxed confines itself.
+#[derive(Debug, Deserialize)]
+struct Measure {
+    name: String,
+    in_force: bool,
+    detail: String,
+}
+
 #[derive(Debug, Deserialize)]
 struct FileDescriptors {
     open: Option<u64>,
@@ -36,8 +50,8 @@ struct FileDescriptors {
 
 /// Formats one line for each finding, and one for the descriptors.
 pub(super) fn render(health: &Health) -> String {
-    let Health { problems, warnings, file_descriptors: FileDescriptors { open, limit }, log_lines_dropped, kubernetes } =
-        health;
+    let Health { problems, warnings, datapath, file_descriptors, log_lines_dropped, confinement, kubernetes } = health;
+    let FileDescriptors { open, limit } = file_descriptors;
     let mut text = String::new();
     // Writing to a string cannot fail.
     for problem in problems {
@@ -45,6 +59,9 @@ pub(super) fn render(health: &Health) -> String {
     }
     for warning in warnings {
         let _ = writeln!(text, "warning: {warning}");
+    }
+    for service in datapath {
+        let _ = writeln!(text, "datapath: {service}");
     }
     if *log_lines_dropped > 0 {
         let _ = writeln!(text, "warning: {log_lines_dropped} log lines were dropped");
@@ -61,6 +78,14 @@ pub(super) fn render(health: &Health) -> String {
         };
         let _ = writeln!(text, "kubernetes: {server}: {state}");
     }
+    for Measure { name, detail, .. } in confinement.iter().filter(|measure| !measure.in_force) {
+        let _ = writeln!(text, "not confined by {name}: {detail}");
+    }
+    let in_force: Vec<_> =
+        confinement.iter().filter(|measure| measure.in_force).map(|measure| measure.detail.as_str()).collect();
+    if !in_force.is_empty() {
+        let _ = writeln!(text, "confined: {}", in_force.join("; "));
+    }
     let open = open.map_or_else(|| "all".to_owned(), |open| open.to_string());
     let _ = writeln!(text, "file descriptors: {open} of {limit} in use");
     text
@@ -72,9 +97,12 @@ mod tests {
 
     #[test]
     fn findings_come_before_the_descriptors() {
-        let json = r#"{"ready":false,"problems":["interface eth7 is down"],"warnings":["slow"],"later":1,
-            "file_descriptors":{"open":61,"limit":1024},"log_lines_dropped":7}"#;
-        let expected = "not served: interface eth7 is down\nwarning: slow\nwarning: 7 log lines were dropped\n\
+        let json = r#"{"ready":false,"problems":["interface eth7 is down"],"warnings":["slow"],"later":1,"datapath":["eth0: socket"],
+            "file_descriptors":{"open":61,"limit":1024},"log_lines_dropped":7,"confinement":[
+            {"name":"user","in_force":true,"detail":"user pxed"},{"name":"landlock","in_force":false,"detail":"no Landlock"},
+            {"name":"no_new_privs","in_force":true,"detail":"no_new_privs"}]}"#;
+        let expected = "not served: interface eth7 is down\nwarning: slow\ndatapath: eth0: socket\nwarning: 7 log lines were dropped\n\
+                        not confined by landlock: no Landlock\nconfined: user pxed; no_new_privs\n\
                         file descriptors: 61 of 1024 in use\n";
         assert_eq!(render(&serde_json::from_str(json).unwrap()), expected);
         let json =

@@ -70,6 +70,9 @@ pub struct StatusArgs {
     /// At most this many machines
     #[arg(long, value_name = "MACHINES")]
     limit: Option<usize>,
+    /// Only the health of pxed itself: what is not served, what is less than it could be, and the privileges that it has given up
+    #[arg(long, conflicts_with_all = ["stage", "cluster", "limit"])]
+    health: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -98,9 +101,13 @@ pub struct MachineArgs {
 ///
 /// If the admin listener cannot be reached, or has no such stage.
 pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let StatusArgs { stage, cluster, limit, admin } = args;
+    let StatusArgs { stage, cluster, limit, health: is_health_alone, admin } = args;
     let json = admin.json;
     let client = admin.client()?;
+    if is_health_alone {
+        let text = client.get("/api/v1/health", &[])?;
+        return show(&if json { text } else { health_text(&text)? });
+    }
     let limit = limit.map(|limit| limit.to_string());
     let is_filtered = stage.is_some() || cluster.is_some();
     let filters = [("stage", stage), ("cluster", cluster), ("limit", limit)];
@@ -148,8 +155,11 @@ pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
 
 /// Returns the health of pxed as text, or `None` if an older pxed does not tell.
 fn health(client: &AdminClient) -> Option<String> {
-    let text = client.get("/api/v1/health", &[]).ok()?;
-    Some(health::render(&serde_json::from_str(&text).ok()?))
+    health_text(&client.get("/api/v1/health", &[]).ok()?).ok()
+}
+
+fn health_text(json: &str) -> anyhow::Result<String> {
+    Ok(health::render(&serde_json::from_str(json).context("the answer is not pxed's")?))
 }
 
 /// Follows events until it is interrupted.

@@ -3,8 +3,13 @@ use pxe_common::Counter;
 
 use super::*;
 use crate::{
-    dataplane::{datapath::Path, metrics::QueueLosses},
-    model::{inventory::SharedInventory, policy_book::SharedPolicies, testing::assert_golden},
+    dataplane::{datapath::Path, metrics::QueueLosses, shortfall::Service},
+    model::{
+        confinement::{Confinement, Measure},
+        inventory::SharedInventory,
+        policy_book::SharedPolicies,
+        testing::assert_golden,
+    },
 };
 
 /// Returns one port of each kind.
@@ -13,7 +18,7 @@ fn ports() -> Vec<PortCounts> {
     let queues = vec![QueueLosses { queue: 0, received: 0, replies: 0 }];
     let port = |interface: &str, path, frames: &[(Counter, u64)]| PortCounts {
         interface: interface.to_owned(),
-        path,
+        service: Service { interface: interface.to_owned(), path, is_slower: false, queues: 1, served: 1, copying: 0 },
         frames: frames.to_vec(),
         queues: queues.clone(),
     };
@@ -24,6 +29,7 @@ fn ports() -> Vec<PortCounts> {
 fn exposition() -> String {
     let state = tempfile::tempdir().unwrap();
     let journal = Journal::new(SharedInventory::default(), SharedPolicies::default(), state.path()).unwrap();
+    let confinement = Arc::new(Confinement { measures: vec![Measure::taken("landlock", "")] });
     let registry = registry(Metered {
         fetch: &FetchMetrics::default(),
         images: &SharedImages::default(),
@@ -34,6 +40,7 @@ fn exposition() -> String {
         replies: &ReplyCounters::default(),
         nodes: &SharedNodes::default(),
         faults: &AllSpecFaults::default(),
+        confinement: &confinement,
         ports,
     });
     let mut exposed = String::new();

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -62,6 +62,17 @@ pub struct QueueError {
     pub busy: bool,
 }
 
+/// Returns `true` if the kernel copies no frames of a bound AF_XDP socket.
+fn is_zero_copy(socket: RawFd) -> bool {
+    let mut options = libc::xdp_options { flags: 0 };
+    let mut length = size_of::<libc::xdp_options>() as libc::socklen_t;
+    // SAFETY: both pointers are to values of this function, and the second says how many bytes the first one has.
+    let answer = unsafe {
+        libc::getsockopt(socket, libc::SOL_XDP, libc::XDP_OPTIONS, (&raw mut options).cast(), &raw mut length)
+    };
+    answer == 0 && options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0
+}
+
 /// Counts of the frames that a queue lost.
 #[derive(Debug, Default)]
 pub struct QueueStats {
@@ -69,6 +80,8 @@ pub struct QueueStats {
     pub overrun: AtomicU64,
     /// Replies that found no free frame.
     pub unsent: AtomicU64,
+    /// Set if the card and the socket share memory, so that the kernel copies no frame.
+    pub zero_copy: bool,
 }
 
 /// An AF_XDP socket bound to one receive queue.
@@ -127,7 +140,8 @@ impl Queue {
         let mut socket = Socket { socket, rx, tx, fill, completion, umem };
         let mut ledger = Ledger::new(depth as usize, budget as usize);
         ledger.filled(socket.fill(ledger.owed()));
-        Ok(Self { socket, ledger, stats: Arc::default() })
+        let stats = QueueStats { zero_copy: is_zero_copy(socket.socket.as_raw_fd()), ..QueueStats::default() };
+        Ok(Self { socket, ledger, stats: Arc::new(stats) })
     }
 
     /// Returns another descriptor of the socket, for the socket maps of XDP programs.
