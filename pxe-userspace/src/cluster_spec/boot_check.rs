@@ -28,6 +28,9 @@ use crate::{
     uki::command_line::{self, CommandLineError},
 };
 
+/// An address with as many characters as any has.
+const LONGEST_ADDRESS: Ipv4Addr = Ipv4Addr::BROADCAST;
+
 /// Something about a setting that is not what its author may think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Remark {
@@ -183,7 +186,8 @@ fn own_loader(machine: &Machine) -> Option<&Arc<str>> {
 fn cut_off(machine: &Machine, origin: &Origin<'_>) -> Option<Finding> {
     // Whatever their values are.
     let longest = (machine.secrets == Secrets::Guarded).then_some(Token { made: 0, nonce: 0, tag: [0; 16] });
-    let arguments = talos::arguments(machine, machine.site.address, longest);
+    // The URL of its configuration has the address of the node that answers, which may be any: every node decides the same.
+    let arguments = talos::arguments(machine, LONGEST_ADDRESS, longest);
     let message = match command_line::check(&arguments).err()? {
         CommandLineError::TooLong(length) => {
             let own = machine.kernel_args.len();

@@ -15,7 +15,7 @@ use kube::{
     client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::bounded::Bounded;
 use crate::named_file;
@@ -73,6 +73,8 @@ pub struct ApiServer {
     connected: ArcSwap<Connected>,
     /// The time of the last reading of the settings, successful or not.
     renewed: Mutex<Instant>,
+    /// The number of requests outside the watches that got no answer.
+    doubts: watch::Sender<u64>,
 }
 
 /// A client, and what the settings said when it was made.
@@ -90,7 +92,7 @@ impl ApiServer {
     /// If the settings cannot be read or make no sense.
     pub async fn connect(settings: Settings) -> Result<Self, ConnectError> {
         let connected = ArcSwap::from_pointee(Connected::new(&settings).await?);
-        Ok(Self { settings, connected, renewed: Mutex::new(Instant::now()) })
+        Ok(Self { settings, connected, renewed: Mutex::new(Instant::now()), doubts: watch::Sender::default() })
     }
 
     /// Returns the client. It should be asked for before each request, since it may have been replaced.
@@ -132,6 +134,18 @@ impl ApiServer {
         *renewed = Instant::now();
         self.connected.store(Arc::new(connected?));
         Ok(())
+    }
+}
+
+impl ApiServer {
+    /// Tells the watches that a request got no answer: they may hang as well, which they cannot tell from having no news.
+    pub(super) fn doubt(&self) {
+        self.doubts.send_modify(|doubts| *doubts += 1);
+    }
+
+    /// Returns the number of requests outside the watches that got no answer, as it changes.
+    pub(super) fn doubts(&self) -> watch::Receiver<u64> {
+        self.doubts.subscribe()
     }
 }
 

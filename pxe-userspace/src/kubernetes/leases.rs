@@ -1,8 +1,14 @@
 //! The Leases by which nodes know of each other (`coordination.k8s.io/v1`): each node renews its own and lists all of pxed's. Each request has a
 //! limit in time, and each answer in bytes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use kube::client::Body;
@@ -16,6 +22,8 @@ use crate::model::node_lease::{Announcement, NodeLease};
 const PATIENCE: Duration = Duration::from_secs(4);
 /// The most bytes of an answer.
 const MOST_BYTES: usize = 8 << 20;
+/// The attempts to delete this node's Lease while others change it.
+const DELETIONS: usize = 5;
 /// The most Leases that are asked for.
 const MOST_LEASES: usize = 512;
 
@@ -34,6 +42,26 @@ pub struct Leases {
     own: String,
     /// The name of this node.
     node: Arc<str>,
+    /// Tells this process from another one with the same name.
+    instance: Arc<str>,
+    /// This node's Lease as the last renewal left it.
+    written: Arc<ArcSwapOption<Version>>,
+}
+
+/// A state of an object, of which there is only one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version {
+    uid: String,
+    resource_version: String,
+}
+
+/// The ways in which deleting this node's Lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// It is deleted, or was not there.
+    Deleted,
+    /// It is another process's, such as the one that takes the place of this one, and stays.
+    Successor,
 }
 
 /// The Leases that were listed.
@@ -51,7 +79,14 @@ impl Leases {
     /// Creates the access for the node with this name.
     #[must_use]
     pub fn new(server: Arc<ApiServer>, node: &str) -> Self {
-        Self { server, own: lease_name(node), node: node.into() }
+        let instance = format!("{:016x}", RandomState::new().hash_one(std::process::id())).into();
+        Self { server, own: lease_name(node), node: node.into(), instance, written: Arc::default() }
+    }
+
+    /// Returns what tells this process from another one with the same name, in its announcements.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// Lists the Leases.
@@ -100,17 +135,66 @@ impl Leases {
             },
         });
         let place = format!("/{}?fieldManager=pxed&force=true", self.own);
-        self.ask("patch", Method::PATCH, &place, "application/apply-patch+yaml", Some(lease.to_string())).await?;
+        let answer = self.ask("patch", Method::PATCH, &place, "application/apply-patch+yaml", Some(lease.to_string()));
+        let written = serde_json::from_slice::<LeaseObject>(&answer.await?).ok().and_then(|lease| lease.version());
+        self.written.store(written.map(Arc::new));
         Ok(())
     }
 
-    /// Deletes this node's Lease, if it is there.
+    /// Deletes this node's Lease, if it is there and this process was the last to renew it: a process that takes the place of this one
+    /// has the same name, and may have begun already.
     ///
     /// # Errors
     ///
     /// In words for a person.
-    pub async fn delete(&self) -> Result<(), String> {
-        self.ask("delete", Method::DELETE, &format!("/{}", self.own), "", None).await.map(drop)
+    pub async fn delete(&self) -> Result<Farewell, String> {
+        let mut last = self.written.load_full();
+        for _ in 0..DELETIONS {
+            let version = match last.take() {
+                Some(version) => version,
+                // Somebody has changed it, or the answer to a renewal was lost.
+                None => match self.read_own().await? {
+                    None => return Ok(Farewell::Deleted),
+                    Some(lease) if lease.instance().as_deref() != Some(&*self.instance) => {
+                        return Ok(Farewell::Successor);
+                    }
+                    Some(lease) => {
+                        let version = lease.version();
+                        Arc::new(version.ok_or_else(|| self.failed("get", "the Lease has no uid or resourceVersion"))?)
+                    }
+                },
+            };
+            if self.delete_as(&version).await? {
+                return Ok(Farewell::Deleted);
+            }
+        }
+        Err(self.failed("delete", "others change the Lease all the time"))
+    }
+
+    /// Deletes this node's Lease in this state. Returns `false` if it is in another one.
+    async fn delete_as(&self, Version { uid, resource_version }: &Version) -> Result<bool, String> {
+        let options = json!({
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": uid, "resourceVersion": resource_version},
+        });
+        let place = format!("/{}", self.own);
+        let answer = self.send("delete", Method::DELETE, &place, "application/json", Some(options.to_string())).await?;
+        match answer.0 {
+            StatusCode::CONFLICT => Ok(false),
+            StatusCode::NOT_FOUND => Ok(true),
+            _ => self.accepted("delete", answer).await.map(|_| true),
+        }
+    }
+
+    /// Reads this node's Lease. Returns `None` if there is none.
+    async fn read_own(&self) -> Result<Option<LeaseObject>, String> {
+        let answer = self.send("get", Method::GET, &format!("/{}", self.own), "", None).await?;
+        if answer.0 == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let text = self.accepted("get", answer).await?;
+        serde_json::from_slice(&text).map(Some).map_err(|error| self.failed("get", &format!("no Lease: {error}")))
     }
 
     async fn ask(
@@ -120,7 +204,19 @@ impl Leases {
         place: &str,
         content: &str,
         body: Option<String>,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Bytes, String> {
+        let answer = self.send(verb, method, place, content, body).await?;
+        self.accepted(verb, answer).await
+    }
+
+    async fn send(
+        &self,
+        verb: &str,
+        method: Method,
+        place: &str,
+        content: &str,
+        body: Option<String>,
+    ) -> Result<(StatusCode, Bytes), String> {
         let namespace = self.server.namespace();
         let mut request = Request::builder()
             .method(method)
@@ -138,12 +234,22 @@ impl Leases {
             let body = body.map_err(|error| format!("the answer cannot be read: {error}"))?.to_bytes();
             Ok((status, body))
         };
-        let (status, text) = match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(answer) => answer.map_err(|error: String| self.failed(verb, &error))?,
-            Err(_) => return Err(self.failed(verb, &format!("no answer within {} s", PATIENCE.as_secs()))),
-        };
-        if status.is_success() || (status == StatusCode::NOT_FOUND && verb == "delete") {
-            return Ok(text.to_vec());
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(answer) => answer.map_err(|error: String| {
+                self.server.doubt();
+                self.failed(verb, &error)
+            }),
+            Err(_) => {
+                self.server.doubt();
+                Err(self.failed(verb, &format!("no answer within {} s", PATIENCE.as_secs())))
+            }
+        }
+    }
+
+    /// Returns the text of an answer that is no refusal.
+    async fn accepted(&self, verb: &str, (status, text): (StatusCode, Bytes)) -> Result<Bytes, String> {
+        if status.is_success() {
+            return Ok(text);
         }
         if status == StatusCode::UNAUTHORIZED {
             // Credentials that have expired are read again; the next attempt uses them.
@@ -203,12 +309,28 @@ struct LeaseObject {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+#[serde(rename_all = "camelCase")]
 struct Metadata {
     name: String,
+    uid: String,
+    resource_version: String,
     annotations: Option<std::collections::BTreeMap<String, serde_json::Value>>,
 }
 
 impl LeaseObject {
+    /// Returns its state; `None` if the server does not tell it.
+    fn version(&self) -> Option<Version> {
+        let Metadata { uid, resource_version, .. } = &self.metadata;
+        let is_whole = !uid.is_empty() && !resource_version.is_empty();
+        is_whole.then(|| Version { uid: uid.clone(), resource_version: resource_version.clone() })
+    }
+
+    /// Returns the instance of the process that has renewed it last, if that can be told.
+    fn instance(&self) -> Option<String> {
+        let annotation = self.metadata.annotations.as_ref()?.get(ANNOTATION)?;
+        Some(Announcement::of_json(annotation.as_str()?).ok()?.instance)
+    }
+
     /// Returns what the Lease says; `None` if it is nobody's, such as one that was released.
     fn read(&self) -> Option<NodeLease> {
         let spec = |field: &str| self.spec.get(field);

@@ -32,7 +32,7 @@ pub use self::{
     cache::{Cache, Restored, save_changes},
     client::{ApiServer, ConnectError, Settings, words},
     events::Warning,
-    leases::{Leases, Listed},
+    leases::{Farewell, Leases, Listed},
     objects::{Changes, Objects, Observed},
     once::read_all,
     settings_files::Needs,

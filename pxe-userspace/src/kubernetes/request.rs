@@ -17,14 +17,17 @@ use super::{
 };
 use crate::model::api_object::ApiKind;
 
-/// The time that the server is asked to keep a watch open. It shows within this time that the connection works.
-const WATCH_SECONDS: u64 = 45;
+/// The time that the server is asked to keep a watch open. A watch without news and one that hangs look the same until then, and a new
+/// one costs little: it begins at the version that the last one reached.
+const WATCH_SECONDS: u64 = 12;
 
 /// The limits of waiting.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Until an answer begins.
     pub(super) head: Duration,
+    /// Until the answer to a watch begins, for which the server has nothing to do.
+    pub(super) opening: Duration,
     /// For the next bytes of an answer.
     pub(super) part: Duration,
     /// For a part of a list.
@@ -37,9 +40,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(20),
+            opening: Duration::from_secs(8),
             part: Duration::from_secs(10),
             whole: Duration::from_secs(60),
-            silence: Duration::from_secs(WATCH_SECONDS + 15),
+            silence: Duration::from_secs(WATCH_SECONDS + 6),
         }
     }
 }
@@ -81,7 +85,7 @@ impl Source {
             query.push_str(&format!("&continue={}", utf8_percent_encode(token, NON_ALPHANUMERIC)));
         }
         let read = async {
-            let response = self.send(&query).await?;
+            let response = self.send(&query, self.limits.head).await?;
             let mut body = response.into_body();
             let mut text = Vec::new();
             while let Some(part) = part(&mut body, self.limits.part).await? {
@@ -131,11 +135,11 @@ impl Source {
         let version = utf8_percent_encode(version, NON_ALPHANUMERIC);
         let query =
             format!("watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={WATCH_SECONDS}");
-        let body = self.send(&query).await?.into_body();
+        let body = self.send(&query, self.limits.opening).await?.into_body();
         Ok(Lines { body, silence: self.limits.silence, buffer: Vec::new(), searched: 0 })
     }
 
-    async fn send(&self, query: &str) -> Result<Response<Body>, Fault> {
+    async fn send(&self, query: &str, head: Duration) -> Result<Response<Body>, Fault> {
         let scope = self.namespace.as_ref().map_or_else(String::new, |namespace| {
             format!("/namespaces/{}", utf8_percent_encode(namespace, NON_ALPHANUMERIC))
         });
@@ -144,7 +148,7 @@ impl Source {
             .header(header::ACCEPT, "application/json")
             .body(Body::empty())
             .map_err(|error| Fault::new(FaultReason::Unreachable, error.to_string()))?;
-        let response = match timeout(self.limits.head, self.server.client().send(request)).await {
+        let response = match timeout(head, self.server.client().send(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let reason = match error {
@@ -153,7 +157,7 @@ impl Source {
                 };
                 return Err(Fault::new(reason, words(&error)));
             }
-            Err(_) => return Err(silent(self.limits.head, "for an answer")),
+            Err(_) => return Err(silent(head, "for an answer")),
         };
         let status = response.status();
         if status == StatusCode::OK {

@@ -201,11 +201,18 @@ impl Task {
         }
     }
 
-    /// Follows the changes until the server ends the watch.
+    /// Follows the changes until the server ends the watch, or another request gets no answer: if the server is gone, a new watch gets
+    /// none either, which shows sooner than in one that is open.
     async fn follow_once(&mut self, version: &mut String) -> Result<(), Fault> {
         let mut lines = self.source.watch(version).await?;
+        let mut doubts = self.source.server.doubts();
         self.monitor.works(self.id);
-        while let Some(line) = lines.next().await? {
+        loop {
+            let next = tokio::select! {
+                line = lines.next() => line?,
+                _ = doubts.changed() => None,
+            };
+            let Some(line) = next else { return Ok(()) };
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
@@ -230,7 +237,6 @@ impl Task {
             }
             self.worked();
         }
-        Ok(())
     }
 
     fn worked(&mut self) {

@@ -1,7 +1,6 @@
 //! The membership by Leases: this node renews its own, and reads those of the others.
 
 use std::{
-    hash::{BuildHasher as _, RandomState},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +13,7 @@ use super::{
     saved,
 };
 use crate::{
-    kubernetes::{Leases, Listed},
+    kubernetes::{Farewell, Leases, Listed},
     model::{
         node_lease::{Announcement, NodeLease},
         nodes::{Node, Nodes, SharedNodes, Source},
@@ -29,8 +28,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(in crate::daemon) struct LeaseKeeper {
     leases: Leases,
     name: Arc<str>,
-    /// Tells this process from another one with the same name.
-    instance: String,
     nodes: SharedNodes,
     own_sites: SharedOwnSites,
     state: PathBuf,
@@ -58,7 +55,6 @@ impl LeaseKeeper {
         let keeper = Self {
             leases,
             name,
-            instance: format!("{:016x}", RandomState::new().hash_one(std::process::id())),
             nodes,
             own_sites,
             state,
@@ -92,7 +88,7 @@ impl LeaseKeeper {
     async fn round(&mut self) {
         let own = self.own_sites.load_full();
         let sites = own.served.iter().map(|(site, own)| (site.address, own.address)).collect();
-        let announcement = Announcement::new(&self.instance, &sites, &own.problems);
+        let announcement = Announcement::new(self.leases.instance(), &sites, &own.problems);
         // First what others wrote since the last round, also into the Lease of this node.
         let listed = self.leases.list().await;
         let renewed = self.leases.renew(&announcement, jiff::Timestamp::now()).await;
@@ -100,7 +96,7 @@ impl LeaseKeeper {
         let fault = match (renewed, listed) {
             (renewed, Ok(Listed { others, own, is_cut })) => {
                 let is_anothers =
-                    own.is_some_and(|own| own.announcement.is_ok_and(|said| said.instance != self.instance));
+                    own.is_some_and(|own| own.announcement.is_ok_and(|said| said.instance != self.leases.instance()));
                 self.taken_over = if is_anothers { self.taken_over.saturating_add(1) } else { 0 };
                 // In the first round it is that of this node's previous process.
                 if self.taken_over == 2 {
@@ -215,10 +211,11 @@ impl LeaseKeeper {
     }
 }
 
-/// Deletes this node's Lease, so that the others take over at once.
+/// Deletes this node's Lease, unless another process has it, so that the others take over at once.
 pub(in crate::daemon) async fn leave(leases: Leases) {
     match timeout(FAREWELL, leases.delete()).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(Farewell::Deleted)) => {}
+        Ok(Ok(Farewell::Successor)) => tracing::info!("another pxed has renewed the Lease of this node: it stays"),
         Ok(Err(error)) => tracing::warn!("{error}: the others take over after {} s", NodeLease::DURATION.as_secs()),
         Err(_) => tracing::warn!(
             "the Lease of this node could not be deleted in time: the others take over after {} s",

@@ -1,5 +1,7 @@
 //! An API server of a few lines: lists and watches of talos-operator's kinds, with faults on demand.
 
+mod leases;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -19,6 +21,7 @@ use crate::model::api_object::ApiKind;
 /// A request that the server has received.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
+    pub(super) method: String,
     pub(super) path: String,
     pub(super) query: String,
     pub(super) token: String,
@@ -56,6 +59,8 @@ struct State {
     objects: BTreeMap<(ApiKind, String, String), Value>,
     /// The events so far, with their versions.
     log: Vec<(u64, ApiKind, String, Value)>,
+    /// The Leases, by their names.
+    leases: BTreeMap<String, Value>,
     version: u64,
     asked: Vec<Asked>,
     fault: Option<Fault>,
@@ -151,6 +156,11 @@ impl Fake {
         self.changed.send_modify(|count| *count += 1 << 32);
     }
 
+    /// Answers nothing from now on, while what is open stays open.
+    pub(super) fn freeze(&self) {
+        self.state.lock().unwrap().fault = Some(Box::new(|_| Some(Instead::Silence)));
+    }
+
     pub(super) fn recover(&self) {
         self.state.lock().unwrap().fault = None;
     }
@@ -190,10 +200,16 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changed: wat
         }
     }
     let head = String::from_utf8(head).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
+    let mut body = vec![0; length.parse().unwrap()];
+    if stream.read_exact(&mut body).await.is_err() {
+        return;
+    }
+    let method = head.split(' ').next().unwrap().to_owned();
     let target = head.split(' ').nth(1).unwrap();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let token = head.lines().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap_or_default();
-    let asked = Asked { path: path.to_owned(), query: query.to_owned(), token: token.to_owned() };
+    let asked = Asked { method, path: path.to_owned(), query: query.to_owned(), token: token.to_owned() };
     let instead = {
         let mut state = state.lock().unwrap();
         state.asked.push(asked.clone());
@@ -208,6 +224,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, mut changed: wat
             let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{text}").as_bytes()).await;
             return std::future::pending().await;
         }
+        None if path.contains("/leases") => leases::answer(&mut state.lock().unwrap(), &asked, &body),
         None => {
             let kind = ApiKind::ALL.into_iter().find(|kind| asked.is_about(*kind)).unwrap();
             let namespace = path.split("/namespaces/").nth(1).and_then(|rest| rest.split('/').next());

@@ -1,6 +1,7 @@
 //! Watches against an API server that fails in every way.
 
 mod fake;
+mod leases;
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ use crate::model::{
 
 const LIMITS: Limits = Limits {
     head: Duration::from_millis(500),
+    opening: Duration::from_millis(500),
     part: Duration::from_millis(500),
     whole: Duration::from_secs(5),
     silence: Duration::from_millis(1500),
@@ -52,22 +54,36 @@ impl Rig {
     }
 
     async fn start_with(fake: Fake, namespaces: &[&str], objects: Arc<Objects>, is_from_disk: bool) -> Self {
+        Self::start_within(fake, namespaces, objects, is_from_disk, LIMITS).await
+    }
+
+    async fn start_within(
+        fake: Fake,
+        namespaces: &[&str],
+        objects: Arc<Objects>,
+        is_from_disk: bool,
+        limits: Limits,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let kubeconfig = directory.path().join("kubeconfig");
         write_kubeconfig(&kubeconfig, fake.port, "first");
         let namespaces = namespaces.iter().map(ToString::to_string).collect();
         let settings = Settings { kubeconfig: Some(kubeconfig), namespaces };
         let server = Arc::new(ApiServer::connect(settings).await.unwrap());
-        let watches = Watches::start_with(&server, &objects, is_from_disk, LIMITS);
+        let watches = Watches::start_with(&server, &objects, is_from_disk, limits);
         Self { fake, server, objects, watches, directory }
     }
 
     /// Starts with one machine, and waits until it is known.
     async fn with_machine() -> Self {
+        Self::with_machine_and(LIMITS).await
+    }
+
+    async fn with_machine_and(limits: Limits) -> Self {
         let fake = Fake::start().await;
         fake.apply(TalosMachine, "ns", "m", json!({"spec": {"endpoint": "10.0.0.1"}}));
         fake.apply(TalosCluster, "ns", "c", json!({"spec": {}}));
-        let rig = Self::start(fake, &[]).await;
+        let rig = Self::start_within(fake, &[], Arc::default(), false, limits).await;
         until("the first lists", || rig.state().synced && rig.names() == ["c", "m"]).await;
         rig
     }
