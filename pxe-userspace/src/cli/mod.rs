@@ -48,7 +48,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Answer DHCP, TFTP and HTTP for the machines of a cluster spec
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Look after the files that machines boot from: what the spec needs, what is there, and what was verified
     Fetch(fetch::Args),
     /// Check a cluster spec and print every error with file, line and field
@@ -88,7 +88,7 @@ pub fn main() -> ExitCode {
     let whole = environment::without_empty_variables(Cli::command(), |name| env::var_os(name));
     let cli = Cli::from_arg_matches(&whole.get_matches()).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(*args),
         Command::Fetch(args) => fetch::run(args),
         Command::Validate(args) => validate::run(args),
         Command::Status(args) => status::status(args),

@@ -18,12 +18,15 @@ use crate::model::inventory::Inventory;
 /// can use up another's.
 const SLOTS: usize = 8_192;
 
+/// The place of one sender elsewhere.
+type Slot = Cell<Option<(SenderKey, Bucket)>>;
+
 /// The token buckets of one worker.
 pub(super) struct Gate {
     settings: Settings,
     /// The buckets of machines in the spec that have asked. Unknown machines get none, so that they take no memory.
     machines: RefCell<HashMap<MacAddr, Bucket>>,
-    senders: Box<[Cell<Option<(SenderKey, Bucket)>>]>,
+    senders: Box<[Slot]>,
     /// Its keys are random, so that nobody can choose an address for another one's slot.
     hasher: RandomState,
     elsewhere: Cell<Bucket>,
@@ -60,7 +63,7 @@ impl Gate {
         admit(machine, sender, &Look { gate: self, inventory, now_ns })
     }
 
-    fn slot(&self, key: SenderKey) -> Option<&Cell<Option<(SenderKey, Bucket)>>> {
+    fn slot(&self, key: SenderKey) -> Option<&Slot> {
         self.senders.get(usize::try_from(self.hasher.hash_one(key) % SLOTS as u64).ok()?)
     }
 }

@@ -15,7 +15,7 @@ const ATTACKER: Mac = [0x06, 0, 0, 0, 0, 0x09];
 /// The relay that an attacker pretends to be.
 const RELAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The frames of each flood between two steps of the victim.
-const FLOOD: u32 = 2_000;
+const FLOOD: u32 = 500;
 /// What operating systems ask for (option 55), here Talos.
 const TALOS: &[u8] = &[1, 3, 15, 6, 121, 119, 42, 26, 12];
 
@@ -30,7 +30,7 @@ fn relayed(machine: &Machine, source: Mac) -> anyhow::Result<Query> {
     Ok(Query { giaddr: RELAY, destination, ethernet_destination: SERVER_MAC, ..forged(machine, source)? })
 }
 
-/// Every kind of flood, between all steps of twenty exchanges: the machine gets each answer at its first question.
+/// Every kind of flood, between the steps of its exchanges: the machine gets each answer at its first question.
 pub(crate) fn flood(datapath: Datapath) -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let [victim, honest] = [1, 2].map(Machine::number);
@@ -46,7 +46,7 @@ pub(crate) fn flood(datapath: Datapath) -> anyhow::Result<()> {
         (0..FLOOD).map(|number| Ok(forged(&victim, many(number))?.frame())).collect::<anyhow::Result<_>>()?,
         vec![forged(&victim, mac(&honest.mac)?)?.frame(); FLOOD as usize],
     ];
-    for (round, flood) in floods.iter().cycle().take(12).enumerate() {
+    for (round, flood) in floods.iter().cycle().take(8).enumerate() {
         let discover = Query::discover(&victim)?;
         for frame in flood {
             plug.send(frame)?;
