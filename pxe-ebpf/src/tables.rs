@@ -89,6 +89,12 @@ impl Buckets for Kernel<'_> {
 
     #[inline(always)]
     fn set_sender(&self, key: SenderKey, bucket: Bucket) {
+        // To write the value in its place is quicker than an insertion.
+        if let Some(slot) = SENDERS.get_ptr_mut(key) {
+            // SAFETY: as for reading it.
+            unsafe { slot.write_volatile(bucket) };
+            return;
+        }
         // It fails if another CPU holds the map's list. The sender then has a token more.
         let _ = SENDERS.insert(key, bucket, 0);
     }
