@@ -33,6 +33,9 @@ use crate::model::machine_path::{MachineFile, MachinePath};
 /// The time that a connection may be idle between requests.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// The time that a connection may be silent before its first request.
+const FIRST: Duration = Duration::from_secs(20);
+
 /// The time that a request may take to arrive, from its first byte to its last.
 const REQUEST: Duration = Duration::from_secs(10);
 
@@ -78,7 +81,7 @@ impl Connection {
         router: Router,
         phase: watch::Receiver<Phase>,
     ) -> Self {
-        let (stream, deliveries) = (Stream::new(tcp), Deliveries::new(Arc::clone(&context)));
+        let (stream, deliveries) = (Stream::new(tcp, Arc::clone(&seat)), Deliveries::new(Arc::clone(&context)));
         Self { stream, peer, server, context, seat, deliveries, router, phase, buffer: Vec::new(), is_closed: false }
     }
 
@@ -132,13 +135,18 @@ impl Connection {
                 stay,
                 began: Instant::now(),
             };
-            match (MachinePath::split(&head.path), file::path(&head.path)) {
-                (Some((machine, MachineFile::Below(file))), _) => {
-                    own::answer(&mut self.stream, exchange, machine, file).await?
+            let (stream, router) = (&mut self.stream, &self.router);
+            // On the heap while it lasts, so that a connection which waits for a request is small.
+            let answer = Box::pin(async {
+                match (MachinePath::split(&head.path), file::path(&head.path)) {
+                    (Some((machine, MachineFile::Below(file))), _) => {
+                        own::answer(stream, exchange, machine, file).await
+                    }
+                    (_, Some(path)) => file::answer(stream, exchange, path).await,
+                    (_, None) => text::answer(stream, exchange, router).await,
                 }
-                (_, Some(path)) => file::answer(&mut self.stream, exchange, path).await?,
-                (_, None) => text::answer(&mut self.stream, exchange, &self.router).await?,
-            }
+            });
+            answer.await?;
             if !stay {
                 return self.finish().await;
             }
@@ -149,7 +157,8 @@ impl Connection {
     async fn read_head(&mut self) -> Result<Result<Option<(Head, usize)>, HeadError>, Broken> {
         // A client that is still reading its answer is not idle.
         self.seat.set_busy(self.deliveries.len() > 0);
-        let mut deadline = Instant::now() + if self.buffer.is_empty() { IDLE } else { REQUEST };
+        let silence = if self.stream.position() == 0 { FIRST } else { IDLE };
+        let mut deadline = Instant::now() + if self.buffer.is_empty() { silence } else { REQUEST };
         loop {
             if !self.buffer.is_empty() {
                 match head::parse(&self.buffer) {

@@ -3,14 +3,17 @@
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex},
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
+use http::StatusCode;
+use pxe_common::MacAddr;
 
 use super::{
     change_log::ChangeLog,
     coverage::Coverage,
-    metrics::Metrics,
+    metrics::{Metrics, Refused},
     places::{Client, Places},
     uki_images::UkiImages,
     visits::Visits,
@@ -25,6 +28,7 @@ use crate::{
         inventory::{Machine, SharedInventory},
         policy::Disposition,
         policy_book::PolicyBook,
+        visitors::{Outcome, Visit},
     },
 };
 
@@ -72,6 +76,23 @@ impl Context {
     pub(super) fn machine_at(&self, address: IpAddr) -> Option<Arc<Machine>> {
         let IpAddr::V4(address) = address else { return None };
         self.inventory.load().by_address(address).map(Arc::clone)
+    }
+
+    /// Records a request for something of a machine's by a client that has not its address. The machine's own record does not change by what
+    /// others do.
+    pub(super) fn asked_by_another(&self, mac: MacAddr, from: IpAddr, request: String) {
+        self.metrics.refused(Refused::Source);
+        let visit = Visit {
+            at: SystemTime::now(),
+            address: from,
+            mac: Some(mac),
+            uuid: None,
+            request,
+            status: StatusCode::FORBIDDEN.as_u16(),
+            outcome: Outcome::NotItsAddress { from },
+            matched: None,
+        };
+        self.visits.record(&self.metrics, visit);
     }
 
     /// Returns the kind of the client at this address.

@@ -81,6 +81,8 @@ label! {
         NoConfigInSpec = "no_config_in_spec",
         /// The file is missing or cannot be sent.
         NoFile = "no_file",
+        /// The client asked for what is a machine's, and has not the machine's address.
+        NotItsAddress = "not_its_address",
         /// The path belongs to no route.
         NoRoute = "no_route",
     }
@@ -95,6 +97,7 @@ impl Visited {
             Outcome::NoValue { .. } => Self::NoValue,
             Outcome::NoConfigInSpec => Self::NoConfigInSpec,
             Outcome::NoFile { .. } => Self::NoFile,
+            Outcome::NotItsAddress { .. } => Self::NotItsAddress,
             Outcome::NoRoute => Self::NoRoute,
         }
     }

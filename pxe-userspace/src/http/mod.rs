@@ -32,6 +32,7 @@ mod plan;
 pub mod query;
 pub mod range;
 mod request_line;
+mod room;
 mod routes;
 mod send_queue;
 mod server;

@@ -11,7 +11,7 @@ use super::{
     answer::Text,
     exchange::Exchange,
     file,
-    metrics::{Refused, Route},
+    metrics::Route,
     stream::{Broken, Stream},
     talos_config, text, uki,
 };
@@ -97,7 +97,7 @@ pub(super) async fn answer(
 /// Answers with a file of the store. Anybody may have it below `/assets/`, but what happens here is the machine's boot.
 async fn stored(stream: &mut Stream, exchange: Exchange<'_>, machine: &Machine, path: &str) -> Result<(), Broken> {
     if let Some(reason) = config::refusal_of("boot files", machine, exchange.peer, exchange.context.check_source) {
-        exchange.context.metrics.refused(Refused::Source);
+        exchange.context.asked_by_another(machine.mac, exchange.peer, exchange.head.target());
         return exchange.answer_line(stream, Route::Assets, StatusCode::FORBIDDEN, &reason).await;
     }
     file::answer(stream, exchange, path.as_bytes()).await

@@ -376,9 +376,7 @@ fn unguarded(
 }
 
 fn refuse(context: &Context, peer: Peer, machine: &Machine, path: &str, route: Route, reason: &str) -> Text {
-    tracing::debug!(mac = %machine.mac, peer = %peer.address, "boot HTTP refused a script to another address");
-    context.metrics.refused(Refused::Source);
-    failed(context, peer, machine.mac, path, reason);
+    context.asked_by_another(machine.mac, peer.address, path.to_owned());
     Text { status: StatusCode::FORBIDDEN, ..Text::new(route, format!("{reason}\n")) }
 }
 

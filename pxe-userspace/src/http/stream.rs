@@ -25,6 +25,7 @@ use super::{
     flights::Reach,
     metrics::Metrics,
     pace::{Pace, TooSlow},
+    places::Seat,
     send_queue::SendQueue,
 };
 use crate::{
@@ -77,13 +78,15 @@ pub(super) struct Stream {
     /// Set if our FIN follows these bytes.
     is_finished: bool,
     is_new: bool,
+    /// The place of the connection, which has to know whether its client reads.
+    seat: Arc<Seat>,
     /// The client's progress, while it is being waited for during an answer.
     pace: Option<Pace>,
 }
 
 impl Stream {
-    pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, written: 0, is_finished: false, is_new: true, pace: None }
+    pub(super) fn new(tcp: TcpStream, seat: Arc<Seat>) -> Self {
+        Self { tcp, written: 0, is_finished: false, is_new: true, seat, pace: None }
     }
 
     /// Returns the number of bytes written since the connection began, which is the position of the next byte.
@@ -283,8 +286,11 @@ impl Stream {
             let Self { tcp, written, .. } = self;
             let counted = || operation(tcp).inspect(|&count| *written += count as u64);
             if let Ok(sent) = timeout_at(look, tcp.async_io(Interest::WRITABLE, counted)).await {
+                self.seat.set_reading();
                 return Ok(sent?);
             }
+            // Only one that takes nothing for a whole interval counts as slow, so a fast one costs nothing here.
+            self.seat.set_stalled();
             // The kernel does not report acknowledgements, so they are looked up, but only while nothing can be sent.
             let (acknowledged, now) = (self.reach().acknowledged, Instant::now());
             let pace = self.pace.get_or_insert_with(|| Pace::new(acknowledged, now));

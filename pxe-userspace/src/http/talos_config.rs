@@ -42,9 +42,7 @@ pub(super) async fn answer(
         }
     };
     if let Some(reason) = config::config_refusal(machine, exchange.peer) {
-        tracing::debug!(mac = %machine.mac, peer = %exchange.peer, "boot HTTP refused a machine configuration to another address");
-        context.metrics.refused(Refused::Source);
-        announce(&reason);
+        context.asked_by_another(machine.mac, exchange.peer, exchange.head.target());
         return exchange.answer_line(stream, Route::Config, StatusCode::FORBIDDEN, &reason).await;
     }
     let (noun, purpose) = ("machine configuration", Purpose::Config);

@@ -54,9 +54,8 @@ pub(super) async fn answer(
 ) -> Result<(), Broken> {
     let context = exchange.context;
     if let Some(reason) = config::refusal_of("unified kernel image", machine, exchange.peer, context.check_source) {
-        tracing::debug!(mac = %machine.mac, peer = %exchange.peer, "boot HTTP refused an image to another address");
-        context.metrics.refused(Refused::Source);
-        return refuse(stream, exchange, machine, StatusCode::FORBIDDEN, &reason, None).await;
+        context.asked_by_another(machine.mac, exchange.peer, exchange.head.target());
+        return exchange.answer_line(stream, Route::Uki, StatusCode::FORBIDDEN, &reason).await;
     }
     if context.disposition(machine) == Disposition::Disk {
         context.events.send(machine.mac, SystemTime::now(), Origin::Machine, EventKind::SentToDisk);

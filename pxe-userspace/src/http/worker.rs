@@ -27,6 +27,7 @@ use super::{
     connection::{Connection, Phase},
     context::Context,
     metrics::Refused,
+    places::Client,
 };
 
 /// A connection that another worker has accepted. The limit on connections also limits how many wait here.
@@ -89,11 +90,18 @@ impl Worker {
 
     /// Accepts connections forever.
     async fn accept(self, listener: TcpListener) {
+        let mut reserve = Reserve::new();
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let peer = peer.ip().to_canonical();
                     let client = self.context.client_at(peer);
+                    // Without the reserve, a stranger would take the last descriptor from a machine.
+                    if !reserve.is_kept() && client == Client::Stranger {
+                        self.context.metrics.refused(Refused::Connection);
+                        turn_away(&stream);
+                        continue;
+                    }
                     let Some(ticket) = self.connections.admit(peer, client, self.number).await else {
                         self.context.metrics.refused(Refused::Connection);
                         turn_away(&stream);
@@ -112,9 +120,12 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    // Usually no descriptor is free. The kernel keeps the connection until one is.
+                    // Usually no descriptor is free. The kernel keeps the connection until one is, or is accepted with the reserve.
                     tracing::debug!(%error, "boot HTTP could not accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    self.context.places.relieve();
+                    if !reserve.release() {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
                 }
             }
         }
@@ -161,6 +172,28 @@ impl Worker {
             IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
         };
         SocketAddrV4::new(address, self.context.http_port)
+    }
+}
+
+/// A descriptor that is kept for the time when none is free: then one more connection can be accepted, to see whose it is.
+struct Reserve(Option<std::fs::File>);
+
+impl Reserve {
+    fn new() -> Self {
+        Self(std::fs::File::open("/").ok())
+    }
+
+    /// Returns whether there is one, after an attempt to get it again.
+    fn is_kept(&mut self) -> bool {
+        if self.0.is_none() {
+            *self = Self::new();
+        }
+        self.0.is_some()
+    }
+
+    /// Gives it up. Returns whether there was one.
+    fn release(&mut self) -> bool {
+        self.0.take().is_some()
     }
 }
 

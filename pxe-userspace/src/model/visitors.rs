@@ -53,6 +53,11 @@ pub enum Outcome {
         /// The reason.
         reason: String,
     },
+    /// What was asked for is a machine's of the cluster spec, and this address is not the machine's.
+    NotItsAddress {
+        /// The address that asked.
+        from: IpAddr,
+    },
     /// The path belongs to no route.
     NoRoute,
 }
@@ -68,6 +73,7 @@ impl Outcome {
             Self::NoValue { .. } => "no-value",
             Self::NoConfigInSpec => "no-config-in-spec",
             Self::NoFile { .. } => "no-file",
+            Self::NotItsAddress { .. } => "not-its-address",
             Self::NoRoute => "no-route",
         }
     }
@@ -87,6 +93,7 @@ impl fmt::Display for Outcome {
             }
             Self::NoConfigInSpec => f.write_str("a machine of the cluster spec has no such configuration"),
             Self::NoFile { reason } => f.write_str(reason),
+            Self::NotItsAddress { from } => write!(f, "asked from {from}, which is not its address"),
             Self::NoRoute => f.write_str("there is no such page"),
         }
     }

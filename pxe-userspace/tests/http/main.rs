@@ -199,6 +199,19 @@ impl Lab {
     }
 
     /// Waits for the next event, which is one of machine 1.
+    /// Asserts that no event is left.
+    fn no_more_events(&self) {
+        assert!(self.events.is_empty());
+    }
+
+    /// Returns what others asked for that is this machine's, with status and outcome.
+    fn requests_of(&self, mac: &str) -> Vec<String> {
+        let visitors = self.visitors.lock();
+        let requests =
+            visitors.find(mac).map(|visitor| visitor.requests.iter().collect::<Vec<_>>()).unwrap_or_default();
+        requests.iter().map(|request| format!("{} {} {}", request.request, request.status, request.outcome)).collect()
+    }
+
     async fn event(&mut self) -> EventKind {
         let event = timeout(Duration::from_secs(20), self.events.recv()).await.expect("no event").unwrap();
         assert_eq!(event.mac, NODE_1);
@@ -244,9 +257,13 @@ async fn scripts_are_for_their_own_machine() {
         let (status, _, text) = lab.get_from(other, path).await;
         assert_eq!(status, 403, "{path}");
         assert_eq!(text, "asked from 127.0.0.12, but only 127.0.0.11 may get the boot script of 52:54:00:00:00:01\n");
-        assert!(matches!(lab.event().await, EventKind::Failed { reason, .. } if reason.starts_with(ASKED_FROM)));
         assert_eq!(lab.metrics.refusals(Refused::Source), refusals as u64 + 1);
     }
+    // None of it is an event of the machine. It is remembered beside its record.
+    lab.no_more_events();
+    let of_others = lab.requests_of("52:54:00:00:00:01");
+    assert_eq!(of_others.len(), 4, "{of_others:?}");
+    assert!(of_others.iter().all(|request| request.ends_with("403 asked from 127.0.0.12, which is not its address")));
     // Everybody may have what does not belong to one machine.
     assert_eq!(lab.get_from(other, "/boot.ipxe").await.0, 200);
     assert_eq!(lab.get_from(other, "/assets/empty").await.0, 200);
