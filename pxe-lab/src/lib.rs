@@ -11,6 +11,7 @@ mod apt;
 pub mod artifacts;
 pub mod assets;
 pub mod bad_link;
+pub mod attack;
 pub mod build;
 pub mod capture;
 pub mod chance;

@@ -60,7 +60,7 @@ pub(crate) fn few(limit: &'static str) -> anyhow::Result<()> {
 }
 
 /// Boots a simulated machine from the second client.
-fn boots(place: &Place, machine: &Machine) -> anyhow::Result<()> {
+pub(crate) fn boots(place: &Place, machine: &Machine) -> anyhow::Result<()> {
     let client = place.bridged.clients.get(1).context("a second client")?;
     let mut command = client.command(build::pxed()?.path);
     command.args(["rehearse", "--interface", INTERFACE, "--firmware", "uefi-x64", "--mac", &machine.mac]);

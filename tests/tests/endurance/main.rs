@@ -1,5 +1,6 @@
 //! Bad luck that needs no attacker: a log that nobody reads, descriptors that run out, a damaged state file. Boots go on.
 
+mod connections;
 mod descriptors;
 mod files;
 mod interfaces;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         suite::test("unwritable_log_stops_nothing", unread_log::unwritable),
         suite::test("few_descriptors_and_many_idle_connections_let_a_machine_boot_256", || descriptors::few("256")),
         suite::test("few_descriptors_and_many_idle_connections_let_a_machine_boot_1024", || descriptors::few("1024")),
+        suite::test("connections_by_the_thousand_let_a_machine_boot_as_usual", connections::by_the_thousand),
         suite::test("used_up_descriptors_are_waited_for", descriptors::used_up),
         suite::test("interface_that_is_down_is_the_reason_why_pxed_is_not_ready", interfaces::down),
         suite::test("damaged_state_is_set_aside_and_salvaged", state::damaged),

@@ -1,0 +1,3 @@
+//! Attackers on the boot network.
+
+pub mod http;
