@@ -25,6 +25,7 @@ pub mod rehearse;
 mod relay_args;
 pub mod run;
 pub mod status;
+mod tftp_args;
 pub mod validate;
 
 /// The text of `pxed --version`. It names the build profile, since benchmarks of a debug build are meaningless.

@@ -21,10 +21,16 @@ use super::{
     node_args::{NodeArgs, NodeOptions},
     peer_args::PeerArgs,
     relay_args::RelayArgs,
+    tftp_args::TftpArgs,
 };
 use crate::{
-    admin::AdminConfig, confine::UserName, daemon::NodeConfig, fetch::FetchConfig, kubernetes,
-    model::image_source::Upstreams, named_file,
+    admin::AdminConfig,
+    confine::UserName,
+    daemon::NodeConfig,
+    fetch::FetchConfig,
+    kubernetes,
+    model::{image_source::Upstreams, port_range::PortRange},
+    named_file,
 };
 
 /// The port of boot HTTP.
@@ -197,6 +203,9 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     relays: RelayArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    tftp: TftpArgs,
     /// TOML file with any of these options
     #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -248,6 +257,8 @@ pub struct Options {
     pub trusted_relays: Arc<[MacAddr]>,
     /// The user to become.
     pub user: Option<UserName>,
+    /// The ports of TFTP transfers, if they are not the kernel's choice.
+    pub tftp_ports: Option<PortRange>,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -297,6 +308,7 @@ impl Args {
             relays,
             confine,
             mirror,
+            tftp,
             config: _,
         } = self;
         let matchbox = matchbox.or(file.matchbox);
@@ -343,6 +355,7 @@ impl Args {
             peers: peers.over(file.peers)?,
             trusted_relays: relays.over(file.relays)?,
             user: confine.over(file.confine),
+            tftp_ports: tftp.over(file.tftp),
         };
         anyhow::ensure!(
             !options.cluster.is_empty() || options.kubernetes.is_some() || options.matchbox.is_some(),

@@ -92,6 +92,7 @@ fn config(options: Options, confinement: Confinement) -> Config {
         node,
         peers,
         trusted_relays,
+        tftp_ports,
         ..
     } = options;
     let secure_boot = secure_boot.map(|(key, certificate)| SecureBoot { key, certificate });
@@ -120,6 +121,7 @@ fn config(options: Options, confinement: Confinement) -> Config {
         node: peers,
         trusted_relays,
         confinement: Arc::new(confinement),
+        tftp_ports,
     }
 }
 

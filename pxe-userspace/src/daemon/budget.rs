@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use crate::{descriptors, http::Places};
+use crate::{descriptors, http::Places, tftp};
 
 /// The descriptors of a connection: its socket and the file that it sends.
 const PER_CONNECTION: u64 = 2;
@@ -61,9 +61,10 @@ pub(super) fn admin_connections(limit: u64) -> usize {
     usize::try_from(limit / 8).unwrap_or(usize::MAX).clamp(8, 256)
 }
 
-/// Returns the number of places for connections.
+/// Returns the number of places for connections. The ports of TFTP transfers come and go, too.
 fn places(limit: u64, others: u64) -> usize {
-    let kept = others.saturating_add(admin_connections(limit) as u64).saturating_add(slack(limit));
+    let changing = [admin_connections(limit) as u64, tftp::sockets_limit(limit) as u64, slack(limit)];
+    let kept = changing.into_iter().fold(others, u64::saturating_add);
     usize::try_from(limit.saturating_sub(kept) / PER_CONNECTION).unwrap_or(usize::MAX).max(LEAST_PLACES)
 }
 
@@ -86,12 +87,15 @@ mod tests {
     #[test]
     fn connections_leave_room_for_everything_else() {
         for (limit, others, expected) in
-            [(0, 0, LEAST_PLACES), (64, 60, LEAST_PLACES), (256, 60, 70), (1_024, 60, 386), (524_288, 100, 261_454)]
+            [(0, 0, LEAST_PLACES), (64, 60, LEAST_PLACES), (256, 60, 54), (1_024, 60, 322), (524_288, 100, 257_358)]
         {
             assert_eq!(places(limit, others), expected, "{limit} {others}");
         }
         for limit in (256..100_000).step_by(61) {
-            let used = places(limit, 64) as u64 * PER_CONNECTION + 64 + admin_connections(limit) as u64;
+            let used = places(limit, 64) as u64 * PER_CONNECTION
+                + 64
+                + admin_connections(limit) as u64
+                + tftp::sockets_limit(limit) as u64;
             assert!(used + 24 <= limit, "{limit}");
         }
         assert!(places(u64::MAX, 0) > 1 << 30);

@@ -241,7 +241,7 @@ impl Backend for Servers {
         let task = match service {
             Service::Tftp => {
                 let networks = interface.map(|interface| interface.addresses.clone()).unwrap_or_default();
-                let server = tftp::TftpServer::bind(address, TFTP_PORT, networks)?;
+                let server = tftp::TftpServer::bind(address, TFTP_PORT, networks, self.tftp.ports)?;
                 let server = match interface {
                     Some(interface) => server.on_interface(interface),
                     None => server,

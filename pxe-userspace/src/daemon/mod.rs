@@ -68,6 +68,8 @@ use crate::{
     model::{
         confinement::SharedConfinement, event::EventSink, images::SharedImages, inventory::Inventory,
         nodes::SharedNodes, own_sites::SharedOwnSites, policy_book::SharedPolicies, visitors::SharedVisitors,
+        event::EventSink, images::SharedImages, inventory::Inventory, nodes::SharedNodes, own_sites::SharedOwnSites,
+        policy_book::SharedPolicies, port_range::PortRange, visitors::SharedVisitors,
     },
     net::held_port,
     tftp,
@@ -129,6 +131,8 @@ pub struct Config {
     pub trusted_relays: Arc<[MacAddr]>,
     /// The privileges that this process has given up.
     pub confinement: SharedConfinement,
+    /// The ports of TFTP transfers, if they are not the kernel's choice.
+    pub tftp_ports: Option<PortRange>,
 }
 
 /// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM. SIGHUP reloads the spec. It must be called on the main thread, before others are
@@ -284,7 +288,8 @@ impl Daemon {
             },
             tftp::Context::new(Arc::clone(&store), Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics))
                 .with_policies(Arc::clone(&policies), config.mode == Mode::Server)
-                .with_images(Arc::clone(&images)),
+                .with_images(Arc::clone(&images))
+                .with_ports(config.tftp_ports),
         );
         let scope = if config.cluster.is_empty() && api.is_none() { Scope::HttpEverywhere } else { Scope::Sites };
         let listeners = Listeners::new(servers, scope, config.addressing.clone());

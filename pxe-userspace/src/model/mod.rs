@@ -27,6 +27,7 @@ pub mod origin;
 pub mod own_sites;
 pub mod policy;
 pub mod policy_book;
+pub mod port_range;
 pub mod secrets;
 pub mod talos_config;
 #[cfg(test)]

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::{metrics::Metrics, refusals::RefusalLog};
 use crate::{
     artifacts::Store,
-    model::{event::EventSink, images::SharedImages, inventory::SharedInventory, policy_book::SharedPolicies},
+    model::{
+        event::EventSink, images::SharedImages, inventory::SharedInventory, policy_book::SharedPolicies,
+        port_range::PortRange,
+    },
 };
 
 /// The files and machines, and the receivers of events and counts.
@@ -25,6 +28,8 @@ pub struct Context {
     pub events: EventSink,
     /// Counts requests and transfers.
     pub metrics: Arc<Metrics>,
+    /// The ports of transfers, if they are not the kernel's choice.
+    pub ports: Option<PortRange>,
     pub(super) refusals: Arc<RefusalLog>,
 }
 
@@ -35,13 +40,29 @@ impl Context {
     pub fn new(store: Arc<Store>, inventory: SharedInventory, events: EventSink, metrics: Arc<Metrics>) -> Self {
         let policies = SharedPolicies::default();
         let images = SharedImages::default();
-        Self { store, inventory, policies, check_source: true, images, events, metrics, refusals: Arc::default() }
+        Self {
+            store,
+            inventory,
+            policies,
+            check_source: true,
+            images,
+            events,
+            metrics,
+            ports: None,
+            refusals: Arc::default(),
+        }
     }
 
     /// Sets the state of the files. Without it, every file is taken to be there.
     #[must_use]
     pub fn with_images(self, images: SharedImages) -> Self {
         Self { images, ..self }
+    }
+
+    /// Sets the ports of transfers. Without them, the kernel chooses.
+    #[must_use]
+    pub fn with_ports(self, ports: Option<PortRange>) -> Self {
+        Self { ports, ..self }
     }
 
     /// Sets the policies in force, and whether configurations are given only to the machine's own address. That is right where we

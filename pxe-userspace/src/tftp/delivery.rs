@@ -1,13 +1,16 @@
 //! Boot events of the files that machines ask for.
 //!
-//! Nothing else in `tftp` makes events. A [`Delivery`] tells the journal of the request when it begins and is consumed by its end, so
-//! that a request has at most one end:
+//! Nothing else in `tftp` makes events. A [`Delivery`] tells the journal of the request as soon as the client has answered, which shows that it
+//! has received something, and is consumed by its end, so that a request has at most one end. Requests may be forged by the thousand; of those
+//! that nobody has answered, the journal is told at their end, with the end, and of few of them (`allowance`).
 //!
 //! | end | the journal is told | because |
 //! |---|---|---|
 //! | the last block was acknowledged | done | the client has the whole file |
 //! | every block was sent, the last was not acknowledged | unconfirmed | some firmware never acknowledges it, other clients are gone: the next step of the machine shows which |
 //! | the client asked for the length only | nothing | no file was delivered, and nothing failed |
+//! | the client sent another request from the same port, and fell silent | nothing, or unconfirmed | it has started over, and the journal is told of the other request |
+//! | nobody answered, and others needed the place, or the client's host said that nobody waits there | nothing, not even of the request | it was probably forged |
 //! | anything else | failed, with the reason | |
 
 use std::{
@@ -26,7 +29,9 @@ use crate::model::{
 };
 
 /// The reason of a displaced transfer's failure.
-const DISPLACED: &str = "the client acknowledged nothing, and other requests needed its place";
+const DISPLACED: &str = "too many transfers are in progress, most of them from this address";
+/// The reason of a failure that the client's host reports.
+const UNREACHABLE: &str = "the client does not receive at its port any more";
 
 /// A file that a client asked for.
 #[derive(Debug)]
@@ -35,6 +40,8 @@ pub(super) struct Delivery {
     artifact: ArtifactKind,
     path: Arc<str>,
     requested: Instant,
+    /// The journal knows of the request.
+    is_told: bool,
 }
 
 /// The end of a transfer.
@@ -44,7 +51,7 @@ pub(super) enum End {
     Transferred(Outcome),
     /// The file changed or could not be read, for this reason.
     Unsendable(String),
-    /// The client had not acknowledged anything when another request needed its place.
+    /// Another request needed its place: the client had not acknowledged anything, or its address has too many transfers.
     Displaced,
 }
 
@@ -71,8 +78,20 @@ impl End {
             Self::Transferred(Outcome::Aborted { .. }) => TransferResult::Aborted,
             Self::Transferred(Outcome::Silent) => TransferResult::Silent,
             Self::Transferred(Outcome::Restarted) => TransferResult::Restarted,
+            Self::Transferred(Outcome::Unreachable) => TransferResult::Unreachable,
             Self::Transferred(Outcome::DiskStalled) | Self::Unsendable(_) => TransferResult::FileError,
             Self::Displaced => TransferResult::Displaced,
+        }
+    }
+
+    /// Returns `true` if the request was probably forged, should nobody have answered before.
+    fn suggests_forgery(&self) -> bool {
+        match self {
+            Self::Displaced | Self::Transferred(Outcome::Unreachable | Outcome::Probed | Outcome::Restarted) => true,
+            Self::Unsendable(_)
+            | Self::Transferred(
+                Outcome::Done | Outcome::Unconfirmed | Outcome::Aborted { .. } | Outcome::Silent | Outcome::DiskStalled,
+            ) => false,
         }
     }
 
@@ -88,12 +107,12 @@ impl End {
         match self {
             Self::Transferred(Outcome::Done) => Verdict::Done,
             Self::Transferred(Outcome::Unconfirmed) => Verdict::Unconfirmed,
-            Self::Transferred(Outcome::Probed) => Verdict::NothingWanted,
+            Self::Transferred(Outcome::Probed | Outcome::Restarted) => Verdict::NothingWanted,
+            Self::Transferred(Outcome::Unreachable) => Verdict::Failed(UNREACHABLE.to_owned()),
             Self::Transferred(Outcome::Aborted { code, message }) => {
                 Verdict::Failed(format!("the client broke off with error {code}: {message}"))
             }
             Self::Transferred(Outcome::Silent) => Verdict::Failed(FELL_SILENT.to_owned()),
-            Self::Transferred(Outcome::Restarted) => Verdict::Failed("the client started over".to_owned()),
             Self::Transferred(Outcome::DiskStalled) => {
                 Verdict::Failed(format!("{UNREADABLE}: the disk does not answer"))
             }
@@ -104,26 +123,46 @@ impl End {
 }
 
 impl Delivery {
-    /// Tells the journal that a client asks for a file. `machine` is the machine that has the client's address.
-    pub(super) fn begin(events: &EventSink, now: Instant, machine: Option<MacAddr>, path: &[u8]) -> Self {
-        let delivery = Self::of_another(now, machine, path);
-        let (artifact, transport, path) = (delivery.artifact, Transport::Tftp, Arc::clone(&delivery.path));
-        delivery.tell(events, EventKind::Requested { artifact, transport, path });
-        delivery
+    /// Begins the delivery of a file that a client asks for. `machine` is the machine that has the client's address.
+    pub(super) fn begin(now: Instant, machine: Option<MacAddr>, path: &[u8]) -> Self {
+        Self { machine, artifact: kind_of(path), path: short_path(path), requested: now, is_told: false }
     }
 
     /// Returns the delivery of a file that another client than `machine` asks for. The journal is told of its end only.
     pub(super) fn of_another(now: Instant, machine: Option<MacAddr>, path: &[u8]) -> Self {
-        Self { machine, artifact: kind_of(path), path: short_path(path), requested: now }
+        Self { is_told: true, ..Self::begin(now, machine, path) }
+    }
+
+    /// Tells the journal of the request, once: the client has answered.
+    pub(super) fn answered(&mut self, events: &EventSink) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            let (artifact, transport, path) = (self.artifact, Transport::Tftp, Arc::clone(&self.path));
+            self.tell(events, EventKind::Requested { artifact, transport, path });
+        }
     }
 
     /// Tells the journal that the request was refused, for this reason.
-    pub(super) fn refuse(self, events: &EventSink, reason: &str) {
+    pub(super) fn refuse(mut self, events: &EventSink, reason: &str) {
+        self.answered(events);
         self.fail(events, 0, reason.to_owned());
     }
 
-    /// Tells the journal how the transfer ended, after `bytes` of the file were acknowledged.
-    pub(super) fn end(self, events: &EventSink, now: Instant, bytes: u64, end: &End) {
+    /// Tells the journal how the transfer ended, after `bytes` of the file were acknowledged. `is_admitted` says if the journal may
+    /// be told of a transfer that nobody has answered.
+    pub(super) fn end(
+        mut self,
+        events: &EventSink,
+        now: Instant,
+        bytes: u64,
+        end: &End,
+        is_admitted: impl FnOnce() -> bool,
+    ) {
+        if !self.is_told {
+            if end.suggests_forgery() || !is_admitted() {
+                return;
+            }
+            self.answered(events);
+        }
         let (artifact, transport, path) = (self.artifact, Transport::Tftp, Arc::clone(&self.path));
         match end.verdict() {
             Verdict::Done => {
@@ -155,36 +194,54 @@ mod tests {
     #[test]
     fn acknowledged_whole_file_alone_is_done() {
         let aborted = Outcome::Aborted { code: 8, message: "no".into() };
-        let cases: &[(End, TransferResult, &[&str])] = &[
-            (End::Transferred(Outcome::Done), TransferResult::Done, &["requested", "done"]),
-            (End::Transferred(Outcome::Unconfirmed), TransferResult::Unconfirmed, &["requested", "unconfirmed"]),
-            (End::Transferred(Outcome::Probed), TransferResult::Probed, &["requested"]),
-            (End::Transferred(aborted), TransferResult::Aborted, &["requested", "failed"]),
-            (End::Transferred(Outcome::Silent), TransferResult::Silent, &["requested", "failed"]),
-            (End::Transferred(Outcome::Restarted), TransferResult::Restarted, &["requested", "failed"]),
-            (End::Transferred(Outcome::DiskStalled), TransferResult::FileError, &["requested", "failed"]),
-            (End::Unsendable("shrank".to_owned()), TransferResult::FileError, &["requested", "failed"]),
-            (End::Displaced, TransferResult::Displaced, &["requested", "failed"]),
+        /// The events of an end if the client has answered, and if not.
+        type Case = (End, TransferResult, &'static [&'static str], &'static [&'static str]);
+        let failed: &[&str] = &["requested", "failed"];
+        let cases: &[Case] = &[
+            (End::Transferred(Outcome::Done), TransferResult::Done, &["requested", "done"], &["requested", "done"]),
+            (
+                End::Transferred(Outcome::Unconfirmed),
+                TransferResult::Unconfirmed,
+                &["requested", "unconfirmed"],
+                &["requested", "unconfirmed"],
+            ),
+            (End::Transferred(Outcome::Probed), TransferResult::Probed, &["requested"], &[]),
+            (End::Transferred(aborted), TransferResult::Aborted, failed, failed),
+            (End::Transferred(Outcome::Silent), TransferResult::Silent, failed, failed),
+            (End::Transferred(Outcome::Restarted), TransferResult::Restarted, &["requested"], &[]),
+            (End::Transferred(Outcome::Unreachable), TransferResult::Unreachable, failed, &[]),
+            (End::Transferred(Outcome::DiskStalled), TransferResult::FileError, failed, failed),
+            (End::Unsendable("shrank".to_owned()), TransferResult::FileError, failed, failed),
+            (End::Displaced, TransferResult::Displaced, failed, &[]),
         ];
         let now = Instant::now();
-        for machine in [Some(MacAddr([2, 0, 0, 0, 0, 7])), None] {
-            for (end, result, expected) in cases {
-                let (events, mut journal) = EventSink::channel(4);
-                Delivery::begin(&events, now, machine, b"ipxe.efi").end(&events, now, 512, end);
-                drop(events);
-                let told = std::iter::from_fn(|| journal.blocking_recv());
-                let told: Vec<_> = told
-                    .map(|event| match event.kind {
-                        EventKind::Requested { .. } => "requested",
-                        EventKind::Done { bytes: 512, .. } => "done",
-                        EventKind::Unconfirmed { bytes: 512, .. } => "unconfirmed",
-                        EventKind::Failed { bytes: 512, .. } => "failed",
-                        other => panic!("{other:?}"),
-                    })
-                    .collect();
-                assert_eq!(end.result(), *result);
-                assert_eq!(told, if machine.is_some() { expected.to_vec() } else { Vec::new() }, "{end:?}");
+        let told = |machine, is_answered, is_admitted, end| {
+            let (events, mut journal) = EventSink::channel(4);
+            let mut delivery = Delivery::begin(now, machine, b"ipxe.efi");
+            for _ in 0..2 {
+                if is_answered {
+                    delivery.answered(&events);
+                }
             }
+            delivery.end(&events, now, 512, end, || is_admitted);
+            drop(events);
+            let told = std::iter::from_fn(|| journal.blocking_recv());
+            let name = |event: crate::model::event::BootEvent| match event.kind {
+                EventKind::Requested { .. } => "requested",
+                EventKind::Done { bytes: 512, .. } => "done",
+                EventKind::Unconfirmed { bytes: 512, .. } => "unconfirmed",
+                EventKind::Failed { bytes: 512, .. } => "failed",
+                other => panic!("{other:?}"),
+            };
+            told.map(name).collect::<Vec<_>>()
+        };
+        let machine = Some(MacAddr([2, 0, 0, 0, 0, 7]));
+        for (end, result, answered, unanswered) in cases {
+            assert_eq!(end.result(), *result);
+            assert_eq!(told(machine, true, false, end), *answered, "{end:?}");
+            assert_eq!(told(machine, false, true, end), *unanswered, "{end:?}, and nobody has answered");
+            assert_eq!(told(machine, false, false, end), [""; 0], "{end:?}, of many that nobody has answered");
+            assert_eq!(told(None, true, true, end), [""; 0], "{end:?}");
         }
     }
 

@@ -14,6 +14,8 @@ use nix::{
     sys::eventfd::{EfdFlags, EventFd},
 };
 
+use super::key::Key;
+
 /// Messages that may wait for a worker.
 const WAITING_LIMIT: usize = 16_384;
 
@@ -29,9 +31,9 @@ pub(super) enum Message {
     },
     /// The blocks that a transfer waits for have been read into the page cache.
     Warmed {
-        /// The client.
-        client: SocketAddrV4,
-        /// Tells the transfer from others of the same client.
+        /// The transfer.
+        key: Key,
+        /// Tells it from others that had the same key.
         serial: u64,
     },
 }

@@ -26,7 +26,7 @@ pub struct Metrics {
     pub timeouts: Counter,
     /// Datagrams that the kernel refused to send.
     pub send_errors: Counter,
-    /// Datagrams for a transfer that does not exist (any more).
+    /// Datagrams for a transfer that does not exist (any more): late ones, or somebody guesses ports.
     pub strays: Counter,
     /// Requests from addresses that belong to no machine of the cluster spec.
     pub unknown_clients: Counter,
@@ -59,7 +59,7 @@ label! {
         Malformed = "malformed",
         /// The address is neither a machine's nor in a network of ours.
         Foreign = "foreign",
-        /// The limit of transfers is reached, in all or for this client's address, and all are in progress; or requests come faster
+        /// The limit of transfers is reached, in all or for this client's address, and all are in progress; or no port is free; or requests come faster
         /// than they can be read; or no file descriptor is free.
         Busy = "busy",
     }
@@ -80,9 +80,11 @@ label! {
         Silent = "silent",
         /// The client started over before the end.
         Restarted = "restarted",
+        /// The client's host said that nothing listens at the client's port.
+        Unreachable = "unreachable",
         /// The file changed or could not be read.
         FileError = "file_error",
-        /// The client had acknowledged nothing when another request needed its place.
+        /// Another request needed its place: the client had acknowledged nothing, or its address has too many transfers.
         Displaced = "displaced",
     }
 }

@@ -6,9 +6,11 @@
 //!                                    └──────► sender       blocks from memory, page cache or disk
 //! ```
 //!
-//! A listening socket divides clients among workers; a worker has one socket for all its transfers.
+//! A listening socket divides clients among workers; a worker has a port for each transfer (`ports`), or shares some thousand among many.
 
 mod admission;
+mod allowance;
+mod bind;
 mod blocks;
 mod chunk;
 mod chunks;
@@ -16,11 +18,13 @@ mod context;
 mod delivery;
 mod files;
 mod generated;
+mod key;
 mod mailbox;
 pub mod metrics;
 mod netascii;
 pub mod options;
 pub mod packet;
+mod ports;
 mod refusal;
 mod refusals;
 mod sender;
@@ -34,4 +38,4 @@ mod worker;
 
 pub use context::Context;
 pub use metrics::Metrics;
-pub use server::{BindError, TRANSFERS_LIMIT, TftpServer};
+pub use server::{BindError, TRANSFERS_LIMIT, TftpServer, sockets_limit};

@@ -8,6 +8,9 @@ use super::packet::{HEADER_LENGTH, OACK, Options};
 const DEFAULT_BLOCK_SIZE: u16 = 512;
 /// The most blocks in flight. More gains nothing on a local network, and one segmented send carries 64.
 const WINDOW_LIMIT: u16 = 64;
+/// The most bytes in flight: a window of 64 blocks in Ethernet's usual frames. Whoever has a window sent to somebody else has to guess the port
+/// that it is acknowledged to, among [`SOCKETS_LIMIT`](super::ports::SOCKETS_LIMIT), and each guess costs 46 bytes or more.
+const IN_FLIGHT_LIMIT: usize = WINDOW_LIMIT as usize * (1468 + HEADER_LENGTH);
 /// IPv4 header, UDP header and TFTP header, in bytes.
 const OVERHEAD: u16 = 20 + 8 + HEADER_LENGTH as u16;
 
@@ -35,7 +38,9 @@ impl Terms {
     pub fn negotiate(options: Options, length: u64, mtu: u16) -> Self {
         let Options { block_size, transfer_size, timeout, window_size } = options;
         let block_size = block_size.map(|asked| asked.min(mtu.saturating_sub(OVERHEAD)).max(8));
-        let window_size = window_size.map(|asked| asked.min(WINDOW_LIMIT));
+        let datagram = HEADER_LENGTH + usize::from(block_size.unwrap_or(DEFAULT_BLOCK_SIZE));
+        let most = WINDOW_LIMIT.min((IN_FLIGHT_LIMIT / datagram) as u16);
+        let window_size = window_size.map(|asked| asked.min(most).max(1));
         Self {
             length,
             block_size: block_size.unwrap_or(DEFAULT_BLOCK_SIZE),
@@ -114,6 +119,20 @@ mod tests {
             ("loopback", size(65464), 65535, (65464, 1), b"\0\x06blksize\x0065464\0"),
             ("absurd MTU", size(1468), 20, (8, 1), b"\0\x06blksize\x008\0"),
             ("window", window(4), mtu, (512, 4), b"\0\x06windowsize\x004\0"),
+            (
+                "window of large blocks",
+                Options { window_size: Some(64), ..size(65464) },
+                9000,
+                (8968, 10),
+                b"\0\x06blksize\x008968\0windowsize\x0010\0",
+            ),
+            (
+                "window of huge blocks",
+                Options { window_size: Some(64), ..size(65464) },
+                65535,
+                (65464, 1),
+                b"\0\x06blksize\x0065464\0windowsize\x001\0",
+            ),
             ("window too large", window(65535), mtu, (512, 64), b"\0\x06windowsize\x0064\0"),
             (
                 "all options",

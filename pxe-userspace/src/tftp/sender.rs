@@ -1,7 +1,7 @@
 //! The sending side of a worker: packets, and blocks from memory, page cache or disk.
 
 use std::{
-    io::IoSliceMut,
+    io::{self, IoSliceMut},
     net::{SocketAddrV4, UdpSocket},
     ops::Range,
     sync::Arc,
@@ -14,10 +14,12 @@ use super::{
     blocks::{Patience, ReadError, Run, read_at},
     chunk::Chunk,
     chunks::{Chunks, Cursor},
+    key::{Key, PortId},
     metrics::Metrics,
     netascii::Netascii,
     options::Terms,
     packet::HEADER_LENGTH,
+    ports::Ports,
     socket::{Destination, Outbox, path_mtu},
 };
 use crate::{
@@ -52,7 +54,7 @@ enum Form {
 /// The blocks of one transfer on their way to its client.
 #[derive(Debug)]
 pub(super) struct Flow {
-    client: SocketAddrV4,
+    key: Key,
     terms: Terms,
     file: Arc<OpenArtifact>,
     form: Form,
@@ -73,9 +75,9 @@ pub(super) enum Interrupted {
     Unsendable(String),
 }
 
-/// A socket, the datagrams that wait to be sent through it, and the chunks that many transfers send.
+/// The ports, the datagrams that wait to be sent from them, and the chunks that many transfers send.
 pub(super) struct Sender {
-    socket: UdpSocket,
+    ports: Ports,
     /// A socket that is connected to one client after another, to ask the kernel for the path's MTU.
     probe: UdpSocket,
     outbox: Outbox,
@@ -87,12 +89,12 @@ pub(super) struct Sender {
 
 impl Flow {
     /// Makes the flow of a transfer that begins at `now`.
-    pub(super) fn new(client: SocketAddrV4, terms: Terms, file: Arc<OpenArtifact>, now: SystemTime) -> Self {
+    pub(super) fn new(key: Key, terms: Terms, file: Arc<OpenArtifact>, now: SystemTime) -> Self {
         let form =
             if terms.netascii { Form::Netascii(Netascii::new()) } else { Form::Octet(Cursor::new(&file, &terms, now)) };
         // A window is one send of many datagrams, so the stack costs little.
         let route = if terms.window == 1 { Route::Unknown } else { Route::Stack };
-        Self { client, terms, file, form, route }
+        Self { key, terms, file, form, route }
     }
 
     /// Returns the file.
@@ -107,19 +109,31 @@ impl Flow {
 }
 
 impl Sender {
-    /// Makes a sender on a socket. `direct` is a way past the IP stack, with the socket's own address.
-    pub(super) fn new(
-        socket: UdpSocket,
-        probe: UdpSocket,
-        direct: Option<(RawUdp, SocketAddrV4)>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { socket, probe, outbox: Outbox::new(direct), chunks: Chunks::default(), scratch: Vec::new(), metrics }
+    /// Makes a sender on these ports. `direct` is a way past the IP stack.
+    pub(super) fn new(ports: Ports, probe: UdpSocket, direct: Option<RawUdp>, metrics: Arc<Metrics>) -> Self {
+        Self { ports, probe, outbox: Outbox::new(direct), chunks: Chunks::default(), scratch: Vec::new(), metrics }
     }
 
-    /// Returns the socket, to receive what comes back.
-    pub(super) fn socket(&self) -> &UdpSocket {
-        &self.socket
+    /// Returns the ports, to receive what comes back.
+    pub(super) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Takes a port for a new transfer.
+    ///
+    /// # Errors
+    ///
+    /// See [`Ports::take`].
+    pub(super) fn take_port(&mut self) -> io::Result<PortId> {
+        self.ports.take()
+    }
+
+    /// Sends what is queued from a port whose transfer is over, and returns the port.
+    pub(super) fn give_back(&mut self, port: PortId) {
+        if self.outbox.holds(port) {
+            self.flush();
+        }
+        self.ports.give_back(port);
     }
 
     /// Returns `true` if another send can be queued without flushing.
@@ -129,7 +143,7 @@ impl Sender {
 
     /// Sends everything that is queued.
     pub(super) fn flush(&mut self) {
-        self.outbox.flush(&self.socket);
+        self.outbox.flush(&self.ports);
         let errors = self.outbox.take_errors();
         if errors > 0 {
             self.metrics.send_errors.inc_by(errors);
@@ -142,13 +156,13 @@ impl Sender {
     }
 
     /// Queues one packet.
-    pub(super) fn send(&mut self, client: SocketAddrV4, packet: &[u8]) {
+    pub(super) fn send(&mut self, Key { client, port: from }: Key, packet: &[u8]) {
         if !self.outbox.has_room(packet.len()) {
             self.flush();
         }
         if let Some(space) = self.outbox.space(packet.len()).get_mut(..packet.len()) {
             space.copy_from_slice(packet);
-            self.outbox.push(client.into(), packet.len(), packet.len());
+            self.outbox.push(Destination { client, from, shortcut: None }, packet.len(), packet.len());
         }
     }
 
@@ -183,13 +197,13 @@ impl Sender {
 
     /// Queues as many of these blocks as go into one send.
     fn queue_blocks(&mut self, flow: &mut Flow, blocks: Range<u64>, patience: Patience) -> Result<Queued, ReadError> {
-        let Flow { client, terms, file, form, route } = flow;
+        let Flow { key: Key { client, port: from }, terms, file, form, route } = flow;
         let datagram = HEADER_LENGTH + usize::from(terms.block_size);
         if *route == Route::Unknown {
             *route = self.outbox.neighbour(&self.probe, *client).map_or(Route::Stack, Route::Direct);
         }
         let mac = if let Route::Direct(mac) = *route { Some(mac) } else { None };
-        let to = Destination { client: *client, mac };
+        let to = Destination { client: *client, from: *from, shortcut: self.ports.local(*from).zip(mac) };
         let mut count = Outbox::segments(datagram).min((blocks.end - blocks.start) as usize);
         match form {
             Form::Netascii(netascii) => {

@@ -3,7 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     num::NonZero,
     os::fd::AsFd as _,
     sync::Arc,
@@ -18,16 +18,19 @@ use nix::{
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
+    bind::{Buffers, bind},
     context::Context,
     mailbox::{Mailbox, Message},
     metrics::RefusedReason,
+    ports::{LEAST_SOCKETS, Ports, SOCKETS_LIMIT},
     sender::Sender,
-    socket::{Inbox, bind},
+    socket::{BATCH, Inbox},
     transfers::Transfers,
     worker::Worker,
 };
 use crate::{
-    model::inventory::Inventory,
+    descriptors,
+    model::{inventory::Inventory, port_range::PortRange},
     net::{interface::Interface, prefix, raw_udp::RawUdp},
 };
 
@@ -36,6 +39,12 @@ pub const TRANSFERS_LIMIT: usize = 20_000;
 /// The most workers at one address of ours. Measured on a veth pair, a gigabyte costs a worker about a second of processor time in
 /// windows of 64, and about six in single blocks of 1468 bytes.
 const WORKERS_LIMIT: usize = 4;
+/// The share of the process's descriptors that the transfers at one address may take: one in so many.
+const SHARE_OF_DESCRIPTORS: u64 = 8;
+/// The buffers of the listening socket: requests of 10,000 clients at once, each with about 800 bytes of kernel memory, several times over.
+const LISTENER: Buffers = Buffers { receive: 32 << 20, send: 64 << 10 };
+/// The buffers of a socket that asks the kernel about routes.
+const PROBE: Buffers = Buffers { receive: 4 << 10, send: 4 << 10 };
 /// The longest request that is read whole, in bytes; RFC 2347 allows 512.
 const REQUEST_LIMIT: usize = 1024;
 
@@ -54,9 +63,16 @@ pub struct TftpServer {
 /// The sockets of one worker.
 #[derive(Debug)]
 struct Share {
-    socket: UdpSocket,
+    ports: Ports,
     probe: UdpSocket,
     direct: Option<RawUdp>,
+}
+
+/// Returns the most sockets for transfers at one address, if the process may have this many descriptors.
+#[must_use]
+pub fn sockets_limit(descriptors: u64) -> usize {
+    let share = usize::try_from(descriptors / SHARE_OF_DESCRIPTORS).unwrap_or(usize::MAX);
+    share.clamp(LEAST_SOCKETS, SOCKETS_LIMIT * WORKERS_LIMIT)
 }
 
 /// A socket cannot be bound.
@@ -79,8 +95,9 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 impl TftpServer {
-    /// Binds the listening socket to an address of ours, and a socket for each worker's transfers. So replies leave from the
-    /// address that the client spoke to. Port 69 is TFTP's; 0 lets the kernel choose.
+    /// Binds the listening socket to an address of ours, and a socket for each worker's refusals. So replies leave from the
+    /// address that the client spoke to. Port 69 is TFTP's; 0 lets the kernel choose. Transfers have ports in `ports`; without it, the
+    /// kernel chooses among net.ipv4.ip_local_port_range.
     ///
     /// Machines of the inventory are served wherever they are. Other clients are served only within `networks`, each an address
     /// with the bits of its mask: a source address is easily forged, and answers are larger than requests.
@@ -88,13 +105,20 @@ impl TftpServer {
     /// # Errors
     ///
     /// The address is not ours, the port is taken, or the process may not bind it.
-    pub fn bind(address: Ipv4Addr, port: u16, networks: Vec<(Ipv4Addr, u8)>) -> Result<Self, BindError> {
+    pub fn bind(
+        address: Ipv4Addr,
+        port: u16,
+        networks: Vec<(Ipv4Addr, u8)>,
+        ports: Option<PortRange>,
+    ) -> Result<Self, BindError> {
         let failed = |source| BindError { address: SocketAddrV4::new(address, port), source };
-        let listener = bind(address, port).map_err(failed)?;
+        let listener = bind(address, port, LISTENER).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
         // Half of the processors: fewer workers make larger batches, and DHCP and HTTP need their share.
         let workers = thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2).min(WORKERS_LIMIT);
-        let share = || Ok(Share { socket: bind(address, 0)?, probe: bind(address, 0)?, direct: None });
+        let limit = (sockets_limit(descriptors::limit()) / workers).min(SOCKETS_LIMIT);
+        let share =
+            || Ok(Share { ports: Ports::new(address, ports, limit)?, probe: bind(address, 0, PROBE)?, direct: None });
         let shares = (0..workers).map(|_| share()).collect::<Result<_, _>>().map_err(failed)?;
         Ok(Self { address: SocketAddrV4::new(address, port), networks, listener, shares })
     }
@@ -130,13 +154,11 @@ impl TftpServer {
         // Tells the threads to end when it is dropped.
         let mut threads = Threads::default();
         let mut workers = Vec::new();
-        for Share { socket, probe, direct } in shares {
+        for Share { ports, probe, direct } in shares {
             let (mailbox, messages) = Mailbox::new()?;
             let mailbox = Arc::new(mailbox);
             workers.push(Arc::clone(&mailbox));
-            let SocketAddr::V4(from) = socket.local_addr()? else { continue };
-            let direct = direct.map(|direct| (direct, from));
-            let sender = Sender::new(socket, probe, direct, Arc::clone(&context.metrics));
+            let sender = Sender::new(ports, probe, direct, Arc::clone(&context.metrics));
             let disk = (Arc::clone(&mailbox), Handle::current());
             let transfers = Transfers::new(context.clone(), *address.ip(), sender, limit, disk);
             let worker = Worker::new(Arc::clone(&mailbox), transfers);
@@ -217,7 +239,7 @@ fn listen(
     own_mailbox: &Mailbox,
 ) {
     let Context { metrics, inventory, refusals, .. } = context;
-    let mut inbox = Inbox::new(REQUEST_LIMIT);
+    let mut inbox = Inbox::new(REQUEST_LIMIT, BATCH);
     while own_mailbox.is_open() {
         match inbox.receive(listener) {
             Ok(()) => {}

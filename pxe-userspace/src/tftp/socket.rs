@@ -2,7 +2,7 @@
 //! kernel or the card cuts into datagrams (UDP generic segmentation offload).
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
+    io::{IoSlice, IoSliceMut},
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     ops::Range,
     os::fd::{AsFd as _, AsRawFd as _},
@@ -12,22 +12,15 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg},
+    sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg, sendmsg},
 };
 use pxe_common::MacAddr;
-use socket2::{Domain, Protocol, Socket, Type};
 
-use super::chunk::Chunk;
-use crate::net::{
-    buffer,
-    raw_udp::{Prefix, RawUdp},
-};
+use super::{chunk::Chunk, key::PortId, ports::Ports};
+use crate::net::raw_udp::{Prefix, RawUdp};
 
-/// Datagrams that one system call receives or sends.
+/// Datagrams that one system call sends, or receives from a socket to which many clients send.
 pub(super) const BATCH: usize = 64;
-/// The size of each socket buffer in bytes: 10,000 simultaneous clients, each with about 800 bytes of kernel memory for a small
-/// datagram, several times over.
-const SOCKET_BUFFER: usize = 32 << 20;
 /// The most datagrams that the kernel cuts one send into (UDP_MAX_SEGMENTS).
 const SEGMENTS_LIMIT: usize = 64;
 /// The most bytes that one send carries: an IPv4 packet's 65535 without its headers.
@@ -39,18 +32,6 @@ const OUTBOX_CAPACITY: usize = 256 << 10;
 /// The wait for a socket that takes nothing, in milliseconds, before its interface is taken to send no more.
 const ROOM_WAIT: u16 = 200;
 
-/// Binds a non-blocking UDP socket with large buffers. Port 0 lets the kernel choose.
-pub(super) fn bind(address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    // Without CAP_NET_ADMIN the limits of net.core.{r,w}mem_max hold: a smaller buffer loses datagrams in a storm, which
-    // clients repeat.
-    buffer::set_receive_buffer(&socket, SOCKET_BUFFER)?;
-    buffer::set_send_buffer(&socket, SOCKET_BUFFER)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddrV4::new(address, port).into())?;
-    Ok(socket.into())
-}
-
 /// Receives datagrams in batches.
 pub(super) struct Inbox {
     buffer: Vec<u8>,
@@ -61,12 +42,12 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Makes room for a batch of datagrams. One that is longer than `datagram_limit` bytes is cut.
-    pub(super) fn new(datagram_limit: usize) -> Self {
+    pub(super) fn new(datagram_limit: usize, batch: usize) -> Self {
         Self {
-            buffer: vec![0; datagram_limit * BATCH],
+            buffer: vec![0; datagram_limit * batch],
             datagram_limit,
-            headers: MultiHeaders::preallocate(BATCH, None),
-            received: Vec::with_capacity(BATCH),
+            headers: MultiHeaders::preallocate(batch, None),
+            received: Vec::with_capacity(batch),
         }
     }
 
@@ -104,14 +85,10 @@ impl Inbox {
 pub(super) struct Destination {
     /// The client.
     pub(super) client: SocketAddrV4,
-    /// Its hardware address, if single datagrams to it may go past the IP stack.
-    pub(super) mac: Option<MacAddr>,
-}
-
-impl From<SocketAddrV4> for Destination {
-    fn from(client: SocketAddrV4) -> Self {
-        Self { client, mac: None }
-    }
+    /// The port that it is sent from.
+    pub(super) from: PortId,
+    /// The address and port that it is sent from, and the client's hardware address, if single datagrams may go past the IP stack.
+    pub(super) shortcut: Option<(SocketAddrV4, MacAddr)>,
 }
 
 /// Queues datagrams and sends them in batches.
@@ -124,8 +101,10 @@ pub(super) struct Outbox {
     errors: u64,
     /// The kernel cuts sends into datagrams. Switched off if the card turns out not to support it.
     segmentation: bool,
-    /// The way past the IP stack, and its source address. Dropped if frames cannot be sent.
-    direct: Option<(RawUdp, SocketAddrV4)>,
+    /// The way past the IP stack. Dropped if frames cannot be sent.
+    direct: Option<RawUdp>,
+    /// The send of the queue that is tried again after an error that an earlier datagram may have caused.
+    tried_again: Option<usize>,
 }
 
 /// A send: one datagram, or several to the same client.
@@ -133,6 +112,7 @@ struct Outgoing {
     /// The headers of a datagram that goes past the IP stack.
     prefix: Option<Prefix>,
     to: SocketAddrV4,
+    from: PortId,
     /// The chunk that holds its bytes; `None` for the outbox's own buffer.
     chunk: Option<Arc<Chunk>>,
     range: Range<usize>,
@@ -148,8 +128,8 @@ impl Outgoing {
 }
 
 impl Outbox {
-    /// Makes an empty outbox. `direct` is a way past the IP stack to neighbours, with its source address.
-    pub(super) fn new(direct: Option<(RawUdp, SocketAddrV4)>) -> Self {
+    /// Makes an empty outbox. `direct` is a way past the IP stack to neighbours.
+    pub(super) fn new(direct: Option<RawUdp>) -> Self {
         Self {
             direct,
             buffer: vec![0; OUTBOX_CAPACITY],
@@ -158,6 +138,7 @@ impl Outbox {
             sent: 0,
             errors: 0,
             segmentation: true,
+            tried_again: None,
         }
     }
 
@@ -171,6 +152,11 @@ impl Outbox {
         self.queue.len() < BATCH && self.buffer.len() - self.used >= length
     }
 
+    /// Returns `true` if something waits to be sent from this port.
+    pub(super) fn holds(&self, port: PortId) -> bool {
+        self.queue.iter().any(|outgoing| outgoing.from == port)
+    }
+
     /// Returns the space for the next send, to be filled before [`push`](Self::push); empty if there is no room.
     pub(super) fn space(&mut self, length: usize) -> &mut [u8] {
         self.buffer.get_mut(self.used..self.used + length).unwrap_or_default()
@@ -178,7 +164,7 @@ impl Outbox {
 
     /// Returns the hardware address of a client, if it is a neighbour and there is a way past the IP stack.
     pub(super) fn neighbour(&self, socket: &UdpSocket, client: SocketAddrV4) -> Option<MacAddr> {
-        self.direct.as_ref()?.0.neighbour(socket, client)
+        self.direct.as_ref()?.neighbour(socket, client)
     }
 
     /// Queues the first `length` bytes of the space as datagrams of `segment` bytes. The last may be shorter.
@@ -194,36 +180,41 @@ impl Outbox {
     }
 
     fn queue_up(&mut self, to: Destination, chunk: Option<Arc<Chunk>>, range: Range<usize>, segment: usize) {
-        let Destination { client: to, mac } = to;
+        let Destination { client: to, from, shortcut } = to;
         let prefix = None;
         if range.len() <= segment {
-            let direct = self.direct.as_ref().zip(mac);
-            let prefix = direct.and_then(|((direct, from), mac)| direct.prefix(*from, to, mac, range.len()));
-            self.queue.push(Outgoing { prefix, to, chunk, range, segment: None });
+            let direct = self.direct.as_ref().zip(shortcut);
+            let prefix = direct.and_then(|(direct, (from, mac))| direct.prefix(from, to, mac, range.len()));
+            self.queue.push(Outgoing { prefix, to, from, chunk, range, segment: None });
         } else if let (true, Ok(segment)) = (self.segmentation, u16::try_from(segment)) {
-            self.queue.push(Outgoing { prefix, to, chunk, range, segment: Some(segment) });
+            self.queue.push(Outgoing { prefix, to, from, chunk, range, segment: Some(segment) });
         } else {
             let end = range.end;
             let one = |start: usize| {
                 let range = start..end.min(start + segment);
-                Outgoing { prefix, to, chunk: chunk.clone(), range, segment: None }
+                Outgoing { prefix, to, from, chunk: chunk.clone(), range, segment: None }
             };
             self.queue.extend(range.step_by(segment.max(1)).map(one));
         }
     }
 
     /// Sends everything, and waits while the socket's buffer is full. What finds no room for too long is dropped.
-    pub(super) fn flush(&mut self, socket: &UdpSocket) {
-        while self.sent < self.queue.len() {
-            let direct = self.direct.as_ref().filter(|_| self.queue[self.sent].prefix.is_some());
+    pub(super) fn flush(&mut self, ports: &Ports) {
+        while let Some(next) = self.queue.get(self.sent) {
+            let Some(socket) = ports.socket(next.from) else {
+                // Its transfer is over.
+                self.sent += 1;
+                continue;
+            };
+            let direct = self.direct.as_ref().filter(|_| next.prefix.is_some());
             let sent = match direct {
-                Some((direct, _)) => self.send_frames(direct),
+                Some(direct) => self.send_frames(direct),
                 None => self.send_some(socket),
             };
             match sent {
                 Ok(sent) => self.sent += sent,
                 Err(Errno::EAGAIN) => {
-                    let waiting_for = direct.map_or(socket.as_fd(), |(direct, _)| direct.as_fd());
+                    let waiting_for = direct.map_or(socket.as_fd(), |direct| direct.as_fd());
                     let mut writable = [PollFd::new(waiting_for, PollFlags::POLLOUT)];
                     // The next send reports any error.
                     if poll(&mut writable, PollTimeout::from(ROOM_WAIT)) == Ok(0) {
@@ -239,10 +230,15 @@ impl Outbox {
                         self.direct = None;
                     }
                 }
+                // The kernel reports an ICMP message about an earlier datagram at the next use of its socket, whoever that is for.
+                Err(error) if error == Errno::ECONNREFUSED && self.tried_again != Some(self.sent) => {
+                    self.tried_again = Some(self.sent);
+                }
                 Err(error) => self.send_failed(socket, error),
             }
         }
         self.queue.clear();
+        self.tried_again = None;
         self.sent = 0;
         self.used = 0;
     }
@@ -252,21 +248,26 @@ impl Outbox {
         std::mem::take(&mut self.errors)
     }
 
-    /// Hands the kernel the next sends that are cut alike. Returns how many it took.
+    /// Hands the kernel the next sends that leave from the same socket and are cut alike. Returns how many it took.
     fn send_some(&self, socket: &UdpSocket) -> Result<usize, Errno> {
         let waiting = &self.queue[self.sent..];
-        let segment = waiting.first().and_then(|first| first.segment);
+        let Some(first) = waiting.first() else { return Ok(0) };
+        let segment = first.segment;
         let through_stack = |outgoing: &&Outgoing| outgoing.prefix.is_none() || self.direct.is_none();
         let alike = waiting.iter().take(BATCH).take_while(through_stack);
-        let alike = alike.take_while(|outgoing| outgoing.segment == segment);
+        let alike = alike.take_while(|outgoing| outgoing.segment == segment && outgoing.from == first.from);
+        let control: Vec<_> = segment.iter().map(ControlMessage::UdpGsoSegments).collect();
+        let (fd, flags) = (socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+        if alike.clone().nth(1).is_none() {
+            let bytes = [IoSlice::new(first.bytes(&self.buffer))];
+            return sendmsg(fd, &bytes, &control, flags, Some(&SockaddrIn::from(first.to))).map(|_| 1);
+        }
         let (addresses, slices): (Vec<_>, Vec<_>) = alike
             .map(|outgoing| (Some(SockaddrIn::from(outgoing.to)), [IoSlice::new(outgoing.bytes(&self.buffer))]))
             .unzip();
         let space = segment.map(|_| nix::cmsg_space!(u16));
         let mut headers = MultiHeaders::preallocate(slices.len(), space);
-        let control: Vec<_> = segment.iter().map(ControlMessage::UdpGsoSegments).collect();
-        let fd = socket.as_raw_fd();
-        Ok(sendmmsg(fd, &mut headers, &slices, &addresses, &control, MsgFlags::MSG_DONTWAIT)?.count())
+        Ok(sendmmsg(fd, &mut headers, &slices, &addresses, &control, flags)?.count())
     }
 
     /// Hands the interface the next datagrams that go past the IP stack. Returns how many it took.
@@ -316,11 +317,22 @@ pub(super) fn path_mtu(probe: &UdpSocket, client: SocketAddrV4) -> Result<u16, E
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tftp::bind::{Buffers, bind};
 
-    fn pair() -> (UdpSocket, UdpSocket, SocketAddrV4) {
-        let (sender, receiver) = (bind(Ipv4Addr::LOCALHOST, 0).unwrap(), bind(Ipv4Addr::LOCALHOST, 0).unwrap());
-        let std::net::SocketAddr::V4(to) = receiver.local_addr().unwrap() else { panic!("IPv4") };
-        (sender, receiver, to)
+    const FROM: PortId = PortId::REFUSALS;
+
+    fn bound() -> UdpSocket {
+        bind(Ipv4Addr::LOCALHOST, 0, Buffers { receive: 1 << 20, send: 1 << 20 }).unwrap()
+    }
+
+    fn to(client: SocketAddrV4) -> Destination {
+        Destination { client, from: FROM, shortcut: None }
+    }
+
+    fn pair() -> (Ports, UdpSocket, SocketAddrV4) {
+        let (sender, receiver) = (Ports::new(Ipv4Addr::LOCALHOST, None, 1).unwrap(), bound());
+        let std::net::SocketAddr::V4(client) = receiver.local_addr().unwrap() else { panic!("IPv4") };
+        (sender, receiver, client)
     }
 
     fn wait(receiver: &UdpSocket) {
@@ -329,14 +341,14 @@ mod tests {
     }
 
     fn send(blocks: usize, segment: usize, segmentation: bool) -> Vec<Vec<u8>> {
-        let (sender, receiver, to) = pair();
+        let (sender, receiver, client) = pair();
         let mut outbox = Outbox { segmentation, ..Outbox::new(None) };
         let length = blocks * segment - 3;
         outbox.space(length).iter_mut().enumerate().for_each(|(at, byte)| *byte = (at / segment) as u8);
-        outbox.push(to.into(), length, segment);
+        outbox.push(to(client), length, segment);
         outbox.flush(&sender);
         assert_eq!(outbox.take_errors(), 0);
-        let mut inbox = Inbox::new(2048);
+        let mut inbox = Inbox::new(2048, BATCH);
         let mut received = Vec::new();
         while received.len() < blocks {
             if inbox.receive(&receiver).is_err() {
@@ -362,12 +374,12 @@ mod tests {
 
     #[test]
     fn failed_send_is_counted_and_stops_nothing() {
-        let (sender, receiver, to) = pair();
+        let (sender, receiver, client) = pair();
         let mut outbox = Outbox::new(None);
         outbox.space(1);
         // A socket that is bound to 127.0.0.1 reaches no other host.
-        outbox.push(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9).into(), 1, 1);
-        outbox.push(to.into(), 1, 1);
+        outbox.push(to(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9)), 1, 1);
+        outbox.push(to(client), 1, 1);
         outbox.flush(&sender);
         assert_eq!(outbox.take_errors(), 1);
         wait(&receiver);
@@ -375,11 +387,33 @@ mod tests {
 
     #[test]
     fn path_mtu_is_the_kernels() {
-        let probe = bind(Ipv4Addr::LOCALHOST, 0).unwrap();
+        let probe = bound();
         let mtu: u32 = std::fs::read_to_string("/sys/class/net/lo/mtu").unwrap().trim().parse().unwrap();
         for _ in 0..2 {
             let found = path_mtu(&probe, SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9)).unwrap();
             assert_eq!(u32::from(found), mtu.min(65535));
         }
+    }
+
+    #[test]
+    fn error_of_one_client_costs_no_other_a_datagram() {
+        let (sender, receiver, client) = pair();
+        let mut outbox = Outbox::new(None);
+        for _ in 0..10 {
+            let closed = {
+                let std::net::SocketAddr::V4(closed) = bound().local_addr().unwrap() else { panic!("IPv4") };
+                closed
+            };
+            outbox.space(1);
+            outbox.push(to(closed), 1, 1);
+            outbox.flush(&sender);
+            // On loopback, the ICMP message is there by now.
+            outbox.push(to(client), 1, 1);
+            outbox.flush(&sender);
+            wait(&receiver);
+            assert_eq!(receiver.recv(&mut [0; 8]).unwrap(), 1);
+            assert_eq!(sender.unreachable_clients(FROM), [closed]);
+        }
+        assert_eq!(outbox.take_errors(), 0);
     }
 }

@@ -37,6 +37,9 @@ const NO_PROGRESS: Duration = Duration::from_secs(120);
 /// A repeated acknowledgement that comes this long after we sent something is due to the client's own timer: what we sent was lost.
 /// One that comes sooner only says that something arrived twice or that a block is missing.
 const REPEATED_AFTER: Duration = Duration::from_secs(1);
+/// The silence after which a transfer is given up whose client has sent another request from the same port. Usually the client has started
+/// over; but the request may also be forged, and the client goes on.
+const SILENCE_AFTER_ANOTHER: Duration = Duration::from_secs(10);
 /// A request that is repeated sooner than this after the last progress was delayed or duplicated by the network. Later, the client
 /// has started over (PXE ROMs use the same port after every reset).
 const RESTART_AFTER: Duration = Duration::from_secs(2);
@@ -78,8 +81,10 @@ pub enum Outcome {
     },
     /// The client was silent for too long.
     Silent,
-    /// The client sent another request from the same port.
+    /// The client sent another request from the same port, and nothing more for this transfer.
     Restarted,
+    /// The client's host said that nothing listens at the client's port.
+    Unreachable,
     /// The disk did not deliver the next blocks for too long.
     DiskStalled,
 }
@@ -89,7 +94,7 @@ pub enum Outcome {
 pub enum Repeated {
     /// The first answer was lost or is still on its way: do this.
     Again(Action),
-    /// The client starts over: replace the transfer.
+    /// The client starts over: begin another transfer, and [supersede](Transfer::supersede) this one.
     Anew,
 }
 
@@ -107,6 +112,8 @@ pub struct Transfer {
     sent: u64,
     /// The rest of the window waits for the disk.
     withheld: bool,
+    /// The client has sent another request from the same port, and nothing for this transfer since.
+    superseded: bool,
     /// The timer has repeated the first answer this many times.
     unanswered_repeats: u32,
     wait: Wait,
@@ -118,8 +125,17 @@ impl Transfer {
     pub fn new(now: Instant, terms: Terms) -> (Self, Action) {
         let wait = Wait::new(now, terms.timeout);
         let (offering, blocks) = (terms.has_options(), terms.blocks());
-        let mut transfer =
-            Self { terms, blocks, offering, acknowledged: 0, sent: 0, withheld: false, unanswered_repeats: 0, wait };
+        let mut transfer = Self {
+            terms,
+            blocks,
+            offering,
+            acknowledged: 0,
+            sent: 0,
+            withheld: false,
+            superseded: false,
+            unanswered_repeats: 0,
+            wait,
+        };
         let action = if transfer.offering { Action::SendOptions } else { transfer.next_window() };
         (transfer, action)
     }
@@ -140,7 +156,7 @@ impl Transfer {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let end = self.end();
-        let is_quiet = self.is_unanswered() && self.unanswered_repeats == UNANSWERED_REPEATS;
+        let is_quiet = self.superseded || self.is_unanswered() && self.unanswered_repeats == UNANSWERED_REPEATS;
         if is_quiet { end } else { self.wait.until.min(end) }
     }
 
@@ -149,6 +165,12 @@ impl Transfer {
     #[must_use]
     pub fn bytes_acknowledged(&self) -> u64 {
         self.terms.length.min(self.acknowledged.saturating_mul(self.terms.block_size.into()))
+    }
+
+    /// Returns the time at which the client last moved the transfer forward.
+    #[must_use]
+    pub fn last_progress(&self) -> Instant {
+        self.wait.progress
     }
 
     /// Takes a datagram from the client.
@@ -169,7 +191,9 @@ impl Transfer {
             return Action::Wait;
         }
         if now >= self.end() {
-            return Action::End(if self.withheld {
+            return Action::End(if self.superseded {
+                self.outcome_of_superseded()
+            } else if self.withheld {
                 Outcome::DiskStalled
             } else if self.everything_sent() {
                 Outcome::Unconfirmed
@@ -196,9 +220,14 @@ impl Transfer {
         Repeated::Again(Action::Wait)
     }
 
-    /// Ends the transfer because another takes its place: the client sent a new request from the same port.
-    #[must_use]
-    pub fn on_replaced(&self) -> Outcome {
+    /// Records that the client sent another request from the same port. A client that has started over does not want to hear of this transfer
+    /// any more. But anybody can send such a request, so that the transfer goes on as soon as its client does.
+    pub fn supersede(&mut self) {
+        self.superseded = true;
+    }
+
+    /// Returns the outcome for a client that has started over.
+    fn outcome_of_superseded(&self) -> Outcome {
         if self.offering && self.terms.tells_length() {
             Outcome::Probed
         } else if self.everything_sent() {
@@ -237,6 +266,7 @@ impl Transfer {
                 return Action::Wait;
             }
             self.offering = false;
+            self.superseded = false;
             self.wait.progressed(now, true);
             return self.next_window();
         }
@@ -246,6 +276,7 @@ impl Transfer {
         // it did not expect (EDK2) would from then on get and acknowledge everything twice (the Sorcerer's Apprentice,
         // RFC 1123 §4.2.3.1). If it means that the first block of a window was lost, our timer or the client's repairs that.
         if newly == 0 {
+            self.superseded = false;
             self.wait.heard = now;
             if now >= self.wait.sent() + REPEATED_AFTER {
                 self.wait.sent_again(now);
@@ -257,6 +288,7 @@ impl Transfer {
             return Action::Wait;
         }
         self.acknowledged += newly;
+        self.superseded = false;
         self.wait.progressed(now, newly == in_flight);
         if self.acknowledged == self.blocks { Action::End(Outcome::Done) } else { self.next_window() }
     }
@@ -298,6 +330,9 @@ impl Transfer {
 
     /// Returns the longest silence that the client is allowed.
     fn patience(&self) -> Duration {
+        if self.superseded {
+            return SILENCE_AFTER_ANOTHER;
+        }
         let silence = if self.everything_sent() { SILENCE_AT_END } else { SILENCE };
         match self.terms.timeout {
             // Only a client that has shown that it is there keeps its place for longer.

@@ -1,10 +1,10 @@
 //! The running transfers of one worker: requests begin them, datagrams and timers move them on, and each ends once.
 
 use std::{
-    collections::HashMap,
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    collections::{BTreeMap, HashMap},
+    net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use pxe_common::MacAddr;
@@ -12,19 +12,22 @@ use tokio::runtime::Handle;
 
 use super::{
     admission::{Admission, Place, Room},
+    allowance::Allowance,
     blocks::Patience,
     context::Context,
     delivery::{Delivery, End},
     files::OpenFiles,
     generated::{Generated, generate},
+    key::{Key, PortId},
     mailbox::{Mailbox, Message},
     metrics::RefusedReason,
     options::Terms,
     packet::{ErrorCode, Packet, Request, TransferMode, error_packet},
+    ports::Ports,
     refusal::{Refused, WRITE, open},
     sender::{Flow, Interrupted, Sender},
     timers::{Due, Timers},
-    transfer::{Action, Repeated, Transfer},
+    transfer::{Action, Outcome, Repeated, Transfer},
 };
 use crate::{
     artifacts::OpenArtifact,
@@ -35,15 +38,20 @@ use crate::{
     },
 };
 
+/// The time without progress after which a transfer makes room for another of the same address, if there is no other way.
+const SILENT_AFTER: Duration = Duration::from_secs(15);
+/// The latest transfers of a client's port that another request from there is compared with.
+const COMPARED: usize = 8;
+
 /// A running transfer and its resources.
 struct Running {
-    client: SocketAddrV4,
+    key: Key,
     transfer: Transfer,
     flow: Flow,
     delivery: Delivery,
     /// The request that began it, as it came.
     request: Box<[u8]>,
-    /// Tells it from earlier transfers of the same client.
+    /// Tells it from earlier transfers with the same key.
     serial: u64,
     due: Due,
     place: Place,
@@ -60,13 +68,16 @@ enum Stop {
     Over(End),
 }
 
-/// The transfers of one worker, by client.
+/// The transfers of one worker.
 pub(super) struct Transfers {
     context: Context,
     address: Ipv4Addr,
     sender: Sender,
-    running: HashMap<SocketAddrV4, Running>,
+    running: HashMap<Key, Running>,
+    /// The transfers of each client's port by age.
+    by_client: BTreeMap<(SocketAddrV4, u64), PortId>,
     admission: Admission,
+    allowance: Allowance,
     timers: Timers,
     files: OpenFiles,
     serial: u64,
@@ -94,7 +105,7 @@ impl Running {
         match action {
             Action::Wait => Ok(()),
             Action::SendOptions => {
-                sender.send(self.client, &self.transfer.terms().option_acknowledgement());
+                sender.send(self.key, &self.transfer.terms().option_acknowledgement());
                 Ok(())
             }
             Action::SendBlocks { first, count } => {
@@ -131,7 +142,9 @@ impl Transfers {
             address,
             sender,
             running: HashMap::new(),
+            by_client: BTreeMap::new(),
             admission: Admission::new(limit),
+            allowance: Allowance::default(),
             timers: Timers::default(),
             files: OpenFiles::default(),
             serial: 0,
@@ -140,9 +153,9 @@ impl Transfers {
         }
     }
 
-    /// Returns the socket of all transfers.
-    pub(super) fn socket(&self) -> &UdpSocket {
-        self.sender.socket()
+    /// Returns the ports of the transfers.
+    pub(super) fn ports(&self) -> &Ports {
+        self.sender.ports()
     }
 
     /// Returns `true` if another request can be answered without flushing.
@@ -165,34 +178,42 @@ impl Transfers {
         self.timers.is_empty()
     }
 
-    /// Handles a datagram that came to the socket of all transfers.
-    pub(super) fn on_datagram(&mut self, now: Instant, client: SocketAddrV4, datagram: &[u8]) {
-        let Some(running) = self.running.get_mut(&client) else {
+    /// Handles a datagram that came to one of the ports.
+    pub(super) fn on_datagram(&mut self, now: Instant, key: Key, datagram: &[u8]) {
+        let Some(running) = self.running.get_mut(&key) else {
             self.context.metrics.strays.inc();
             return;
         };
         let action = running.transfer.on_packet(now, datagram);
-        if !running.transfer.is_unanswered() {
+        if matches!(action, Action::End(_)) || !running.transfer.is_unanswered() {
             self.admission.answered(&mut running.place);
+            running.delivery.answered(&self.context.events);
         }
-        self.timers.set(&mut running.due, running.transfer.deadline(), client, running.serial);
+        self.timers.set(&mut running.due, running.transfer.deadline(), key, running.serial);
         let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
-        self.settle(now, client, performed);
+        self.settle(now, key, performed);
+    }
+
+    /// Ends the transfers from this port whose clients do not receive at theirs.
+    pub(super) fn on_unreachable(&mut self, now: Instant, port: PortId) {
+        for client in self.sender.ports().unreachable_clients(port) {
+            self.end(now, Key { client, port }, &End::Transferred(Outcome::Unreachable));
+        }
     }
 
     /// Handles the timers that are due.
     pub(super) fn on_tick(&mut self, now: Instant) {
-        while let Some((client, serial)) = self.timers.next(now) {
-            let Some(running) = self.running.get_mut(&client) else { continue };
+        while let Some((key, serial)) = self.timers.next(now) {
+            let Some(running) = self.running.get_mut(&key) else { continue };
             let action = running.transfer.on_timer(now);
             if matches!(action, Action::SendOptions | Action::SendBlocks { .. }) {
                 self.context.metrics.timeouts.inc();
                 running.flow.avoid_shortcut();
             }
             running.due = Due::default();
-            self.timers.set(&mut running.due, running.transfer.deadline(), client, serial);
+            self.timers.set(&mut running.due, running.transfer.deadline(), key, serial);
             let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
-            self.settle(now, client, performed);
+            self.settle(now, key, performed);
         }
     }
 
@@ -200,13 +221,13 @@ impl Transfers {
     pub(super) fn on_message(&mut self, now: Instant, message: Message) {
         match message {
             Message::Request { client, datagram } => self.on_request(now, client, &datagram),
-            Message::Warmed { client, serial } => {
-                let running = self.running.get_mut(&client).filter(|running| running.serial == serial);
+            Message::Warmed { key, serial } => {
+                let running = self.running.get_mut(&key).filter(|running| running.serial == serial);
                 let Some(running) = running else { return };
                 let action = running.transfer.on_readable(now);
-                self.timers.set(&mut running.due, running.transfer.deadline(), client, serial);
+                self.timers.set(&mut running.due, running.transfer.deadline(), key, serial);
                 let performed = running.perform(&mut self.sender, action, Patience::Disk);
-                self.settle(now, client, performed);
+                self.settle(now, key, performed);
             }
         }
     }
@@ -227,19 +248,28 @@ impl Transfers {
         }
     }
 
-    /// Ends the running transfer of a client that starts over. Returns `false` if the request only repeats the one that began the
-    /// transfer, which then goes on.
+    /// Supersedes the running transfers of a client's port from which a new request comes. Returns `false` if the request only repeats the
+    /// one that began a transfer, which then goes on.
+    ///
+    /// Many clients use the same port for each request, and anybody can forge one. So the request ends no transfer.
     fn make_way(&mut self, now: Instant, client: SocketAddrV4, datagram: &[u8]) -> bool {
-        let Some(running) = self.running.get_mut(&client) else { return true };
-        if *running.request == *datagram
-            && let Repeated::Again(action) = running.transfer.on_repeated_request(now)
-        {
-            let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
-            self.settle(now, client, performed);
-            return false;
+        let latest = self.by_client.range((client, 0)..=(client, u64::MAX)).rev().take(COMPARED);
+        let latest: Vec<_> = latest.map(|(_, &port)| Key { client, port }).collect();
+        for &key in &latest {
+            let Some(running) = self.running.get_mut(&key) else { continue };
+            if *running.request == *datagram
+                && let Repeated::Again(action) = running.transfer.on_repeated_request(now)
+            {
+                let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
+                self.settle(now, key, performed);
+                return false;
+            }
         }
-        let outcome = running.transfer.on_replaced();
-        self.end(now, client, &End::Transferred(outcome));
+        for key in latest {
+            let Some(running) = self.running.get_mut(&key) else { continue };
+            running.transfer.supersede();
+            self.timers.set(&mut running.due, running.transfer.deadline(), key, running.serial);
+        }
         true
     }
 
@@ -257,23 +287,29 @@ impl Transfers {
         }
         match opened {
             Err(refused) => self.refuse(&asked, refused),
-            Ok(file) if self.make_room(&asked) => self.begin(&asked, file),
-            Ok(_) => {
-                // A client that gets no answer asks again, and there may be room then.
-                let path = short_path(asked.request.path);
-                self.context.metrics.refuse(RefusedReason::Busy);
-                self.context.refusals.log(client, machine, &path, "too many transfers are in progress");
-            }
+            Ok(file) if self.make_room(&asked) => match self.sender.take_port() {
+                Ok(port) => self.begin(&asked, port, file),
+                Err(error) => self.put_off(&asked, &format!("no port is free: {error}")),
+            },
+            Ok(_) => self.put_off(&asked, "too many transfers are in progress"),
         }
     }
 
+    /// Leaves a request unanswered, for this reason: the client asks again, and there may be room then.
+    fn put_off(&self, asked: &Asked<'_>, reason: &str) {
+        self.context.metrics.refuse(RefusedReason::Busy);
+        self.context.refusals.log(asked.client, asked.machine, &short_path(asked.request.path), reason);
+    }
+
     /// Returns what stands in for a file that the store does not have. The request becomes the machine's whose file it is.
-    fn generate(&self, asked: &mut Asked<'_>, refused: Refused) -> Result<OpenArtifact, Refused> {
+    fn generate(&mut self, asked: &mut Asked<'_>, refused: Refused) -> Result<OpenArtifact, Refused> {
         let path = without_end_marker(asked.request.path);
         let Generated { machine, event, file } =
             generate(&self.context, (self.address, *asked.client.ip()), asked.machine, path, refused);
         asked.machine = machine;
-        if let Some((machine, event)) = event {
+        if let Some((machine, event)) = event
+            && self.allowance.admits(asked.now, *asked.client.ip())
+        {
             self.context.events.send(machine, SystemTime::now(), Origin::Unproven, event);
         }
         file
@@ -282,7 +318,13 @@ impl Transfers {
     /// Makes room for another transfer, if need be at the cost of one that was not answered yet. Returns `false` if there is no room.
     fn make_room(&mut self, asked: &Asked<'_>) -> bool {
         loop {
-            match self.admission.room(*asked.client.ip(), asked.is_machine) {
+            let is_silent = |key: &Key| {
+                let running = self.running.get(key);
+                running.is_some_and(|running| {
+                    asked.now.saturating_duration_since(running.transfer.last_progress()) >= SILENT_AFTER
+                })
+            };
+            match self.admission.room(*asked.client.ip(), asked.is_machine, is_silent) {
                 Room::Free => return true,
                 Room::InPlaceOf(oldest) => self.end(asked.now, oldest, &End::Displaced),
                 Room::None => return false,
@@ -290,30 +332,31 @@ impl Transfers {
         }
     }
 
-    /// Begins the transfer of a file, for which there is room.
-    fn begin(&mut self, asked: &Asked<'_>, file: OpenArtifact) {
+    /// Begins the transfer of a file from this port.
+    fn begin(&mut self, asked: &Asked<'_>, port: PortId, file: OpenArtifact) {
         let &Asked { now, client, machine, is_machine, ref request, datagram } = asked;
         let negotiate =
             if request.mode == TransferMode::Netascii { Terms::negotiate_netascii } else { Terms::negotiate };
         let terms = negotiate(request.options, file.length, self.sender.mtu(client));
         let (transfer, action) = Transfer::new(now, terms);
         self.serial += 1;
-        let (serial, mut due) = (self.serial, Due::default());
-        self.timers.set(&mut due, transfer.deadline(), client, serial);
+        let (key, serial, mut due) = (Key { client, port }, self.serial, Due::default());
+        self.timers.set(&mut due, transfer.deadline(), key, serial);
         let mut running = Running {
-            client,
+            key,
             transfer,
-            flow: Flow::new(client, terms, self.files.share(file), SystemTime::now()),
-            delivery: Delivery::begin(&self.context.events, now, machine, request.path),
+            flow: Flow::new(key, terms, self.files.share(file), SystemTime::now()),
+            delivery: Delivery::begin(now, machine, request.path),
             request: datagram.into(),
             serial,
             due,
-            place: self.admission.take(client, serial, is_machine),
+            place: self.admission.take(key, serial, is_machine),
         };
         self.context.metrics.active.inc();
         let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
-        self.running.insert(client, running);
-        self.settle(now, client, performed);
+        self.running.insert(key, running);
+        self.by_client.insert((client, serial), port);
+        self.settle(now, key, performed);
     }
 
     /// Refuses a read request: tells the client, the journal, the log and the metrics.
@@ -340,9 +383,11 @@ impl Transfers {
                 let delivery = match reason {
                     // The machine itself did not ask.
                     RefusedReason::Source => Delivery::of_another(now, machine, request.path),
-                    _ => Delivery::begin(events, now, machine, request.path),
+                    _ => Delivery::begin(now, machine, request.path),
                 };
-                delivery.refuse(events, text);
+                if machine.is_some() && self.allowance.admits(now, *client.ip()) {
+                    delivery.refuse(events, text);
+                }
             }
         }
         self.tell_refusal(client, Refused { reason, ..refused });
@@ -351,44 +396,47 @@ impl Transfers {
     fn tell_refusal(&mut self, client: SocketAddrV4, refused: Refused) {
         let Refused { reason, code, text, by_store: _ } = refused;
         self.context.metrics.refuse(reason);
-        self.sender.send(client, &error_packet(code, &text));
+        self.sender.send(Key { client, port: PortId::REFUSALS }, &error_packet(code, &text));
     }
 
     /// Handles the interruption of a transfer.
-    fn settle(&mut self, now: Instant, client: SocketAddrV4, performed: Result<(), Stop>) {
+    fn settle(&mut self, now: Instant, key: Key, performed: Result<(), Stop>) {
         match performed {
             Ok(()) => {}
-            Err(Stop::Read { offset }) => self.read_ahead(client, offset),
+            Err(Stop::Read { offset }) => self.read_ahead(key, offset),
             Err(Stop::Over(end)) => {
                 if let Some(message) = end.error_message() {
-                    self.sender.send(client, &error_packet(ErrorCode::Undefined, &message));
+                    self.sender.send(key, &error_packet(ErrorCode::Undefined, &message));
                 }
-                self.end(now, client, &end);
+                self.end(now, key, &end);
             }
         }
     }
 
     /// Has another thread wait for the disk.
-    fn read_ahead(&self, client: SocketAddrV4, offset: u64) {
-        let Some(running) = self.running.get(&client) else { return };
+    fn read_ahead(&self, key: Key, offset: u64) {
+        let Some(running) = self.running.get(&key) else { return };
         let (file, serial, mailbox) = (running.flow.file(), running.serial, Arc::clone(&self.mailbox));
         self.disk.spawn_blocking(move || {
             file.read_ahead(offset);
-            mailbox.tell(Message::Warmed { client, serial });
+            mailbox.tell(Message::Warmed { key, serial });
         });
     }
 
     /// Forgets a transfer, counts it, and tells the journal.
-    fn end(&mut self, now: Instant, client: SocketAddrV4, end: &End) {
-        let Some(Running { transfer, delivery, serial, due, place, .. }) = self.running.remove(&client) else { return };
+    fn end(&mut self, now: Instant, key: Key, end: &End) {
+        let Some(Running { transfer, delivery, serial, due, place, .. }) = self.running.remove(&key) else { return };
+        let client = key.client;
+        self.by_client.remove(&(client, serial));
         self.timers.remove(due, serial);
         self.admission.give_back(&place);
+        self.sender.give_back(key.port);
         let Context { metrics, events, .. } = &self.context;
         let bytes = transfer.bytes_acknowledged();
         metrics.active.dec();
         metrics.end(end.result());
         metrics.bytes.inc_by(bytes);
         tracing::debug!(server = %self.address, %client, ?delivery, bytes, ?end, "TFTP transfer ended");
-        delivery.end(events, now, bytes, end);
+        delivery.end(events, now, bytes, end, || self.allowance.admits(now, *client.ip()));
     }
 }

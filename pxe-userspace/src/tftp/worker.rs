@@ -1,8 +1,4 @@
-//! A worker: one thread, one socket, a share of the transfers.
-//!
-//! All transfers of a worker use one socket, hence one port of ours; the client's address and port tell them apart (RFC 1350
-//! §4 wants the pair to be unique, no more). So acknowledgements of many clients come in, and blocks for many clients go
-//! out, with one system call, and a transfer costs an entry in a table instead of a socket.
+//! A worker: one thread, its ports, a share of the transfers.
 
 use std::{
     os::fd::AsFd as _,
@@ -14,7 +10,9 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
+    key::Key,
     mailbox::{Mailbox, Message},
+    ports::Ready,
     socket::Inbox,
     spin::Spin,
     transfers::Transfers,
@@ -24,8 +22,10 @@ use super::{
 const REPLY_LIMIT: usize = 256;
 /// The resolution of timers, well below the shortest wait for an acknowledgement.
 const TICK: Duration = Duration::from_millis(50);
-/// The batches that are taken from the socket before timers and new requests have their turn.
-const BATCHES_A_TURN: usize = 16;
+/// The looks at the sockets before timers and new requests have their turn.
+const LOOKS_A_TURN: usize = 16;
+/// The datagrams that are taken from one socket at a time. Few transfers share it.
+const BATCH: usize = 16;
 
 /// A worker and its transfers.
 pub(super) struct Worker {
@@ -41,11 +41,12 @@ impl Worker {
 
     /// Serves until the mailbox is closed, or until nothing is under way when it is to finish.
     pub(super) fn run(mut self, messages: &mpsc::Receiver<Message>) {
-        let mut inbox = Inbox::new(REPLY_LIMIT);
+        let mut inbox = Inbox::new(REPLY_LIMIT, BATCH);
+        let mut ready = Ready::default();
         let mut spin = Spin::default();
         let mut next_tick = Instant::now();
         while self.mailbox.is_open() {
-            let received = self.receive(&mut inbox);
+            let received = self.receive(&mut inbox, &mut ready);
             let mut told = false;
             // Requests are taken only while their answers have room.
             while self.transfers.has_room()
@@ -78,7 +79,7 @@ impl Worker {
     fn wait(&self) {
         let timeout =
             if self.transfers.is_idle() { PollTimeout::NONE } else { PollTimeout::from(TICK.as_millis() as u16) };
-        let sources = [self.transfers.socket().as_fd(), self.mailbox.as_fd()];
+        let sources = [self.transfers.ports().as_fd(), self.mailbox.as_fd()];
         let mut sources = sources.map(|source| PollFd::new(source, PollFlags::POLLIN));
         // The next receive reports any error.
         let _ = poll(&mut sources, timeout);
@@ -88,14 +89,23 @@ impl Worker {
     }
 
     /// Answers the datagrams that have come, up to a limit. Returns `true` if there were any.
-    fn receive(&mut self, inbox: &mut Inbox) -> bool {
-        for turn in 0..BATCHES_A_TURN {
-            if inbox.receive(self.transfers.socket()).is_err() {
-                return turn > 0;
+    fn receive(&mut self, inbox: &mut Inbox, ready: &mut Ready) -> bool {
+        for look in 0..LOOKS_A_TURN {
+            if !self.transfers.ports().look(ready) {
+                return look > 0;
             }
             let now = Instant::now();
-            for (client, datagram) in (0..inbox.len()).filter_map(|index| inbox.datagram(index)) {
-                self.transfers.on_datagram(now, client, datagram);
+            for (port, has_error) in ready.ports() {
+                if has_error {
+                    self.transfers.on_unreachable(now, port);
+                }
+                let received = self.transfers.ports().socket(port).map(|socket| inbox.receive(socket));
+                if received != Some(Ok(())) {
+                    continue;
+                }
+                for (client, datagram) in (0..inbox.len()).filter_map(|index| inbox.datagram(index)) {
+                    self.transfers.on_datagram(now, Key { client, port }, datagram);
+                }
             }
             self.transfers.flush();
         }

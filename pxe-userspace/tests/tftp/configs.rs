@@ -88,7 +88,7 @@ impl Lab {
         let inventory = Arc::new(ArcSwap::from_pointee(Inventory::new(machines.into_iter().map(Arc::new).collect())));
         let (sink, events) = EventSink::channel(1000);
         let metrics = Arc::new(Metrics::default());
-        let server = TftpServer::bind(Ipv4Addr::LOCALHOST, 0, vec![(Ipv4Addr::LOCALHOST, 8)]).unwrap();
+        let server = TftpServer::bind(Ipv4Addr::LOCALHOST, 0, vec![(Ipv4Addr::LOCALHOST, 8)], None).unwrap();
         let address = server.address();
         let store = Arc::new(Store::new(directory.path().to_owned()));
         let policies = Arc::new(ArcSwap::from_pointee(PolicyBook::default()));

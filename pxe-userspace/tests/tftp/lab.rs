@@ -99,7 +99,7 @@ impl Lab {
         let inventory = Arc::new(ArcSwap::from_pointee(Inventory::new(vec![Arc::new(machine)])));
         let (sink, events) = EventSink::channel(1000);
         let metrics = Arc::new(Metrics::default());
-        let server = TftpServer::bind(Ipv4Addr::LOCALHOST, 0, networks).unwrap();
+        let server = TftpServer::bind(Ipv4Addr::LOCALHOST, 0, networks, None).unwrap();
         let address = server.address();
         let store = Arc::new(Store::new(directory.path().to_owned()));
         let context = Context::new(store, inventory, sink, Arc::clone(&metrics));
@@ -170,6 +170,23 @@ impl Lab {
     }
 }
 
+/// Sends a datagram from any address of 127.0.0.0/8.
+pub(crate) fn forge(socket: &std::net::UdpSocket, source: Ipv4Addr, server: SocketAddrV4, datagram: &[u8]) {
+    use nix::{
+        libc,
+        sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg},
+    };
+    let source = u32::from_ne_bytes(source.octets());
+    let info = libc::in_pktinfo {
+        ipi_ifindex: 0,
+        ipi_spec_dst: libc::in_addr { s_addr: source },
+        ipi_addr: libc::in_addr { s_addr: 0 },
+    };
+    let (to, control) = (SockaddrIn::from(server), [ControlMessage::Ipv4PacketInfo(&info)]);
+    let bytes = [std::io::IoSlice::new(datagram)];
+    sendmsg(std::os::fd::AsRawFd::as_raw_fd(socket), &bytes, &control, MsgFlags::empty(), Some(&to)).unwrap();
+}
+
 /// A transfer by hand: sends datagrams from an address of its own and remembers the source of the answers.
 pub(crate) struct Client {
     pub(crate) socket: UdpSocket,
@@ -184,6 +201,13 @@ impl Client {
 
     pub(crate) async fn request(&mut self, path: &str, options: &[(&str, u32)]) {
         self.request_in("octet", path, options).await;
+    }
+
+    /// Requests a file in the name of a client that does not know of it.
+    pub(crate) async fn request_alone(&self, path: &str, options: &[(&str, u32)]) {
+        let options: String = options.iter().map(|(name, value)| format!("{name}\0{value}\0")).collect();
+        let packet = format!("\0\x01{path}\0octet\0{options}");
+        self.socket.send_to(packet.as_bytes(), self.server).await.unwrap();
     }
 
     pub(crate) async fn request_in(&mut self, mode: &str, path: &str, options: &[(&str, u32)]) {

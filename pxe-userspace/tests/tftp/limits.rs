@@ -1,14 +1,17 @@
 //! The limits on transfers, when many ask at once.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 
-use crate::lab::{Client, Lab, MACHINE, content};
+use pxe_userspace::descriptors;
+
+use crate::lab::{Client, Lab, MACHINE, content, forge};
 
 /// The transfers of one address that run at once.
-const LIMIT_PER_SOURCE: usize = 512;
+const LIMIT_PER_SOURCE: usize = 1024;
 
 #[tokio::test]
 async fn unanswered_requests_of_an_address_do_not_silence_it() {
+    descriptors::raise_limit();
     let lab = Lab::new(&[("ipxe.efi", 5000)]);
     // A transfer in progress, which is older than all the others.
     let mut first = Client::new(Ipv4Addr::LOCALHOST, lab.server).await;
@@ -42,6 +45,7 @@ async fn unanswered_requests_of_an_address_do_not_silence_it() {
 
 #[tokio::test]
 async fn single_address_cannot_take_every_place() {
+    descriptors::raise_limit();
     let lab = Lab::new(&[("ipxe.efi", 5000)]);
     let mut greedy = Vec::new();
     for _ in 0..LIMIT_PER_SOURCE {
@@ -58,23 +62,6 @@ async fn single_address_cannot_take_every_place() {
     let mut client = Client::new(MACHINE, lab.server).await;
     assert_eq!(client.fetch("ipxe.efi", 1468, 4).await, content(5000));
     lab.until("tftp_active_transfers", LIMIT_PER_SOURCE as u64).await;
-}
-
-/// Sends a datagram from any address of 127.0.0.0/8.
-fn forge(socket: &std::net::UdpSocket, source: Ipv4Addr, server: SocketAddrV4, datagram: &[u8]) {
-    use nix::{
-        libc,
-        sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg},
-    };
-    let source = u32::from_ne_bytes(source.octets());
-    let info = libc::in_pktinfo {
-        ipi_ifindex: 0,
-        ipi_spec_dst: libc::in_addr { s_addr: source },
-        ipi_addr: libc::in_addr { s_addr: 0 },
-    };
-    let (to, control) = (SockaddrIn::from(server), [ControlMessage::Ipv4PacketInfo(&info)]);
-    let bytes = [std::io::IoSlice::new(datagram)];
-    sendmsg(std::os::fd::AsRawFd::as_raw_fd(socket), &bytes, &control, MsgFlags::empty(), Some(&to)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -298,7 +298,7 @@ fn netascii_ends_with_the_block_that_its_encoding_ends_with() {
     transfer.ends_with(6);
     assert_eq!(transfer.on_packet(now, &ack(7)), Action::Wait, "it was not sent");
     assert_eq!(transfer.on_packet(now, &ack(5)), blocks(6, 1));
-    assert_eq!(transfer.on_replaced(), Outcome::Unconfirmed, "everything was sent");
+    assert_eq!(transfer.outcome_of_superseded(), Outcome::Unconfirmed, "everything was sent");
     assert_eq!(transfer.on_packet(now, &ack(6)), Action::End(Outcome::Done));
     assert_eq!(transfer.bytes_acknowledged(), 2000);
 }

@@ -126,8 +126,16 @@ fn phases_by_events() {
                                                  ["options",   "options",   "1-1",       "1-1",         "-",         "-",           "-",           "-"]),
         ("the request 2 s later", |transfer, now| again(&transfer.on_repeated_request(now + RESTART_AFTER)),
                                                  ["options",   "options",   "1-1",       "1-1",         "anew",      "anew",        "anew",        "anew"]),
-        ("another request", |transfer, _| end(&transfer.on_replaced()),
+        ("another request, and silence", |transfer, _| { transfer.supersede(); word(&transfer.on_timer(transfer.deadline())) },
                                                  ["probed",    "restarted", "restarted", "unconfirmed", "restarted", "unconfirmed", "restarted",   "restarted"]),
+        ("another request, and the ACK of all that was sent", |transfer, now| { transfer.supersede(); word(&transfer.on_packet(now, &ack(transfer.sent as u16))) },
+                                                 ["1-4",       "1-4",       "2-2",       "done",        "9-11",      "done",        "-",           "-"]),
+        ("the timer after that", |transfer, now| {
+            transfer.supersede();
+            let _ = transfer.on_packet(now, &ack(transfer.sent as u16));
+            word(&transfer.on_timer(transfer.deadline()))
+        },
+                                                 ["1-4",       "1-4",       "2-2",       "unconfirmed", "9-11",      "unconfirmed", "-",           "-"]),
         ("the disk was read", |transfer, now| word(&transfer.on_readable(now)),
                                                  ["-",         "-",         "-",         "-",           "-",         "-",           "7-8",         "11-11"]),
     ];
