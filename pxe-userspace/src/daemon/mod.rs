@@ -67,9 +67,8 @@ use crate::{
     memory,
     model::{
         confinement::SharedConfinement, event::EventSink, images::SharedImages, inventory::Inventory,
-        nodes::SharedNodes, own_sites::SharedOwnSites, policy_book::SharedPolicies, visitors::SharedVisitors,
-        event::EventSink, images::SharedImages, inventory::Inventory, nodes::SharedNodes, own_sites::SharedOwnSites,
-        policy_book::SharedPolicies, port_range::PortRange, visitors::SharedVisitors,
+        nodes::SharedNodes, own_sites::SharedOwnSites, policy_book::SharedPolicies, port_range::PortRange,
+        visitors::SharedVisitors,
     },
     net::held_port,
     tftp,

@@ -132,10 +132,12 @@ fn phases_by_events() {
                                                  ["1-4",       "1-4",       "2-2",       "done",        "9-11",      "done",        "-",           "-"]),
         ("the timer after that", |transfer, now| {
             transfer.supersede();
-            let _ = transfer.on_packet(now, &ack(transfer.sent as u16));
-            word(&transfer.on_timer(transfer.deadline()))
+            match transfer.on_packet(now, &ack(transfer.sent as u16)) {
+                Action::End(outcome) => end(&outcome),
+                _ => word(&transfer.on_timer(transfer.deadline())),
+            }
         },
-                                                 ["1-4",       "1-4",       "2-2",       "unconfirmed", "9-11",      "unconfirmed", "-",           "-"]),
+                                                 ["1-4",       "1-4",       "2-2",       "done",        "9-11",      "done",        "-",           "-"]),
         ("the disk was read", |transfer, now| word(&transfer.on_readable(now)),
                                                  ["-",         "-",         "-",         "-",           "-",         "-",           "7-8",         "11-11"]),
     ];

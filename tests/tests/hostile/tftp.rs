@@ -1,0 +1,121 @@
+//! TFTP in others' names.
+
+use std::{
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use pxe_lab::{
+    Artifacts, Bridged, Pxed,
+    attack::{
+        frames::Wire,
+        tftp::{self, Target},
+    },
+    build,
+    cluster::{self, Machine, SERVER_ADDRESS, VERSION},
+    namespace::output,
+    topology::INTERFACE,
+};
+
+/// The time by which the attack may delay a boot, besides what a busy machine needs.
+const DELAY: Duration = Duration::from_secs(2);
+/// The file that is requested.
+const FILE: &str = "ipxe-efi-x86_64.efi";
+/// The forged requests a second.
+const A_SECOND: u32 = 4_000;
+
+/// A server, an attacker and a victim on a switch.
+struct Scene {
+    bridged: Bridged,
+    artifacts: Artifacts,
+    machine: Machine,
+}
+
+impl Scene {
+    fn new(length: usize) -> anyhow::Result<Self> {
+        let bridged = Bridged::new(SERVER_ADDRESS, 2)?;
+        Ok(Self { bridged, artifacts: Artifacts::stand_ins(&[VERSION], length)?, machine: Machine::number(1) })
+    }
+
+    fn pxed(&self) -> anyhow::Result<Pxed<'_>> {
+        let spec = cluster::cluster(std::slice::from_ref(&self.machine));
+        Pxed::start(&self.bridged.server, &spec, self.artifacts.path(), &["--machine-rate", "0"])
+    }
+
+    fn attacker(&self) -> anyhow::Result<Wire> {
+        Wire::open(self.bridged.clients.first().context("a client")?, INTERFACE)
+    }
+
+    fn target(&self) -> anyhow::Result<Target> {
+        let mac = Wire::open(&self.bridged.server, INTERFACE)?.mac;
+        Ok(Target { mac, address: cluster::SERVER.parse()? })
+    }
+
+    fn victim(&self) -> anyhow::Result<Ipv4Addr> {
+        Ok(self.machine.address.parse()?)
+    }
+
+    /// Boots the victim. Returns the time that it took.
+    fn boot(&self) -> anyhow::Result<Duration> {
+        let client = self.bridged.clients.get(1).context("a second client")?;
+        let mut command = client.command(build::pxed()?.path);
+        command.args(["rehearse", "--interface", INTERFACE, "--firmware", "uefi-x64", "--mac", &self.machine.mac]);
+        let begun = Instant::now();
+        output(&mut command)?;
+        Ok(begun.elapsed())
+    }
+}
+
+/// Forged requests in the victim's name, thousands a second, while it boots.
+pub(crate) fn requests() -> anyhow::Result<()> {
+    let scene = Scene::new(300_000)?;
+    let pxed = scene.pxed()?;
+    let usual = scene.boot()?;
+    let flood = tftp::request_flood(scene.attacker()?, scene.target()?, vec![scene.victim()?], FILE, A_SECOND);
+    // More than one address may have.
+    pxed.eventually("a full table", Duration::from_secs(30), |pxed| {
+        Ok(pxed.metrics()?.sum("pxed_tftp_transfers_total", &["result=\"displaced\""]) > 0.0)
+    })?;
+    let attacked = scene.boot().with_context(|| pxed.process.last_lines())?;
+    let sent = flood.end()?;
+    ensure!(attacked < usual + DELAY, "{attacked:?} instead of {usual:?} while {sent} forged requests came");
+    let machine = pxed.machine(&scene.machine.mac)?;
+    let events = machine.get("events").and_then(serde_json::Value::as_array).context("events")?;
+    let failed = events.iter().filter(|event| event.get("event") == Some(&"failed".into())).count();
+    ensure!(failed == 0, "forged requests are failures of the machine: {machine}");
+    Ok(())
+}
+
+/// A forged request, and acknowledgements to every port.
+pub(crate) fn acknowledgements() -> anyhow::Result<()> {
+    const VICTIMS_PORT: u16 = 2070;
+    let scene = Scene::new(1_000_000)?;
+    let pxed = scene.pxed()?;
+    let (address, client) = (scene.victim()?, scene.bridged.clients.get(1).context("a second client")?);
+    client.ip(&["address", "add", &format!("{address}/24"), "dev", INTERFACE])?;
+    // Its host does not say that nobody waits there.
+    let victim = client.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, VICTIMS_PORT)))??;
+    victim.set_nonblocking(true)?;
+    let (wire, target) = (scene.attacker()?, scene.target()?);
+    let sent = tftp::blind_acknowledgements(&wire, target, SocketAddrV4::new(address, VICTIMS_PORT), FILE, 3)?;
+    // Another client's request is answered after all that.
+    pxed.eventually("the acknowledgements to have been seen", Duration::from_secs(30), |pxed| {
+        Ok(pxed.metrics()?.sum("pxed_tftp_requests_total", &[]) >= 1.0)
+    })?;
+    scene.bridged.clients[0].ip(&["address", "add", "10.99.0.50/24", "dev", INTERFACE])?;
+    scene.bridged.clients[0].enter(|| -> anyhow::Result<()> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        socket.send_to(&tftp::request(FILE, 512), (target.address, 69))?;
+        socket.recv(&mut [0; 1024]).context("another client gets no answer")?;
+        Ok(())
+    })??;
+    let mut buffer = vec![0; 2048];
+    let received: usize = std::iter::from_fn(|| victim.recv(&mut buffer).ok()).map(|bytes| bytes + 42).sum();
+    ensure!(received > 0, "the request reached nobody");
+    ensure!((received as u64) < sent / 4, "{received} bytes were drawn by {sent}");
+    let done = pxed.metrics()?.sum("pxed_tftp_transfers_total", &["result=\"done\""]);
+    ensure!(done == 0.0, "the whole file counts as delivered");
+    Ok(())
+}
