@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
+    time::Instant,
 };
 
 use nix::{
@@ -28,6 +29,8 @@ pub(super) enum Message {
         client: SocketAddrV4,
         /// The datagram as it came.
         datagram: Box<[u8]>,
+        /// The time at which it came.
+        received: Instant,
     },
     /// The blocks that a transfer waits for have been read into the page cache.
     Warmed {

@@ -8,7 +8,7 @@ use std::{
     os::fd::AsFd as _,
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -255,7 +255,7 @@ fn listen(
                 thread::sleep(Duration::from_millis(100));
             }
         }
-        let fleet = inventory.load();
+        let (fleet, received) = (inventory.load(), Instant::now());
         for (client, datagram) in (0..inbox.len()).filter_map(|index| inbox.datagram(index)) {
             metrics.requests.inc();
             let Some(worker) = worker_of(client, workers) else { continue };
@@ -264,7 +264,7 @@ fn listen(
             } else if !is_served(*client.ip(), &fleet, networks) {
                 metrics.refuse(RefusedReason::Foreign);
                 refusals.log(client, None, "", "neither a machine of the cluster spec nor in a network of ours");
-            } else if !worker.leave(Message::Request { client, datagram: datagram.into() }) {
+            } else if !worker.leave(Message::Request { client, datagram: datagram.into(), received }) {
                 metrics.refuse(RefusedReason::Busy);
             }
         }

@@ -40,6 +40,8 @@ use crate::{
 
 /// The time without progress after which a transfer makes room for another of the same address, if there is no other way.
 const SILENT_AFTER: Duration = Duration::from_secs(15);
+/// The time after which a request is not answered any more that has waited for the worker. Clients repeat theirs after a second or more.
+const WAITED_TOO_LONG: Duration = Duration::from_secs(1);
 /// The latest transfers of a client's port that another request from there is compared with.
 const COMPARED: usize = 8;
 
@@ -220,7 +222,11 @@ impl Transfers {
     /// Handles a message from the mailbox.
     pub(super) fn on_message(&mut self, now: Instant, message: Message) {
         match message {
-            Message::Request { client, datagram } => self.on_request(now, client, &datagram),
+            // Its client has repeated it by now, or will soon. If more come than can be answered, new ones are answered in time.
+            Message::Request { received, .. } if now.saturating_duration_since(received) > WAITED_TOO_LONG => {
+                self.context.metrics.refuse(RefusedReason::Busy);
+            }
+            Message::Request { client, datagram, .. } => self.on_request(now, client, &datagram),
             Message::Warmed { key, serial } => {
                 let running = self.running.get_mut(&key).filter(|running| running.serial == serial);
                 let Some(running) = running else { return };
