@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Test(args) => test::run(args),
         Command::Install(args) => install::run(args),
-        Command::Soak(args) => soak::run(args),
+        Command::Soak(args) => soak::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Dist(args) => dist::run(args),
         Command::Lint(args) => lint::run(args),

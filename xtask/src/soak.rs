@@ -32,8 +32,8 @@ pub(crate) struct Args {
 /// # Errors
 ///
 /// Fails if the lab cannot be made, or pxed ends. Fails by its exit code if a machine was lost, or memory grew without bound.
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { minutes, machines, seed } = args;
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let Args { minutes, machines, seed } = *args;
     ensure!(minutes > 0.0 && minutes < 100_000.0, "--minutes {minutes}: must be more than 0");
     requires::tools(&["ip", "ethtool", "mount"])?;
     let binary = build::choose(Profile::Release)?;

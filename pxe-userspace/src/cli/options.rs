@@ -355,7 +355,7 @@ impl Args {
             peers: peers.over(file.peers)?,
             trusted_relays: relays.over(file.relays)?,
             user: confine.over(file.confine),
-            tftp_ports: tftp.over(file.tftp),
+            tftp_ports: tftp.over(&file.tftp),
         };
         anyhow::ensure!(
             !options.cluster.is_empty() || options.kubernetes.is_some() || options.matchbox.is_some(),

@@ -123,8 +123,11 @@ impl Cache {
     }
 }
 
-/// Returns the content of the file, and the damage if it is damaged.
-fn read(file: &OwnFile) -> Result<Option<(Saved<ApiObject>, Option<String>)>, String> {
+/// The content of the file, and the damage if it is damaged.
+type Read = (Saved<ApiObject>, Option<String>);
+
+/// Reads the file; `None` if there is none.
+fn read(file: &OwnFile) -> Result<Option<Read>, String> {
     let text = match file.read().map_err(|error| error.to_string())? {
         Found::Nothing => return Ok(None),
         Found::Bytes(text, _) => text,
