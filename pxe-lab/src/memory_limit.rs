@@ -15,6 +15,9 @@ use crate::requires::Skip;
 const PLACES: [(&str, &str); 2] =
     [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")];
 
+/// The file with the processes of a group.
+const MEMBERS: &str = "cgroup.procs";
+
 /// A control group. It is removed when it is dropped, by when its processes must have ended.
 #[derive(Debug)]
 pub struct MemoryLimit(PathBuf);
@@ -30,6 +33,10 @@ impl MemoryLimit {
         let name = format!("pxelab-{}-{}", process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let mut reasons = Vec::new();
         for (place, file) in PLACES {
+            if !Path::new(place).join(MEMBERS).exists() {
+                reasons.push(format!("{place} is not a control group"));
+                continue;
+            }
             let group = Self(Path::new(place).join(&name));
             match fs::create_dir(&group.0).and_then(|()| fs::write(group.0.join(file), bytes.to_string())) {
                 Ok(()) => return Ok(group),
@@ -39,11 +46,13 @@ impl MemoryLimit {
         Err(Skip(format!("needs control groups with a limit of memory: {}", reasons.join(", "))).into())
     }
 
-    /// Returns a command that becomes another one within the limit ([`crate::pxed::Launch::wrapper`]).
-    #[must_use]
-    pub fn wrapper(&self) -> [String; 4] {
-        let enter = format!("echo $$ > {}; exec \"$@\"", self.0.join("cgroup.procs").display());
-        ["sh", "-ec", &enter, "sh"].map(str::to_owned)
+    /// Puts a process into the group. What it has got before is not counted.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no such process.
+    pub fn add(&self, process: u32) -> io::Result<()> {
+        fs::write(self.0.join(MEMBERS), process.to_string())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::privilege::become_root;
 /// The options of `cargo xtask soak`.
 ///
 /// The binary is the one that PXED_BINARY names, or a new release build.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Minutes in which machines boot. The machines that are left then get as long as they need
     #[arg(long, default_value_t = 3.0)]

@@ -72,8 +72,8 @@ impl Cache {
             let kept = own_file::kept(&self.file.set_aside(SystemTime::now()));
             format!("{}: {reason}: {kept}", path.display())
         };
-        let (saved, damage) = match read(&self.file) {
-            Ok(Some(read)) => read,
+        let Content { saved, damage } = match read(&self.file) {
+            Ok(Some(content)) => content,
             Ok(None) => return Restored::Nothing,
             Err(reason) => return Restored::Unusable(set_aside(reason)),
         };
@@ -123,11 +123,14 @@ impl Cache {
     }
 }
 
-/// The content of the file, and the damage if it is damaged.
-type Read = (Saved<ApiObject>, Option<String>);
+/// The objects in the file, and the damage if it is damaged.
+struct Content {
+    saved: Saved<ApiObject>,
+    damage: Option<String>,
+}
 
-/// Reads the file; `None` if there is none.
-fn read(file: &OwnFile) -> Result<Option<Read>, String> {
+/// Returns the content of the file, or `None` if there is none.
+fn read(file: &OwnFile) -> Result<Option<Content>, String> {
     let text = match file.read().map_err(|error| error.to_string())? {
         Found::Nothing => return Ok(None),
         Found::Bytes(text, _) => text,
@@ -143,7 +146,7 @@ fn read(file: &OwnFile) -> Result<Option<Read>, String> {
     if saved.version != VERSION {
         return Err(format!("it has version {}, and this pxed knows {VERSION}", saved.version));
     }
-    Ok(Some((saved, damage)))
+    Ok(Some(Content { saved, damage }))
 }
 
 /// Returns the objects of a damaged text that are whole by themselves. `None` if it does not say whose they are, or there are none.

@@ -24,8 +24,10 @@ use crate::place::{Place, SOON, connect, server_at};
 /// The time within which pxed says what is wrong: it must not wait for the other end of a FIFO.
 const TOLD: Duration = Duration::from_secs(20);
 
+type Make = fn(&Path) -> anyhow::Result<()>;
+
 /// What stands where a file is expected, with its name.
-const KINDS: [(fn(&Path) -> anyhow::Result<()>, &str); 2] = [
+const KINDS: [(Make, &str); 2] = [
     (|path| output(Command::new("mkfifo").arg(path)).map(drop), "FIFO"),
     (|path| Ok(fs::create_dir(path)?), "directory"),
 ];
@@ -107,8 +109,10 @@ pub(crate) fn entries() -> anyhow::Result<()> {
 /// The length of the file that is overwritten.
 const LENGTH: usize = 8 << 20;
 
+type Overwrite = fn(&fs::File) -> anyhow::Result<()>;
+
 /// Writes over the file in place, with as many bytes or with others.
-const OVERWRITE: [(fn(&fs::File) -> anyhow::Result<()>, &str); 3] = [
+const OVERWRITE: [(Overwrite, &str); 3] = [
     (|file| Ok(file.write_all_at(&vec![b'n'; LENGTH], 0)?), "the same length"),
     (|file| Ok(file.set_len(LENGTH as u64 / 2)?), "half of the length"),
     (|file| Ok(file.write_all_at(b"more", LENGTH as u64)?), "more bytes"),

@@ -4,6 +4,7 @@ mod connections;
 mod descriptors;
 mod files;
 mod interfaces;
+mod memory;
 mod place;
 mod state;
 mod storms;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         suite::test("unwritable_state_is_told_of_and_tried_again", state::unwritable),
         suite::test("storm_survives_kills_and_no_machine_boots_twice", storms::killed),
         suite::test("link_that_loses_repeats_and_reorders_frames_lets_every_machine_boot", storms::bad_link),
+        suite::test("little_memory_bears_twenty_thousand_half_open_connections", memory::half_open_connections),
         suite::test("stalled_download_does_not_delay_the_end", unread_log::stalled_download),
     ])
 }
