@@ -12,14 +12,17 @@ use pxe_lab::{
 use crate::place::{Place, server_at};
 
 const CONNECTIONS: usize = 20_000;
-const LIMIT_BYTES: u64 = 128 << 20;
+const LIMIT_BYTES: u64 = 150 << 20;
+/// The descriptors of pxed, so that each host of this test gives it as many places.
+const NOFILE: &str = "--nofile=20000:20000";
 /// The attacker's addresses.
 const ADDRESSES: u8 = 10;
 /// The time for a connection. One that is refused or dropped is an answer as well.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Connections with half a head each, from ten addresses, while pxed may have 128 MiB.
+/// Connections with half a head each, from ten addresses, while pxed may have little memory.
 pub(crate) fn half_open_connections() -> anyhow::Result<()> {
+    requires::tools(&["prlimit"])?;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let descriptors = hard.min(CONNECTIONS as u64 * 2);
     setrlimit(Resource::RLIMIT_NOFILE, descriptors, hard)?;
@@ -31,7 +34,7 @@ pub(crate) fn half_open_connections() -> anyhow::Result<()> {
         attacker.ip(&["address", "add", &format!("10.99.0.{}/24", 60 + number), "dev", INTERFACE])?;
     }
     let limit = MemoryLimit::new(LIMIT_BYTES)?;
-    let mut pxed = place.pxed(&[], &Launch::default())?;
+    let mut pxed = place.pxed(&[], &Launch { wrapper: &["prlimit", NOFILE], ..Launch::default() })?;
     limit.add(pxed.process.id())?;
     let mut most_kib = 0;
     let mut held: Vec<TcpStream> = Vec::with_capacity(connections);
