@@ -101,6 +101,6 @@ mod tests {
         let home = || Some(PathBuf::from("/home/a"));
         assert_eq!(usual(None, home()), [PathBuf::from("/home/a/.kube/config")]);
         assert_eq!(usual(Some(Path::new("/x:/y:")), home()), [PathBuf::from("/x"), PathBuf::from("/y")]);
-        assert_eq!(usual(None, None), [PathBuf::new(); 0]);
+        assert!(usual(None, None).is_empty());
     }
 }

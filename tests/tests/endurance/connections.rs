@@ -52,7 +52,12 @@ pub(crate) fn by_the_thousand() -> anyhow::Result<()> {
     let flood = Flood { server: server_at(8000)?, sources: &sources, each: EACH };
     let conducts = [Conduct::Idle, Conduct::HalfAHead, Conduct::SlowReader("/assets/vmlinuz-v1.13.0-amd64")];
     let (attacked, memory) = thread::scope(|scope| {
-        let attack = scope.spawn(|| place.as_stranger(|| Ok(flood.run(&conducts, &stop, &opened))));
+        let attack = scope.spawn(|| {
+            place.as_stranger(|| {
+                flood.run(&conducts, &stop, &opened);
+                Ok(())
+            })
+        });
         let work = || {
             suite::eventually("an attack at its height", Duration::from_secs(60), || {
                 Ok(opened.load(Ordering::Relaxed) >= HEIGHT)
