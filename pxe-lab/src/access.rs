@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The user that pxed becomes in the lab. It needs no account.
-pub(crate) const USER: u32 = 64_321;
+pub const USER: u32 = 64_321;
 
 /// Lets [`USER`] use the files and directories among these arguments: they become its own, and the lab's directories on the way to them
 /// may be passed through. Returns `false` if a directory that is not the lab's is in the way.

@@ -44,6 +44,7 @@ pub mod tcp;
 pub mod topology;
 pub mod uki;
 
+pub use access::USER;
 pub use artifacts::Artifacts;
 pub use bad_link::BadLink;
 pub use capture::Capture;

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use pxe_lab::{
-    Artifacts, Bridged, Datapath, Process, Pxed, build,
+    Artifacts, Bridged, Datapath, Process, Pxed, USER, build,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
     pxed::{ADMIN, Launch},
     requires, suite,
@@ -19,9 +19,6 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(30);
-
-/// The number of the user that pxed becomes in the lab.
-const USER: u32 = 64_321;
 
 /// The capabilities of pxed with XDP, as capabilities(7) numbers them: NET_BIND_SERVICE, NET_ADMIN, NET_RAW, IPC_LOCK, PERFMON, BPF.
 const WITH_XDP: [u32; 6] = [10, 12, 13, 14, 38, 39];

@@ -108,9 +108,9 @@ fn restrict_to(places: &Places, tcp_ports: &[u16]) -> Result<RestrictionStatus, 
         .scope(Scope::Signal)?
         .create()?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let devices =
-        AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeFifo | AccessFs::IoctlDev | AccessFs::Execute;
-    for (paths, access) in [(&places.read, read), (&places.keep, everything & !devices)] {
+    // Whatever stands where a file of pxed's own is expected is renamed, be it a FIFO, so all kinds may be made. Devices take a capability.
+    let keep = everything & !(AccessFs::IoctlDev | AccessFs::Execute);
+    for (paths, access) in [(&places.read, read), (&places.keep, keep)] {
         for path in paths {
             ruleset = add(ruleset, path, access)?;
         }
@@ -279,6 +279,9 @@ mod tests {
             fs::create_dir(at.join("own/artifacts/directory")).unwrap();
             fs::remove_file(at.join("own/artifacts/vmlinuz")).unwrap();
             UnixListener::bind(at.join("own/run/admin.sock")).unwrap();
+            // What is no file is set aside.
+            nix::unistd::mkfifo(&at.join("own/state/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+            fs::rename(at.join("own/state/pipe"), at.join("own/state/pipe.bad")).unwrap();
             assert_eq!(fs::read_to_string(at.join("spec/cluster.yaml")).unwrap(), "x");
             denied(fs::write(at.join("spec/cluster.yaml"), ""));
             denied(fs::write(at.join("spec/new"), ""));

@@ -77,12 +77,16 @@ fn status(place: &Place, expected: &str) -> anyhow::Result<()> {
 
 /// No descriptor is free for a while. Requests wait, and a change of the spec is not lost.
 pub(crate) fn used_up() -> anyhow::Result<()> {
-    requires::tools(&["prlimit"])?;
+    requires::tools(&["prlimit", "setpriv"])?;
     let place = Place::new(1000)?;
     let pxed = place.pxed(&[], &Launch::default())?;
     let process = pxed.process.id().to_string();
+    // A user sets the limits of its own processes; root would need CAP_SYS_RESOURCE.
+    let user = pxe_lab::USER.to_string();
     let limit = |descriptors: &str| {
-        output(Command::new("prlimit").args(["--pid", &process, &format!("--nofile={descriptors}:")]))
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "prlimit", "--pid", &process]);
+        output(command.arg(format!("--nofile={descriptors}:")))
     };
     let mut connection = place.as_stranger(connect)?;
     ask(&mut connection)?;
