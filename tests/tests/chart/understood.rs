@@ -34,6 +34,7 @@ const WITHOUT_A_PLACE: &[(&str, &str)] = &[
     ("kubeconfig", "the pod has its service account"),
     ("peers", "nodes find each other by their Leases"),
     ("config", "the values are the configuration"),
+    ("user", "the pod's security context says it"),
     ("admin-token", "changes come by kubectl exec, which the API server authenticates"),
 ];
 
