@@ -38,7 +38,7 @@ pub(super) const SOCKETS_LIMIT: usize = 2_048;
 pub(super) const LEAST_SOCKETS: usize = 16;
 /// The transfers that one socket takes before it is closed. Opening one costs about as much as sending three windows.
 const USES_LIMIT: u32 = 16;
-/// The attempts to find a free port at random in a range that a person has set.
+/// The attempts to find a port at random: one that nobody has in a range that a person has set, or one that is free for a client.
 const ATTEMPTS: u32 = 32;
 /// The sockets that one look at what has come returns.
 pub(super) const READY_LIMIT: usize = 64;
@@ -114,14 +114,14 @@ impl Ports {
         Ok(ports)
     }
 
-    /// Takes a port for a new transfer.
+    /// Takes a port for a new transfer of a client. `is_free` says that the client has no other transfer at a port: both would be one.
     ///
     /// # Errors
     ///
     /// No socket can be opened, and there is none to share.
-    pub(super) fn take(&mut self) -> io::Result<PortId> {
+    pub(super) fn take(&mut self, is_free: impl Fn(PortId) -> bool) -> io::Result<PortId> {
         let another = if self.sockets() < self.limit { self.open_another() } else { Err(Errno::EMFILE.into()) };
-        let port = another.or_else(|error| self.any().ok_or(error))?;
+        let port = another.or_else(|error| self.any(is_free).ok_or(error))?;
         let slot = self.slot_mut(port).ok_or(Errno::EBADF)?;
         slot.users += 1;
         slot.uses += 1;
@@ -201,13 +201,15 @@ impl Ports {
         self.slots.get_mut(port.0 as usize)?.as_mut()
     }
 
-    /// Returns an open socket at random: one that takes further transfers, if there is one.
-    fn any(&self) -> Option<PortId> {
-        if !self.open.is_empty() {
-            return self.open.get(rand::random_range(0..self.open.len())).copied();
-        }
-        let used: Vec<_> = (1..self.slots.len() as u32).map(PortId).filter(|&port| self.slot(port).is_some()).collect();
-        if used.is_empty() { None } else { used.get(rand::random_range(0..used.len())).copied() }
+    /// Returns an open socket that is free for a client, at random: one that takes further transfers, if there is one.
+    fn any(&self, is_free: impl Fn(PortId) -> bool) -> Option<PortId> {
+        let random = |ports: &[PortId]| (!ports.is_empty()).then(|| ports[rand::random_range(0..ports.len())]);
+        // Nearly always the first.
+        let open = (0..ATTEMPTS).find_map(|_| random(&self.open).filter(|&port| is_free(port)));
+        open.or_else(|| {
+            let sockets = (1..self.slots.len() as u32).map(PortId).filter(|&port| self.slot(port).is_some());
+            random(&sockets.filter(|&port| is_free(port)).collect::<Vec<_>>())
+        })
     }
 
     fn open_another(&mut self) -> io::Result<PortId> {

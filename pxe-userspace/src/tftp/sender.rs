@@ -124,8 +124,8 @@ impl Sender {
     /// # Errors
     ///
     /// See [`Ports::take`].
-    pub(super) fn take_port(&mut self) -> io::Result<PortId> {
-        self.ports.take()
+    pub(super) fn take_port(&mut self, is_free: impl Fn(PortId) -> bool) -> io::Result<PortId> {
+        self.ports.take(is_free)
     }
 
     /// Sends what is queued from a port whose transfer is over, and returns the port.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -293,7 +294,7 @@ impl Transfers {
         }
         match opened {
             Err(refused) => self.refuse(&asked, refused),
-            Ok(file) if self.make_room(&asked) => match self.sender.take_port() {
+            Ok(file) if self.make_room(&asked) => match self.take_port(&asked) {
                 Ok(port) => self.begin(&asked, port, file),
                 Err(error) => self.put_off(&asked, &format!("no port is free: {error}")),
             },
@@ -332,9 +333,27 @@ impl Transfers {
             };
             match self.admission.room(*asked.client.ip(), asked.is_machine, is_silent) {
                 Room::Free => return true,
-                Room::InPlaceOf(oldest) => self.end(asked.now, oldest, &End::Displaced),
-                Room::None => return false,
+                Room::InPlaceOf(oldest) if self.running.contains_key(&oldest) => {
+                    self.end(asked.now, oldest, &End::Displaced);
+                }
+                Room::InPlaceOf(_) | Room::None => return false,
             }
+        }
+    }
+
+    /// Takes a port at which the client has no transfer yet. If it has one at each, the oldest that is not answered makes room.
+    fn take_port(&mut self, asked: &Asked<'_>) -> io::Result<PortId> {
+        let client = asked.client;
+        loop {
+            let running = &self.running;
+            let taken = self.sender.take_port(|port| !running.contains_key(&Key { client, port }));
+            if taken.is_ok() {
+                return taken;
+            }
+            let mut own = self.by_client.range((client, 0)..=(client, u64::MAX)).map(|(_, &port)| Key { client, port });
+            let unanswered = own.find(|key| running.get(key).is_some_and(|running| running.transfer.is_unanswered()));
+            let Some(key) = unanswered else { return taken };
+            self.end(asked.now, key, &End::Displaced);
         }
     }
 

@@ -126,6 +126,44 @@ async fn forged_request_from_the_port_of_a_running_transfer_does_not_end_it() {
     assert_eq!(lab.story().await, ["requested ipxe.efi", "done ipxe.efi 5000"]);
 }
 
+/// Half of all network cards' ROMs ask from port 2070.
+#[tokio::test]
+async fn flood_from_one_port_does_not_keep_its_files_from_it() {
+    let lab = Lab::new(&[("ipxe.efi", 5000)]);
+    let mut victim = Client::new(MACHINE, lab.server).await;
+    for number in 0..6_000_u32 {
+        victim.request_alone("ipxe.efi", &[("blksize", 512 + number % 900), ("timeout", 1 + number / 900)]).await;
+        if number % 500 == 0 {
+            lab.until("tftp_requests_total", u64::from(number) + 1).await;
+        }
+    }
+    lab.until("tftp_requests_total", 6_000).await;
+    // What came in answer to those.
+    received(&victim);
+    victim.request("ipxe.efi", &[("blksize", 1432)]).await;
+    loop {
+        let mut buffer = vec![0; 2048];
+        let (length, from) = timeout(LIMIT, victim.socket.recv_from(&mut buffer)).await.expect("an answer").unwrap();
+        if buffer[..length] == *b"\0\x06blksize\x001432\0" {
+            let SocketAddr::V4(from) = from else { panic!("IPv4") };
+            victim.peer = Some(from);
+            break;
+        }
+    }
+    let mut client = Client::new(ATTACKER, lab.server).await;
+    assert!(client.fetch("ipxe.efi", 1468, 4).await == content(5000), "others are served");
+    for block in 0..4 {
+        victim.acknowledge(block).await;
+        loop {
+            let mut buffer = vec![0; 2048];
+            let (_, from) = timeout(LIMIT, victim.socket.recv_from(&mut buffer)).await.expect("a block").unwrap();
+            if victim.peer.map(SocketAddr::V4) == Some(from) && buffer[..4] == [0, 3, 0, block as u8 + 1] {
+                break;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn client_that_is_gone_ends_its_transfer() {
     let mut lab = Lab::new(&[("ipxe.efi", LENGTH)]);

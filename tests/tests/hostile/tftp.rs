@@ -22,8 +22,8 @@ use pxe_lab::{
 const DELAY: Duration = Duration::from_secs(2);
 /// The file that is requested.
 const FILE: &str = "ipxe-efi-x86_64.efi";
-/// The forged requests a second: some, for a debug build on a busy machine.
-const A_SECOND: u32 = 1_000;
+/// The forged requests a second.
+const A_SECOND: u32 = 2_000;
 
 /// A server, an attacker and a victim on a switch.
 struct Scene {

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use proptest::prelude::*;
 
@@ -8,6 +8,11 @@ fn ports(limit: usize) -> Ports {
     Ports::new(Ipv4Addr::LOCALHOST, None, limit).unwrap()
 }
 
+/// Takes a port for a client without others.
+fn take(ports: &mut Ports) -> PortId {
+    ports.take(|_| true).unwrap()
+}
+
 fn number(ports: &Ports, port: PortId) -> u16 {
     ports.local(port).unwrap().port()
 }
@@ -15,7 +20,7 @@ fn number(ports: &Ports, port: PortId) -> u16 {
 #[test]
 fn each_transfer_has_a_port_of_its_own_until_the_limit() {
     let mut ports = ports(50);
-    let taken: Vec<_> = (0..50).map(|_| ports.take().unwrap()).collect();
+    let taken: Vec<_> = (0..50).map(|_| take(&mut ports)).collect();
     let numbers: HashSet<_> = taken.iter().map(|&port| number(&ports, port)).collect();
     assert_eq!(numbers.len(), 50);
     assert!(!numbers.contains(&number(&ports, PortId::REFUSALS)));
@@ -23,7 +28,7 @@ fn each_transfer_has_a_port_of_its_own_until_the_limit() {
     let (least, most) = (numbers.iter().min().unwrap(), numbers.iter().max().unwrap());
     assert!(most - least > 1_000, "{numbers:?}");
     // Beyond, they share.
-    let shared: HashSet<_> = (0..200).map(|_| ports.take().unwrap()).collect();
+    let shared: HashSet<_> = (0..200).map(|_| take(&mut ports)).collect();
     assert!(shared.len() > 20, "at random: {shared:?}");
     assert_eq!(ports.sockets(), 50);
 }
@@ -31,22 +36,22 @@ fn each_transfer_has_a_port_of_its_own_until_the_limit() {
 #[test]
 fn port_that_was_used_often_is_closed() {
     let mut ports = ports(1);
-    let staying = ports.take().unwrap();
+    let staying = take(&mut ports);
     let first = number(&ports, staying);
     for _ in 1..USES_LIMIT {
-        let port = ports.take().unwrap();
+        let port = take(&mut ports);
         assert_eq!(port, staying);
         ports.give_back(port);
     }
     // All ports are worn, and there is none but these.
-    assert_eq!(ports.take().unwrap(), staying);
+    assert_eq!(take(&mut ports), staying);
     ports.give_back(staying);
     let mut other = Ports { limit: 2, ..ports };
-    let next = other.take().unwrap();
+    let next = take(&mut other);
     assert_ne!(next, staying);
     other.give_back(staying);
     assert!(other.socket(staying).is_none(), "closed: nobody uses it");
-    let after = other.take().unwrap();
+    let after = take(&mut other);
     assert_eq!(after, staying, "its place is free");
     assert_ne!(number(&other, after), first);
 }
@@ -54,14 +59,14 @@ fn port_that_was_used_often_is_closed() {
 #[test]
 fn ports_are_closed_when_nobody_uses_any() {
     let mut ports = ports(10);
-    let used: Vec<_> = (0..15).map(|_| ports.take().unwrap()).collect();
+    let used: Vec<_> = (0..15).map(|_| take(&mut ports)).collect();
     let refusals = number(&ports, PortId::REFUSALS);
     for port in &used {
         ports.give_back(*port);
     }
     assert_eq!((ports.sockets(), number(&ports, PortId::REFUSALS)), (0, refusals));
     assert!(used.iter().all(|&port| ports.socket(port).is_none()));
-    ports.take().unwrap();
+    take(&mut ports);
 }
 
 #[test]
@@ -70,7 +75,7 @@ fn range_is_kept_to_and_shared_if_it_is_full() {
     let range: PortRange = "23450-23457".parse().unwrap();
     let mut ports = Ports::new(Ipv4Addr::new(127, 4, 4, 4), Some(range), 1000).unwrap();
     for _ in 0..100 {
-        let port = ports.take().unwrap();
+        let port = take(&mut ports);
         assert!(range.ports().contains(&number(&ports, port)));
     }
     assert!(range.ports().contains(&number(&ports, PortId::REFUSALS)));
@@ -80,7 +85,7 @@ fn range_is_kept_to_and_shared_if_it_is_full() {
 #[test]
 fn datagram_is_found_at_its_port() {
     let mut ports = ports(10);
-    let used: Vec<_> = (0..10).map(|_| ports.take().unwrap()).collect();
+    let used: Vec<_> = (0..10).map(|_| take(&mut ports)).collect();
     let mut ready = Ready::default();
     assert!(!ports.look(&mut ready));
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -94,7 +99,7 @@ fn datagram_is_found_at_its_port() {
 #[test]
 fn client_that_does_not_receive_is_named() {
     let mut ports = ports(2);
-    let (port, other) = (ports.take().unwrap(), ports.take().unwrap());
+    let (port, other) = (take(&mut ports), take(&mut ports));
     let SocketAddr::V4(gone) = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap() else { panic!("IPv4") };
     ports.socket(port).unwrap().send_to(b"x", gone).unwrap();
     let mut ready = Ready::default();
@@ -109,31 +114,34 @@ fn client_that_does_not_receive_is_named() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// For any order of beginnings and ends: a port in use is open, sockets stay within the limit, and none is left at the end.
+    /// For any order of beginnings and ends: a port in use is open, no client has two transfers at one port, sockets stay within the limit,
+    /// and none is left at the end.
     #[test]
     fn ports_in_use_are_open(
         limit in 1usize..6,
-        steps in prop::collection::vec(prop::option::weighted(0.45, any::<prop::sample::Index>()), 0..300),
+        steps in prop::collection::vec((0u8..3, prop::option::weighted(0.45, any::<prop::sample::Index>())), 0..300),
     ) {
         let mut ports = ports(limit);
-        let mut used: Vec<PortId> = Vec::new();
-        let mut uses: HashMap<(PortId, u16), u32> = HashMap::new();
-        for step in steps {
+        let mut used: Vec<(u8, PortId)> = Vec::new();
+        for (client, step) in steps {
             match step {
-                Some(which) if !used.is_empty() => ports.give_back(used.swap_remove(which.index(used.len()))),
+                Some(which) if !used.is_empty() => ports.give_back(used.swap_remove(which.index(used.len())).1),
                 _ => {
-                    let port = ports.take().unwrap();
-                    prop_assert!(port != PortId::REFUSALS);
-                    *uses.entry((port, number(&ports, port))).or_default() += 1;
-                    used.push(port);
+                    let others: Vec<_> = used.iter().filter(|(user, _)| *user == client).map(|(_, port)| *port).collect();
+                    let taken = ports.take(|port| !others.contains(&port));
+                    prop_assert_eq!(taken.is_ok(), others.len() < limit);
+                    if let Ok(port) = taken {
+                        prop_assert!(port != PortId::REFUSALS && !others.contains(&port));
+                        used.push((client, port));
+                    }
                 }
             }
-            prop_assert!(used.iter().all(|&port| ports.socket(port).is_some()));
+            prop_assert!(used.iter().all(|&(_, port)| ports.socket(port).is_some()));
             prop_assert!(ports.sockets() <= limit);
             let open = ports.open.iter().collect::<HashSet<_>>();
             prop_assert!(open.len() == ports.open.len() && ports.open.iter().all(|&port| ports.socket(port).is_some()));
         }
-        for port in used {
+        for (_, port) in used {
             ports.give_back(port);
         }
         prop_assert_eq!(ports.sockets(), 0);
