@@ -248,6 +248,57 @@ mod tests {
     }
 
     #[test]
+    fn machine_with_secrets_gets_no_file_unless_it_boots_from_its_disk_or_the_spec_allows_it() {
+        let with = |secrets, kernel_args: &str| {
+            let plain = Machine::clone(&machine(1, Architecture::Amd64, "v1.13.0", None));
+            Inventory::new(vec![Arc::new(Machine { secrets, kernel_args: kernel_args.into(), ..plain })])
+        };
+        let secret = "join.token=hunter2-hunter2";
+        for (secrets, check_source, is_on_disk, expected) in [
+            (Secrets::Guarded, true, false, "refused"),
+            (Secrets::Guarded, true, true, "disk"),
+            // Another server assigns the addresses.
+            (Secrets::Guarded, false, false, "given"),
+            (Secrets::ByAddress, true, false, "given"),
+            (Secrets::None, true, false, "given"),
+        ] {
+            for path in [
+                "grub.cfg",
+                "grub.cfg-01-02-00-00-00-00-01",
+                "pxelinux.cfg/7F000001",
+                "pxelinux.cfg/01-02-00-00-00-00-01",
+            ] {
+                let inventory = with(secrets, secret);
+                let reached_disk =
+                    inventory.machines().iter().filter(|_| is_on_disk).map(|machine| machine.mac).collect();
+                let asked = ConfigRequest {
+                    file: ConfigFile::parse(path.as_bytes()).unwrap(),
+                    peer: "127.0.0.1".parse().unwrap(),
+                    server: SERVER,
+                    inventory: &inventory,
+                    policies: &PolicyBook { reached_disk, ..PolicyBook::default() },
+                    images: &Images::default(),
+                    check_source,
+                    files: Files::Tftp,
+                    now: NOW,
+                };
+                let answer = asked.answer();
+                let found = match &answer {
+                    Answer::NotTheirs { reason, .. } => {
+                        assert!(reason.contains("join.token") && reason.contains("by-address"), "{reason}");
+                        "refused"
+                    }
+                    Answer::ToDisk(_) | Answer::Config { disposition: Disposition::Disk, .. } => "disk",
+                    Answer::Config { text, .. } if text.contains(secret) => "given",
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(found, expected, "{path} {secrets:?} {check_source}");
+                assert!(expected == "given" || !format!("{answer:?}").replace(secret, "").contains("hunter2"));
+            }
+        }
+    }
+
+    #[test]
     fn machine_gets_its_own_file_only() {
         let refused =
             "refused 1: asked from 127.0.0.2, but only 127.0.0.1 may get the boot script of 02:00:00:00:00:01";

@@ -51,11 +51,17 @@ pub(super) struct Delivery {
     mac: MacAddr,
     artifact: ArtifactKind,
     path: Arc<str>,
+    origin: Origin,
 }
 
 impl Delivery {
     pub(super) fn new(mac: MacAddr, artifact: ArtifactKind, path: &[u8]) -> Self {
-        Self { mac, artifact, path: short_path(&MachinePath::masked(path)) }
+        Self { mac, artifact, path: short_path(&MachinePath::masked(path)), origin: Origin::Machine }
+    }
+
+    /// Returns the delivery with events that may be somebody else's doing, who has the machine's address.
+    pub(super) fn unproven(self) -> Self {
+        Self { origin: Origin::Unproven, ..self }
     }
 
     /// Announces the request.
@@ -87,7 +93,7 @@ impl Delivery {
     }
 
     fn send(&self, events: &EventSink, kind: EventKind) {
-        events.send(self.mac, SystemTime::now(), Origin::Machine, kind);
+        events.send(self.mac, SystemTime::now(), self.origin, kind);
     }
 }
 

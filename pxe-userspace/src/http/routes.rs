@@ -370,7 +370,7 @@ fn unguarded(
     let reason = guarded::refusal(context, machine, token, Purpose::Boot, peer.server, "boot script")?;
     tracing::debug!(mac = %machine.mac, peer = %peer.address, "boot HTTP refused a script without its token");
     context.metrics.refused(Refused::Token);
-    failed(context, peer, machine.mac, path, &reason);
+    not_theirs(context, peer, machine.mac, path, &reason);
     let route = if path.starts_with("/boot/") { Route::Script } else { Route::Matchbox };
     Some(Text { status: StatusCode::FORBIDDEN, ..Text::new(route, format!("{reason}\n")) })
 }
@@ -378,6 +378,13 @@ fn unguarded(
 fn refuse(context: &Context, peer: Peer, machine: &Machine, path: &str, route: Route, reason: &str) -> Text {
     context.asked_by_another(machine.mac, peer.address, path.to_owned());
     Text { status: StatusCode::FORBIDDEN, ..Text::new(route, format!("{reason}\n")) }
+}
+
+/// Announces that somebody who may not be the machine does not get its script.
+fn not_theirs(context: &Context, peer: Peer, mac: MacAddr, path: &str, reason: &str) {
+    if !peer.is_head {
+        Delivery::new(mac, ArtifactKind::Script, path.as_bytes()).unproven().refused(&context.events, reason);
+    }
 }
 
 /// Announces that the machine does not get its script.

@@ -35,12 +35,13 @@ pub(super) async fn answer(
 ) -> Result<(), Broken> {
     let context = exchange.context;
     let delivery = Delivery::new(machine.mac, ArtifactKind::Config, &exchange.head.path);
-    let announce = |reason: &str| {
+    let announced = |delivery: &Delivery, reason: &str| {
         if !exchange.is_head() {
             delivery.requested(&context.events);
             delivery.refused(&context.events, reason);
         }
     };
+    let announce = |reason: &str| announced(&delivery, reason);
     if let Some(reason) = config::config_refusal(machine, exchange.peer) {
         context.asked_by_another(machine.mac, exchange.peer, exchange.head.target());
         return exchange.answer_line(stream, Route::Config, StatusCode::FORBIDDEN, &reason).await;
@@ -48,7 +49,7 @@ pub(super) async fn answer(
     let (noun, purpose) = ("machine configuration", Purpose::Config);
     if let Some(reason) = guarded::refusal(context, machine, token, purpose, exchange.server, noun) {
         context.metrics.refused(Refused::Token);
-        announce(&reason);
+        announced(&delivery.clone().unproven(), &reason);
         return exchange.answer_line(stream, Route::Config, StatusCode::FORBIDDEN, &reason).await;
     }
     let (Some(configs), Some(config)) = (&context.talos_configs, &machine.talos_config) else {

@@ -247,6 +247,7 @@ async fn refuse(
 ) -> Result<(), Broken> {
     let events = &exchange.context.events;
     let delivery = Delivery::new(machine.mac, ArtifactKind::Uki, &exchange.head.path);
+    let delivery = if status == StatusCode::FORBIDDEN { delivery.unproven() } else { delivery };
     if !exchange.is_head() {
         delivery.requested(events);
     }

@@ -18,6 +18,9 @@ pub(super) struct Health {
     #[serde(default)]
     confinement: Vec<Measure>,
     kubernetes: Option<Kubernetes>,
+    /// How the machines' secrets are guarded. Empty from an older pxed.
+    #[serde(default)]
+    secrets: String,
 }
 
 /// The connection to the API server.
@@ -50,7 +53,8 @@ struct FileDescriptors {
 
 /// Formats one line for each finding, and one for the descriptors.
 pub(super) fn render(health: &Health) -> String {
-    let Health { problems, warnings, datapath, file_descriptors, log_lines_dropped, confinement, kubernetes } = health;
+    let Health { problems, warnings, datapath, file_descriptors, log_lines_dropped, confinement, kubernetes, secrets } =
+        health;
     let FileDescriptors { open, limit } = file_descriptors;
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -78,6 +82,9 @@ pub(super) fn render(health: &Health) -> String {
         };
         let _ = writeln!(text, "kubernetes: {server}: {state}");
     }
+    if !secrets.is_empty() {
+        let _ = writeln!(text, "secrets: {secrets}");
+    }
     for Measure { name, detail, .. } in confinement.iter().filter(|measure| !measure.in_force) {
         let _ = writeln!(text, "not confined by {name}: {detail}");
     }
@@ -98,10 +105,11 @@ mod tests {
     #[test]
     fn findings_come_before_the_descriptors() {
         let json = r#"{"ready":false,"problems":["interface eth7 is down"],"warnings":["slow"],"later":1,"datapath":["eth0: socket"],
-            "file_descriptors":{"open":61,"limit":1024},"log_lines_dropped":7,"confinement":[
+            "file_descriptors":{"open":61,"limit":1024},"log_lines_dropped":7,"secrets":"no machine has any","confinement":[
             {"name":"user","in_force":true,"detail":"user pxed"},{"name":"landlock","in_force":false,"detail":"no Landlock"},
             {"name":"no_new_privs","in_force":true,"detail":"no_new_privs"}]}"#;
         let expected = "not served: interface eth7 is down\nwarning: slow\ndatapath: eth0: socket\nwarning: 7 log lines were dropped\n\
+                        secrets: no machine has any\n\
                         not confined by landlock: no Landlock\nconfined: user pxed; no_new_privs\n\
                         file descriptors: 61 of 1024 in use\n";
         assert_eq!(render(&serde_json::from_str(json).unwrap()), expected);
