@@ -125,6 +125,8 @@ fn repeated_question_is_answered_twice(datapath: Datapath) -> anyhow::Result<()>
     let network = Bridged::new(SERVER_ADDRESS, 1)?;
     let (machine, other) = (Machine::number(1), Machine::number(2));
     let client = &network.clients[0];
+    // Repetitions of other hosts are not remembered.
+    client.ip(&["link", "set", "eth0", "address", &machine.mac])?;
     client.ip(&["address", "add", "10.99.0.250/24", "dev", "eth0"])?;
     client.ip(&["route", "add", "255.255.255.255", "dev", "eth0"])?;
     let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{self, IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
     thread,
     time::Duration,
@@ -90,14 +91,14 @@ impl Worker {
 
     /// Accepts connections forever.
     async fn accept(self, listener: TcpListener) {
-        let mut reserve = Reserve::new();
+        let mut reserve = Reserve::of(&listener);
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let peer = peer.ip().to_canonical();
                     let client = self.context.client_at(peer);
                     // Without the reserve, a stranger would take the last descriptor from a machine.
-                    if !reserve.is_kept() && client == Client::Stranger {
+                    if !reserve.is_kept(&listener) && client == Client::Stranger {
                         self.context.metrics.refused(Refused::Connection);
                         turn_away(&stream);
                         continue;
@@ -175,18 +176,19 @@ impl Worker {
     }
 }
 
-/// A descriptor that is kept for the time when none is free: then one more connection can be accepted, to see whose it is.
-struct Reserve(Option<std::fs::File>);
+/// A descriptor that is kept for the time when none is free: then one more connection can be accepted, to see whose it is. It is a
+/// duplicate of the listener, since no file may be opened that confinement does not allow.
+struct Reserve(Option<OwnedFd>);
 
 impl Reserve {
-    fn new() -> Self {
-        Self(std::fs::File::open("/").ok())
+    fn of(listener: &TcpListener) -> Self {
+        Self(listener.as_fd().try_clone_to_owned().ok())
     }
 
     /// Returns whether there is one, after an attempt to get it again.
-    fn is_kept(&mut self) -> bool {
+    fn is_kept(&mut self, listener: &TcpListener) -> bool {
         if self.0.is_none() {
-            *self = Self::new();
+            *self = Self::of(listener);
         }
         self.0.is_some()
     }
