@@ -174,7 +174,7 @@ pub(crate) fn another_mac(datapath: Datapath) -> anyhow::Result<()> {
 
 /// Without a free descriptor the kernel cannot be asked about its interfaces. DHCP continues undisturbed.
 pub(crate) fn failed_look(datapath: Datapath) -> anyhow::Result<()> {
-    requires::tools(&["prlimit"])?;
+    requires::tools(&["prlimit", "setpriv"])?;
     let bench = Bench::new()?;
     let machine = Machine::number(1);
     let pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &["--machine-rate", "0"])?;
@@ -183,8 +183,12 @@ pub(crate) fn failed_look(datapath: Datapath) -> anyhow::Result<()> {
     let before = details()?;
     let process = pxed.process.id().to_string();
     let limit = |descriptors: &str| {
+        let user = pxe_lab::USER.to_string();
         let descriptors = format!("--nofile={descriptors}:");
-        output(Command::new("prlimit").args(["--pid", &process, &descriptors]))
+        // A user sets the limits of its own processes; root would need CAP_SYS_RESOURCE.
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "prlimit", "--pid", &process]);
+        output(command.arg(&descriptors))
     };
 
     limit(&every_descriptor_taken_below(&process)?.to_string())?;
