@@ -29,7 +29,7 @@ fn pass(directory: &Path) -> bool {
     if mode & 0o001 != 0 || metadata.uid() == USER {
         return true;
     }
-    // What tempfile makes is for its owner alone.
+    // Only the owner may enter a directory made by tempfile.
     let is_temporary = directory.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".tmp"));
     is_temporary && fs::set_permissions(directory, fs::Permissions::from_mode(mode & 0o7777 | 0o011)).is_ok()
 }

@@ -17,7 +17,7 @@ pub struct Step {
     pub frame: Vec<u8>,
     /// The expected verdict.
     pub expected: Counter,
-    /// How often it is received.
+    /// The number of times that it is received.
     pub times: u64,
 }
 

@@ -34,7 +34,7 @@ pub struct Report {
     pub memory: Growth,
     /// The machines that never booted, with the reasons.
     pub lost: Vec<String>,
-    /// What should not have happened to machines.
+    /// The faults in the treatment of machines.
     pub wrong: Vec<String>,
 }
 

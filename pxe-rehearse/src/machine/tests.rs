@@ -352,7 +352,7 @@ fn firmware_boots_again_if_its_server_dies() {
     }
 }
 
-/// What the server says does not become better by asking again.
+/// A refusal is final: asking again would not change it.
 #[test]
 fn refusal_ends_the_boot_at_once() {
     for file in ["ipxe.efi", "boot.ipxe"] {

@@ -20,7 +20,7 @@ pub struct Findings {
     pub problems: Vec<String>,
     /// Shortcomings that leave everything served.
     pub warnings: Vec<String>,
-    /// How each interface is served, one line for each.
+    /// The datapath of each interface, one line for each.
     pub datapath: Vec<String>,
 }
 

@@ -41,7 +41,7 @@ struct HealthJson<'a> {
     ready: bool,
     problems: &'a [String],
     warnings: &'a [String],
-    /// How the machines' secrets are guarded, as a sentence.
+    /// The way in which the machines' secrets are guarded, as a sentence.
     secrets: &'a str,
     datapath: &'a [String],
     file_descriptors: FileDescriptors,

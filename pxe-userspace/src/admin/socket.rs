@@ -55,7 +55,7 @@ pub(super) struct OwnFile {
 impl Drop for OwnFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // What stays is replaced by the next start.
+            // The next start replaces a socket that stays.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(fs::read_to_string(aside.unwrap()).unwrap(), "damaged");
         assert!(!file.path().exists());
 
-        // What can still be read of it is written.
+        // The readable entries are written.
         let two = Manifest { files: [("a".into(), entry(1)), ("b".into(), entry(2))].into() };
         let text = two.to_json();
         fs::write(file.path(), &text[..text.len() - 20]).unwrap();

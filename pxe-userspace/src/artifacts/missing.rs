@@ -50,7 +50,7 @@ impl Problem {
     pub fn of(refusal: Refusal, store: &Store, path: &str) -> Option<Self> {
         match refusal {
             Refusal::NotFound => {
-                // What a symbolic link leads to is told by the link.
+                // The message names the symbolic link, not its target.
                 let there = store.root().join(path).symlink_metadata();
                 let is_other = there.is_ok_and(|it| !it.is_file() && !it.is_symlink());
                 Some(if is_other { Self::NotAFile } else { Self::Absent })

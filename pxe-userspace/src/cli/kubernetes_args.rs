@@ -142,7 +142,7 @@ mod tests {
         let over = |line: KubernetesArgs| line.over_file(KubernetesArgs::default(), set);
         assert_eq!(over(args(None, Some("/f"), &["a", "Not One"])).unwrap(), None);
         assert!(over(args(Some(true), Some("/f"), &["a", "Not One"])).is_err());
-        // What is typed in place of it is meant.
+        // A typed option takes precedence over it.
         assert!(over(args(None, Some("/g"), &[])).unwrap_err().to_string().starts_with("--kubeconfig"));
         assert!(over(args(None, None, &["a"])).unwrap_err().to_string().starts_with("--namespace"));
     }

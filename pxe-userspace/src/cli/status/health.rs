@@ -18,7 +18,7 @@ pub(super) struct Health {
     #[serde(default)]
     confinement: Vec<Measure>,
     kubernetes: Option<Kubernetes>,
-    /// How the machines' secrets are guarded. Empty from an older pxed.
+    /// The way in which the machines' secrets are guarded. Empty from an older pxed.
     #[serde(default)]
     secrets: String,
 }
