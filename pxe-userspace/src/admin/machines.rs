@@ -1,17 +1,15 @@
-//! The routes of the fleet and its machines.
+//! The routes of single machines, and the number of machines at each stage.
 
 use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     Json,
-    body::{Body, Bytes},
-    extract::{Path, Query, State, rejection::QueryRejection},
-    http::{StatusCode, header},
+    extract::{Path, State},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use http_body_util::channel::{Channel, Sender};
 use pxe_common::{MacAddr, mac::ParseMacError};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     context::{Admin, Decision},
@@ -20,100 +18,7 @@ use super::{
     spec,
     visitors::{RequestJson, requests_of},
 };
-use crate::journal::{Journal, MachineRecord, Stage, among_nodes, diagnose, json::MachineJson};
-
-/// The number of machines that are read at once. The journal waits meanwhile, for well below a millisecond.
-const CHUNK: usize = 128;
-
-/// The query of a list: which machines, and how many events of each.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Filter {
-    stage: Option<String>,
-    cluster: Option<String>,
-    limit: Option<usize>,
-    events: Option<usize>,
-}
-
-/// A validated [`Filter`].
-#[derive(Debug)]
-struct Selection {
-    stage: Option<Stage>,
-    cluster: Option<String>,
-    limit: usize,
-    events: usize,
-}
-
-impl TryFrom<Filter> for Selection {
-    type Error = String;
-
-    fn try_from(filter: Filter) -> Result<Self, String> {
-        let Filter { stage, cluster, limit, events } = filter;
-        let stage = match stage.as_deref().map(str::parse::<Stage>) {
-            None => None,
-            Some(Ok(stage)) => Some(stage),
-            Some(Err(_)) => {
-                let names = Stage::ALL.map(Stage::name).join(", ");
-                return Err(format!("stage: there is no such stage; the stages are {names}"));
-            }
-        };
-        Ok(Self { stage, cluster, limit: limit.unwrap_or(usize::MAX), events: events.unwrap_or(usize::MAX) })
-    }
-}
-
-/// `GET /api/v1/machines`: an array in the order of the spec. It is written while the client reads it, so that the JSON of a whole
-/// fleet is never in memory.
-pub(super) async fn list(
-    State(admin): State<Admin>,
-    filter: Result<Query<Filter>, QueryRejection>,
-) -> Result<Response, Response> {
-    let Query(filter) = filter.map_err(|error| refuse(StatusCode::BAD_REQUEST, error.body_text()))?;
-    let selection = Selection::try_from(filter).map_err(|error| refuse(StatusCode::BAD_REQUEST, error))?;
-    let (sender, body) = Channel::<Bytes>::new(2);
-    tokio::spawn(write_list(Arc::clone(&admin.context.journal), selection, sender));
-    Ok(([(header::CONTENT_TYPE, "application/json")], Body::new(body)).into_response())
-}
-
-async fn write_list(journal: Arc<Journal>, selection: Selection, mut sender: Sender<Bytes>) {
-    let Selection { stage, cluster, mut limit, events } = selection;
-    let inventory = journal.inventory();
-    let mut separator = b'[';
-    for chunk in inventory.machines().chunks(CHUNK) {
-        let mut machines: Vec<_>;
-        let chosen = match &cluster {
-            None => chunk,
-            Some(cluster) => {
-                machines = chunk.to_vec();
-                machines.retain(|machine| *machine.cluster == **cluster);
-                &machines
-            }
-        };
-        let mut records = journal.machines(chosen, events, stage);
-        records.truncate(limit);
-        limit -= records.len();
-        let mut text = Vec::with_capacity(records.len() * 512);
-        for record in &records {
-            text.push(separator);
-            separator = b',';
-            text.push(b'\n');
-            if let Err(error) = serde_json::to_writer(&mut text, &MachineJson::of(record)) {
-                tracing::error!(mac = %record.machine.mac, "a machine could not be written as JSON: {error}");
-                return;
-            }
-        }
-        // The client has left.
-        if !text.is_empty() && sender.send_data(text.into()).await.is_err() {
-            return;
-        }
-        if limit == 0 {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
-    let end: &[u8] = if separator == b'[' { b"[]\n" } else { b"\n]\n" };
-    // An error means that the client has left.
-    let _ = sender.send_data(Bytes::from_static(end)).await;
-}
+use crate::journal::{Journal, MachineRecord, among_nodes, diagnose, json::MachineJson};
 
 /// `GET /api/v1/machines/{mac}`.
 pub(super) async fn one(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {

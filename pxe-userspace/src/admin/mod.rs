@@ -5,7 +5,7 @@
 //! | `GET /healthz` | 200 as long as the process answers |
 //! | `GET /readyz` | 200 while every interface and address of the spec is served; otherwise 503 with the reasons, as before the start is complete and while pxed ends |
 //! | `GET /metrics` | Prometheus' text format |
-//! | `GET /api/v1/machines` | all machines, as an array. `?stage=`, `?cluster=` and `?limit=` select some, `?events=` limits the events of each |
+//! | `GET /api/v1/machines` | the machines, as an array. `?stage=`, `?cluster=`, `?role=` and `?q=` select some, `?sort=` orders them, `?limit=` and `?cursor=` make pages of them, `?events=` shows the last events of each |
 //! | `GET /api/v1/machines/{mac}` | one machine, with its diagnosis |
 //! | `POST /api/v1/machines/{mac}/hold`, `…/release` | the machine after the decision; with a spec from Kubernetes, also what was written there |
 //! | `GET /api/v1/stages` | the number of machines at each stage |
@@ -17,6 +17,8 @@
 //! | `GET /api/v1/spec/errors` | the errors of the specs, each with the number of machines that it leaves out or keeps as before |
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
 //! | `GET /` | the dashboard |
+//!
+//! A list has `X-Total-Count`, and `Link` to its next page if it has `?limit=`. Answers have an `ETag`, and one that the client has already is 304.
 //!
 //! Who may do what is decided by the way in: see the module `access`. The module `origin` keeps out web pages in an operator's browser.
 
@@ -35,15 +37,19 @@ mod config;
 mod context;
 mod dashboard;
 mod doors;
+mod etag;
 mod events;
 mod health;
 mod images;
 mod listener;
+mod machine_list;
 mod machines;
 mod monitoring;
 mod nodes;
 mod origin;
+mod paging;
 mod refusal;
+mod selection;
 mod socket;
 mod spec;
 pub mod token;
@@ -111,7 +117,7 @@ pub fn router(context: AdminContext, token: Option<Token>) -> Router {
 /// Returns the routes of the admin API behind a door.
 fn routes(admin: Admin, door: Door) -> Router {
     let guarded = Router::new()
-        .route("/api/v1/machines", get(machines::list))
+        .route("/api/v1/machines", get(machine_list::list))
         .route("/api/v1/machines/{mac}", get(machines::one))
         .route("/api/v1/machines/{mac}/hold", post(machines::hold))
         .route("/api/v1/machines/{mac}/release", post(machines::release))
@@ -129,6 +135,7 @@ fn routes(admin: Admin, door: Door) -> Router {
         .method_not_allowed_fallback(async || {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "this page does not have this method")
         })
+        .layer(middleware::from_fn(etag::tagged))
         .layer(middleware::from_fn_with_state(door, access::guard));
     Router::new()
         .route("/healthz", get(async || "ok\n"))

@@ -243,7 +243,7 @@ async fn machine_has_the_shape_of_the_golden() {
         EventKind::SentToDisk,
     ];
     server.feed(MAC, [&uefi_boot()[..], &events].concat()).await;
-    let (_, body) = server.ask("GET", "/api/v1/machines?limit=1", "");
+    let (_, body) = server.ask("GET", "/api/v1/machines?limit=1&events=64", "");
     let shown = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&body).unwrap()).unwrap() + "\n";
     assert_golden("src/admin/tests/machines.json", &shown);
 }
@@ -390,7 +390,7 @@ async fn events_are_streamed() {
     let data = block_in_place(|| lines.find(|line| line.starts_with("data: "))).unwrap();
     let event: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
     let expected = json!({
-        "mac": "52:54:00:00:00:01", "address": "10.0.0.1", "cluster": "lab", "stage": "discovering", "failure": false,
+        "mac": "52:54:00:00:00:01", "address": "10.0.0.1", "machine_address": "10.0.0.1", "cluster": "lab", "stage": "discovering", "failure": false,
         "at": "2026-01-01T00:00:00.000Z", "event": "discover", "client": "pxe", "client_architecture": 7,
         "text": "PXE firmware asks for an address (x86-64 UEFI)",
     });

@@ -4,14 +4,18 @@ use std::net::IpAddr;
 
 use axum::{
     Json,
-    extract::{Path, State},
-    http::StatusCode,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{StatusCode, Uri},
     response::{IntoResponse as _, Response},
 };
 use pxe_common::MacAddr;
 use serde::Serialize;
 
-use super::{context::Admin, refusal::refuse};
+use super::{
+    context::Admin,
+    paging::{self, Pages},
+    refusal::refuse,
+};
 use crate::{
     journal::json::rfc3339,
     model::visitors::{Request, Visitor},
@@ -81,10 +85,16 @@ pub(super) fn requests_of(admin: &Admin, macs: impl Iterator<Item = MacAddr>) ->
 }
 
 /// `GET /api/v1/visitors`: an array, the visitor that asked last comes first.
-pub(super) async fn list(State(admin): State<Admin>) -> Response {
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    uri: Uri,
+    pages: Result<Query<Pages>, QueryRejection>,
+) -> Result<Response, Response> {
+    let Query(pages) = pages.map_err(|error| refuse(StatusCode::BAD_REQUEST, error.body_text()))?;
     // Boot HTTP waits while the table is locked, so it is copied first.
     let visitors: Vec<Visitor> = admin.context.visitors.lock().iter().cloned().collect();
-    Json(visitors.iter().map(VisitorJson::from).collect::<Vec<_>>()).into_response()
+    let visitors: Vec<_> = visitors.iter().map(VisitorJson::from).collect();
+    Ok(paging::page(&uri, pages, &visitors, |visitor| visitor.name.clone()))
 }
 
 /// `GET /api/v1/visitors/{name}`: by MAC address in any spelling, UUID or IP address.

@@ -12,7 +12,7 @@ use super::{
     cards::{Cards, Move},
     fact::{Fact, Known},
     interner::Interner,
-    machine_record::MachineRecord,
+    machine_record::{MachineRecord, Summary},
     policy::{self, Cycle},
     record::{Logging, Outcome, Record},
     remembered::{Override, Remembered, State},
@@ -344,6 +344,17 @@ impl Fleet {
     /// Returns the stage of a machine.
     pub(super) fn stage(&self, mac: MacAddr) -> Stage {
         self.records.get(&self.cards.first(mac)).map_or(Stage::Waiting, |record| record.stage)
+    }
+
+    /// Returns what lists are filtered and sorted by.
+    pub(super) fn summary(&self, machine: &Machine) -> Summary {
+        let record = self.records.get(&machine.mac);
+        Summary {
+            stage: record.map_or(Stage::Waiting, |record| record.stage),
+            stage_since: record.map_or(self.started, Record::stage_since),
+            boots: record.map_or(0, Record::all_boots),
+            last_error_at: record.and_then(Record::last_error_at),
+        }
     }
 
     /// Returns everything that is known about a machine, with its last `events` events.

@@ -184,7 +184,10 @@ impl Serialize for FleetEvent {
         struct FleetEventJson<'a> {
             #[serde(serialize_with = "mac")]
             mac: MacAddr,
-            address: std::net::Ipv4Addr,
+            machine_address: std::net::Ipv4Addr,
+            /// That of the event, if it has one: a key must not be there twice.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            address: Option<std::net::Ipv4Addr>,
             cluster: &'a str,
             stage: Stage,
             failure: bool,
@@ -194,12 +197,47 @@ impl Serialize for FleetEvent {
         let Self { machine, stage, event } = self;
         FleetEventJson {
             mac: machine.mac,
-            address: machine.address,
+            machine_address: machine.address,
+            address: event.kind.address().is_none().then_some(machine.address),
             cluster: &machine.cluster,
             stage: *stage,
             failure: event.kind.is_failure(),
             event: EventJson { text: Some(text(machine, event)), ..EventJson::of(machine, event) },
         }
         .serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{
+        every_event::every_event,
+        samples::{MAC, Origin, at, machine},
+        testing::{Records, assert_unique_keys},
+    };
+
+    /// Every event as it is streamed, in the list of its machine, and in the machine's own answer.
+    #[test]
+    fn keys_of_events_and_machines_are_unique() {
+        let machine = Arc::new(Machine { additional_macs: [MacAddr([2; 6])].into(), ..machine(1) });
+        for (name, kind) in every_event() {
+            let own = kind.address();
+            for mac in [MAC, MacAddr([2; 6])] {
+                let event = BootEvent { mac, at: at(0.0), origin: Origin::Machine, kind: kind.clone() };
+                let streamed = FleetEvent { machine: Arc::clone(&machine), stage: Stage::default(), event };
+                let text = serde_json::to_string(&streamed).unwrap();
+                assert_unique_keys(&text);
+                let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(shown["machine_address"], "10.0.0.1", "{name}");
+                assert_eq!(shown["address"], own.unwrap_or(machine.address).to_string(), "{name}");
+            }
+            let mut records = Records::new();
+            records.apply(&[kind]);
+            let record = records.record(&machine);
+            assert_unique_keys(&serde_json::to_string(&MachineJson::of(&record)).unwrap());
+            let diagnosis = crate::journal::diagnose(&record, &Default::default(), at(60.0));
+            assert_unique_keys(&serde_json::to_string(&MachineJson::explained(&record, &diagnosis)).unwrap());
+        }
     }
 }

@@ -41,3 +41,16 @@ pub struct MachineRecord {
     /// The last events, oldest first.
     pub events: Vec<BootEvent>,
 }
+
+/// The part of a machine's state that lists are filtered and sorted by.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary {
+    /// Its progress.
+    pub stage: Stage,
+    /// The time at which it came to this stage.
+    pub stage_since: SystemTime,
+    /// The number of times that it has loaded a whole initramfs.
+    pub boots: u32,
+    /// The time of the last error.
+    pub last_error_at: Option<SystemTime>,
+}

@@ -35,7 +35,7 @@ mod words;
 
 pub use diagnosis::{Diagnosis, among_nodes, diagnose, patience};
 pub use fact::{Fact, Known};
-pub use machine_record::MachineRecord;
+pub use machine_record::{MachineRecord, Summary};
 pub use others::OtherFrames;
 pub use service::{Journal, run};
 pub use stage::Stage;

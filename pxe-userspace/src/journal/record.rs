@@ -364,6 +364,11 @@ impl Record {
         self.last_error.map(|(at, text)| (at.time(), texts.get(text)))
     }
 
+    /// Returns the time of the last error.
+    pub(super) fn last_error_at(&self) -> Option<SystemTime> {
+        self.last_error.map(|(at, _)| at.time())
+    }
+
     /// Returns the last `count` events, oldest first.
     pub(super) fn events(&self, mac: MacAddr, count: usize, texts: &Interner) -> Vec<BootEvent> {
         let skipped = self.events.len().saturating_sub(count);

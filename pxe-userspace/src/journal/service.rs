@@ -19,7 +19,7 @@ use super::{
     fleet::Fleet,
     json::FleetEvent,
     log::{self, Line, Logger},
-    machine_record::MachineRecord,
+    machine_record::{MachineRecord, Summary},
     others::OthersLog,
     record::Logging,
     remembered::{Remembered, State},
@@ -150,6 +150,13 @@ impl Journal {
         let fleet = self.fleet();
         let wanted = machines.iter().filter(|machine| only.is_none_or(|stage| fleet.stage(machine.mac) == stage));
         wanted.map(|machine| self.at_our_address(fleet.machine(machine, events))).collect()
+    }
+
+    /// Returns what lists are filtered and sorted by of these machines. The journal waits meanwhile.
+    #[must_use]
+    pub fn summaries(&self, machines: &[Arc<Machine>]) -> Vec<Summary> {
+        let fleet = self.fleet();
+        machines.iter().map(|machine| fleet.summary(machine)).collect()
     }
 
     /// Returns how many machines of the inventory are at each stage.

@@ -309,6 +309,29 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl EventKind {
+    /// Returns the address that the event is about, if there is one.
+    #[must_use]
+    pub const fn address(&self) -> Option<Ipv4Addr> {
+        match *self {
+            Self::Offer { address, .. } | Self::Ack { address, .. } => address,
+            Self::Decline { address } | Self::LeftToPeer { address, .. } => Some(address),
+            Self::Discover { .. }
+            | Self::Request { .. }
+            | Self::Nak { .. }
+            | Self::Release
+            | Self::Ignored { .. }
+            | Self::ForeignRelay { .. }
+            | Self::OtherVlan { .. }
+            | Self::Requested { .. }
+            | Self::Done { .. }
+            | Self::Unconfirmed { .. }
+            | Self::Failed { .. }
+            | Self::Awaits { .. }
+            | Self::WrongArchitecture { .. }
+            | Self::SentToDisk => None,
+        }
+    }
+
     /// Returns the signs of an operating system if a plain client gets its address from pxed, or asks another server for it.
     #[must_use]
     pub fn plain_exchange(&self) -> Option<Signs> {
