@@ -68,7 +68,7 @@ use crate::{
     model::{
         confinement::SharedConfinement, event::EventSink, images::SharedImages, inventory::Inventory,
         nodes::SharedNodes, own_sites::SharedOwnSites, policy_book::SharedPolicies, port_range::PortRange,
-        visitors::SharedVisitors,
+        progress::ProgressBoard, visitors::SharedVisitors,
     },
     net::held_port,
     tftp,
@@ -244,8 +244,9 @@ impl Daemon {
             },
         };
         let own_sites = SharedOwnSites::default();
+        let progress = Arc::new(ProgressBoard::new(usize::MAX));
         let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state)
-            .map(|journal| journal.with_own_sites(Arc::clone(&own_sites)));
+            .map(|journal| journal.with_own_sites(Arc::clone(&own_sites)).with_progress(Arc::clone(&progress)));
         let admin = config.admin.open(&config.state).await;
         let (journal, admin) = match (journal, admin) {
             (Ok(journal), Ok(admin)) if problems.is_empty() => (Arc::new(journal), admin),
@@ -275,6 +276,7 @@ impl Daemon {
                 ukis: Arc::clone(&ukis.ukis),
                 talos_configs: talos_configs.clone(),
                 events: events.clone(),
+                progress: Arc::clone(&progress),
                 policies: Arc::clone(&policies),
                 metrics: Arc::clone(&http_metrics),
                 coverage: Default::default(),
@@ -288,6 +290,7 @@ impl Daemon {
             tftp::Context::new(Arc::clone(&store), Arc::clone(&inventory), events.clone(), Arc::clone(&tftp_metrics))
                 .with_policies(Arc::clone(&policies), config.mode == Mode::Server)
                 .with_images(Arc::clone(&images))
+                .with_progress(progress)
                 .with_ports(config.tftp_ports),
         );
         let scope = if config.cluster.is_empty() && api.is_none() { Scope::HttpEverywhere } else { Scope::Sites };

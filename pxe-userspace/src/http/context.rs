@@ -28,6 +28,7 @@ use crate::{
         inventory::{Machine, SharedInventory},
         policy::Disposition,
         policy_book::PolicyBook,
+        progress::ProgressBoard,
         visitors::{Outcome, Visit},
     },
 };
@@ -50,6 +51,8 @@ pub struct Context {
     pub talos_configs: Option<Arc<TalosConfigs>>,
     /// The sink for boot events.
     pub events: EventSink,
+    /// The board on which transfers publish their progress.
+    pub progress: Arc<ProgressBoard>,
     /// The policy that says which machines boot from the network now.
     pub policies: Arc<ArcSwap<PolicyBook>>,
     /// The counters.

@@ -25,7 +25,7 @@ use super::{
     context::Context,
     coverage::{Coverage, FileState},
     flights::{Event, Flights, Verdict},
-    stream::{Broken, Stream},
+    stream::{Broken, Sending, Stream},
 };
 use crate::{
     artifacts::OpenArtifact,
@@ -34,6 +34,7 @@ use crate::{
         failure::CHANGED,
         machine_path::MachinePath,
         origin::Origin,
+        progress::Meter,
     },
 };
 
@@ -121,6 +122,17 @@ struct InFlight {
     delivery: Delivery,
     content: Content,
     began: Instant,
+    /// The progress that it publishes, if the file is large.
+    meter: Option<Meter>,
+}
+
+impl InFlight {
+    /// Publishes that the client has acknowledged this many bytes of the answer.
+    fn note(&self, acknowledged: u64, now: Instant) {
+        if let (Some(meter), Content::File(_, bytes)) = (&self.meter, &self.content) {
+            meter.note(bytes.start + acknowledged, now.into_std());
+        }
+    }
 }
 
 /// The answers in flight on one connection.
@@ -146,14 +158,34 @@ impl Deliveries {
             self.coverage(|coverage| coverage.forget(delivery.mac, *file));
         }
         let body = position..position + content.length();
-        self.flights.depart(InFlight { delivery, content, began }, body, Instant::now());
+        let now = Instant::now();
+        let meter = match &content {
+            Content::Text(_) => None,
+            Content::File(file, bytes) => {
+                let Delivery { mac, artifact, .. } = delivery;
+                let meter =
+                    self.context.progress.begin(mac, (artifact, Transport::Http), (file.length, 0), now.into_std());
+                // A client that asks for the rest has what comes before it.
+                meter.inspect(|meter| meter.note(bytes.start, now.into_std()))
+            }
+        };
+        self.flights.depart(InFlight { delivery, content, began, meter }, body, now);
     }
 
     /// Keeps the files of the store that a file is made of which is sent next, to look at them once more when the answer has arrived.
-    pub(super) fn sending<'a>(&mut self, file: FileState, sources: impl IntoIterator<Item = &'a Arc<OpenArtifact>>) {
+    /// Returns what publishes its progress while it is sent.
+    pub(super) fn sending<'a>(
+        &mut self,
+        file: FileState,
+        sources: impl IntoIterator<Item = &'a Arc<OpenArtifact>>,
+    ) -> Option<Sending> {
         if self.flights.len() > 0 {
             self.last_file = Some((file, sources.into_iter().take(SOURCE_LIMIT).map(Arc::clone).collect()));
         }
+        let (InFlight { meter, content, .. }, begins_at) = self.flights.last()?;
+        let Content::File(sent, bytes) = content else { return None };
+        let gauge = meter.as_ref().filter(|_| *sent == file)?.gauge();
+        Some(Sending { gauge, begins_at, first: bytes.start, noted: None })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -199,8 +231,16 @@ impl Deliveries {
         let verdicts = self.flights.observe(event, stream.reach(), Instant::now());
         let too_slow = self.flights.too_slow();
         let reason = too_slow.as_ref().map_or(reason, |too_slow| too_slow);
-        for (flight, verdict) in &verdicts {
-            self.announce(flight, *verdict, reason);
+        for (flight, verdict) in verdicts {
+            self.announce(&flight, verdict, reason);
+            if let Some(meter) = flight.meter
+                && verdict == Verdict::Delivered
+            {
+                meter.complete();
+            }
+        }
+        if let Some((flight, acknowledged, now)) = self.flights.first() {
+            flight.note(acknowledged, now);
         }
         if self.flights.len() == 0 {
             self.last_file = None;
@@ -216,7 +256,7 @@ impl Deliveries {
     }
 
     fn announce(&self, flight: &InFlight, verdict: Verdict, reason: &dyn ToString) {
-        let (InFlight { delivery, content, began }, events) = (flight, &self.context.events);
+        let (InFlight { delivery, content, began, .. }, events) = (flight, &self.context.events);
         if verdict == Verdict::Delivered && self.has_changed(content) {
             delivery.failed(events, content.length(), CHANGED);
             return;

@@ -98,9 +98,9 @@ pub(super) async fn send(
         return stream.write(&head).await;
     }
     let artifact = Arc::new(artifact);
-    exchange.deliveries.sending(state, [&artifact]);
+    let sending = exchange.deliveries.sending(state, [&artifact]);
     let pieces = [Piece::File { artifact: Arc::clone(&artifact), range: plan.first..plan.end }];
-    let sent = stream.write_body(&head, &pieces, &context.metrics).await;
+    let sent = stream.write_body(&head, &pieces, sending, &context.metrics).await;
     if matches!(sent, Err(Broken::Changed)) {
         log_change(context, asset.path, &artifact);
     }

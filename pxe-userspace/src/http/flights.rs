@@ -114,6 +114,17 @@ impl<T> Flights<T> {
         self.look = now + self.pause;
     }
 
+    /// Returns the answer that arrives next, the bytes of its body that the client has acknowledged, and since when no more.
+    pub(super) fn first(&self) -> Option<(&T, u64, Instant)> {
+        let Flight { cargo, body } = self.flights.front()?;
+        Some((cargo, self.pace.acknowledged().saturating_sub(body.start), self.pace.advanced()))
+    }
+
+    /// Returns the answer that departed last, and the position of its body.
+    pub(super) fn last(&self) -> Option<(&T, u64)> {
+        self.flights.back().map(|flight| (&flight.cargo, flight.body.start))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.flights.len()
     }

@@ -63,6 +63,11 @@ impl Pace {
         self.acknowledged
     }
 
+    /// Returns the time at which that position last advanced.
+    pub(super) fn advanced(&self) -> Instant {
+        self.advanced
+    }
+
     /// Takes note of the position, and of the time at which it was read.
     pub(super) fn note(&mut self, acknowledged: u64, now: Instant) {
         if acknowledged > self.acknowledged {

@@ -30,11 +30,14 @@ use super::{
 };
 use crate::{
     artifacts::{OpenArtifact, READ_AHEAD},
-    model::failure::CHANGED,
+    model::{failure::CHANGED, progress::Gauge},
 };
 
 /// The time between looks at what a client has acknowledged, while its socket takes nothing more.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// The time between two looks at what a client has acknowledged that keeps up, for the progress that is published.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// The most bytes sent by one call: sendfile(2) returns only after it has copied everything that the socket takes.
 const CHUNK: u64 = 2 * 1024 * 1024;
@@ -82,11 +85,25 @@ pub(super) struct Stream {
     seat: Arc<Seat>,
     /// The client's progress, while it is being waited for during an answer.
     pace: Option<Pace>,
+    /// The file that is sent to a machine, whose progress is published.
+    sending: Option<Sending>,
+}
+
+/// A file on its way to a machine.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) gauge: Gauge,
+    /// The position of the body in the stream.
+    pub(super) begins_at: u64,
+    /// The place of its first byte in the file.
+    pub(super) first: u64,
+    /// The time at which its progress was last published.
+    pub(super) noted: Option<Instant>,
 }
 
 impl Stream {
     pub(super) fn new(tcp: TcpStream, seat: Arc<Seat>) -> Self {
-        Self { tcp, written: 0, is_finished: false, is_new: true, seat, pace: None }
+        Self { tcp, written: 0, is_finished: false, is_new: true, seat, pace: None, sending: None }
     }
 
     /// Returns the number of bytes written since the connection began, which is the position of the next byte.
@@ -164,8 +181,15 @@ impl Stream {
     }
 
     /// Sends a head and the body that it announces. Adds the bytes of the body that were sent to the metrics, even if the connection
-    /// breaks.
-    pub(super) async fn write_body(&mut self, head: &[u8], pieces: &[Piece], metrics: &Metrics) -> Result<(), Broken> {
+    /// breaks. `sending` publishes its progress.
+    pub(super) async fn write_body(
+        &mut self,
+        head: &[u8],
+        pieces: &[Piece],
+        sending: Option<Sending>,
+        metrics: &Metrics,
+    ) -> Result<(), Broken> {
+        self.sending = sending;
         let is_corked = metrics.open_connections() <= CORKED_CONNECTION_LIMIT;
         if is_corked {
             self.cork(true);
@@ -173,6 +197,7 @@ impl Stream {
         self.pace = None;
         let mut sent = 0;
         let result = self.send_pieces(head, pieces, &mut sent, metrics).await;
+        self.sending = None;
         if is_corked {
             self.cork(false);
         }
@@ -281,7 +306,9 @@ impl Stream {
                 done => return Ok(done.inspect(|&count| self.written += count as u64)?),
             }
         }
-        let mut look = Instant::now() + LOOK;
+        let now = Instant::now();
+        self.publish(now);
+        let mut look = now + LOOK;
         loop {
             let Self { tcp, written, .. } = self;
             let counted = || operation(tcp).inspect(|&count| *written += count as u64);
@@ -295,10 +322,24 @@ impl Stream {
             let (acknowledged, now) = (self.reach().acknowledged, Instant::now());
             let pace = self.pace.get_or_insert_with(|| Pace::new(acknowledged, now));
             pace.note(acknowledged, now);
+            if let Some(sending) = &mut self.sending {
+                sending.note(acknowledged, now);
+            }
             if let Some(too_slow) = pace.too_slow(now) {
                 return Err(Broken::Stalled(too_slow));
             }
             look = pace.deadline().min(now + LOOK);
+        }
+    }
+
+    /// Publishes the progress of the file that is sent, once in a while: a look costs a system call.
+    fn publish(&mut self, now: Instant) {
+        let Some(Sending { noted, .. }) = &mut self.sending else { return };
+        if now.duration_since(*noted.get_or_insert(now)) >= PUBLISH_EVERY {
+            let acknowledged = self.reach().acknowledged;
+            if let Some(sending) = &mut self.sending {
+                sending.note(acknowledged, now);
+            }
         }
     }
 
@@ -313,6 +354,15 @@ impl Stream {
     pub(super) fn reset_on_drop(&self) {
         // This fails only on a connection that is already reset.
         let _ = self.tcp.set_zero_linger();
+    }
+}
+
+impl Sending {
+    /// Publishes that the client has acknowledged the stream up to this position.
+    fn note(&mut self, acknowledged: u64, now: Instant) {
+        self.noted = Some(now);
+        let done = self.first + acknowledged.saturating_sub(self.begins_at);
+        self.gauge.note(done, now.into_std());
     }
 }
 

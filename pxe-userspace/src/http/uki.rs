@@ -169,8 +169,8 @@ impl Image {
             return stream.write(&head).await;
         }
         let pieces = body::cut(&self.pieces(), plan.first..plan.end);
-        exchange.deliveries.sending(state, pieces.iter().filter_map(Piece::artifact));
-        let sent = stream.write_body(&head, &pieces, &context.metrics).await;
+        let sending = exchange.deliveries.sending(state, pieces.iter().filter_map(Piece::artifact));
+        let sent = stream.write_body(&head, &pieces, sending, &context.metrics).await;
         if matches!(sent, Err(Broken::Changed)) {
             for source in self.sources.all().filter(|source| !source.artifact.is_unchanged()) {
                 file::log_change(context, source.path.as_bytes(), &source.artifact);

@@ -374,6 +374,7 @@ impl Fleet {
             is_decided_here: machine.macs().any(|mac| self.book.overrides.contains_key(&mac)),
             cycle: record.map_or(Cycle::Unknown, |record| record.cycle),
             others: record.and_then(Record::others),
+            progress: None,
             events: record.map_or_else(Vec::new, |record| record.events(machine.mac, events, &self.texts)),
         }
     }

@@ -8,10 +8,11 @@ use serde::{Serialize, Serializer};
 use super::{diagnosis::Diagnosis, machine_record::MachineRecord, others::OtherFrames, stage::Stage};
 use crate::model::{
     architecture::Architecture,
-    event::{BootEvent, EventKind},
+    event::{ArtifactKind, BootEvent, EventKind, Transport},
     inventory::{Machine, Role},
     loader::OwnLoaders,
     policy::{BootPolicy, Disposition},
+    progress::Progress,
 };
 
 /// Formats a time as the API writes it: RFC 3339 in UTC, with milliseconds.
@@ -70,6 +71,8 @@ pub struct MachineJson<'a> {
     #[serde(serialize_with = "time")]
     stage_since: SystemTime,
     boots: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<ProgressJson>,
     last_error: Option<&'a str>,
     last_error_at: Option<String>,
     events: Vec<EventJson<'a>>,
@@ -84,7 +87,17 @@ impl<'a> MachineJson<'a> {
     #[must_use]
     pub fn of(record: &'a MachineRecord) -> Self {
         let MachineRecord {
-            machine, policy, boots_from, stage, stage_since, boots, last_error, events, others, ..
+            machine,
+            policy,
+            boots_from,
+            stage,
+            stage_since,
+            boots,
+            last_error,
+            events,
+            others,
+            progress,
+            ..
         } = record;
         let Machine { mac, additional_macs, address, cluster, role, architecture, version, hostname, loaders, .. } =
             &**machine;
@@ -103,6 +116,7 @@ impl<'a> MachineJson<'a> {
             stage: *stage,
             stage_since: *stage_since,
             boots: *boots,
+            progress: ProgressJson::of(record.stage, *progress),
             last_error: last_error.as_ref().map(|(_, text)| &**text),
             last_error_at: last_error.as_ref().map(|&(at, _)| rfc3339(at)),
             events: events.iter().map(|event| EventJson::of(machine, event)).collect(),
@@ -119,6 +133,29 @@ impl<'a> MachineJson<'a> {
             json.text = Some(text(&record.machine, event));
         }
         Self { diagnosis: Some(diagnosis), ..machine }
+    }
+}
+
+/// The file that a machine is loading.
+#[derive(Debug, Serialize)]
+struct ProgressJson {
+    artifact: ArtifactKind,
+    transport: Transport,
+    done: u64,
+    total: u64,
+    #[serde(serialize_with = "time")]
+    since: SystemTime,
+    #[serde(serialize_with = "time")]
+    advanced_at: SystemTime,
+}
+
+impl ProgressJson {
+    /// Returns the progress of a transfer that runs, unless the machine has moved on without it.
+    fn of(stage: Stage, progress: Option<Progress>) -> Option<Self> {
+        let Progress { artifact, transport, done, total, since, advanced, is_running, block: _ } = progress?;
+        let is_loading =
+            matches!(stage, Stage::LoadingLoader | Stage::LoadingKernel | Stage::KernelDone | Stage::LoadingInitramfs);
+        (is_running && is_loading).then_some(Self { artifact, transport, done, total, since, advanced_at: advanced })
     }
 }
 

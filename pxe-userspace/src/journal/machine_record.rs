@@ -7,6 +7,7 @@ use crate::model::{
     event::BootEvent,
     inventory::Machine,
     policy::{BootPolicy, Disposition},
+    progress::Progress,
 };
 
 /// Everything that is known about one machine at one instant.
@@ -38,6 +39,8 @@ pub struct MachineRecord {
     pub cycle: Cycle,
     /// Frames in its name that other hosts sent, which are no part of its events.
     pub others: Option<OtherFrames>,
+    /// The progress of the transfer to it that advanced last.
+    pub progress: Option<Progress>,
     /// The last events, oldest first.
     pub events: Vec<BootEvent>,
 }

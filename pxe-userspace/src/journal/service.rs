@@ -33,6 +33,7 @@ use crate::model::{
     own_sites::SharedOwnSites,
     policy::BootPolicy,
     policy_book::SharedPolicies,
+    progress::ProgressBoard,
 };
 
 /// The interval at which events are polled. To wake a waiting receiver, the packet path would need a system call for nearly
@@ -54,6 +55,7 @@ pub struct Journal {
     policies: SharedPolicies,
     /// The addresses at which this host serves machines.
     own_sites: SharedOwnSites,
+    progress: Arc<ProgressBoard>,
     fleet: Mutex<Fleet>,
     /// The inventory that the records belong to.
     followed: Mutex<Arc<Inventory>>,
@@ -106,6 +108,7 @@ impl Journal {
             inventory,
             policies,
             own_sites: SharedOwnSites::default(),
+            progress: Arc::new(ProgressBoard::new(0)),
             fleet: Mutex::new(fleet),
             followed: Mutex::new(followed),
             state_dir: Mutex::new(state_dir),
@@ -124,9 +127,17 @@ impl Journal {
         Self { own_sites, ..self }
     }
 
-    fn at_our_address(&self, record: MachineRecord) -> MachineRecord {
+    /// Sets the board on which transfers publish their progress.
+    #[must_use]
+    pub fn with_progress(self, progress: Arc<ProgressBoard>) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// Returns a record with what this host knows beside the events: its own address, and the progress of transfers.
+    fn as_seen_here(&self, record: MachineRecord) -> MachineRecord {
         let own = self.own_sites.load().of(&record.machine.site).map(|own| own.address);
-        MachineRecord { server: own.unwrap_or(record.server), ..record }
+        let progress = self.progress.of(record.machine.mac);
+        MachineRecord { server: own.unwrap_or(record.server), progress, ..record }
     }
 
     /// Returns the inventory in force.
@@ -140,7 +151,7 @@ impl Journal {
     pub fn machine(&self, mac: MacAddr) -> Option<MachineRecord> {
         let inventory = self.inventory.load();
         let machine = inventory.by_mac(mac)?;
-        Some(self.at_our_address(self.fleet().machine(machine, usize::MAX)))
+        Some(self.as_seen_here(self.fleet().machine(machine, usize::MAX)))
     }
 
     /// Returns everything that is known about these machines, each with its last `events` events. The journal waits meanwhile, so
@@ -149,7 +160,7 @@ impl Journal {
     pub fn machines(&self, machines: &[Arc<Machine>], events: usize, only: Option<Stage>) -> Vec<MachineRecord> {
         let fleet = self.fleet();
         let wanted = machines.iter().filter(|machine| only.is_none_or(|stage| fleet.stage(machine.mac) == stage));
-        wanted.map(|machine| self.at_our_address(fleet.machine(machine, events))).collect()
+        wanted.map(|machine| self.as_seen_here(fleet.machine(machine, events))).collect()
     }
 
     /// Returns what lists are filtered and sorted by of these machines. The journal waits meanwhile.
@@ -206,7 +217,7 @@ impl Journal {
             let mut fleet = self.fleet();
             decision(&mut fleet);
             self.publish_from(&mut fleet);
-            self.at_our_address(fleet.machine(machine, usize::MAX))
+            self.as_seen_here(fleet.machine(machine, usize::MAX))
         };
         self.save()?;
         Ok(Some(record))

@@ -28,6 +28,7 @@ pub mod own_sites;
 pub mod policy;
 pub mod policy_book;
 pub mod port_range;
+pub mod progress;
 pub mod secrets;
 pub mod talos_config;
 #[cfg(test)]

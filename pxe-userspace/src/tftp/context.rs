@@ -7,7 +7,7 @@ use crate::{
     artifacts::Store,
     model::{
         event::EventSink, images::SharedImages, inventory::SharedInventory, policy_book::SharedPolicies,
-        port_range::PortRange,
+        port_range::PortRange, progress::ProgressBoard,
     },
 };
 
@@ -26,6 +26,8 @@ pub struct Context {
     pub(super) images: SharedImages,
     /// Takes boot events.
     pub events: EventSink,
+    /// The board on which transfers publish their progress.
+    pub(super) progress: Arc<ProgressBoard>,
     /// Counts requests and transfers.
     pub metrics: Arc<Metrics>,
     /// The ports of transfers, if they are not the kernel's choice.
@@ -47,6 +49,7 @@ impl Context {
             check_source: true,
             images,
             events,
+            progress: Arc::new(ProgressBoard::new(0)),
             metrics,
             ports: None,
             refusals: Arc::default(),
@@ -57,6 +60,12 @@ impl Context {
     #[must_use]
     pub fn with_images(self, images: SharedImages) -> Self {
         Self { images, ..self }
+    }
+
+    /// Sets the board on which transfers publish their progress. Without it, nobody reads it.
+    #[must_use]
+    pub fn with_progress(self, progress: Arc<ProgressBoard>) -> Self {
+        Self { progress, ..self }
     }
 
     /// Sets the ports of transfers. Without them, the kernel chooses.

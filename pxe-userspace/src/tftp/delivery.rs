@@ -133,17 +133,19 @@ impl Delivery {
         Self { is_told: true, ..Self::begin(now, machine, path) }
     }
 
-    /// Tells the journal of the request, once: the client has answered.
-    pub(super) fn answered(&mut self, events: &EventSink) {
-        if !std::mem::replace(&mut self.is_told, true) {
-            let (artifact, transport, path) = (self.artifact, Transport::Tftp, Arc::clone(&self.path));
-            self.tell(events, EventKind::Requested { artifact, transport, path });
+    /// Tells the journal of the request, once: the client has answered. Returns the machine and the kind of file then, if it is a machine's.
+    pub(super) fn answered(&mut self, events: &EventSink) -> Option<(MacAddr, ArtifactKind)> {
+        if std::mem::replace(&mut self.is_told, true) {
+            return None;
         }
+        let (artifact, transport, path) = (self.artifact, Transport::Tftp, Arc::clone(&self.path));
+        self.tell(events, EventKind::Requested { artifact, transport, path });
+        self.machine.map(|machine| (machine, artifact))
     }
 
     /// Tells the journal that the request was refused, for this reason.
     pub(super) fn refuse(mut self, events: &EventSink, reason: &str) {
-        self.answered(events);
+        let _ = self.answered(events);
         self.fail(events, 0, reason.to_owned());
     }
 
@@ -161,7 +163,7 @@ impl Delivery {
             if end.suggests_forgery() || !is_admitted() {
                 return;
             }
-            self.answered(events);
+            let _ = self.answered(events);
         }
         let (artifact, transport, path) = (self.artifact, Transport::Tftp, Arc::clone(&self.path));
         match end.verdict() {
@@ -220,7 +222,7 @@ mod tests {
             let mut delivery = Delivery::begin(now, machine, b"ipxe.efi");
             for _ in 0..2 {
                 if is_answered {
-                    delivery.answered(&events);
+                    let _ = delivery.answered(&events);
                 }
             }
             delivery.end(&events, now, 512, end, || is_admitted);

@@ -34,8 +34,9 @@ use crate::{
     artifacts::OpenArtifact,
     model::{
         artifact_names::{is_optional, without_end_marker},
-        event::short_path,
+        event::{Transport, short_path},
         origin::Origin,
+        progress::Meter,
     },
 };
 
@@ -52,6 +53,8 @@ struct Running {
     transfer: Transfer,
     flow: Flow,
     delivery: Delivery,
+    /// The progress of a transfer to a machine that has answered.
+    meter: Option<Meter>,
     /// The request that began it, as it came.
     request: Box<[u8]>,
     /// Tells it from earlier transfers with the same key.
@@ -190,7 +193,14 @@ impl Transfers {
         let action = running.transfer.on_packet(now, datagram);
         if matches!(action, Action::End(_)) || !running.transfer.is_unanswered() {
             self.admission.answered(&mut running.place);
-            running.delivery.answered(&self.context.events);
+            if let Some((machine, artifact)) = running.delivery.answered(&self.context.events) {
+                let Terms { length, block_size, .. } = *running.transfer.terms();
+                let file = (artifact, Transport::Tftp);
+                running.meter = self.context.progress.begin(machine, file, (length, block_size.into()), now);
+            }
+            if let Some(meter) = &running.meter {
+                meter.note(running.transfer.bytes_acknowledged(), now);
+            }
         }
         self.timers.set(&mut running.due, running.transfer.deadline(), key, running.serial);
         let performed = running.perform(&mut self.sender, action, Patience::CacheOnly);
@@ -372,6 +382,7 @@ impl Transfers {
             transfer,
             flow: Flow::new(key, terms, self.files.share(file), SystemTime::now()),
             delivery: Delivery::begin(now, machine, request.path),
+            meter: None,
             request: datagram.into(),
             serial,
             due,
@@ -450,7 +461,9 @@ impl Transfers {
 
     /// Forgets a transfer, counts it, and tells the journal.
     fn end(&mut self, now: Instant, key: Key, end: &End) {
-        let Some(Running { transfer, delivery, serial, due, place, .. }) = self.running.remove(&key) else { return };
+        let Some(Running { transfer, delivery, meter, serial, due, place, .. }) = self.running.remove(&key) else {
+            return;
+        };
         let client = key.client;
         self.by_client.remove(&(client, serial));
         self.timers.remove(due, serial);
@@ -458,6 +471,11 @@ impl Transfers {
         self.sender.give_back(key.port);
         let Context { metrics, events, .. } = &self.context;
         let bytes = transfer.bytes_acknowledged();
+        if let Some(meter) = meter
+            && *end == End::Transferred(Outcome::Done)
+        {
+            meter.complete();
+        }
         metrics.active.dec();
         metrics.end(end.result());
         metrics.bytes.inc_by(bytes);

@@ -30,6 +30,7 @@ use pxe_userspace::{
         inventory::{Inventory, Machine, Role, Site, Source},
         policy::{BootPolicy, DiskRoute},
         policy_book::PolicyBook,
+        progress::ProgressBoard,
         talos_config::{ConfigPlace, TalosConfig},
         visitors::SharedVisitors,
     },
@@ -46,6 +47,7 @@ mod delivery;
 mod loader_configs;
 mod matchbox_routes;
 mod overwritten;
+mod progress;
 mod secrets;
 mod shim;
 mod talos_config;
@@ -95,6 +97,7 @@ struct Lab {
     images: SharedImages,
     metrics: Arc<Metrics>,
     visitors: SharedVisitors,
+    progress: Arc<ProgressBoard>,
     events: mpsc::Receiver<BootEvent>,
     stop: Option<oneshot::Sender<()>>,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -144,6 +147,7 @@ impl Lab {
         let (sink, events) = EventSink::channel(1024);
         let (metrics, images) = (Arc::new(Metrics::default()), SharedImages::default());
         let visitors = SharedVisitors::default();
+        let progress = Arc::new(ProgressBoard::new(64));
         let store = Arc::new(Store::new(directory.path().to_owned()));
         let context = Context {
             inventory: Arc::new(ArcSwap::from_pointee(Inventory::new(change(&machines)))),
@@ -162,6 +166,7 @@ impl Lab {
             check_source,
             guard: check_source.then(|| Arc::new(guard())),
             http_port: 8000,
+            progress: Arc::clone(&progress),
         };
         let listener = bind(Ipv4Addr::LOCALHOST, 0).unwrap();
         let address = listener.local_addr().unwrap();
@@ -169,7 +174,7 @@ impl Lab {
         let served = tokio::spawn(serve(listener, Arc::new(context), async {
             let _ = stopped.await;
         }));
-        Self { directory, store, address, images, metrics, visitors, events, stop: Some(stop), served }
+        Self { directory, store, address, images, metrics, visitors, progress, events, stop: Some(stop), served }
     }
 
     /// Sends the bytes from `source` and returns everything that comes back until the server closes the connection.

@@ -17,6 +17,7 @@ use pxe_userspace::{
         event::{BootEvent, EventKind, EventSink},
         inventory::{Inventory, Machine, Role, Site, Source},
         policy::{BootPolicy, DiskRoute},
+        progress::ProgressBoard,
     },
     tftp::{Context, Metrics, TftpServer},
 };
@@ -40,6 +41,7 @@ pub(crate) struct Lab {
     pub(crate) server: SocketAddrV4,
     pub(crate) events: mpsc::Receiver<BootEvent>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) progress: Arc<ProgressBoard>,
     pub(crate) task: JoinHandle<()>,
     /// Tells the server to end.
     stop: Option<oneshot::Sender<()>>,
@@ -102,11 +104,12 @@ impl Lab {
         let server = TftpServer::bind(Ipv4Addr::LOCALHOST, 0, networks, None).unwrap();
         let address = server.address();
         let store = Arc::new(Store::new(directory.path().to_owned()));
-        let context = Context::new(store, inventory, sink, Arc::clone(&metrics));
+        let progress = Arc::new(ProgressBoard::new(64));
+        let context = Context::new(store, inventory, sink, Arc::clone(&metrics)).with_progress(Arc::clone(&progress));
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
         let task = tokio::spawn(async move { server.serve(context, stopped).await.unwrap() });
-        Self { directory, server: address, events, metrics, task, stop: Some(stop) }
+        Self { directory, server: address, events, metrics, progress, task, stop: Some(stop) }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

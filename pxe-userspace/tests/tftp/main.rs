@@ -11,6 +11,7 @@ mod ending;
 mod hostile;
 mod lab;
 mod limits;
+mod progress;
 
 use std::{collections::HashMap, fs, net::Ipv4Addr, sync::Arc, time::Duration};
 

@@ -24,6 +24,7 @@ use crate::{
         architecture::Architecture,
         event::{BootEvent, EventKind, EventSink},
         inventory::Inventory,
+        progress::ProgressBoard,
         testing::machine,
     },
 };
@@ -61,6 +62,7 @@ impl Lab {
             check_source: true,
             guard: None,
             http_port: 8000,
+            progress: Arc::new(ProgressBoard::new(64)),
         };
         Self { directory, context: Arc::new(context), events: receiver, phase: watch::Sender::new(Phase::Serving) }
     }

@@ -30,6 +30,7 @@ use crate::{
         loader::OwnLoaders,
         machine_path::MachinePath,
         policy::BootPolicy,
+        progress::ProgressBoard,
         testing::machine,
     },
     uki::{
@@ -151,6 +152,7 @@ impl Lab {
             check_source: true,
             guard: None,
             http_port: 8000,
+            progress: Arc::new(ProgressBoard::new(64)),
         });
         let listener = bind(Ipv4Addr::LOCALHOST, 0).unwrap();
         let address = listener.local_addr().unwrap();

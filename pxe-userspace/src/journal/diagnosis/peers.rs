@@ -106,6 +106,7 @@ mod tests {
             last_error: None,
             booted: false,
             cycle: Cycle::Unknown,
+            progress: None,
             others: None,
             events,
             is_decided_here: true,
