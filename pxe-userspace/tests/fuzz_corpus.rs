@@ -161,7 +161,7 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
         }
     }
     for (name, request) in [
-        ("machines", "GET /api/v1/machines?stage=waiting&cluster=lab&limit=2&events=1"),
+        ("machines", "GET /api/v1/machines?stage=never-seen&cluster=lab&limit=2&events=1"),
         ("machine", "GET /api/v1/machines/52:54:00:12:34:56"),
         (
             "hold",

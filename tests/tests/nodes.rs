@@ -88,9 +88,9 @@ fn machines_are_shared_and_survive_a_node(datapath: Datapath) -> anyhow::Result<
 
     // Each knows which machines are the other's, and moves none of them.
     let all: Vec<Value> = serde_json::from_str(&first.admin("/api/v1/machines")?)?;
-    let waiting = all.iter().filter(|machine| machine["stage"] == "waiting").count();
+    let waiting = all.iter().filter(|machine| machine["stage"] == "never-seen").count();
     ensure!(waiting > 0 && waiting < all.len(), "{waiting} of {} wait", all.len());
-    let theirs = all.iter().find(|machine| machine["stage"] == "waiting").context("one")?;
+    let theirs = all.iter().find(|machine| machine["stage"] == "never-seen").context("one")?;
     let explained = first.machine(theirs["mac"].as_str().context("a MAC")?)?;
     let reached = explained["diagnosis"]["reached"].as_str().context("a sentence")?;
     ensure!(reached.contains("chose the offer of the pxed at 10.99.0.2"), "{reached}");

@@ -7,7 +7,7 @@ use pxe_common::MacAddr;
 use serde::Deserialize;
 
 use crate::{
-    journal::{Stage, Summary},
+    journal::{Stage, Stages, Summary},
     model::inventory::{Inventory, Machine, Role},
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Filter {
 /// A validated [`Filter`].
 #[derive(Debug)]
 pub(super) struct Selection {
-    stages: Option<Vec<Stage>>,
+    stages: Option<Stages>,
     clusters: Option<Vec<String>>,
     roles: Option<Vec<Role>>,
     text: Option<Needle>,
@@ -46,10 +46,13 @@ impl TryFrom<Filter> for Selection {
         let Filter { stage, cluster, role, q, sort, cursor, limit, events } = filter;
         let order = sort.as_deref().map_or(Ok(Order::default()), str::parse)?;
         let cursor = cursor.as_deref().map(|cursor| Cursor::parse(cursor, order)).transpose()?;
-        let stages = stage.as_deref().map(|names| each(names, "stage", &stage_names(), stages_of)).transpose()?;
+        let stages = stage
+            .as_deref()
+            .map(|names| each(names, "stage", &Stages::names(), |name| name.parse().ok()))
+            .transpose()?;
         let roles = role.as_deref().map(|names| each(names, "role", "control-plane, worker", role_of)).transpose()?;
         Ok(Self {
-            stages: stages.map(|stages| stages.concat()),
+            stages: stages.map(|stages: Vec<Stages>| stages.into_iter().fold(Stages::default(), Stages::and)),
             clusters: cluster.map(|names| names.split(',').map(ToOwned::to_owned).collect()),
             roles,
             text: q.filter(|text| !text.is_empty()).map(Needle::new),
@@ -65,15 +68,6 @@ impl TryFrom<Filter> for Selection {
 fn each<T>(names: &str, field: &str, known: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
     let read = |name| read(name).ok_or_else(|| format!("{field}: there is no such {field}; the {field}s are {known}"));
     names.split(',').map(read).collect()
-}
-
-fn stage_names() -> String {
-    Stage::ALL.map(Stage::name).join(", ")
-}
-
-/// Returns the stages that a name means.
-fn stages_of(name: &str) -> Option<Vec<Stage>> {
-    name.parse().ok().map(|stage| vec![stage])
 }
 
 fn role_of(name: &str) -> Option<Role> {
@@ -95,7 +89,7 @@ impl Selection {
 
     /// Returns `true` if the filters let a stage through.
     pub(super) fn wants_stage(&self, stage: Stage) -> bool {
-        self.stages.as_ref().is_none_or(|stages| stages.contains(&stage))
+        self.stages.is_none_or(|stages| stages.contain(stage))
     }
 
     /// Returns the row of a machine.
@@ -454,7 +448,7 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (query, expected) in [
-            (&[("stage", "wating")][..], "stage: there is no such stage; the stages are"),
+            (&[("stage", "wayting")][..], "stage: there is no such stage; the stages are"),
             (&[("stage", "")], "stage: there is no such stage"),
             (&[("stage", "failed,")], "stage: there is no such stage"),
             (&[("role", "Worker")], "role: there is no such role; the roles are control-plane, worker"),

@@ -256,19 +256,20 @@ async fn machines_are_listed_and_selected() {
     let all = server.json("/api/v1/machines");
     let all = all.as_array().unwrap();
     assert_eq!(all.len(), 1_000);
-    assert_eq!(all[0]["stage"], "waiting");
+    assert_eq!(all[0]["stage"], "never-seen");
     assert_eq!(all[999]["mac"], machine(1_000).mac.to_string());
     let macs = |path: &str| -> Vec<Value> {
         server.json(path).as_array().unwrap().iter().map(|machine| machine["mac"].clone()).collect()
     };
     assert_eq!(macs("/api/v1/machines?stage=addressed"), [machine(500).mac.to_string()]);
     assert_eq!(macs("/api/v1/machines?cluster=lab&limit=2").len(), 2);
-    assert_eq!(macs("/api/v1/machines?stage=waiting").len(), 998);
+    assert_eq!(macs("/api/v1/machines?stage=never-seen").len(), 998);
+    assert_eq!(macs("/api/v1/machines?stage=kernel").len(), 0);
     assert_eq!(macs("/api/v1/machines?limit=0").len(), 0);
     assert_eq!(macs("/api/v1/machines?cluster=other").len(), 0);
     let picked = server.json("/api/v1/machines?stage=running&events=2");
     assert_eq!(picked[0]["events"].as_array().unwrap().len(), 2);
-    assert_eq!(server.json("/api/v1/stages")["waiting"], 998);
+    assert_eq!(server.json("/api/v1/stages")["never-seen"], 998);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -333,7 +334,7 @@ async fn visitors_are_listed_and_found() {
     let machine = server.json("/api/v1/machines/52:54:00:00:00:01");
     assert_eq!(
         (&machine["stage"], &machine["requests"][0]["outcome"]),
-        (&json!("waiting"), &json!("no-config-in-spec"))
+        (&json!("never-seen"), &json!("no-config-in-spec"))
     );
 }
 
@@ -390,7 +391,7 @@ async fn events_are_streamed() {
     let data = block_in_place(|| lines.find(|line| line.starts_with("data: "))).unwrap();
     let event: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
     let expected = json!({
-        "mac": "52:54:00:00:00:01", "address": "10.0.0.1", "machine_address": "10.0.0.1", "cluster": "lab", "stage": "discovering", "failure": false,
+        "mac": "52:54:00:00:00:01", "address": "10.0.0.1", "machine_address": "10.0.0.1", "cluster": "lab", "stage": "discovering", "step": "asking", "failure": false,
         "at": "2026-01-01T00:00:00.000Z", "event": "discover", "client": "pxe", "client_architecture": 7,
         "text": "PXE firmware asks for an address (x86-64 UEFI)",
     });
@@ -431,7 +432,7 @@ async fn probes_metrics_and_dashboard_are_served() {
     let (status, metrics) = server.ask("GET", "/metrics", by_name);
     assert_eq!(status, 200);
     let events = format!("pxed_boot_events_total {}", uefi_boot().len());
-    for line in [&events, "pxed_machines{stage=\"running\"} 1", "pxed_machines{stage=\"waiting\"} 2"] {
+    for line in [&events, "pxed_machines{stage=\"running\"} 1", "pxed_machines{stage=\"never_seen\"} 2"] {
         assert!(metrics.lines().any(|have| have == line), "no {line} in {metrics}");
     }
     let (status, page) = server.ask("GET", "/", "");
@@ -473,5 +474,5 @@ async fn machine_is_found_and_decided_by_any_of_its_network_cards() {
         assert_eq!((status, &released["policy"]), (200, &json!("auto")));
     }
     assert_eq!(server.json("/api/v1/machines").as_array().map(Vec::len), Some(2));
-    assert_eq!(server.json("/api/v1/stages")["discovering"], 1);
+    assert_eq!(server.json("/api/v1/stages")["offered"], 1);
 }

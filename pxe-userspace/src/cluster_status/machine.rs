@@ -77,19 +77,21 @@ fn said(record: &MachineRecord, fault: Option<&(Occasion, &'static str, String)>
     let known = if booted { Status::True } else { Status::Unknown };
     let to_disk = boots_from == Disposition::Disk;
     match (stage, fault) {
-        (Stage::Waiting, _) if reached_disk => (known, RUNS_FROM_DISK),
-        (Stage::Waiting, _) if booted => (Status::True, "Booted"),
-        (Stage::Waiting, None) => (Status::Unknown, NOT_SEEN),
+        (Stage::NeverSeen, _) if reached_disk => (known, RUNS_FROM_DISK),
+        (Stage::NeverSeen, _) if booted => (Status::True, "Booted"),
+        (Stage::NeverSeen, None) => (Status::Unknown, NOT_SEEN),
         // It needs no kernel from here. On its way to its disk it still asks for an address and a script.
         _ if to_disk && reached_disk => (known, RUNS_FROM_DISK),
-        _ if to_disk && booted && !matches!(stage, Stage::Booting | Stage::Running) => (Status::True, "SentToDisk"),
+        _ if to_disk && booted && !matches!(stage, Stage::Booting | Stage::Running | Stage::Up) => {
+            (Status::True, "SentToDisk")
+        }
         (_, Some((_, reason, _))) => (Status::False, reason),
         (Stage::SentToDisk, _) if policy == BootPolicy::Hold => (Status::False, "Held"),
         (Stage::SentToDisk, _) => (if booted { Status::True } else { Status::False }, "SentToDisk"),
         (Stage::OnDisk, _) if reached_disk => (known, RUNS_FROM_DISK),
         (Stage::OnDisk, _) => (known, "OtherSystem"),
         (Stage::Booting, _) => (Status::True, "Booted"),
-        (Stage::Running, _) => (known, "Running"),
+        (Stage::Running | Stage::Up, _) => (known, "Running"),
         (stage, _) if stage < Stage::LoadingKernel && policy == BootPolicy::Hold => (Status::False, "Held"),
         (stage, None) => (Status::False, name(stage)),
     }
@@ -122,7 +124,7 @@ fn problem(record: &MachineRecord, images: &Images, is_stuck: bool) -> Option<(O
         let detail = format!("{} {}", awaited.path, awaited.file.state.name());
         return Some((Occasion::ImageMissing, "ImageMissing", detail));
     }
-    if matches!(record.stage, Stage::Discovering | Stage::IpxeDiscovering)
+    if matches!(record.stage, Stage::Discovering | Stage::Offered | Stage::IpxeDiscovering)
         && last(|kind| matches!(kind, EventKind::Ignored { reason } if *reason == OTHER_OFFER)).is_some()
     {
         return Some((Occasion::OtherDhcpServer, "OtherDhcpServer", String::new()));
@@ -155,8 +157,9 @@ fn chosen(record: &MachineRecord) -> Option<bool> {
 /// Returns the reason of a machine that is on its way.
 const fn name(stage: Stage) -> &'static str {
     match stage {
-        Stage::Waiting => NOT_SEEN,
+        Stage::NeverSeen => NOT_SEEN,
         Stage::Discovering => "Discovering",
+        Stage::Offered => "Offered",
         Stage::Addressed => "Addressed",
         Stage::LoadingLoader => "LoadingLoader",
         Stage::LoaderDone => "LoaderDone",
@@ -168,7 +171,8 @@ const fn name(stage: Stage) -> &'static str {
         Stage::KernelDone => "KernelDone",
         Stage::LoadingInitramfs => "LoadingInitramfs",
         Stage::Booting => "Booted",
-        Stage::Running => "Running",
+        // The cluster's own API says when the machine is up.
+        Stage::Running | Stage::Up => "Running",
         Stage::SentToDisk => "SentToDisk",
         Stage::OnDisk => "OtherSystem",
         Stage::Failed => "Failed",

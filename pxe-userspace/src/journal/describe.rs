@@ -163,6 +163,7 @@ impl fmt::Display for EventKind {
                 write!(f, "its firmware is {name} ({client_architecture}), which cannot start the kernel of the spec")
             }
             Self::SentToDisk => f.write_str("sent to its own disk"),
+            Self::Up { port } => write!(f, "answers on TCP port {port}: its Talos API is up"),
         }
     }
 }

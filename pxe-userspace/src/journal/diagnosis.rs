@@ -50,6 +50,7 @@ const LONG_PATIENCE: Duration = Duration::from_secs(180);
 pub const fn patience(stage: Stage) -> Option<Duration> {
     match stage {
         Stage::Discovering
+        | Stage::Offered
         | Stage::Addressed
         | Stage::LoadingLoader
         | Stage::LoaderDone
@@ -59,10 +60,11 @@ pub const fn patience(stage: Stage) -> Option<Duration> {
         | Stage::KernelDone => Some(PATIENCE),
         Stage::LoadingKernel | Stage::LoadingInitramfs => Some(LONG_PATIENCE),
         // It waits for a file or a person, or runs, perhaps without ever asking.
-        Stage::Waiting
+        Stage::NeverSeen
         | Stage::AwaitingFiles
         | Stage::Booting
         | Stage::Running
+        | Stage::Up
         | Stage::SentToDisk
         | Stage::OnDisk
         | Stage::Failed => None,
@@ -75,8 +77,8 @@ pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Dia
     let since = elapsed(record.stage_since, now);
     let attempt = Attempt::of(record, now);
     let mut diagnosis = match record.stage {
-        Stage::Waiting => waiting(record, &attempt, since),
-        Stage::Discovering | Stage::IpxeDiscovering => discovering(record, &attempt),
+        Stage::NeverSeen => never_seen(record, &attempt, since),
+        Stage::Discovering | Stage::Offered | Stage::IpxeDiscovering => discovering(record, &attempt),
         Stage::Addressed => addressed(record, since),
         Stage::LoadingLoader | Stage::LoadingKernel | Stage::LoadingInitramfs => loading(record, since),
         Stage::LoaderDone => match (BootProgram::loaded(record), foreign_loader(record)) {
@@ -88,7 +90,7 @@ pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Dia
         Stage::Scripted => scripted(record, since),
         Stage::KernelDone => kernel_done(record, since),
         Stage::Booting => booting(record, since),
-        Stage::Running => running(record, since),
+        Stage::Running | Stage::Up => running(record, since),
         Stage::SentToDisk => sent_to_disk(record, since),
         Stage::OnDisk => on_disk(record, since),
         Stage::Failed => after_failure(record, since),
@@ -132,7 +134,7 @@ pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Dia
         diagnosis.advice.insert(0, foreign_relay(record, relay));
     }
     if let Some(vlan) = attempt.other_vlan
-        && !matches!(record.stage, Stage::Running | Stage::OnDisk)
+        && !matches!(record.stage, Stage::Running | Stage::Up | Stage::OnDisk)
     {
         diagnosis.advice.insert(0, other_vlan(record, vlan));
     }
@@ -142,7 +144,7 @@ pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Dia
     diagnosis
 }
 
-fn waiting(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagnosis {
+fn never_seen(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagnosis {
     let reached = match (record.boots, attempt.ignored) {
         (_, Some(reason)) => format!("A packet of it was left unanswered: {reason}."),
         _ if let Some(vlan) = attempt.other_vlan => {
@@ -176,7 +178,7 @@ fn waiting(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagno
 }
 
 fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosis {
-    let who = if record.stage == Stage::Discovering { "Its firmware" } else { "iPXE" };
+    let who = if record.stage <= Stage::Offered { "Its firmware" } else { "iPXE" };
     let times = attempt.discovers.max(1);
     let asked =
         format!("{who} asked for an address {times} {} in {}", plural(times, "time", "times"), human(attempt.lasted));

@@ -61,6 +61,7 @@ fn name(event: &EventKind) -> String {
         EventKind::Failed { artifact, .. } => format!("failed {artifact:?}"),
         EventKind::Awaits { .. } => "awaits".to_owned(),
         EventKind::WrongArchitecture { .. } => "wrong architecture".to_owned(),
+        EventKind::Up { .. } => "up".to_owned(),
         EventKind::SentToDisk => "sent to disk".to_owned(),
     }
     .to_lowercase()
@@ -133,7 +134,11 @@ pub(super) fn every_event() -> Vec<(String, EventKind)> {
     // Firmware and iPXE look for these without expecting them.
     events.extend([failed(ArtifactKind::Loader, "revocations.efi"), failed(ArtifactKind::Script, "autoexec.ipxe")]);
     events.push(EventKind::Awaits { path, state: "fetching", percent: Some(43) });
-    events.extend([EventKind::WrongArchitecture { client_architecture: 11 }, EventKind::SentToDisk]);
+    events.extend([
+        EventKind::WrongArchitecture { client_architecture: 11 },
+        EventKind::SentToDisk,
+        EventKind::Up { port: 50_000 },
+    ]);
     events.into_iter().map(|event| (name(&event), event)).collect()
 }
 
@@ -151,7 +156,7 @@ macro_rules! variants {
 
 variants! {
     Discover, Offer, Request, Ack, Nak, Decline, Release, Ignored, ForeignRelay, OtherVlan, LeftToPeer, Requested, Done, Unconfirmed, Failed,
-    Awaits, WrongArchitecture, SentToDisk,
+    Awaits, WrongArchitecture, SentToDisk, Up,
 }
 
 #[test]

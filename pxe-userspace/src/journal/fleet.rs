@@ -129,7 +129,7 @@ impl Fleet {
             let runs_ours = matches!(record.cycle, Cycle::Netbooted | Cycle::Fetched);
             let known = match stage {
                 // A restart of pxed has forgotten the stage, but not that the machine ran from its disk.
-                Stage::Waiting if self.book.reached_disk.contains(&mac) && !runs_ours => Some(Stage::OnDisk),
+                Stage::NeverSeen if self.book.reached_disk.contains(&mac) && !runs_ours => Some(Stage::OnDisk),
                 // It declined its address and has one now.
                 Stage::Failed if runs_ours => Some(Stage::Running),
                 _ => None,
@@ -343,14 +343,14 @@ impl Fleet {
 
     /// Returns the stage of a machine.
     pub(super) fn stage(&self, mac: MacAddr) -> Stage {
-        self.records.get(&self.cards.first(mac)).map_or(Stage::Waiting, |record| record.stage)
+        self.records.get(&self.cards.first(mac)).map_or(Stage::NeverSeen, |record| record.stage)
     }
 
     /// Returns what lists are filtered and sorted by.
     pub(super) fn summary(&self, machine: &Machine) -> Summary {
         let record = self.records.get(&machine.mac);
         Summary {
-            stage: record.map_or(Stage::Waiting, |record| record.stage),
+            stage: record.map_or(Stage::NeverSeen, |record| record.stage),
             stage_since: record.map_or(self.started, Record::stage_since),
             boots: record.map_or(0, Record::all_boots),
             last_error_at: record.and_then(Record::last_error_at),
@@ -365,7 +365,7 @@ impl Fleet {
             server: machine.site.address,
             policy: self.book.policy(machine),
             boots_from: self.book.disposition(machine),
-            stage: record.map_or(Stage::Waiting, |record| record.stage),
+            stage: record.map_or(Stage::NeverSeen, |record| record.stage),
             stage_since: record.map_or(self.started, Record::stage_since),
             boots: record.map_or(0, Record::all_boots),
             last_error: record.and_then(|record| record.last_error(&self.texts)),

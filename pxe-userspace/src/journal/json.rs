@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use pxe_common::MacAddr;
 use serde::{Serialize, Serializer};
 
-use super::{diagnosis::Diagnosis, machine_record::MachineRecord, others::OtherFrames, stage::Stage};
+use super::{diagnosis::Diagnosis, machine_record::MachineRecord, others::OtherFrames, stage::Stage, step::Step};
 use crate::model::{
     architecture::Architecture,
     event::{ArtifactKind, BootEvent, EventKind, Transport},
@@ -68,6 +68,7 @@ pub struct MachineJson<'a> {
     policy: BootPolicy,
     boots_from: Disposition,
     stage: Stage,
+    step: Step,
     #[serde(serialize_with = "time")]
     stage_since: SystemTime,
     boots: u32,
@@ -114,6 +115,7 @@ impl<'a> MachineJson<'a> {
             policy: *policy,
             boots_from: *boots_from,
             stage: *stage,
+            step: stage.step(),
             stage_since: *stage_since,
             boots: *boots,
             progress: ProgressJson::of(record.stage, *progress),
@@ -227,6 +229,7 @@ impl Serialize for FleetEvent {
             address: Option<std::net::Ipv4Addr>,
             cluster: &'a str,
             stage: Stage,
+            step: Step,
             failure: bool,
             #[serde(flatten)]
             event: EventJson<'a>,
@@ -238,6 +241,7 @@ impl Serialize for FleetEvent {
             address: event.kind.address().is_none().then_some(machine.address),
             cluster: &machine.cluster,
             stage: *stage,
+            step: stage.step(),
             failure: event.kind.is_failure(),
             event: EventJson { text: Some(text(machine, event)), ..EventJson::of(machine, event) },
         }

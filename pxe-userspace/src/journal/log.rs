@@ -114,6 +114,8 @@ pub(super) fn level(event: &EventKind, applied: &Applied) -> Level {
         _ if applied.repeats => Level::DEBUG,
         event if event.is_failure() => Level::WARN,
         EventKind::Ignored { .. } | EventKind::Failed { .. } => Level::DEBUG,
+        // The acknowledgement follows at once, or the diagnosis tells of it.
+        EventKind::Offer { .. } => Level::DEBUG,
         EventKind::ForeignRelay { .. } | EventKind::OtherVlan { .. } | EventKind::Release => Level::INFO,
         _ if applied.moved => Level::INFO,
         _ => Level::DEBUG,

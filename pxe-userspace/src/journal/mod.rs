@@ -31,6 +31,7 @@ mod service;
 mod spelling;
 pub mod stage;
 mod state;
+pub mod step;
 mod words;
 
 pub use diagnosis::{Diagnosis, among_nodes, diagnose, patience};
@@ -40,5 +41,6 @@ pub use others::OtherFrames;
 pub use service::{Journal, run};
 pub use stage::Stage;
 pub use state::StateError;
+pub use step::{Stages, Step};
 #[cfg(test)]
 pub(crate) mod testing;

@@ -260,6 +260,7 @@ impl Cycle {
             | EventKind::Decline { .. }
             | EventKind::Release
             | EventKind::Ignored { .. }
+            | EventKind::Up { .. }
             | EventKind::ForeignRelay { .. }
             | EventKind::OtherVlan { .. }
             | EventKind::LeftToPeer { client: ClientKind::Plain, .. }

@@ -89,6 +89,7 @@ enum Kept {
     Awaits { path: TextId, state: StaticId, percent: Option<u8> },
     WrongArchitecture { client_architecture: u16 },
     SentToDisk,
+    Up { port: u16 },
 }
 
 /// The compact form of a [`BootFileName`].
@@ -163,7 +164,7 @@ impl Record {
         Self {
             events: VecDeque::new(),
             other_cards: Vec::new(),
-            stage: Stage::Waiting,
+            stage: Stage::NeverSeen,
             stage_since: Millis::of(since),
             boots,
             unconfirmed_boots: 0,
@@ -481,6 +482,7 @@ fn keep(kind: &EventKind, texts: &mut Interner) -> Kept {
         }
         &EventKind::WrongArchitecture { client_architecture } => Kept::WrongArchitecture { client_architecture },
         EventKind::SentToDisk => Kept::SentToDisk,
+        &EventKind::Up { port } => Kept::Up { port },
     }
 }
 
@@ -528,6 +530,7 @@ fn recall(kept: Kept, texts: &Interner) -> EventKind {
         }
         Kept::WrongArchitecture { client_architecture } => EventKind::WrongArchitecture { client_architecture },
         Kept::SentToDisk => EventKind::SentToDisk,
+        Kept::Up { port } => EventKind::Up { port },
     }
 }
 
@@ -573,7 +576,8 @@ fn release(kept: Kept, texts: &mut Interner) {
         | Kept::OtherVlan { .. }
         | Kept::LeftToPeer { .. }
         | Kept::WrongArchitecture { .. }
-        | Kept::SentToDisk => {}
+        | Kept::SentToDisk
+        | Kept::Up { .. } => {}
     }
 }
 

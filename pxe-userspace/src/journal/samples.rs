@@ -239,5 +239,6 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
         }),
         any::<u16>().prop_map(|client_architecture| EventKind::WrongArchitecture { client_architecture }),
         Just(EventKind::SentToDisk),
+        any::<u16>().prop_map(|port| EventKind::Up { port }),
     ]
 }

@@ -1,19 +1,19 @@
 //! The progress of a machine since its last power-on, as a pure function of its events.
 //!
 //! ```text
-//! waiting ─► discovering ─► addressed ─► loading-loader ─► loader-done          firmware (PXE or HTTP boot)
+//! never-seen ─► discovering ─► offered ─► addressed ─► loading-loader ─► loader-done     firmware (PXE or HTTP boot)
 //!               ┌──────────────────────────────────────────────┘
 //!               ▼
 //!            ipxe-discovering ─► ipxe-addressed ─► scripted                      iPXE (a ROM begins here)
 //!               │                              └─► awaiting-files ─► scripted     while its files are on their way
 //!               ┌─────────────────────────────────────┘      └─► sent-to-disk ─► on-disk
 //!               ▼
-//!            loading-kernel ─► kernel-done ─► loading-initramfs ─► booting ─► running
+//!            loading-kernel ─► kernel-done ─► loading-initramfs ─► booting ─► running ─► up
 //! ```
 //!
 //! A unified kernel image is kernel and initramfs in one: it leads from loading-kernel to booting, and firmware that loads it comes from addressed.
 //!
-//! A DISCOVER of the firmware restarts the chain from any stage. Events of one machine come from several threads (DHCP worker,
+//! A DISCOVER of the firmware restarts the chain from any stage but offered, where it only repeats the question: the offer was lost. Events of one machine come from several threads (DHCP worker,
 //! TFTP, HTTP), so two events that are microseconds apart may arrive in the wrong order. A transfer that the machine gave up may
 //! fail half a minute later, when the machine has moved on. So an event that reports an end never moves a machine backwards.
 //!
@@ -31,11 +31,13 @@ use crate::model::{
 /// The progress of a machine. The variants are in the order of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Stage {
-    /// It has sent nothing since pxed started.
+    /// pxed has heard nothing of it.
     #[default]
-    Waiting,
+    NeverSeen,
     /// Its firmware asks for an address.
     Discovering,
+    /// Its firmware was offered an address, and has not taken it.
+    Offered,
     /// Its firmware has an address.
     Addressed,
     /// Its firmware is loading iPXE or another network boot program.
@@ -60,6 +62,8 @@ pub enum Stage {
     Booting,
     /// An operating system runs and has its address.
     Running,
+    /// The Talos API of the operating system that runs has answered pxed.
+    Up,
     /// It was told to boot from its own disk.
     SentToDisk,
     /// An operating system runs that pxed did not serve.
@@ -70,9 +74,10 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, in the order of a boot.
-    pub const ALL: [Self; 17] = [
-        Self::Waiting,
+    pub const ALL: [Self; 19] = [
+        Self::NeverSeen,
         Self::Discovering,
+        Self::Offered,
         Self::Addressed,
         Self::LoadingLoader,
         Self::LoaderDone,
@@ -85,6 +90,7 @@ impl Stage {
         Self::LoadingInitramfs,
         Self::Booting,
         Self::Running,
+        Self::Up,
         Self::SentToDisk,
         Self::OnDisk,
         Self::Failed,
@@ -94,8 +100,9 @@ impl Stage {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Waiting => "waiting",
+            Self::NeverSeen => "never-seen",
             Self::Discovering => "discovering",
+            Self::Offered => "offered",
             Self::Addressed => "addressed",
             Self::LoadingLoader => "loading-loader",
             Self::LoaderDone => "loader-done",
@@ -108,6 +115,7 @@ impl Stage {
             Self::LoadingInitramfs => "loading-initramfs",
             Self::Booting => "booting",
             Self::Running => "running",
+            Self::Up => "up",
             Self::SentToDisk => "sent-to-disk",
             Self::OnDisk => "on-disk",
             Self::Failed => "failed",
@@ -118,7 +126,10 @@ impl Stage {
     #[must_use]
     pub fn after(self, event: &EventKind) -> Self {
         match event {
+            // It did not get the offer, or did not like it.
+            EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot, .. } if self == Self::Offered => self,
             EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot, .. } => Self::Discovering,
+            EventKind::Offer { .. } if self == Self::Discovering => Self::Offered,
             EventKind::Discover { client: ClientKind::Ipxe, .. } => Self::IpxeDiscovering,
             // Firmware asks for purposes of its own at any time, and moves no boot on.
             EventKind::Ack { client: ClientKind::Plain, .. } | EventKind::Request { client: ClientKind::Plain, .. }
@@ -157,7 +168,7 @@ impl Stage {
                     ArtifactKind::Script => Self::Scripted,
                     ArtifactKind::Kernel | ArtifactKind::Uki => Self::LoadingKernel,
                     ArtifactKind::Initramfs => Self::LoadingInitramfs,
-                    ArtifactKind::Config => Self::Running,
+                    ArtifactKind::Config => Self::Up,
                     ArtifactKind::Other => return self,
                 };
                 if self > last || event.is_harmless() { self } else { Self::Failed }
@@ -167,6 +178,9 @@ impl Stage {
             EventKind::Awaits { .. } => Self::AwaitingFiles,
             EventKind::WrongArchitecture { .. } | EventKind::Decline { .. } => Self::Failed,
             EventKind::SentToDisk => Self::SentToDisk,
+            // It may have been asked before it went on.
+            EventKind::Up { .. } if self == Self::Running => Self::Up,
+            EventKind::Up { .. } => self,
             EventKind::Discover { client: ClientKind::Plain, .. }
             | EventKind::Offer { .. }
             | EventKind::Nak { .. }
@@ -184,8 +198,8 @@ impl Stage {
     /// Returns the stage after a REQUEST. It is news only if pxed was restarted between it and the DISCOVER.
     fn after_request(self, client: ClientKind) -> Self {
         match (self, client) {
-            (Self::Waiting, ClientKind::Pxe | ClientKind::HttpBoot) => Self::Discovering,
-            (Self::Waiting, ClientKind::Ipxe) => Self::IpxeDiscovering,
+            (Self::NeverSeen, ClientKind::Pxe | ClientKind::HttpBoot) => Self::Discovering,
+            (Self::NeverSeen, ClientKind::Ipxe) => Self::IpxeDiscovering,
             _ => self,
         }
     }
@@ -201,7 +215,8 @@ impl Stage {
                 // a kernel is assumed to run it.
                 Self::LoadingKernel | Self::KernelDone | Self::LoadingInitramfs | Self::Booting => Self::Running,
                 // A renewal after a restart of pxed, or another renewal.
-                Self::Waiting | Self::Running => Self::Running,
+                Self::NeverSeen | Self::Running => Self::Running,
+                Self::Up => Self::Up,
                 _ => Self::OnDisk,
             },
         }

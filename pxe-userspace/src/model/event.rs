@@ -301,6 +301,11 @@ pub enum EventKind {
     },
     /// The machine was told to boot from its own disk.
     SentToDisk,
+    /// The machine accepts connections to its Talos API, as pxed found by trying.
+    Up {
+        /// The TCP port.
+        port: u16,
+    },
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -328,7 +333,8 @@ impl EventKind {
             | Self::Failed { .. }
             | Self::Awaits { .. }
             | Self::WrongArchitecture { .. }
-            | Self::SentToDisk => None,
+            | Self::SentToDisk
+            | Self::Up { .. } => None,
         }
     }
 

@@ -83,7 +83,7 @@ pub(crate) fn changes_nothing(datapath: Datapath) -> anyhow::Result<()> {
     let address: Ipv4Addr = victim.address.parse()?;
     let pxe = |query: Query| query.with(&[(53, &[1]), (60, b"PXEClient:Arch:00007:UNDI:003000"), (93, &[0, 7])]);
     plug.ask(&pxe(Query::discover(&victim)?))?;
-    let before = until(&pxed, &victim, |machine| machine["stage"] == "discovering")?;
+    let before = until(&pxed, &victim, |machine| machine["stage"] == "offered")?;
 
     // The two frames that look like a start from the disk, and everything else that a machine may say.
     let system = |query: Query| query.with(&[(53, &[REQUEST]), (50, &address.octets()), (55, TALOS)]);
@@ -116,7 +116,7 @@ pub(crate) fn changes_nothing(datapath: Datapath) -> anyhow::Result<()> {
     let events = attacked["events"].as_array().context("events")?;
     ensure!(events.len() == 4, "{events:?}");
     let idle = until(&pxed, &idle, |machine| count(machine) == Some(2))?;
-    ensure!(idle["stage"] == "waiting" && idle["boots_from"] == "network", "{idle}");
+    ensure!(idle["stage"] == "never-seen" && idle["boots_from"] == "network", "{idle}");
     ensure!(idle["events"].as_array().is_some_and(Vec::is_empty), "{idle}");
     Ok(())
 }

@@ -34,7 +34,7 @@ pub(super) fn render(machines: &[Machine], now: Timestamp) -> String {
     let header = ["MAC", "ADDRESS", "CLUSTER", "ROLE", "STAGE", "FOR", "BOOTS", "NEXT BOOT", "LAST ERROR"];
     let rows = machines.iter().map(|machine| {
         // An error is of no interest once the machine is up.
-        let up = machine.stage == Stage::Running.name() || machine.stage == Stage::OnDisk.name();
+        let up = [Stage::Running, Stage::Up, Stage::OnDisk].iter().any(|stage| stage.name() == machine.stage);
         let last_error = if up { None } else { machine.last_error.clone() };
         [
             machine.mac.clone(),

@@ -61,7 +61,7 @@ impl AdminArgs {
 /// The arguments of `pxed status`.
 #[derive(Debug, clap::Args)]
 pub struct StatusArgs {
-    /// Only machines at this stage (waiting, discovering, …, running, failed)
+    /// Only machines at this stage or step (never-seen, asking, …, running, up, failed)
     #[arg(long)]
     stage: Option<String>,
     /// Only machines of this cluster

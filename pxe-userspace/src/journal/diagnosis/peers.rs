@@ -100,7 +100,7 @@ mod tests {
             machine,
             policy: BootPolicy::Auto,
             boots_from: Disposition::Network,
-            stage: Stage::Waiting,
+            stage: Stage::NeverSeen,
             stage_since: UNIX_EPOCH,
             boots: 0,
             last_error: None,

@@ -27,7 +27,7 @@ fn boot_is_kept_as_it_happened() {
 #[test]
 fn machine_without_events_is_waiting() {
     let record = record(&fleet(1));
-    assert_eq!((record.stage, record.stage_since, record.events.len()), (Stage::Waiting, at(0.0), 0));
+    assert_eq!((record.stage, record.stage_since, record.events.len()), (Stage::NeverSeen, at(0.0), 0));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn installed_machine_is_known_after_a_restart() {
     let state =
         before.take_state().unwrap().into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect();
     let mut after = Fleet::new(&state, at(100.0), 1);
-    assert_eq!((record(&after).stage, record(&after).boots), (Stage::Waiting, 1));
+    assert_eq!((record(&after).stage, record(&after).boots), (Stage::NeverSeen, 1));
     after.apply(&BootEvent { mac: MAC, at: at(101.0), origin: Origin::Machine, kind: ack(Plain) });
     assert_eq!(record(&after).stage, Stage::OnDisk);
 }

@@ -27,6 +27,8 @@ fn path_failed(path: &str, artifact: ArtifactKind) -> EventKind {
     EventKind::Failed { artifact, transport: Tftp, path: path.into(), bytes: 0, reason: "not found".into() }
 }
 
+const UP: EventKind = EventKind::Up { port: 50_000 };
+
 const IPXE_STAGES: [&str; 8] = [
     "ipxe-discovering",
     "ipxe-addressed",
@@ -40,7 +42,7 @@ const IPXE_STAGES: [&str; 8] = [
 
 #[test]
 fn boots_go_through_all_stages() {
-    let firmware = ["discovering", "addressed", "loading-loader", "loader-done"];
+    let firmware = ["discovering", "offered", "addressed", "loading-loader", "loader-done"];
     // OVMF asks for tsize, breaks off, and asks again; 750 ms later iPXE looks for autoexec.ipxe.
     let uefi_pxe = [
         &dora(Pxe)[..],
@@ -63,7 +65,7 @@ fn boots_go_through_all_stages() {
         ("BIOS with iPXE in ROM", ipxe_boot(), false),
     ] {
         let expected = if chained { [&firmware[..], &IPXE_STAGES].concat() } else { IPXE_STAGES.to_vec() };
-        assert_eq!(stages(Stage::Waiting, &events), expected, "{name}");
+        assert_eq!(stages(Stage::NeverSeen, &events), expected, "{name}");
     }
 }
 
@@ -71,18 +73,26 @@ fn boots_go_through_all_stages() {
 fn sequences_lead_to_the_right_stages() {
     let wrong = EventKind::WrongArchitecture { client_architecture: 11 };
     let decline = EventKind::Decline { address: [10, 0, 0, 1].into() };
-    let cases: [(&str, Stage, Vec<EventKind>, &[&str]); 21] = [
+    let cases: [(&str, Stage, Vec<EventKind>, &[&str]); 24] = [
         ("a reboot starts over", Stage::Running, vec![discover(Pxe)], &["discovering"]),
+        (
+            "the offer is lost",
+            Stage::Discovering,
+            vec![offer(), discover(Pxe), offer(), request(Pxe), ack(Pxe)],
+            &["offered", "addressed"],
+        ),
+        ("Talos answers", Stage::Running, vec![UP, request(Plain), ack(Plain)], &["up"]),
+        ("Talos answered before a reboot", Stage::Discovering, vec![UP], &["discovering"]),
         ("a reboot of ROM iPXE too", Stage::OnDisk, vec![discover(Ipxe)], &["ipxe-discovering"]),
         ("renewals change nothing", Stage::Running, vec![request(Plain), ack(Plain)], &["running"]),
         ("renewals of an installed system", Stage::OnDisk, vec![request(Plain), ack(Plain)], &["on-disk"]),
         (
             "pxed was restarted, then a renewal",
-            Stage::Waiting,
+            Stage::NeverSeen,
             vec![request(Plain), ack(Plain)],
-            &["waiting", "running"],
+            &["never-seen", "running"],
         ),
-        ("pxed was restarted between OFFER and REQUEST", Stage::Waiting, vec![request(Pxe)], &["discovering"]),
+        ("pxed was restarted between OFFER and REQUEST", Stage::NeverSeen, vec![request(Pxe)], &["discovering"]),
         (
             "told to boot from disk, and does",
             Stage::Scripted,
@@ -91,9 +101,9 @@ fn sequences_lead_to_the_right_stages() {
         ),
         (
             "PXE is skipped",
-            Stage::Waiting,
+            Stage::NeverSeen,
             [&dora(Pxe)[..], &dora(Plain)].concat(),
-            &["discovering", "addressed", "on-disk"],
+            &["discovering", "offered", "addressed", "on-disk"],
         ),
         ("the journal missed the initramfs", Stage::KernelDone, dora(Plain).to_vec(), &["kernel-done", "running"]),
         ("done arrives late", Stage::LoadingInitramfs, vec![done(Kernel)], &["loading-initramfs"]),
@@ -139,9 +149,9 @@ fn unified_kernel_image_is_kernel_and_initramfs_in_one() {
     let cases: [(&str, Stage, Vec<EventKind>, &[&str]); 5] = [
         (
             "UEFI HTTP boot",
-            Stage::Waiting,
+            Stage::NeverSeen,
             uki_boot(),
-            &["discovering", "addressed", "loading-kernel", "booting", "running"],
+            &["discovering", "offered", "addressed", "loading-kernel", "booting", "running"],
         ),
         (
             "it is on its way, and iPXE waits for it",
@@ -188,8 +198,8 @@ fn stage_names_are_read_back() {
 every! {
     /// Every stage; one that is missing does not compile.
     STAGES: Stage {
-        Waiting, Discovering, Addressed, LoadingLoader, LoaderDone, IpxeDiscovering, IpxeAddressed, AwaitingFiles, Scripted, LoadingKernel,
-        KernelDone, LoadingInitramfs, Booting, Running, SentToDisk, OnDisk, Failed,
+        NeverSeen, Discovering, Offered, Addressed, LoadingLoader, LoaderDone, IpxeDiscovering, IpxeAddressed, AwaitingFiles, Scripted, LoadingKernel,
+        KernelDone, LoadingInitramfs, Booting, Running, Up, SentToDisk, OnDisk, Failed,
     }
 }
 
@@ -244,7 +254,28 @@ fn transitions_that_surprise_have_reasons() {
         ),
         (Running, discover(Plain), Running, "a link that flaps makes a running system ask again"),
         (OnDisk, discover(Plain), OnDisk, "the same"),
-        (Waiting, request(Pxe), Discovering, "pxed was started between OFFER and REQUEST"),
+        (Offered, discover(Pxe), Offered, "the offer was lost, and another follows"),
+        (
+            IpxeDiscovering,
+            offer(),
+            IpxeDiscovering,
+            "iPXE takes an offer or says nothing, and no event tells whose offer it is",
+        ),
+        (Up, ack(Plain), Up, "a renewal"),
+        (
+            Up,
+            EventKind::Failed {
+                artifact: Config,
+                transport: Http,
+                path: "/talosconfig".into(),
+                bytes: 0,
+                reason: "404".into(),
+            },
+            Failed,
+            "only Talos asks for it",
+        ),
+        (OnDisk, UP, OnDisk, "only what pxed booted is tried; it was sent to its disk meanwhile"),
+        (NeverSeen, request(Pxe), Discovering, "pxed was started between OFFER and REQUEST"),
         (LoaderDone, request(Pxe), LoaderDone, "the DISCOVER before it says more"),
         (Discovering, to_other_server(Pxe), Addressed, "the ACK of the other server is not seen"),
         (Booting, to_other_server(Plain), Running, "the same"),
@@ -257,7 +288,7 @@ fn transitions_that_surprise_have_reasons() {
         ),
         (Running, ack(Pxe), Addressed, "the DISCOVER was not seen, and a running system is no PXE client"),
         (
-            Waiting,
+            NeverSeen,
             ack(Plain),
             Running,
             "a renewal after a restart of pxed; the fleet knows if the system is on its disk",
@@ -265,7 +296,7 @@ fn transitions_that_surprise_have_reasons() {
         (LoadingKernel, ack(Plain), Running, "the events of the rest were lost when the journal lagged"),
         (Discovering, chatter(), Discovering, "Intel AMT asks with the card's MAC"),
         (LoadingKernel, chatter(), LoadingKernel, "the same"),
-        (Waiting, chatter(), Waiting, "the same; it does not show that anything runs"),
+        (NeverSeen, chatter(), NeverSeen, "the same; it does not show that anything runs"),
         (LoaderDone, ack(Plain), OnDisk, "GRUB asks as an operating system does, and no kernel of ours was asked for"),
         (Scripted, ack(Plain), OnDisk, "its loader gave up, and the disk was the next boot entry"),
         (Failed, ack(Plain), OnDisk, "the same after a failure"),
@@ -313,14 +344,15 @@ proptest! {
     /// A power cycle starts at the beginning, whatever happened before.
     #[test]
     fn discover_of_the_firmware_starts_over(events in proptest::collection::vec(any_event(), 0..40)) {
-        let stage = events.iter().fold(Stage::Waiting, Stage::after);
-        prop_assert_eq!(stage.after(&discover(Pxe)), Stage::Discovering);
+        let stage = events.iter().fold(Stage::NeverSeen, Stage::after);
+        let expected = if stage == Stage::Offered { Stage::Offered } else { Stage::Discovering };
+        prop_assert_eq!(stage.after(&discover(Pxe)), expected);
     }
 
     /// A repeated event does not move a machine to and fro.
     #[test]
     fn event_that_repeats_changes_nothing(events in proptest::collection::vec(any_event(), 1..40)) {
-        let mut stage = Stage::Waiting;
+        let mut stage = Stage::NeverSeen;
         for event in &events {
             stage = stage.after(event);
             prop_assert_eq!(stage.after(event), stage, "{:?}", event);

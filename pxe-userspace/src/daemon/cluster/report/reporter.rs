@@ -271,7 +271,7 @@ impl Reporter {
                 if !speaks(&assessed, nodes, &record) || entry.is_outdated(&record, &assessed) {
                     continue;
                 }
-                if record.stage == Stage::Waiting {
+                if record.stage == Stage::NeverSeen {
                     // It says nothing that the API does not have, if it has anything.
                     entry.told = Some(assessed.assessment);
                     continue;
