@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
-use crate::{access, build, kubernetes::Account, namespace::Namespace, process::Process, suite};
+use crate::{access, build, kubernetes, kubernetes::Account, namespace::Namespace, process::Process, suite};
 
 /// The admin listener, on the loopback interface of the server's namespace.
 pub const ADMIN: &str = "127.0.0.1:8001";
@@ -29,6 +29,10 @@ pub const BARE_HOST: [&str; 4] = [
     "for d in /usr/lib/ipxe /usr/lib/systemd/boot; do if [ -d $d ]; then mount -t tmpfs none $d; fi; done; exec \"$@\"",
     "sh",
 ];
+
+/// Gives a command the service account in the directory that is its first argument, as a pod has it.
+const IN_POD: &str = "mount -t tmpfs none /run; at=/var/run/secrets/kubernetes.io/serviceaccount; mkdir -p $at; mount --bind \"$1\" $at; \
+                      shift; exec \"$@\"";
 
 /// One `pxed run`. It is ended when it is dropped.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub struct Launch<'a> {
     pub state_directory: Option<&'a Path>,
     /// A kubeconfig: pxed has its spec from the API server, and `spec` is not used.
     pub kubeconfig: Option<&'a Path>,
+    /// The directory of a service account: pxed has it as in a pod, and its spec from the API server.
+    pub service_account: Option<&'a Path>,
 }
 
 /// Every sample of `/metrics`, by its name with labels: `pxed_x{a="b"}`.
@@ -261,9 +267,16 @@ fn run(
     launch: &Launch<'_>,
 ) -> anyhow::Result<Command> {
     let pxed = build::pxed()?.path;
-    let mut command = match launch.wrapper {
-        [] => namespace.command(pxed),
-        [program, arguments @ ..] => {
+    let mut command = match (launch.service_account, launch.wrapper) {
+        (Some(volume), _) => {
+            let mut command = namespace.command("sh");
+            command.args(["-ec", IN_POD, "sh"]).arg(volume).arg(pxed);
+            command.env("KUBERNETES_SERVICE_HOST", kubernetes::ADDRESS.to_string());
+            command.env("KUBERNETES_SERVICE_PORT", kubernetes::PORT.to_string());
+            command
+        }
+        (None, []) => namespace.command(pxed),
+        (None, [program, arguments @ ..]) => {
             let mut command = namespace.command(program);
             command.args(arguments).arg(pxed);
             command
@@ -274,9 +287,10 @@ fn run(
     command.args(["run", "--admin", ADMIN]);
     // Namespaces share the file system.
     command.arg("--admin-socket").arg(directory.join("admin.sock"));
-    match launch.kubeconfig {
-        Some(kubeconfig) => command.args(["--kubernetes", "--kubeconfig"]).arg(kubeconfig),
-        None => command.arg("--cluster").arg(directory.join("cluster.yaml")),
+    match (launch.kubeconfig, launch.service_account) {
+        (Some(kubeconfig), _) => command.args(["--kubernetes", "--kubeconfig"]).arg(kubeconfig),
+        (None, Some(_)) => command.arg("--kubernetes"),
+        (None, None) => command.arg("--cluster").arg(directory.join("cluster.yaml")),
     };
     command.arg("--artifacts").arg(artifacts).arg("--state").arg(directory.join("state")).args(extra);
     let is_open = access::open(command.get_args().chain([directory.as_os_str()]));

@@ -2,6 +2,7 @@
 //!
 //! An attacker is a host of its own, which sends frames with its own MAC address and with whatever IP addresses it likes.
 
+pub mod dhcp;
 pub mod frames;
 pub mod http;
 pub mod tftp;

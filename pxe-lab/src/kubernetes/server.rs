@@ -28,7 +28,8 @@ use crate::{namespace::Namespace, process::Process, topology};
 
 /// The server's address, which every connected namespace reaches.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 98, 255, 1);
-const PORT: u16 = 6443;
+/// The server's port.
+pub const PORT: u16 = 6443;
 const ETCD: &str = "http://127.0.0.1:2379";
 const ETCD_PEER: &str = "http://127.0.0.1:2380";
 

@@ -1,99 +1,98 @@
-//! The attacker's doings during a soak: one thread each, in the attacker's namespace.
+//! The attacker's doings during a soak, at a port of the switch of its own.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    io::Write as _,
-    net::{SocketAddrV4, TcpStream},
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddrV4},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use anyhow::Context as _;
 use nix::sched::{CloneFlags, setns};
+use pxe_common::MacAddr;
 
 use crate::{
     Bridged,
-    cluster::{Machine, SERVER, VERSION},
+    attack::{
+        dhcp::{self, Disguise},
+        frames::{Flood, Wire},
+        http::{self, Conduct},
+        tftp::{self, Target},
+    },
+    cluster::{Machine, SERVER},
     topology::INTERFACE,
 };
 
 /// The attacker's addresses: as many hosts.
-const ADDRESSES: [&str; 4] = ["10.99.250.1", "10.99.250.2", "10.99.250.3", "10.99.250.4"];
-/// The connections that are held open. The oldest makes room for the next.
-const HELD: usize = 1_000;
-/// The time between two connections.
-const PACE: Duration = Duration::from_millis(2);
-const CONNECT: Duration = Duration::from_secs(1);
+const SOURCES: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(10, 99, 250, 1),
+    Ipv4Addr::new(10, 99, 250, 2),
+    Ipv4Addr::new(10, 99, 250, 3),
+    Ipv4Addr::new(10, 99, 250, 4),
+];
+/// The connections of each address.
+const CONNECTIONS: usize = 750;
+const CONDUCTS: [Conduct; 3] =
+    [Conduct::Idle, Conduct::HalfAHead, Conduct::SlowReader("/assets/initramfs-v1.13.0-amd64.xz")];
+/// The forged TFTP requests and DHCP frames of a second. The attacker shares the processors with pxed and the fleet.
+const A_SECOND: u32 = 500;
 
 /// The attacker. It ends when it is dropped.
 pub(super) struct Attackers {
     is_over: Arc<AtomicBool>,
-    counts: BTreeMap<String, Arc<AtomicU64>>,
-    threads: Vec<JoinHandle<()>>,
+    connections: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+    tftp: Flood,
+    dhcp: Flood,
 }
 
 impl Attackers {
     /// Lets the attacker loose, at the first client of the switch.
     pub(super) fn start(bridged: &Bridged, machines: &[Machine]) -> anyhow::Result<Self> {
         let host = bridged.clients.first().context("a place for the attacker")?;
-        for address in ADDRESSES {
-            host.ip(&["address", "add", &format!("{address}/16"), "dev", INTERFACE])?;
+        for source in SOURCES {
+            host.ip(&["address", "add", &format!("{source}/16"), "dev", INTERFACE])?;
         }
-        let victim = machines.first().context("a victim")?.mac.clone();
-        let mut attackers = Self { is_over: Arc::default(), counts: BTreeMap::new(), threads: Vec::new() };
-        let half = format!("GET /boot/{victim}.ipxe HTTP/1.1\r\nHost: {SERVER}\r\nX-");
-        let whole = format!("GET /assets/initramfs-{VERSION}-amd64.xz HTTP/1.1\r\nHost: {SERVER}\r\n\r\n");
-        for (name, said) in [("idle connections", String::new()), ("half heads", half), ("slow readers", whole)] {
-            let namespace = host.open()?;
-            let (is_over, count) = (Arc::clone(&attackers.is_over), Arc::<AtomicU64>::default());
-            attackers.counts.insert(name.to_owned(), Arc::clone(&count));
-            let server = SocketAddrV4::new(SERVER.parse()?, 8000);
-            let work = move || {
-                if setns(&namespace, CloneFlags::CLONE_NEWNET).is_ok() {
-                    hold_connections(server, &said, &is_over, &count);
-                }
-            };
-            attackers.threads.push(thread::Builder::new().name(name.to_owned()).spawn(work)?);
-        }
-        Ok(attackers)
+        let address: Ipv4Addr = SERVER.parse()?;
+        let target = Target { mac: Wire::open(&bridged.server, INTERFACE)?.mac, address };
+        let victims =
+            machines.iter().map(|machine| Ok(machine.address.parse()?)).collect::<anyhow::Result<Vec<_>>>()?;
+        let macs = machines.iter().map(|machine| machine.mac.parse().ok()).collect::<Option<Vec<MacAddr>>>();
+        let macs = macs.context("a MAC address")?;
+        let wire = || Wire::open(host, INTERFACE);
+        let tftp = tftp::request_flood(wire()?, target, victims, "ipxe-efi-x86_64.efi", A_SECOND);
+        let dhcp = dhcp::flood(wire()?, macs, Disguise::None, A_SECOND);
+        let (is_over, connections) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let (stop, opened, namespace) = (Arc::clone(&is_over), Arc::clone(&connections), host.open()?);
+        let work = move || {
+            if setns(&namespace, CloneFlags::CLONE_NEWNET).is_ok() {
+                let server = SocketAddrV4::new(address, 8000);
+                http::Flood { server, sources: &SOURCES, each: CONNECTIONS }.run(&CONDUCTS, &stop, &opened);
+            }
+        };
+        let thread = Some(thread::Builder::new().name("attacker".to_owned()).spawn(work)?);
+        Ok(Self { is_over, connections, thread, tftp, dhcp })
     }
 
-    /// Ends the attacker. Returns how often it did what.
-    pub(super) fn end(mut self) -> anyhow::Result<BTreeMap<String, u64>> {
-        self.is_over.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            thread.join().map_err(|_| anyhow::anyhow!("an attacker has panicked"))?;
-        }
-        Ok(self.counts.iter().map(|(name, count)| (name.clone(), count.load(Ordering::Relaxed))).collect())
+    /// Returns how often the attacker did what.
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        let counts = [
+            ("HTTP connections", self.connections.load(Ordering::Relaxed) as u64),
+            ("TFTP requests", self.tftp.sent()),
+            ("DHCP frames", self.dhcp.sent()),
+        ];
+        counts.map(|(name, count)| (name.to_owned(), count)).into()
     }
 }
 
 impl Drop for Attackers {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-/// Opens connections for ever, says this on each, and reads nothing.
-fn hold_connections(server: SocketAddrV4, said: &str, is_over: &AtomicBool, count: &AtomicU64) {
-    let mut held = VecDeque::with_capacity(HELD);
-    while !is_over.load(Ordering::Relaxed) {
-        if held.len() == HELD {
-            held.pop_front();
-        }
-        // pxed may be away, or refuse.
-        if let Ok(mut stream) = TcpStream::connect_timeout(&server.into(), CONNECT) {
-            count.fetch_add(1, Ordering::Relaxed);
-            let _ = stream.write_all(said.as_bytes());
-            held.push_back(stream);
-        }
-        thread::sleep(PACE);
     }
 }

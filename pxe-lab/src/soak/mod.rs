@@ -151,7 +151,7 @@ pub fn run(plan: &Plan, say: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
     }
     report.lost = fleet.down();
     report.took = begun.elapsed();
-    report.attacks = attackers.end()?;
+    report.attacks = attackers.counts();
     report.frames = link.carried();
     report.memory = watch.end();
     Ok(report)

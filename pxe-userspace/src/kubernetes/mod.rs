@@ -22,6 +22,7 @@ mod objects;
 mod once;
 mod parse;
 mod request;
+mod room;
 mod settings_files;
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,7 @@ pub struct Observed {
 
 impl Observed {
     /// Returns the memory that it takes, in bytes.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         let Self { object, annotations, conditions, .. } = self;
         let ApiObject { key, uid, created, text } = object;
         let annotations: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
@@ -47,7 +47,7 @@ impl Observed {
 /// The most objects that are kept.
 pub(super) const MOST_OBJECTS: usize = 250_000;
 /// The most bytes of all objects together.
-const MOST_BYTES: usize = 512 << 20;
+pub(super) const MOST_BYTES: usize = 256 << 20;
 
 /// There is no room for an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,12 +117,6 @@ impl Kept {
             move |key: &&ObjectKey| key.kind == kind && namespace.is_none_or(|namespace| *key.namespace == *namespace);
         self.by_key.keys().filter(is_of_scope)
     }
-}
-
-/// Returns the error for lists that are longer than what is kept.
-pub(super) fn check_size(count: usize, observed: &[Observed]) -> Result<usize, Full> {
-    let count = count + observed.iter().map(Observed::size).sum::<usize>();
-    if count > MOST_BYTES { Err(Full) } else { Ok(count) }
 }
 
 impl Objects {

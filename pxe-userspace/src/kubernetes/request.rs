@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use super::{
     client::{ApiServer, words},
     fault::{Fault, FaultReason},
-    objects::{MOST_OBJECTS, Observed, check_size},
+    objects::{Full, MOST_OBJECTS, Observed},
     parse::{self, Page},
+    room::{Room, Taken},
 };
 use crate::model::api_object::ApiKind;
 
@@ -66,6 +67,8 @@ pub(super) struct Listing {
     /// The number of items that are no objects.
     pub(super) shapeless: usize,
     pub(super) version: String,
+    /// Its place in the memory, until it is in the place of what was known.
+    pub(super) taken: Taken,
 }
 
 /// The objects of a kind, in a namespace or in all.
@@ -75,6 +78,7 @@ pub(super) struct Source {
     pub(super) kind: ApiKind,
     pub(super) namespace: Option<String>,
     pub(super) limits: Limits,
+    pub(super) room: Arc<Room>,
 }
 
 impl Source {
@@ -88,7 +92,9 @@ impl Source {
             let response = self.send(&query, self.limits.head).await?;
             let mut body = response.into_body();
             let mut text = Vec::new();
+            let mut taken = Taken::new(&self.room);
             while let Some(part) = part(&mut body, self.limits.part).await? {
+                taken.more(part.len()).map_err(full)?;
                 if text.len() + part.len() > PAGE_BYTES {
                     return Err(too_much(format!("{objects} of them have more than {} MiB", PAGE_BYTES >> 20)));
                 }
@@ -102,12 +108,13 @@ impl Source {
 
     /// Asks for the whole list.
     pub(super) async fn list(&self) -> Result<Listing, Fault> {
-        let mut listing = Listing { observed: Vec::new(), shapeless: 0, version: String::new() };
-        let (mut size, mut parts, mut objects, mut token) = (0, 0, PAGE_OBJECTS, String::new());
+        let taken = Taken::new(&self.room);
+        let mut listing = Listing { observed: Vec::new(), shapeless: 0, version: String::new(), taken };
+        let (mut parts, mut objects, mut token) = (0, PAGE_OBJECTS, String::new());
         loop {
             match self.page(objects, &token).await {
                 Ok(Page { observed, shapeless, version, next }) => {
-                    size = check_size(size, &observed).map_err(|full| too_much(full.to_string()))?;
+                    listing.taken.more(observed.iter().map(Observed::size).sum()).map_err(full)?;
                     let leads_nowhere = observed.is_empty() && shapeless == 0 || next == token;
                     listing.observed.extend(observed);
                     listing.shapeless += shapeless;
@@ -177,6 +184,10 @@ impl Source {
         let retry_after = retry_after.map(Duration::from_secs);
         Err(Fault { retry_after, ..parse::refusal(status.as_u16(), &text) })
     }
+}
+
+fn full(full: Full) -> Fault {
+    too_much(full.to_string())
 }
 
 fn too_much(what: String) -> Fault {

@@ -20,6 +20,7 @@ use super::{
     objects::{Full, Objects},
     parse::{Event, event},
     request::{Limits, Listing, Source},
+    room::Room,
 };
 use crate::model::{api_object::ApiKind, api_state::SharedApiState};
 
@@ -61,10 +62,11 @@ impl Watches {
         let scopes = ApiKind::ALL.into_iter().flat_map(|kind| scopes.iter().map(move |scope| (kind, scope.clone())));
         let monitor = Arc::new(Monitor::new(Arc::clone(server), scopes.clone(), is_from_disk));
         let asked = watch::Sender::default();
+        let room = Arc::new(Room::default());
         let begin = |(id, (kind, namespace)): (WatchId, (ApiKind, Option<String>))| {
             let task = Task {
                 id,
-                source: Source { server: Arc::clone(server), kind, namespace, limits },
+                source: Source { server: Arc::clone(server), kind, namespace, limits, room: Arc::clone(&room) },
                 objects: Arc::clone(objects),
                 monitor: Arc::clone(&monitor),
                 asked: asked.subscribe(),
@@ -149,7 +151,7 @@ impl Task {
 
     /// Reads the whole list, and puts it in the place of what was known. Returns its version.
     async fn list(&mut self) -> Result<String, Fault> {
-        let Listing { observed: all, shapeless, version } = self.source.list().await?;
+        let Listing { observed: all, shapeless, version, taken } = self.source.list().await?;
         self.report_shapeless(shapeless);
         let (kind, namespace) = (self.source.kind, self.source.namespace.as_deref());
         let known = self.objects.count(kind, namespace);
@@ -161,6 +163,7 @@ impl Task {
         }
         self.has_seen_empty = false;
         self.objects.replace(kind, namespace, all).map_err(too_much)?;
+        drop(taken);
         Ok(version)
     }
 

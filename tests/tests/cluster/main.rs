@@ -4,9 +4,13 @@ mod api_server;
 mod away;
 mod boots;
 mod clocks;
+mod commands;
 mod fleet;
 mod installations;
+mod liar;
+mod lies;
 mod membership;
+mod pod;
 mod scale;
 mod spec;
 mod status;
@@ -40,5 +44,8 @@ fn main() -> ExitCode {
         suite::test("cluster_of_kubectl_boots_machines_through_two_nodes", boots::through_two_nodes),
         suite::test("node_killed_in_a_storm_costs_no_boot", storm::one_node_is_killed),
         suite::test("two_installations_share_a_cluster", installations::two),
+        suite::test("service_account_of_a_pod_suffices_and_is_read_again", pod::service_account),
+        suite::test("validate_and_fetch_read_the_api", commands::read_the_api),
+        suite::test("server_that_lies_and_floods_harms_no_known_machine", lies::every_lie_is_borne),
     ])
 }

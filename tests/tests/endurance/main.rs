@@ -16,6 +16,9 @@ use pxe_lab::suite;
 
 fn main() -> ExitCode {
     suite::main(vec![
+        // The longest first: the others run beside it.
+        suite::test("storm_survives_kills_and_no_machine_boots_twice", storms::killed),
+        suite::test("link_that_loses_repeats_and_reorders_frames_lets_every_machine_boot", storms::bad_link),
         suite::test("unread_log_stops_nothing_and_its_gap_is_counted", || unread_log::stops_nothing("text")),
         suite::test("unread_json_log_stops_nothing_and_its_gap_is_counted", || unread_log::stops_nothing("json")),
         suite::test("unread_log_does_not_delay_the_end", unread_log::does_not_delay_the_end),
@@ -31,8 +34,6 @@ fn main() -> ExitCode {
         suite::test("entry_that_is_no_file_is_named_and_the_rest_is_served", files::entries),
         suite::test("file_that_is_overwritten_does_not_arrive_as_a_whole", files::overwritten),
         suite::test("unwritable_state_is_told_of_and_tried_again", state::unwritable),
-        suite::test("storm_survives_kills_and_no_machine_boots_twice", storms::killed),
-        suite::test("link_that_loses_repeats_and_reorders_frames_lets_every_machine_boot", storms::bad_link),
         suite::test("little_memory_bears_twenty_thousand_half_open_connections", memory::half_open_connections),
         suite::test("stalled_download_does_not_delay_the_end", unread_log::stalled_download),
     ])

@@ -2,21 +2,13 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4, UdpSocket},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
-use pxe_lab::{
-    Artifacts, Bridged, Pxed,
-    attack::{
-        frames::Wire,
-        tftp::{self, Target},
-    },
-    build,
-    cluster::{self, Machine, SERVER_ADDRESS, VERSION},
-    namespace::output,
-    topology::INTERFACE,
-};
+use pxe_lab::{attack::tftp, topology::INTERFACE};
+
+use crate::scene::Scene;
 
 /// The time by which the attack may delay a boot, besides what a busy machine needs.
 const DELAY: Duration = Duration::from_secs(2);
@@ -25,52 +17,10 @@ const FILE: &str = "ipxe-efi-x86_64.efi";
 /// The forged requests a second.
 const A_SECOND: u32 = 2_000;
 
-/// A server, an attacker and a victim on a switch.
-struct Scene {
-    bridged: Bridged,
-    artifacts: Artifacts,
-    machine: Machine,
-}
-
-impl Scene {
-    fn new(length: usize) -> anyhow::Result<Self> {
-        let bridged = Bridged::new(SERVER_ADDRESS, 2)?;
-        Ok(Self { bridged, artifacts: Artifacts::stand_ins(&[VERSION], length)?, machine: Machine::number(1) })
-    }
-
-    fn pxed(&self) -> anyhow::Result<Pxed<'_>> {
-        let spec = cluster::cluster(std::slice::from_ref(&self.machine));
-        Pxed::start(&self.bridged.server, &spec, self.artifacts.path(), &["--machine-rate", "0"])
-    }
-
-    fn attacker(&self) -> anyhow::Result<Wire> {
-        Wire::open(self.bridged.clients.first().context("a client")?, INTERFACE)
-    }
-
-    fn target(&self) -> anyhow::Result<Target> {
-        let mac = Wire::open(&self.bridged.server, INTERFACE)?.mac;
-        Ok(Target { mac, address: cluster::SERVER.parse()? })
-    }
-
-    fn victim(&self) -> anyhow::Result<Ipv4Addr> {
-        Ok(self.machine.address.parse()?)
-    }
-
-    /// Boots the victim. Returns the time that it took.
-    fn boot(&self) -> anyhow::Result<Duration> {
-        let client = self.bridged.clients.get(1).context("a second client")?;
-        let mut command = client.command(build::pxed()?.path);
-        command.args(["rehearse", "--interface", INTERFACE, "--firmware", "uefi-x64", "--mac", &self.machine.mac]);
-        let begun = Instant::now();
-        output(&mut command)?;
-        Ok(begun.elapsed())
-    }
-}
-
 /// Forged requests in the victim's name, thousands a second, while it boots.
 pub(crate) fn requests() -> anyhow::Result<()> {
     let scene = Scene::new(300_000)?;
-    let pxed = scene.pxed()?;
+    let pxed = scene.pxed(&["--machine-rate", "0"])?;
     let usual = scene.boot()?;
     let flood = tftp::request_flood(scene.attacker()?, scene.target()?, vec![scene.victim()?], FILE, A_SECOND);
     // More than one address may have.
@@ -91,7 +41,7 @@ pub(crate) fn requests() -> anyhow::Result<()> {
 pub(crate) fn acknowledgements() -> anyhow::Result<()> {
     const VICTIMS_PORT: u16 = 2070;
     let scene = Scene::new(1_000_000)?;
-    let pxed = scene.pxed()?;
+    let pxed = scene.pxed(&["--machine-rate", "0"])?;
     let (address, client) = (scene.victim()?, scene.bridged.clients.get(1).context("a second client")?);
     client.ip(&["address", "add", &format!("{address}/24"), "dev", INTERFACE])?;
     // Its host does not say that nobody waits there.
