@@ -57,6 +57,16 @@ pub fn main_at_once(tests: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 
+/// Runs tests of which each uses a processor for a part of its time like [`main`], but twice as many at once as there are processors
+/// unless the command line says otherwise.
+#[must_use]
+pub fn main_interleaved(tests: Vec<Trial>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(2 * processors);
+    libtest_mimic::run(&arguments, tests).exit_code()
+}
+
 /// Polls until `holds` returns `true`, for conditions without an event to wait for.
 ///
 /// # Errors

@@ -10,6 +10,9 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
+/// The time between two connections that are renewed.
+const RENEWAL: Duration = Duration::from_micros(500);
+
 /// The conduct of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduct {
@@ -37,6 +40,7 @@ impl Flood<'_> {
     /// opened. It runs in the namespace of this thread.
     pub fn run(self, conducts: &[Conduct], stop: &AtomicBool, opened: &AtomicUsize) {
         let mut held: Vec<Option<TcpStream>> = (0..self.each * self.sources.len()).map(|_| None).collect();
+        let mut is_first_round = true;
         while !stop.load(Ordering::Relaxed) {
             for (number, slot) in held.iter_mut().enumerate() {
                 if stop.load(Ordering::Relaxed) {
@@ -50,8 +54,12 @@ impl Flood<'_> {
                 if slot.is_some() {
                     opened.fetch_add(1, Ordering::Relaxed);
                 }
+                // Without a pause it would be an attack on the processors that the test shares with it.
+                if !is_first_round {
+                    thread::sleep(RENEWAL);
+                }
             }
-            // One round after the other without a pause would be an attack on the processor that the test shares with it.
+            is_first_round = false;
             thread::sleep(Duration::from_millis(20));
         }
     }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use pxe_lab::suite;
 
 fn main() -> ExitCode {
-    suite::main(vec![
+    suite::main_interleaved(vec![
         // The longest first: the others run beside it.
         suite::test("storm_survives_kills_and_no_machine_boots_twice", storms::killed),
         suite::test("link_that_loses_repeats_and_reorders_frames_lets_every_machine_boot", storms::bad_link),

@@ -12,7 +12,7 @@ use pxe_lab::{
 use crate::place::{Place, server_at};
 
 const CONNECTIONS: usize = 20_000;
-const LIMIT_BYTES: u64 = 150 << 20;
+const LIMIT_BYTES: u64 = 128 << 20;
 /// The descriptors of pxed, so that each host of this test gives it as many places.
 const NOFILE: &str = "--nofile=20000:20000";
 /// The attacker's addresses.

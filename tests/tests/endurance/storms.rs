@@ -93,7 +93,7 @@ pub(crate) fn bad_link() -> anyhow::Result<()> {
     link.set(Losses { drop: 30, duplicate: 10, reorder: 20 });
     let seed = seed.to_string();
     let firmware = "bios,uefi-x64,http-x64,ipxe";
-    let way = ["--hurry", "--firmware", firmware, "--limit-seconds", "120", "--seed", &seed];
+    let way = ["--hurry", "--firmware", firmware, "--limit-seconds", "60", "--seed", &seed];
     let boots = storm::boot_all(&client, &fleet.machines, &way, 12, |_| Ok(()))?;
     let carried = link.carried();
     ensure!(carried.dropped > 1000 && carried.duplicated > 100 && carried.reordered > 100, "{carried:?}");
