@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pxe_lab::{
     attack::http::{Conduct, Flood},
     cluster::Machine,
@@ -20,11 +19,11 @@ use pxe_lab::{
 
 use crate::{
     descriptors::boots,
-    place::{Place, server_at},
+    place::{Descriptors, Place, server_at},
 };
 
-/// The connections of each of the attacker's ten addresses.
-const EACH: usize = 1_800;
+/// The connections of the attacker's ten addresses.
+const CONNECTIONS: usize = 18_000;
 /// More than strangers may have, so the attack is at its height.
 const HEIGHT: usize = 6_000;
 /// The most that a boot may take longer than without the attack.
@@ -33,8 +32,7 @@ const LONGER: Duration = Duration::from_secs(2);
 const MEMORY: u64 = 150 * 1024;
 
 pub(crate) fn by_the_thousand() -> anyhow::Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let descriptors = Descriptors::take(CONNECTIONS)?;
     let place = Place::new(1_000_000)?;
     let attacker = place.bridged.clients.first().context("an attacker")?;
     let sources: Vec<_> = (60..70).map(|host| Ipv4Addr::new(10, 99, 0, host)).collect();
@@ -49,7 +47,7 @@ pub(crate) fn by_the_thousand() -> anyhow::Result<()> {
     };
     let usual = boot()?;
     let (stop, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let flood = Flood { server: server_at(8000)?, sources: &sources, each: EACH };
+    let flood = Flood { server: server_at(8000)?, sources: &sources, each: descriptors.count / sources.len() };
     let conducts = [Conduct::Idle, Conduct::HalfAHead, Conduct::SlowReader("/assets/vmlinuz-v1.13.0-amd64")];
     let (attacked, memory) = thread::scope(|scope| {
         let attack = scope.spawn(|| {

@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pxe_lab::{
     Pxed, build,
     cluster::{self, Machine},
@@ -20,7 +19,7 @@ use pxe_lab::{
     topology::INTERFACE,
 };
 
-use crate::place::{Place, SOON, connect, read_answer, server_at, tftp_request};
+use crate::place::{Descriptors, Place, SOON, connect, read_answer, server_at, tftp_request};
 
 /// More connections than pxed can have descriptors.
 const IDLE: usize = 1_200;
@@ -28,8 +27,8 @@ const IDLE: usize = 1_200;
 /// Two of this machine's clients, and the admin listener, are kept busy with idle connections.
 pub(crate) fn few(limit: &'static str) -> anyhow::Result<()> {
     requires::tools(&["prlimit"])?;
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let descriptors = Descriptors::take(2 * IDLE)?;
+    ensure!(descriptors.count == 2 * IDLE, "this process may have {} connections only", descriptors.count);
     let place = Place::new(100_000)?;
     let nofile = format!("--nofile={limit}:{limit}");
     let pxed = place.pxed(&[], &Launch { wrapper: &["prlimit", &nofile], ..Launch::default() })?;

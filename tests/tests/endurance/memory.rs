@@ -3,13 +3,12 @@
 use std::{io::Write as _, net::TcpStream, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pxe_lab::{
     MemoryLimit, build, cluster::Machine, namespace::output, pxed::Launch, requires, soak::resident_kib,
     topology::INTERFACE,
 };
 
-use crate::place::{Place, server_at};
+use crate::place::{Descriptors, Place, server_at};
 
 const CONNECTIONS: usize = 20_000;
 const LIMIT_BYTES: u64 = 128 << 20;
@@ -23,11 +22,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Connections with half a head each, from ten addresses, while pxed may have little memory.
 pub(crate) fn half_open_connections() -> anyhow::Result<()> {
     requires::tools(&["prlimit"])?;
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let descriptors = hard.min(CONNECTIONS as u64 * 2);
-    setrlimit(Resource::RLIMIT_NOFILE, descriptors, hard)?;
-    // Where this process may not have as many, it has all but a few.
-    let connections = CONNECTIONS.min(usize::try_from(descriptors)?.saturating_sub(500));
+    let descriptors = Descriptors::take(CONNECTIONS)?;
+    let connections = descriptors.count;
     let place = Place::new(100_000)?;
     let attacker = place.bridged.clients.first().context("a client")?;
     for number in 0..ADDRESSES {

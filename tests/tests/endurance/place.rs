@@ -3,10 +3,12 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddrV4, TcpStream, UdpSocket},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pxe_lab::{
     Artifacts, Bridged, Pxed,
     cluster::{self, Machine, SERVER, SERVER_ADDRESS, VERSION},
@@ -20,6 +22,28 @@ pub(crate) const SOON: Duration = Duration::from_secs(10);
 /// The error packet that a refusal is (RFC 1350 §5).
 const ERROR: [u8; 2] = [0, 5];
 const DATA: [u8; 2] = [0, 3];
+
+/// The descriptors of this process, which its tests share. One test at a time holds thousands of them.
+static DESCRIPTORS: Mutex<()> = Mutex::new(());
+/// The descriptors that the other tests need.
+const OF_OTHERS: u64 = 1_500;
+
+/// Descriptors for thousands of connections.
+pub(crate) struct Descriptors {
+    /// The number of connections.
+    pub(crate) count: usize,
+    _all: MutexGuard<'static, ()>,
+}
+
+impl Descriptors {
+    /// Takes descriptors for this many connections, or for fewer where this process may not have as many.
+    pub(crate) fn take(wanted: usize) -> anyhow::Result<Self> {
+        let _all = DESCRIPTORS.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok(Self { count: wanted.min(usize::try_from(hard.saturating_sub(OF_OTHERS))?), _all })
+    }
+}
 
 /// A network with one client, a stranger to the spec.
 pub(crate) struct Place {
