@@ -15,6 +15,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use serde::Serialize;
 
 use super::{origin, refusal, token::Token};
 
@@ -52,8 +53,31 @@ enum Closed {
     ProbesOnly,
 }
 
+/// The condition under which a door lets changes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Changes {
+    /// Everybody who reaches the door may change something.
+    Free,
+    /// With the token.
+    WithToken,
+    /// Never: it is for reads.
+    Never,
+}
+
+impl Changes {
+    const fn of(door: &Door) -> Self {
+        match door {
+            Door::Socket => Self::Free,
+            Door::Loopback { token: Some(_), .. } | Door::Public { .. } => Self::WithToken,
+            Door::Loopback { token: None, .. } | Door::Probes => Self::Never,
+        }
+    }
+}
+
 /// Lets a request through, or says why not.
-pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(Changes::of(&door));
     match check(&door, request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(closed) => refuse(&door, &closed),

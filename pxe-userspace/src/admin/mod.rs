@@ -129,8 +129,7 @@ fn routes(admin: Admin, door: Door) -> Router {
         .route("/api/v1/health", get(monitoring::health))
         .route("/api/v1/spec/errors", get(spec::errors))
         .route("/api/v1/events", get(events::follow))
-        .route("/", get(dashboard::page))
-        .route("/dashboard.js", get(dashboard::script))
+        .merge(dashboard::routes())
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there is no such page; the API is below /api/v1/"))
         .method_not_allowed_fallback(async || {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "this page does not have this method")
