@@ -77,7 +77,8 @@ impl File {
 
 /// Returns the routes of the dashboard. Those below `/dashboard/` are the page's own, and no part of the API.
 pub(super) fn routes() -> Router<Admin> {
-    let files = FILES.iter().fold(Router::new(), |routes, &file| routes.route(file.path, get(async move || file.answer())));
+    let files =
+        FILES.iter().fold(Router::new(), |routes, &file| routes.route(file.path, get(async move || file.answer())));
     files.route("/dashboard/fleet", get(feed::follow))
 }
 

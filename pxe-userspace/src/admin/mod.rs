@@ -16,7 +16,7 @@
 //! | `GET /api/v1/health` | what is not as it should be, and the file descriptors in use |
 //! | `GET /api/v1/spec/errors` | the errors of the specs, each with the number of machines that it leaves out or keeps as before |
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
-//! | `GET /` | the dashboard |
+//! | `GET /` | the dashboard; what is below `/dashboard/` belongs to it and may change |
 //!
 //! A list has `X-Total-Count`, and `Link` to its next page if it has `?limit=`. Answers have an `ETag`, and one that the client has already is 304.
 //!

@@ -134,7 +134,8 @@ async fn page_is_one_of_files_that_name_each_other_and_nothing_else() {
             assert!(head.contains(&line), "{}: no {line} in {head}", file.path);
         }
         assert!(
-            !file.content.contains("http://") || file.content.matches("http://").count() == file.content.matches("http://www.w3.org/").count(),
+            !file.content.contains("http://")
+                || file.content.matches("http://").count() == file.content.matches("http://www.w3.org/").count(),
             "{} is loaded from elsewhere",
             file.path
         );
