@@ -426,6 +426,7 @@ pub fn admin_api(data: &[u8]) {
                 images: Default::default(),
                 nodes: Default::default(),
                 visitors: SharedVisitors::default(),
+                strangers: Default::default(),
                 registry,
                 health,
                 confinement: Default::default(),

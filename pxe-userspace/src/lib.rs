@@ -26,5 +26,6 @@ pub mod model;
 pub mod named_file;
 pub mod net;
 pub mod own_file;
+pub mod strangers;
 pub mod tftp;
 pub mod uki;

@@ -11,7 +11,7 @@ use crate::{
     journal::Journal,
     model::{
         api_state::SharedApiState, confinement::SharedConfinement, finding::AllSpecFaults, images::SharedImages,
-        nodes::SharedNodes, visitors::SharedVisitors,
+        nodes::SharedNodes, strangers::SharedStrangers, visitors::SharedVisitors,
     },
 };
 
@@ -29,6 +29,8 @@ pub struct AdminContext {
     pub nodes: SharedNodes,
     /// The clients that no journal follows.
     pub visitors: SharedVisitors,
+    /// Those who ask by DHCP and are not answered.
+    pub strangers: SharedStrangers,
     /// The metrics.
     pub registry: Arc<Registry>,
     /// The shortcomings of the running daemon.

@@ -52,6 +52,7 @@ mod refusal;
 mod selection;
 mod socket;
 mod spec;
+mod strangers;
 pub mod token;
 mod visitors;
 
@@ -124,6 +125,8 @@ fn routes(admin: Admin, door: Door) -> Router {
         .route("/api/v1/stages", get(machines::stages))
         .route("/api/v1/visitors", get(visitors::list))
         .route("/api/v1/visitors/{name}", get(visitors::one))
+        .route("/api/v1/strangers", get(strangers::list))
+        .route("/api/v1/strangers/{mac}", get(strangers::one))
         .route("/api/v1/images", get(images::list))
         .route("/api/v1/nodes", get(nodes::list))
         .route("/api/v1/health", get(monitoring::health))

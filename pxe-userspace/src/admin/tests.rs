@@ -21,6 +21,7 @@ use crate::{
         inventory::{Inventory, Machine, SharedInventory},
         loader::{LoaderFile, OwnLoaders},
         policy_book::SharedPolicies,
+        strangers::SharedStrangers,
         testing::assert_golden,
         visitors::{Match, Outcome, SharedVisitors, Visit},
     },
@@ -56,6 +57,7 @@ async fn start_in(inventory: SharedInventory, cluster: Option<ClusterPolicy>) ->
     let health = Arc::new(Health::default());
     let (visitors, faults) = (SharedVisitors::default(), AllSpecFaults::default());
     let context = AdminContext {
+        strangers: SharedStrangers::default(),
         api: None,
         journal: Arc::clone(&journal),
         images: Default::default(),

@@ -68,10 +68,10 @@ use crate::{
     model::{
         confinement::SharedConfinement, event::EventSink, images::SharedImages, inventory::Inventory,
         nodes::SharedNodes, own_sites::SharedOwnSites, policy_book::SharedPolicies, port_range::PortRange,
-        progress::ProgressBoard, visitors::SharedVisitors,
+        progress::ProgressBoard, strangers::SharedStrangers, visitors::SharedVisitors,
     },
     net::held_port,
-    tftp,
+    strangers, tftp,
 };
 
 pub use cluster::Kubernetes;
@@ -181,6 +181,8 @@ struct Daemon {
     running: watch::Sender<()>,
     /// In proxy mode: the port that firmware asks directly, so that the kernel does not refuse what the packet socket answers.
     boot_server_port: Option<UdpSocket>,
+    /// Hears those who ask and are not answered.
+    listener: Option<strangers::Listener>,
 }
 
 impl Daemon {
@@ -375,6 +377,13 @@ impl Daemon {
         } else if !problems.is_empty() {
             return Err(cannot_start(&problems));
         }
+        let overheard = SharedStrangers::default();
+        let listener = strangers::Listener::start(Arc::clone(&inventory), overheard.clone());
+        let listener = listener
+            .inspect_err(|error| {
+                tracing::warn!("pxed cannot hear strangers, so that pxed strangers shows none: {error}")
+            })
+            .ok();
         let boot_server_port = if config.mode == Mode::Proxy { hold_boot_server_port() } else { None };
         limits::raise_neighbours(first.machines().len());
         upkeep.warn_of_few_places(first.machines().len());
@@ -385,6 +394,7 @@ impl Daemon {
             images,
             nodes,
             visitors,
+            strangers: overheard,
             registry: Arc::new(registry),
             health,
             confinement: Arc::clone(&config.confinement),
@@ -451,6 +461,7 @@ impl Daemon {
             membership,
             running,
             boot_server_port,
+            listener,
         })
     }
 
@@ -499,6 +510,7 @@ impl Daemon {
             membership,
             running,
             boot_server_port,
+            listener,
         } = self;
         tracing::info!("stopping");
         service_manager.stopping();
@@ -515,7 +527,7 @@ impl Daemon {
             })
         });
         let close = tokio::task::spawn_blocking(move || {
-            drop((watchers, cluster, verifier));
+            drop((watchers, cluster, verifier, listener));
             let transfers = upkeep.stop();
             drop(boot_server_port);
             transfers

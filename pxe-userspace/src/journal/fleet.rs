@@ -341,6 +341,17 @@ impl Fleet {
         remembered.filter(|(_, remembered)| *remembered != Remembered::default()).collect()
     }
 
+    /// Returns `true` if nothing was ever heard of a machine, as far as this node remembers.
+    pub(super) fn is_silent(&self, mac: MacAddr) -> bool {
+        let first = self.cards.first(mac);
+        let is_silent = |record: &Record| {
+            record.stage == Stage::default() && record.boots == 0 && record.cycle == Cycle::Unknown && record.is_empty()
+        };
+        !self.book.booted.contains(&first)
+            && !self.book.reached_disk.contains(&first)
+            && self.records.get(&first).is_none_or(is_silent)
+    }
+
     /// Returns the stage of a machine.
     pub(super) fn stage(&self, mac: MacAddr) -> Stage {
         self.records.get(&self.cards.first(mac)).map_or(Stage::NeverSeen, |record| record.stage)

@@ -270,6 +270,11 @@ impl Record {
         self.others.as_deref().copied()
     }
 
+    /// Returns `true` if it has no events.
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
     /// Returns the number of its boots, with those by TFTP that no operating system has confirmed.
     pub(super) fn all_boots(&self) -> u32 {
         self.boots.saturating_add(self.unconfirmed_boots)

@@ -29,6 +29,7 @@ use super::{
 use crate::model::{
     event::BootEvent,
     inventory::{Inventory, Machine, SharedInventory},
+    near_miss::{self, NearMiss},
     origin::Origin,
     own_sites::SharedOwnSites,
     policy::BootPolicy,
@@ -168,6 +169,13 @@ impl Journal {
     pub fn summaries(&self, machines: &[Arc<Machine>]) -> Vec<Summary> {
         let fleet = self.fleet();
         machines.iter().map(|machine| fleet.summary(machine)).collect()
+    }
+
+    /// Returns the machine that a stranger's address is a slip away from: one of which nothing was ever heard.
+    #[must_use]
+    pub fn nearest<'a>(&self, stranger: MacAddr, inventory: &'a Inventory) -> Option<NearMiss<'a>> {
+        let fleet = self.fleet();
+        near_miss::nearest(stranger, inventory, |machine| fleet.is_silent(machine.mac))
     }
 
     /// Returns how many machines of the inventory are at each stage.

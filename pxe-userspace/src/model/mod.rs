@@ -21,6 +21,7 @@ pub mod inventory;
 pub mod ipxe_shim;
 pub mod loader;
 pub mod machine_path;
+pub mod near_miss;
 pub mod node_lease;
 pub mod nodes;
 pub mod origin;
@@ -30,6 +31,7 @@ pub mod policy_book;
 pub mod port_range;
 pub mod progress;
 pub mod secrets;
+pub mod strangers;
 pub mod talos_config;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -12,7 +12,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, poll},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{MsgFlags, send},
 };
 
@@ -24,7 +24,7 @@ use pxe_common::{
 use super::{buffer, frame::Reply, pulse::Pulse};
 
 /// The length of the longest frame: an MTU of 9,000 bytes, its headers and two VLAN tags.
-const FRAME_CAPACITY: usize = 9216;
+pub const FRAME_CAPACITY: usize = 9216;
 
 /// The size of the receive buffer: 10,000 requests, for a fleet that powers on at once.
 const RECEIVE_BUFFER_BYTES: usize = 32 << 20;
@@ -51,7 +51,7 @@ impl PacketSocket {
     /// If the kernel refuses, for example because `CAP_NET_RAW` is missing.
     pub fn open(interface_index: u32) -> io::Result<Self> {
         let socket = open()?;
-        attach_filter(&socket)?;
+        attach(&socket, &filter())?;
         set(&socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
         set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
         buffer::set_receive_buffer(&socket, RECEIVE_BUFFER_BYTES)?;
@@ -101,30 +101,121 @@ impl PacketSocket {
 
     /// Reads the next frame and puts its VLAN tag back. Returns its length, or `None` if nothing can be read now.
     fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
-        // Leave room before the frame for the tag that the kernel may have stripped.
-        let tail = buffer.get_mut(TAG_LENGTH..)?;
-        let mut control = [0_u64; 8];
-        let mut vector = libc::iovec { iov_base: tail.as_mut_ptr().cast(), iov_len: tail.len() };
-        // SAFETY: `msghdr` is plain data, for which all zeroes is a valid value.
-        let mut message: libc::msghdr = unsafe { zeroed() };
-        message.msg_iov = &raw mut vector;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control) as _;
-        // SAFETY: every pointer in the message refers to memory that is alive for the call, with its own length.
-        let received = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) };
-        let length = usize::try_from(received).ok()?;
-        // SAFETY: `recvmsg` has filled in the message, whose buffers are still alive.
-        match unsafe { stripped_tag(&message) } {
-            Some(tag) => {
-                buffer.copy_within(TAG_LENGTH..TAG_LENGTH + TAG_OFFSET, 0);
-                buffer.get_mut(TAG_OFFSET..TAG_OFFSET + TAG_LENGTH)?.copy_from_slice(&tag);
-                Some(length + TAG_LENGTH)
-            }
+        receive(&self.socket, buffer).map(|received| received.length)
+    }
+}
+
+/// Copies of the BOOTP requests that the host's IP stack gets, of all interfaces together. Nothing is seen that the XDP program redirects or drops.
+///
+/// The kernel shows a frame with a VLAN tag at the interface of that VLAN, if there is one. If not, it shows it without the tag, which only a
+/// socket for all protocols can see. So a second one gets tagged frames alone.
+pub struct RequestTap {
+    untagged: OwnedFd,
+    tagged: OwnedFd,
+}
+
+/// The socket of a [`RequestTap`] that a frame came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapView {
+    /// With its tag, at the interface that has received it.
+    Tagged,
+    /// At its last interface, after the kernel has taken the tag away.
+    Final {
+        /// The tag was one of a VLAN that the host does not have, or the frame is for another host.
+        is_of_others: bool,
+    },
+}
+
+impl RequestTap {
+    /// Opens the sockets.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PacketSocket::open`].
+    pub fn open() -> io::Result<Self> {
+        let (untagged, tagged) = (open()?, open()?);
+        attach(&untagged, &filter())?;
+        attach(&tagged, &filter_of_tagged())?;
+        set(&tagged, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
+        set(&tagged, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
+        // IPv4 alone, so that what the host sends does not pass here.
+        bind(&untagged, 0, libc::ETH_P_IP as u16)?;
+        bind(&tagged, 0, libc::ETH_P_ALL as u16)?;
+        Ok(Self { untagged, tagged })
+    }
+
+    /// Waits until a frame can be read or `stop` becomes readable. Returns `false` for the latter.
+    ///
+    /// # Errors
+    ///
+    /// If waiting fails, which cannot be recovered from.
+    pub fn wait(&self, stop: BorrowedFd<'_>) -> io::Result<bool> {
+        let readable = |socket| PollFd::new(socket, PollFlags::POLLIN);
+        let mut descriptors = [readable(stop), readable(self.untagged.as_fd()), readable(self.tagged.as_fd())];
+        match poll(&mut descriptors, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(!descriptors[0].any().unwrap_or(false)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads the next frame: those with their tags first. Returns it, the index of its interface and the view, or `None` if nothing can be read now.
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Option<(&'b [u8], u32, TapView)> {
+        let (Received { length, interface, .. }, view) = match receive(&self.tagged, buffer) {
+            Some(received) => (received, TapView::Tagged),
             None => {
-                buffer.copy_within(TAG_LENGTH..TAG_LENGTH + length, 0);
-                Some(length)
+                let received = receive(&self.untagged, buffer)?;
+                (received, TapView::Final { is_of_others: received.kind == libc::PACKET_OTHERHOST })
             }
+        };
+        Some((buffer.get(..length)?, interface, view))
+    }
+
+    /// Returns the name of an interface.
+    #[must_use]
+    pub fn name_of(&self, interface: u32) -> Option<String> {
+        rustix::net::netdevice::index_to_name(&self.untagged, interface).ok()
+    }
+}
+
+/// A frame that was read.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    length: usize,
+    interface: u32,
+    /// Its destination, as the kernel sees it (`sll_pkttype`).
+    kind: u8,
+}
+
+/// Reads the next frame of a packet socket and puts its VLAN tag back. Returns `None` if nothing can be read now.
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<Received> {
+    // Leave room before the frame for the tag that the kernel may have stripped.
+    let tail = buffer.get_mut(TAG_LENGTH..)?;
+    let mut control = [0_u64; 8];
+    let mut vector = libc::iovec { iov_base: tail.as_mut_ptr().cast(), iov_len: tail.len() };
+    // SAFETY: `msghdr` is plain data, for which all zeroes is a valid value.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: `sockaddr_ll` is plain data, for which all zeroes is a valid value.
+    let mut from: libc::sockaddr_ll = unsafe { zeroed() };
+    message.msg_name = (&raw mut from).cast();
+    message.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: every pointer in the message refers to memory that is alive for the call, with its own length.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let length = usize::try_from(received).ok()?;
+    let (interface, kind) = (u32::try_from(from.sll_ifindex).ok()?, from.sll_pkttype);
+    // SAFETY: `recvmsg` has filled in the message, whose buffers are still alive.
+    match unsafe { stripped_tag(&message) } {
+        Some(tag) => {
+            buffer.copy_within(TAG_LENGTH..TAG_LENGTH + TAG_OFFSET, 0);
+            buffer.get_mut(TAG_OFFSET..TAG_OFFSET + TAG_LENGTH)?.copy_from_slice(&tag);
+            Some(Received { length: length + TAG_LENGTH, interface, kind })
+        }
+        None => {
+            buffer.copy_within(TAG_LENGTH..TAG_LENGTH + length, 0);
+            Some(Received { length, interface, kind })
         }
     }
 }
@@ -208,9 +299,8 @@ fn set<T>(socket: &OwnedFd, level: i32, option: i32, value: &T) -> io::Result<()
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Attaches the [`filter`].
-fn attach_filter(socket: &OwnedFd) -> io::Result<()> {
-    let filter = filter();
+/// Attaches a filter.
+fn attach(socket: &OwnedFd, filter: &[libc::sock_filter]) -> io::Result<()> {
     let length = u16::try_from(filter.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
     set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
@@ -258,6 +348,17 @@ fn filter() -> Vec<libc::sock_filter> {
     program.into_iter().map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect()
 }
 
+/// Returns the [`filter`] behind one that rejects frames whose tag the kernel has not stripped, which are those without one.
+fn filter_of_tagged() -> Vec<libc::sock_filter> {
+    const LDW: u16 = 0x20;
+    const JEQ: u16 = 0x15;
+    const RET: u16 = 0x06;
+    let present = (libc::SKF_AD_OFF + libc::SKF_AD_VLAN_TAG_PRESENT) as u32;
+    let head = [(LDW, 0, 0, present), (JEQ, 0, 1, 0), (RET, 0, 0, 0)];
+    let head = head.map(|(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k });
+    head.into_iter().chain(filter()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixDatagram;
@@ -271,7 +372,7 @@ mod tests {
     fn boot_requests_pass_the_filter_and_other_traffic_does_not() {
         let (sender, receiver) = UnixDatagram::pair().unwrap();
         let filtered = OwnedFd::from(receiver.try_clone().unwrap());
-        attach_filter(&filtered).unwrap();
+        attach(&filtered, &filter()).unwrap();
         receiver.set_nonblocking(true).unwrap();
         let (mut passed, mut kept_out) = (0, 0);
         for case in cases() {

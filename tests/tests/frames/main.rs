@@ -16,6 +16,7 @@ mod queues;
 mod relay;
 mod secrets;
 mod spec_faults;
+mod strangers;
 mod stuck;
 mod virtual_address;
 mod vlans;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
             ("node_without_an_address_in_the_network_says_so", own_addresses::missing),
             ("mistakes_of_a_spec_leave_others_served", spec_faults::leave_others_alone),
             ("machine_on_the_wrong_interface_gets_nothing", disturbed::wrong_interface),
+            ("strangers_are_named_with_the_machine_that_is_meant", strangers::named),
             ("flood_of_one_machine_harms_no_other", flood::of_one_machine),
             ("flood_of_strangers_takes_no_memory", flood::of_strangers),
             ("flood_in_a_machines_name_harms_it_not", elsewhere::flood),

@@ -1,0 +1,118 @@
+//! The routes of those who ask by DHCP without being in a cluster spec, and their JSON. Scripts depend on it.
+
+use std::net::Ipv4Addr;
+
+use axum::{
+    Json,
+    extract::{Path, Query, State, rejection::QueryRejection},
+    http::{StatusCode, Uri},
+    response::{IntoResponse as _, Response},
+};
+use pxe_common::MacAddr;
+use serde::Serialize;
+
+use super::{
+    context::Admin,
+    paging::{self, Pages},
+    refusal::refuse,
+};
+use crate::{
+    journal::json::rfc3339,
+    model::{
+        inventory::Inventory,
+        near_miss::{NearMiss, digits_off},
+        strangers::Overheard,
+    },
+};
+
+/// A stranger as `GET /api/v1/strangers` lists it.
+#[derive(Debug, Serialize)]
+struct StrangerJson {
+    mac: String,
+    interface: String,
+    vlan: Option<u16>,
+    relay: Option<Ipv4Addr>,
+    firmware: Option<String>,
+    architecture: Option<u16>,
+    problem: Option<&'static str>,
+    first_seen: String,
+    last_seen: String,
+    count: u64,
+    nearest: Option<NearestJson>,
+}
+
+/// The machine of the spec that is probably meant.
+#[derive(Debug, Serialize)]
+struct NearestJson {
+    mac: String,
+    machine: String,
+    address: Ipv4Addr,
+    hostname: Option<String>,
+    cluster: String,
+    digits: usize,
+    text: &'static str,
+    source: String,
+}
+
+impl StrangerJson {
+    fn of(stranger: &Overheard, nearest: Option<NearMiss<'_>>) -> Self {
+        let Overheard { last, first_seen, count } = stranger;
+        Self {
+            mac: last.mac.to_string(),
+            interface: last.interface.as_ref().to_owned(),
+            vlan: last.vlan,
+            relay: last.relay,
+            firmware: last.firmware(),
+            architecture: last.architecture,
+            problem: last.problem,
+            first_seen: rfc3339(*first_seen),
+            last_seen: rfc3339(last.at),
+            count: *count,
+            nearest: nearest.map(|NearMiss { machine, mac, slip }| NearestJson {
+                mac: mac.to_string(),
+                machine: machine.mac.to_string(),
+                address: machine.address,
+                hostname: machine.hostname.as_deref().map(ToOwned::to_owned),
+                cluster: machine.cluster.as_ref().to_owned(),
+                digits: digits_off(last.mac, mac),
+                text: slip.in_words(),
+                source: machine.source.in_words(),
+            }),
+        }
+    }
+}
+
+/// `GET /api/v1/strangers`: an array, the stranger that asked last comes first.
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    uri: Uri,
+    pages: Result<Query<Pages>, QueryRejection>,
+) -> Result<Response, Response> {
+    let Query(pages) = pages.map_err(|error| refuse(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let inventory = admin.context.journal.inventory();
+    let strangers = of_now(&admin, &inventory);
+    let json = |stranger| StrangerJson::of(stranger, admin.context.journal.nearest(stranger.last.mac, &inventory));
+    let strangers: Vec<_> = strangers.iter().map(json).collect();
+    Ok(paging::page(&uri, pages, &strangers, |stranger| stranger.mac.clone()))
+}
+
+/// `GET /api/v1/strangers/{mac}`.
+pub(super) async fn one(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
+    let inventory = admin.context.journal.inventory();
+    let found = mac.parse::<MacAddr>().ok().filter(|&mac| inventory.by_mac(mac).is_none());
+    let stranger = found.and_then(|mac| admin.context.strangers.lock().stranger(mac).cloned());
+    let Some(stranger) = stranger else {
+        return Err(refuse(StatusCode::NOT_FOUND, format!("no stranger {mac} has asked by DHCP since pxed started")));
+    };
+    let nearest = admin.context.journal.nearest(stranger.last.mac, &inventory);
+    Ok(Json(StrangerJson::of(&stranger, nearest)).into_response())
+}
+
+/// Returns the strangers, without those that the spec names by now.
+fn of_now(admin: &Admin, inventory: &Inventory) -> Vec<Overheard> {
+    let mut strangers = admin.context.strangers.lock();
+    let (named, strange): (Vec<_>, Vec<_>) =
+        strangers.iter().cloned().partition(|stranger| inventory.by_mac(stranger.last.mac).is_some());
+    named.iter().for_each(|stranger| strangers.forget(stranger.last.mac));
+    strange
+}
