@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use pxe_lab::suite;
 
 fn main() -> ExitCode {
-    suite::main(vec![
+    suite::main_interleaved(vec![
         suite::test("api_server_holds_accounts_to_their_roles", api_server::roles),
         suite::test("api_server_refuses_tokens_that_have_ended", api_server::tokens),
         suite::test("api_server_keeps_its_objects_while_it_is_away", api_server::away),
