@@ -432,6 +432,7 @@ pub fn admin_api(data: &[u8]) {
                 confinement: Default::default(),
                 faults: AllSpecFaults::default(),
                 cluster: None,
+                captures: Default::default(),
             },
         )
     });

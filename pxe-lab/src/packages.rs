@@ -70,6 +70,7 @@ pub const PACKAGES: &[Package] = &[
     tests("groff-base", &["/usr/share/groff/current/font/devutf8/DESC"], "check of the package's manual pages"),
     tests("ipxe", &["/usr/lib/ipxe/undionly.kpxe"], "boot loaders"),
     tests("ipxe-qemu", &["/usr/lib/ipxe/qemu/pxe-virtio.rom"], "ROMs of the guests' network cards"),
+    tests("tshark", &["tshark"], "reader of pxed's captures"),
     tests("umoci", &["umoci"], "unpacking of the container image"),
     tests("runc", &["runc"], "containers"),
     ebpf("rustc-web", &["/usr/bin/rustc"], "compiler of the XDP program"),

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod artifacts;
 pub mod boot;
 pub mod capabilities;
+pub mod capture;
 pub mod cli;
 pub mod cluster_spec;
 pub mod cluster_status;

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::health::Health;
 use crate::{
+    capture::Tap,
     journal::Journal,
     model::{
         api_state::SharedApiState, confinement::SharedConfinement, finding::AllSpecFaults, images::SharedImages,
@@ -43,6 +44,17 @@ pub struct AdminContext {
     pub api: Option<SharedApiState>,
     /// The way into the API of a Kubernetes cluster, if the spec comes from there.
     pub cluster: Option<ClusterPolicy>,
+    /// The frames of machines, for captures.
+    pub captures: CaptureSource,
+}
+
+/// The frames of machines, and what a capture needs to know of them.
+#[derive(Clone, Debug, Default)]
+pub struct CaptureSource {
+    /// The place where workers show their frames.
+    pub tap: Tap,
+    /// The port of boot HTTP.
+    pub http_port: u16,
 }
 
 /// A person's decision about a machine.

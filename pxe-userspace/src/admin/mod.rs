@@ -15,6 +15,7 @@
 //! | `GET /api/v1/nodes` | the nodes that share the fleet: their sites and addresses, and the number of machines that each answers first |
 //! | `GET /api/v1/health` | what is not as it should be, and the file descriptors in use |
 //! | `GET /api/v1/spec/errors` | the errors of the specs, each with the number of machines that it leaves out or keeps as before |
+//! | `POST /api/v1/captures?machine=…` | the frames of one machine from now on, as pcapng, until the client leaves; `?seconds=` and `?packets=` end it before. It has secrets, so it is no read |
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
 //! | `GET /` | the dashboard; what is below `/dashboard/` belongs to it and may change |
 //!
@@ -33,6 +34,7 @@ use axum::{
 use tokio::net::TcpListener;
 
 mod access;
+mod captures;
 mod config;
 mod context;
 mod dashboard;
@@ -59,7 +61,7 @@ mod visitors;
 use access::Door;
 pub use config::AdminConfig;
 use context::Admin;
-pub use context::{AdminContext, ClusterPolicy, Decision};
+pub use context::{AdminContext, CaptureSource, ClusterPolicy, Decision};
 pub use doors::Doors;
 pub use health::{Findings, Health};
 use listener::{Accepts, Limited};
@@ -123,6 +125,7 @@ fn routes(admin: Admin, door: Door) -> Router {
         .route("/api/v1/machines/{mac}/hold", post(machines::hold))
         .route("/api/v1/machines/{mac}/release", post(machines::release))
         .route("/api/v1/stages", get(machines::stages))
+        .route("/api/v1/captures", post(captures::start))
         .route("/api/v1/visitors", get(visitors::list))
         .route("/api/v1/visitors/{name}", get(visitors::one))
         .route("/api/v1/strangers", get(strangers::list))

@@ -68,6 +68,7 @@ async fn start_in(inventory: SharedInventory, cluster: Option<ClusterPolicy>) ->
         confinement: Default::default(),
         faults: faults.clone(),
         cluster,
+        captures: Default::default(),
     };
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();

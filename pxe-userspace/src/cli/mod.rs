@@ -10,6 +10,7 @@ use crate::logging;
 mod admin_address;
 mod admin_args;
 mod api_spec;
+pub mod capture;
 mod confine_args;
 mod download_args;
 mod ending;
@@ -64,6 +65,8 @@ enum Command {
     Hold(status::MachineArgs),
     /// End a hold, and let even an installed machine boot over the network again
     Release(status::MachineArgs),
+    /// Write what pxed receives from one machine and sends to it into a pcapng file, with pxed's decisions
+    Capture(capture::Args),
     /// Boot simulated machines against a running responder and report every step
     Rehearse(rehearse::Args),
     /// Write the manual pages and the completions of shells into a directory, for packages
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => status::explain(args),
         Command::Hold(args) => status::hold(args),
         Command::Release(args) => status::release(args),
+        Command::Capture(args) => capture::run(args),
         Command::Rehearse(args) => rehearse::run(args),
         Command::Generate(args) => generate::run(args, &command()),
     };

@@ -54,6 +54,7 @@ use self::{
 use crate::{
     admin::{self, AdminConfig, AdminContext, Health},
     artifacts::{FetchCommand, Records, Store, Verifier},
+    capture::Tap,
     cluster_spec::{self, matchbox},
     dataplane::{
         self, Addressing, Datapath, Dataplane, counters::ReplyCounters, metrics::PortCounts, sharing::Sharing,
@@ -305,6 +306,7 @@ impl Daemon {
         };
         let server = api.as_ref().map(|(cluster, _)| cluster.server());
         let membership = Membership::start(&config.node, shared, server, &config.state);
+        let tap = Tap::default();
         let dataplane = Arc::new(Mutex::new(Dataplane::new(dataplane::Context {
             datapath: config.datapath,
             settings: config.settings,
@@ -320,6 +322,7 @@ impl Daemon {
             duplicate_answers: Arc::default(),
             trusted_relays: Arc::clone(&config.trusted_relays),
             sharing: membership.as_ref().map(|_| Arc::new(Sharing::new(Arc::clone(&nodes)))),
+            tap: tap.clone(),
         })));
 
         let observed = Arc::clone(&dataplane);
@@ -401,6 +404,7 @@ impl Daemon {
             faults,
             api: api_state,
             cluster: policy_in_api,
+            captures: admin::CaptureSource { tap, http_port: config.http_port },
         };
         let (running, stopped) = watch::channel(());
         let doors = admin.to_string();

@@ -9,6 +9,7 @@ use super::{
     sharing::Sharing,
 };
 use crate::{
+    capture::Tap,
     dhcp::Mode,
     guard::Guard,
     model::{event::EventSink, inventory::SharedInventory, policy_book::SharedPolicies},
@@ -45,4 +46,6 @@ pub struct Context {
     pub duplicate_answers: Arc<DuplicateAnswers>,
     /// The turns of the nodes, if several may share the fleet.
     pub sharing: Option<Arc<Sharing>>,
+    /// The place where workers show their frames to those who capture.
+    pub tap: Tap,
 }

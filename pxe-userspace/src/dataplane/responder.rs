@@ -24,6 +24,7 @@ use super::{
     sharing::{Circumstances, Sharing},
 };
 use crate::{
+    capture::{Decision, Point, Verdict},
     dhcp::{self, Arrival, Reason, ReplyRoute, Server, answer::Question, wire::MessageType},
     guard,
     model::{
@@ -96,6 +97,8 @@ pub struct Responder {
     sharing: Option<(Arc<Sharing>, NodesCache)>,
     /// The MAC addresses of relays and routers that are believed.
     trusted_relays: Arc<[MacAddr]>,
+    /// Shows the frames to those who capture.
+    tap: Point,
 }
 
 impl Responder {
@@ -117,39 +120,64 @@ impl Responder {
             policies: Cache::new(Arc::clone(&context.policies)),
             events: context.events.clone(),
             counters: Arc::clone(&context.counters),
+            tap: context.tap.point(interface, behind_xdp),
         }
     }
 
     /// Writes the answer to a frame into `reply`. Returns its length and copies, or `None` if the frame is not answered.
     pub fn respond(&mut self, frame: &[u8], reply: &mut [u8]) -> Option<Reply> {
+        if !self.tap.is_on() {
+            return self.answer(frame, reply, None);
+        }
+        let mut decision = Decision::default();
+        let answer = self.answer(frame, reply, Some(&mut decision));
+        self.tap.show(frame, reply, answer, &decision);
+        answer
+    }
+
+    /// Does the same, and notes the decision for those who capture.
+    fn answer(&mut self, frame: &[u8], reply: &mut [u8], mut decision: Option<&mut Decision>) -> Option<Reply> {
+        let mut note = |verdict| {
+            if let Some(decision) = &mut decision {
+                decision.verdict = verdict;
+            }
+        };
         let read = frame::Headers::parse(frame).and_then(|headers| Ok((BootClient::read(frame, &headers)?, headers)));
         let (BootClient { mac, giaddr }, headers) = match read {
             Ok(read) => read,
-            Err(reason) => return self.counters.refuse(reason),
+            Err(reason) => {
+                note(Verdict::Refused(reason));
+                return self.counters.refuse(reason);
+            }
         };
         // A packet socket receives every frame on the wire, on a bridge or a router also those for other hosts.
         let servers = self.servers.load();
         let reached_us = headers.ethernet_destination.is_group() || headers.ethernet_destination == self.mac;
         if !reached_us || !is_for_us(&headers, |address| servers.are_asked_at(address)) {
+            note(Verdict::Refused(Counter::OtherServer));
             return self.counters.refuse(Counter::OtherServer);
         }
         // Neither case is an error: frames of unknown machines arrive too, and a machine may just have left the spec.
         let inventory = self.inventory.load();
         let machine = inventory.by_mac(mac)?;
+        note(Verdict::OtherInterface);
         let server = servers.of_site(machine.site.address)?;
         let sender = Sender::of(mac, giaddr, headers.ethernet_source);
         if let Some(gate) = &self.gate
             && let Err(counter) = gate.admit(mac, sender, &inventory, Instant::now())
         {
+            note(Verdict::Refused(counter));
             return self.counters.refuse(counter);
         }
         let origin = origin(sender, headers.source, machine, server, &self.trusted_relays);
         // The program in front asks the same, but it knows the VLANs of all machines together.
         if let Some(vlan) = headers.tags.unserved(|vlan| machine.vlans.contains(&vlan)) {
+            note(Verdict::OtherVlan(vlan));
             self.events.send(mac, SystemTime::now(), origin, EventKind::OtherVlan { vlan });
             return self.counters.refuse(Counter::OtherVlan);
         }
         if servers.is_taken(machine.address) {
+            note(Verdict::Silent(Reason::OurAddress));
             self.counters.count(&Err(Reason::OurAddress));
             let reason = Reason::OurAddress.text();
             self.events.send(mac, SystemTime::now(), origin, EventKind::Ignored { reason });
@@ -184,6 +212,12 @@ impl Responder {
             outcome.verdict = Err(Reason::FromElsewhere);
         }
         self.counters.count(&outcome.verdict);
+        if let Some(decision) = decision {
+            decision.verdict = outcome.verdict.map_or_else(Verdict::Silent, |sent| Verdict::Answered(sent.message));
+            decision.events = outcome.events.clone();
+            decision.boots = Some((disposition, self.policies.load().policy(machine)));
+            decision.origin = origin;
+        }
         // What another host sent is one event, whatever it says.
         let counted = if matches!(origin, Origin::Other(_)) { 1 } else { outcome.events.len() };
         for event in outcome.events.into_iter().take(counted) {

@@ -162,14 +162,14 @@ impl Headers<'_> {
 }
 
 /// Returns the sum of 16-bit big-endian words, the last one padded with zero (RFC 1071).
-pub(super) fn sum(bytes: &[u8]) -> u64 {
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<2>();
     let total: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
     total + rest.first().map_or(0, |&byte| u64::from(byte) << 8)
 }
 
 /// Returns the ones' complement of a sum folded to 16 bits.
-pub(super) fn folded(mut sum: u64) -> u16 {
+pub(crate) fn folded(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

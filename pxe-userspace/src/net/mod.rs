@@ -5,6 +5,7 @@ pub mod frame;
 pub mod held_port;
 pub mod interface;
 pub mod networks;
+pub mod packet_observer;
 pub mod packet_socket;
 pub mod prefix;
 pub mod pulse;

@@ -235,7 +235,7 @@ pub(super) fn for_sending(interface_index: u32) -> io::Result<OwnedFd> {
 }
 
 /// Opens a packet socket of protocol 0, which receives nothing until `bind` sets another protocol.
-fn open() -> io::Result<OwnedFd> {
+pub(super) fn open() -> io::Result<OwnedFd> {
     // SAFETY: no pointers are passed.
     let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
     if socket < 0 {
@@ -245,7 +245,7 @@ fn open() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(socket) })
 }
 
-fn bind(socket: &OwnedFd, interface_index: u32, protocol: u16) -> io::Result<()> {
+pub(super) fn bind(socket: &OwnedFd, interface_index: u32, protocol: u16) -> io::Result<()> {
     // SAFETY: `sockaddr_ll` is plain data, for which all zeroes is a valid value.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -285,7 +285,7 @@ unsafe fn stripped_tag(message: &libc::msghdr) -> Option<[u8; TAG_LENGTH]> {
     None
 }
 
-fn set<T>(socket: &OwnedFd, level: i32, option: i32, value: &T) -> io::Result<()> {
+pub(super) fn set<T>(socket: &OwnedFd, level: i32, option: i32, value: &T) -> io::Result<()> {
     // SAFETY: the value is alive for the call and its length is its own.
     let result = unsafe {
         libc::setsockopt(

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod bench;
+mod capture;
 mod disturbed;
 mod elsewhere;
 mod flood;
@@ -79,6 +80,9 @@ fn main() -> ExitCode {
             ("renamed_interface_is_missed_and_served_again_under_its_name", disturbed::renamed),
             ("interface_with_another_mtu_is_served_again", disturbed::other_mtu),
             ("failed_look_at_the_kernel_disturbs_nothing", disturbed::failed_look),
+            ("capture_has_the_whole_boot_of_one_machine", capture::boot),
+            ("capture_says_why_a_frame_is_left_unanswered", capture::unanswered),
+            ("capture_of_a_killed_pxed_opens", capture::killed),
             ("queues_are_all_answered", queues::all_answered),
             ("added_queue_is_answered", queues::added),
             ("queues_beyond_the_limit_are_named", queues::too_many),

@@ -22,7 +22,7 @@ const MAX_ANSWER_BYTES: u64 = 4 << 30;
 /// An answer of the API that is an error.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
-pub(super) struct Refused {
+pub(in crate::cli) struct Refused {
     status: u16,
     error: String,
     /// The socket that takes what a listener for reads refuses.
@@ -30,14 +30,14 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    pub(super) fn is_not_found(&self) -> bool {
+    pub(in crate::cli) fn is_not_found(&self) -> bool {
         self.status == 404
     }
 }
 
 /// A client of one admin listener.
 #[derive(Debug)]
-pub(super) struct AdminClient {
+pub(in crate::cli) struct AdminClient {
     agent: Agent,
     base: String,
     /// The place of the listener, for messages.
@@ -77,7 +77,7 @@ impl AdminClient {
     }
 
     /// Returns the body of the answer to a GET.
-    pub(super) fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
+    pub(in crate::cli) fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
         let pairs = query.iter().map(|(name, value)| (*name, value.as_str()));
         let response = self.bearing(self.agent.get(format!("{}{path}", self.base))).query_pairs(pairs).call();
         self.text(response)
@@ -93,6 +93,21 @@ impl AdminClient {
         };
         match refused.downcast_ref::<Refused>().and_then(|refused| refused.socket.clone()) {
             Some(socket) => Self::new(&AdminAddress::of_socket(socket), None).post(path),
+            None => Err(refused),
+        }
+    }
+
+    /// Starts something by a POST without content, and returns what it writes, to be read as it arrives. A listener that is for reads names
+    /// the socket that is not.
+    pub(in crate::cli) fn start(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<BodyReader<'static>> {
+        let pairs = query.iter().map(|(name, value)| (*name, value.as_str()));
+        let request = self.bearing(self.agent.post(format!("{}{path}", self.base))).query_pairs(pairs);
+        let refused = match self.answered(request.header("content-type", "application/json").send_empty()) {
+            Ok(response) => return Ok(response.into_body().into_with_config().limit(u64::MAX).reader()),
+            Err(error) => error,
+        };
+        match refused.downcast_ref::<Refused>().and_then(|refused| refused.socket.clone()) {
+            Some(socket) => Self::new(&AdminAddress::of_socket(socket), None).start(path, query),
             None => Err(refused),
         }
     }

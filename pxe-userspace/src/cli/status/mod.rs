@@ -1,15 +1,11 @@
 //! `pxed status`, `watch`, `explain`, `hold`, `release`: clients of the admin listener.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use pxe_common::MacAddr;
 
-mod client;
+pub(super) mod client;
 mod find;
 mod fleet;
 mod health;
@@ -17,30 +13,21 @@ mod images;
 mod machine;
 mod nodes;
 mod output;
+pub(super) mod place;
 mod spec;
 mod unix;
 mod visitor;
 mod watch;
 
-use super::{admin_address::AdminAddress, options::admin_of_server};
-use crate::admin::{SOCKET, SOCKET_NAME};
-use client::{AdminClient, Bearer, Refused};
-use find::{Named, find};
+use client::{AdminClient, Refused};
 use output::print;
+use place::Place;
 
 /// The arguments of all clients: the place of the admin listener, and the form of the output.
 #[derive(Debug, clap::Args)]
 struct AdminArgs {
-    /// Admin listener of pxed: its Unix socket (unix:PATH), its address as in --admin of pxed run, or its URL [default: the socket of the
-    /// pxed on this host, or else 127.0.0.1:8001]
-    #[arg(long, env = "PXED_ADMIN", value_name = "ADDRESS:PORT|URL|unix:PATH")]
-    admin: Option<AdminAddress>,
-    /// File with the token of that pxed, for an address of another host
-    #[arg(long, env = "PXED_ADMIN_TOKEN", value_name = "FILE")]
-    admin_token: Option<PathBuf>,
-    /// TOML file of pxed run, which may name the admin listener
-    #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Print the API's JSON instead of text
     #[arg(long)]
     json: bool,
@@ -48,13 +35,7 @@ struct AdminArgs {
 
 impl AdminArgs {
     fn client(self) -> anyhow::Result<AdminClient> {
-        let Self { admin, admin_token, config, json: _ } = self;
-        let (server, state) = admin_of_server(config.as_deref())?;
-        let of_environment = env::var_os("PXED_ADMIN_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let named = Named { admin, socket: of_environment };
-        let token = admin_token.or(server.admin_token).as_deref().map(Bearer::of);
-        let of_file = Named { admin: server.admin, socket: server.admin_socket };
-        Ok(AdminClient::new(&find(named, of_file, [&state.join(SOCKET_NAME), Path::new(SOCKET)]), token))
+        self.place.client()
     }
 }
 

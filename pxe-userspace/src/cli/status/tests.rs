@@ -5,6 +5,7 @@ use tokio::task::block_in_place;
 use super::*;
 use crate::{
     admin::tests::{start, visit},
+    cli::admin_address::AdminAddress,
     journal::samples::*,
     model::visitors::Outcome,
 };

@@ -69,6 +69,7 @@ impl Cable {
             duplicate_answers: Arc::default(),
             trusted_relays: Arc::default(),
             sharing: None,
+            tap: Default::default(),
         });
         let port = open(&mut kernel, paths);
         Self { kernel, port, far_end: packet_socket("far") }
