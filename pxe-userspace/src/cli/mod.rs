@@ -15,6 +15,7 @@ mod confine_args;
 mod download_args;
 mod ending;
 mod environment;
+mod exit;
 pub mod fetch;
 mod fetch_values;
 mod generate;
@@ -25,6 +26,7 @@ mod peer_args;
 pub mod rehearse;
 mod relay_args;
 pub mod run;
+mod shown;
 pub mod status;
 mod tftp_args;
 pub mod validate;
@@ -61,10 +63,10 @@ enum Command {
     Watch(status::WatchArgs),
     /// Explain how far a machine came, what it waits for and what to do
     Explain(status::MachineArgs),
-    /// Keep a machine from booting over the network; it boots from its disk
-    Hold(status::MachineArgs),
-    /// End a hold, and let even an installed machine boot over the network again
-    Release(status::MachineArgs),
+    /// Keep machines from booting over the network; they boot from their disks
+    Hold(status::DecideArgs),
+    /// End holds, and let even installed machines boot over the network again
+    Release(status::DecideArgs),
     /// Write what pxed receives from one machine and sends to it into a pcapng file, with pxed's decisions
     Capture(capture::Args),
     /// Boot simulated machines against a running responder and report every step
@@ -106,9 +108,11 @@ pub fn main() -> ExitCode {
     };
     let code = result.unwrap_or_else(|error| {
         if !ending::is_unread_output(&error) {
-            logging::say(&format!("pxed: {}", ending::text_of(&error)));
+            // What a machine or a file is called must not control the terminal.
+            let text = ending::text_of(&error);
+            logging::say(&format!("pxed: {}", text.lines().map(shown::harmless).collect::<Vec<_>>().join("\n")));
         }
-        ExitCode::FAILURE
+        exit::status_of(&error).into()
     });
     logging::flush(LAST_LINES);
     code

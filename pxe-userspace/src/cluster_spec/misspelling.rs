@@ -20,6 +20,16 @@ pub(crate) fn nearest<'k>(unknown: &str, known: impl IntoIterator<Item = &'k str
     distances.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
+/// Sorts known names by their distance from an unknown one, the nearest first. Of a long name, the beginning counts.
+pub(crate) fn by_distance<'k>(unknown: &str, known: impl IntoIterator<Item = &'k str>) -> Vec<&'k str> {
+    const COMPARED: usize = 64;
+    let beginning = |name: &str| letters_of(name).into_iter().take(COMPARED).collect::<Vec<_>>();
+    let letters = beginning(unknown);
+    let mut names: Vec<_> = known.into_iter().map(|name| (distance(&letters, &beginning(name)), name)).collect();
+    names.sort_unstable();
+    names.into_iter().map(|(_, name)| name).collect()
+}
+
 /// Returns the sentence that proposes a name; empty if there is none.
 pub(crate) fn proposal(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |name| format!("did you mean {name}? "))
@@ -90,6 +100,13 @@ mod tests {
             assert_eq!(nearest(unknown, KNOWN), expected, "{unknown}");
         }
         assert_eq!(nearest(&"x".repeat(1_000_000), KNOWN), None);
+    }
+
+    #[test]
+    fn names_are_sorted_by_distance() {
+        assert_eq!(by_distance("fialed", ["up", "failed", "booting"]), ["failed", "up", "booting"]);
+        assert_eq!(by_distance("", ["b", "a"]), ["a", "b"]);
+        assert_eq!(by_distance(&"x".repeat(1 << 16), ["b", "a"]).len(), 2);
     }
 
     #[test]

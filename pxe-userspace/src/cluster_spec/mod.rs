@@ -52,7 +52,7 @@ mod last_good;
 mod loader;
 mod machine_settings;
 pub mod matchbox;
-mod misspelling;
+pub(crate) mod misspelling;
 mod objects;
 mod placed;
 mod read;

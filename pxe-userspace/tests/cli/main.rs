@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod admin;
+mod exit;
 mod package;
 mod service_manager;
+mod terminal;
 
 use std::{
     fs,

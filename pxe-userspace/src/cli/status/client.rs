@@ -6,25 +6,31 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde::Deserialize;
 use ureq::{Agent, Body, BodyReader, RequestBuilder, http::Response};
 
 use super::unix;
 use crate::{
     admin::token::{self, TokenError},
-    cli::admin_address::AdminAddress,
+    cli::{
+        admin_address::AdminAddress,
+        exit::{Ended, Exit},
+        shown::Shown,
+    },
 };
 
 /// The largest answer in bytes. A fleet of 100,000 machines with all its events stays below it.
 const MAX_ANSWER_BYTES: u64 = 4 << 30;
+/// The time that a whole answer may take, unless it is a stream.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// An answer of the API that is an error.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub(in crate::cli) struct Refused {
     status: u16,
-    error: String,
+    error: Shown,
     /// The socket that takes what a listener for reads refuses.
     socket: Option<PathBuf>,
 }
@@ -43,6 +49,8 @@ pub(in crate::cli) struct AdminClient {
     /// The place of the listener, for messages.
     place: String,
     token: Option<Bearer>,
+    /// The time that a whole answer may take.
+    patience: Duration,
 }
 
 /// The token of a client. One that cannot be read is no fault as long as nobody wants it.
@@ -70,16 +78,28 @@ impl AdminClient {
         match admin.socket() {
             // Its permissions are what counts.
             Some(path) => {
-                Self { agent: unix::agent(config, path.to_owned()), base, place: admin.to_string(), token: None }
+                let agent = unix::agent(config, path.to_owned());
+                Self { agent, base, place: admin.to_string(), token: None, patience: PATIENCE }
             }
-            None => Self { agent: config.into(), place: base.clone(), base, token },
+            None => Self { agent: config.into(), place: base.clone(), base, token, patience: PATIENCE },
         }
+    }
+
+    /// Returns the client, with another time that a whole answer may take.
+    pub(super) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Returns the place of the listener, for people.
+    pub(super) fn place(&self) -> &str {
+        &self.place
     }
 
     /// Returns the body of the answer to a GET.
     pub(in crate::cli) fn get(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
         let pairs = query.iter().map(|(name, value)| (*name, value.as_str()));
-        let response = self.bearing(self.agent.get(format!("{}{path}", self.base))).query_pairs(pairs).call();
+        let request = self.bearing(self.agent.get(format!("{}{path}", self.base))).query_pairs(pairs);
+        let response = request.config().timeout_global(Some(self.patience)).build().call();
         self.text(response)
     }
 
@@ -87,7 +107,9 @@ impl AdminClient {
     /// reads names the socket that is not.
     pub(super) fn post(&self, path: &str) -> anyhow::Result<String> {
         let request = self.bearing(self.agent.post(format!("{}{path}", self.base)));
-        let refused = match self.text(request.header("content-type", "application/json").send_empty()) {
+        let request = request.header("content-type", "application/json");
+        let request = request.config().timeout_global(Some(self.patience)).build();
+        let refused = match self.text(request.send_empty()) {
             Err(error) => error,
             text => return text,
         };
@@ -134,15 +156,16 @@ impl AdminClient {
     fn answered(&self, response: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Response<Body>> {
         #[derive(Deserialize)]
         struct Refusal {
-            error: String,
+            error: Shown,
             socket: Option<PathBuf>,
         }
         let mut response = response.with_context(|| {
-            format!(
+            let message = format!(
                 "no pxed answers at {}: is `pxed run` running on this host? Elsewhere, name its admin listener with \
                  --admin, PXED_ADMIN, or the --config file of that pxed",
                 self.place
-            )
+            );
+            Ended::new(Exit::Unreachable, message)
         })?;
         let status = response.status();
         if status.is_success() {
@@ -151,14 +174,22 @@ impl AdminClient {
         match response.body_mut().read_json::<Refusal>() {
             Ok(Refusal { error, socket }) => {
                 let refused = Refused { status: status.as_u16(), error, socket };
+                let is_not_found = refused.is_not_found();
                 match &self.token {
                     Some(Bearer(Err(error))) if matches!(status.as_u16(), 401 | 403) => {
                         Err(anyhow::Error::new(refused).context(error.to_string()))
                     }
+                    _ if is_not_found => {
+                        let words = refused.to_string();
+                        Err(anyhow::Error::new(refused).context(Ended::new(Exit::NotFound, words)))
+                    }
                     _ => Err(refused.into()),
                 }
             }
-            Err(_) => bail!("{} answers with status {status}: is it pxed's admin listener?", self.place),
+            Err(_) => {
+                let message = format!("{} answers with status {status}: is it pxed's admin listener?", self.place);
+                Err(Ended::new(Exit::Unreachable, message).into())
+            }
         }
     }
 }

@@ -1,101 +1,111 @@
 //! The fleet as a table.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 
+use super::{
+    colour::{Colours, Tone},
+    machines::{Machine, Progress, State},
+    table::{Cell, elapsed, header, table},
+};
 use crate::journal::Stage;
 
-/// The fields of a machine that the tables show.
-#[derive(Debug, Deserialize)]
-pub(super) struct Machine {
-    pub(super) mac: String,
-    pub(super) address: String,
-    pub(super) cluster: String,
-    pub(super) role: String,
-    pub(super) architecture: String,
-    pub(super) version: String,
-    pub(super) policy: String,
-    pub(super) boots_from: String,
-    pub(super) stage: String,
-    pub(super) stage_since: Timestamp,
-    pub(super) boots: u32,
-    pub(super) last_error: Option<String>,
+/// The form of a table of machines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Form {
+    /// The most machines that are listed. All are counted.
+    pub(super) limit: usize,
+    /// Set if there are columns behind the usual ones.
+    pub(super) is_wide: bool,
+    pub(super) colours: Colours,
 }
 
 /// Formats two tables: the number of machines at each stage, and the machines.
-pub(super) fn render(machines: &[Machine], now: Timestamp) -> String {
+pub(super) fn render(machines: &[&Machine], form: Form, now: Timestamp) -> String {
+    let Form { limit, is_wide, colours } = form;
     if machines.is_empty() {
         return "no machines\n".to_owned();
     }
-    let mut text = stages(machines);
-    text.push('\n');
-    let header = ["MAC", "ADDRESS", "CLUSTER", "ROLE", "STAGE", "FOR", "BOOTS", "NEXT BOOT", "LAST ERROR"];
-    let rows = machines.iter().map(|machine| {
-        // An error is of no interest once the machine is up.
-        let up = [Stage::Running, Stage::Up, Stage::OnDisk].iter().any(|stage| stage.name() == machine.stage);
-        let last_error = if up { None } else { machine.last_error.clone() };
-        [
-            machine.mac.clone(),
-            machine.address.clone(),
-            machine.cluster.clone(),
-            machine.role.clone(),
-            machine.stage.clone(),
-            elapsed(machine.stage_since, now),
-            machine.boots.to_string(),
-            machine.boots_from.clone(),
-            last_error.unwrap_or_default(),
-        ]
-    });
-    let rows: Vec<[String; 9]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
-    text.push_str(&table(&rows));
+    let mut text = stages(machines, colours, now);
+    let shown = machines.len().min(limit);
+    if shown > 0 {
+        text.push('\n');
+        let rows = machines.iter().take(shown).map(|machine| row(machine, is_wide, now));
+        let rows: Vec<_> = std::iter::once(columns(is_wide)).chain(rows).collect();
+        text.push_str(&table(&rows, colours));
+    }
+    if shown < machines.len() {
+        text.push_str(&format!("\n{shown} of {} machines are shown (--limit)\n", machines.len()));
+    }
     text
+}
+
+/// Returns the names of the columns.
+pub(super) fn columns(is_wide: bool) -> Vec<Cell> {
+    let mut names = header(["MAC", "ADDRESS", "CLUSTER", "ROLE", "STAGE", "FOR", "BOOTS", "NEXT BOOT"]);
+    if is_wide {
+        names.extend(header(["HOSTNAME", "ARCHITECTURE", "TALOS", "POLICY", "LOADING"]));
+    }
+    names.extend(header(["LAST ERROR"]));
+    names
+}
+
+/// Returns the cells of a machine.
+pub(super) fn row(machine: &Machine, is_wide: bool, now: Timestamp) -> Vec<Cell> {
+    let state = machine.state(now);
+    // An error is of no interest once the machine is up.
+    let last_error = machine.last_error.as_deref().filter(|_| state != State::Good).unwrap_or_default();
+    let mut cells: Vec<Cell> = vec![
+        (&*machine.mac).into(),
+        (&*machine.address).into(),
+        (&*machine.cluster).into(),
+        (&*machine.role).into(),
+        Cell::toned(state.tone(), &*machine.stage),
+        elapsed(machine.stage_since, now).into(),
+        machine.boots.to_string().into(),
+        (&*machine.boots_from).into(),
+    ];
+    if is_wide {
+        cells.extend([
+            Cell::from(machine.hostname.as_deref().unwrap_or_default()),
+            (&*machine.architecture).into(),
+            (&*machine.version).into(),
+            (&*machine.policy).into(),
+            machine.progress.as_ref().map(loading).unwrap_or_default().into(),
+        ]);
+    }
+    cells.push(Cell::toned(if state == State::Failed { Tone::Bad } else { Tone::Plain }, last_error));
+    cells
+}
+
+/// Formats a transfer without spaces, as in `kernel:43%`.
+fn loading(progress: &Progress) -> String {
+    match progress.percent() {
+        Some(percent) => format!("{}:{percent}%", progress.artifact),
+        None => progress.artifact.to_string(),
+    }
 }
 
 /// Formats one line for each stage with machines, in the order of a boot.
-fn stages(machines: &[Machine]) -> String {
-    let mut counts: BTreeMap<Option<Stage>, usize> = BTreeMap::new();
+fn stages(machines: &[&Machine], colours: Colours, now: Timestamp) -> String {
+    let mut counts: BTreeMap<Option<Stage>, (usize, Tone)> = BTreeMap::new();
     for machine in machines {
         // `None` is a stage of a later pxed.
-        *counts.entry(machine.stage.parse().ok()).or_default() += 1;
+        let stage = machine.known_stage();
+        let tone = machine.state(now).tone();
+        counts.entry(stage).or_insert((0, tone)).0 += 1;
     }
-    let rows: Vec<[String; 2]> = counts
+    let stuck = machines.iter().filter(|machine| machine.state(now) == State::Stuck).count();
+    let line = |name: &str, count: usize, tone| vec![Cell::toned(tone, name), Cell::from(count.to_string())];
+    let rows: Vec<_> = counts
         .into_iter()
-        .map(|(stage, count)| [stage.map_or("other", Stage::name).to_owned(), count.to_string()])
-        .chain([["machines".to_owned(), machines.len().to_string()]])
+        .map(|(stage, (count, tone))| {
+            let tone = if tone == Tone::Warning { Tone::Busy } else { tone };
+            line(stage.map_or("other", Stage::name), count, tone)
+        })
+        .chain((stuck > 0).then(|| line("stuck", stuck, Tone::Warning)))
+        .chain([line("machines", machines.len(), Tone::Heading)])
         .collect();
-    table(&rows)
-}
-
-/// Formats a table. Columns are as wide as their widest cell and two spaces apart, without spaces at the ends of lines.
-pub(super) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
-    let mut widths = [0; COLUMNS];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            // Writing to a string cannot fail.
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-/// Formats the time since then in its largest unit.
-pub(super) fn elapsed(since: Timestamp, now: Timestamp) -> String {
-    match now.as_second() - since.as_second() {
-        seconds if seconds < 1 => "now".to_owned(),
-        seconds @ ..120 => format!("{seconds}s"),
-        seconds @ ..7_200 => format!("{}m", seconds / 60),
-        seconds @ ..172_800 => format!("{}h", seconds / 3_600),
-        seconds => format!("{}d", seconds / 86_400),
-    }
+    table(&rows, colours)
 }

@@ -4,14 +4,16 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use crate::cli::shown::Shown;
+
 /// The fields of `GET /api/v1/health` that are shown.
 #[derive(Debug, Deserialize)]
 pub(super) struct Health {
-    problems: Vec<String>,
-    warnings: Vec<String>,
+    problems: Vec<Shown>,
+    warnings: Vec<Shown>,
     /// Empty from an older pxed.
     #[serde(default)]
-    datapath: Vec<String>,
+    datapath: Vec<Shown>,
     file_descriptors: FileDescriptors,
     log_lines_dropped: u64,
     /// Empty from an older pxed.
@@ -20,13 +22,13 @@ pub(super) struct Health {
     kubernetes: Option<Kubernetes>,
     /// The way in which the machines' secrets are guarded. Empty from an older pxed.
     #[serde(default)]
-    secrets: String,
+    secrets: Shown,
 }
 
 /// The connection to the API server.
 #[derive(Debug, Deserialize)]
 struct Kubernetes {
-    server: String,
+    server: Shown,
     synced: bool,
     from_disk: bool,
     troubles: Vec<Trouble>,
@@ -40,9 +42,9 @@ struct Trouble {
 /// A measure by which pxed confines itself.
 #[derive(Debug, Deserialize)]
 struct Measure {
-    name: String,
+    name: Shown,
     in_force: bool,
-    detail: String,
+    detail: Shown,
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,7 +91,7 @@ pub(super) fn render(health: &Health) -> String {
         let _ = writeln!(text, "not confined by {name}: {detail}");
     }
     let in_force: Vec<_> =
-        confinement.iter().filter(|measure| measure.in_force).map(|measure| measure.detail.as_str()).collect();
+        confinement.iter().filter(|measure| measure.in_force).map(|measure| &*measure.detail).collect();
     if !in_force.is_empty() {
         let _ = writeln!(text, "confined: {}", in_force.join("; "));
     }

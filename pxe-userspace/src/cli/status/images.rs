@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use crate::cli::shown::Shown;
+
 /// The fields of `GET /api/v1/images` that are shown.
 #[derive(Debug, Deserialize)]
 pub(super) struct Images {
@@ -13,13 +15,13 @@ pub(super) struct Images {
 
 #[derive(Debug, Deserialize)]
 struct File {
-    path: String,
-    state: String,
-    text: String,
+    path: Shown,
+    state: Shown,
+    text: Shown,
     machines: usize,
-    only_for: Option<String>,
+    only_for: Option<Shown>,
     #[serde(default)]
-    remedy: Vec<String>,
+    remedy: Vec<Shown>,
 }
 
 /// Formats one line for all files that are there, and some for each other one.
@@ -28,7 +30,7 @@ pub(super) fn render(images: &Images) -> String {
     if files.is_empty() {
         return String::new();
     }
-    let count = |state: &str| files.iter().filter(|file| file.state == state).count();
+    let count = |state: &str| files.iter().filter(|file| *file.state == *state).count();
     let kinds = [
         (count("verified"), "verified"),
         (count("packaged"), "from packages of this host"),
@@ -46,7 +48,7 @@ pub(super) fn render(images: &Images) -> String {
     };
     let mut text = format!("files: {there}\n");
     for File { path, state, text: words, machines, only_for, remedy } in files {
-        if matches!(state.as_str(), "verified" | "packaged" | "by-hand") {
+        if matches!(&**state, "verified" | "packaged" | "by-hand") {
             continue;
         }
         let machines = match machines {
@@ -56,7 +58,7 @@ pub(super) fn render(images: &Images) -> String {
         let condition = only_for.as_ref().map(|condition| format!(", {condition}")).unwrap_or_default();
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {path} {words} (needed by {machines}{condition})");
-        if matches!(state.as_str(), "missing" | "refused")
+        if matches!(&**state, "missing" | "refused")
             && let Some(command) = remedy.first()
         {
             let _ = writeln!(text, "    {command}");

@@ -7,9 +7,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
-    fleet::Machine,
+    machines::Machine,
     visitor::{self, Request},
+    wrap::Width,
 };
+use crate::cli::shown::Shown;
 
 /// The number of events that an explanation shows.
 const EVENTS: usize = 24;
@@ -19,17 +21,14 @@ struct Explained {
     #[serde(flatten)]
     machine: Machine,
     #[serde(default)]
-    additional_macs: Vec<String>,
-    hostname: Option<String>,
-    #[serde(default)]
-    loaders: BTreeMap<String, String>,
+    loaders: BTreeMap<Shown, Shown>,
     events: Vec<Event>,
     diagnosis: Diagnosis,
     /// The requests that belong to no boot: the spec has nothing for them.
     #[serde(default)]
     requests: Vec<Request>,
     /// The error in the spec for which it is served as before.
-    spec_error: Option<String>,
+    spec_error: Option<Shown>,
     /// The DHCP frames in its name that other hosts sent.
     frames_of_others: Option<Others>,
 }
@@ -37,28 +36,28 @@ struct Explained {
 #[derive(Debug, Deserialize)]
 struct Others {
     last_at: Timestamp,
-    text: String,
+    text: Shown,
 }
 
 #[derive(Debug, Deserialize)]
 struct Event {
     at: Timestamp,
-    text: String,
+    text: Shown,
 }
 
 #[derive(Debug, Deserialize)]
 struct Diagnosis {
-    reached: String,
-    waits_for: String,
-    advice: Vec<String>,
+    reached: Shown,
+    waits_for: Shown,
+    advice: Vec<Shown>,
 }
 
-/// Formats how far a machine came, what it waits for, what to do, and what it did.
-pub(super) fn explained(json: &str, now: Timestamp) -> anyhow::Result<String> {
+/// Formats what a machine did, how far it came, what it waits for, and what to do next.
+pub(super) fn explained(json: &str, width: Width, now: Timestamp) -> anyhow::Result<String> {
     let explained: Explained = serde_json::from_str(json).context("the answer is not pxed's")?;
-    let Explained { machine, additional_macs, hostname, loaders, events, diagnosis, .. } = explained;
-    let Explained { requests, spec_error, frames_of_others, .. } = explained;
-    let Machine { mac, address, cluster, role, architecture, version, policy, boots_from, stage, boots, .. } = machine;
+    let Explained { machine, loaders, events, diagnosis, requests, spec_error, frames_of_others } = explained;
+    let Machine { mac, additional_macs, hostname, address, cluster, role, architecture, version, .. } = machine;
+    let Machine { policy, boots_from, stage, boots, .. } = machine;
     let name = hostname.map_or_else(String::new, |name| format!(" {name}"));
     let mut text = String::new();
     // Writing to a string cannot fail, here and below.
@@ -72,31 +71,30 @@ pub(super) fn explained(json: &str, now: Timestamp) -> anyhow::Result<String> {
     }
     let _ = writeln!(text, "policy {policy}, next boot from {boots_from}, {boots} boots so far");
     if let Some(error) = spec_error {
-        let _ = writeln!(text, "served as before, because its entry in the spec has an error: {error}");
+        text.push_str(
+            &width.wrap("", &format!("served as before, because its entry in the spec has an error: {error}")),
+        );
     }
-    let _ = writeln!(text, "\nstage      {stage}");
-    let _ = writeln!(text, "so far     {}", diagnosis.reached);
-    let _ = writeln!(text, "waits for  {}", diagnosis.waits_for);
-    for (index, advice) in diagnosis.advice.iter().enumerate() {
-        let _ = writeln!(text, "{:<9}  {advice}", if index == 0 { "to do" } else { "" });
-    }
-    let _ = writeln!(text, "\n{}", if events.is_empty() { "no events" } else { "events (UTC)" });
+    text.push_str(if events.is_empty() { "\nno events\n" } else { "\nevents (UTC)\n" });
     for Event { at, text: event } in events.iter().skip(events.len().saturating_sub(EVENTS)) {
-        let _ = writeln!(text, "{}  {event}", at.strftime("%Y-%m-%d %H:%M:%S%.3f"));
+        text.push_str(&width.wrap(&format!("{}  ", at.strftime("%Y-%m-%d %H:%M:%S%.3f")), event));
     }
     if let Some(Others { last_at, text: others }) = frames_of_others {
-        let _ = writeln!(text, "\nof other hosts\n{}  {others}", last_at.strftime("%Y-%m-%d %H:%M:%S%.3f"));
+        text.push_str("\nof other hosts\n");
+        text.push_str(&width.wrap(&format!("{}  ", last_at.strftime("%Y-%m-%d %H:%M:%S%.3f")), &others));
     }
     if !requests.is_empty() {
         let _ = writeln!(text, "\nother requests\n{}", visitor::lines(&requests, now).trim_end());
     }
+    let Diagnosis { reached, waits_for, advice } = diagnosis;
+    let _ = writeln!(text, "\nstage      {stage}");
+    text.push_str(&width.wrap("so far     ", &reached));
+    text.push_str(&width.wrap("waits for  ", &waits_for));
+    if !advice.is_empty() {
+        text.push_str("\nNext:\n");
+    }
+    advice.iter().for_each(|advice| text.push_str(&width.wrap("- ", advice)));
     Ok(text)
-}
-
-/// Returns the MAC address that the machine goes by.
-pub(super) fn first_mac(json: &str) -> anyhow::Result<String> {
-    let Machine { mac, .. } = serde_json::from_str(json).context("the answer is not pxed's")?;
-    Ok(mac)
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,7 +103,7 @@ struct Decided {
     machine: Machine,
     /// The writes into the API of a Kubernetes cluster.
     #[serde(default)]
-    written: Vec<String>,
+    written: Vec<Shown>,
 }
 
 /// Formats a machine after a hold or a release.

@@ -1,27 +1,42 @@
 //! `pxed status`, `watch`, `explain`, `hold`, `release`: clients of the admin listener.
 
-use std::process::ExitCode;
-
-use anyhow::Context as _;
-use pxe_common::MacAddr;
+use std::{env, io::IsTerminal as _, process::ExitCode};
 
 pub(super) mod client;
+mod colour;
+mod decide;
+mod explain;
 mod find;
 mod fleet;
 mod health;
 mod images;
+mod list;
+mod live;
 mod machine;
+mod machines;
 mod nodes;
 mod output;
 pub(super) mod place;
+mod poll;
+mod select;
 mod spec;
+mod table;
+mod target;
 mod unix;
 mod visitor;
 mod watch;
+mod wrap;
+mod yaml;
 
-use client::{AdminClient, Refused};
-use output::print;
+use super::exit;
+use client::AdminClient;
+use colour::Colours;
+use decide::{Decision, Wanted};
+use list::{Asked, Format};
+use output::{print, print_json};
 use place::Place;
+use select::SelectorArgs;
+use wrap::Width;
 
 /// The arguments of all clients: the place of the admin listener, and the form of the output.
 #[derive(Debug, clap::Args)]
@@ -41,18 +56,27 @@ impl AdminArgs {
 
 /// The arguments of `pxed status`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP)]
 pub struct StatusArgs {
-    /// Only machines at this stage or step (never-seen, asking, …, running, up, failed)
-    #[arg(long)]
-    stage: Option<String>,
-    /// Only machines of this cluster
-    #[arg(long)]
-    cluster: Option<String>,
-    /// At most this many machines
+    #[command(flatten)]
+    selector: SelectorArgs,
+    /// List at most this many machines; all that are selected are counted
     #[arg(long, value_name = "MACHINES")]
     limit: Option<usize>,
+    /// Form of the list [default: text]
+    #[arg(short, long, value_name = "FORM", conflicts_with = "json")]
+    output: Option<Format>,
+    /// Go on showing it: on a terminal as a live view (q quits), otherwise with a line for each machine whose stage changes
+    #[arg(short, long, conflicts_with_all = ["limit", "fail_on", "exit_code"])]
+    watch: bool,
+    /// Fail with status 3 if a selected machine is at one of these stages, or stuck
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    fail_on: Vec<String>,
+    /// The same as --fail-on failed,stuck
+    #[arg(long)]
+    exit_code: bool,
     /// Only the health of pxed itself: what is not served, what is less than it could be, and the privileges that it has given up
-    #[arg(long, conflicts_with_all = ["stage", "cluster", "limit"])]
+    #[arg(long, conflicts_with_all = ["cluster", "stage", "role", "limit", "output", "watch", "fail_on", "exit_code"])]
     health: bool,
     #[command(flatten)]
     admin: AdminArgs,
@@ -60,18 +84,40 @@ pub struct StatusArgs {
 
 /// The arguments of `pxed watch`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP)]
 pub struct WatchArgs {
-    /// Only the machine with this hardware address, in any spelling
-    mac: Option<MacAddr>,
+    /// Only this machine: hardware address in any spelling, IP address or host name
+    #[arg(value_name = "MACHINE")]
+    machine: Option<String>,
+    #[command(flatten)]
+    selector: SelectorArgs,
     #[command(flatten)]
     admin: AdminArgs,
 }
 
-/// The arguments of the subcommands for one machine.
+/// The arguments of `pxed explain`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP)]
 pub struct MachineArgs {
-    /// Hardware address of one of the machine's network cards, in any spelling
-    mac: MacAddr,
+    /// Hardware address of one of the machine's network cards in any spelling, its IP address, or its host name
+    #[arg(value_name = "MACHINE")]
+    machine: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// The arguments of `pxed hold` and `pxed release`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP)]
+pub struct DecideArgs {
+    /// The machines: hardware addresses in any spelling, IP addresses or host names
+    #[arg(value_name = "MACHINE", conflicts_with_all = ["cluster", "stage", "role"])]
+    machines: Vec<String>,
+    #[command(flatten)]
+    selector: SelectorArgs,
+    /// Change the machines of --cluster, --stage and --role without asking
+    #[arg(short, long)]
+    yes: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -80,84 +126,39 @@ pub struct MachineArgs {
 ///
 /// # Errors
 ///
-/// If the admin listener cannot be reached, or has no such stage.
+/// If the admin listener cannot be reached, or knows no such cluster, stage or role.
 pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let StatusArgs { stage, cluster, limit, health: is_health_alone, admin } = args;
+    let StatusArgs { selector, limit, output, watch, fail_on, exit_code, health, admin } = args;
     let json = admin.json;
     let client = admin.client()?;
-    if is_health_alone {
+    if health {
         let text = client.get("/api/v1/health", &[])?;
-        return show(&if json { text } else { health_text(&text)? });
+        return if json { show_json(&text) } else { show(&list::health_text(&text, Colours::of_stdout())?) };
     }
-    let limit = limit.map(|limit| limit.to_string());
-    let is_filtered = stage.is_some() || cluster.is_some();
-    let filters = [("stage", stage), ("cluster", cluster), ("limit", limit)];
-    let mut query: Vec<(&str, String)> = filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    if !json {
-        query.push(("events", "0".to_owned()));
+    let format = output.unwrap_or(if json { Format::Json } else { Format::Text });
+    if watch && format == Format::Text && has_live_view() {
+        return live::run(client, live::Asked { machine: None, selector, has_events: false });
     }
-    let text = client.get("/api/v1/machines", &query)?;
-    if json {
-        return show(&text);
+    if watch {
+        return Ok(poll::run(&client, selector, format)?.into());
     }
-    let machines: Vec<fleet::Machine> = serde_json::from_str(&text).context("the answer is not pxed's")?;
-    let now = jiff::Timestamp::now();
-    let errors = client.get("/api/v1/spec/errors", &[])?;
-    let errors: Vec<spec::SpecError> = serde_json::from_str(&errors).context("the answer is not pxed's")?;
-    let mut text = fleet::render(&machines, now);
-    let errors = spec::render(&errors);
-    if !errors.is_empty() {
-        text = format!("{errors}\n{text}");
-    }
-    if !is_filtered {
-        // They have no stage and no cluster.
-        let visitors: Vec<visitor::Visitor> =
-            serde_json::from_str(&client.get("/api/v1/visitors", &[])?).context("the answer is not pxed's")?;
-        let visitors = visitor::render(&visitors, now);
-        if !visitors.is_empty() {
-            text = format!("{text}\n{visitors}");
-        }
-    }
-    let images = client.get("/api/v1/images", &[]).ok().and_then(|text| serde_json::from_str(&text).ok());
-    let images = images.map(|images| images::render(&images)).unwrap_or_default();
-    if !images.is_empty() {
-        text = format!("{text}\n{images}");
-    }
-    let nodes = client.get("/api/v1/nodes", &[]).ok().and_then(|text| serde_json::from_str(&text).ok());
-    let nodes = nodes.map(|nodes| nodes::render(&nodes)).unwrap_or_default();
-    if !nodes.is_empty() {
-        text = format!("{text}\n{nodes}");
-    }
-    if let Some(health) = health(&client) {
-        text = format!("{text}\n{health}");
-    }
-    show(&text)
+    Ok(list::run(&client, Asked { selector, limit, format, fail_on, exit_code })?.into())
 }
 
-/// Returns the health of pxed as text, or `None` if an older pxed does not tell.
-fn health(client: &AdminClient) -> Option<String> {
-    health_text(&client.get("/api/v1/health", &[]).ok()?).ok()
-}
-
-fn health_text(json: &str) -> anyhow::Result<String> {
-    Ok(health::render(&serde_json::from_str(json).context("the answer is not pxed's")?))
-}
-
-/// Follows events until it is interrupted.
+/// Follows events until it is interrupted: on a terminal below a live view of the fleet, otherwise as lines.
 ///
 /// # Errors
 ///
-/// If the admin listener cannot be reached, or ends.
+/// If the admin listener cannot be reached, does not know the machine, or ends.
 pub fn watch(args: WatchArgs) -> anyhow::Result<ExitCode> {
-    let WatchArgs { mac, admin } = args;
+    let WatchArgs { machine, selector, admin } = args;
     let json = admin.json;
     let client = admin.client()?;
-    // An unknown machine is an error at once, rather than silence. Events carry the first MAC address of a machine.
-    let only = match mac {
-        Some(mac) => Some(machine::first_mac(&client.get(&format!("/api/v1/machines/{mac}"), &[])?)?),
-        None => None,
-    };
-    watch::follow(&client, only.as_deref(), json)
+    if !json && has_live_view() {
+        return live::run(client, live::Asked { machine, selector, has_events: true });
+    }
+    let filter = watch::Filter::of(&client, machine.as_deref(), selector)?;
+    Ok(watch::follow(&client, filter, json)?.into())
 }
 
 /// Explains one machine of the spec, or a client that asked and is not in it.
@@ -166,62 +167,49 @@ pub fn watch(args: WatchArgs) -> anyhow::Result<ExitCode> {
 ///
 /// If the admin listener cannot be reached, or does not know the machine.
 pub fn explain(args: MachineArgs) -> anyhow::Result<ExitCode> {
-    let MachineArgs { mac, admin } = args;
+    let MachineArgs { machine, admin } = args;
     let json = admin.json;
-    show(&explanation(&admin.client()?, mac, json, jiff::Timestamp::now())?)
+    let form = explain::Form { json, width: Width::of_stdout() };
+    let text = explain::explanation(&admin.client()?, &machine, form, jiff::Timestamp::now())?;
+    if json { show_json(&text) } else { show(&text) }
 }
 
-/// Returns what is known of a machine: of the spec, of a Matchbox directory, or a stranger.
-fn explanation(client: &AdminClient, mac: MacAddr, json: bool, now: jiff::Timestamp) -> anyhow::Result<String> {
-    let is_unknown = |error: &anyhow::Error| error.downcast_ref().is_some_and(Refused::is_not_found);
-    let unknown = match client.get(&format!("/api/v1/machines/{mac}"), &[]) {
-        Ok(text) => return if json { Ok(text) } else { machine::explained(&text, now) },
-        Err(error) if is_unknown(&error) => error,
-        Err(error) => return Err(error),
-    };
-    match client.get(&format!("/api/v1/visitors/{mac}"), &[]) {
-        Ok(text) => {
-            if json {
-                Ok(text)
-            } else {
-                let explained = visitor::explained(&text, now)?;
-                // The reason why it is no machine of the spec, if there is one.
-                let is_left_out = !unknown.to_string().ends_with("is not a machine of the spec");
-                Ok(if is_left_out { format!("{unknown}\n\n{explained}") } else { explained })
-            }
-        }
-        Err(error) if is_unknown(&error) => Err(anyhow::anyhow!("{unknown}, and {error}")),
-        Err(error) => Err(error),
-    }
-}
-
-/// Holds one machine.
+/// Holds machines.
 ///
 /// # Errors
 ///
-/// If the admin listener cannot be reached, or does not know the machine.
-pub fn hold(args: MachineArgs) -> anyhow::Result<ExitCode> {
-    decide(args, "hold")
+/// If the admin listener cannot be reached, does not know a machine, or nobody can be asked for a confirmation.
+pub fn hold(args: DecideArgs) -> anyhow::Result<ExitCode> {
+    decide(args, Decision::Hold)
 }
 
-/// Releases one machine.
+/// Releases machines.
 ///
 /// # Errors
 ///
-/// If the admin listener cannot be reached, or does not know the machine.
-pub fn release(args: MachineArgs) -> anyhow::Result<ExitCode> {
-    decide(args, "release")
+/// If the admin listener cannot be reached, does not know a machine, or nobody can be asked for a confirmation.
+pub fn release(args: DecideArgs) -> anyhow::Result<ExitCode> {
+    decide(args, Decision::Release)
 }
 
-fn decide(args: MachineArgs, decision: &str) -> anyhow::Result<ExitCode> {
-    let MachineArgs { mac, admin } = args;
+fn decide(args: DecideArgs, decision: Decision) -> anyhow::Result<ExitCode> {
+    let DecideArgs { machines: names, selector, yes, admin } = args;
     let json = admin.json;
-    let text = admin.client()?.post(&format!("/api/v1/machines/{mac}/{decision}"))?;
-    if json { show(&text) } else { show(&machine::decided(&text)?) }
+    Ok(decide::run(&admin.client()?, decision, Wanted { names, selector, yes }, json)?.into())
+}
+
+/// Returns whether standard output is a terminal that a live view can be drawn on.
+fn has_live_view() -> bool {
+    std::io::stdout().is_terminal() && env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 fn show(text: &str) -> anyhow::Result<ExitCode> {
     print(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_json(json: &str) -> anyhow::Result<ExitCode> {
+    print_json(json)?;
     Ok(ExitCode::SUCCESS)
 }
 

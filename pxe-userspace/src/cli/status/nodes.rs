@@ -4,33 +4,35 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Deserialize;
 
+use crate::cli::shown::Shown;
+
 /// The fields of `GET /api/v1/nodes` that are shown.
 #[derive(Debug, Deserialize)]
 pub(super) struct Nodes {
-    known_by: String,
-    trouble: Option<String>,
+    known_by: Shown,
+    trouble: Option<Shown>,
     nodes: Vec<Node>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Node {
-    name: String,
+    name: Shown,
     this: bool,
     alive: bool,
-    sites: BTreeMap<String, String>,
+    sites: BTreeMap<Shown, Shown>,
     #[serde(default)]
-    problems: Vec<String>,
+    problems: Vec<Shown>,
     machines: usize,
 }
 
 /// Formats one line for each node and each of its problems; nothing if there is one node only, and no others are looked for.
 pub(super) fn render(nodes: &Nodes) -> String {
     let Nodes { known_by, trouble, nodes } = nodes;
-    if known_by == "alone" {
+    if **known_by == *"alone" {
         return String::new();
     }
     let alive = nodes.iter().filter(|node| node.alive).count();
-    let how = if known_by == "by-hand" { ", taken to live (--peers)" } else { "" };
+    let how = if **known_by == *"by-hand" { ", taken to live (--peers)" } else { "" };
     let mut text = format!("nodes: {alive} of {} alive{how}\n", nodes.len());
     for Node { name, this, alive, sites, problems, machines } in nodes {
         let state = match (this, alive) {
@@ -40,7 +42,7 @@ pub(super) fn render(nodes: &Nodes) -> String {
         };
         let served: Vec<_> = sites
             .iter()
-            .map(|(site, own)| if site == own { own.clone() } else { format!("{own} for {site}") })
+            .map(|(site, own)| if site == own { own.to_string() } else { format!("{own} for {site}") })
             .collect();
         let served = match &served[..] {
             [] => "serves no site".to_owned(),

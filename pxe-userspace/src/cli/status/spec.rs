@@ -4,18 +4,20 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use crate::cli::shown::Shown;
+
 /// The most errors that `pxed status` shows.
 const SHOWN: usize = 20;
 
 /// An error, and what it affects.
 #[derive(Debug, Deserialize)]
 pub(super) struct SpecError {
-    file: String,
+    file: Shown,
     line: u32,
     column: u32,
-    field: String,
-    message: String,
-    objects: String,
+    field: Shown,
+    message: Shown,
+    objects: Shown,
     left_out: usize,
     kept: usize,
 }

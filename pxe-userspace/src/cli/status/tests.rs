@@ -1,11 +1,12 @@
 use std::io::BufRead as _;
 
+use pxe_common::MacAddr;
 use tokio::task::block_in_place;
 
-use super::*;
+use super::{explain::explanation, machines::Machine, watch::Piece, *};
 use crate::{
     admin::tests::{start, visit},
-    cli::admin_address::AdminAddress,
+    cli::{admin_address::AdminAddress, exit::Exit},
     journal::samples::*,
     model::visitors::Outcome,
 };
@@ -14,6 +15,8 @@ fn client(address: std::net::SocketAddr) -> AdminClient {
     AdminClient::new(&address.to_string().parse().unwrap(), None)
 }
 
+const TEXT: explain::Form = explain::Form { json: false, width: Width::Unbounded };
+
 const MACHINE: &str = r#"{"mac":"52:54:00:00:00:01","address":"10.0.0.1","cluster":"lab","role":"worker",
     "architecture":"amd64","version":"v1.13.0","hostname":"n1","policy":"auto","boots_from":"network",
     "stage":"failed","stage_since":"2026-01-01T00:00:00.000Z","boots":2,"last_error":"loader ipxe.efi failed",
@@ -21,22 +24,130 @@ const MACHINE: &str = r#"{"mac":"52:54:00:00:00:01","address":"10.0.0.1","cluste
     "events":[{"at":"2026-01-01T00:00:00.500Z","event":"sent-to-disk","text":"sent to its own disk"}],
     "diagnosis":{"reached":"It failed.","waits_for":"Its next attempt.","advice":["First.","Second."]}}"#;
 
+fn machines(json: &[String]) -> Vec<Machine> {
+    json.iter().map(|json| serde_json::from_str(json).unwrap()).collect()
+}
+
+const PLAIN: fleet::Form = fleet::Form { limit: usize::MAX, is_wide: false, colours: Colours::Off };
+
 #[test]
 fn fleet_is_a_table() {
-    let mut machines: Vec<fleet::Machine> = serde_json::from_str(&format!("[{MACHINE},{MACHINE}]")).unwrap();
-    machines[1].stage = "running".to_owned();
+    let of_stage = |stage: &str| MACHINE.replace("\"failed\"", &format!("\"{stage}\""));
+    let loading = of_stage("loading-kernel").replace(
+        "\"boots\"",
+        "\"progress\":{\"artifact\":\"kernel\",\"done\":43,\"total\":100,\"since\":\"2026-01-01T00:00:00.000Z\"},\"boots\"",
+    );
+    let machines = machines(&[MACHINE.to_owned(), of_stage("running"), loading]);
+    let machines: Vec<_> = machines.iter().collect();
     let now = "2026-01-01T00:01:30Z".parse().unwrap();
     let expected = "\
-running   1
-failed    1
-machines  2
+loading-kernel  1
+running         1
+failed          1
+machines        3
 
-MAC                ADDRESS   CLUSTER  ROLE    STAGE    FOR  BOOTS  NEXT BOOT  LAST ERROR
-52:54:00:00:00:01  10.0.0.1  lab      worker  failed   90s  2      network    loader ipxe.efi failed
-52:54:00:00:00:01  10.0.0.1  lab      worker  running  90s  2      network
+MAC                ADDRESS   CLUSTER  ROLE    STAGE           FOR  BOOTS  NEXT BOOT  LAST ERROR
+52:54:00:00:00:01  10.0.0.1  lab      worker  failed          90s  2      network    loader ipxe.efi failed
+52:54:00:00:00:01  10.0.0.1  lab      worker  running         90s  2      network
+52:54:00:00:00:01  10.0.0.1  lab      worker  loading-kernel  90s  2      network    loader ipxe.efi failed
 ";
-    assert_eq!(fleet::render(&machines, now), expected);
-    assert_eq!(fleet::render(&[], now), "no machines\n");
+    assert_eq!(fleet::render(&machines, PLAIN, now), expected);
+    assert_eq!(fleet::render(&[], PLAIN, now), "no machines\n");
+    // All are counted, and some are listed.
+    let text = fleet::render(&machines, fleet::Form { limit: 2, ..PLAIN }, now);
+    assert!(
+        text.contains("\nmachines        3\n") && text.ends_with("\n2 of 3 machines are shown (--limit)\n"),
+        "{text}"
+    );
+    assert_eq!(text.matches("52:54").count(), 2);
+    let text = fleet::render(&machines, fleet::Form { limit: 0, ..PLAIN }, now);
+    assert!(text.ends_with("machines        3\n\n0 of 3 machines are shown (--limit)\n"), "{text}");
+    let wide = fleet::render(&machines, fleet::Form { is_wide: true, ..PLAIN }, now);
+    let line = "  90s  2      network    n1        amd64         v1.13.0  auto    kernel:43%  loader ipxe.efi failed\n";
+    assert!(wide.ends_with(line) && wide.contains("  auto    -           loader ipxe.efi failed\n"), "{wide}");
+    // It has not moved on for long.
+    let late = fleet::render(&machines, PLAIN, "2026-01-01T00:06:00Z".parse().unwrap());
+    assert!(late.contains("\nstuck           1\nmachines        3\n"), "{late}");
+    let coloured = fleet::render(&machines, fleet::Form { colours: Colours::On, ..PLAIN }, now);
+    assert!(coloured.contains("\x1b[31mfailed\x1b[0m          90s"), "{coloured}");
+}
+
+#[test]
+fn names_of_clusters_stages_and_roles_are_checked() {
+    let other = MACHINE.replace("\"lab\"", "\"prod\"").replace("\"worker\"", "\"control-plane\"");
+    let machines = machines(&[MACHINE.to_owned(), other.replace("\"failed\"", "\"running\"")]);
+    let now = "2026-01-01T00:01:30Z".parse().unwrap();
+    let words = |text: &str| text.split(',').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let chosen = |cluster: &str, stage: &str, role: &str| {
+        let args = SelectorArgs { cluster: words(cluster), stage: words(stage), role: words(role) };
+        let selection = args.resolve(&machines).map_err(|error| error.to_string())?;
+        Ok::<_, String>(
+            selection.of(&machines, now).iter().map(|machine| machine.cluster.to_string()).collect::<Vec<_>>(),
+        )
+    };
+    for (cluster, stage, role, expected) in [
+        ("", "", "", &["lab", "prod"][..]),
+        ("lab", "", "", &["lab"]),
+        ("lab,prod", "", "", &["lab", "prod"]),
+        ("", "failed", "", &["lab"]),
+        ("", "failed,running", "control-plane", &["prod"]),
+        ("lab", "running", "", &[]),
+        ("", "booting", "", &[]),
+        ("", "stuck", "", &[]),
+    ] {
+        assert_eq!(chosen(cluster, stage, role).unwrap(), expected, "{cluster} {stage} {role}");
+    }
+    for (cluster, stage, role, expected) in [
+        ("lba", "", "", "--cluster lba: there is no such cluster; the clusters are lab, prod"),
+        ("prd,lab", "", "", "--cluster prd: there is no such cluster; the clusters are prod, lab"),
+        ("\u{1b}[2J", "", "", "--cluster \\u{1b}[2J: there is no such cluster; the clusters are lab, prod"),
+        ("", "failde", "", "--stage failde: there is no such stage; the stages are failed, "),
+        ("", "", "workers", "--role workers: there is no such role; the roles are worker, control-plane"),
+    ] {
+        let error = chosen(cluster, stage, role).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn machine_is_found_by_each_of_its_names() {
+    let second = MACHINE
+        .replace("00:01\"", "00:02\"")
+        .replace("10.0.0.1", "10.0.0.2")
+        .replace("\"n1\"", "\"N2.lab.example\"")
+        .replace("\"role\"", "\"additional_macs\":[\"52:54:00:00:00:0a\"],\"role\"");
+    let third = second.replace("00:02\"", "00:03\"").replace("lab.example", "prod.example").replace("00:0a", "00:0b");
+    let machines = machines(&[MACHINE.to_owned(), second, third]);
+    let machines: Vec<_> = machines.iter().collect();
+    let found = |name: &str| target::find(&machines, name).map(|machine| machine.mac.to_string());
+    for (name, last) in [
+        ("52-54-00-00-00-01", "01"),
+        ("52540000000A", "02"),
+        ("10.0.0.1", "01"),
+        ("n1", "01"),
+        ("N1", "01"),
+        ("n2.LAB.example", "02"),
+        ("n2.lab.example.", "02"),
+    ] {
+        assert_eq!(found(name).unwrap(), format!("52:54:00:00:00:{last}"), "{name}");
+    }
+    for (name, words) in [
+        (
+            "n2",
+            "n2 fits 2 machines: name one by its MAC address\n  52:54:00:00:00:02  10.0.0.2  N2.lab.example  worker of lab",
+        ),
+        (
+            "52:54:00:00:00:09",
+            "52:54:00:00:00:09 is not a machine of the spec; the nearest MAC addresses are 52:54:00:00:00:01,",
+        ),
+        ("10.0.0.3", "10.0.0.3 is not a machine of the spec; the nearest addresses are 10.0.0.1,"),
+        ("n9", "n9 is not a machine of the spec; the nearest host names are n1,"),
+        ("", " is not a machine of the spec"),
+    ] {
+        let error = found(name).unwrap_err().to_string();
+        assert!(error.starts_with(words), "{error}");
+    }
+    assert!(target::find(&[], "n1").unwrap_err().to_string().ends_with("the spec has no machines"));
 }
 
 #[test]
@@ -45,24 +156,27 @@ fn machine_is_explained() {
 52:54:00:00:00:01 n1, 10.0.0.1: worker of lab, Talos v1.13.0 amd64
 policy auto, next boot from network, 2 boots so far
 
+events (UTC)
+2026-01-01 00:00:00.500  sent to its own disk
+
 stage      failed
 so far     It failed.
 waits for  Its next attempt.
-to do      First.
-           Second.
 
-events (UTC)
-2026-01-01 00:00:00.500  sent to its own disk
+Next:
+- First.
+- Second.
 ";
-    assert_eq!(machine::explained(MACHINE, jiff::Timestamp::now()).unwrap(), expected);
+    assert_eq!(machine::explained(MACHINE, Width::Unbounded, jiff::Timestamp::now()).unwrap(), expected);
     let attacked = MACHINE.replace(
         "\"diagnosis\"",
         "\"frames_of_others\":{\"last_at\":\"2026-01-01T00:00:00.250Z\",\"text\":\"frames from elsewhere\"},\"diagnosis\"",
     );
-    let apart = format!("{expected}\nof other hosts\n2026-01-01 00:00:00.250  frames from elsewhere\n");
-    assert_eq!(machine::explained(&attacked, jiff::Timestamp::now()).unwrap(), apart);
+    let others = "\nof other hosts\n2026-01-01 00:00:00.250  frames from elsewhere\n\nstage ";
+    let apart = expected.replace("\nstage ", others);
+    assert_eq!(machine::explained(&attacked, Width::Unbounded, jiff::Timestamp::now()).unwrap(), apart);
     assert_eq!(machine::decided(MACHINE).unwrap(), "52:54:00:00:00:01: policy auto, next boot from network\n");
-    assert!(machine::explained("{}", jiff::Timestamp::now()).is_err());
+    assert!(machine::explained("{}", Width::Unbounded, jiff::Timestamp::now()).is_err());
     let several = MACHINE.replace(
         "\"address\"",
         "\"additional_macs\":[\"52:54:00:00:00:0a\",\"52:54:00:00:00:0b\"],\"loaders\":{\"uefi-x64\":\"snponly-x86_64.efi\",\"bios\":\"ipxe.pxe\"},\"address\"",
@@ -72,8 +186,7 @@ events (UTC)
         "amd64\nother network cards: 52:54:00:00:00:0a, 52:54:00:00:00:0b\n\
          loaders of its own: ipxe.pxe (bios), snponly-x86_64.efi (uefi-x64)\n",
     );
-    assert_eq!(machine::explained(&several, jiff::Timestamp::now()).unwrap(), expected);
-    assert_eq!(machine::first_mac(&several).unwrap(), "52:54:00:00:00:01");
+    assert_eq!(machine::explained(&several, Width::Unbounded, jiff::Timestamp::now()).unwrap(), expected);
 }
 
 const VISITOR: &str = r#"{"name":"52:54:00:00:00:09","mac":"52:54:00:00:00:09","uuid":"u-9","address":"10.0.0.9",
@@ -103,22 +216,23 @@ requests
     let expected = "\
 ASKED BY           ADDRESS   AGO  GROUP  PROFILE  LAST REQUEST  OUTCOME
 52:54:00:00:00:09  10.0.0.9  12s  rack   rack     /ipxe         no group
-52:54:00:00:00:09  10.0.0.9  12s                  /ipxe         no group
+52:54:00:00:00:09  10.0.0.9  12s  -      -        /ipxe         no group
 ";
-    assert_eq!(visitor::render(&visitors, now), expected);
-    assert_eq!(visitor::render(&[], now), "");
+    assert_eq!(visitor::render(&visitors, Colours::Off, now), expected);
+    assert_eq!(visitor::render(&[], Colours::Off, now), "");
     let many: Vec<visitor::Visitor> = serde_json::from_str(&format!("[{}]", vec![known; 60].join(","))).unwrap();
-    assert!(visitor::render(&many, now).ends_with("\nand 10 more, in /api/v1/visitors\n"));
+    assert!(visitor::render(&many, Colours::Off, now).ends_with("\nand 10 more, in /api/v1/visitors\n"));
 }
 
 #[test]
 fn events_are_lines() {
-    let event = r#"{"mac":"52:54:00:00:00:01","stage":"running","at":"2026-01-01T10:00:00.500Z","text":"up"}"#;
-    let line = |only, json| watch::render("boot", event, only, json).unwrap();
-    assert_eq!(line(None, false).unwrap(), "10:00:00.500  52:54:00:00:00:01  running            up");
-    assert_eq!(line(Some("52:54:00:00:00:02"), false), None);
-    assert_eq!(line(Some("52:54:00:00:00:01"), true).unwrap(), event);
-    assert!(watch::render("lagged", r#"{"missed":7}"#, None, false).unwrap().unwrap().contains("7 events"));
+    let event =
+        r#"{"mac":"52:54:00:00:00:01","stage":"running","at":"2026-01-01T10:00:00.500Z","text":"up \u001b[2J"}"#;
+    let Piece::Boot(event) = watch::read("boot", event).unwrap() else { panic!("no event") };
+    assert_eq!(watch::text_of(&event), "10:00:00.500  52:54:00:00:00:01  running            up \\u{1b}[2J");
+    assert!(matches!(watch::read("lagged", r#"{"missed":7}"#), Ok(Piece::Missed(7))));
+    assert!(watch::missed_text(7).contains("7 events"));
+    assert!(watch::read("boot", "{}").is_err());
 }
 
 /// Every command works by the socket. A change that is refused on TCP finds it.
@@ -139,7 +253,7 @@ async fn decision_by_an_address_of_reads_goes_to_the_socket() {
         events.read_line(&mut line).unwrap();
         assert!(line.starts_with(": boot events"), "{line}");
         let error = by_socket.get("/api/v1/machines/52:54:00:00:00:99", &[]).unwrap_err();
-        assert!(error.downcast_ref::<Refused>().is_some_and(Refused::is_not_found), "{error:#}");
+        assert!(exit::status_of(&error) == Exit::NotFound, "{error:#}");
     });
 }
 
@@ -171,29 +285,41 @@ async fn answers_of_a_running_pxed_are_understood() {
     let client = client(server.address);
     block_in_place(|| {
         let query = [("events", "0".to_owned()), ("stage", "running".to_owned())];
-        let machines: Vec<fleet::Machine> =
-            serde_json::from_str(&client.get("/api/v1/machines", &query).unwrap()).unwrap();
-        let table = fleet::render(&machines, jiff::Timestamp::now());
+        let text = client.get("/api/v1/machines", &query).unwrap();
+        let listed = machines::read(&text).unwrap();
+        let machines: Vec<_> = listed.iter().map(|listed| &listed.machine).collect();
+        let table = fleet::render(&machines, PLAIN, jiff::Timestamp::now());
         assert!(table.starts_with("running   1\nmachines  1\n"), "{table}");
         let now = jiff::Timestamp::now();
-        let explained = explanation(&client, MAC, false, now).unwrap();
+        let explained = explanation(&client, &MAC.to_string(), TEXT, now).unwrap();
         assert!(explained.contains("so far     An operating system has been running with 10.0.0.1"), "{explained}");
         let held = machine::decided(&client.post("/api/v1/machines/525400000001/hold").unwrap()).unwrap();
         assert_eq!(held, "52:54:00:00:00:01: policy hold, next boot from disk\n");
         let unknown = client.get("/api/v1/machines/525400000009", &[]).unwrap_err().to_string();
         assert_eq!(unknown, "52:54:00:00:00:09 is not a machine of the spec");
-        let stranger = "525400000009".parse().unwrap();
-        let unknown = explanation(&client, stranger, false, now).unwrap_err().to_string();
-        let expected = "52:54:00:00:00:09 is not a machine of the spec, and 52:54:00:00:00:09 has not asked boot HTTP";
+        let stranger: MacAddr = "525400000009".parse().unwrap();
+        let unknown = explanation(&client, &stranger.to_string(), TEXT, now).unwrap_err().to_string();
+        let expected = "52:54:00:00:00:09 is not a machine of the spec; the nearest MAC addresses are 52:54:00:00:00:01, 52:54:00:00:00:02, and \
+                        52:54:00:00:00:09 has not asked boot HTTP";
         assert!(unknown.starts_with(expected), "{unknown}");
+        for name in ["10.0.0.9", "n9", "../machines", ""] {
+            let error = explanation(&client, name, TEXT, now).unwrap_err();
+            let nearest = error.to_string().contains("is not a machine of the spec; ");
+            assert!(nearest && exit::status_of(&error) == Exit::NotFound, "{name}: {error:#}");
+        }
+        assert!(explanation(&client, "10.0.0.1", TEXT, now).unwrap().starts_with("52:54:00:00:00:01, 10.0.0.1: "));
         let outcome = Outcome::NoGroup { selectors: "mac, os".into() };
         server.visitors.lock().record(visit(stranger, "/ipxe?mac=x", outcome));
-        let explained = explanation(&client, stranger, false, now).unwrap();
+        let explained = explanation(&client, &stranger.to_string(), TEXT, now).unwrap();
         let line = "ago  /ipxe?mac=x  404: no group matched; the groups look at mac, os\n";
         assert!(explained.starts_with("52:54:00:00:00:09, 10.0.0.200: ") && explained.ends_with(line), "{explained}");
-        assert!(explanation(&client, stranger, true, now).unwrap().contains("\"outcome\":\"no-group\""));
+        assert!(
+            explanation(&client, &stranger.to_string(), explain::Form { json: true, ..TEXT }, now)
+                .unwrap()
+                .contains("\"outcome\":\"no-group\"")
+        );
         server.visitors.lock().record(visit(MAC, "/ignition?mac=x", Outcome::NoConfigInSpec));
-        let explained = explanation(&client, MAC, false, now).unwrap();
+        let explained = explanation(&client, &MAC.to_string(), TEXT, now).unwrap();
         assert!(
             explained.contains("\nother requests\n") && explained.contains("/ignition?mac=x  404: "),
             "{explained}"
@@ -203,7 +329,8 @@ async fn answers_of_a_running_pxed_are_understood() {
     block_in_place(|| lines.find(|line| line.starts_with(": boot events"))).unwrap();
     server.feed(MAC, [discover(Pxe)]).await;
     let data = block_in_place(|| lines.find_map(|line| line.strip_prefix("data: ").map(str::to_owned))).unwrap();
-    let shown = watch::render("boot", &data, None, false).unwrap().unwrap();
+    let Piece::Boot(event) = watch::read("boot", &data).unwrap() else { panic!("{data}") };
+    let shown = watch::text_of(&event);
     assert!(
         shown.ends_with("52:54:00:00:00:01  discovering        PXE firmware asks for an address (x86-64 UEFI)"),
         "{shown}"

@@ -6,19 +6,23 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::fleet::{elapsed, table};
+use super::{
+    colour::Colours,
+    table::{Cell, elapsed, header, table},
+};
+use crate::cli::shown::Shown;
 
 /// The most visitors in the table of `pxed status`.
 const SHOWN: usize = 50;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Visitor {
-    name: String,
-    uuid: Option<String>,
-    address: String,
+    name: Shown,
+    uuid: Option<Shown>,
+    address: Shown,
     last_seen: Timestamp,
-    group: Option<String>,
-    profile: Option<String>,
+    group: Option<Shown>,
+    profile: Option<Shown>,
     requests: Vec<Request>,
 }
 
@@ -26,33 +30,33 @@ pub(super) struct Visitor {
 #[derive(Debug, Deserialize)]
 pub(super) struct Request {
     at: Timestamp,
-    request: String,
+    request: Shown,
     status: u16,
-    text: String,
+    text: Shown,
     times: u32,
 }
 
 /// Formats a table of visitors, the last one first; nothing if there are none.
-pub(super) fn render(visitors: &[Visitor], now: Timestamp) -> String {
+pub(super) fn render(visitors: &[Visitor], colours: Colours, now: Timestamp) -> String {
     if visitors.is_empty() {
         return String::new();
     }
-    let header = ["ASKED BY", "ADDRESS", "AGO", "GROUP", "PROFILE", "LAST REQUEST", "OUTCOME"];
     let rows = visitors.iter().take(SHOWN).map(|visitor| {
         let last = visitor.requests.last();
-        let path = last.map(|last| last.request.split('?').next().unwrap_or_default().to_owned());
-        [
-            visitor.name.clone(),
-            visitor.address.clone(),
-            elapsed(visitor.last_seen, now),
-            visitor.group.clone().unwrap_or_default(),
-            visitor.profile.clone().unwrap_or_default(),
-            path.unwrap_or_default(),
-            last.map(|last| last.text.clone()).unwrap_or_default(),
+        let path = last.and_then(|last| last.request.split('?').next());
+        vec![
+            Cell::from(&*visitor.name),
+            (&*visitor.address).into(),
+            elapsed(visitor.last_seen, now).into(),
+            visitor.group.as_deref().unwrap_or_default().into(),
+            visitor.profile.as_deref().unwrap_or_default().into(),
+            path.unwrap_or_default().into(),
+            last.map(|last| &*last.text).unwrap_or_default().into(),
         ]
     });
-    let rows: Vec<[String; 7]> = std::iter::once(header.map(str::to_owned)).chain(rows).collect();
-    let mut text = table(&rows);
+    let columns = header(["ASKED BY", "ADDRESS", "AGO", "GROUP", "PROFILE", "LAST REQUEST", "OUTCOME"]);
+    let rows: Vec<_> = std::iter::once(columns).chain(rows).collect();
+    let mut text = table(&rows, colours);
     if let Some(more) = visitors.len().checked_sub(SHOWN).filter(|&more| more > 0) {
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(text, "and {more} more, in /api/v1/visitors");
