@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::context::Admin;
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// A file with its state.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FileJson<'i> {
     /// Its path, relative to the artifacts directory.
     path: &'i str,
@@ -46,6 +47,7 @@ pub(super) struct FileJson<'i> {
     #[serde(skip_serializing_if = "Option::is_none")]
     again: Option<String>,
     /// The commands that get it while it is not there, of which one suffices.
+    #[schema(value_type = Option<Vec<String>>)]
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     remedy: &'i [String],
 }
@@ -79,6 +81,14 @@ impl<'i> FileJson<'i> {
     }
 }
 
+/// The answer of `GET /api/v1/images`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ImagesJson<'i> {
+    /// The number of machines that boot their previous version meanwhile.
+    previous: usize,
+    files: Vec<FileJson<'i>>,
+}
+
 /// Returns the files that a machine boots now.
 pub(super) fn of_machine<'i>(images: &'i Images, machine: &Arc<Machine>, now: SystemTime) -> Vec<FileJson<'i>> {
     let files = BootFiles::of(images.as_bootable(machine), images.stubs());
@@ -87,13 +97,10 @@ pub(super) fn of_machine<'i>(images: &'i Images, machine: &Arc<Machine>, now: Sy
 }
 
 /// `GET /api/v1/images`.
+#[utoipa::path(get, path = "/api/v1/images", operation_id = "list_images", tag = "pxed", responses(
+    (status = 200, description = "The files that the machines need", body = ImagesJson),
+))]
 pub(super) async fn list(State(admin): State<Admin>) -> Response {
-    #[derive(Serialize)]
-    struct ImagesJson<'i> {
-        /// The number of machines that boot their previous version meanwhile.
-        previous: usize,
-        files: Vec<FileJson<'i>>,
-    }
     let (images, now) = (admin.context.images.load(), SystemTime::now());
     let files = images.files().iter().map(|(path, file)| FileJson::of(path, file, now)).collect();
     Json(ImagesJson { previous: images.previous(), files }).into_response()

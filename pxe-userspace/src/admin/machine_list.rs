@@ -15,7 +15,7 @@ use super::{
     context::Admin,
     etag::{Hasher, Tag},
     paging,
-    refusal::refuse,
+    refusal::{Refusal, refuse},
     selection::{Filter, Page, Selection},
 };
 use crate::{
@@ -31,6 +31,12 @@ const SUMMARIES: usize = 1_024;
 const KEPT_BYTES: usize = 1 << 20;
 
 /// `GET /api/v1/machines`: an array, in the order of the spec unless the query names another.
+#[utoipa::path(get, path = "/api/v1/machines", operation_id = "list_machines", tag = "pxed", params(Filter), responses(
+    (status = 200, description = "The machines", body = Vec<MachineJson>, headers(
+        ("X-Total-Count" = u64, description = "The number of machines on all pages"),
+    )),
+    (status = 400, description = "A mistake of the query", body = Refusal),
+))]
 pub(super) async fn list(
     State(admin): State<Admin>,
     uri: Uri,

@@ -10,17 +10,23 @@ use axum::{
 };
 use pxe_common::{MacAddr, mac::ParseMacError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     context::{Admin, Decision},
     images::{self, FileJson},
-    refusal::refuse,
+    refusal::{Refusal, refuse},
     spec,
     visitors::{RequestJson, requests_of},
 };
 use crate::journal::{Journal, MachineRecord, among_nodes, diagnose, json::MachineJson};
 
 /// `GET /api/v1/machines/{mac}`.
+#[utoipa::path(get, path = "/api/v1/machines/{mac}", operation_id = "get_machine", tag = "pxed", params(("mac" = String, Path, description = "One of its MAC addresses; other spellings are understood, too", pattern = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$")), responses(
+    (status = 200, description = "The machine, with its diagnosis", body = Explained),
+    (status = 400, description = "Not a MAC address", body = Refusal),
+    (status = 404, description = "No machine of the spec", body = Refusal),
+))]
 pub(super) async fn one(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
     let mac = mac.parse().map_err(|error| not_a_mac(&mac, error))?;
     admin.context.journal.machine(mac).map(|record| explained(&admin, &record, Vec::new())).ok_or_else(|| {
@@ -34,6 +40,9 @@ pub(super) async fn one(State(admin): State<Admin>, Path(mac): Path<String>) -> 
 }
 
 /// `GET /api/v1/stages`.
+#[utoipa::path(get, path = "/api/v1/stages", operation_id = "count_stages", tag = "pxed", responses(
+    (status = 200, description = "The number of machines at each stage", body = BTreeMap<String, u64>),
+))]
 pub(super) async fn stages(State(admin): State<Admin>) -> Response {
     let counts = admin.context.journal.stages().into_iter();
     let stages: serde_json::Map<_, _> = counts.map(|(stage, count)| (stage.name().to_owned(), count.into())).collect();
@@ -41,11 +50,27 @@ pub(super) async fn stages(State(admin): State<Admin>) -> Response {
 }
 
 /// `POST /api/v1/machines/{mac}/hold`.
+#[utoipa::path(post, path = "/api/v1/machines/{mac}/hold", operation_id = "hold_machine", tag = "pxed", params(("mac" = String, Path, description = "One of its MAC addresses; other spellings are understood, too", pattern = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$")), responses(
+    (status = 200, description = "The machine, which is kept from booting over the network", body = Explained),
+    (status = 400, description = "Not a MAC address", body = Refusal),
+    (status = 401, description = "The token is missing or wrong", body = Refusal),
+    (status = 403, description = "This way in is for reads", body = Refusal),
+    (status = 404, description = "No machine of the spec", body = Refusal),
+    (status = 500, description = "The decision is in force, but could not be saved", body = Refusal),
+))]
 pub(super) async fn hold(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
     decide(admin, &mac, Decision::Hold).await
 }
 
 /// `POST /api/v1/machines/{mac}/release`.
+#[utoipa::path(post, path = "/api/v1/machines/{mac}/release", operation_id = "release_machine", tag = "pxed", params(("mac" = String, Path, description = "One of its MAC addresses; other spellings are understood, too", pattern = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$")), responses(
+    (status = 200, description = "The machine, which boots as the spec says", body = Explained),
+    (status = 400, description = "Not a MAC address", body = Refusal),
+    (status = 401, description = "The token is missing or wrong", body = Refusal),
+    (status = 403, description = "This way in is for reads", body = Refusal),
+    (status = 404, description = "No machine of the spec", body = Refusal),
+    (status = 500, description = "The decision is in force, but could not be saved", body = Refusal),
+))]
 pub(super) async fn release(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
     decide(admin, &mac, Decision::Release).await
 }
@@ -78,19 +103,22 @@ async fn decide(admin: Admin, mac: &str, decision: Decision) -> Result<Response,
 }
 
 /// A machine with the requests that its journal does not have.
-#[derive(Serialize)]
-struct Explained<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Explained<'a> {
     #[serde(flatten)]
     machine: MachineJson<'a>,
+    #[schema(required = false)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     requests: Vec<RequestJson>,
     /// The files that it boots now, as far as they are known.
+    #[schema(required = false)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     files: Vec<FileJson<'a>>,
     /// The error for which it is served as before.
     #[serde(skip_serializing_if = "Option::is_none")]
     spec_error: Option<String>,
     /// The writes of a decision into the API of a Kubernetes cluster.
+    #[schema(required = false)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     written: Vec<String>,
 }

@@ -17,6 +17,7 @@
 //! | `GET /api/v1/spec/errors` | the errors of the specs, each with the number of machines that it leaves out or keeps as before |
 //! | `POST /api/v1/captures?machine=…` | the frames of one machine from now on, as pcapng, until the client leaves; `?seconds=` and `?packets=` end it before. It has secrets, so it is no read |
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
+//! | `GET /api/v1/openapi.json` | the description of this API |
 //! | `GET /` | the dashboard; what is below `/dashboard/` belongs to it and may change |
 //!
 //! A list has `X-Total-Count`, and `Link` to its next page if it has `?limit=`. Answers have an `ETag`, and one that the client has already is 304.
@@ -41,6 +42,7 @@ mod dashboard;
 mod doors;
 mod etag;
 mod events;
+mod exposition;
 mod health;
 mod images;
 mod listener;
@@ -48,6 +50,7 @@ mod machine_list;
 mod machines;
 mod monitoring;
 mod nodes;
+mod openapi;
 mod origin;
 mod paging;
 mod refusal;
@@ -135,21 +138,20 @@ fn routes(admin: Admin, door: Door) -> Router {
         .route("/api/v1/health", get(monitoring::health))
         .route("/api/v1/spec/errors", get(spec::errors))
         .route("/api/v1/events", get(events::follow))
+        .route("/api/v1/openapi.json", get(openapi::document))
         .merge(dashboard::routes())
         .fallback(async || refuse(StatusCode::NOT_FOUND, "there is no such page; the API is below /api/v1/"))
-        .method_not_allowed_fallback(async || {
-            refuse(StatusCode::METHOD_NOT_ALLOWED, "this page does not have this method")
-        })
         .layer(middleware::from_fn(etag::tagged))
         .layer(middleware::from_fn_with_state(door, access::guard));
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(monitoring::alive))
         .route("/readyz", get(monitoring::ready))
         .route("/metrics", get(monitoring::metrics))
+        .merge(guarded)
+        // Outside of the guard, which says who may use a method and not which there are.
         .method_not_allowed_fallback(async || {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "this page does not have this method")
         })
-        .merge(guarded)
         .with_state(admin)
 }
 

@@ -8,13 +8,14 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::context::Admin;
 use crate::model::nodes::{Node, Owner, Sites, Source};
 
 /// All nodes, this one first.
-#[derive(Debug, Serialize)]
-struct NodesJson<'n> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct NodesJson<'n> {
     /// The way in which this node knows the others: `alone`, `by-hand` or `leases`.
     known_by: &'static str,
     /// The reason why nothing new is known of the others.
@@ -24,14 +25,16 @@ struct NodesJson<'n> {
 }
 
 /// A node.
-#[derive(Debug, Serialize)]
-struct NodeJson<'n> {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct NodeJson<'n> {
     name: &'n str,
     /// Set for the node that answers this request.
     this: bool,
     alive: bool,
     /// The sites that it serves: from the address in the spec to its own.
+    #[schema(value_type = BTreeMap<String, String>)]
     sites: &'n Sites,
+    #[schema(value_type = Option<Vec<String>>)]
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     problems: &'n [String],
     /// The machines that it answers first.
@@ -46,6 +49,9 @@ impl<'n> NodeJson<'n> {
 }
 
 /// `GET /api/v1/nodes`.
+#[utoipa::path(get, path = "/api/v1/nodes", operation_id = "list_nodes", tag = "pxed", responses(
+    (status = 200, description = "The nodes that share the fleet, this one first", body = NodesJson),
+))]
 pub(super) async fn list(State(admin): State<Admin>) -> Response {
     let nodes = admin.context.nodes.load_full();
     let inventory = admin.context.journal.inventory();

@@ -19,6 +19,9 @@ pub(super) const PAGE_HEADERS: [&str; 2] = ["link", TOTAL];
 /// The characters that a cursor does not need to escape in a URL.
 const IN_CURSOR: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// The pattern of cursors: the position of the last entry, and its name.
+pub(super) const CURSORS: &str = "^[0-9]{1,9}\\.[^\\n]*$";
+
 /// The query of a list that has nothing but pages.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -45,7 +45,9 @@ impl TryFrom<Filter> for Selection {
     fn try_from(filter: Filter) -> Result<Self, String> {
         let Filter { stage, cluster, role, q, sort, cursor, limit, events } = filter;
         let order = sort.as_deref().map_or(Ok(Order::default()), str::parse)?;
-        let cursor = cursor.as_deref().map(|cursor| Cursor::parse(cursor, order)).transpose()?;
+        let cursor = cursor.as_deref().map(Cursor::parse).transpose()?;
+        // A page has the order of the one before.
+        let order = cursor.as_ref().map_or(order, |Cursor(order, _)| *order);
         let stages = stage
             .as_deref()
             .map(|names| each(names, "stage", &Stages::names(), |name| name.parse().ok()))
@@ -108,7 +110,7 @@ impl Selection {
         if by != By::Spec || is_descending {
             rows.sort_unstable_by(compare);
         }
-        let start = self.cursor.as_ref().map_or(0, |Cursor(last)| {
+        let start = self.cursor.as_ref().map_or(0, |Cursor(_, last)| {
             let index = inventory.machines().iter().position(|machine| machine.mac == last.mac);
             let key = match (by, index) {
                 // A reload may have moved it.
@@ -122,7 +124,7 @@ impl Selection {
         let rest = rows.get(start..).unwrap_or_default();
         let shown = rest.get(..self.limit).unwrap_or(rest);
         let next = (shown.len() < rest.len()).then(|| shown.last()).flatten();
-        let next = next.map(|last| Cursor(last.clone()).text(self.order));
+        let next = next.map(|last| Cursor(self.order, last.clone()).text());
         Page { machines: shown.iter().map(|row| row.index).collect(), total, next }
     }
 }
@@ -207,6 +209,11 @@ impl By {
     }
 }
 
+/// Returns the fields that a list is sorted by.
+pub(super) fn sorts() -> impl Iterator<Item = &'static str> {
+    By::ALL.into_iter().map(|(name, _)| name)
+}
+
 fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -234,13 +241,23 @@ impl FromStr for Order {
     }
 }
 
-/// The last machine of a page, after which the next one begins.
+/// The order of a page, and its last machine, after which the next one begins.
 #[derive(Debug)]
-struct Cursor(Row);
+struct Cursor(Order, Row);
+
+/// Returns the pattern of cursors: the order, the MAC address of the last machine and the value that it is sorted by.
+pub(super) fn cursors() -> String {
+    let names = |is_text: bool| {
+        let names = By::ALL.into_iter().filter(|(_, by)| by.is_text() == is_text).map(|(name, _)| name);
+        names.collect::<Vec<_>>().join("|")
+    };
+    let mac = "[0-9a-f]{12}";
+    format!("^-?(({})\\.{mac}\\.[0-9]{{1,19}}|({})\\.{mac}\\.[^\\n]*)$", names(false), names(true))
+}
 
 impl Cursor {
-    fn text(&self, order: Order) -> String {
-        let Self(Row { key, mac: MacAddr(mac), index: _ }) = self;
+    fn text(&self) -> String {
+        let Self(order, Row { key, mac: MacAddr(mac), index: _ }) = self;
         let mut text = format!("{}{}.", if order.is_descending { "-" } else { "" }, order.by.name());
         // Writing to a string cannot fail.
         mac.iter().for_each(|byte| _ = write!(text, "{byte:02x}"));
@@ -251,15 +268,16 @@ impl Cursor {
         text
     }
 
-    fn parse(text: &str, order: Order) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, String> {
         let read = || {
             let mut parts = text.splitn(3, '.');
             let (sort, mac, key) = (parts.next()?, parts.next()?, parts.next()?);
+            let order: Order = sort.parse().ok()?;
             let key = if order.by.is_text() { Key::Text(key.into()) } else { Key::Number(key.parse().ok()?) };
-            (sort.parse() == Ok(order)).then_some(Row { key, mac: mac.parse().ok()?, index: 0 })
+            Some(Self(order, Row { key, mac: mac.parse().ok()?, index: 0 }))
         };
-        let wrong = "cursor: it is not one that a list with this sort= gave out; begin without it";
-        read().map(Self).ok_or_else(|| wrong.to_owned())
+        let wrong = "cursor: it is not one that this list gave out; begin without it";
+        read().ok_or_else(|| wrong.to_owned())
     }
 }
 
@@ -459,8 +477,8 @@ mod tests {
             (&[("cursor", "spec.525400000001")], "cursor: "),
             (&[("cursor", "spec.5254000000.1")], "cursor: "),
             (&[("cursor", "spec.525400000001.-1")], "cursor: "),
-            (&[("cursor", "mac.525400000001.0")], "cursor: "),
-            (&[("cursor", "mac.525400000001.0"), ("sort", "-mac")], "cursor: "),
+            (&[("cursor", "age.525400000001.0")], "cursor: "),
+            (&[("cursor", "boots.525400000001.x")], "cursor: "),
         ] {
             let error = selection(query).unwrap_err();
             assert!(error.contains(expected), "{query:?}: {error}");

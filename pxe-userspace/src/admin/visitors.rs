@@ -10,11 +10,12 @@ use axum::{
 };
 use pxe_common::MacAddr;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     context::Admin,
     paging::{self, Pages},
-    refusal::refuse,
+    refusal::{Refusal, refuse},
 };
 use crate::{
     journal::json::rfc3339,
@@ -22,11 +23,12 @@ use crate::{
 };
 
 /// A visitor as `GET /api/v1/visitors` lists it.
-#[derive(Debug, Serialize)]
-struct VisitorJson {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct VisitorJson {
     name: String,
     mac: Option<String>,
     uuid: Option<String>,
+    #[schema(value_type = String)]
     address: IpAddr,
     first_seen: String,
     last_seen: String,
@@ -36,7 +38,7 @@ struct VisitorJson {
 }
 
 /// A request of a visitor or of a machine.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RequestJson {
     at: String,
     request: String,
@@ -85,6 +87,12 @@ pub(super) fn requests_of(admin: &Admin, macs: impl Iterator<Item = MacAddr>) ->
 }
 
 /// `GET /api/v1/visitors`: an array, the visitor that asked last comes first.
+#[utoipa::path(get, path = "/api/v1/visitors", operation_id = "list_visitors", tag = "pxed", params(Pages), responses(
+    (status = 200, description = "The visitors, of whom the one that asked last comes first", body = Vec<VisitorJson>, headers(
+        ("X-Total-Count" = u64, description = "The number of visitors on all pages"),
+    )),
+    (status = 400, description = "A mistake of the query", body = Refusal),
+))]
 pub(super) async fn list(
     State(admin): State<Admin>,
     uri: Uri,
@@ -98,6 +106,10 @@ pub(super) async fn list(
 }
 
 /// `GET /api/v1/visitors/{name}`: by MAC address in any spelling, UUID or IP address.
+#[utoipa::path(get, path = "/api/v1/visitors/{name}", operation_id = "get_visitor", tag = "pxed", params(("name" = String, Path, description = "MAC address, UUID or IP address")), responses(
+    (status = 200, description = "The visitor", body = VisitorJson),
+    (status = 404, description = "It has not asked", body = Refusal),
+))]
 pub(super) async fn one(State(admin): State<Admin>, Path(name): Path<String>) -> Result<Response, Response> {
     let visitor = admin.context.visitors.lock().find(&name).map(VisitorJson::from);
     visitor.map(|visitor| Json(visitor).into_response()).ok_or_else(|| {

@@ -103,6 +103,7 @@ impl Collector for SpecMetrics {
             let mut family = families.gauges(name, help)?;
             specs.iter().try_for_each(|(spec, faults)| family.member(&[("spec", *spec)], count(faults) as u64))
         };
+        gauges("spec_valid", "Whether nothing of the spec was refused: 1 or 0", &|faults| faults.is_valid().into())?;
         gauges("spec_errors", "Errors of the spec", &|faults| faults.faults.len())?;
         let help = "Machines of the cluster spec and groups of Matchbox that errors leave out";
         gauges("spec_objects_left_out", help, &|faults| affected(faults, false))?;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use pxe_common::MacAddr;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::{diagnosis::Diagnosis, machine_record::MachineRecord, others::OtherFrames, stage::Stage, step::Step};
 use crate::model::{
@@ -51,30 +52,36 @@ fn text(machine: &Machine, event: &BootEvent) -> String {
 }
 
 /// A machine as `GET /api/v1/machines` lists it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct MachineJson<'a> {
     #[serde(serialize_with = "mac")]
+    #[schema(value_type = String)]
     mac: MacAddr,
+    #[schema(value_type = Option<Vec<String>>)]
     #[serde(serialize_with = "macs", skip_serializing_if = "<[MacAddr]>::is_empty")]
     additional_macs: &'a [MacAddr],
+    #[schema(value_type = String, format = Ipv4)]
     address: std::net::Ipv4Addr,
     cluster: &'a str,
     role: Role,
     architecture: Architecture,
     version: &'a str,
     hostname: Option<&'a str>,
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     loaders: Option<&'a OwnLoaders>,
     policy: BootPolicy,
     boots_from: Disposition,
     stage: Stage,
     step: Step,
+    #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "time")]
     stage_since: SystemTime,
     boots: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressJson>,
     last_error: Option<&'a str>,
+    #[schema(format = DateTime)]
     last_error_at: Option<String>,
     events: Vec<EventJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,14 +146,16 @@ impl<'a> MachineJson<'a> {
 }
 
 /// The file that a machine is loading.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct ProgressJson {
     artifact: ArtifactKind,
     transport: Transport,
     done: u64,
     total: u64,
+    #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "time")]
     since: SystemTime,
+    #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "time")]
     advanced_at: SystemTime,
 }
@@ -162,11 +171,13 @@ impl ProgressJson {
 }
 
 /// The DHCP frames in a machine's name that other hosts sent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct OthersJson {
     count: u32,
+    #[schema(value_type = String)]
     #[serde(serialize_with = "mac")]
     last_from: MacAddr,
+    #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "time")]
     last_at: SystemTime,
     by_relay: bool,
@@ -188,12 +199,14 @@ impl OthersJson {
 }
 
 /// An event in the list of its machine.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct EventJson<'a> {
+    #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "time")]
     at: SystemTime,
     #[serde(flatten)]
     kind: &'a EventKind,
+    #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_mac")]
     card: Option<MacAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,23 +230,29 @@ pub struct FleetEvent {
     pub event: BootEvent,
 }
 
+/// An event of `GET /api/v1/events`.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FleetEventJson<'a> {
+    #[schema(value_type = String)]
+    #[serde(serialize_with = "mac")]
+    mac: MacAddr,
+    /// The address of the machine in the spec.
+    #[schema(value_type = String, format = Ipv4)]
+    machine_address: std::net::Ipv4Addr,
+    /// The address of the machine, unless the event has one of its own: a key must not be there twice.
+    #[schema(value_type = Option<String>, format = Ipv4)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<std::net::Ipv4Addr>,
+    cluster: &'a str,
+    stage: Stage,
+    step: Step,
+    failure: bool,
+    #[serde(flatten)]
+    event: EventJson<'a>,
+}
+
 impl Serialize for FleetEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct FleetEventJson<'a> {
-            #[serde(serialize_with = "mac")]
-            mac: MacAddr,
-            machine_address: std::net::Ipv4Addr,
-            /// That of the event, if it has one: a key must not be there twice.
-            #[serde(skip_serializing_if = "Option::is_none")]
-            address: Option<std::net::Ipv4Addr>,
-            cluster: &'a str,
-            stage: Stage,
-            step: Step,
-            failure: bool,
-            #[serde(flatten)]
-            event: EventJson<'a>,
-        }
         let Self { machine, stage, event } = self;
         FleetEventJson {
             mac: machine.mac,

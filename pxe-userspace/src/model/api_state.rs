@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The state of the connection to the API server.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ApiState {
     /// The address of the server.
     pub server: String,
@@ -21,7 +22,7 @@ pub struct ApiState {
 }
 
 /// Something that keeps objects from being read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ApiTrouble {
     /// A sentence for people.
     pub message: String,

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The measures by which pxed has confined itself, for everybody who tells about them.
 pub type SharedConfinement = Arc<Confinement>;
@@ -16,7 +17,7 @@ pub struct Confinement {
 }
 
 /// One measure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Measure {
     /// The name for metrics and the API, such as `landlock`.
     pub name: &'static str,

@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use pxe_common::MacAddr;
 use serde::{Serialize, Serializer};
 use tokio::sync::mpsc;
+use utoipa::ToSchema;
 
 use super::{
     loader::{Loader, LoaderFile},
@@ -31,7 +32,7 @@ pub struct BootEvent {
 }
 
 /// The program that sends a DHCP message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientKind {
     /// PXE firmware (option 60 `PXEClient`), or U-Boot.
@@ -46,7 +47,7 @@ pub enum ClientKind {
 
 /// The signs of an operating system in a DHCP message of a [plain client](ClientKind::Plain). Intel AMT, the lifecycle tools of servers and
 /// UEFI's own network stack ask with the card's MAC too, for what they need themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signs {
     /// None: it asks for nothing that firmware does not ask for.
@@ -67,7 +68,7 @@ impl Signs {
 }
 
 /// The kind of file that a machine loads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ArtifactKind {
     /// iPXE itself, or another network boot program.
@@ -103,7 +104,7 @@ pub fn short_path(path: &[u8]) -> Arc<str> {
 }
 
 /// The protocol that transfers a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
     /// RFC 1350.
@@ -150,7 +151,7 @@ impl fmt::Display for BootFileName {
 }
 
 /// The kind of an event, with the details that a person would ask for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum EventKind {
     /// DHCPDISCOVER came in.
@@ -164,9 +165,11 @@ pub enum EventKind {
     /// DHCPOFFER went out.
     Offer {
         /// The offered address. Absent in ProxyDHCP.
+        #[schema(value_type = Option<String>, format = Ipv4)]
         #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<Ipv4Addr>,
         /// The boot file, if the reply names one.
+        #[schema(value_type = Option<String>)]
         #[serde(skip_serializing_if = "Option::is_none")]
         boot_file: Option<BootFileName>,
     },
@@ -178,23 +181,28 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Option::is_none")]
         client_architecture: Option<u16>,
         /// The request is for another server (ProxyDHCP), whose acknowledgement is not seen.
+        #[schema(required = false)]
         #[serde(skip_serializing_if = "is_false")]
         of_other_server: bool,
         /// Its signs of an operating system.
+        #[schema(required = false)]
         #[serde(skip_serializing_if = "Signs::is_none")]
         signs: Signs,
     },
     /// DHCPACK went out.
     Ack {
         /// The acknowledged address. Absent in ProxyDHCP and for DHCPINFORM.
+        #[schema(value_type = Option<String>, format = Ipv4)]
         #[serde(skip_serializing_if = "Option::is_none")]
         address: Option<Ipv4Addr>,
         /// The program that asked.
         client: ClientKind,
         /// Its signs of an operating system.
+        #[schema(required = false)]
         #[serde(skip_serializing_if = "Signs::is_none")]
         signs: Signs,
         /// The boot file, if the reply names one.
+        #[schema(value_type = Option<String>)]
         #[serde(skip_serializing_if = "Option::is_none")]
         boot_file: Option<BootFileName>,
     },
@@ -206,6 +214,7 @@ pub enum EventKind {
     /// DHCPDECLINE came in: the machine found its address in use.
     Decline {
         /// The address.
+        #[schema(value_type = String, format = Ipv4)]
         address: Ipv4Addr,
     },
     /// DHCPRELEASE came in.
@@ -220,14 +229,17 @@ pub enum EventKind {
         /// The program that asks.
         client: ClientKind,
         /// The node's server address.
+        #[schema(value_type = String, format = Ipv4)]
         address: Ipv4Addr,
         /// The machine chose that node's offer. Otherwise it is the node's turn.
+        #[schema(required = false)]
         #[serde(skip_serializing_if = "is_false")]
         chosen: bool,
     },
     /// A relay outside the network of the machine's address forwarded its DHCPDISCOVER.
     ForeignRelay {
         /// The relay's address (`giaddr`).
+        #[schema(value_type = String, format = Ipv4)]
         relay: Ipv4Addr,
     },
     /// The machine sent a DHCP request on a VLAN on which it is not served.
@@ -242,6 +254,7 @@ pub enum EventKind {
         /// The protocol.
         transport: Transport,
         /// The path as the machine named it.
+        #[schema(value_type = String)]
         path: Arc<str>,
     },
     /// The machine has the whole file: it acknowledged the last byte, and all parts that came before.
@@ -251,10 +264,12 @@ pub enum EventKind {
         /// The protocol.
         transport: Transport,
         /// The path as the machine named it.
+        #[schema(value_type = String)]
         path: Arc<str>,
         /// The length of the file in bytes.
         bytes: u64,
         /// The time from the request to the acknowledgement of the last byte. For a file in parts, that of the last part.
+        #[schema(value_type = u64)]
         #[serde(rename = "took_ms", serialize_with = "milliseconds")]
         took: Duration,
     },
@@ -267,6 +282,7 @@ pub enum EventKind {
         /// The protocol.
         transport: Transport,
         /// The path as the machine named it.
+        #[schema(value_type = String)]
         path: Arc<str>,
         /// Bytes of the file that the machine confirmed.
         bytes: u64,
@@ -278,15 +294,18 @@ pub enum EventKind {
         /// The protocol.
         transport: Transport,
         /// The path as the machine named it.
+        #[schema(value_type = String)]
         path: Arc<str>,
         /// Bytes acknowledged before it failed.
         bytes: u64,
         /// The reason, in words for a person.
+        #[schema(value_type = String)]
         reason: Arc<str>,
     },
     /// The machine was told to wait, since a file that it boots is not there yet. It asks again.
     Awaits {
         /// The path of the file, relative to the artifacts directory.
+        #[schema(value_type = String)]
         path: Arc<str>,
         /// The state of the file, by its name.
         state: &'static str,

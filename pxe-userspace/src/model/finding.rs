@@ -5,11 +5,13 @@ use std::{fmt, path::Path, sync::Arc};
 use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 /// An error or warning, with its place.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 pub struct Finding {
     /// The file.
+    #[schema(value_type = String)]
     #[serde(serialize_with = "path_as_text")]
     pub file: Arc<Path>,
     /// The line, counted from 1; 0 for the file as a whole.
@@ -50,7 +52,7 @@ impl fmt::Display for Finding {
 }
 
 /// An error of a spec, and the number of objects that it affects.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SpecFault {
     /// The error.
     #[serde(flatten)]
@@ -61,6 +63,14 @@ pub struct SpecFault {
     pub left_out: usize,
     /// The objects that are served in their last good version.
     pub kept: usize,
+}
+
+impl SpecFaults {
+    /// Returns `true` if nothing of the spec was refused. A spec that is not there yet has nothing to refuse.
+    #[must_use]
+    pub const fn is_valid(&self) -> bool {
+        self.is_awaited || self.faults.is_empty()
+    }
 }
 
 /// Writes the error and its consequences.

@@ -5,6 +5,7 @@ use std::{collections::HashMap, fmt, net::Ipv4Addr, path::Path, sync::Arc};
 use arc_swap::ArcSwap;
 use pxe_common::MacAddr;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     architecture::Architecture,
@@ -17,7 +18,7 @@ use super::{
 };
 
 /// The role of a machine in its Kubernetes cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// From a `TalosControlPlane`.

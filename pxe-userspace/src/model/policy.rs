@@ -1,9 +1,10 @@
 //! Boot policies, and the ways to a machine's own disk.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The rule by which a machine boots from the network or from its disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Default, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootPolicy {
     /// Until it has been seen to run from its own disk.
@@ -34,7 +35,7 @@ pub enum DiskRoute {
 }
 
 /// The place that a machine boots from when it asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Disposition {
     /// It gets its loader, script and kernel.

@@ -100,7 +100,7 @@ async fn mistakes_of_a_query_are_named() {
         ("stage=wating", "stage: "),
         ("role=king", "role: "),
         ("cursor=x", "cursor: "),
-        ("cursor=mac.525400000001.0", "cursor: "),
+        ("cursor=age.525400000001.0", "cursor: "),
         ("limits=1", "limits"),
         ("limit=1&limit=2", "limit"),
     ] {

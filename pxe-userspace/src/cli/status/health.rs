@@ -20,9 +20,17 @@ pub(super) struct Health {
     #[serde(default)]
     confinement: Vec<Measure>,
     kubernetes: Option<Kubernetes>,
+    /// Absent from an older pxed.
+    spec: Option<Spec>,
     /// The way in which the machines' secrets are guarded. Empty from an older pxed.
     #[serde(default)]
     secrets: Shown,
+}
+
+/// The errors of the spec.
+#[derive(Debug, Deserialize)]
+struct Spec {
+    text: Option<String>,
 }
 
 /// The connection to the API server.
@@ -55,8 +63,17 @@ struct FileDescriptors {
 
 /// Formats one line for each finding, and one for the descriptors.
 pub(super) fn render(health: &Health) -> String {
-    let Health { problems, warnings, datapath, file_descriptors, log_lines_dropped, confinement, kubernetes, secrets } =
-        health;
+    let Health {
+        problems,
+        warnings,
+        datapath,
+        file_descriptors,
+        log_lines_dropped,
+        confinement,
+        kubernetes,
+        spec,
+        secrets,
+    } = health;
     let FileDescriptors { open, limit } = file_descriptors;
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -65,6 +82,9 @@ pub(super) fn render(health: &Health) -> String {
     }
     for warning in warnings {
         let _ = writeln!(text, "warning: {warning}");
+    }
+    if let Some(Spec { text: Some(refused) }) = spec {
+        let _ = writeln!(text, "spec: {refused}");
     }
     for service in datapath {
         let _ = writeln!(text, "datapath: {service}");

@@ -1,9 +1,10 @@
 //! The result of a diagnosis.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The situation of a machine in plain words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Diagnosis {
     /// Its progress so far.
     pub reached: String,
