@@ -46,6 +46,7 @@ pub const PACKAGES: &[Package] = &[
     tests("curl", &["curl"], "HTTP and TFTP client"),
     tests("python3", &["python3"], "HTTP server that pxed's simulated machines boot from"),
     tests("python3-venv", &[], "place for the Python packages that check the chart"),
+    tests("prometheus", &["promtool"], "checks of metrics and alert rules"),
     tests("tftp-hpa", &["tftp"], "TFTP client"),
     tests("dnsmasq-base", &["dnsmasq"], "DHCP and TFTP server beside pxed"),
     tests("udhcpc", &["udhcpc"], "DHCP client"),

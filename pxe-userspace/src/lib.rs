@@ -27,6 +27,8 @@ pub mod model;
 pub mod named_file;
 pub mod net;
 pub mod own_file;
+pub mod process_metrics;
 pub mod strangers;
+pub mod telemetry;
 pub mod tftp;
 pub mod uki;

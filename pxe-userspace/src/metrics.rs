@@ -4,6 +4,8 @@
 //! Names and labels are a contract with dashboards and alerts. A value of an enumeration is lower case, with words joined by
 //! underscores, and each is exposed from the start, with the count 0.
 
+pub mod histogram;
+
 use std::{
     fmt,
     marker::PhantomData,
@@ -153,6 +155,26 @@ impl<'a> Families<'a> {
         let gauge = ConstGauge::new(value);
         let encoder = self.0.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
         gauge.encode(encoder)
+    }
+
+    /// Encodes a counter of seconds without labels.
+    ///
+    /// # Errors
+    ///
+    /// If the text cannot be written.
+    pub fn counter_of_seconds(&mut self, name: &str, help: &str, seconds: f64) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, &format!("{help}."), None, MetricType::Counter)?;
+        ConstCounter::new(seconds).encode(encoder)
+    }
+
+    /// Encodes a gauge of seconds without labels.
+    ///
+    /// # Errors
+    ///
+    /// If the text cannot be written.
+    pub fn gauge_of_seconds(&mut self, name: &str, help: &str, seconds: f64) -> fmt::Result {
+        let encoder = self.0.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
+        ConstGauge::new(seconds).encode(encoder)
     }
 
     fn family<'s>(&'s mut self, name: &'s str, help: &str, metric_type: MetricType) -> Result<Family<'s>, fmt::Error> {

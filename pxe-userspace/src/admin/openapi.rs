@@ -1,6 +1,6 @@
 //! The description of the API (OpenAPI 3.1), made of the types that the API writes. `GET /api/v1/openapi.json` serves it.
 //!
-//! The stream of events is not among its paths, since it never ends: a program that tries every path would wait for ever. The component
+//! The streams of events and of captures are not among its paths, since they never end: a program that tries every path would wait for ever. The component
 //! `FleetEvent` describes what each of its `data:` lines has.
 
 use std::{borrow::Cow, sync::LazyLock};
@@ -18,7 +18,7 @@ use utoipa::{
     },
 };
 
-use super::{images, machine_list, machines, monitoring, nodes, paging, selection, spec, visitors};
+use super::{images, machine_list, machines, monitoring, nodes, paging, selection, spec, strangers, visitors};
 use crate::journal::{Stage, Stages, Step, json::FleetEventJson};
 
 #[derive(OpenApi)]
@@ -36,6 +36,8 @@ use crate::journal::{Stage, Stages, Step, json::FleetEventJson};
         machines::stages,
         visitors::list,
         visitors::one,
+        strangers::list,
+        strangers::one,
         images::list,
         nodes::list,
         monitoring::health,

@@ -10,11 +10,12 @@ use axum::{
 };
 use pxe_common::MacAddr;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     context::Admin,
     paging::{self, Pages},
-    refusal::refuse,
+    refusal::{Refusal, refuse},
 };
 use crate::{
     journal::json::rfc3339,
@@ -26,11 +27,12 @@ use crate::{
 };
 
 /// A stranger as `GET /api/v1/strangers` lists it.
-#[derive(Debug, Serialize)]
-struct StrangerJson {
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StrangerJson {
     mac: String,
     interface: String,
     vlan: Option<u16>,
+    #[schema(value_type = Option<String>, format = Ipv4)]
     relay: Option<Ipv4Addr>,
     firmware: Option<String>,
     architecture: Option<u16>,
@@ -42,10 +44,11 @@ struct StrangerJson {
 }
 
 /// The machine of the spec that is probably meant.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct NearestJson {
     mac: String,
     machine: String,
+    #[schema(value_type = String, format = Ipv4)]
     address: Ipv4Addr,
     hostname: Option<String>,
     cluster: String,
@@ -83,6 +86,12 @@ impl StrangerJson {
 }
 
 /// `GET /api/v1/strangers`: an array, the stranger that asked last comes first.
+#[utoipa::path(get, path = "/api/v1/strangers", operation_id = "list_strangers", tag = "pxed", params(Pages), responses(
+    (status = 200, description = "The strangers, of whom the one that asked last comes first", body = Vec<StrangerJson>, headers(
+        ("X-Total-Count" = u64, description = "The number of strangers on all pages"),
+    )),
+    (status = 400, description = "A mistake of the query", body = Refusal),
+))]
 pub(super) async fn list(
     State(admin): State<Admin>,
     uri: Uri,
@@ -97,6 +106,12 @@ pub(super) async fn list(
 }
 
 /// `GET /api/v1/strangers/{mac}`.
+#[utoipa::path(get, path = "/api/v1/strangers/{mac}", operation_id = "get_stranger", tag = "pxed", params(
+    ("mac" = String, Path, description = "Its MAC address, in any spelling"),
+), responses(
+    (status = 200, description = "The stranger", body = StrangerJson),
+    (status = 404, description = "It has not asked", body = Refusal),
+))]
 pub(super) async fn one(State(admin): State<Admin>, Path(mac): Path<String>) -> Result<Response, Response> {
     let inventory = admin.context.journal.inventory();
     let found = mac.parse::<MacAddr>().ok().filter(|&mac| inventory.by_mac(mac).is_none());

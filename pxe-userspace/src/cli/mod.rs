@@ -28,6 +28,7 @@ mod relay_args;
 pub mod run;
 mod shown;
 pub mod status;
+mod telemetry_args;
 mod tftp_args;
 pub mod validate;
 

@@ -21,6 +21,7 @@ use super::{
     node_args::{NodeArgs, NodeOptions},
     peer_args::PeerArgs,
     relay_args::RelayArgs,
+    telemetry_args::TelemetryArgs,
     tftp_args::TftpArgs,
 };
 use crate::{
@@ -31,6 +32,7 @@ use crate::{
     kubernetes,
     model::{image_source::Upstreams, port_range::PortRange},
     named_file,
+    telemetry::Endpoint,
 };
 
 /// The port of boot HTTP.
@@ -205,6 +207,9 @@ pub struct Args {
     relays: RelayArgs,
     #[command(flatten)]
     #[serde(flatten)]
+    telemetry: TelemetryArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
     tftp: TftpArgs,
     /// TOML file with any of these options
     #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
@@ -255,6 +260,8 @@ pub struct Options {
     pub peers: NodeConfig,
     /// The relays whose frames count as the machines' own.
     pub trusted_relays: Arc<[MacAddr]>,
+    /// The collector of traces.
+    pub otlp_endpoint: Option<Endpoint>,
     /// The user to become.
     pub user: Option<UserName>,
     /// The ports of TFTP transfers, if they are not the kernel's choice.
@@ -306,6 +313,7 @@ impl Args {
             node,
             peers,
             relays,
+            telemetry,
             confine,
             mirror,
             tftp,
@@ -354,6 +362,7 @@ impl Args {
             node: node.over(file.node)?,
             peers: peers.over(file.peers)?,
             trusted_relays: relays.over(file.relays)?,
+            otlp_endpoint: telemetry.over(file.telemetry),
             user: confine.over(file.confine),
             tftp_ports: tftp.over(&file.tftp),
         };

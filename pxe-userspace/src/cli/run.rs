@@ -92,6 +92,7 @@ fn config(options: Options, confinement: Confinement) -> Config {
         node,
         peers,
         trusted_relays,
+        otlp_endpoint,
         tftp_ports,
         ..
     } = options;
@@ -120,6 +121,7 @@ fn config(options: Options, confinement: Confinement) -> Config {
         fetch,
         node: peers,
         trusted_relays,
+        otlp_endpoint,
         confinement: Arc::new(confinement),
         tftp_ports,
     }
@@ -171,7 +173,10 @@ fn start_logging(format: LogFormat) -> anyhow::Result<()> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| logging::Stderr);
     match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Json => {
+            logging::set_json();
+            builder.json().flatten_event(true).init();
+        }
     }
     Ok(())
 }

@@ -113,7 +113,7 @@ impl Reloader {
         tracing::info!(
             machines = inventory.machines().len(),
             errors = loaded.faults.faults.len(),
-            duration_ms = begin.elapsed().as_millis(),
+            duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
             "cluster spec loaded"
         );
         drop(old);

@@ -23,6 +23,7 @@ use crate::{
         inventory::Machine,
         nodes::{Owner, SharedNodes},
     },
+    process_metrics::{BuildMetrics, ProcessMetrics},
     tftp,
 };
 
@@ -50,7 +51,9 @@ where
     let Metered { fetch, images, tftp, http, journal, events, replies, nodes, faults, confinement, ports } = metered;
     let mut all = Registry::default();
     all.register_collector(Box::new(DescriptorMetrics));
+    all.register_collector(Box::new(ProcessMetrics));
     let registry = all.sub_registry_with_prefix("pxed");
+    registry.register_collector(Box::new(BuildMetrics));
     fetch.register(Arc::clone(images), registry);
     tftp.register(registry);
     http.register(registry);

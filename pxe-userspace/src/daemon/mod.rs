@@ -72,7 +72,9 @@ use crate::{
         progress::ProgressBoard, strangers::SharedStrangers, visitors::SharedVisitors,
     },
     net::held_port,
-    strangers, tftp,
+    strangers,
+    telemetry::{Endpoint, Exporter},
+    tftp,
 };
 
 pub use cluster::Kubernetes;
@@ -87,6 +89,9 @@ const LOOK_AFTER_EVERY: Duration = Duration::from_secs(2);
 
 /// The time that blocking tasks get to finish when the daemon ends.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// The time that the last spans of traces get when the daemon ends.
+const LAST_SPANS: Duration = Duration::from_millis(300);
 
 /// The configuration of a daemon.
 #[derive(Clone, Debug)]
@@ -129,6 +134,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// The MAC addresses of relays and routers whose DHCP frames count as the machines' own.
     pub trusted_relays: Arc<[MacAddr]>,
+    /// The collector that gets traces of boots.
+    pub otlp_endpoint: Option<Endpoint>,
     /// The privileges that this process has given up.
     pub confinement: SharedConfinement,
     /// The ports of TFTP transfers, if they are not the kernel's choice.
@@ -178,6 +185,8 @@ struct Daemon {
     images: JoinHandle<()>,
     /// Finds out about the other nodes.
     membership: Option<(Option<Leases>, JoinHandle<()>)>,
+    /// The exporter of traces.
+    exporter: Option<JoinHandle<()>>,
     /// Dropping it stops the admin listener and the journal.
     running: watch::Sender<()>,
     /// In proxy mode: the port that firmware asks directly, so that the kernel does not refuse what the packet socket answers.
@@ -248,8 +257,12 @@ impl Daemon {
         };
         let own_sites = SharedOwnSites::default();
         let progress = Arc::new(ProgressBoard::new(usize::MAX));
-        let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state)
-            .map(|journal| journal.with_own_sites(Arc::clone(&own_sites)).with_progress(Arc::clone(&progress)));
+        let exporter =
+            config.otlp_endpoint.clone().map(|endpoint| Exporter::new(endpoint, Arc::clone(&config.node.name)));
+        let (exporter, spans) = exporter.transpose().context("--otlp-endpoint")?.unzip();
+        let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state).map(|journal| {
+            journal.with_own_sites(Arc::clone(&own_sites)).with_progress(Arc::clone(&progress)).with_spans(spans)
+        });
         let admin = config.admin.open(&config.state).await;
         let (journal, admin) = match (journal, admin) {
             (Ok(journal), Ok(admin)) if problems.is_empty() => (Arc::new(journal), admin),
@@ -340,6 +353,9 @@ impl Daemon {
             confinement: &config.confinement,
             ports: move || PortCounts::of(&observed.lock().unwrap_or_else(PoisonError::into_inner)),
         });
+        if let Some(exporter) = &exporter {
+            exporter.register(registry.sub_registry_with_prefix("pxed"));
+        }
         let api_state = api.as_ref().map(|(cluster, _)| cluster.state());
         let policy_in_api = api.as_mut().map(|(cluster, _)| {
             let registry = registry.sub_registry_with_prefix("pxed");
@@ -416,6 +432,7 @@ impl Daemon {
         ));
         let images = tokio::spawn(images::run(Arc::clone(&keeper), fetcher, Arc::clone(&journal), fetch_metrics));
         let journal = tokio::spawn(journal::run(journal, receiver, until_gone(stopped)));
+        let exporter = exporter.map(|exporter| tokio::spawn(exporter.run()));
         let membership = membership.map(|membership| (membership.leases(), tokio::spawn(membership.keep())));
         let mut watchers = Vec::new();
         let (after_look, runtime) = (Arc::clone(&upkeep), Handle::current());
@@ -443,7 +460,7 @@ impl Daemon {
         tracing::info!(
             machines = first.machines().len(),
             matchbox_groups = catalog.load().groups().len(),
-            startup_ms = begun.elapsed().as_millis(),
+            startup_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             admin = doors,
             file_descriptors = descriptors::limit(),
             "ready"
@@ -463,6 +480,7 @@ impl Daemon {
             journal,
             images,
             membership,
+            exporter,
             running,
             boot_server_port,
             listener,
@@ -512,6 +530,7 @@ impl Daemon {
             journal,
             images,
             membership,
+            exporter,
             running,
             boot_server_port,
             listener,
@@ -560,7 +579,12 @@ impl Daemon {
         drop(running);
         let complete = async {
             admin.await.context("the admin listener")??;
-            journal.await.context("the journal")?.context("the journal")
+            journal.await.context("the journal")?.context("the journal")?;
+            if let Some(exporter) = exporter {
+                // The last spans go out if the collector takes them at once.
+                let _ = tokio::time::timeout(LAST_SPANS, exporter).await;
+            }
+            anyhow::Ok(())
         };
         let saved = ending.wait(Step::Saving, complete).await;
         saved.context("the state was not saved, because its disk does not answer; see --state")?

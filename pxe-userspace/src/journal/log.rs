@@ -5,9 +5,11 @@ use std::{
     io,
     sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use prometheus_client::metrics::counter::Counter;
+use serde::Deserialize;
 use tracing::Level;
 
 use super::{fleet::Applied, json::FleetEvent};
@@ -23,6 +25,29 @@ pub(super) struct Line {
     pub(super) level: Level,
     /// The number of lines of this machine that were suppressed before this one.
     pub(super) suppressed: u32,
+    /// The time that the machine spent at the stage before, if it has moved to another.
+    pub(super) took: Option<Duration>,
+}
+
+/// The fields of an event that a line has as JSON. In a line for people the sentence says the same.
+#[derive(Debug, Default, Deserialize)]
+struct Fields {
+    event: Option<String>,
+    artifact: Option<String>,
+    transport: Option<String>,
+    path: Option<String>,
+    bytes: Option<u64>,
+    took_ms: Option<u64>,
+}
+
+impl Fields {
+    fn of(event: &EventKind) -> Self {
+        logging::is_json().then(|| Self::read(event)).flatten().unwrap_or_default()
+    }
+
+    fn read(event: &EventKind) -> Option<Self> {
+        serde_json::from_value(serde_json::to_value(event).ok()?).ok()
+    }
 }
 
 /// The handle of the log's thread.
@@ -80,12 +105,15 @@ fn write(receiver: &Receiver<Vec<Line>>) {
     }
 }
 
-fn write_line(Line { event: FleetEvent { machine, stage, event }, level, suppressed }: Line) {
+fn write_line(Line { event: FleetEvent { machine, stage, event }, level, suppressed, took }: Line) {
     if suppressed > 0 {
         let mac = machine.mac;
         tracing::warn!(%mac, suppressed, "events of this machine were not logged: it sends too many");
     }
     let card = (event.mac != machine.mac).then_some(event.mac);
+    let Fields { event: name, artifact, transport, path, bytes, took_ms } = Fields::of(&event.kind);
+    let stage_took_ms =
+        took.filter(|_| logging::is_json()).map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     // tracing needs a constant level at each call.
     macro_rules! line {
         ($level:ident) => {
@@ -95,6 +123,13 @@ fn write_line(Line { event: FleetEvent { machine, stage, event }, level, suppres
                 address = %machine.address,
                 cluster = %machine.cluster,
                 stage = stage.name(),
+                event = name,
+                artifact,
+                transport,
+                path,
+                bytes,
+                took_ms,
+                stage_took_ms,
                 "{}",
                 event.kind
             )
@@ -128,5 +163,23 @@ pub(super) fn is_wanted(level: Level) -> bool {
         Level::WARN => tracing::enabled!(Level::WARN),
         Level::DEBUG => tracing::enabled!(Level::DEBUG),
         _ => tracing::enabled!(Level::INFO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{every_event::every_event, samples};
+
+    #[test]
+    fn fields_of_a_line_are_those_of_the_event() {
+        for (name, event) in every_event() {
+            let fields = Fields::read(&event).unwrap_or_else(|| panic!("{name}"));
+            assert!(fields.event.is_some_and(|event| !event.is_empty()), "{name}");
+        }
+        let fields = Fields::read(&samples::done(samples::Kernel)).unwrap();
+        let texts = [fields.event, fields.artifact, fields.transport].map(Option::unwrap_or_default);
+        assert_eq!(texts, ["done", "kernel", "http"]);
+        assert_eq!((fields.bytes, fields.took_ms), (Some(1_000_000), Some(750)));
     }
 }

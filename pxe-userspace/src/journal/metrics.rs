@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
 
-use super::service::{Counts, Journal};
+use super::{
+    service::{Counts, Journal},
+    step::Step,
+};
 use crate::{
     metrics::{Families, snake_case},
     model::event::EventSink,
@@ -24,6 +27,8 @@ impl Journal {
         let help = "Times that the state directory could not be written";
         registry.register("state_write_failures", help, not_saved.clone());
         registry.register_collector(Box::new(StageMetrics(Arc::clone(self))));
+        registry.register_collector(Box::new(ClusterMetrics(Arc::clone(self))));
+        registry.register_collector(Box::new(self.times().clone()));
     }
 }
 
@@ -37,6 +42,32 @@ impl Collector for StageMetrics {
         let mut family = families.gauges("machines", "Machines of the spec by boot stage")?;
         for (stage, machines) in self.0.stages() {
             family.member(&[("stage", snake_case(stage.name()))], machines)?;
+        }
+        Ok(())
+    }
+}
+
+/// The clusters that have members of their own in a family. The others are taken together, so that their number has no effect on monitoring.
+const CLUSTERS: usize = 100;
+
+/// The machines by cluster and step, counted when the metrics are read.
+#[derive(Debug)]
+struct ClusterMetrics(Arc<Journal>);
+
+impl Collector for ClusterMetrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let clusters = self.0.clusters();
+        let mut others = [0; Step::ALL.len()];
+        let of_others = clusters.values().skip(CLUSTERS).flat_map(|counts| counts.iter().enumerate());
+        of_others.for_each(|(step, count)| others[step] += count);
+        let own = clusters.iter().take(CLUSTERS).map(|(name, counts)| (&**name, counts));
+        let rest = (clusters.len() > CLUSTERS).then_some(("(others)", &others));
+        let mut families = Families::new(encoder);
+        let mut family = families.gauges("cluster_machines", "Machines of each cluster by step of their boot")?;
+        for (cluster, counts) in own.chain(rest) {
+            for (step, count) in Step::ALL.into_iter().zip(counts) {
+                family.member(&[("cluster", cluster.to_owned()), ("step", snake_case(step.name()))], *count)?;
+            }
         }
         Ok(())
     }

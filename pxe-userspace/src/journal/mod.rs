@@ -8,6 +8,8 @@
 
 mod boot_files;
 mod boot_program;
+mod boot_times;
+mod boots;
 mod cards;
 mod changes_file;
 pub mod describe;

@@ -1,6 +1,7 @@
 //! The journal: it receives events, keeps the state that follows from them, and lets others read it.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -14,6 +15,8 @@ use tokio::{
 };
 
 use super::{
+    boot_times::BootTimes,
+    boots::Boots,
     changes_file::ChangesFile,
     fact::Fact,
     fleet::Fleet,
@@ -25,6 +28,7 @@ use super::{
     remembered::{Remembered, State},
     stage::Stage,
     state::{Loaded, StateDir, StateError},
+    step::Step,
 };
 use crate::model::{
     event::BootEvent,
@@ -35,6 +39,7 @@ use crate::model::{
     policy::BootPolicy,
     policy_book::SharedPolicies,
     progress::ProgressBoard,
+    span::SpanSink,
 };
 
 /// The interval at which events are polled. To wake a waiting receiver, the packet path would need a system call for nearly
@@ -69,6 +74,9 @@ pub struct Journal {
     changes: Mutex<ChangesFile>,
     feed: broadcast::Sender<Arc<FleetEvent>>,
     others_told: Mutex<OthersLog>,
+    times: Arc<BootTimes>,
+    /// The channel to whoever exports traces, until the journal runs.
+    spans: Mutex<Option<SpanSink>>,
     counts: Counts,
 }
 
@@ -118,6 +126,8 @@ impl Journal {
             damage: damage.into_iter().chain(lost).collect(),
             not_saved: Mutex::default(),
             others_told: Mutex::default(),
+            times: Arc::default(),
+            spans: Mutex::default(),
             counts: Counts::default(),
         })
     }
@@ -126,6 +136,12 @@ impl Journal {
     #[must_use]
     pub fn with_own_sites(self, own_sites: SharedOwnSites) -> Self {
         Self { own_sites, ..self }
+    }
+
+    /// Sends the steps of boots to whoever exports traces.
+    #[must_use]
+    pub fn with_spans(self, spans: Option<SpanSink>) -> Self {
+        Self { spans: Mutex::new(spans), ..self }
     }
 
     /// Sets the board on which transfers publish their progress.
@@ -286,10 +302,11 @@ impl Journal {
     }
 
     /// Applies events.
-    fn absorb(&self, events: impl Iterator<Item = BootEvent>, logger: &mut Logger) {
+    fn absorb(&self, events: impl Iterator<Item = BootEvent>, boots: &mut Boots, logger: &mut Logger) {
         let followed = self.feed.receiver_count() > 0;
         let mut fleet = self.fleet();
         let inventory = Arc::clone(&lock(&self.followed));
+        boots.prune(&inventory);
         for event in events {
             let Some(machine) = inventory.by_mac(event.mac) else {
                 self.counts.unknown.inc();
@@ -301,6 +318,8 @@ impl Journal {
                 self.tell_of_others(machine, &event);
                 continue;
             }
+            boots.done(&event.kind);
+            let took = if applied.moved { boots.moved(machine, applied.stage, &event) } else { None };
             let level = log::level(&event.kind, &applied);
             let logged = match log::is_wanted(level).then(|| fleet.may_log(event.mac, event.at)) {
                 Some(Logging::Line { suppressed }) => Some(suppressed),
@@ -315,7 +334,7 @@ impl Journal {
                 let _ = self.feed.send(Arc::new(event.clone()));
             }
             if let Some(suppressed) = logged {
-                logger.log(Line { event, level, suppressed });
+                logger.log(Line { event, level, suppressed, took });
             }
         }
         logger.hand_over();
@@ -400,6 +419,30 @@ impl Journal {
         let _ = self.save();
     }
 
+    pub(super) fn times(&self) -> &BootTimes {
+        &self.times
+    }
+
+    /// Returns the number of machines of each cluster at each step, in the order of [`Step::ALL`].
+    pub(super) fn clusters(&self) -> BTreeMap<Arc<str>, [u64; Step::ALL.len()]> {
+        let inventory = self.inventory();
+        let mut clusters = BTreeMap::<_, [u64; Step::ALL.len()]>::new();
+        for machines in inventory.machines().chunks(BATCH) {
+            let fleet = self.fleet();
+            for machine in machines {
+                let step = fleet.stage(machine.mac).step();
+                if let Some(counts) = clusters.get_mut(&machine.cluster) {
+                    counts[step as usize] += 1;
+                } else {
+                    let mut counts = [0; Step::ALL.len()];
+                    counts[step as usize] = 1;
+                    clusters.insert(Arc::clone(&machine.cluster), counts);
+                }
+            }
+        }
+        clusters
+    }
+
     pub(super) fn counts(&self) -> &Counts {
         &self.counts
     }
@@ -453,6 +496,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let mut logger = Logger::start(journal.counts.log_dropped.clone())?;
+    let mut boots = Boots::new(Arc::clone(&journal.times), lock(&journal.spans).take());
     let mut batch = Vec::with_capacity(BATCH);
     let mut take = tokio::time::interval(TAKE_EVERY);
     take.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -471,7 +515,7 @@ pub async fn run(
                     if batch.is_empty() {
                         break open;
                     }
-                    journal.absorb(batch.drain(..), &mut logger);
+                    journal.absorb(batch.drain(..), &mut boots, &mut logger);
                     // In a storm, readers and the rest of this loop get their turn here.
                     tokio::task::yield_now().await;
                 };
@@ -503,7 +547,7 @@ pub async fn run(
     }
     receiver.close();
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
-        journal.absorb(batch.drain(..), &mut logger);
+        journal.absorb(batch.drain(..), &mut boots, &mut logger);
     }
     journal.publish_from(&mut journal.fleet());
     let finish = move || {

@@ -40,6 +40,9 @@ const GATHERED_BYTES: usize = 64 * 1024;
 
 static QUEUE: LazyLock<Queue> = LazyLock::new(|| Queue::new(CAPACITY));
 
+/// Set if lines are JSON, which have the details of an event as fields.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
 /// Set once the queue has a thread that writes its lines.
 static IS_STARTED: AtomicBool = AtomicBool::new(false);
 
@@ -72,6 +75,16 @@ pub fn start() -> io::Result<()> {
     thread::Builder::new().name("pxed-stderr".to_owned()).spawn(write)?;
     IS_STARTED.store(true, Ordering::Release);
     Ok(())
+}
+
+/// Says that lines are JSON.
+pub fn set_json() {
+    IS_JSON.store(true, Ordering::Relaxed);
+}
+
+/// Returns `true` if lines are JSON.
+pub fn is_json() -> bool {
+    IS_JSON.load(Ordering::Relaxed)
 }
 
 /// Writes a line that is not part of the log, such as the error that ends the process. Waits for nobody if the log has started.

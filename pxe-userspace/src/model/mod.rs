@@ -31,6 +31,7 @@ pub mod policy_book;
 pub mod port_range;
 pub mod progress;
 pub mod secrets;
+pub mod span;
 pub mod strangers;
 pub mod talos_config;
 #[cfg(test)]

@@ -15,7 +15,9 @@ pub(crate) fn accepts_every_object() -> anyhow::Result<()> {
     let (mut seen, mut items): (BTreeSet<String>, Vec<Value>) = Default::default();
     for rendered in helm::render(&releases)? {
         for object in rendered.map_err(anyhow::Error::msg)?.objects {
-            if object["kind"] != "ServiceMonitor" && seen.insert(object.to_string()) {
+            if !matches!(object["kind"].as_str(), Some("ServiceMonitor" | "PrometheusRule"))
+                && seen.insert(object.to_string())
+            {
                 items.push(object);
             }
         }

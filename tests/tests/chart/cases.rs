@@ -20,7 +20,7 @@ pub(crate) fn accepted() -> Vec<Value> {
         json!({"caCertificates": {"pem": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}}),
         json!({"caCertificates": {"configMap": "site", "key": "bundle.pem"}}),
         json!({"admin": {"listen": "node", "port": 9001}, "metrics": {"service": true}}),
-        json!({"admin": {"listen": "node"}, "metrics": {"serviceMonitor": true, "interval": "1m30s", "labels": {"release": "prometheus"}}}),
+        json!({"admin": {"listen": "node"}, "metrics": {"serviceMonitor": true, "interval": "1m30s", "prometheusRule": true, "dashboard": true, "labels": {"release": "prometheus"}}}),
         json!({"nodeSelector": {"pxed.dev/provisioning": null, "rack": "7"}, "tolerations": [], "priorityClassName": "system-node-critical"}),
         json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms":
             [{"matchExpressions": [{"key": "rack", "operator": "Exists"}]}]}}}}),
@@ -41,7 +41,7 @@ pub(crate) fn every_option() -> Value {
         "advertise": ["10.0.0.5", "10.1.0.5"], "trusted-relay": ["52:54:00:00:00:01", "52:54:00:00:00:02"],
         "tftp-ports": "40000-49999", "mirror": ["http://10.0.0.2:8000"], "offline": true, "talos-url": "https://mirror.example/talos",
         "factory-url": "https://mirror.example/factory", "ipxe-url": "https://mirror.example/ipxe",
-        "ipxe-releases-url": "https://mirror.example/ipxe-releases", "bandwidth-limit": "20M", "log-format": "text",
+        "ipxe-releases-url": "https://mirror.example/ipxe-releases", "bandwidth-limit": "20M", "log-format": "text", "otlp-endpoint": "http://collector.example:4318",
     })
 }
 
@@ -86,6 +86,7 @@ pub(crate) fn refused() -> Vec<(Value, &'static [&'static str])> {
         (json!({"admin": {"port": 8000}}), &["admin.port", "http-port", "8000"]),
         (json!({"metrics": {"service": true}}), &["metrics.service", "admin.listen: node"]),
         (json!({"metrics": {"serviceMonitor": true}}), &["metrics.serviceMonitor", "admin.listen: node"]),
+        (json!({"metrics": {"dashboard": "yes"}}), &["/metrics/dashboard"]),
         (json!({"metrics": {"interval": "often"}}), &["/metrics/interval"]),
         (json!({"readinessPath": "/"}), &["/readinessPath", "'/healthz', '/readyz'"]),
         (json!({"terminationGracePeriodSeconds": 1}), &["/terminationGracePeriodSeconds"]),

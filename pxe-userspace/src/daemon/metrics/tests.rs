@@ -45,7 +45,9 @@ fn exposition() -> String {
     });
     let mut exposed = String::new();
     text::encode(&mut exposed, &registry).unwrap();
-    exposed
+    // They are those of the build.
+    let build = [env!("CARGO_PKG_VERSION"), std::env::consts::ARCH].map(|value| format!("=\"{value}\""));
+    build.iter().fold(exposed, |exposed, value| exposed.replace(value, "=\"x\""))
 }
 
 /// Names, types and labels are a contract: dashboards and alerts depend on them. `PXED_BLESS=1` rewrites the file.
@@ -61,11 +63,41 @@ fn exposition_is_a_contract() {
     assert_golden("src/daemon/metrics/exposition.txt", &contract);
 }
 
+/// Alerts and the dashboard name metrics that exist: another name would be silence.
+#[test]
+fn alerts_and_dashboard_name_metrics_that_exist() {
+    let exposition = exposition();
+    let types = exposition.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let samples: std::collections::BTreeSet<_> = types
+        .flat_map(|(name, kind)| {
+            let suffixes: &[&str] = match kind {
+                "counter" => &["_total"],
+                "histogram" => &["_bucket", "_count", "_sum"],
+                _ => &[""],
+            };
+            suffixes.iter().map(move |suffix| format!("{name}{suffix}"))
+        })
+        .collect();
+    for file in ["alerts.yaml", "alerts_test.yaml", "dashboard.json"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring").join(file);
+        let text = std::fs::read_to_string(path).unwrap();
+        let words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        let named: Vec<_> = words.filter(|word| word.starts_with("pxed_") || word.starts_with("process_")).collect();
+        assert!(named.len() > 5, "{file}: {named:?}");
+        for name in named {
+            assert!(samples.contains(name), "{file}: {name} does not exist");
+        }
+    }
+}
+
 #[test]
 fn label_values_are_lower_case_words_joined_by_underscores() {
     for line in exposition().lines().filter(|line| !line.starts_with('#')) {
         let Some((_, labels)) = line.split_once('{') else { continue };
-        for value in labels.split('"').skip(1).step_by(2) {
+        for (name, value) in labels.split('"').collect::<Vec<_>>().chunks_exact(2).map(|label| (label[0], label[1])) {
+            if name.ends_with("le=") {
+                continue;
+            }
             let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
             assert!(value.bytes().all(plain), "{value} in {line}");
         }

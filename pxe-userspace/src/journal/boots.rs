@@ -1,0 +1,126 @@
+//! The boots that are under way: how long each stage takes, and each boot as a whole. Pure but for the counters and the channel that it feeds.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use pxe_common::MacAddr;
+
+use super::{boot_times::BootTimes, stage::Stage};
+use crate::model::{
+    event::{BootEvent, EventKind},
+    inventory::{AddressHashBuilder, Inventory, Machine},
+    span::{Span, SpanSink},
+};
+
+/// The boots that have begun and not ended. There is one for a machine at most.
+#[derive(Debug)]
+pub(super) struct Boots {
+    open: HashMap<MacAddr, Boot, AddressHashBuilder>,
+    times: Arc<BootTimes>,
+    spans: Option<SpanSink>,
+}
+
+/// A boot that is under way.
+#[derive(Debug)]
+struct Boot {
+    id: u128,
+    begun: SystemTime,
+    stage: Stage,
+    since: SystemTime,
+    step: u32,
+    failure: Option<Arc<str>>,
+}
+
+impl Boots {
+    /// Creates the state of a journal that has seen no boot yet.
+    pub(super) fn new(times: Arc<BootTimes>, spans: Option<SpanSink>) -> Self {
+        Self { open: HashMap::default(), times, spans }
+    }
+
+    /// Counts a transfer.
+    pub(super) fn done(&self, event: &EventKind) {
+        if let EventKind::Done { artifact, bytes, took, .. } = event {
+            self.times.transferred(*artifact, *bytes, *took);
+        }
+    }
+
+    /// Takes note that a machine has moved to a stage. Returns the time that it spent at the stage before, if that belongs to a boot.
+    pub(super) fn moved(&mut self, machine: &Arc<Machine>, stage: Stage, event: &BootEvent) -> Option<Duration> {
+        let begins = stage == Stage::Discovering;
+        let mut boot = self.open.remove(&machine.mac);
+        let mut took = None;
+        if let Some(boot) = &mut boot {
+            let stayed = event.at.duration_since(boot.since).unwrap_or_default();
+            took = Some(stayed);
+            self.times.stayed(boot.stage, stayed);
+            let failure = (boot.stage == Stage::Failed).then(|| boot.failure.clone()).flatten();
+            boot.step += 1;
+            self.tell(machine, boot, boot.step, boot.stage.name(), boot.since, event.at, failure);
+        }
+        let is_over = begins || is_end(stage);
+        if let Some(boot) = boot.take_if(|_| is_over) {
+            let error = begins.then(|| boot.failure.clone().unwrap_or_else(|| "the machine began again".into()));
+            if stage == Stage::Running {
+                self.times.booted(event.at.duration_since(boot.begun).unwrap_or_default());
+            }
+            self.tell(machine, &boot, 0, "boot", boot.begun, event.at, error);
+        }
+        if is_step(stage) {
+            let mut boot = boot.unwrap_or_else(|| Boot {
+                id: rand::random(),
+                begun: event.at,
+                stage,
+                since: event.at,
+                step: 0,
+                failure: None,
+            });
+            boot.stage = stage;
+            boot.since = event.at;
+            if stage == Stage::Failed {
+                boot.failure = Some(event.kind.to_string().into());
+            }
+            self.open.insert(machine.mac, boot);
+        }
+        took
+    }
+
+    /// Forgets the machines that are not in the inventory any more, as soon as there are more boots than machines.
+    pub(super) fn prune(&mut self, inventory: &Inventory) {
+        if self.open.len() > inventory.machines().len() {
+            self.open.retain(|&mac, _| inventory.by_mac(mac).is_some());
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of a span")]
+    fn tell(
+        &self,
+        machine: &Arc<Machine>,
+        boot: &Boot,
+        step: u32,
+        name: &'static str,
+        begun: SystemTime,
+        ended: SystemTime,
+        error: Option<Arc<str>>,
+    ) {
+        if let Some(spans) = &self.spans {
+            let machine = Arc::clone(machine);
+            spans.send(Span { machine, boot: boot.id, step, name, begun, ended: ended.max(begun), error });
+        }
+    }
+}
+
+/// Returns `true` for a stage that a boot goes through.
+fn is_step(stage: Stage) -> bool {
+    (Stage::Discovering..=Stage::Booting).contains(&stage) || stage == Stage::Failed
+}
+
+/// Returns `true` for a stage at which a boot has ended.
+fn is_end(stage: Stage) -> bool {
+    !is_step(stage)
+}
+
+#[cfg(test)]
+mod tests;

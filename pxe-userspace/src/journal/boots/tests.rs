@@ -1,0 +1,72 @@
+//! Boots as spans and as times.
+
+use super::*;
+use crate::{journal::samples::*, model::event::EventKind};
+
+fn moved(boots: &mut Boots, machine: &Arc<Machine>, steps: &[(Stage, f64)]) -> Vec<Option<Duration>> {
+    let kind = EventKind::WrongArchitecture { client_architecture: 11 };
+    let event = |seconds| BootEvent { mac: MAC, at: at(seconds), origin: Origin::Machine, kind: kind.clone() };
+    steps.iter().map(|&(stage, seconds)| boots.moved(machine, stage, &event(seconds))).collect()
+}
+
+fn received(receiver: &mut tokio::sync::mpsc::Receiver<Span>) -> Vec<Span> {
+    std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+}
+
+#[test]
+fn boot_is_a_span_with_one_for_each_stage() {
+    let times = Arc::new(BootTimes::default());
+    let (sink, mut receiver) = SpanSink::channel(100, Default::default());
+    let mut boots = Boots::new(Arc::clone(&times), Some(sink));
+    let machine = Arc::new(machine(1));
+    let steps = [(Stage::Discovering, 0.0), (Stage::Addressed, 1.0), (Stage::Booting, 5.0), (Stage::Running, 9.0)];
+    let took = moved(&mut boots, &machine, &steps);
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(took, [None, seconds(1), seconds(4), seconds(4)]);
+    let spans = received(&mut receiver);
+    let shown: Vec<_> = spans.iter().map(|span| (span.name, span.step, span.begun, span.ended)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("discovering", 1, at(0.0), at(1.0)),
+            ("addressed", 2, at(1.0), at(5.0)),
+            ("booting", 3, at(5.0), at(9.0)),
+            ("boot", 0, at(0.0), at(9.0)),
+        ]
+    );
+    assert!(spans.iter().all(|span| span.boot == spans[0].boot && span.error.is_none()));
+    assert_eq!((times.boots(), times.stays(Stage::Addressed), times.stays(Stage::Running)), (1, 1, 0));
+    // A running machine that gets another address is no boot.
+    assert_eq!(moved(&mut boots, &machine, &[(Stage::OnDisk, 20.0), (Stage::Running, 30.0)]), [None, None]);
+    assert!(received(&mut receiver).is_empty());
+}
+
+#[test]
+fn boot_that_begins_again_is_an_error_and_no_boot() {
+    let times = Arc::new(BootTimes::default());
+    let (sink, mut receiver) = SpanSink::channel(100, Default::default());
+    let mut boots = Boots::new(Arc::clone(&times), Some(sink));
+    let machine = Arc::new(machine(1));
+    moved(&mut boots, &machine, &[(Stage::Discovering, 0.0), (Stage::Failed, 1.0), (Stage::Discovering, 8.0)]);
+    let spans = received(&mut receiver);
+    assert_eq!(spans.iter().map(|span| span.name).collect::<Vec<_>>(), ["discovering", "failed", "boot"]);
+    assert!(spans[1].error.is_some() && spans[2].error.is_some(), "{spans:?}");
+    assert_eq!(times.boots(), 0);
+    // The clock was set back.
+    moved(&mut boots, &machine, &[(Stage::Addressed, 2.0)]);
+    let spans = received(&mut receiver);
+    assert!(spans.iter().all(|span| span.ended >= span.begun), "{spans:?}");
+}
+
+#[test]
+fn boots_are_as_many_as_machines_at_most_and_spans_that_nobody_takes_are_counted() {
+    let dropped = prometheus_client::metrics::counter::Counter::default();
+    let (sink, _receiver) = SpanSink::channel(1, dropped.clone());
+    let mut boots = Boots::new(Arc::default(), Some(sink));
+    for number in 1..=10 {
+        moved(&mut boots, &Arc::new(machine(number)), &[(Stage::Discovering, 0.0), (Stage::Addressed, 1.0)]);
+    }
+    assert_eq!(dropped.get(), 9);
+    boots.prune(&inventory(3).load());
+    assert_eq!(boots.open.len(), 3);
+}
