@@ -103,8 +103,7 @@ impl List {
             hasher.add(b"\n");
         }
         let mut kept = Some(Vec::new());
-        let mut text = Text::new(self);
-        while let Some(part) = text.next() {
+        for part in Text::new(self) {
             hasher.add(&part);
             kept = kept.filter(|kept| kept.len() + part.len() <= KEPT_BYTES);
             if let Some(kept) = &mut kept {
@@ -116,8 +115,7 @@ impl List {
     }
 
     async fn send(self, mut sender: Sender<Bytes>) {
-        let mut text = Text::new(&self);
-        while let Some(part) = text.next() {
+        for part in Text::new(&self) {
             // An error means that the client has left.
             if sender.send_data(part.into()).await.is_err() {
                 return;

@@ -111,10 +111,6 @@ pub(super) async fn alive() -> &'static str {
 }
 
 /// `GET /readyz`: 503 names what is not served, line by line.
-#[utoipa::path(get, path = "/readyz", operation_id = "get_readiness", tag = "pxed", responses(
-    (status = 200, description = "Everything of the spec is served", body = String, content_type = "text/plain"),
-    (status = 503, description = "Something is not served", body = String, content_type = "text/plain"),
-))]
 pub(super) async fn ready(State(admin): State<Admin>) -> Response {
     let findings = admin.context.health.findings();
     if findings.is_ready() {

@@ -57,7 +57,7 @@ impl TryFrom<Filter> for Selection {
             stages: stages.map(|stages: Vec<Stages>| stages.into_iter().fold(Stages::default(), Stages::and)),
             clusters: cluster.map(|names| names.split(',').map(ToOwned::to_owned).collect()),
             roles,
-            text: q.filter(|text| !text.is_empty()).map(Needle::new),
+            text: q.filter(|text| !text.is_empty()).as_deref().map(Needle::new),
             order,
             cursor,
             limit: limit.map_or(usize::MAX, |limit| limit as usize),
@@ -290,7 +290,7 @@ struct Needle {
 }
 
 impl Needle {
-    fn new(text: String) -> Self {
+    fn new(text: &str) -> Self {
         let is_mac = |character: char| character.is_ascii_hexdigit() || matches!(character, ':' | '-' | '.');
         // An IP address is no MAC address in the spelling with dots.
         let has_groups = !text.contains('.') || text.split('.').all(|group| group.len() == 4);
