@@ -1,12 +1,7 @@
 //! The description of the API (OpenAPI 3.1), made of the types that the API writes. `GET /api/v1/openapi.json` serves it.
 //!
-<<<<<<< HEAD
-//! The streams of events and of captures are not among its paths, since they never end: a program that tries every path would wait for ever. The component
-//! `FleetEvent` describes what each of its `data:` lines has.
-=======
 //! The streams of events and of captures are not among its paths, since they never end: a program that tries every path would wait for ever. The component
 //! `FleetEventJson` describes what each of its `data:` lines has. Nor is `/readyz`, whose 503 is an answer: such a program would take it for a fault.
->>>>>>> 24ccfe6 (admin: the description has no probes that a fault would be)
 
 use std::{borrow::Cow, sync::LazyLock};
 
