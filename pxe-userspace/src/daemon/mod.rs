@@ -257,11 +257,16 @@ impl Daemon {
         };
         let own_sites = SharedOwnSites::default();
         let progress = Arc::new(ProgressBoard::new(usize::MAX));
+        let overheard = SharedStrangers::default();
         let exporter =
             config.otlp_endpoint.clone().map(|endpoint| Exporter::new(endpoint, Arc::clone(&config.node.name)));
         let (exporter, spans) = exporter.transpose().context("--otlp-endpoint")?.unzip();
         let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state).map(|journal| {
-            journal.with_own_sites(Arc::clone(&own_sites)).with_progress(Arc::clone(&progress)).with_spans(spans)
+            journal
+                .with_own_sites(Arc::clone(&own_sites))
+                .with_progress(Arc::clone(&progress))
+                .with_strangers(overheard.clone())
+                .with_spans(spans)
         });
         let admin = config.admin.open(&config.state).await;
         let (journal, admin) = match (journal, admin) {
@@ -396,7 +401,6 @@ impl Daemon {
         } else if !problems.is_empty() {
             return Err(cannot_start(&problems));
         }
-        let overheard = SharedStrangers::default();
         let listener = strangers::Listener::start(Arc::clone(&inventory), overheard.clone());
         let listener = listener
             .inspect_err(|error| {

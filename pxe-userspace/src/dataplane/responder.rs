@@ -231,6 +231,12 @@ impl Responder {
             outcome.verdict = Err(Reason::FromElsewhere);
         }
         self.counters.count(&outcome.verdict);
+        // Nothing of such a message was read, so that it has no event of its own.
+        if outcome.mac.is_none()
+            && let Err(reason) = outcome.verdict
+        {
+            let _ = outcome.events.try_push(EventKind::Ignored { reason: reason.text() });
+        }
         if let Some(decision) = decision {
             decision.verdict = outcome.verdict.map_or_else(Verdict::Silent, |sent| Verdict::Answered(sent.message));
             decision.events = outcome.events.clone();

@@ -1,11 +1,13 @@
 //! The diagnosis of a machine: how far it came, what it waits for, and what a person can do. A pure function of its record.
 
 mod attempt;
+mod elsewhere;
 mod files;
 mod finding;
 mod peers;
 mod placement;
 mod remarks;
+mod transfer;
 
 use std::{
     net::Ipv4Addr,
@@ -15,7 +17,7 @@ use std::{
 use self::{
     attempt::Attempt,
     placement::{foreign_relay, other_vlan},
-    remarks::{boot_file, copy, last_plain_exchange, odd_name, refused_uki},
+    remarks::{boot_file, copy, last_plain_exchange, odd_name, refused_uki, why_disk},
 };
 pub use self::{finding::Diagnosis, peers::among_nodes};
 use super::{
@@ -80,7 +82,7 @@ pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Dia
         Stage::NeverSeen => never_seen(record, &attempt, since),
         Stage::Discovering | Stage::Offered | Stage::IpxeDiscovering => discovering(record, &attempt),
         Stage::Addressed => addressed(record, since),
-        Stage::LoadingLoader | Stage::LoadingKernel | Stage::LoadingInitramfs => loading(record, since),
+        Stage::LoadingLoader | Stage::LoadingKernel | Stage::LoadingInitramfs => loading(record, since, now),
         Stage::LoaderDone => match (BootProgram::loaded(record), foreign_loader(record)) {
             ((BootProgram::Ipxe, _), Some(name)) => foreign_loader_done(name, since),
             _ => loader_done(record, since),
@@ -138,6 +140,7 @@ pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Dia
     {
         diagnosis.advice.insert(0, other_vlan(record, vlan));
     }
+    elsewhere::remark(&mut diagnosis, record, now);
     if record.boots_from == Disposition::Disk && !matches!(record.stage, Stage::SentToDisk | Stage::OnDisk) {
         diagnosis.advice.push(format!("At its next boot it is sent to its disk: {}.", why_disk(record)));
     }
@@ -259,7 +262,7 @@ fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {
 }
 
 /// Returns the diagnosis of a file that was sent but not confirmed.
-fn unconfirmed(file: (ArtifactKind, Transport, &str), since: Duration) -> Diagnosis {
+fn unconfirmed(record: &MachineRecord, file: (ArtifactKind, Transport, &str), since: Duration) -> Diagnosis {
     let (artifact, transport, path) = file;
     let mut advice = Vec::new();
     if since > PATIENCE {
@@ -268,7 +271,7 @@ fn unconfirmed(file: (ArtifactKind, Transport, &str), since: Duration) -> Diagno
              firmware refuses an unsigned loader."
                 .to_owned(),
         );
-        advice.push(format!("If it does not have the file: {}", stalled(transport)));
+        advice.push(format!("If it does not have the file: {}", stalled(record, transport)));
     }
     Diagnosis {
         reached: format!(
@@ -279,35 +282,34 @@ fn unconfirmed(file: (ArtifactKind, Transport, &str), since: Duration) -> Diagno
     }
 }
 
-fn loading(record: &MachineRecord, since: Duration) -> Diagnosis {
+fn loading(record: &MachineRecord, since: Duration, now: SystemTime) -> Diagnosis {
     let file = record.events.iter().rev().find_map(|event| match &event.kind {
         EventKind::Requested { artifact, transport, path } => Some((*artifact, *transport, path, false)),
         EventKind::Unconfirmed { artifact, transport, path, .. } => Some((*artifact, *transport, path, true)),
         _ => None,
     });
     let (reached, transport) = match file {
-        Some((artifact, transport, path, true)) => return unconfirmed((artifact, transport, path), since),
+        Some((artifact, transport, path, true)) => return unconfirmed(record, (artifact, transport, path), since),
         Some((artifact, transport, path, false)) => {
-            (format!("It has been loading its {artifact} {path} by {transport} for {}.", human(since)), transport)
+            let progress =
+                record.progress.as_ref().filter(|progress| progress.is_running && progress.transport == transport);
+            let so_far = progress.map(|progress| format!(": {}", transfer::so_far(progress, now))).unwrap_or_default();
+            (
+                format!("It has been loading its {artifact} {path} by {transport} for {}{so_far}.", human(since)),
+                transport,
+            )
         }
         None => (format!("It has been loading for {}.", human(since)), Transport::Http),
     };
     let patience = if record.stage == Stage::LoadingLoader { PATIENCE } else { LONG_PATIENCE };
-    let advice = if since > patience { vec![stalled(transport)] } else { Vec::new() };
+    let is_stuck = record.progress.as_ref().is_some_and(|progress| transfer::stands_still(progress, now));
+    let advice = if since > patience || is_stuck { vec![stalled(record, transport)] } else { Vec::new() };
     Diagnosis { reached, waits_for: "The end of the transfer.".to_owned(), advice }
 }
 
-fn stalled(transport: Transport) -> String {
-    match transport {
-        Transport::Tftp => "The transfer stalls. A firewall may allow UDP port 69 but not the high port that TFTP \
-                            continues on, or the path MTU is below the interface's (jumbo frames on one side only)."
-            .to_owned(),
-        Transport::Http => {
-            "The transfer stalls. Look for loss on the link (ethtool -S), for another host with its address, \
-                            and for a network card whose driver in iPXE fails at full speed."
-                .to_owned()
-        }
-    }
+/// Returns what to do about a transfer to a machine that stalls.
+fn stalled(record: &MachineRecord, transport: Transport) -> String {
+    transfer::stalled(transport, record.progress.as_ref(), (record.server, record.machine.address))
 }
 
 fn loader_done(record: &MachineRecord, since: Duration) -> Diagnosis {
@@ -542,7 +544,7 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
             } else if says(WRONG_ARCHITECTURE) {
                 format!("{}: correct the spec, or the MAC if it is another machine's.", architecture_in_spec(machine))
             } else if says(FELL_SILENT) {
-                stalled(*transport)
+                stalled(record, *transport)
             } else {
                 "It retries at its next boot. If it fails again, look at its screen or serial console.".to_owned()
             }
@@ -574,16 +576,6 @@ fn wrong_architecture(record: &MachineRecord, client_architecture: u16) -> Strin
 
 fn architecture_in_spec(machine: &Machine) -> String {
     format!("{} says cpuArchitecture {}", machine.source.in_words(), machine.architecture)
-}
-
-fn why_disk(record: &MachineRecord) -> &'static str {
-    match record.policy {
-        BootPolicy::Hold if record.is_decided_here => "it is held by a person (pxed hold)",
-        BootPolicy::Hold => "it is held by the annotation pxed.dev/boot-policy: hold",
-        BootPolicy::Once => "its policy is once, and it was given its kernel",
-        BootPolicy::Auto => "it has been seen to run from its own disk",
-        BootPolicy::Always => "its policy said so at that time",
-    }
 }
 
 struct Site<'a> {

@@ -386,6 +386,8 @@ impl Fleet {
             cycle: record.map_or(Cycle::Unknown, |record| record.cycle),
             others: record.and_then(Record::others),
             progress: None,
+            astray: None,
+            near_misses: Vec::new(),
             events: record.map_or_else(Vec::new, |record| record.events(machine.mac, events, &self.texts)),
         }
     }

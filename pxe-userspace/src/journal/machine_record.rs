@@ -6,8 +6,10 @@ use super::{others::OtherFrames, policy::Cycle, stage::Stage};
 use crate::model::{
     event::BootEvent,
     inventory::Machine,
+    near_miss::Slip,
     policy::{BootPolicy, Disposition},
     progress::Progress,
+    strangers::Overheard,
 };
 
 /// Everything that is known about one machine at one instant.
@@ -41,6 +43,10 @@ pub struct MachineRecord {
     pub others: Option<OtherFrames>,
     /// The progress of the transfer to it that advanced last.
     pub progress: Option<Progress>,
+    /// Its last unanswered question at another interface than its cluster's. Only a single machine has it, as the next.
+    pub astray: Option<Overheard>,
+    /// The strangers whose address is a slip away, the likeliest first.
+    pub near_misses: Vec<(Overheard, Slip)>,
     /// The last events, oldest first.
     pub events: Vec<BootEvent>,
 }

@@ -14,6 +14,7 @@ mod cards;
 mod changes_file;
 pub mod describe;
 pub mod diagnosis;
+mod doomed;
 #[cfg(test)]
 mod every_event;
 mod fact;

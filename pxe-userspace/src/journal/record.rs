@@ -11,6 +11,7 @@ use arrayvec::ArrayVec;
 
 use super::{
     boot_files::BootFiles,
+    doomed::{doomed_after, leads_nowhere},
     interner::{Interner, StaticId, TextId},
     others::OtherFrames,
     policy::Cycle,
@@ -136,6 +137,8 @@ pub(super) struct Record {
     log_suppressed: u32,
     /// An operating system had the address before the end of the last file was noticed, so that this end is no other boot.
     ran_before_the_end: bool,
+    /// Its firmware cannot start the kernel of the spec, so that its further steps lead nowhere.
+    is_doomed: bool,
 }
 
 /// The effect of an event beside the state of the record.
@@ -177,6 +180,7 @@ impl Record {
             log_refilled: 0,
             log_suppressed: 0,
             ran_before_the_end: false,
+            is_doomed: false,
         }
     }
 
@@ -195,7 +199,9 @@ impl Record {
         let is_proven = event.origin.is_proven();
         let completes = self.files.apply(&event.kind);
         let is_late = self.ran_before_the_end && matches!(event.kind, EventKind::Done { .. });
+        self.is_doomed = doomed_after(self.is_doomed, &event.kind);
         let stage = match (self.stage.after(&event.kind), completes) {
+            (stage, _) if self.is_doomed && leads_nowhere(stage) => Stage::Failed,
             _ if is_late => self.stage,
             (stage, true) if stage < Stage::Booting => Stage::Booting,
             // The kernel is still missing.

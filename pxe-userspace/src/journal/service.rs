@@ -33,13 +33,14 @@ use super::{
 use crate::model::{
     event::BootEvent,
     inventory::{Inventory, Machine, SharedInventory},
-    near_miss::{self, NearMiss},
+    near_miss::{self, NearMiss, Slip},
     origin::Origin,
     own_sites::SharedOwnSites,
     policy::BootPolicy,
     policy_book::SharedPolicies,
     progress::ProgressBoard,
     span::SpanSink,
+    strangers::{Overheard, SharedStrangers},
 };
 
 /// The interval at which events are polled. To wake a waiting receiver, the packet path would need a system call for nearly
@@ -62,6 +63,7 @@ pub struct Journal {
     /// The addresses at which this host serves machines.
     own_sites: SharedOwnSites,
     progress: Arc<ProgressBoard>,
+    strangers: SharedStrangers,
     fleet: Mutex<Fleet>,
     /// The inventory that the records belong to.
     followed: Mutex<Arc<Inventory>>,
@@ -118,6 +120,7 @@ impl Journal {
             policies,
             own_sites: SharedOwnSites::default(),
             progress: Arc::new(ProgressBoard::new(0)),
+            strangers: SharedStrangers::default(),
             fleet: Mutex::new(fleet),
             followed: Mutex::new(followed),
             state_dir: Mutex::new(state_dir),
@@ -150,6 +153,12 @@ impl Journal {
         Self { progress, ..self }
     }
 
+    /// Sets the table of those who ask and are not answered.
+    #[must_use]
+    pub fn with_strangers(self, strangers: SharedStrangers) -> Self {
+        Self { strangers, ..self }
+    }
+
     /// Returns a record with what this host knows beside the events: its own address, and the progress of transfers.
     fn as_seen_here(&self, record: MachineRecord) -> MachineRecord {
         let own = self.own_sites.load().of(&record.machine.site).map(|own| own.address);
@@ -168,7 +177,18 @@ impl Journal {
     pub fn machine(&self, mac: MacAddr) -> Option<MachineRecord> {
         let inventory = self.inventory.load();
         let machine = inventory.by_mac(mac)?;
-        Some(self.as_seen_here(self.fleet().machine(machine, usize::MAX)))
+        let record = self.fleet().machine(machine, usize::MAX);
+        let strangers = self.strangers.lock();
+        let astray =
+            machine.macs().filter_map(|card| strangers.astray(card)).max_by_key(|heard| heard.last.at).cloned();
+        let slip_of =
+            |stranger: &Overheard| machine.macs().filter_map(|card| Slip::between(stranger.last.mac, card)).min();
+        let near = strangers.iter().filter(|stranger| inventory.by_mac(stranger.last.mac).is_none());
+        let mut near_misses: Vec<_> =
+            near.filter_map(|stranger| Some((stranger.clone(), slip_of(stranger)?))).collect();
+        drop(strangers);
+        near_misses.sort_by_key(|(_, slip)| *slip);
+        Some(MachineRecord { astray, near_misses, ..self.as_seen_here(record) })
     }
 
     /// Returns everything that is known about these machines, each with its last `events` events. The journal waits meanwhile, so

@@ -207,6 +207,8 @@ impl Stage {
     /// Returns the stage after an acknowledged address.
     fn after_ack(self, client: ClientKind) -> Self {
         match client {
+            // It was told to boot from its disk, and the answer to its DISCOVER said so too.
+            ClientKind::Pxe | ClientKind::HttpBoot | ClientKind::Ipxe if self == Self::SentToDisk => self,
             // Some firmware gets a second acknowledgement (ProxyDHCP, port 4011) when it has already begun to load.
             ClientKind::Pxe | ClientKind::HttpBoot => self.advance(Self::Addressed),
             ClientKind::Ipxe => self.advance(Self::IpxeAddressed),

@@ -107,6 +107,8 @@ mod tests {
             booted: false,
             cycle: Cycle::Unknown,
             progress: None,
+            astray: None,
+            near_misses: Vec::new(),
             others: None,
             events,
             is_decided_here: true,

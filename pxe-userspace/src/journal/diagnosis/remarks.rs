@@ -9,7 +9,10 @@ use crate::{
         spelling::{self, Spelling},
         words::{elapsed, human},
     },
-    model::event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
+    model::{
+        event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
+        policy::BootPolicy,
+    },
 };
 
 /// The conclusion from an exchange through a relay or a router, whose frames anybody can send.
@@ -97,4 +100,15 @@ pub(super) fn copy(meant: &str, asked: &str) -> String {
         return "Give it a boot file in the DHCP server that answers it.".to_owned();
     }
     format!("Put a copy of {meant}, or a link to it, at {asked} in the artifacts directory.")
+}
+
+/// Returns the reason for which a machine is sent to its disk.
+pub(super) fn why_disk(record: &MachineRecord) -> &'static str {
+    match record.policy {
+        BootPolicy::Hold if record.is_decided_here => "it is held by a person (pxed hold)",
+        BootPolicy::Hold => "it is held by the annotation pxed.dev/boot-policy: hold",
+        BootPolicy::Once => "its policy is once, and it was given its kernel",
+        BootPolicy::Auto => "it has been seen to run from its own disk",
+        BootPolicy::Always => "its policy said so at that time",
+    }
 }
