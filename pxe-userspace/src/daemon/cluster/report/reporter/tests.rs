@@ -221,7 +221,7 @@ fn boot_is_told_in_few_writes_and_its_end_soon() {
     boot(&mut site, 0, 1);
     site.pass(at(2.0));
     let said = site.said(1);
-    assert_eq!(said.first().map(String::as_str), Some("1: False Discovering"), "{said:?}");
+    assert_eq!(said.first().map(String::as_str), Some("1: False Offered"), "{said:?}");
     assert_eq!(said.last().map(String::as_str), Some("1: True Running"), "{said:?}");
     assert!(said.contains(&"1: True Booted".to_owned()), "{said:?}");
     assert!(said.len() <= 5, "{said:?}");
