@@ -16,7 +16,7 @@ use super::{
     context::{Admin, Decision},
     images::{self, FileJson},
     refusal::{Refusal, refuse},
-    spec,
+    spec, strangers,
     visitors::{RequestJson, requests_of},
 };
 use crate::journal::{Journal, MachineRecord, among_nodes, diagnose, json::MachineJson};
@@ -34,7 +34,7 @@ pub(super) async fn one(State(admin): State<Admin>, Path(mac): Path<String>) -> 
             Some(error) => {
                 refuse(StatusCode::NOT_FOUND, format!("{mac} is left out because of an error in the spec: {error}"))
             }
-            None => unknown(mac),
+            None => refuse(StatusCode::NOT_FOUND, strangers::unknown(&admin, mac)),
         }
     })
 }

@@ -123,6 +123,31 @@ pub(super) async fn one(State(admin): State<Admin>, Path(mac): Path<String>) -> 
     Ok(Json(StrangerJson::of(&stranger, nearest)).into_response())
 }
 
+/// Returns what is known of a MAC address that the spec does not name.
+pub(super) fn unknown(admin: &Admin, mac: MacAddr) -> String {
+    let stranger = admin.context.strangers.lock().stranger(mac).cloned();
+    let inventory = admin.context.journal.inventory();
+    let nearest = admin.context.journal.nearest(mac, &inventory).map(|NearMiss { machine, mac: meant, slip }| {
+        let name = machine.hostname.as_deref().map(|name| format!(" ({name})")).unwrap_or_default();
+        let source = machine.source.in_words();
+        format!(
+            "{}: the spec names {meant}{name}, of which nothing was heard. If that is this machine, write in {source}: macAddress: {mac}",
+            slip.in_words()
+        )
+    });
+    let heard = stranger.map(|Overheard { last, count, .. }| {
+        let vlan = last.vlan.map(|vlan| format!(", VLAN {vlan}")).unwrap_or_default();
+        format!("it asked by DHCP on {}{vlan}, {count} times, the last {}", last.interface, rfc3339(last.at))
+    });
+    let adopt = format!("to add it, see pxed adopt {mac} --cluster NAME");
+    let known: Vec<String> = match (heard, nearest) {
+        (None, None) => Vec::new(),
+        (heard, nearest) => heard.into_iter().chain(nearest).chain([adopt]).collect(),
+    };
+    let more: String = known.iter().map(|known| format!("; {known}")).collect();
+    format!("{mac} is not a machine of the spec{more}")
+}
+
 /// Returns the strangers, without those that the spec names by now.
 fn of_now(admin: &Admin, inventory: &Inventory) -> Vec<Overheard> {
     let mut strangers = admin.context.strangers.lock();

@@ -32,7 +32,7 @@ mod tests {
         let others = without_empty_variables(Cli::command(), |name| {
             Some(if name == "PXED_ADMIN" { OsString::new() } else { "set".into() })
         });
-        let clients_and_server = 7;
+        let clients_and_server = 9;
         assert_eq!(variables(&others).len(), all - clients_and_server);
         let none = without_empty_variables(Cli::command(), |_| Some(OsString::new()));
         assert!(variables(&none).is_empty());

@@ -64,6 +64,10 @@ enum Command {
     Watch(status::WatchArgs),
     /// Explain how far a machine came, what it waits for and what to do
     Explain(status::MachineArgs),
+    /// List who asks by DHCP without being in the spec, with the machine that is probably meant
+    Strangers(status::StrangersArgs),
+    /// Print the YAML that makes a stranger a machine of a cluster
+    Adopt(status::AdoptArgs),
     /// Keep machines from booting over the network; they boot from their disks
     Hold(status::DecideArgs),
     /// End holds, and let even installed machines boot over the network again
@@ -101,6 +105,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::status(args),
         Command::Watch(args) => status::watch(args),
         Command::Explain(args) => status::explain(args),
+        Command::Strangers(args) => status::strangers(args),
+        Command::Adopt(args) => status::adopt(args),
         Command::Hold(args) => status::hold(args),
         Command::Release(args) => status::release(args),
         Command::Capture(args) => capture::run(args),

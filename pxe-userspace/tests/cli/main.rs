@@ -212,7 +212,9 @@ fn matchbox_with_mistakes_serves_the_rest_and_strictly_it_does_not_start() {
     }
     assert_eq!(get(&admin, "/readyz"), "200");
     let (success, text) = pxed(&["status", "--admin", &admin], &[]);
-    assert!(success && text.lines().filter(|line| line.starts_with("spec: ")).count() == 7, "{text}");
+    let named = format!("spec: {root}/");
+    assert!(success && text.lines().filter(|line| line.starts_with(&named)).count() == 7, "{text}");
+    assert!(text.contains("\nspec: the spec has 7 errors, "), "{text}");
     assert!(
         text.contains("groups/b.json:1:13: profile: there is no profiles/none.json, only p, unused; left out 1 group"),
         "{text}"

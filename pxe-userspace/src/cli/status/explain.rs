@@ -67,8 +67,14 @@ fn of_spec(client: &AdminClient, name: &str, form: Form, now: Timestamp) -> anyh
     let all: Vec<&Machine> = listed.iter().map(|listed| &listed.machine).collect();
     match (target::find(&all, name), of_mac) {
         (Ok(machine), _) => explain(&machine.mac),
-        // It knows why a machine is left out.
-        (Err(_), Some(error)) if error.to_string().contains("is left out") => Err(error),
+        // It knows why a machine is left out, or who the stranger is.
+        (Err(_), Some(error))
+            if ["is left out", "is not a machine of the spec; "]
+                .iter()
+                .any(|known| error.to_string().contains(known)) =>
+        {
+            Err(error)
+        }
         (Err(error), _) => Err(error.into()),
     }
 }

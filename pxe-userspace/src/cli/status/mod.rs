@@ -1,6 +1,8 @@
-//! `pxed status`, `watch`, `explain`, `hold`, `release`: clients of the admin listener.
+//! `pxed status`, `watch`, `explain`, `strangers`, `adopt`, `hold`, `release`: clients of the admin listener.
 
-use std::{env, io::IsTerminal as _, process::ExitCode};
+use std::{env, io::IsTerminal as _, net::Ipv4Addr, process::ExitCode};
+
+use pxe_common::MacAddr;
 
 pub(super) mod client;
 mod colour;
@@ -20,6 +22,7 @@ pub(super) mod place;
 mod poll;
 mod select;
 mod spec;
+mod strangers;
 mod table;
 mod target;
 mod unix;
@@ -106,6 +109,33 @@ pub struct MachineArgs {
     admin: AdminArgs,
 }
 
+/// The arguments of `pxed strangers`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP)]
+pub struct StrangersArgs {
+    /// Form of the list [default: text]
+    #[arg(short, long, value_name = "FORM", conflicts_with = "json")]
+    output: Option<Format>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// The arguments of `pxed adopt`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP)]
+pub struct AdoptArgs {
+    /// Hardware address of the stranger, in any spelling
+    mac: MacAddr,
+    /// The cluster that it is to belong to
+    #[arg(long)]
+    cluster: String,
+    /// Its address [default: the one after the highest of the cluster]
+    #[arg(long, value_name = "IP")]
+    address: Option<Ipv4Addr>,
+    #[command(flatten)]
+    place: Place,
+}
+
 /// The arguments of `pxed hold` and `pxed release`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = exit::HELP)]
@@ -172,6 +202,28 @@ pub fn explain(args: MachineArgs) -> anyhow::Result<ExitCode> {
     let form = explain::Form { json, width: Width::of_stdout() };
     let text = explain::explanation(&admin.client()?, &machine, form, jiff::Timestamp::now())?;
     if json { show_json(&text) } else { show(&text) }
+}
+
+/// Lists who asks by DHCP without being in the spec, the one that asked last first.
+///
+/// # Errors
+///
+/// If the admin listener cannot be reached.
+pub fn strangers(args: StrangersArgs) -> anyhow::Result<ExitCode> {
+    let StrangersArgs { output, admin } = args;
+    let format = output.unwrap_or(if admin.json { Format::Json } else { Format::Text });
+    strangers::list(&admin.client()?, format)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the YAML that makes a stranger a machine of a cluster.
+///
+/// # Errors
+///
+/// If the admin listener cannot be reached, there is no such cluster, or the machine is in the spec already.
+pub fn adopt(args: AdoptArgs) -> anyhow::Result<ExitCode> {
+    let AdoptArgs { mac, cluster, address, place } = args;
+    show(&strangers::adopted(&place.client()?, mac, &cluster, address)?)
 }
 
 /// Holds machines.

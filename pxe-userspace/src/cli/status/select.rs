@@ -70,7 +70,7 @@ pub(super) fn check_stages(option: &str, stages: &[String]) -> Result<(), Ended>
 }
 
 /// Checks that each of these names is known.
-fn check(option: &str, what: &str, names: &[String], known: &BTreeSet<&str>) -> Result<(), Ended> {
+pub(super) fn check(option: &str, what: &str, names: &[String], known: &BTreeSet<&str>) -> Result<(), Ended> {
     let Some(unknown) = names.iter().find(|name| !known.contains(name.as_str())) else { return Ok(()) };
     let known = nearest_first(unknown, known.iter().copied());
     let known = if known.is_empty() { format!("there are no {what}s") } else { format!("the {what}s are {known}") };

@@ -189,7 +189,7 @@ Next:
     assert_eq!(machine::explained(&several, Width::Unbounded, jiff::Timestamp::now()).unwrap(), expected);
 }
 
-const VISITOR: &str = r#"{"name":"52:54:00:00:00:09","mac":"52:54:00:00:00:09","uuid":"u-9","address":"10.0.0.9",
+const VISITOR: &str = r#"{"name":"52:54:11:22:33:99","mac":"52:54:11:22:33:99","uuid":"u-9","address":"10.0.0.9",
     "first_seen":"2026-01-01T00:00:00.000Z","last_seen":"2026-01-01T00:00:18.000Z","group":GROUP,"profile":GROUP,
     "requests":[
         {"at":"2026-01-01T00:00:00.000Z","request":"/boot.ipxe","status":200,"outcome":"served","text":"served","times":1},
@@ -199,7 +199,7 @@ const VISITOR: &str = r#"{"name":"52:54:00:00:00:09","mac":"52:54:00:00:00:09","
 fn visitor_is_explained_and_listed() {
     let (now, known) = ("2026-01-01T00:00:30Z".parse().unwrap(), VISITOR.replace("GROUP", "\"rack\""));
     let expected = "\
-52:54:00:00:00:09, 10.0.0.9: not in the cluster spec
+52:54:11:22:33:99, 10.0.0.9: not in the cluster spec
 uuid       u-9
 matched    group rack, profile rack
 
@@ -215,8 +215,8 @@ requests
     let visitors: Vec<visitor::Visitor> = serde_json::from_str(&format!("[{known},{unmatched}]")).unwrap();
     let expected = "\
 ASKED BY           ADDRESS   AGO  GROUP  PROFILE  LAST REQUEST  OUTCOME
-52:54:00:00:00:09  10.0.0.9  12s  rack   rack     /ipxe         no group
-52:54:00:00:00:09  10.0.0.9  12s  -      -        /ipxe         no group
+52:54:11:22:33:99  10.0.0.9  12s  rack   rack     /ipxe         no group
+52:54:11:22:33:99  10.0.0.9  12s  -      -        /ipxe         no group
 ";
     assert_eq!(visitor::render(&visitors, Colours::Off, now), expected);
     assert_eq!(visitor::render(&[], Colours::Off, now), "");
@@ -295,24 +295,40 @@ async fn answers_of_a_running_pxed_are_understood() {
         assert!(explained.contains("so far     An operating system has been running with 10.0.0.1"), "{explained}");
         let held = machine::decided(&client.post("/api/v1/machines/525400000001/hold").unwrap()).unwrap();
         assert_eq!(held, "52:54:00:00:00:01: policy hold, next boot from disk\n");
-        let unknown = client.get("/api/v1/machines/525400000009", &[]).unwrap_err().to_string();
-        assert_eq!(unknown, "52:54:00:00:00:09 is not a machine of the spec");
-        let stranger: MacAddr = "525400000009".parse().unwrap();
+        let unknown = client.get("/api/v1/machines/525411223399", &[]).unwrap_err().to_string();
+        assert_eq!(unknown, "52:54:11:22:33:99 is not a machine of the spec");
+        let stranger: MacAddr = "525411223399".parse().unwrap();
         let unknown = explanation(&client, &stranger.to_string(), TEXT, now).unwrap_err().to_string();
-        let expected = "52:54:00:00:00:09 is not a machine of the spec; the nearest MAC addresses are 52:54:00:00:00:01, 52:54:00:00:00:02, and \
-                        52:54:00:00:00:09 has not asked boot HTTP";
+        let expected = "52:54:11:22:33:99 is not a machine of the spec; the nearest MAC addresses are 52:54:00:00:00:01, 52:54:00:00:00:02, and \
+                        52:54:11:22:33:99 has not asked boot HTTP";
         assert!(unknown.starts_with(expected), "{unknown}");
         for name in ["10.0.0.9", "n9", "../machines", ""] {
             let error = explanation(&client, name, TEXT, now).unwrap_err();
             let nearest = error.to_string().contains("is not a machine of the spec; ");
             assert!(nearest && exit::status_of(&error) == Exit::NotFound, "{name}: {error:#}");
         }
+        // The machine that is meant has never been seen.
+        let near = explanation(&client, "525400000012", TEXT, now).unwrap_err();
+        let expected =
+            "52:54:00:00:00:12 is not a machine of the spec; one digit off: the spec names 52:54:00:00:00:02";
+        assert!(near.to_string().starts_with(expected), "{near:#}");
+        assert!(near.to_string().contains("pxed adopt 52:54:00:00:00:12 --cluster NAME"), "{near:#}");
+        assert_eq!(exit::status_of(&near), Exit::NotFound);
+        let adopted = |mac: MacAddr, cluster: &str| strangers::adopted(&client, mac, cluster, None);
+        let yaml = adopted(stranger, "lab").unwrap();
+        assert!(
+            yaml.contains("- address: 10.0.0.3 # ") && yaml.contains("macAddress: \"52:54:11:22:33:99\""),
+            "{yaml}"
+        );
+        let error = adopted(stranger, "lba").unwrap_err();
+        assert!(error.to_string().contains("the clusters are lab") && exit::status_of(&error) == Exit::NotFound);
+        assert!(adopted(MAC, "lab").unwrap_err().to_string().contains("a machine of the spec already"));
         assert!(explanation(&client, "10.0.0.1", TEXT, now).unwrap().starts_with("52:54:00:00:00:01, 10.0.0.1: "));
         let outcome = Outcome::NoGroup { selectors: "mac, os".into() };
         server.visitors.lock().record(visit(stranger, "/ipxe?mac=x", outcome));
         let explained = explanation(&client, &stranger.to_string(), TEXT, now).unwrap();
         let line = "ago  /ipxe?mac=x  404: no group matched; the groups look at mac, os\n";
-        assert!(explained.starts_with("52:54:00:00:00:09, 10.0.0.200: ") && explained.ends_with(line), "{explained}");
+        assert!(explained.starts_with("52:54:11:22:33:99, 10.0.0.200: ") && explained.ends_with(line), "{explained}");
         assert!(
             explanation(&client, &stranger.to_string(), explain::Form { json: true, ..TEXT }, now)
                 .unwrap()
