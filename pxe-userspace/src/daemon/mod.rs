@@ -404,7 +404,7 @@ impl Daemon {
         let listener = strangers::Listener::start(Arc::clone(&inventory), overheard.clone());
         let listener = listener
             .inspect_err(|error| {
-                tracing::warn!("pxed cannot hear strangers, so that pxed strangers shows none: {error}")
+                tracing::warn!("pxed cannot hear strangers, so that pxed strangers shows none: {error}");
             })
             .ok();
         let boot_server_port = if config.mode == Mode::Proxy { hold_boot_server_port() } else { None };

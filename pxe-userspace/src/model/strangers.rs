@@ -151,7 +151,6 @@ pub struct SharedStrangers(Arc<Mutex<Strangers>>);
 
 impl SharedStrangers {
     /// Locks the tables.
-    #[must_use]
     pub fn lock(&self) -> MutexGuard<'_, Strangers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
