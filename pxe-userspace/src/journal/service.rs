@@ -43,9 +43,13 @@ use crate::model::{
     strangers::{Overheard, SharedStrangers},
 };
 
-/// The interval at which events are polled. To wake a waiting receiver, the packet path would need a system call for nearly
-/// every event.
+/// The interval at which events are polled while some come. To wake a waiting receiver, the packet path would need a system call for
+/// nearly every event.
 const TAKE_EVERY: Duration = Duration::from_millis(5);
+/// The time without events after which the next one wakes the journal, so that an idle daemon sleeps.
+const QUIET_AFTER: Duration = Duration::from_millis(200);
+/// The interval at which a quiet journal looks for what persons and other nodes have decided.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The interval at which a changed policy book is published. A copy for each event would be quadratic in a storm.
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 /// The interval at which a changed state is written.
@@ -501,6 +505,16 @@ fn take_batch(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEven
     true
 }
 
+/// Waits until it is time to take events. Moves the event that ends a quiet time into the batch.
+async fn rest(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEvent>, is_quiet: bool) {
+    if is_quiet {
+        // None means that the time is up, or that no sink is left, which the next taking finds.
+        let _ = tokio::time::timeout(LOOK_EVERY, receiver.recv_many(batch, 1)).await;
+    } else {
+        tokio::time::sleep(TAKE_EVERY).await;
+    }
+}
+
 fn is_over(task: Option<&tokio::task::JoinHandle<()>>) -> bool {
     task.is_none_or(tokio::task::JoinHandle::is_finished)
 }
@@ -518,10 +532,9 @@ pub async fn run(
     let mut logger = Logger::start(journal.counts.log_dropped.clone())?;
     let mut boots = Boots::new(Arc::clone(&journal.times), lock(&journal.spans).take());
     let mut batch = Vec::with_capacity(BATCH);
-    let mut take = tokio::time::interval(TAKE_EVERY);
-    take.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut publish = tokio::time::interval(PUBLISH_EVERY);
     publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut busy_until = Instant::now() + QUIET_AFTER;
     let mut save_after = Instant::now();
     let mut saving: Option<tokio::task::JoinHandle<()>> = None;
     let mut noting: Option<tokio::task::JoinHandle<()>> = None;
@@ -529,12 +542,13 @@ pub async fn run(
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
-            _ = take.tick() => {
+            () = rest(&mut receiver, &mut batch, Instant::now() > busy_until) => {
                 let open = loop {
                     let open = take_batch(&mut receiver, &mut batch);
                     if batch.is_empty() {
                         break open;
                     }
+                    busy_until = Instant::now() + QUIET_AFTER;
                     journal.absorb(batch.drain(..), &mut boots, &mut logger);
                     // In a storm, readers and the rest of this loop get their turn here.
                     tokio::task::yield_now().await;
