@@ -8,6 +8,7 @@ use crate::{build, requires::Skip};
 pub const REQUIREMENTS: &str = "\
 anyio==4.16.0
 attrs==26.1.0
+axe-playwright-python==0.1.8
 certifi==2026.10.19.post1
 charset-normalizer==3.5.3
 click==8.5.1
@@ -67,6 +68,22 @@ pub fn interpreter() -> Result<PathBuf, Skip> {
     } else {
         Err(Skip("the Python packages of the tests are not installed: cargo xtask install".to_owned()))
     }
+}
+
+/// Returns the script of axe-core, which a Python package brings along. Playwright, by which others use it, is not installed.
+///
+/// # Errors
+///
+/// Fails with [`Skip`] if the packages are not installed.
+pub fn axe_core() -> anyhow::Result<String> {
+    interpreter()?;
+    for version in fs::read_dir(environment().join("lib"))? {
+        let script = version?.path().join("site-packages/axe_playwright_python/axe.min.js");
+        if script.is_file() {
+            return Ok(fs::read_to_string(script)?);
+        }
+    }
+    anyhow::bail!("axe-playwright-python has no axe.min.js")
 }
 
 #[cfg(test)]

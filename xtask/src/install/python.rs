@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use pxe_lab::python::{self, REQUIREMENTS};
 
 /// The words for the user who is asked.
-pub(super) const WHY: &str = "Helm, which renders and checks the chart";
+pub(super) const WHY: &str = "Helm, which renders and checks the chart; axe-core, which checks the dashboard";
 
 /// The interpreter that Debian's package python3-venv is for.
 const PYTHON: &str = "/usr/bin/python3";

@@ -1,7 +1,7 @@
 //! The stream that the dashboard lives by, as server-sent events: the fleet once, then what has changed of it.
 //!
 //! A storm has tens of thousands of events a second, of which a person sees the last of each machine. So the page does not follow
-//! the events: every [`EVERY`] it is told the state of each machine that has another one by then. An event that changes nothing
+//! the events: at most every [`EVERY`] it is told the state of each machine that has another one by then. An event that changes nothing
 //! that the page shows costs no byte, and what the stream costs is bounded by the fleet, whatever the machines do.
 //!
 //! | event | data |
@@ -44,7 +44,7 @@ use crate::{
     model::inventory::Inventory,
 };
 
-/// The interval at which changes are told.
+/// The interval at which changes are told while there are many.
 const EVERY: Duration = Duration::from_millis(100);
 /// The interval at which events are taken meanwhile, so that few are lost in a storm.
 const TAKE_EVERY: Duration = Duration::from_millis(25);
@@ -136,7 +136,7 @@ impl Feed {
 
     /// Writes changes until the spec has changed.
     async fn write_changes(&mut self, told: &mut Told, events: &mut Receiver<Arc<FleetEvent>>) -> Result<(), Left> {
-        let mut compared = Instant::now();
+        let (mut compared, mut sent) = (Instant::now(), Instant::now());
         let mut touched = BTreeSet::new();
         // Whatever happened while the fleet was written.
         let mut missed = take(events, told, &mut touched);
@@ -152,7 +152,8 @@ impl Feed {
                 }
             }
             if !touched.is_empty() || missed {
-                let until = Instant::now() + EVERY;
+                // After a pause, the first change is told almost at once.
+                let until = (sent + EVERY).max(Instant::now() + TAKE_EVERY);
                 while Instant::now() < until {
                     sleep(TAKE_EVERY).await;
                     missed |= take(events, told, &mut touched);
@@ -167,6 +168,7 @@ impl Feed {
             }
             let text = told.changes(&self.journal, &std::mem::take(&mut touched)).await;
             missed = false;
+            sent = Instant::now();
             self.send(text).await?;
         }
     }

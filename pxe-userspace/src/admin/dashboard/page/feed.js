@@ -54,6 +54,15 @@ export class Feed {
     this.#again = setTimeout(() => this.connect(), wait);
   }
 
+  /** Closes the connection: a page that the browser keeps for the way back must not hold it. */
+  close() {
+    clearTimeout(this.#again);
+    clearTimeout(this.#watchdog);
+    const abort = this.#abort;
+    this.#abort = null;
+    abort?.abort();
+  }
+
   #watch(abort) {
     clearTimeout(this.#watchdog);
     this.#watchdog = setTimeout(() => abort.abort(), SILENCE);

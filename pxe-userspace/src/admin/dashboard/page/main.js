@@ -209,6 +209,10 @@ addEventListener("popstate", () => {
   view = parse(location.search);
   arrive(before);
 });
+addEventListener("pagehide", () => feed.close());
+addEventListener("pageshow", (event) => {
+  if (event.persisted) feed.connect();
+});
 $("search-form").addEventListener("submit", (event) => event.preventDefault());
 $("search").addEventListener("input", () => go({ q: $("search").value, number: 1 }, { replace: true }));
 $("clear").addEventListener("click", () => {
