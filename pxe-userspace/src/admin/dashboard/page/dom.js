@@ -61,11 +61,13 @@ export function keep(parent, items, keyOf, make, update) {
   }
 }
 
+const madeFrom = new WeakMap();
+
 /** Replaces the children of `parent` if `data` is not what it was made from. */
 export function remake(parent, data, make) {
   const text = JSON.stringify(data);
-  if (parent.dataset.made === text) return;
-  parent.dataset.made = text;
+  if (madeFrom.get(parent) === text) return;
+  madeFrom.set(parent, text);
   parent.replaceChildren(...[make()].flat());
 }
 

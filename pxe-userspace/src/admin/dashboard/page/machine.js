@@ -160,7 +160,7 @@ export class MachinePage {
     if (!isInUse(boot)) remake(boot, [record.events, isLive ? Math.round(now / 1000) : 0, record.progress], () => waterfall(record.events, now, record.progress));
     remake(files, [record.files, record.requests], () => this.#files(record));
     if (!isInUse(events)) {
-      remake(events, record.events, () => element("ol", { class: "log", reversed: true }, record.events.toReversed().map((event) =>
+      remake(events, record.events, () => element("ol", { class: "log", reversed: true, tabindex: "0", "aria-label": "Events, the last one first" }, record.events.toReversed().map((event) =>
         element("li", {}, element("time", { datetime: event.at }, clock(Date.parse(event.at))), " ", event.text ?? event.event))));
     }
   }

@@ -95,7 +95,7 @@ export class Server {
 
   #strangers(strangers) {
     const box = $("page-strangers");
-    if (isInUse(box) && box.dataset.made) return;
+    if (isInUse(box) && box.hasChildNodes()) return;
     const visitors = listOf(this.#have.visitors);
     remake(box, [strangers, visitors, this.#have.strangers === null], () => [
       element("h1", { id: "strangers-title", tabindex: "-1" }, "Strangers"),
@@ -112,7 +112,7 @@ export class Server {
 
   #images(images) {
     const box = $("page-images");
-    if (isInUse(box) && box.dataset.made) return;
+    if (isInUse(box) && box.hasChildNodes()) return;
     const files = (images?.files ?? []).toSorted((one, other) => urgency(one) - urgency(other) || (one.path < other.path ? -1 : 1));
     remake(box, images ?? null, () => [
       element("h1", { id: "images-title", tabindex: "-1" }, "Images"),
@@ -123,7 +123,7 @@ export class Server {
 
   #server(health, errors, nodes) {
     const box = $("page-server");
-    if (isInUse(box) && box.dataset.made) return;
+    if (isInUse(box) && box.hasChildNodes()) return;
     const { problems = [], warnings = [], datapath = [], confinement, file_descriptors: descriptors, secrets = "", log_lines_dropped: dropped = 0 } = health ?? {};
     const list = (items, className) => element("ul", { class: `plain ${className}` }, items.map((text) => element("li", {}, text)));
     remake(box, [problems, warnings, datapath, confinement, descriptors, secrets, dropped, errors, nodes], () => [
@@ -153,18 +153,18 @@ function badge(box, value) {
 
 function table(name, heads, rows) {
   const id = `wide-${name.toLowerCase().replaceAll(" ", "-")}`;
-  return element("div", { class: "wide", role: "region", "aria-label": name, tabindex: "0", id },
+  return element("div", { class: "wide", role: "region", "aria-label": `${name}, as a table`, tabindex: "0", id },
     element("table", {}, element("thead", {}, element("tr", {}, heads.map((head) => element("th", { scope: "col" }, head)))),
       element("tbody", {}, rows.map((cells) => element("tr", {}, cells.map((cell, index) => element(index === 0 ? "th" : "td", { scope: index === 0 ? "row" : null }, cell)))))));
 }
 
-function stranger({ mac, interface: port, vlan, relay, firmware, first_seen: first, last_seen: last, count: times, nearest }) {
+function stranger({ mac, interface: port, vlan, relay, firmware, first_seen: first, last_seen: last, count: times, nearest, problem }) {
   const where = [port, vlan ? `VLAN ${vlan}` : "", relay ? `relay ${relay}` : ""].filter(Boolean).join(", ");
   const near = nearest ? [
     element("a", { href: `/?machine=${encodeURIComponent(nearest.mac)}`, "data-mac": nearest.mac }, nearest.hostname ?? nearest.machine ?? nearest.mac),
-    ` ${nearest.mac}, ${plural(nearest.digits, "digit", "digits")} off, cluster ${nearest.cluster}`,
+    ` ${nearest.mac}, ${plural(nearest.digits, "digit", "digits")} off, cluster ${nearest.cluster}${nearest.source ? `, ${nearest.source}` : ""}`,
   ] : "–";
-  return [element("code", {}, mac), near, where, String(firmware ?? ""), count(times ?? 0), clock(Date.parse(first)), clock(Date.parse(last))];
+  return [element("code", {}, mac), near, where, [firmware, problem].filter(Boolean).join("; "), count(times ?? 0), clock(Date.parse(first)), clock(Date.parse(last))];
 }
 
 function visitor({ name, address, requests = [], last_seen: last }) {
