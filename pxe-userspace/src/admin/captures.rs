@@ -23,6 +23,7 @@ use tokio::{
 use super::{
     context::{Admin, CaptureSource},
     refusal::refuse,
+    setup::kernel,
 };
 use crate::{
     capture::{Capture, CaptureFile, Note, StartError, Target},
@@ -76,10 +77,7 @@ pub(super) async fn start(
         Err(error) => return Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     };
     tracing::info!("a capture of {about} begins");
-    let system = nix::sys::utsname::uname().map_or_else(
-        |_| "Linux".to_owned(),
-        |name| format!("{} {}", name.sysname().to_string_lossy(), name.release().to_string_lossy()),
-    );
+    let system = kernel();
     let comment = format!("frames of {about}, as pxed received and sent them, with its decisions; may hold secrets");
     let interfaces = capture.interfaces();
     let file = CaptureFile::begin(SystemTime::now(), packets.unwrap_or(u64::MAX), (&system, &comment), &interfaces);

@@ -20,6 +20,7 @@ use super::{
     visitors::{RequestJson, requests_of},
 };
 use crate::journal::{Journal, MachineRecord, among_nodes, diagnose, json::MachineJson};
+use crate::model::inventory::Source;
 
 /// `GET /api/v1/machines/{mac}`.
 #[utoipa::path(get, path = "/api/v1/machines/{mac}", operation_id = "get_machine", tag = "pxed", params(("mac" = String, Path, description = "One of its MAC addresses; other spellings are understood, too", pattern = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$")), responses(
@@ -114,6 +115,8 @@ pub(super) struct Explained<'a> {
     #[schema(required = false)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     files: Vec<FileJson<'a>>,
+    /// The place in the spec that names it.
+    source: SourceJson,
     /// The error for which it is served as before.
     #[serde(skip_serializing_if = "Option::is_none")]
     spec_error: Option<String>,
@@ -123,6 +126,22 @@ pub(super) struct Explained<'a> {
     written: Vec<String>,
 }
 
+/// A place in the spec.
+#[derive(Serialize)]
+struct SourceJson {
+    /// The file, or the object of the API.
+    file: String,
+    /// The line, counted from 1; absent in an object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
+}
+
+impl From<&Source> for SourceJson {
+    fn from(Source { file, line }: &Source) -> Self {
+        Self { file: file.display().to_string(), line: Some(*line).filter(|line| *line > 0) }
+    }
+}
+
 fn explained(admin: &Admin, record: &MachineRecord, written: Vec<String>) -> Response {
     let (images, now) = (admin.context.images.load(), SystemTime::now());
     let diagnosis = among_nodes(diagnose(record, &images, now), record, &admin.context.nodes.load(), now);
@@ -130,7 +149,8 @@ fn explained(admin: &Admin, record: &MachineRecord, written: Vec<String>) -> Res
     let requests = requests_of(admin, record.machine.macs());
     let spec_error = spec::error_of(admin, record.machine.mac);
     let machine = MachineJson::explained(record, &diagnosis);
-    Json(Explained { machine, requests, files, spec_error, written }).into_response()
+    let source = SourceJson::from(&record.machine.source);
+    Json(Explained { machine, requests, files, source, spec_error, written }).into_response()
 }
 
 fn not_a_mac(text: &str, error: ParseMacError) -> Response {

@@ -14,6 +14,7 @@
 //! | `GET /api/v1/images` | the files that the machines need: those that are there, are being downloaded, failed, are missing or refused |
 //! | `GET /api/v1/nodes` | the nodes that share the fleet: their sites and addresses, and the number of machines that each answers first |
 //! | `GET /api/v1/health` | what is not as it should be, and the file descriptors in use |
+//! | `GET /api/v1/setup` | the version, the kernel, and the options that were given, without secrets |
 //! | `GET /api/v1/spec/errors` | the errors of the specs, each with the number of machines that it leaves out or keeps as before |
 //! | `POST /api/v1/captures?machine=…` | the frames of one machine from now on, as pcapng, until the client leaves; `?seconds=` and `?packets=` end it before. It has secrets, so it is no read |
 //! | `GET /api/v1/events` | boot events from now on, as server-sent events |
@@ -55,6 +56,7 @@ mod origin;
 mod paging;
 mod refusal;
 mod selection;
+mod setup;
 mod socket;
 mod spec;
 mod strangers;
@@ -136,6 +138,7 @@ fn routes(admin: Admin, door: Door) -> Router {
         .route("/api/v1/images", get(images::list))
         .route("/api/v1/nodes", get(nodes::list))
         .route("/api/v1/health", get(monitoring::health))
+        .route("/api/v1/setup", get(setup::setup))
         .route("/api/v1/spec/errors", get(spec::errors))
         .route("/api/v1/events", get(events::follow))
         .route("/api/v1/openapi.json", get(openapi::document))

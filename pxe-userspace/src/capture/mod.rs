@@ -20,6 +20,7 @@ mod running;
 mod segments;
 mod selection;
 mod session;
+pub mod summary;
 mod tap;
 
 pub use decision::{Decision, Verdict};

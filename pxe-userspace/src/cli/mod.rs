@@ -25,6 +25,7 @@ pub mod options;
 mod peer_args;
 pub mod rehearse;
 mod relay_args;
+pub mod report;
 pub mod run;
 mod shown;
 pub mod status;
@@ -74,6 +75,8 @@ enum Command {
     Release(status::DecideArgs),
     /// Write what pxed receives from one machine and sends to it into a pcapng file, with pxed's decisions
     Capture(capture::Args),
+    /// Write what is known of one machine into a file that can be attached to a bug, without secrets
+    Report(report::Args),
     /// Boot simulated machines against a running responder and report every step
     Rehearse(rehearse::Args),
     /// Write the manual pages and the completions of shells into a directory, for packages
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Hold(args) => status::hold(args),
         Command::Release(args) => status::release(args),
         Command::Capture(args) => capture::run(args),
+        Command::Report(args) => report::run(args),
         Command::Rehearse(args) => rehearse::run(args),
         Command::Generate(args) => generate::run(args, &command()),
     };

@@ -30,6 +30,7 @@ pub mod policy;
 pub mod policy_book;
 pub mod port_range;
 pub mod progress;
+pub mod redaction;
 pub mod secrets;
 pub mod span;
 pub mod strangers;

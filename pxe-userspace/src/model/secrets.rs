@@ -204,6 +204,23 @@ pub fn secret(kernel_args: &str, has_config: bool) -> Option<Secret<'_>> {
     })
 }
 
+/// Returns kernel arguments for people to read: `***` stands for each value that may be a secret.
+#[must_use]
+pub fn masked_arguments(kernel_args: &str) -> String {
+    let masked = |word: &str| match word.split_once('=') {
+        _ if secret(word, false).is_none() => word.to_owned(),
+        Some((name, _)) => format!("{name}=***"),
+        None => "***".to_owned(),
+    };
+    words(kernel_args).map(masked).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the values of kernel arguments that may be secrets.
+pub fn secret_values(kernel_args: &str) -> impl Iterator<Item = &str> {
+    let secrets = words(kernel_args).filter(|word| secret(word, false).is_some());
+    secrets.map(|word| word.split_once('=').map_or(word, |(_, value)| value).trim_matches('"'))
+}
+
 /// Splits kernel arguments as Linux does: at white space outside of double quotes.
 fn words(arguments: &str) -> impl Iterator<Item = &str> {
     let mut is_quoted = false;
