@@ -127,7 +127,7 @@ pub(super) struct Explained<'a> {
 }
 
 /// A place in the spec.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct SourceJson {
     /// The file, or the object of the API.
     file: String,

@@ -18,7 +18,7 @@ use utoipa::{
     },
 };
 
-use super::{images, machine_list, machines, monitoring, nodes, paging, selection, spec, strangers, visitors};
+use super::{images, machine_list, machines, monitoring, nodes, paging, selection, setup, spec, strangers, visitors};
 use crate::journal::{Stage, Stages, Step, json::FleetEventJson};
 
 #[derive(OpenApi)]
@@ -42,6 +42,7 @@ use crate::journal::{Stage, Stages, Step, json::FleetEventJson};
         nodes::list,
         monitoring::health,
         spec::errors,
+        setup::setup,
         monitoring::alive,
         monitoring::metrics,
         document,

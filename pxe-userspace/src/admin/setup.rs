@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::model::redaction::Redaction;
 
@@ -14,7 +15,7 @@ use crate::model::redaction::Redaction;
 const PREFIX: &str = "PXED_";
 
 /// The answer of `GET /api/v1/setup`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct SetupJson {
     version: &'static str,
     profile: &'static str,
@@ -26,6 +27,9 @@ struct SetupJson {
 }
 
 /// `GET /api/v1/setup`. Whoever may read the API may read it, so it has no secrets.
+#[utoipa::path(get, path = "/api/v1/setup", operation_id = "get_setup", tag = "pxed", responses(
+    (status = 200, description = "The version, the kernel, and the options that were given, without secrets", body = SetupJson),
+))]
 pub(super) async fn setup() -> Response {
     let redaction = Redaction::default();
     let words = env::args_os().map(|word| redaction.of(&word.to_string_lossy()));
