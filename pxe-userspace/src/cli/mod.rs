@@ -19,6 +19,7 @@ mod exit;
 pub mod fetch;
 mod fetch_values;
 mod generate;
+mod history_args;
 mod kubernetes_args;
 mod node_args;
 pub mod options;

@@ -17,6 +17,7 @@ use super::{
     confine_args::ConfineArgs,
     download_args::{DownloadArgs, MirrorArgs},
     fetch_values::{BaseUrl, Rate},
+    history_args::HistoryArgs,
     kubernetes_args::KubernetesArgs,
     node_args::{NodeArgs, NodeOptions},
     peer_args::PeerArgs,
@@ -30,7 +31,7 @@ use crate::{
     daemon::NodeConfig,
     fetch::FetchConfig,
     kubernetes,
-    model::{image_source::Upstreams, port_range::PortRange},
+    model::{history_limits::HistoryLimits, image_source::Upstreams, port_range::PortRange},
     named_file,
     telemetry::Endpoint,
 };
@@ -211,6 +212,9 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     tftp: TftpArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    history: HistoryArgs,
     /// TOML file with any of these options
     #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -266,6 +270,8 @@ pub struct Options {
     pub user: Option<UserName>,
     /// The ports of TFTP transfers, if they are not the kernel's choice.
     pub tftp_ports: Option<PortRange>,
+    /// The limits of the history on disk, if one is kept.
+    pub history: Option<HistoryLimits>,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -317,6 +323,7 @@ impl Args {
             confine,
             mirror,
             tftp,
+            history,
             config: _,
         } = self;
         let matchbox = matchbox.or(file.matchbox);
@@ -365,6 +372,7 @@ impl Args {
             otlp_endpoint: telemetry.over(file.telemetry),
             user: confine.over(file.confine),
             tftp_ports: tftp.over(&file.tftp),
+            history: history.over(file.history),
         };
         anyhow::ensure!(
             !options.cluster.is_empty() || options.kubernetes.is_some() || options.matchbox.is_some(),

@@ -94,6 +94,7 @@ fn config(options: Options, confinement: Confinement) -> Config {
         trusted_relays,
         otlp_endpoint,
         tftp_ports,
+        history,
         ..
     } = options;
     let secure_boot = secure_boot.map(|(key, certificate)| SecureBoot { key, certificate });
@@ -124,6 +125,7 @@ fn config(options: Options, confinement: Confinement) -> Config {
         otlp_endpoint,
         confinement: Arc::new(confinement),
         tftp_ports,
+        history,
     }
 }
 

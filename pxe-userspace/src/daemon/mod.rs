@@ -67,9 +67,9 @@ use crate::{
     kubernetes::Leases,
     memory,
     model::{
-        confinement::SharedConfinement, event::EventSink, images::SharedImages, inventory::Inventory,
-        nodes::SharedNodes, own_sites::SharedOwnSites, policy_book::SharedPolicies, port_range::PortRange,
-        progress::ProgressBoard, strangers::SharedStrangers, visitors::SharedVisitors,
+        confinement::SharedConfinement, event::EventSink, history_limits::HistoryLimits, images::SharedImages,
+        inventory::Inventory, nodes::SharedNodes, own_sites::SharedOwnSites, policy_book::SharedPolicies,
+        port_range::PortRange, progress::ProgressBoard, strangers::SharedStrangers, visitors::SharedVisitors,
     },
     net::held_port,
     strangers,
@@ -140,6 +140,8 @@ pub struct Config {
     pub confinement: SharedConfinement,
     /// The ports of TFTP transfers, if they are not the kernel's choice.
     pub tftp_ports: Option<PortRange>,
+    /// The limits of the history of boot events on disk, if one is kept.
+    pub history: Option<HistoryLimits>,
 }
 
 /// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM. SIGHUP reloads the spec. It must be called on the main thread, before others are
@@ -267,6 +269,10 @@ impl Daemon {
                 .with_progress(Arc::clone(&progress))
                 .with_strangers(overheard.clone())
                 .with_spans(spans)
+        });
+        let journal = journal.map(|journal| match config.history {
+            Some(limits) => journal.with_history(&config.state, limits),
+            None => journal,
         });
         let admin = config.admin.open(&config.state).await;
         let (journal, admin) = match (journal, admin) {

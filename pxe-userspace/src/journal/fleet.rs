@@ -125,19 +125,7 @@ impl Fleet {
             // It has booted since, so that nobody else has to hear of it.
             self.releases.remove(&mac);
         }
-        if event.kind.is_operating_system() {
-            let runs_ours = matches!(record.cycle, Cycle::Netbooted | Cycle::Fetched);
-            let known = match stage {
-                // A restart of pxed has forgotten the stage, but not that the machine ran from its disk.
-                Stage::NeverSeen if self.book.reached_disk.contains(&mac) && !runs_ours => Some(Stage::OnDisk),
-                // It declined its address and has one now.
-                Stage::Failed if runs_ours => Some(Stage::Running),
-                _ => None,
-            };
-            if let Some(known) = known {
-                record.enter(known, event.at);
-            }
-        }
+        settle(record, stage, event, self.book.reached_disk.contains(&mac));
         if let Some(touched) = &mut self.touched
             && (is_news || record.stage != stage || tells_of_a_problem(&event.kind))
         {
@@ -148,6 +136,20 @@ impl Fleet {
             self.remember(mac);
         }
         applied
+    }
+
+    /// Applies an event that an earlier pxed saw. No conclusion is drawn from it.
+    pub(super) fn restore(&mut self, event: &BootEvent) {
+        let mac = self.cards.first(event.mac);
+        let record = self.records.entry(mac).or_insert_with(|| Record::new(event.at, Cycle::Unknown, 0));
+        let stage = record.stage;
+        record.restore(mac, event, self.limit, &mut self.texts);
+        settle(record, stage, event, self.book.reached_disk.contains(&mac));
+    }
+
+    /// Returns how many events are kept for each machine.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Returns whether a line about this machine may be logged now.
@@ -388,8 +390,27 @@ impl Fleet {
             progress: None,
             astray: None,
             near_misses: Vec::new(),
+            restored: record.map_or(0, |record| record.restored(events)),
             events: record.map_or_else(Vec::new, |record| record.events(machine.mac, events, &self.texts)),
         }
+    }
+}
+
+/// Moves a machine to the stage that follows from more than its events: an operating system got its address at this stage before.
+fn settle(record: &mut Record, before: Stage, event: &BootEvent, reached_disk: bool) {
+    if !event.kind.is_operating_system() {
+        return;
+    }
+    let runs_ours = matches!(record.cycle, Cycle::Netbooted | Cycle::Fetched);
+    let known = match before {
+        // pxed has not seen how it booted, but knows that it ran from its disk.
+        Stage::NeverSeen if reached_disk && !runs_ours => Some(Stage::OnDisk),
+        // It declined its address and has one now.
+        Stage::Failed if runs_ours => Some(Stage::Running),
+        _ => None,
+    };
+    if let Some(known) = known {
+        record.enter(known, event.at);
     }
 }
 

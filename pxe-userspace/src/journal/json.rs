@@ -103,6 +103,7 @@ impl<'a> MachineJson<'a> {
             boots,
             last_error,
             events,
+            restored,
             others,
             progress,
             ..
@@ -128,7 +129,11 @@ impl<'a> MachineJson<'a> {
             progress: ProgressJson::of(record.stage, *progress),
             last_error: last_error.as_ref().map(|(_, text)| &**text),
             last_error_at: last_error.as_ref().map(|&(at, _)| rfc3339(at)),
-            events: events.iter().map(|event| EventJson::of(machine, event)).collect(),
+            events: events
+                .iter()
+                .enumerate()
+                .map(|(index, event)| EventJson { before_restart: index < *restored, ..EventJson::of(machine, event) })
+                .collect(),
             diagnosis: None,
             frames_of_others: others.map(|others| OthersJson::of(machine, others)),
         }
@@ -139,7 +144,8 @@ impl<'a> MachineJson<'a> {
     pub fn explained(record: &'a MachineRecord, diagnosis: &'a Diagnosis) -> Self {
         let mut machine = Self::of(record);
         for (json, event) in machine.events.iter_mut().zip(&record.events) {
-            json.text = Some(text(&record.machine, event));
+            let text = text(&record.machine, event);
+            json.text = Some(if json.before_restart { format!("{text} (before pxed was restarted)") } else { text });
         }
         Self { diagnosis: Some(diagnosis), ..machine }
     }
@@ -211,11 +217,13 @@ struct EventJson<'a> {
     card: Option<MacAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    before_restart: bool,
 }
 
 impl<'a> EventJson<'a> {
     fn of(machine: &Machine, event: &'a BootEvent) -> Self {
-        Self { at: event.at, kind: &event.kind, card: other_card(machine, event), text: None }
+        Self { at: event.at, kind: &event.kind, card: other_card(machine, event), text: None, before_restart: false }
     }
 }
 

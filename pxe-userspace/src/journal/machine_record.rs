@@ -49,6 +49,8 @@ pub struct MachineRecord {
     pub near_misses: Vec<(Overheard, Slip)>,
     /// The last events, oldest first.
     pub events: Vec<BootEvent>,
+    /// The number of these, from the oldest, that come from the history: an earlier pxed saw them.
+    pub restored: usize,
 }
 
 /// The part of a machine's state that lists are filtered and sorted by.

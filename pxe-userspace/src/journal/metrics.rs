@@ -16,7 +16,7 @@ use crate::{
 impl Journal {
     /// Registers the metrics of the journal, and of the sink that feeds it.
     pub fn register(self: &Arc<Self>, sink: &EventSink, registry: &mut Registry) {
-        let Counts { events, unknown, not_saved, log_dropped } = self.counts();
+        let Counts { events, unknown, not_saved, log_dropped, history } = self.counts();
         registry.register("boot_events", "Boot events taken into the journal", events.clone());
         let help = "Boot events of machines that are not in the spec";
         registry.register("boot_events_of_unknown", help, unknown.clone());
@@ -26,6 +26,12 @@ impl Journal {
         registry.register("boot_log_lines_dropped", help, log_dropped.clone());
         let help = "Times that the state directory could not be written";
         registry.register("state_write_failures", help, not_saved.clone());
+        let help = "Boot events written to the history on disk";
+        registry.register("history_events", help, history.written.clone());
+        let help = "Boot events missing in the history on disk, because the disk was slow, full or refused them";
+        registry.register("history_events_dropped", help, history.dropped.clone());
+        let help = "Bytes written to the history on disk";
+        registry.register("history_written_bytes", help, history.bytes.clone());
         registry.register_collector(Box::new(StageMetrics(Arc::clone(self))));
         registry.register_collector(Box::new(ClusterMetrics(Arc::clone(self))));
         registry.register_collector(Box::new(self.times().clone()));

@@ -19,6 +19,7 @@ mod doomed;
 mod every_event;
 mod fact;
 mod fleet;
+mod history;
 mod interner;
 pub mod json;
 mod log;

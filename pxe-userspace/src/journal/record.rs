@@ -120,6 +120,8 @@ pub(super) struct Record {
     other_cards: Vec<MacAddr>,
     pub(super) stage: Stage,
     stage_since: Millis,
+    /// The number of events, from the oldest, that an earlier pxed saw.
+    restored: usize,
     /// The number of initramfs and unified kernel images that it has loaded completely, or runs without having acknowledged their end.
     pub(super) boots: u32,
     /// Those that came by TFTP since, and that no operating system has confirmed yet.
@@ -169,6 +171,7 @@ impl Record {
             other_cards: Vec::new(),
             stage: Stage::NeverSeen,
             stage_since: Millis::of(since),
+            restored: 0,
             boots,
             unconfirmed_boots: 0,
             last_error: None,
@@ -238,6 +241,7 @@ impl Record {
         if matches!(event.kind, EventKind::LeftToPeer { .. }) {
             self.events.pop_back_if(|(_, kept)| matches!(kept, Kept::LeftToPeer { .. }));
         }
+        self.restored = self.restored.min(self.events.len());
         self.trim(limit.saturating_sub(1), texts);
         // Doubling the capacity would waste tens of megabytes with 100,000 machines.
         if self.events.len() == self.events.capacity() {
@@ -246,6 +250,19 @@ impl Record {
         let card = self.number_of(event.mac, first_card);
         self.events.push_back((Stamp::new(event.at, card, event.origin), keep(&event.kind, texts)));
         Outcome { completes, repeats: self.drop_repetition(texts), is_of_others: false }
+    }
+
+    /// Applies an event that an earlier pxed saw. What is remembered of the machine in the state file stays as it is.
+    pub(super) fn restore(&mut self, first_card: MacAddr, event: &BootEvent, limit: usize, texts: &mut Interner) {
+        let (cycle, boots) = (self.cycle, self.boots);
+        self.apply(first_card, event, limit, texts);
+        (self.cycle, self.boots) = (cycle, boots);
+        self.restored = self.events.len();
+    }
+
+    /// Returns how many of the last `count` events an earlier pxed saw. They are the oldest.
+    pub(super) fn restored(&self, count: usize) -> usize {
+        self.restored.saturating_sub(self.events.len().saturating_sub(count))
     }
 
     /// Returns `true` if an event is another host's doing, and counts it. A machine whose own frames arrive is not behind a relay.
@@ -296,6 +313,7 @@ impl Record {
         if is_repetition {
             attempts.take(2).collect::<ArrayVec<_, 2>>().into_iter().for_each(|kept| release(kept, texts));
             self.events.drain(first..first + 2);
+            self.restored -= self.restored.saturating_sub(first).min(2);
         }
         is_repetition
     }
@@ -352,6 +370,7 @@ impl Record {
             && let Some((_, kept)) = self.events.pop_front()
         {
             release(kept, texts);
+            self.restored = self.restored.saturating_sub(1);
         }
     }
 

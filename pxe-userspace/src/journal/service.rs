@@ -20,6 +20,7 @@ use super::{
     changes_file::ChangesFile,
     fact::Fact,
     fleet::Fleet,
+    history::{self, History},
     json::FleetEvent,
     log::{self, Line, Logger},
     machine_record::{MachineRecord, Summary},
@@ -32,6 +33,7 @@ use super::{
 };
 use crate::model::{
     event::BootEvent,
+    history_limits::HistoryLimits,
     inventory::{Inventory, Machine, SharedInventory},
     near_miss::{self, NearMiss, Slip},
     origin::Origin,
@@ -79,6 +81,8 @@ pub struct Journal {
     /// Locked while changes are appended, and while the state is taken that has them all.
     changes: Mutex<ChangesFile>,
     feed: broadcast::Sender<Arc<FleetEvent>>,
+    /// The history on disk, if it is kept.
+    history: Option<History>,
     others_told: Mutex<OthersLog>,
     times: Arc<BootTimes>,
     /// The channel to whoever exports traces, until the journal runs.
@@ -93,6 +97,7 @@ pub(super) struct Counts {
     pub(super) unknown: Counter,
     pub(super) not_saved: Counter,
     pub(super) log_dropped: Counter,
+    pub(super) history: history::Counts,
 }
 
 impl Journal {
@@ -130,6 +135,7 @@ impl Journal {
             state_dir: Mutex::new(state_dir),
             changes: Mutex::new(changes),
             feed: broadcast::Sender::new(FEED_CAPACITY),
+            history: None,
             damage: damage.into_iter().chain(lost).collect(),
             not_saved: Mutex::default(),
             others_told: Mutex::default(),
@@ -137,6 +143,29 @@ impl Journal {
             spans: Mutex::default(),
             counts: Counts::default(),
         })
+    }
+
+    /// Reads back what an earlier pxed saw of the machines of the inventory, and keeps the history on disk from now on. No damage to the
+    /// history is an error.
+    #[must_use]
+    pub fn with_history(mut self, state_dir: &Path, limits: HistoryLimits) -> Self {
+        {
+            let mut fleet = lock(&self.fleet);
+            let (inventory, limit) = (lock(&self.followed).clone(), fleet.limit());
+            let machine = |mac| inventory.by_mac(mac).map(|machine| machine.mac);
+            let losses = history::recall(state_dir, limit, machine, |event| fleet.restore(&event));
+            losses.iter().for_each(|loss| tracing::warn!("{loss}"));
+            self.damage.extend(losses);
+        }
+        match History::start(state_dir, limits, &self.counts.history) {
+            Ok(history) => self.history = Some(history),
+            Err(error) => {
+                let problem = format!("the history is not kept: its thread cannot be started: {error}");
+                tracing::error!("{problem}");
+                self.damage.push(problem);
+            }
+        }
+        self
     }
 
     /// Sets the addresses at which this host serves machines. Without it, those of the spec are taken for them.
@@ -331,6 +360,7 @@ impl Journal {
         let mut fleet = self.fleet();
         let inventory = Arc::clone(&lock(&self.followed));
         boots.prune(&inventory);
+        let mut for_history = Vec::new();
         for event in events {
             let Some(machine) = inventory.by_mac(event.mac) else {
                 self.counts.unknown.inc();
@@ -344,6 +374,9 @@ impl Journal {
             }
             boots.done(&event.kind);
             let took = if applied.moved { boots.moved(machine, applied.stage, &event) } else { None };
+            if self.history.is_some() {
+                for_history.push(event.clone());
+            }
             let level = log::level(&event.kind, &applied);
             let logged = match log::is_wanted(level).then(|| fleet.may_log(event.mac, event.at)) {
                 Some(Logging::Line { suppressed }) => Some(suppressed),
@@ -360,6 +393,11 @@ impl Journal {
             if let Some(suppressed) = logged {
                 logger.log(Line { event, level, suppressed, took });
             }
+        }
+        if let Some(history) = &self.history
+            && !for_history.is_empty()
+        {
+            history.write(for_history);
         }
         logger.hand_over();
     }
@@ -435,7 +473,8 @@ impl Journal {
     /// Returns what is wrong with the saved state.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.damage.iter().cloned().chain(lock(&self.not_saved).clone()).collect()
+        let of_history = self.history.as_ref().and_then(|history| history.trouble.get());
+        self.damage.iter().cloned().chain(lock(&self.not_saved).clone()).chain(of_history).collect()
     }
 
     fn save_unless_it_fails(&self) {
@@ -586,6 +625,9 @@ pub async fn run(
     journal.publish_from(&mut journal.fleet());
     let finish = move || {
         journal.save_unless_it_fails();
+        if let Some(history) = &journal.history {
+            history.finish();
+        }
         logger.finish();
     };
     if let Err(error) = tokio::task::spawn_blocking(finish).await {

@@ -14,6 +14,7 @@ pub mod dhcp_answers;
 pub mod event;
 pub mod failure;
 pub mod finding;
+pub mod history_limits;
 pub mod image_source;
 pub mod image_words;
 pub mod images;

@@ -21,7 +21,7 @@ pub(crate) const OTHER_SERVER_MAC: Mac = [0x02, 0, 0, 0, 0, 0x77];
 pub(crate) struct Bench {
     pub(crate) server: Namespace,
     pub(crate) client: Namespace,
-    artifacts: Artifacts,
+    pub(crate) artifacts: Artifacts,
 }
 
 impl Bench {

@@ -122,10 +122,10 @@ pub(crate) fn changes_nothing(datapath: Datapath) -> anyhow::Result<()> {
 }
 
 /// The time for the journal to take an event, on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Waits until the API says this of a machine.
-fn until(pxed: &Pxed<'_>, machine: &Machine, is_so: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+pub(crate) fn until(pxed: &Pxed<'_>, machine: &Machine, is_so: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
     let mut last = Value::Null;
     let found = pxed.eventually("the machine in the API", SOON, |pxed| {
         last = pxed.machine(&machine.mac)?;

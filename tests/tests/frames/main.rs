@@ -10,6 +10,7 @@ mod disturbed;
 mod elsewhere;
 mod flood;
 mod foreign;
+mod history;
 mod malformed;
 mod own_addresses;
 mod plug;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
             ("flood_of_one_machine_harms_no_other", flood::of_one_machine),
             ("flood_of_strangers_takes_no_memory", flood::of_strangers),
             ("flood_in_a_machines_name_harms_it_not", elsewhere::flood),
+            ("pxed_that_is_killed_in_the_middle_of_a_boot_knows_it_afterwards", history::killed),
             ("frames_of_others_change_nothing_of_a_machines", elsewhere::changes_nothing),
             ("interface_that_goes_down_is_served_again", disturbed::down_and_up),
             ("address_that_comes_back_is_served_again", disturbed::address_lost),

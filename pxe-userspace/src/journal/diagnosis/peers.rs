@@ -111,6 +111,7 @@ mod tests {
             near_misses: Vec::new(),
             others: None,
             events,
+            restored: 0,
             is_decided_here: true,
             reached_disk: false,
             server: Ipv4Addr::LOCALHOST,

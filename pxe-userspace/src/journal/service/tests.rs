@@ -291,3 +291,62 @@ proptest! {
         }
     }
 }
+
+const HISTORY: HistoryLimits = HistoryLimits { bytes: 1 << 20, age: Duration::from_secs(86_400) };
+
+fn open_with_history(directory: &TempDir, machines: u32) -> Arc<Journal> {
+    let journal = Journal::new(inventory(machines), SharedPolicies::default(), directory.path()).unwrap();
+    Arc::new(journal.with_history(directory.path(), HISTORY))
+}
+
+#[tokio::test]
+async fn restart_forgets_neither_stage_nor_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let boot = uefi_boot();
+    // One runs, one is in the middle of its boot, and one came to its disk.
+    let [runs, boots, installed] = [1, 2, 3].map(|number| machine(number).mac);
+    let half = &boot[..boot.len() / 2];
+    let told = [
+        timed(runs, boot.clone()),
+        timed(boots, half.to_vec()),
+        timed(installed, [&boot[..], &dora(Pxe), &dora(Plain)].concat()),
+    ];
+    let shown = |journal: &Journal| -> Vec<MachineRecord> {
+        [runs, boots, installed].map(|mac| journal.machine(mac).unwrap()).into()
+    };
+    let journal = open_with_history(&directory, 3);
+    absorb(&journal, told.concat()).await;
+    let before = shown(&journal);
+    assert_eq!(before[0].restored, 0);
+    drop(journal);
+    let journal = open_with_history(&directory, 3);
+    for (was, is) in before.iter().zip(shown(&journal)) {
+        assert_eq!((is.stage, is.stage_since, &is.events), (was.stage, was.stage_since, &was.events));
+        assert_eq!((is.boots, is.cycle, is.boots_from, is.booted), (was.boots, was.cycle, was.boots_from, was.booted));
+        assert_eq!(is.restored, is.events.len());
+    }
+    // The boot goes on, and what came before stays marked.
+    absorb(&journal, timed(boots, boot[half.len()..].to_vec())).await;
+    let is = journal.machine(boots).unwrap();
+    assert_eq!((is.stage, is.boots, is.restored, is.events.len()), (Stage::Running, 1, half.len(), boot.len()));
+    let json = serde_json::to_value(crate::journal::json::MachineJson::of(&is)).unwrap();
+    let marked = json["events"].as_array().unwrap().iter().filter(|event| event["before_restart"] == true).count();
+    assert_eq!(marked, half.len());
+    assert_eq!(journal.warnings(), [""; 0]);
+}
+
+#[tokio::test]
+async fn history_says_nothing_about_the_policy() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open_with_history(&directory, 1);
+    absorb(&journal, installed()).await;
+    drop(journal);
+    // Somebody deletes the state, which is the authority.
+    for file in ["machines.json", "machines.changes"] {
+        let _ = fs::remove_file(directory.path().join(file));
+    }
+    let journal = open_with_history(&directory, 1);
+    let record = journal.machine(MAC).unwrap();
+    assert_eq!((record.boots, record.booted, record.reached_disk), (0, false, false));
+    assert!(!record.events.is_empty());
+}
