@@ -34,17 +34,20 @@ pub(crate) mod samples;
 mod service;
 mod spelling;
 pub mod stage;
+mod stamp;
 mod state;
 pub mod step;
+mod task;
 mod words;
 
 pub use diagnosis::{Diagnosis, among_nodes, diagnose, patience};
 pub use fact::{Fact, Known};
 pub use machine_record::{MachineRecord, Summary};
 pub use others::OtherFrames;
-pub use service::{Journal, run};
+pub use service::Journal;
 pub use stage::Stage;
 pub use state::StateError;
 pub use step::{Stages, Step};
+pub use task::run;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -16,6 +16,7 @@ use super::{
     others::OtherFrames,
     policy::Cycle,
     stage::Stage,
+    stamp::{Millis, Stamp},
 };
 use crate::model::{
     event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
@@ -23,51 +24,6 @@ use crate::model::{
     origin::Origin,
 };
 use pxe_common::MacAddr;
-
-/// Milliseconds since the Unix epoch, in two halves: the alignment of a `u64` would cost four bytes in each event.
-#[derive(Clone, Copy, Debug, Default)]
-struct Millis(u32, u32);
-
-impl Millis {
-    fn of(time: SystemTime) -> Self {
-        let millis = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        Self((millis >> 32) as u32, millis as u32)
-    }
-
-    fn time(self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis((u64::from(self.0) << 32) | u64::from(self.1))
-    }
-}
-
-/// The time of an event, the number of the network card that it came from, and whether it is proven, in eight bytes.
-#[derive(Clone, Copy, Debug)]
-struct Stamp(Millis);
-
-impl Stamp {
-    /// The upper bits of the time, which reach for a quarter of a million years.
-    const TIME: u32 = 0x007f_ffff;
-    const UNPROVEN: u32 = 0x0080_0000;
-
-    fn new(at: SystemTime, card: u8, origin: Origin) -> Self {
-        let Millis(high, low) = Millis::of(at);
-        let unproven = if origin.is_proven() { 0 } else { Self::UNPROVEN };
-        Self(Millis(high & Self::TIME | unproven | u32::from(card) << 24, low))
-    }
-
-    fn time(self) -> SystemTime {
-        let Millis(high, low) = self.0;
-        Millis(high & Self::TIME, low).time()
-    }
-
-    /// Returns whether the event is proven. The sender of one that is not is not kept.
-    fn origin(self) -> Origin {
-        if self.0.0 & Self::UNPROVEN == 0 { Origin::Machine } else { Origin::Unproven }
-    }
-
-    fn card(self) -> u8 {
-        (self.0.0 >> 24) as u8
-    }
-}
 
 /// The compact form of an [`EventKind`]. Bytes and milliseconds saturate at 2³² − 1.
 #[derive(Clone, Copy, Debug)]

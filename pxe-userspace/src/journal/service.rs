@@ -4,15 +4,12 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use prometheus_client::metrics::counter::Counter;
 use pxe_common::MacAddr;
-use tokio::{
-    sync::{broadcast, mpsc},
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::sync::broadcast;
 
 use super::{
     boot_times::BootTimes,
@@ -45,19 +42,8 @@ use crate::model::{
     strangers::{Overheard, SharedStrangers},
 };
 
-/// The interval at which events are polled while some come. To wake a waiting receiver, the packet path would need a system call for
-/// nearly every event.
-const TAKE_EVERY: Duration = Duration::from_millis(5);
-/// The time without events after which the next one wakes the journal, so that an idle daemon sleeps.
-const QUIET_AFTER: Duration = Duration::from_millis(200);
-/// The interval at which a quiet journal looks for what persons and other nodes have decided.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The interval at which a changed policy book is published. A copy for each event would be quadratic in a storm.
-const PUBLISH_EVERY: Duration = Duration::from_millis(50);
-/// The interval at which a changed state is written.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The number of events that are applied at once, while readers wait.
-const BATCH: usize = 1_024;
+pub(super) const BATCH: usize = 1_024;
 /// The number of events that a follower may lag before it loses some.
 const FEED_CAPACITY: usize = 4_096;
 
@@ -355,7 +341,7 @@ impl Journal {
     }
 
     /// Applies events.
-    fn absorb(&self, events: impl Iterator<Item = BootEvent>, boots: &mut Boots, logger: &mut Logger) {
+    pub(super) fn absorb(&self, events: impl Iterator<Item = BootEvent>, boots: &mut Boots, logger: &mut Logger) {
         let followed = self.feed.receiver_count() > 0;
         let mut fleet = self.fleet();
         let inventory = Arc::clone(&lock(&self.followed));
@@ -413,7 +399,7 @@ impl Journal {
         );
     }
 
-    fn publish_from(&self, fleet: &mut Fleet) {
+    pub(super) fn publish_from(&self, fleet: &mut Fleet) {
         if let Some(book) = fleet.take_book() {
             self.policies.store(Arc::new(book));
         }
@@ -442,7 +428,7 @@ impl Journal {
     }
 
     /// Writes what has changed since the last call, without waiting for the disk.
-    fn note(&self) {
+    pub(super) fn note(&self) {
         let mut changes = lock(&self.changes);
         if !changes.is_failing() {
             self.append(&mut changes);
@@ -477,13 +463,25 @@ impl Journal {
         self.damage.iter().cloned().chain(lock(&self.not_saved).clone()).chain(of_history).collect()
     }
 
-    fn save_unless_it_fails(&self) {
+    pub(super) fn save_unless_it_fails(&self) {
         // Told of already, and tried again as long as the state is not saved.
         let _ = self.save();
     }
 
     pub(super) fn times(&self) -> &BootTimes {
         &self.times
+    }
+
+    /// Returns what follows the boots, with the sink of their spans the first time.
+    pub(super) fn boots(&self) -> Boots {
+        Boots::new(Arc::clone(&self.times), lock(&self.spans).take())
+    }
+
+    /// Writes what is left of the history.
+    pub(super) fn finish_history(&self) {
+        if let Some(history) = &self.history {
+            history.finish();
+        }
     }
 
     /// Returns the number of machines of each cluster at each step, in the order of [`Step::ALL`].
@@ -511,7 +509,7 @@ impl Journal {
     }
 
     /// Returns the records of the inventory in force: after a reload, they follow it first.
-    fn fleet(&self) -> MutexGuard<'_, Fleet> {
+    pub(super) fn fleet(&self) -> MutexGuard<'_, Fleet> {
         let mut fleet = lock(&self.fleet);
         let inventory = self.inventory.load();
         let mut followed = lock(&self.followed);
@@ -530,110 +528,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn state_of(machines: Vec<(MacAddr, Remembered)>) -> State {
     machines.into_iter().map(|(mac, remembered)| (mac.to_string(), remembered)).collect()
-}
-
-/// Moves waiting events into the batch, up to its size. Returns whether more may come.
-fn take_batch(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEvent>) -> bool {
-    while batch.len() < BATCH {
-        match receiver.try_recv() {
-            Ok(event) => batch.push(event),
-            Err(mpsc::error::TryRecvError::Empty) => return true,
-            Err(mpsc::error::TryRecvError::Disconnected) => return false,
-        }
-    }
-    true
-}
-
-/// Waits until it is time to take events. Moves the event that ends a quiet time into the batch.
-async fn rest(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEvent>, is_quiet: bool) {
-    if is_quiet {
-        // None means that the time is up, or that no sink is left, which the next taking finds.
-        let _ = tokio::time::timeout(LOOK_EVERY, receiver.recv_many(batch, 1)).await;
-    } else {
-        tokio::time::sleep(TAKE_EVERY).await;
-    }
-}
-
-fn is_over(task: Option<&tokio::task::JoinHandle<()>>) -> bool {
-    task.is_none_or(tokio::task::JoinHandle::is_finished)
-}
-
-/// Applies events until every sink is gone or `shutdown` is ready. Then applies the waiting events and saves the state.
-///
-/// # Errors
-///
-/// If the log's thread cannot be started.
-pub async fn run(
-    journal: Arc<Journal>,
-    mut receiver: mpsc::Receiver<BootEvent>,
-    shutdown: impl Future<Output = ()>,
-) -> std::io::Result<()> {
-    let mut logger = Logger::start(journal.counts.log_dropped.clone())?;
-    let mut boots = Boots::new(Arc::clone(&journal.times), lock(&journal.spans).take());
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut publish = tokio::time::interval(PUBLISH_EVERY);
-    publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut busy_until = Instant::now() + QUIET_AFTER;
-    let mut save_after = Instant::now();
-    let mut saving: Option<tokio::task::JoinHandle<()>> = None;
-    let mut noting: Option<tokio::task::JoinHandle<()>> = None;
-    let mut changed = false;
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = rest(&mut receiver, &mut batch, Instant::now() > busy_until) => {
-                let open = loop {
-                    let open = take_batch(&mut receiver, &mut batch);
-                    if batch.is_empty() {
-                        break open;
-                    }
-                    busy_until = Instant::now() + QUIET_AFTER;
-                    journal.absorb(batch.drain(..), &mut boots, &mut logger);
-                    // In a storm, readers and the rest of this loop get their turn here.
-                    tokio::task::yield_now().await;
-                };
-                if !open {
-                    break;
-                }
-                let has_changes = {
-                    let fleet = journal.fleet();
-                    changed = fleet.is_changed();
-                    fleet.has_changes()
-                };
-                if has_changes && is_over(noting.as_ref()) {
-                    let journal = Arc::clone(&journal);
-                    noting = Some(tokio::task::spawn_blocking(move || journal.note()));
-                }
-            }
-            _ = publish.tick(), if changed => {
-                journal.publish_from(&mut journal.fleet());
-                if is_over(saving.as_ref()) && Instant::now() >= save_after {
-                    save_after = Instant::now() + SAVE_EVERY;
-                    let journal = Arc::clone(&journal);
-                    saving = Some(tokio::task::spawn_blocking(move || journal.save_unless_it_fails()));
-                }
-                // The state stays changed if the save fails.
-                changed = !is_over(saving.as_ref()) || journal.fleet().is_changed();
-            }
-            () = &mut shutdown => break,
-        }
-    }
-    receiver.close();
-    while receiver.recv_many(&mut batch, BATCH).await > 0 {
-        journal.absorb(batch.drain(..), &mut boots, &mut logger);
-    }
-    journal.publish_from(&mut journal.fleet());
-    let finish = move || {
-        journal.save_unless_it_fails();
-        if let Some(history) = &journal.history {
-            history.finish();
-        }
-        logger.finish();
-    };
-    if let Err(error) = tokio::task::spawn_blocking(finish).await {
-        tracing::error!("the journal could not be saved: {error}");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

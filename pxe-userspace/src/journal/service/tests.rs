@@ -1,11 +1,11 @@
-use std::{fs, sync::mpsc as std_mpsc};
+use std::{fs, sync::mpsc as std_mpsc, time::Duration};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    journal::samples::*,
+    journal::{run, samples::*},
     model::{
         event::{EventKind, EventSink},
         policy_book::PolicyBook,
