@@ -343,7 +343,7 @@ mod tests {
                 "q" => filter.q = value,
                 "sort" => filter.sort = value,
                 "cursor" => filter.cursor = value,
-                _ => filter.limit = Some(value.unwrap().parse().unwrap()),
+                _ => filter.limit = value.map(|limit| limit.parse().unwrap()),
             }
         }
         Selection::try_from(filter)

@@ -32,6 +32,7 @@ mod shown;
 pub mod status;
 mod telemetry_args;
 mod tftp_args;
+mod up_args;
 pub mod validate;
 
 /// The text of `pxed --version`. It names the build profile, since benchmarks of a debug build are meaningless.

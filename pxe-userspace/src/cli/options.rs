@@ -24,6 +24,7 @@ use super::{
     relay_args::RelayArgs,
     telemetry_args::TelemetryArgs,
     tftp_args::TftpArgs,
+    up_args::UpArgs,
 };
 use crate::{
     admin::AdminConfig,
@@ -215,6 +216,9 @@ pub struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     history: HistoryArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    up: UpArgs,
     /// TOML file with any of these options
     #[arg(long, env = "PXED_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -272,6 +276,8 @@ pub struct Options {
     pub tftp_ports: Option<PortRange>,
     /// The limits of the history on disk, if one is kept.
     pub history: Option<HistoryLimits>,
+    /// Set if the Talos API of machines is tried.
+    pub verify_up: bool,
     /// The form of log lines.
     pub log_format: LogFormat,
 }
@@ -324,6 +330,7 @@ impl Args {
             mirror,
             tftp,
             history,
+            up,
             config: _,
         } = self;
         let matchbox = matchbox.or(file.matchbox);
@@ -373,6 +380,7 @@ impl Args {
             user: confine.over(file.confine),
             tftp_ports: tftp.over(&file.tftp),
             history: history.over(file.history),
+            verify_up: up.over(&file.up),
         };
         anyhow::ensure!(
             !options.cluster.is_empty() || options.kubernetes.is_some() || options.matchbox.is_some(),

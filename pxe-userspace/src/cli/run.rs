@@ -95,6 +95,7 @@ fn config(options: Options, confinement: Confinement) -> Config {
         otlp_endpoint,
         tftp_ports,
         history,
+        verify_up,
         ..
     } = options;
     let secure_boot = secure_boot.map(|(key, certificate)| SecureBoot { key, certificate });
@@ -126,6 +127,7 @@ fn config(options: Options, confinement: Confinement) -> Config {
         confinement: Arc::new(confinement),
         tftp_ports,
         history,
+        verify_up,
     }
 }
 

@@ -17,6 +17,7 @@ mod secure_boot;
 mod service_manager;
 mod signals;
 mod specs;
+mod up_check;
 mod upkeep;
 mod url_key;
 
@@ -31,7 +32,7 @@ use anyhow::{Context as _, anyhow};
 use pxe_common::{MacAddr, bootp::BOOT_SERVER_PORT, layout::Settings};
 use tokio::{
     runtime::Handle,
-    sync::watch,
+    sync::{mpsc, watch},
     task::{JoinError, JoinHandle},
 };
 
@@ -49,6 +50,7 @@ use self::{
     service_manager::ServiceManager,
     signals::{Asked, Signals},
     specs::Specs,
+    up_check::UpCheck,
     upkeep::{Audience, Upkeep},
 };
 use crate::{
@@ -142,6 +144,8 @@ pub struct Config {
     pub tftp_ports: Option<PortRange>,
     /// The limits of the history of boot events on disk, if one is kept.
     pub history: Option<HistoryLimits>,
+    /// Set if the Talos API of machines is tried.
+    pub verify_up: bool,
 }
 
 /// Answers DHCP, TFTP and HTTP until SIGINT or SIGTERM. SIGHUP reloads the spec. It must be called on the main thread, before others are
@@ -189,6 +193,8 @@ struct Daemon {
     membership: Option<(Option<Leases>, JoinHandle<()>)>,
     /// The exporter of traces.
     exporter: Option<JoinHandle<()>>,
+    /// Tries the Talos API of machines.
+    up_check: Option<JoinHandle<()>>,
     /// Dropping it stops the admin listener and the journal.
     running: watch::Sender<()>,
     /// In proxy mode: the port that firmware asks directly, so that the kernel does not refuse what the packet socket answers.
@@ -263,12 +269,16 @@ impl Daemon {
         let exporter =
             config.otlp_endpoint.clone().map(|endpoint| Exporter::new(endpoint, Arc::clone(&config.node.name)));
         let (exporter, spans) = exporter.transpose().context("--otlp-endpoint")?.unzip();
+        // In proxy mode, another server gives the addresses.
+        let (begun_to_run, up) =
+            (config.verify_up && config.mode == Mode::Server).then(|| mpsc::channel(up_check::CAPACITY)).unzip();
         let journal = Journal::new(Arc::clone(&inventory), Arc::clone(&policies), &config.state).map(|journal| {
             journal
                 .with_own_sites(Arc::clone(&own_sites))
                 .with_progress(Arc::clone(&progress))
                 .with_strangers(overheard.clone())
                 .with_spans(spans)
+                .with_running(begun_to_run)
         });
         let journal = journal.map(|journal| match config.history {
             Some(limits) => journal.with_history(&config.state, limits),
@@ -418,6 +428,10 @@ impl Daemon {
         upkeep.warn_of_few_places(first.machines().len());
 
         log_missing_configs(talos_configs.as_deref(), &first);
+        let up_check = up.map(|running| {
+            let check = UpCheck::new(Arc::clone(&journal), Arc::clone(&nodes), events.clone());
+            tokio::spawn(check.run(running))
+        });
         let context = AdminContext {
             journal: Arc::clone(&journal),
             images,
@@ -491,6 +505,7 @@ impl Daemon {
             images,
             membership,
             exporter,
+            up_check,
             running,
             boot_server_port,
             listener,
@@ -541,6 +556,7 @@ impl Daemon {
             images,
             membership,
             exporter,
+            up_check,
             running,
             boot_server_port,
             listener,
@@ -549,6 +565,7 @@ impl Daemon {
         service_manager.stopping();
         // The received part of a file stays, and the next start goes on from there.
         images.abort();
+        up_check.iter().for_each(JoinHandle::abort);
         // The others take over while this node closes.
         let farewell = membership.map(|(leases, task)| {
             task.abort();

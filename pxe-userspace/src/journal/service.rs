@@ -9,14 +9,14 @@ use std::{
 
 use prometheus_client::metrics::counter::Counter;
 use pxe_common::MacAddr;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 use super::{
     boot_times::BootTimes,
     boots::Boots,
     changes_file::ChangesFile,
     fact::Fact,
-    fleet::Fleet,
+    fleet::{Applied, Fleet},
     history::{self, History},
     json::FleetEvent,
     log::{self, Line, Logger},
@@ -73,6 +73,8 @@ pub struct Journal {
     times: Arc<BootTimes>,
     /// The channel to whoever exports traces, until the journal runs.
     spans: Mutex<Option<SpanSink>>,
+    /// The channel to whoever wants to know of machines on which an operating system begins to run.
+    running: Option<mpsc::Sender<MacAddr>>,
     counts: Counts,
 }
 
@@ -127,6 +129,7 @@ impl Journal {
             others_told: Mutex::default(),
             times: Arc::default(),
             spans: Mutex::default(),
+            running: None,
             counts: Counts::default(),
         })
     }
@@ -164,6 +167,12 @@ impl Journal {
     #[must_use]
     pub fn with_spans(self, spans: Option<SpanSink>) -> Self {
         Self { spans: Mutex::new(spans), ..self }
+    }
+
+    /// Sends the first MAC address of each machine on which an operating system begins to run. Never waits: what finds no room is left out.
+    #[must_use]
+    pub fn with_running(self, running: Option<mpsc::Sender<MacAddr>>) -> Self {
+        Self { running, ..self }
     }
 
     /// Sets the board on which transfers publish their progress.
@@ -336,7 +345,11 @@ impl Journal {
     #[cfg(test)]
     pub(crate) fn apply(&self, events: &[BootEvent]) {
         let mut fleet = self.fleet();
-        events.iter().for_each(|event| _ = fleet.apply(event));
+        let inventory = self.inventory();
+        for event in events {
+            let applied = fleet.apply(event);
+            inventory.by_mac(event.mac).into_iter().for_each(|machine| self.tell_of_running(machine, &applied));
+        }
         self.publish_from(&mut fleet);
     }
 
@@ -358,6 +371,7 @@ impl Journal {
                 self.tell_of_others(machine, &event);
                 continue;
             }
+            self.tell_of_running(machine, &applied);
             boots.done(&event.kind);
             let took = if applied.moved { boots.moved(machine, applied.stage, &event) } else { None };
             if self.history.is_some() {
@@ -386,6 +400,17 @@ impl Journal {
             history.write(for_history);
         }
         logger.hand_over();
+    }
+
+    /// Names a machine to whoever wants to know of those on which an operating system begins to run.
+    fn tell_of_running(&self, machine: &Machine, applied: &Applied) {
+        if applied.moved
+            && applied.stage == Stage::Running
+            && let Some(running) = &self.running
+        {
+            // An error means that there is no room, or nobody who listens.
+            let _ = running.try_send(machine.mac);
+        }
     }
 
     /// Logs a frame in a machine's name that another host sent, unless such a line is recent.

@@ -20,6 +20,7 @@ mod secrets;
 mod spec_faults;
 mod strangers;
 mod stuck;
+mod up;
 mod virtual_address;
 mod vlans;
 mod wire;
@@ -97,8 +98,11 @@ fn main() -> ExitCode {
             ("vlan_tags_that_the_card_takes_out_are_named", vlans::stripped),
         ],
     );
-    let automatic = suite::test("foreign_program_that_leaves_makes_room_for_ours", foreign::program_that_leaves);
-    suite::main(everywhere.into_iter().chain(with_rings).chain([automatic]).collect())
+    let automatic = [
+        suite::test("foreign_program_that_leaves_makes_room_for_ours", foreign::program_that_leaves),
+        suite::test("machine_whose_talos_api_answers_is_up", up::verified),
+    ];
+    suite::main(everywhere.into_iter().chain(with_rings).chain(automatic).collect())
 }
 
 /// RFC 2131 §4.3.6: a client renews by unicast at the server that gave it the lease. Such a frame comes by if this host

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     journal::{run, samples::*},
     model::{
-        event::{EventKind, EventSink},
+        event::{EventKind, EventSink, Signs},
         policy_book::PolicyBook,
     },
 };
@@ -349,4 +349,31 @@ async fn history_says_nothing_about_the_policy() {
     let record = journal.machine(MAC).unwrap();
     assert_eq!((record.boots, record.booted, record.reached_disk), (0, false, false));
     assert!(!record.events.is_empty());
+}
+
+#[tokio::test]
+async fn machine_is_named_when_an_operating_system_begins_to_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sender, mut running) = mpsc::channel(8);
+    let journal = Journal::new(inventory(2), SharedPolicies::default(), directory.path()).unwrap();
+    let journal = Arc::new(journal.with_running(Some(sender)));
+    // The renewal of the lease is no news, but the next boot is.
+    absorb(&journal, timed(MAC, [uefi_boot(), plain(Signs::Renewal).to_vec(), uefi_boot()].concat())).await;
+    absorb(&journal, timed(machine(2).mac, dora(Pxe))).await;
+    assert_eq!((running.try_recv(), running.try_recv()), (Ok(MAC), Ok(MAC)));
+    assert!(running.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn nobody_who_is_told_holds_up_the_journal() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sender, running) = mpsc::channel(1);
+    let journal = Journal::new(inventory(2), SharedPolicies::default(), directory.path()).unwrap();
+    let journal = Arc::new(journal.with_running(Some(sender)));
+    for number in 1..=2 {
+        absorb(&journal, timed(machine(number).mac, uefi_boot())).await;
+    }
+    drop(running);
+    absorb(&journal, timed(MAC, uefi_boot())).await;
+    assert_eq!(journal.machine(MAC).unwrap().boots, 2);
 }

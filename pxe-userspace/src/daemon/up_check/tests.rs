@@ -1,0 +1,181 @@
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::{
+    journal::samples::{machine, timed, uefi_boot},
+    model::{
+        inventory::{Inventory, Machine, SharedInventory},
+        nodes::{Node, Nodes},
+    },
+};
+
+/// Short intervals, so that a test sees retries soon.
+const QUICK: Pace = Pace {
+    first: Duration::from_millis(1),
+    longest: Duration::from_millis(20),
+    give_up: Duration::from_secs(60),
+    spacing: Duration::from_millis(1),
+    at_once: 2,
+    patience: Duration::from_millis(100),
+};
+const SOON: Duration = Duration::from_secs(20);
+
+/// The journal of machines at 127.0.0.1, 127.0.0.2 and so on, and what a check needs besides.
+struct World {
+    journal: Arc<Journal>,
+    nodes: SharedNodes,
+    begun: Option<mpsc::Receiver<MacAddr>>,
+    sink: EventSink,
+    events: mpsc::Receiver<crate::model::event::BootEvent>,
+    _state: TempDir,
+}
+
+fn local(number: u32) -> Machine {
+    Machine { address: Ipv4Addr::from(0x7f00_0000 + number), ..machine(number) }
+}
+
+impl World {
+    fn new(machines: u32) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let machines = (1..=machines).map(|number| Arc::new(local(number))).collect();
+        let inventory: SharedInventory = Arc::new(arc_swap::ArcSwap::from_pointee(Inventory::new(machines)));
+        let (running, begun) = mpsc::channel(CAPACITY);
+        let journal = Journal::new(inventory, Default::default(), state.path()).unwrap().with_running(Some(running));
+        let (sink, events) = EventSink::channel(100);
+        let nodes = SharedNodes::default();
+        Self { journal: Arc::new(journal), nodes, begun: Some(begun), sink, events, _state: state }
+    }
+
+    /// Lets a machine boot.
+    fn boots(&self, number: u32) {
+        let mac = local(number).mac;
+        self.journal.apply(&timed(mac, uefi_boot()));
+        assert_eq!(self.stage(number), Stage::Running);
+    }
+
+    fn stage(&self, number: u32) -> Stage {
+        self.journal.summaries(&[Arc::new(local(number))])[0].stage
+    }
+
+    fn check(&mut self, pace: Pace, port: u16) -> JoinHandle<()> {
+        let check = UpCheck {
+            pace,
+            port,
+            ..UpCheck::new(Arc::clone(&self.journal), Arc::clone(&self.nodes), self.sink.clone())
+        };
+        tokio::spawn(check.run(self.begun.take().unwrap()))
+    }
+
+    /// Waits until a machine is said to be up, and returns it.
+    async fn up(&mut self, port: u16) -> MacAddr {
+        let event = timeout(SOON, self.events.recv()).await.expect("a machine that is up").unwrap();
+        assert_eq!((&event.kind, event.origin), (&EventKind::Up { port }, Origin::Machine));
+        self.journal.apply(std::slice::from_ref(&event));
+        event.mac
+    }
+}
+
+/// Returns a listener that takes no connection any more, and the connections that fill its queue.
+fn full(address: SocketAddr) -> (socket2::Socket, Vec<std::net::TcpStream>) {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&address.into()).unwrap();
+    listener.listen(0).unwrap();
+    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let filling = std::iter::from_fn(connect).take(16).collect::<Vec<_>>();
+    assert!(filling.len() < 16, "the queue has no end");
+    (listener, filling)
+}
+
+#[tokio::test]
+async fn machine_is_up_once_it_accepts_a_connection() {
+    let mut world = World::new(3);
+    let first = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = first.local_addr().unwrap().port();
+    let (_hangs, _filling) = full(SocketAddr::from(([127, 0, 0, 3], port)));
+    // The one that hangs comes first: it must not hold up the others, nor be said to be up.
+    for number in [3, 2, 1] {
+        world.boots(number);
+    }
+    let task = world.check(QUICK, port);
+    assert_eq!(world.up(port).await, local(1).mac);
+    assert_eq!(world.stage(1), Stage::Up);
+    // The second one refused until now.
+    let _second = TcpListener::bind(("127.0.0.2", port)).unwrap();
+    assert_eq!(world.up(port).await, local(2).mac);
+    assert_eq!((world.stage(2), world.stage(3)), (Stage::Up, Stage::Running));
+    assert!(world.events.try_recv().is_err(), "the third one hangs");
+    assert!(!task.is_finished());
+    task.abort();
+}
+
+#[tokio::test]
+async fn machine_is_tried_after_each_boot() {
+    let mut world = World::new(1);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let task = world.check(QUICK, port);
+    for _ in 0..2 {
+        world.boots(1);
+        assert_eq!(world.up(port).await, local(1).mac);
+        assert_eq!(world.stage(1), Stage::Up);
+    }
+    task.abort();
+}
+
+#[tokio::test]
+async fn machine_that_runs_since_before_is_tried() {
+    let mut world = World::new(1);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mac = local(1).mac;
+    let mut boot = timed(mac, uefi_boot());
+    boot.iter_mut().for_each(|event| event.at = SystemTime::now());
+    world.journal.apply(&boot);
+    let task = world.check(QUICK, port);
+    assert_eq!(world.up(port).await, mac);
+    task.abort();
+}
+
+#[test]
+fn only_running_machines_of_this_node_are_tried() {
+    let world = World::new(2);
+    let check = UpCheck::new(Arc::clone(&world.journal), Arc::clone(&world.nodes), world.sink.clone());
+    let mac = local(1).mac;
+    assert_eq!(check.target(mac), Target::Gone, "it has not booted");
+    world.boots(1);
+    assert_eq!(check.target(mac), Target::Address(Ipv4Addr::LOCALHOST));
+    assert_eq!(check.target(local(9).mac), Target::Gone, "not in the spec");
+
+    // Of two nodes that share the fleet, exactly one tries each machine.
+    let site = local(1).site.address;
+    let node = |address: [u8; 4]| Node {
+        name: Arc::from(Ipv4Addr::from(address).to_string()),
+        sites: [(site, address.into())].into(),
+        is_alive: true,
+        ..Node::default()
+    };
+    let (one, other) = (node([10, 255, 0, 1]), node([10, 255, 0, 2]));
+    let both = [Nodes::new(one.clone(), [other.clone()]), Nodes::new(other, [one])];
+    let targets = both.map(|nodes| {
+        world.nodes.store(Arc::new(nodes));
+        check.target(mac)
+    });
+    assert_eq!(targets.iter().filter(|target| **target == Target::OfPeer).count(), 1, "{targets:?}");
+    assert!(targets.contains(&Target::Address(Ipv4Addr::LOCALHOST)), "{targets:?}");
+}
+
+#[tokio::test]
+async fn check_ends_with_the_journal() {
+    let mut world = World::new(1);
+    let (running, begun) = mpsc::channel(1);
+    world.begun = Some(begun);
+    let task = world.check(QUICK, 1);
+    drop(running);
+    timeout(SOON, task).await.unwrap().unwrap();
+}
