@@ -77,7 +77,7 @@ fn noun(artifact: ArtifactKind, path: &str) -> Cow<'static, str> {
 }
 
 /// Replaces control characters, which must not reach a terminal. A machine chooses the paths that it asks for.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 

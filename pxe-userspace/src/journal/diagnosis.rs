@@ -426,11 +426,13 @@ fn running(record: &MachineRecord, since: Duration) -> Diagnosis {
             record.boots, record.machine.mac
         ));
     }
-    Diagnosis {
-        reached: format!("An operating system has been running with {} for {}.", record.machine.address, human(since)),
-        waits_for: "Nothing from pxed.".to_owned(),
-        advice,
-    }
+    let (address, since) = (record.machine.address, human(since));
+    let reached = if record.stage == Stage::Up {
+        format!("Talos has been up with {address} for {since}: its API has answered pxed.")
+    } else {
+        format!("An operating system has been running with {address} for {since}.")
+    };
+    Diagnosis { reached, waits_for: "Nothing from pxed.".to_owned(), advice }
 }
 
 fn sent_to_disk(record: &MachineRecord, since: Duration) -> Diagnosis {

@@ -6,7 +6,9 @@ use pxe_common::MacAddr;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::{diagnosis::Diagnosis, machine_record::MachineRecord, others::OtherFrames, stage::Stage, step::Step};
+use super::{
+    diagnosis::Diagnosis, machine_record::MachineRecord, others::OtherFrames, stage::Stage, step::Step, story::story,
+};
 use crate::model::{
     architecture::Architecture,
     event::{ArtifactKind, BootEvent, EventKind, Transport},
@@ -86,6 +88,10 @@ pub struct MachineJson<'a> {
     events: Vec<EventJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     diagnosis: Option<&'a Diagnosis>,
+    /// The last boot in sentences.
+    #[schema(required = false)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    story: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     frames_of_others: Option<OthersJson>,
 }
@@ -135,11 +141,12 @@ impl<'a> MachineJson<'a> {
                 .map(|(index, event)| EventJson { before_restart: index < *restored, ..EventJson::of(machine, event) })
                 .collect(),
             diagnosis: None,
+            story: Vec::new(),
             frames_of_others: others.map(|others| OthersJson::of(machine, others)),
         }
     }
 
-    /// Returns the form of a single machine, with its diagnosis and with its events in words.
+    /// Returns the form of a single machine, with its diagnosis, its last boot and its events in words.
     #[must_use]
     pub fn explained(record: &'a MachineRecord, diagnosis: &'a Diagnosis) -> Self {
         let mut machine = Self::of(record);
@@ -147,7 +154,7 @@ impl<'a> MachineJson<'a> {
             let text = text(&record.machine, event);
             json.text = Some(if json.before_restart { format!("{text} (before pxed was restarted)") } else { text });
         }
-        Self { diagnosis: Some(diagnosis), ..machine }
+        Self { diagnosis: Some(diagnosis), story: story(record), ..machine }
     }
 }
 

@@ -37,6 +37,7 @@ pub mod stage;
 mod stamp;
 mod state;
 pub mod step;
+mod story;
 mod task;
 mod words;
 
@@ -48,6 +49,7 @@ pub use service::Journal;
 pub use stage::Stage;
 pub use state::StateError;
 pub use step::{Stages, Step};
+pub use story::story;
 pub use task::run;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -23,6 +23,9 @@ struct Explained {
     #[serde(default)]
     loaders: BTreeMap<Shown, Shown>,
     events: Vec<Event>,
+    /// The last boot in sentences.
+    #[serde(default)]
+    story: Vec<Shown>,
     diagnosis: Diagnosis,
     /// The requests that belong to no boot: the spec has nothing for them.
     #[serde(default)]
@@ -55,7 +58,7 @@ struct Diagnosis {
 /// Formats what a machine did, how far it came, what it waits for, and what to do next.
 pub(super) fn explained(json: &str, width: Width, now: Timestamp) -> anyhow::Result<String> {
     let explained: Explained = serde_json::from_str(json).context("the answer is not pxed's")?;
-    let Explained { machine, loaders, events, diagnosis, requests, spec_error, frames_of_others } = explained;
+    let Explained { machine, loaders, events, story, diagnosis, requests, spec_error, frames_of_others } = explained;
     let Machine { mac, additional_macs, hostname, address, cluster, role, architecture, version, .. } = machine;
     let Machine { policy, boots_from, stage, boots, .. } = machine;
     let name = hostname.map_or_else(String::new, |name| format!(" {name}"));
@@ -86,6 +89,10 @@ pub(super) fn explained(json: &str, width: Width, now: Timestamp) -> anyhow::Res
     if !requests.is_empty() {
         let _ = writeln!(text, "\nother requests\n{}", visitor::lines(&requests, now).trim_end());
     }
+    if !story.is_empty() {
+        text.push_str("\nlast boot (UTC)\n");
+    }
+    story.iter().for_each(|sentence| text.push_str(&width.wrap("", sentence)));
     let Diagnosis { reached, waits_for, advice } = diagnosis;
     let _ = writeln!(text, "\nstage      {stage}");
     text.push_str(&width.wrap("so far     ", &reached));

@@ -168,6 +168,11 @@ Next:
 - Second.
 ";
     assert_eq!(machine::explained(MACHINE, Width::Unbounded, jiff::Timestamp::now()).unwrap(), expected);
+    let with_story = MACHINE
+        .replace("\"diagnosis\"", "\"story\":[\"10:03:12 asked.\",\"10:03:13 \\u001b[2Jloaded.\"],\"diagnosis\"");
+    let told = machine::explained(&with_story, Width::Unbounded, jiff::Timestamp::now()).unwrap();
+    let story = "\nlast boot (UTC)\n10:03:12 asked.\n10:03:13 \\u{1b}[2Jloaded.\n\nstage ";
+    assert_eq!(told, expected.replace("\nstage ", story));
     let attacked = MACHINE.replace(
         "\"diagnosis\"",
         "\"frames_of_others\":{\"last_at\":\"2026-01-01T00:00:00.250Z\",\"text\":\"frames from elsewhere\"},\"diagnosis\"",
