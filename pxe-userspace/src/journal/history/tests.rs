@@ -87,7 +87,7 @@ fn damaged_segment_is_cut_and_told_of_once() {
 fn segment_of_another_version_is_set_aside() {
     let state = tempfile::tempdir().unwrap();
     let boot = timed(MAC, uefi_boot());
-    write(state.path(), LIMITS, &[boot.clone()]);
+    write(state.path(), LIMITS, std::slice::from_ref(&boot));
     let directory = state.path().join(DIRECTORY);
     for number in 2..12 {
         fs::write(segments::path(&directory, number), b"pxedlog\x02and more").unwrap();

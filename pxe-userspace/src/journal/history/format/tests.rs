@@ -43,7 +43,7 @@ fn every_event_is_read_as_it_was_written() {
 fn segment_is_cut_at_its_last_whole_block() {
     let all = every();
     let [first, second] = [all[..10].to_vec(), all[10..].to_vec()];
-    let end_of_first = segment(&[first.clone()]).len();
+    let end_of_first = segment(std::slice::from_ref(&first)).len();
     let bytes = segment(&[first.clone(), second]);
     for cut in end_of_first..bytes.len() {
         assert_eq!(events(&bytes[..cut]), (first.clone(), Some(end_of_first)), "{cut}");
