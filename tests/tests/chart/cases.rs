@@ -39,7 +39,7 @@ pub(crate) fn every_option() -> Value {
     json!({
         "strict": true, "mode": "proxy", "unknown": "drop", "datapath": "generic", "http-port": 8080, "lease-seconds": 600, "machine-rate": 20,
         "advertise": ["10.0.0.5", "10.1.0.5"], "trusted-relay": ["52:54:00:00:00:01", "52:54:00:00:00:02"],
-        "tftp-ports": "40000-49999", "mirror": ["http://10.0.0.2:8000"], "offline": true, "verify-up": false, "talos-url": "https://mirror.example/talos",
+        "tftp-ports": "40000-49999", "mirror": ["http://10.0.0.2:8000"], "offline": true, "verify-up": false, "history-size": 64, "history-days": 7, "talos-url": "https://mirror.example/talos",
         "factory-url": "https://mirror.example/factory", "ipxe-url": "https://mirror.example/ipxe",
         "ipxe-releases-url": "https://mirror.example/ipxe-releases", "bandwidth-limit": "20M", "log-format": "text", "otlp-endpoint": "http://collector.example:4318",
     })
