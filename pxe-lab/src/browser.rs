@@ -70,11 +70,11 @@ impl Browser {
         thread::spawn(move || read(output, &sender));
         let mut browser =
             Self { child, input, messages, session: String::new(), number: 0, problems: Vec::new(), _profile: profile };
-        let target = browser.call("Target.createTarget", json!({"url": "about:blank"}))?["targetId"].take();
-        let attached = browser.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}))?;
+        let target = browser.call("Target.createTarget", &json!({"url": "about:blank"}))?["targetId"].take();
+        let attached = browser.call("Target.attachToTarget", &json!({"targetId": target, "flatten": true}))?;
         browser.session = attached["sessionId"].as_str().context("no session")?.to_owned();
         for domain in ["Page", "Runtime", "Log"] {
-            browser.call(&format!("{domain}.enable"), json!({}))?;
+            browser.call(&format!("{domain}.enable"), &json!({}))?;
         }
         Ok(browser)
     }
@@ -84,7 +84,7 @@ impl Browser {
     /// # Errors
     ///
     /// Fails with the browser's error, or if it does not answer.
-    pub fn call(&mut self, method: &str, parameters: Value) -> anyhow::Result<Value> {
+    pub fn call(&mut self, method: &str, parameters: &Value) -> anyhow::Result<Value> {
         self.number += 1;
         let mut message = json!({"id": self.number, "method": method, "params": parameters});
         if !self.session.is_empty() {
@@ -133,7 +133,7 @@ impl Browser {
     pub fn evaluate(&mut self, expression: &str) -> anyhow::Result<Value> {
         let parameters =
             json!({"expression": expression, "awaitPromise": true, "returnByValue": true, "userGesture": true});
-        let mut result = self.call("Runtime.evaluate", parameters)?;
+        let mut result = self.call("Runtime.evaluate", &parameters)?;
         ensure!(result.get("exceptionDetails").is_none(), "{expression}: {}", result["exceptionDetails"]);
         Ok(result["result"]["value"].take())
     }
@@ -160,7 +160,7 @@ impl Browser {
     ///
     /// Fails if it cannot be loaded.
     pub fn open(&mut self, address: &str) -> anyhow::Result<()> {
-        let result = self.call("Page.navigate", json!({"url": address}))?;
+        let result = self.call("Page.navigate", &json!({"url": address}))?;
         if let Some(error) = result["errorText"].as_str() {
             bail!("{address}: {error}");
         }
@@ -174,7 +174,7 @@ impl Browser {
     /// Fails if the browser does not answer.
     pub fn resize(&mut self, width: u32, height: u32) -> anyhow::Result<()> {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        self.call("Emulation.setDeviceMetricsOverride", metrics).map(drop)
+        self.call("Emulation.setDeviceMetricsOverride", &metrics).map(drop)
     }
 
     /// Sets `prefers-color-scheme`, with reduced motion.
@@ -187,7 +187,7 @@ impl Browser {
             {"name": "prefers-color-scheme", "value": scheme},
             {"name": "prefers-reduced-motion", "value": "reduce"},
         ]);
-        self.call("Emulation.setEmulatedMedia", json!({"features": features})).map(drop)
+        self.call("Emulation.setEmulatedMedia", &json!({"features": features})).map(drop)
     }
 
     /// Presses and releases a key that is no character.
@@ -201,7 +201,7 @@ impl Browser {
             if key == "Enter" && kind == "keyDown" {
                 event["text"] = json!("\r");
             }
-            self.call("Input.dispatchKeyEvent", event)?;
+            self.call("Input.dispatchKeyEvent", &event)?;
         }
         Ok(())
     }
@@ -212,7 +212,7 @@ impl Browser {
     ///
     /// Fails if the browser does not answer.
     pub fn type_text(&mut self, text: &str) -> anyhow::Result<()> {
-        self.call("Input.insertText", json!({"text": text})).map(drop)
+        self.call("Input.insertText", &json!({"text": text})).map(drop)
     }
 
     /// Writes a screenshot of the window, which a person may look at.
@@ -221,7 +221,7 @@ impl Browser {
     ///
     /// Fails if it cannot be taken or written.
     pub fn screenshot(&mut self, file: &Path) -> anyhow::Result<()> {
-        let taken = self.call("Page.captureScreenshot", json!({"format": "png"}))?;
+        let taken = self.call("Page.captureScreenshot", &json!({"format": "png"}))?;
         let data = taken["data"].as_str().context("no picture")?;
         fs::write(file, base64(data)?).with_context(|| file.display().to_string())
     }

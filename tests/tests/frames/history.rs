@@ -14,7 +14,7 @@ use crate::{
 pub(crate) fn killed(datapath: Datapath) -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let machine = Machine::number(1);
-    let mut pxed = bench.pxed(datapath, &[machine.clone()], &[])?;
+    let mut pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &[])?;
     let plug = bench.plug()?;
     let pxe = [(53, &[1][..]), (60, b"PXEClient:Arch:00007:UNDI:003000"), (93, &[0, 7])];
     plug.ask(&Query::discover(&machine)?.with(&pxe))?;

@@ -53,7 +53,7 @@ pub(crate) fn verified() -> anyhow::Result<()> {
     // It was asked once, by pxed's address, and is left alone now.
     listener.set_nonblocking(true)?;
     let (_, from) = listener.accept().context("the connection")?;
-    ensure!(from.ip() == server_at(0)?.ip().to_owned(), "{from}");
+    ensure!(from.ip() == *server_at(0)?.ip(), "{from}");
     ensure!(listener.accept().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "a second connection");
     Ok(())
 }
