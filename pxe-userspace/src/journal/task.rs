@@ -19,7 +19,7 @@ const TAKE_EVERY: Duration = Duration::from_millis(5);
 /// The time without events after which the next one wakes the journal, so that an idle daemon sleeps.
 const QUIET_AFTER: Duration = Duration::from_millis(200);
 /// The interval at which a quiet journal looks for what persons and other nodes have decided.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The interval at which a changed policy book is published. A copy for each event would be quadratic in a storm.
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
 /// The interval at which a changed state is written.
