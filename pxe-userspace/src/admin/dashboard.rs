@@ -15,7 +15,7 @@ use super::context::Admin;
 mod feed;
 mod machine_row;
 
-/// What a browser may do with the page. No text becomes markup: browsers that know `require-trusted-types-for` refuse the attempt.
+/// The rights of the page in a browser. No text becomes markup: browsers that know `require-trusted-types-for` refuse the attempt.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 

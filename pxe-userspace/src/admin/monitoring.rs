@@ -114,7 +114,7 @@ pub(super) async fn alive() -> &'static str {
 pub(super) async fn ready(State(admin): State<Admin>) -> Response {
     let findings = admin.context.health.findings();
     if findings.is_ready() {
-        // What is left of the spec is served, so a probe must not restart pxed for it.
+        // The rest of the spec is served, so a probe must not restart pxed for it.
         let spec = spec::health(&admin.context.faults).text;
         return format!("ready\n{}", spec.map_or_else(String::new, |text| format!("{text}\n"))).into_response();
     }

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 /// The body of an error response.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Refusal<'a> {
-    /// What is wrong, and what to do.
+    /// The fault, and the remedy.
     error: &'a str,
     /// The Unix socket, for a change that this way in does not take.
     #[schema(value_type = Option<String>)]

@@ -24,7 +24,7 @@ pub(super) fn of_window(frame: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
     let payload_start = start + IPV4_LENGTH + UDP_LENGTH;
     let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-    // What the kernel pads is no payload. The length in the header may be 0, if the kernel has not written it yet.
+    // The kernel's padding is not payload. The length in the header may be 0, if the kernel has not written it yet.
     let end = if total == 0 { frame.len() } else { frame.len().min(start + total) };
     let payload = frame.get(payload_start..end)?;
     let segment = segment_length(payload)?;

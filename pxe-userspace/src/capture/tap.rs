@@ -31,7 +31,7 @@ struct Shared {
     table: Mutex<Table>,
 }
 
-/// What is changed under the lock.
+/// The part that is changed under the lock.
 #[derive(Debug, Default)]
 struct Table {
     next: u64,

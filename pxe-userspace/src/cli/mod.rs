@@ -121,7 +121,7 @@ pub fn main() -> ExitCode {
     };
     let code = result.unwrap_or_else(|error| {
         if !ending::is_unread_output(&error) {
-            // What a machine or a file is called must not control the terminal.
+            // The name of a machine or a file must not control the terminal.
             let text = ending::text_of(&error);
             logging::say(&format!("pxed: {}", text.lines().map(shown::harmless).collect::<Vec<_>>().join("\n")));
         }

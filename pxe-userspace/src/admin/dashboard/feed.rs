@@ -94,7 +94,7 @@ struct Told {
 
 impl Feed {
     async fn write(&mut self) -> Result<(), Left> {
-        // What happens while the fleet is written is told afterwards.
+        // Changes during the writing of the fleet are told afterwards.
         let mut events = self.journal.follow();
         loop {
             let mut told = self.write_fleet().await?;

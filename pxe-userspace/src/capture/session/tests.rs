@@ -23,7 +23,7 @@ fn queue_that_nobody_reads_is_bounded_and_what_it_loses_is_counted() {
         }
         let (taken, dropped) = session.counts();
         assert_eq!((taken, taken + dropped), (limit, MOST_RECORDS as u64 + 1000), "{bytes} bytes");
-        // What has been read makes room.
+        // A block that was read makes room.
         session.left(&receiver.try_recv().unwrap());
         session.offer(record(bytes));
         assert_eq!(session.counts(), (limit + 1, dropped));

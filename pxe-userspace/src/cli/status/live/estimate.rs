@@ -30,7 +30,7 @@ struct Sample {
     left: f64,
 }
 
-/// What one machine had last.
+/// The last known state of one machine.
 #[derive(Clone, Debug)]
 struct Seen {
     share: f64,
