@@ -292,7 +292,7 @@ struct Needle {
 impl Needle {
     fn new(text: &str) -> Self {
         let is_mac = |character: char| character.is_ascii_hexdigit() || matches!(character, ':' | '-' | '.');
-        // An IP address is no MAC address in the spelling with dots.
+        // An IP address is not a MAC address spelled with dots.
         let has_groups = !text.contains('.') || text.split('.').all(|group| group.len() == 4);
         let digits = (has_groups && text.chars().all(is_mac))
             .then(|| text.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_lowercase())

@@ -103,7 +103,7 @@ pub struct Responder {
     frames: u32,
 }
 
-/// One frame in so many is measured.
+/// The latency of one frame in this many is measured.
 const SAMPLE: u32 = 64;
 
 impl Responder {

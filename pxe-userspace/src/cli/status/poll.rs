@@ -20,7 +20,7 @@ use crate::cli::{exit::Exit, shown::Shown};
 /// The time between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a line tells of a machine. A change of it makes another line.
+/// The state of a machine that a line shows. A change of it makes another line.
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
     stage: Shown,

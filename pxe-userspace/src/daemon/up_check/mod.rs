@@ -46,7 +46,7 @@ pub(super) struct UpCheck {
     port: u16,
 }
 
-/// What a try is to do.
+/// The target of a try.
 #[derive(Debug, PartialEq, Eq)]
 enum Target {
     /// Connect to this address.

@@ -50,7 +50,7 @@ const FINISH: Duration = Duration::from_secs(1);
 /// The room that the history leaves on its disk for the state files, unless a quarter of the disk is less.
 const RESERVE: u64 = 8 << 20;
 
-/// What went wrong, for the health of pxed.
+/// The fault, for the health of pxed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trouble(Arc<Mutex<Option<String>>>);
 
@@ -185,7 +185,7 @@ impl Writer {
             }
             Ok(false) => _ = self.counts.dropped.inc_by(events.len() as u64),
             Err(error) => {
-                // What was written of it is cut off when it is read.
+                // The part that was written is cut off when it is read.
                 self.current = None;
                 self.retry = Some(Instant::now() + RETRY);
                 self.counts.dropped.inc_by(events.len() as u64);
@@ -257,7 +257,7 @@ fn leave_room(file: &File) -> io::Result<()> {
 
 /// Takes back a block that the disk broke off, and a segment without a block: a full disk is tried every second.
 fn take_back(file: &File, current: &Current) {
-    // What stays of it is cut off when it is read.
+    // The part that stays is cut off when it is read.
     let _ = if current.length == HEADER.len() as u64 {
         fs::remove_file(&current.path)
     } else {

@@ -76,7 +76,7 @@ fn damaged_segment_is_cut_and_told_of_once() {
         assert!(losses.iter().all(|loss| loss.contains("is damaged: its last") && loss.contains("0000000001.log")));
         assert_eq!(recalled(state.path(), 64), (events, Vec::new()), "told once");
     }
-    // What comes after it is in force.
+    // Later entries are in force.
     fs::write(segment, &whole[..whole.len() - 1]).unwrap();
     write(state.path(), LIMITS, &[boot[5..].to_vec()]);
     let (events, losses) = recalled(state.path(), 64);

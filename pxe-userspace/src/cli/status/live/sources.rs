@@ -32,7 +32,7 @@ const SHARE: u32 = 20;
 /// The time after which a broken stream is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What the live view is told.
+/// A message to the live view.
 #[derive(Debug)]
 pub(super) enum News {
     Key(Key),

@@ -128,7 +128,7 @@ impl View {
             self.events.pop_front();
         }
         self.events.push_back(line);
-        // What is looked at stays in its place.
+        // The lines on the screen stay in their place.
         if self.has_events && self.scroll > 0 {
             self.scroll = (self.scroll + 1).min(self.events.len());
         }
