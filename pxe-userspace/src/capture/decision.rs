@@ -226,7 +226,13 @@ mod tests {
         let usual = BootFileName::Loader(LoaderFile::EfiX64);
         let ack = |client, boot_file| {
             let signs = Signs::None;
-            let request = EventKind::Request { client, client_architecture: None, of_other_server: false, signs };
+            let request = EventKind::Request {
+                client,
+                client_architecture: None,
+                of_other_server: false,
+                other_server: None,
+                signs,
+            };
             [request, EventKind::Ack { address: Some(ADDRESS), client, signs, boot_file }]
         };
         let (pxe, ipxe, plain) = (ClientKind::Pxe, ClientKind::Ipxe, ClientKind::Plain);

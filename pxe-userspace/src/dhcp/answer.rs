@@ -162,7 +162,7 @@ pub fn answer<'m>(
     server: &Server,
     disposition: Disposition,
 ) -> Answer<'m> {
-    let Question { query, client, arrival, in_place_of } = question;
+    let Question { query, client, arrival, .. } = question;
     let giaddr = query.giaddr();
     // With our own address as the relay's, the answer would come back to us.
     if !giaddr.is_unspecified() && (server.is_at(giaddr) || !is_host(giaddr)) {
@@ -173,10 +173,7 @@ pub fn answer<'m>(
     if server.mode == Mode::Proxy && !to_boot_server && query.message() != MessageType::Discover {
         return Answer::Silence(Reason::NothingToSay);
     }
-    // A client that chose another server says so by that server's identifier.
-    let ours =
-        |id: Ipv4Addr| id == server.address || Some(id) == client.relay.server_id_override || Some(id) == in_place_of;
-    if query.message() != MessageType::Discover && query.server_id().is_some_and(|id| !ours(id)) {
+    if query.message() != MessageType::Discover && other_server(&question, server).is_some() {
         return Answer::Silence(Reason::OtherServer);
     }
     let deciding = Deciding { question, machine, server, disposition };
@@ -198,6 +195,17 @@ pub fn answer<'m>(
         reply.flags &= !BROADCAST_FLAG;
     }
     answer
+}
+
+/// Returns the identifier of the server that a client names (option 54), unless it is ours. A client that chose another server says so by it.
+#[must_use]
+pub(super) fn other_server(
+    &Question { query, client, in_place_of, .. }: &Question<'_>,
+    server: &Server,
+) -> Option<Ipv4Addr> {
+    let is_ours =
+        |id: Ipv4Addr| id == server.address || Some(id) == client.relay.server_id_override || Some(id) == in_place_of;
+    query.server_id().filter(|&id| !is_ours(id))
 }
 
 struct Deciding<'a, 'm> {

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use pxe_common::bootp::BOOT_SERVER_PORT;
 
 use super::{
-    answer::{BootFile, Question, Reply},
+    answer::{BootFile, Question, Reply, other_server},
     arrival::{Mode, Server},
     client::Client,
     wire::MessageType,
@@ -57,8 +57,11 @@ pub(super) fn asked(
         MessageType::Request | MessageType::Inform => {
             // On port 4011 the client asks our boot server.
             let of_other_server = server.mode == Mode::Proxy && arrival.destination.port() != BOOT_SERVER_PORT;
+            // A server on this host has our address, too.
+            let other_server = if of_other_server { query.server_id() } else { other_server(question, server) };
             let (client, client_architecture, signs) = (*kind, *architecture, *signs);
-            push(events, EventKind::Request { client, client_architecture, of_other_server, signs });
+            let request = EventKind::Request { client, client_architecture, of_other_server, other_server, signs };
+            push(events, request);
         }
         MessageType::Decline => {
             let address = query.requested_address().unwrap_or(query.ciaddr());

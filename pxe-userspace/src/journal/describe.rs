@@ -95,9 +95,13 @@ impl fmt::Display for EventKind {
                 }
                 write_boot_file(f, boot_file.as_ref())
             }
-            Self::Request { client, client_architecture, of_other_server, signs } => {
+            Self::Request { client, client_architecture, of_other_server, other_server, signs } => {
                 let address = if *of_other_server { "another server's address" } else { "the address" };
-                write!(f, "{} requests {address}", Asker(*client, *signs))?;
+                let asker = Asker(*client, *signs);
+                match other_server {
+                    Some(server) => write!(f, "{asker} requests the address that the DHCP server {server} offered")?,
+                    None => write!(f, "{asker} requests {address}")?,
+                }
                 write_architecture(f, *client_architecture)
             }
             Self::Ack { address, client, signs, boot_file } => {

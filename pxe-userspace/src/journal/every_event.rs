@@ -101,6 +101,7 @@ pub(super) fn every_event() -> Vec<(String, EventKind)> {
             client,
             client_architecture: None,
             of_other_server,
+            other_server: None,
             signs,
         }));
     }

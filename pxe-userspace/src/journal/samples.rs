@@ -12,6 +12,7 @@ use pxe_common::MacAddr;
 use crate::model::{
     architecture::Architecture,
     event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
+    failure::OTHER_OFFER,
     inventory::{Inventory, Machine, Role, SharedInventory, Site, Source},
     loader::LoaderFile,
     policy::{BootPolicy, DiskRoute},
@@ -76,15 +77,24 @@ pub(crate) fn offer() -> EventKind {
 
 pub(crate) fn request(client: ClientKind) -> EventKind {
     let client_architecture = (client != Plain).then_some(7);
-    EventKind::Request { client, client_architecture, of_other_server: false, signs: signs(client) }
+    EventKind::Request { client, client_architecture, of_other_server: false, other_server: None, signs: signs(client) }
 }
 
 /// Returns what ProxyDHCP sees when a client gets its address from another server.
 pub(crate) fn proxied(client: ClientKind) -> Vec<EventKind> {
     let offer = EventKind::Offer { address: None, boot_file: Some(LOADER) };
     let client_architecture = (client != Plain).then_some(7);
-    let request = EventKind::Request { client, client_architecture, of_other_server: true, signs: signs(client) };
+    let signs = signs(client);
+    let request = EventKind::Request { client, client_architecture, of_other_server: true, other_server: None, signs };
     [discover(client)].into_iter().chain((client != Plain).then_some(offer)).chain([request]).collect()
+}
+
+/// Returns what is seen of a client that chooses the offer of another server, 10.0.0.7.
+pub(crate) fn chooses_another(client: ClientKind) -> [EventKind; 4] {
+    let other_server = Some(Ipv4Addr::new(10, 0, 0, 7));
+    let (client_architecture, signs) = ((client != Plain).then_some(7), signs(client));
+    let request = EventKind::Request { client, client_architecture, of_other_server: false, other_server, signs };
+    [discover(client), offer(), request, EventKind::Ignored { reason: OTHER_OFFER }]
 }
 
 pub(crate) fn ack(client: ClientKind) -> EventKind {
@@ -102,14 +112,14 @@ pub(crate) fn plain(signs: Signs) -> [EventKind; 2] {
     let client = Plain;
     let address = Some(Ipv4Addr::new(10, 0, 0, 1));
     [
-        EventKind::Request { client, client_architecture: None, of_other_server: false, signs },
+        EventKind::Request { client, client_architecture: None, of_other_server: false, other_server: None, signs },
         EventKind::Ack { address, client, signs, boot_file: None },
     ]
 }
 
 /// Returns what ProxyDHCP sees of such a client.
 pub(crate) fn proxied_plain(signs: Signs) -> EventKind {
-    EventKind::Request { client: Plain, client_architecture: None, of_other_server: true, signs }
+    EventKind::Request { client: Plain, client_architecture: None, of_other_server: true, other_server: None, signs }
 }
 
 /// Returns the four messages that assign an address.
@@ -209,9 +219,9 @@ pub(crate) fn any_event() -> impl proptest::strategy::Strategy<Value = EventKind
         (client.clone(), architecture.clone())
             .prop_map(|(client, client_architecture)| EventKind::Discover { client, client_architecture }),
         offered.clone().prop_map(|(address, boot_file)| EventKind::Offer { address, boot_file }),
-        (client.clone(), architecture, any::<bool>(), signs.clone()).prop_map(
-            |(client, client_architecture, of_other_server, signs)| {
-                EventKind::Request { client, client_architecture, of_other_server, signs }
+        (client.clone(), architecture, any::<bool>(), proptest::option::of(address.clone()), signs.clone()).prop_map(
+            |(client, client_architecture, of_other_server, other_server, signs)| {
+                EventKind::Request { client, client_architecture, of_other_server, other_server, signs }
             },
         ),
         (offered, client.clone(), signs)

@@ -184,6 +184,10 @@ pub enum EventKind {
         #[schema(required = false)]
         #[serde(skip_serializing_if = "is_false")]
         of_other_server: bool,
+        /// The other DHCP server that the client chose (option 54).
+        #[schema(value_type = Option<String>, format = Ipv4)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        other_server: Option<Ipv4Addr>,
         /// Its signs of an operating system.
         #[schema(required = false)]
         #[serde(skip_serializing_if = "Signs::is_none")]

@@ -442,7 +442,9 @@ fn exchange_makes_four_events_in_order() {
     let (outcome, _) = asked(Message::new(REQUEST).firmware("PXEClient", 7).address(54, SERVER).address(50, ADDRESS));
     let events: Vec<_> = outcome.events.into_iter().collect();
     let ack = EventKind::Ack { address, client, signs, boot_file };
-    assert_eq!(events, [EventKind::Request { client, client_architecture, of_other_server: false, signs }, ack]);
+    let (of_other_server, other_server) = (false, None);
+    let request = EventKind::Request { client, client_architecture, of_other_server, other_server, signs };
+    assert_eq!(events, [request, ack]);
     let (outcome, _) = asked(Message::new(REQUEST).address(54, OTHER));
     let ignored = EventKind::Ignored { reason: Reason::OtherServer.text() };
     assert_eq!(outcome.events.into_iter().last(), Some(ignored));
@@ -475,11 +477,37 @@ fn proxy_mode_reports_requests_for_an_address_of_the_other_server() {
     ];
     for (message, arrival, server, expected) in cases {
         let (outcome, _) = ask(message, &arrival, &machine(), FromNetwork, &server);
-        let Some(EventKind::Request { of_other_server, .. }) = outcome.events.into_iter().next() else { panic!() };
+        let Some(EventKind::Request { of_other_server, other_server, .. }) = outcome.events.into_iter().next() else {
+            panic!()
+        };
         assert_eq!(of_other_server, expected, "{arrival:?} {:?}", server.mode);
+        assert_eq!(other_server, Some(OTHER), "{arrival:?} {:?}", server.mode);
     }
     let (outcome, seen) = ask(message(), &from_nowhere(), &machine(), FromNetwork, &proxy());
     assert!(seen.is_none() && outcome.events.into_iter().count() == 1, "heard but not answered");
+}
+
+#[test]
+fn other_server_is_named_unless_it_is_ours() {
+    let named = |message: Message, server: &Server| {
+        let (outcome, _) = ask(message, &from_nowhere(), &machine(), FromNetwork, server);
+        outcome.events.iter().find_map(|event| match event {
+            EventKind::Request { other_server, .. } => Some(*other_server),
+            _ => None,
+        })
+    };
+    let request = || Message::new(REQUEST).address(50, ADDRESS);
+    for (message, server, expected) in [
+        (request().address(54, OTHER), server(), Some(Some(OTHER))),
+        (request().address(54, SERVER), server(), Some(None)),
+        (request(), server(), Some(None)),
+        // The server that gives the addresses may be on this host.
+        (request().address(54, SERVER), proxy(), Some(Some(SERVER))),
+        (request(), proxy(), Some(None)),
+        (Message::new(DISCOVER).address(54, OTHER), server(), None),
+    ] {
+        assert_eq!(named(message, &server), expected);
+    }
 }
 
 /// Users' scripts read this JSON.

@@ -8,6 +8,15 @@ use std::{
 use super::super::{machine_record::MachineRecord, words::elapsed};
 use crate::model::event::{ArtifactKind, ClientKind, EventKind};
 
+/// A DHCP server that the machine chose instead of pxed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OtherServer {
+    pub(super) address: Ipv4Addr,
+    pub(super) at: SystemTime,
+    /// It is the server beside which pxed serves boot files (ProxyDHCP).
+    pub(super) is_expected: bool,
+}
+
 /// The packets of the machine since its last progress.
 #[derive(Debug, Default)]
 pub(super) struct Attempt {
@@ -18,6 +27,8 @@ pub(super) struct Attempt {
     pub(super) lasted: Duration,
     pub(super) nak: Option<&'static str>,
     pub(super) ignored: Option<&'static str>,
+    /// The last REQUEST, if it is for another DHCP server.
+    pub(super) other_server: Option<OtherServer>,
     /// Unlike the other fields, it is kept until the kernel: the machine learns it from a script, which is one step further. The last
     /// firmware or loader to ask counts, since a person may have corrected the setup between two attempts.
     pub(super) wrong_architecture: Option<u16>,
@@ -55,7 +66,16 @@ impl Attempt {
                     attempt.lasted = elapsed(event.at, now);
                 }
                 EventKind::Offer { .. } if stalled => attempt.offers += 1,
-                EventKind::Request { .. } if stalled => attempt.requests += 1,
+                EventKind::Request { of_other_server, other_server, .. } if stalled => {
+                    if attempt.requests == 0 {
+                        attempt.other_server = other_server.map(|address| OtherServer {
+                            address,
+                            at: event.at,
+                            is_expected: of_other_server,
+                        });
+                    }
+                    attempt.requests += 1;
+                }
                 EventKind::Nak { reason } if stalled => attempt.nak = attempt.nak.or(Some(reason)),
                 EventKind::Ignored { reason } if stalled => attempt.ignored = attempt.ignored.or(Some(reason)),
                 _ => stalled = false,

@@ -1,4 +1,4 @@
-//! Advice about machines that ask from an unexpected place in the network.
+//! The place of a machine in the network, and advice about machines that ask from an unexpected one.
 
 use std::net::Ipv4Addr;
 
@@ -25,4 +25,19 @@ pub(super) fn other_vlan(record: &MachineRecord, vlan: u16) -> String {
         place = machine.source.in_words(),
         interface = machine.site.interface,
     )
+}
+
+/// The place at which a machine is served.
+pub(super) struct Site<'a> {
+    /// The interface.
+    pub(super) interface: &'a str,
+    /// The address of the server.
+    pub(super) address: Ipv4Addr,
+}
+
+impl<'a> Site<'a> {
+    /// Returns that of a machine.
+    pub(super) fn of(record: &'a MachineRecord) -> Self {
+        Self { interface: &record.machine.site.interface, address: record.server }
+    }
 }

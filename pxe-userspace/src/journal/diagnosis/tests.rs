@@ -7,7 +7,14 @@ use crate::{
         remembered::State,
         samples::{self, *},
     },
-    model::event::{BootEvent, ClientKind, Signs},
+    model::{
+        event::{BootEvent, ClientKind, Signs},
+        failure::{
+            ALTERED, ASKED_FROM, CHANGED, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_SUCH_FILE, OUTSIDE, UNREADABLE,
+            UNVERIFIED, WRONG_ARCHITECTURE,
+        },
+        inventory::Machine,
+    },
 };
 
 /// Returns the diagnosis `later` seconds after the last of these events, which are a tenth of a second apart.

@@ -7,6 +7,7 @@ use std::{
 
 use super::super::{
     describe::human_bytes,
+    machine_record::MachineRecord,
     words::{elapsed, human},
 };
 use crate::model::{event::Transport, progress::Progress};
@@ -36,8 +37,13 @@ pub(super) fn stands_still(progress: &Progress, now: SystemTime) -> bool {
     progress.is_running && elapsed(progress.advanced, now) >= STANDS_STILL
 }
 
+/// Returns what to do about a transfer to a machine that stalls.
+pub(super) fn of_machine(record: &MachineRecord, transport: Transport) -> String {
+    stalled(transport, record.progress.as_ref(), (record.server, record.machine.address))
+}
+
 /// Returns what to do about a transfer from this address to a machine that stalls. `progress` is that of the transfer, if it is known.
-pub(super) fn stalled(transport: Transport, progress: Option<&Progress>, (from, to): (Ipv4Addr, Ipv4Addr)) -> String {
+fn stalled(transport: Transport, progress: Option<&Progress>, (from, to): (Ipv4Addr, Ipv4Addr)) -> String {
     let progress = progress.filter(|progress| progress.transport == transport);
     let ping = |bytes| {
         format!("Compare ping -M do -s {bytes} -I {from} {to} with a shorter one while the machine has its address.")

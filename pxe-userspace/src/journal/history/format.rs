@@ -146,9 +146,11 @@ impl Encoder {
                 maybe_address(block, *offered);
                 name(block, boot_file.as_ref());
             }
-            EventKind::Request { client, client_architecture, of_other_server, signs } => {
-                block.push(position(&CLIENTS, client) | position(&SIGNS, signs) << 2 | u8::from(*of_other_server) << 4);
+            EventKind::Request { client, client_architecture, of_other_server, other_server, signs } => {
+                let flags = u8::from(*of_other_server) << 4 | u8::from(other_server.is_some()) << 5;
+                block.push(position(&CLIENTS, client) | position(&SIGNS, signs) << 2 | flags);
                 optional(block, client_architecture.map(u64::from));
+                block.extend(other_server.iter().flat_map(Ipv4Addr::octets));
             }
             EventKind::Ack { address: given, client, signs, boot_file } => {
                 block.push(position(&CLIENTS, client) | position(&SIGNS, signs) << 2);
@@ -469,6 +471,7 @@ impl Decoder {
                     signs: signs(code)?,
                     of_other_server: code & 0x10 != 0,
                     client_architecture: bytes.optional()?,
+                    other_server: if code & 0x20 == 0 { None } else { Some(bytes.address()?) },
                 }
             }
             tag::ACK => {

@@ -240,7 +240,7 @@ fn transitions_that_surprise_have_reasons() {
     let decline = || EventKind::Decline { address: [10, 0, 0, 1].into() };
     let to_other_server = |client| {
         let signs = if client == Plain { Signs::Talos } else { Signs::None };
-        EventKind::Request { client, client_architecture: None, of_other_server: true, signs }
+        EventKind::Request { client, client_architecture: None, of_other_server: true, other_server: None, signs }
     };
     let chatter = || plain(Signs::None)[1].clone();
     let harmless = || path_failed("autoexec.ipxe", Script);

@@ -19,6 +19,7 @@ use crate::{
         client_architecture::ClientArchitecture,
         config_files::ConfigReader,
         event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
+        failure::OTHER_OFFER,
     },
 };
 
@@ -58,7 +59,8 @@ enum Answer {
     None,
     Acknowledged(Option<Ipv4Addr>),
     Refused(&'static str),
-    OfOtherServer,
+    /// Another server assigns it, whose identifier may be known.
+    OfOtherServer(Option<Ipv4Addr>),
 }
 
 /// A file that the machine asks for.
@@ -142,8 +144,9 @@ fn begun(kind: &EventKind) -> Option<Deed> {
             Deed::Asks(Question { times: 1, ..question(client, client_architecture, Signs::None) })
         }
         EventKind::Offer { .. } => return None,
-        &EventKind::Request { client, client_architecture, of_other_server, signs } => {
-            let result = if of_other_server { Answer::OfOtherServer } else { Answer::None };
+        &EventKind::Request { client, client_architecture, of_other_server, other_server, signs } => {
+            let is_of_other = of_other_server || other_server.is_some();
+            let result = if is_of_other { Answer::OfOtherServer(other_server) } else { Answer::None };
             Deed::Asks(Question { is_requested: true, result, ..question(client, client_architecture, signs) })
         }
         EventKind::Ack { address, client, signs, boot_file } => {
@@ -231,7 +234,7 @@ impl Question {
                 }
                 is_open
             }
-            &EventKind::Request { client, of_other_server, signs, client_architecture } => {
+            &EventKind::Request { client, of_other_server, other_server, signs, client_architecture } => {
                 // Firmware asks a boot server once more when it has an address (ProxyDHCP).
                 let is_of_this = self.client == client
                     && (is_open || client != ClientKind::Plain && !of_other_server && self.times > 0);
@@ -241,8 +244,8 @@ impl Question {
                     if is_open {
                         self.signs = signs;
                     }
-                    if is_open && of_other_server {
-                        self.result = Answer::OfOtherServer;
+                    if is_open && (of_other_server || other_server.is_some()) {
+                        self.result = Answer::OfOtherServer(other_server);
                     }
                 }
                 is_of_this
@@ -257,6 +260,10 @@ impl Question {
                     self.name(boot_file.as_ref());
                 }
                 is_of_this
+            }
+            // The sentence says it by the other server.
+            EventKind::Ignored { reason } => {
+                *reason == OTHER_OFFER && matches!(self.result, Answer::OfOtherServer(Some(_)))
             }
             EventKind::Nak { reason } => {
                 if is_open {
@@ -311,9 +318,13 @@ impl Question {
             (Answer::Acknowledged(Some(address)), _) => format!("and got {address} in {}{file}", brief(took)),
             (Answer::Acknowledged(None), _) => format!("and got an answer without one in {}{file}", brief(took)),
             (Answer::Refused(reason), _) => format!("and was refused: {reason}"),
-            (Answer::OfOtherServer, None) => "and took that of another DHCP server".to_owned(),
-            (Answer::OfOtherServer, Some(_)) => {
-                format!("and took that of another DHCP server{}", file.replacen(", with", "; pxed offered", 1))
+            (Answer::OfOtherServer(server), offered) => {
+                let name = server.map_or_else(
+                    || "another DHCP server".to_owned(),
+                    |server| format!("{server}, another DHCP server"),
+                );
+                let file = if offered.is_some() { file.replacen(", with", "; pxed offered", 1) } else { String::new() };
+                format!("and took that of {name}{file}")
             }
             (Answer::None, _) if *is_requested => "and has no acknowledgement".to_owned(),
             (Answer::None, Some(Some(address))) => format!("and was offered {address}, which it has not taken"),

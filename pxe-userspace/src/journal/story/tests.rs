@@ -58,6 +58,7 @@ fn boots() -> Vec<(&'static str, Vec<(f64, EventKind)>)> {
             "a DISCOVER of another server's client",
             from(0.0, [discover(Pxe), without_answer(), without_answer(), without_answer()]),
         ),
+        ("an offer of another server that is taken", from(0.0, chooses_another(Pxe))),
         ("a refused address", from(0.0, [request(Pxe), EventKind::Nak { reason: "another address is reserved" }])),
         (
             "a declined address",
