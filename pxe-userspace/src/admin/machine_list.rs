@@ -1,7 +1,7 @@
 //! `GET /api/v1/machines`: the list of machines, which is written while the client reads it, so that the JSON of a whole fleet is never in
 //! memory.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     body::{Body, Bytes},
@@ -19,7 +19,7 @@ use super::{
     selection::{Filter, Page, Selection},
 };
 use crate::{
-    journal::{Journal, json::MachineJson},
+    journal::{Journal, MachineRecord, json::MachineJson},
     model::inventory::Inventory,
 };
 
@@ -65,7 +65,7 @@ impl List {
         for (begin, chunk) in (0..).step_by(SUMMARIES).zip(inventory.machines().chunks(SUMMARIES)) {
             let summaries = journal.summaries(chunk);
             let machines = (begin..).zip(chunk.iter().zip(&summaries));
-            let wanted = machines.filter(|(_, (machine, summary))| selection.wants(machine, summary.stage));
+            let wanted = machines.filter(|(_, (machine, summary))| selection.wants(machine, summary));
             rows.extend(wanted.map(|(index, (machine, summary))| selection.row(index, machine, summary)));
             tokio::task::yield_now().await;
         }
@@ -151,11 +151,13 @@ impl Iterator for Text<'_> {
         let machines: Vec<_> = part.iter().filter_map(|&index| inventory.machines().get(index).cloned()).collect();
         let records = journal.machines(&machines, selection.events, None);
         let mut text = Vec::with_capacity(records.len() * 512 + 4);
+        let now = SystemTime::now();
         // A machine that has moved on since it was selected is left out.
-        for record in records.iter().filter(|record| selection.wants_stage(record.stage)) {
+        let is_wanted = |record: &&MachineRecord| selection.wants_state(record.stage, || record.is_stuck(now));
+        for record in records.iter().filter(is_wanted) {
             let begin = text.len();
             text.extend([separator, b'\n']);
-            if let Err(error) = serde_json::to_writer(&mut text, &MachineJson::of(record)) {
+            if let Err(error) = serde_json::to_writer(&mut text, &MachineJson::of(record, now)) {
                 tracing::error!(mac = %record.machine.mac, "a machine could not be written as JSON: {error}");
                 text.truncate(begin);
                 continue;

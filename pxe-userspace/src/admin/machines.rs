@@ -148,7 +148,7 @@ fn explained(admin: &Admin, record: &MachineRecord, written: Vec<String>) -> Res
     let files = images::of_machine(&images, &record.machine, now);
     let requests = requests_of(admin, record.machine.macs());
     let spec_error = spec::error_of(admin, record.machine.mac);
-    let machine = MachineJson::explained(record, &diagnosis);
+    let machine = MachineJson::explained(record, &diagnosis, now);
     let source = SourceJson::from(&record.machine.source);
     Json(Explained { machine, requests, files, source, spec_error, written }).into_response()
 }

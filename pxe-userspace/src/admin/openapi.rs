@@ -103,6 +103,10 @@ fn words<'w>(words: impl IntoIterator<Item = &'w str>) -> ObjectBuilder {
     text().pattern(Some(format!("^({words})(,({words}))*$")))
 }
 
+fn flag() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Boolean)
+}
+
 fn count() -> ObjectBuilder {
     let format = SchemaFormat::KnownFormat(KnownFormat::Int64);
     ObjectBuilder::new().schema_type(Type::Integer).format(Some(format)).minimum(Some(0)).maximum(Some(u32::MAX))
@@ -128,6 +132,7 @@ impl IntoParams for selection::Filter {
             query("stage", "Only machines at these stages, with commas between them.", words(stages.split(", "))),
             query("cluster", "Only machines of these clusters, with commas between them.", text()),
             query("role", "Only machines of these roles.", words(["control-plane", "worker"])),
+            query("stuck", "Only machines that are stuck, or only the others.", flag()),
             query("q", "Only machines whose cluster, host name, address or MAC address contains this.", text()),
             query("sort", "The order; reversed with - in front. Without it, that of the spec.", sort),
             query("events", "The number of last events of each machine. Without it, there are none.", count()),

@@ -18,6 +18,7 @@ pub(super) struct Filter {
     stage: Option<String>,
     cluster: Option<String>,
     role: Option<String>,
+    stuck: Option<bool>,
     q: Option<String>,
     sort: Option<String>,
     cursor: Option<String>,
@@ -31,6 +32,7 @@ pub(super) struct Selection {
     stages: Option<Stages>,
     clusters: Option<Vec<String>>,
     roles: Option<Vec<Role>>,
+    is_stuck: Option<bool>,
     text: Option<Needle>,
     order: Order,
     cursor: Option<Cursor>,
@@ -43,7 +45,7 @@ impl TryFrom<Filter> for Selection {
     type Error = String;
 
     fn try_from(filter: Filter) -> Result<Self, String> {
-        let Filter { stage, cluster, role, q, sort, cursor, limit, events } = filter;
+        let Filter { stage, cluster, role, stuck, q, sort, cursor, limit, events } = filter;
         let order = sort.as_deref().map_or(Ok(Order::default()), str::parse)?;
         let cursor = cursor.as_deref().map(Cursor::parse).transpose()?;
         // A page has the order of the one before.
@@ -57,6 +59,7 @@ impl TryFrom<Filter> for Selection {
             stages: stages.map(|stages: Vec<Stages>| stages.into_iter().fold(Stages::default(), Stages::and)),
             clusters: cluster.map(|names| names.split(',').map(ToOwned::to_owned).collect()),
             roles,
+            is_stuck: stuck,
             text: q.filter(|text| !text.is_empty()).as_deref().map(Needle::new),
             order,
             cursor,
@@ -82,16 +85,16 @@ fn role_of(name: &str) -> Option<Role> {
 
 impl Selection {
     /// Returns `true` if the filters let a machine through.
-    pub(super) fn wants(&self, machine: &Machine, stage: Stage) -> bool {
-        self.wants_stage(stage)
+    pub(super) fn wants(&self, machine: &Machine, summary: &Summary) -> bool {
+        self.wants_state(summary.stage, || summary.is_stuck)
             && self.clusters.as_ref().is_none_or(|clusters| clusters.iter().any(|name| **name == *machine.cluster))
             && self.roles.as_ref().is_none_or(|roles| roles.contains(&machine.role))
             && self.text.as_ref().is_none_or(|text| text.is_in(machine))
     }
 
-    /// Returns `true` if the filters let a stage through.
-    pub(super) fn wants_stage(&self, stage: Stage) -> bool {
-        self.stages.is_none_or(|stages| stages.contain(stage))
+    /// Returns `true` if the filters let a machine through that is at this stage, and stuck or not.
+    pub(super) fn wants_state(&self, stage: Stage, is_stuck: impl FnOnce() -> bool) -> bool {
+        self.stages.is_none_or(|stages| stages.contain(stage)) && self.is_stuck.is_none_or(|wanted| wanted == is_stuck())
     }
 
     /// Returns the row of a machine.
@@ -330,7 +333,10 @@ fn is_in_mac(MacAddr(mac): MacAddr, digits: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::samples::{at, machine};
+    use crate::journal::{
+        Deadline,
+        samples::{at, machine},
+    };
 
     fn selection(query: &[(&str, &str)]) -> Result<Selection, String> {
         let mut filter = Filter::default();
@@ -340,6 +346,7 @@ mod tests {
                 "stage" => filter.stage = value,
                 "cluster" => filter.cluster = value,
                 "role" => filter.role = value,
+                "stuck" => filter.stuck = value.map(|value| value == "true"),
                 "q" => filter.q = value,
                 "sort" => filter.sort = value,
                 "cursor" => filter.cursor = value,
@@ -364,6 +371,8 @@ mod tests {
         Summary {
             stage: Stage::ALL[index % 3],
             stage_since: at(100.0 - index as f64),
+            deadline: Deadline::default(),
+            is_stuck: index % 3 == 1,
             boots: (index / 2) as u32,
             last_error_at: (index == 4).then(|| at(1.0)),
         }
@@ -371,8 +380,20 @@ mod tests {
 
     fn rows(selection: &Selection, inventory: &Inventory) -> Vec<Row> {
         let machines = inventory.machines().iter().enumerate();
-        let wanted = machines.filter(|(index, machine)| selection.wants(machine, summary(*index).stage));
+        let wanted = machines.filter(|(index, machine)| selection.wants(machine, &summary(*index)));
         wanted.map(|(index, machine)| selection.row(index, machine, &summary(index))).collect()
+    }
+
+    #[test]
+    fn stuck_machines_are_chosen_and_left_out() {
+        let inventory = fleet();
+        let chosen = |query: &[(&str, &str)]| {
+            let selection = selection(query).unwrap();
+            rows(&selection, &inventory).iter().map(|row| row.index).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(&[("stuck", "true")]), [1, 4, 7]);
+        assert_eq!(chosen(&[("stuck", "false")]), [0, 2, 3, 5, 6, 8]);
+        assert_eq!(chosen(&[("stuck", "true"), ("role", "control-plane")]), [1]);
     }
 
     /// Every order, in pages of every size: all machines once, in one order.

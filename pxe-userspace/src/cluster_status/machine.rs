@@ -10,7 +10,7 @@ use super::{
     occasion::Occasion,
 };
 use crate::{
-    journal::{Diagnosis, MachineRecord, Stage, diagnose, patience},
+    journal::{Diagnosis, MachineRecord, Stage, diagnose},
     model::{
         event::{BootEvent, ClientKind, EventKind},
         failure::OTHER_OFFER,
@@ -28,6 +28,9 @@ pub const RELEASED: &str = "Released";
 pub const LEFT_OUT: &str = "LeftOut";
 /// The reason for a machine that was seen to run from its own disk.
 pub const RUNS_FROM_DISK: &str = "RunsFromDisk";
+
+/// The time after the deadline of a step at which a machine is assessed again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The statement of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +53,9 @@ pub struct Assessed {
 /// Assesses a machine of the inventory. `released` says that it was released and has done nothing since.
 #[must_use]
 pub fn assess(record: &MachineRecord, images: &Images, released: bool, now: SystemTime) -> Assessed {
-    let deadline = patience(record.stage).map(|patience| record.stage_since + patience + Duration::from_secs(1));
-    let is_stuck = deadline.is_some_and(|deadline| deadline <= now);
+    let is_stuck = now.checked_sub(AGAIN).is_some_and(|now| record.is_stuck(now));
+    // As long as bytes of a file arrive, it is looked at again and again.
+    let again = record.deadline.at().map(|deadline| (deadline + AGAIN).max(now + AGAIN));
     let fault = problem(record, images, is_stuck);
     let (status, reason) = if released { (Status::Unknown, RELEASED) } else { said(record, fault.as_ref()) };
     let detail = match &fault {
@@ -64,7 +68,7 @@ pub fn assess(record: &MachineRecord, images: &Images, released: bool, now: Syst
         assessment: Assessment { status, reason, detail },
         occasion: fault.map(|(occasion, ..)| occasion),
         is_served_here: chosen(record),
-        again: deadline.filter(|_| !is_stuck),
+        again: again.filter(|_| !is_stuck),
         is_fact: status == Status::True || reason == RUNS_FROM_DISK || released,
         is_progress,
     }

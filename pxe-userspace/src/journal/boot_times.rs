@@ -39,7 +39,7 @@ pub(super) struct BootTimes {
 
 impl Default for BootTimes {
     fn default() -> Self {
-        let is_timed = |stage: &Stage| (Stage::Discovering..=Stage::Booting).contains(stage);
+        let is_timed = |stage: &Stage| (Stage::Discovering..=Stage::Running).contains(stage);
         let stages = Stage::ALL.into_iter().filter(is_timed);
         Self {
             stages: stages.map(|stage| (stage, Histogram::new(STAGE))).collect(),
@@ -57,7 +57,7 @@ impl BootTimes {
         }
     }
 
-    /// Counts the time from a machine's first question to its address as a running system.
+    /// Counts the time from a machine's first question to the end of its boot.
     pub(super) fn booted(&self, time: Duration) {
         self.boots.observe(time);
     }
@@ -89,7 +89,7 @@ impl Collector for BootTimes {
         for (stage, times) in &self.stages {
             times.encode(family.encode_family(&[("stage", snake_case(stage.name()))])?)?;
         }
-        let help = "Time from a machine's first question to its address as a running system.";
+        let help = "Time from a machine's first question until its Talos API answers, or without --verify-up, until a system runs.";
         let boots = encoder.encode_descriptor("boot_duration_seconds", help, None, MetricType::Histogram)?;
         self.boots.encode(boots)?;
         let help = "Time from the request for a file to the acknowledgement of its last byte.";

@@ -21,6 +21,8 @@ pub(super) struct Boots {
     open: HashMap<MacAddr, Boot, AddressHashBuilder>,
     times: Arc<BootTimes>,
     spans: Option<SpanSink>,
+    /// The stage at which a boot is over.
+    last: Stage,
 }
 
 /// A boot that is under way.
@@ -32,12 +34,16 @@ struct Boot {
     since: SystemTime,
     step: u32,
     failure: Option<Arc<str>>,
+    /// The time at which an operating system had its address.
+    ran: Option<SystemTime>,
 }
 
 impl Boots {
-    /// Creates the state of a journal that has seen no boot yet.
-    pub(super) fn new(times: Arc<BootTimes>, spans: Option<SpanSink>) -> Self {
-        Self { open: HashMap::default(), times, spans }
+    /// Creates the state of a journal that has seen no boot yet. `verifies_up` is set if somebody finds out when a system is up: until then
+    /// it boots.
+    pub(super) fn new(times: Arc<BootTimes>, spans: Option<SpanSink>, verifies_up: bool) -> Self {
+        let last = if verifies_up { Stage::Up } else { Stage::Running };
+        Self { open: HashMap::default(), times, spans, last }
     }
 
     /// Counts a transfer.
@@ -60,15 +66,22 @@ impl Boots {
             boot.step += 1;
             self.tell(machine, boot, boot.step, boot.stage.name(), boot.since, event.at, failure);
         }
-        let is_over = begins || is_end(stage);
+        let is_step = is_step(stage) || stage == Stage::Running && self.last > stage && boot.is_some();
+        let is_over = begins || !is_step;
         if let Some(boot) = boot.take_if(|_| is_over) {
-            let error = begins.then(|| boot.failure.clone().unwrap_or_else(|| "the machine began again".into()));
-            if stage == Stage::Running {
+            let error = match boot.ran {
+                // It may have run for days since.
+                Some(_) if stage != self.last => Some("its Talos API was not seen to answer".into()),
+                None if begins => Some(boot.failure.clone().unwrap_or_else(|| "the machine began again".into())),
+                _ => None,
+            };
+            if stage == self.last {
                 self.times.booted(event.at.duration_since(boot.begun).unwrap_or_default());
             }
-            self.tell(machine, &boot, 0, "boot", boot.begun, event.at, error);
+            let ended = boot.ran.filter(|_| stage != self.last).unwrap_or(event.at);
+            self.tell(machine, &boot, 0, "boot", boot.begun, ended, error);
         }
-        if is_step(stage) {
+        if is_step {
             let mut boot = boot.unwrap_or_else(|| Boot {
                 id: rand::random(),
                 begun: event.at,
@@ -76,9 +89,11 @@ impl Boots {
                 since: event.at,
                 step: 0,
                 failure: None,
+                ran: None,
             });
             boot.stage = stage;
             boot.since = event.at;
+            boot.ran = (stage == Stage::Running).then_some(event.at);
             if stage == Stage::Failed {
                 boot.failure = Some(event.kind.to_string().into());
             }
@@ -115,11 +130,6 @@ impl Boots {
 /// Returns `true` for a stage that a boot goes through.
 fn is_step(stage: Stage) -> bool {
     (Stage::Discovering..=Stage::Booting).contains(&stage) || stage == Stage::Failed
-}
-
-/// Returns `true` for a stage at which a boot has ended.
-fn is_end(stage: Stage) -> bool {
-    !is_step(stage)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use self::{
     placement::{foreign_relay, other_vlan},
     remarks::{boot_file, copy, last_plain_exchange, odd_name, refused_uki, why_disk},
 };
-pub use self::{finding::Diagnosis, patience::patience, peers::among_nodes};
+pub use self::{finding::Diagnosis, peers::among_nodes};
 use super::{
     boot_program::{self, BootProgram},
     machine_record::MachineRecord,

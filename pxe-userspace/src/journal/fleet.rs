@@ -13,6 +13,7 @@ use super::{
     fact::{Fact, Known},
     interner::Interner,
     machine_record::{MachineRecord, Summary},
+    pace::{Chain, Deadline, Pace},
     policy::{self, Cycle},
     record::{Logging, Outcome, Record},
     remembered::{Override, Remembered, State},
@@ -55,12 +56,18 @@ pub(super) struct Fleet {
     releases: HashMap<MacAddr, u64>,
     /// The machines that came to another stage or failed since they were last taken. `None` if nobody asks for them.
     touched: Option<HashSet<MacAddr>>,
+    pace: Pace,
 }
 
 /// The effect of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Applied {
     pub(super) stage: Stage,
+    /// The stage before.
+    from: Stage,
+    chain: Chain,
+    /// The time at which it came to the step before.
+    step_since: SystemTime,
     /// The machine has moved to another stage.
     pub(super) moved: bool,
     /// The event repeats the one before.
@@ -105,6 +112,7 @@ impl Fleet {
             changed: HashSet::new(),
             releases,
             touched: None,
+            pace: Pace::default(),
         }
     }
 
@@ -114,9 +122,11 @@ impl Fleet {
         let mac = self.cards.first(event.mac);
         let record = self.records.entry(mac).or_insert_with(|| Record::new(started, Cycle::Unknown, 0));
         let (cycle, boots, stage) = (record.cycle, record.boots, record.stage);
+        let step_since = record.step_since();
         let Outcome { completes, repeats, is_of_others } = record.apply(mac, event, self.limit, &mut self.texts);
         if is_of_others {
-            return Applied { stage, moved: false, repeats: false, is_of_others };
+            let chain = record.chain;
+            return Applied { stage, from: stage, chain, step_since, moved: false, repeats: false, is_of_others };
         }
         let is_news = policy::observe(&mut self.book, mac, cycle, event, completes);
         self.book_changed |= is_news;
@@ -131,20 +141,42 @@ impl Fleet {
         {
             touched.insert(mac);
         }
-        let applied = Applied { stage: record.stage, moved: record.stage != stage, repeats, is_of_others: false };
+        let applied = Applied {
+            stage: record.stage,
+            from: stage,
+            chain: record.chain,
+            step_since,
+            moved: record.stage != stage,
+            repeats,
+            is_of_others: false,
+        };
         if is_remembered {
             self.remember(mac);
         }
         applied
     }
 
-    /// Applies an event that an earlier pxed saw. No conclusion is drawn from it.
-    pub(super) fn restore(&mut self, event: &BootEvent) {
+    /// Takes note of the time that a machine spent at a step, if the event moved it to a later one.
+    pub(super) fn note_pace(&mut self, machine: &Machine, applied: &Applied, event: &BootEvent) {
+        let Applied { stage, from, chain, step_since, moved, .. } = *applied;
+        // The clock may have been set back.
+        if moved && let Ok(time) = event.at.duration_since(step_since) {
+            self.pace.note(&machine.cluster, chain, (from, stage), time);
+        }
+    }
+
+    /// Applies an event that an earlier pxed saw of a machine. No conclusion is drawn from it, but for the times that machines take.
+    pub(super) fn restore(&mut self, machine: &Machine, event: &BootEvent) {
         let mac = self.cards.first(event.mac);
         let record = self.records.entry(mac).or_insert_with(|| Record::new(event.at, Cycle::Unknown, 0));
-        let stage = record.stage;
+        let (stage, step_since) = (record.stage, record.step_since());
         record.restore(mac, event, self.limit, &mut self.texts);
         settle(record, stage, event, self.book.reached_disk.contains(&mac));
+        if record.stage != stage
+            && let Ok(time) = event.at.duration_since(step_since)
+        {
+            self.pace.note(&machine.cluster, record.chain, (stage, record.stage), time);
+        }
     }
 
     /// Returns how many events are kept for each machine.
@@ -237,6 +269,8 @@ impl Fleet {
             self.carry_over(step);
         }
         self.limit = events_per_machine(inventory.machines().len());
+        let clusters: HashSet<&str> = inventory.machines().iter().map(|machine| &*machine.cluster).collect();
+        self.pace.keep(|cluster| clusters.contains(cluster));
         let Self { records, texts, limit, .. } = self;
         if let Some(touched) = &mut self.touched {
             touched.retain(|&mac| inventory.by_mac(mac).is_some());
@@ -359,12 +393,25 @@ impl Fleet {
         self.records.get(&self.cards.first(mac)).map_or(Stage::NeverSeen, |record| record.stage)
     }
 
+    /// Returns the time that a machine has for its step.
+    fn deadline(&self, machine: &Machine, record: Option<&Record>) -> Deadline {
+        let limit = |record: &Record| {
+            // A renewal shows a system that has run for longer than pxed knows.
+            let is_known = record.stage != Stage::Running || matches!(record.cycle, Cycle::Netbooted | Cycle::Fetched);
+            let limit = self.pace.limit(&machine.cluster, record.chain, record.stage).filter(|_| is_known)?;
+            record.step_since().checked_add(limit)
+        };
+        Deadline(record.and_then(limit))
+    }
+
     /// Returns what lists are filtered and sorted by.
     pub(super) fn summary(&self, machine: &Machine) -> Summary {
         let record = self.records.get(&machine.mac);
         Summary {
             stage: record.map_or(Stage::NeverSeen, |record| record.stage),
             stage_since: record.map_or(self.started, Record::stage_since),
+            deadline: self.deadline(machine, record),
+            is_stuck: false,
             boots: record.map_or(0, Record::all_boots),
             last_error_at: record.and_then(Record::last_error_at),
         }
@@ -380,6 +427,7 @@ impl Fleet {
             boots_from: self.book.disposition(machine),
             stage: record.map_or(Stage::NeverSeen, |record| record.stage),
             stage_since: record.map_or(self.started, Record::stage_since),
+            deadline: self.deadline(machine, record),
             boots: record.map_or(0, Record::all_boots),
             last_error: record.and_then(|record| record.last_error(&self.texts)),
             booted: machine.macs().any(|mac| self.book.booted.contains(&mac)),

@@ -79,6 +79,8 @@ pub struct MachineJson<'a> {
     #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "time")]
     stage_since: SystemTime,
+    /// It has been at its step for much longer than others of its fleet, and no bytes of a file arrive at it.
+    stuck: bool,
     boots: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressJson>,
@@ -99,7 +101,7 @@ pub struct MachineJson<'a> {
 impl<'a> MachineJson<'a> {
     /// Returns the form of a machine in a list.
     #[must_use]
-    pub fn of(record: &'a MachineRecord) -> Self {
+    pub fn of(record: &'a MachineRecord, now: SystemTime) -> Self {
         let MachineRecord {
             machine,
             policy,
@@ -131,6 +133,7 @@ impl<'a> MachineJson<'a> {
             stage: *stage,
             step: stage.step(),
             stage_since: *stage_since,
+            stuck: record.is_stuck(now),
             boots: *boots,
             progress: ProgressJson::of(record.stage, *progress),
             last_error: last_error.as_ref().map(|(_, text)| &**text),
@@ -148,8 +151,8 @@ impl<'a> MachineJson<'a> {
 
     /// Returns the form of a single machine, with its diagnosis, its last boot and its events in words.
     #[must_use]
-    pub fn explained(record: &'a MachineRecord, diagnosis: &'a Diagnosis) -> Self {
-        let mut machine = Self::of(record);
+    pub fn explained(record: &'a MachineRecord, diagnosis: &'a Diagnosis, now: SystemTime) -> Self {
+        let mut machine = Self::of(record, now);
         for (json, event) in machine.events.iter_mut().zip(&record.events) {
             let text = text(&record.machine, event);
             json.text = Some(if json.before_restart { format!("{text} (before pxed was restarted)") } else { text });
@@ -310,9 +313,9 @@ mod tests {
             let mut records = Records::new();
             records.apply(&[kind]);
             let record = records.record(&machine);
-            assert_unique_keys(&serde_json::to_string(&MachineJson::of(&record)).unwrap());
+            assert_unique_keys(&serde_json::to_string(&MachineJson::of(&record, at(60.0))).unwrap());
             let diagnosis = crate::journal::diagnose(&record, &Default::default(), at(60.0));
-            assert_unique_keys(&serde_json::to_string(&MachineJson::explained(&record, &diagnosis)).unwrap());
+            assert_unique_keys(&serde_json::to_string(&MachineJson::explained(&record, &diagnosis, at(60.0))).unwrap());
         }
     }
 }

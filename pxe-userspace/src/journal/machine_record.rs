@@ -1,8 +1,12 @@
 //! The state of one machine, as the journal reports it.
 
-use std::{net::Ipv4Addr, sync::Arc, time::SystemTime};
+use std::{
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use super::{others::OtherFrames, policy::Cycle, stage::Stage};
+use super::{others::OtherFrames, pace::Deadline, policy::Cycle, stage::Stage};
 use crate::model::{
     event::BootEvent,
     inventory::Machine,
@@ -27,6 +31,8 @@ pub struct MachineRecord {
     pub stage: Stage,
     /// The time at which it came to this stage.
     pub stage_since: SystemTime,
+    /// The time that it has for its step, by what others take.
+    pub deadline: Deadline,
     /// The number of times that it has loaded a whole initramfs.
     pub boots: u32,
     /// The time and the text of the last error.
@@ -53,6 +59,33 @@ pub struct MachineRecord {
     pub restored: usize,
 }
 
+impl MachineRecord {
+    /// Returns `true` if the machine has been at its step for much longer than others, and no bytes of a file arrive at it.
+    #[must_use]
+    pub fn is_stuck(&self, now: SystemTime) -> bool {
+        self.deadline.is_over(now, || self.advances(now))
+    }
+
+    /// Returns the time at which the machine is stuck if nothing changes; `None` if it may stay where it is.
+    #[must_use]
+    pub fn stuck_at(&self, now: SystemTime) -> Option<SystemTime> {
+        self.deadline.at().filter(|_| !self.advances(now))
+    }
+
+    /// Returns `true` if bytes of a file arrive at it.
+    fn advances(&self, now: SystemTime) -> bool {
+        self.progress.is_some_and(|progress| advances(&progress, now))
+    }
+}
+
+/// The time without another byte after which a transfer stands still.
+const STANDS_STILL: Duration = Duration::from_secs(10);
+
+/// Returns `true` if bytes of a transfer arrive.
+pub(super) fn advances(progress: &Progress, now: SystemTime) -> bool {
+    progress.is_running && now.duration_since(progress.advanced).unwrap_or_default() < STANDS_STILL
+}
+
 /// The part of a machine's state that lists are filtered and sorted by.
 #[derive(Clone, Copy, Debug)]
 pub struct Summary {
@@ -60,6 +93,10 @@ pub struct Summary {
     pub stage: Stage,
     /// The time at which it came to this stage.
     pub stage_since: SystemTime,
+    /// The time that it has for its step.
+    pub deadline: Deadline,
+    /// It is stuck.
+    pub is_stuck: bool,
     /// The number of times that it has loaded a whole initramfs.
     pub boots: u32,
     /// The time of the last error.

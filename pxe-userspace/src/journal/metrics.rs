@@ -1,10 +1,11 @@
 //! The metrics of the journal.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
 
 use super::{
+    cluster_counts::ClusterCounts,
     service::{Counts, Journal},
     step::Step,
 };
@@ -62,18 +63,23 @@ struct ClusterMetrics(Arc<Journal>);
 
 impl Collector for ClusterMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let clusters = self.0.clusters();
-        let mut others = [0; Step::ALL.len()];
-        let of_others = clusters.values().skip(CLUSTERS).flat_map(|counts| counts.iter().enumerate());
-        of_others.for_each(|(step, count)| others[step] += count);
+        let clusters = self.0.clusters(SystemTime::now());
+        let mut others = ClusterCounts::default();
+        clusters.values().skip(CLUSTERS).for_each(|counts| others.merge(counts));
         let own = clusters.iter().take(CLUSTERS).map(|(name, counts)| (&**name, counts));
         let rest = (clusters.len() > CLUSTERS).then_some(("(others)", &others));
         let mut families = Families::new(encoder);
         let mut family = families.gauges("cluster_machines", "Machines of each cluster by step of their boot")?;
-        for (cluster, counts) in own.chain(rest) {
-            for (step, count) in Step::ALL.into_iter().zip(counts) {
-                family.member(&[("cluster", cluster.to_owned()), ("step", snake_case(step.name()))], *count)?;
+        let all = own.chain(rest);
+        for (cluster, counts) in all.clone() {
+            for (step, count) in Step::ALL.into_iter().zip(counts.steps) {
+                family.member(&[("cluster", cluster.to_owned()), ("step", snake_case(step.name()))], count)?;
             }
+        }
+        let help = "Machines of each cluster that are at a step of their boot for much longer than others";
+        let mut family = families.gauges("machines_stuck", help)?;
+        for (cluster, counts) in all {
+            family.member(&[("cluster", cluster.to_owned())], counts.stuck)?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::{
     doomed::{doomed_after, leads_nowhere},
     interner::{Interner, StaticId, TextId},
     others::OtherFrames,
+    pace::{Chain, begins_a_step},
     policy::Cycle,
     stage::Stage,
     stamp::{Millis, Stamp},
@@ -136,6 +137,10 @@ pub(super) struct Record {
     other_cards: Vec<MacAddr>,
     pub(super) stage: Stage,
     stage_since: Millis,
+    /// The time at which it came to the step of its stage.
+    step_since: Millis,
+    /// The way in which it boots.
+    pub(super) chain: Chain,
     /// The number of events, from the oldest, that an earlier pxed saw.
     restored: usize,
     /// The number of initramfs and unified kernel images that it has loaded completely, or runs without having acknowledged their end.
@@ -187,6 +192,8 @@ impl Record {
             other_cards: Vec::new(),
             stage: Stage::NeverSeen,
             stage_since: Millis::of(since),
+            step_since: Millis::of(since),
+            chain: Chain::default(),
             restored: 0,
             boots,
             unconfirmed_boots: 0,
@@ -219,6 +226,9 @@ impl Record {
         let completes = self.files.apply(&event.kind);
         let is_late = self.ran_before_the_end && matches!(event.kind, EventKind::Done { .. });
         self.is_doomed = doomed_after(self.is_doomed, &event.kind);
+        if let EventKind::Discover { client, .. } = event.kind {
+            self.chain = self.chain.after(client, self.stage);
+        }
         let stage = match (self.stage.after(&event.kind), completes) {
             (stage, _) if self.is_doomed && leads_nowhere(stage) => Stage::Failed,
             _ if is_late => self.stage,
@@ -376,6 +386,9 @@ impl Record {
 
     /// Moves the machine to a stage.
     pub(super) fn enter(&mut self, stage: Stage, at: SystemTime) {
+        if begins_a_step(self.stage, stage) {
+            self.step_since = Millis::of(at);
+        }
         self.stage = stage;
         self.stage_since = Millis::of(at);
     }
@@ -404,6 +417,11 @@ impl Record {
     /// Returns the time at which it came to its stage.
     pub(super) fn stage_since(&self) -> SystemTime {
         self.stage_since.time()
+    }
+
+    /// Returns the time at which it came to the step of its stage.
+    pub(super) fn step_since(&self) -> SystemTime {
+        self.step_since.time()
     }
 
     /// Returns the time and the text of the last error.

@@ -15,18 +15,18 @@ use super::{
     boot_times::BootTimes,
     boots::Boots,
     changes_file::ChangesFile,
+    cluster_counts::ClusterCounts,
     fact::Fact,
     fleet::{Applied, Fleet},
     history::{self, History},
     json::FleetEvent,
     log::{self, Line, Logger},
-    machine_record::{MachineRecord, Summary},
+    machine_record::{MachineRecord, Summary, advances},
     others::OthersLog,
     record::Logging,
     remembered::{Remembered, State},
     stage::Stage,
     state::{Loaded, StateDir, StateError},
-    step::Step,
 };
 use crate::model::{
     event::BootEvent,
@@ -142,7 +142,11 @@ impl Journal {
             let mut fleet = lock(&self.fleet);
             let (inventory, limit) = (lock(&self.followed).clone(), fleet.limit());
             let machine = |mac| inventory.by_mac(mac).map(|machine| machine.mac);
-            let losses = history::recall(state_dir, limit, machine, |event| fleet.restore(&event));
+            let losses = history::recall(state_dir, limit, machine, |event| {
+                if let Some(machine) = inventory.by_mac(event.mac) {
+                    fleet.restore(machine, &event);
+                }
+            });
             losses.iter().for_each(|loss| tracing::warn!("{loss}"));
             self.damage.extend(losses);
         }
@@ -231,8 +235,18 @@ impl Journal {
     /// Returns what lists are filtered and sorted by of these machines. The journal waits meanwhile.
     #[must_use]
     pub fn summaries(&self, machines: &[Arc<Machine>]) -> Vec<Summary> {
-        let fleet = self.fleet();
-        machines.iter().map(|machine| fleet.summary(machine)).collect()
+        let (now, fleet) = (SystemTime::now(), self.fleet());
+        let of = |machine: &Arc<Machine>| {
+            let summary = fleet.summary(machine);
+            let is_stuck = summary.deadline.is_over(now, || self.advances(machine.mac, now));
+            Summary { is_stuck, ..summary }
+        };
+        machines.iter().map(of).collect()
+    }
+
+    /// Returns `true` if bytes of a file arrive at a machine.
+    fn advances(&self, mac: MacAddr, now: SystemTime) -> bool {
+        self.progress.of(mac).is_some_and(|progress| advances(&progress, now))
     }
 
     /// Returns the machine that a stranger's address is a slip away from: one of which nothing was ever heard.
@@ -348,7 +362,10 @@ impl Journal {
         let inventory = self.inventory();
         for event in events {
             let applied = fleet.apply(event);
-            inventory.by_mac(event.mac).into_iter().for_each(|machine| self.tell_of_running(machine, &applied));
+            if let Some(machine) = inventory.by_mac(event.mac) {
+                fleet.note_pace(machine, &applied, event);
+                self.tell_of_running(machine, &applied);
+            }
         }
         self.publish_from(&mut fleet);
     }
@@ -371,6 +388,7 @@ impl Journal {
                 self.tell_of_others(machine, &event);
                 continue;
             }
+            fleet.note_pace(machine, &applied, &event);
             self.tell_of_running(machine, &applied);
             boots.done(&event.kind);
             let took = if applied.moved { boots.moved(machine, applied.stage, &event) } else { None };
@@ -499,7 +517,7 @@ impl Journal {
 
     /// Returns what follows the boots, with the sink of their spans the first time.
     pub(super) fn boots(&self) -> Boots {
-        Boots::new(Arc::clone(&self.times), lock(&self.spans).take())
+        Boots::new(Arc::clone(&self.times), lock(&self.spans).take(), self.running.is_some())
     }
 
     /// Writes what is left of the history.
@@ -509,20 +527,19 @@ impl Journal {
         }
     }
 
-    /// Returns the number of machines of each cluster at each step, in the order of [`Step::ALL`].
-    pub(super) fn clusters(&self) -> BTreeMap<Arc<str>, [u64; Step::ALL.len()]> {
+    /// Returns the number of machines of each cluster at each step.
+    pub(super) fn clusters(&self, now: SystemTime) -> BTreeMap<Arc<str>, ClusterCounts> {
         let inventory = self.inventory();
-        let mut clusters = BTreeMap::<_, [u64; Step::ALL.len()]>::new();
+        let mut clusters = BTreeMap::<_, ClusterCounts>::new();
         for machines in inventory.machines().chunks(BATCH) {
             let fleet = self.fleet();
             for machine in machines {
-                let step = fleet.stage(machine.mac).step();
+                let summary = fleet.summary(machine);
+                let is_stuck = summary.deadline.is_over(now, || self.advances(machine.mac, now));
                 if let Some(counts) = clusters.get_mut(&machine.cluster) {
-                    counts[step as usize] += 1;
+                    counts.add(summary.stage, is_stuck);
                 } else {
-                    let mut counts = [0; Step::ALL.len()];
-                    counts[step as usize] = 1;
-                    clusters.insert(Arc::clone(&machine.cluster), counts);
+                    clusters.entry(Arc::clone(&machine.cluster)).or_default().add(summary.stage, is_stuck);
                 }
             }
         }

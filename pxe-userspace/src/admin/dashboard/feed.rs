@@ -124,7 +124,7 @@ impl Feed {
                 separator = b',';
                 write_machine(&mut text, &record);
                 text.push(b',');
-                states.push(write_state(&mut text, &record));
+                states.push(write_state(&mut text, &record, SystemTime::now()));
                 text.push(b']');
             }
             text.extend_from_slice(b"]\n\n");
@@ -208,7 +208,7 @@ impl Told {
             for (&index, record) in chunk.iter().zip(journal.machines(&machines, 0, None)) {
                 let before = text.len();
                 text.extend_from_slice(format!("{}[{index},", if is_first { "" } else { "," }).as_bytes());
-                let state = write_state(&mut text, &record);
+                let state = write_state(&mut text, &record, SystemTime::now());
                 text.push(b']');
                 if std::mem::replace(&mut self.states[index], state) == state {
                     text.truncate(before);

@@ -2,12 +2,12 @@
 
 use std::{
     hash::{DefaultHasher, Hasher as _},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use serde::Serialize;
 
-use crate::journal::{MachineRecord, Stage, Step, patience};
+use crate::journal::{MachineRecord, Stage, Step};
 
 /// A stage with what the page needs to know of it.
 #[derive(Debug, Serialize)]
@@ -15,17 +15,11 @@ pub(super) struct StageJson {
     name: &'static str,
     /// The step of the boot that people see first.
     step: Step,
-    /// The seconds after which a machine that is still at this stage is stuck.
-    patience: Option<u64>,
 }
 
 /// Returns all stages. Rows have the index of theirs.
 pub(super) fn stages() -> Vec<StageJson> {
-    let of = |stage: Stage| StageJson {
-        name: stage.name(),
-        step: stage.step(),
-        patience: patience(stage).as_ref().map(Duration::as_secs),
-    };
+    let of = |stage: Stage| StageJson { name: stage.name(), step: stage.step() };
     Stage::ALL.into_iter().map(of).collect()
 }
 
@@ -51,9 +45,9 @@ pub(super) fn write_machine(text: &mut Vec<u8>, record: &MachineRecord) {
     let _ = serde_json::to_writer(text, &row);
 }
 
-/// Writes what changes of a machine: the index of its stage, the time since when, its boots, policy, next boot and last error. Returns the
-/// hash of that.
-pub(super) fn write_state(text: &mut Vec<u8>, record: &MachineRecord) -> u64 {
+/// Writes what changes of a machine: the index of its stage, the time since when, its boots, policy, next boot and last error, and the
+/// time at which it is stuck. Returns the hash of that.
+pub(super) fn write_state(text: &mut Vec<u8>, record: &MachineRecord, now: SystemTime) -> u64 {
     let begin = text.len();
     let index = Stage::ALL.iter().position(|stage| *stage == record.stage).unwrap_or_default();
     let row = (
@@ -63,6 +57,7 @@ pub(super) fn write_state(text: &mut Vec<u8>, record: &MachineRecord) -> u64 {
         record.policy,
         record.boots_from,
         record.last_error.as_ref().map(|(_, error)| &**error),
+        record.stuck_at(now).map(millis),
     );
     let _ = serde_json::to_writer(&mut *text, &row);
     let mut hasher = DefaultHasher::new();

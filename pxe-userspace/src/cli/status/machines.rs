@@ -88,6 +88,7 @@ impl Machine {
         match self.known_stage() {
             Some(Stage::Failed) => State::Failed,
             Some(Stage::NeverSeen) => State::Unseen,
+            Some(Stage::Running) if self.stuck == Some(true) => State::Stuck,
             Some(Stage::Running | Stage::Up | Stage::OnDisk | Stage::SentToDisk) => State::Good,
             Some(_) | None if stuck() => State::Stuck,
             Some(_) | None => State::Busy,

@@ -17,7 +17,7 @@ fn received(receiver: &mut tokio::sync::mpsc::Receiver<Span>) -> Vec<Span> {
 fn boot_is_a_span_with_one_for_each_stage() {
     let times = Arc::new(BootTimes::default());
     let (sink, mut receiver) = SpanSink::channel(100, Default::default());
-    let mut boots = Boots::new(Arc::clone(&times), Some(sink));
+    let mut boots = Boots::new(Arc::clone(&times), Some(sink), false);
     let machine = Arc::new(machine(1));
     let steps = [(Stage::Discovering, 0.0), (Stage::Addressed, 1.0), (Stage::Booting, 5.0), (Stage::Running, 9.0)];
     let took = moved(&mut boots, &machine, &steps);
@@ -41,11 +41,51 @@ fn boot_is_a_span_with_one_for_each_stage() {
     assert!(received(&mut receiver).is_empty());
 }
 
+/// The operating system runs at 9 s, and is up at 30 s.
+#[test]
+fn boot_ends_when_the_system_is_up_if_somebody_finds_out() {
+    for (verifies_up, spans_of_boot, stays) in [(false, (0.0, 9.0), 0), (true, (0.0, 30.0), 1)] {
+        let times = Arc::new(BootTimes::default());
+        let (sink, mut receiver) = SpanSink::channel(100, Default::default());
+        let mut boots = Boots::new(Arc::clone(&times), Some(sink), verifies_up);
+        let machine = Arc::new(machine(1));
+        let steps = [(Stage::Discovering, 0.0), (Stage::Booting, 5.0), (Stage::Running, 9.0), (Stage::Up, 30.0)];
+        moved(&mut boots, &machine, &steps);
+        let spans = received(&mut receiver);
+        let whole: Vec<_> = spans.iter().filter(|span| span.step == 0).collect();
+        assert_eq!(whole.len(), 1);
+        assert_eq!((whole[0].begun, whole[0].ended), (at(spans_of_boot.0), at(spans_of_boot.1)));
+        assert_eq!(whole[0].error, None);
+        assert_eq!((times.boots(), times.stays(Stage::Running)), (1, stays));
+    }
+}
+
+/// A system that does not answer has run since 9 s, and the machine begins again a day later.
+#[test]
+fn boot_of_a_system_that_is_never_up_ends_when_it_ran_and_is_an_error() {
+    for next in [Stage::Discovering, Stage::OnDisk] {
+        let times = Arc::new(BootTimes::default());
+        let (sink, mut receiver) = SpanSink::channel(100, Default::default());
+        let mut boots = Boots::new(Arc::clone(&times), Some(sink), true);
+        let steps = [(Stage::Discovering, 0.0), (Stage::Running, 9.0), (next, 86_400.0)];
+        moved(&mut boots, &Arc::new(machine(1)), &steps);
+        let spans = received(&mut receiver);
+        let whole = spans.iter().find(|span| span.step == 0).unwrap();
+        assert_eq!((whole.ended, times.boots()), (at(9.0), 0));
+        assert_eq!(whole.error.as_deref(), Some("its Talos API was not seen to answer"));
+    }
+    // A renewal after a restart is no boot.
+    let (sink, mut receiver) = SpanSink::channel(100, Default::default());
+    let mut boots = Boots::new(Arc::default(), Some(sink), true);
+    moved(&mut boots, &Arc::new(machine(1)), &[(Stage::Running, 0.0), (Stage::Up, 1.0)]);
+    assert!(received(&mut receiver).is_empty() && boots.open.is_empty());
+}
+
 #[test]
 fn boot_that_begins_again_is_an_error_and_no_boot() {
     let times = Arc::new(BootTimes::default());
     let (sink, mut receiver) = SpanSink::channel(100, Default::default());
-    let mut boots = Boots::new(Arc::clone(&times), Some(sink));
+    let mut boots = Boots::new(Arc::clone(&times), Some(sink), false);
     let machine = Arc::new(machine(1));
     moved(&mut boots, &machine, &[(Stage::Discovering, 0.0), (Stage::Failed, 1.0), (Stage::Discovering, 8.0)]);
     let spans = received(&mut receiver);
@@ -62,7 +102,7 @@ fn boot_that_begins_again_is_an_error_and_no_boot() {
 fn boots_are_as_many_as_machines_at_most_and_spans_that_nobody_takes_are_counted() {
     let dropped = prometheus_client::metrics::counter::Counter::default();
     let (sink, _receiver) = SpanSink::channel(1, dropped.clone());
-    let mut boots = Boots::new(Arc::default(), Some(sink));
+    let mut boots = Boots::new(Arc::default(), Some(sink), false);
     for number in 1..=10 {
         moved(&mut boots, &Arc::new(machine(number)), &[(Stage::Discovering, 0.0), (Stage::Addressed, 1.0)]);
     }

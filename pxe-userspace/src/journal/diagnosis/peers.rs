@@ -102,6 +102,7 @@ mod tests {
             boots_from: Disposition::Network,
             stage: Stage::NeverSeen,
             stage_since: UNIX_EPOCH,
+            deadline: Default::default(),
             boots: 0,
             last_error: None,
             booted: false,

@@ -30,6 +30,69 @@ fn machine_without_events_is_waiting() {
     assert_eq!((record.stage, record.stage_since, record.events.len()), (Stage::NeverSeen, at(0.0), 0));
 }
 
+/// Slow is not stuck: as long as bytes arrive, or others take as long.
+#[test]
+fn machine_is_stuck_when_it_stays_at_a_step_for_longer_than_others() {
+    use crate::model::progress::Progress;
+    let boot = [&dora(Ipxe)[..], &load(Script), &[requested(Kernel)]].concat();
+    let mut fleet = fleet(100);
+    let stuck_after = |fleet: &Fleet, limit: f64| {
+        let record = record(fleet);
+        let since = record.stage_since.duration_since(at(0.0)).unwrap().as_secs_f64();
+        assert!(!record.is_stuck(at(since + limit - 1.0)), "{limit}");
+        let now = at(since + limit + 1.0);
+        assert!(record.is_stuck(now), "{limit}");
+        assert_eq!(record.stuck_at(now), record.deadline.at());
+        for (advanced, is_running, expected) in [(2.0, true, false), (60.0, true, true), (2.0, false, true)] {
+            let progress = Progress {
+                artifact: Kernel,
+                transport: Http,
+                done: 1_000,
+                total: 20_000_000,
+                block: 0,
+                since: at(since),
+                advanced: at(since + limit + 1.0 - advanced),
+                is_running,
+            };
+            let record = MachineRecord { progress: Some(progress), ..record.clone() };
+            assert_eq!(record.is_stuck(now), expected, "{advanced} {is_running}");
+            assert_eq!(record.stuck_at(now).is_some(), expected, "{advanced} {is_running}");
+        }
+    };
+    timed(MAC, boot.clone()).iter().for_each(|event| _ = fleet.apply(event));
+    stuck_after(&fleet, 180.0);
+    // The others take 100 s for it.
+    for number in 2..=21 {
+        let other = machine(number);
+        let mut events = timed(other.mac, boot.clone());
+        events.push(BootEvent { at: at(100.0), ..timed(other.mac, [requested(Initramfs)]).remove(0) });
+        for event in &events {
+            let applied = fleet.apply(event);
+            fleet.note_pace(&other, &applied, event);
+        }
+    }
+    assert!(!record(&fleet).is_stuck(at(390.0)));
+    assert!(record(&fleet).is_stuck(at(600.0)));
+    // It went on, and is where it belongs.
+    timed(MAC, [&load(Initramfs)[..], &dora(Plain)].concat()).iter().for_each(|event| _ = fleet.apply(event));
+    assert_eq!((record(&fleet).stage, record(&fleet).stuck_at(at(0.0))), (Stage::Running, None));
+}
+
+/// The time that pxed takes for a file is not the machine's.
+#[test]
+fn wait_for_a_file_does_not_count_for_the_script() {
+    let awaits = EventKind::Awaits { path: Arc::from("/assets/vmlinuz"), state: "downloading", percent: None };
+    let mut fleet = fleet(1);
+    let events = [&dora(Ipxe)[..], &[requested(Script), awaits, requested(Script)]].concat();
+    let mut events = timed(MAC, events);
+    events.last_mut().unwrap().at = at(600.0);
+    let (last, first) = events.split_last().unwrap();
+    first.iter().for_each(|event| _ = fleet.apply(event));
+    assert_eq!((record(&fleet).stage, record(&fleet).stuck_at(at(0.0))), (Stage::AwaitingFiles, None));
+    fleet.apply(last);
+    assert!(!record(&fleet).is_stuck(at(640.0)) && record(&fleet).is_stuck(at(646.0)));
+}
+
 #[test]
 fn last_error_stays_until_the_next() {
     let mut fleet = fleet(1);
@@ -169,7 +232,7 @@ proptest! {
             prop_assert!(record.events.iter().all(|event| event.mac == record.machine.mac));
             let diagnosis = crate::journal::diagnose(&record, &Default::default(), at(0.0));
             prop_assert!(!diagnosis.reached.is_empty());
-            let json = crate::journal::json::MachineJson::explained(&record, &diagnosis);
+            let json = crate::journal::json::MachineJson::explained(&record, &diagnosis, at(60.0));
             prop_assert!(serde_json::to_string(&json).is_ok());
         }
         // No text remains when all events are forgotten: each use is released exactly once.

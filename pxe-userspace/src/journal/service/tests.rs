@@ -329,10 +329,41 @@ async fn restart_forgets_neither_stage_nor_events() {
     absorb(&journal, timed(boots, boot[half.len()..].to_vec())).await;
     let is = journal.machine(boots).unwrap();
     assert_eq!((is.stage, is.boots, is.restored, is.events.len()), (Stage::Running, 1, half.len(), boot.len()));
-    let json = serde_json::to_value(crate::journal::json::MachineJson::of(&is)).unwrap();
+    let json = serde_json::to_value(crate::journal::json::MachineJson::of(&is, at(60.0))).unwrap();
     let marked = json["events"].as_array().unwrap().iter().filter(|event| event["before_restart"] == true).count();
     assert_eq!(marked, half.len());
     assert_eq!(journal.warnings(), [""; 0]);
+}
+
+/// Both follow from events that are not the last ones.
+#[tokio::test]
+async fn restart_knows_the_wrong_firmware_and_the_times_of_the_fleet() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open_with_history(&directory, 20);
+    let wrong = [discover(Pxe), EventKind::WrongArchitecture { client_architecture: 6 }];
+    let kinds = [&wrong[..], &dora(Pxe)[1..], &load(Loader), &load(Script)].concat();
+    absorb(&journal, timed(machine(1).mac, kinds)).await;
+    for number in 2..=20 {
+        let boot = [&dora(Ipxe)[..], &load(Script), &[requested(Kernel)]].concat();
+        let mut events = timed(machine(number).mac, boot);
+        events.push(BootEvent { at: at(100.0), ..timed(machine(number).mac, [requested(Initramfs)]).remove(0) });
+        absorb(&journal, events).await;
+    }
+    let kernel = [&dora(Ipxe)[..], &load(Script), &[requested(Kernel)]].concat();
+    absorb(&journal, timed(machine(2).mac, kernel)).await;
+    let seen = |journal: &Journal| {
+        let [doomed, slow] = [1, 2].map(|number| journal.machine(machine(number).mac).unwrap());
+        (doomed.stage, doomed.last_error, slow.stage, slow.deadline)
+    };
+    let before = seen(&journal);
+    assert_eq!((before.0, before.2), (Stage::Failed, Stage::LoadingKernel));
+    assert!(before.3.at().unwrap() > at(300.0), "{before:?}");
+    drop(journal);
+    let journal = open_with_history(&directory, 20);
+    assert_eq!(seen(&journal), before);
+    // It asks for its script again, and is still the wrong one.
+    absorb(&journal, timed(machine(1).mac, load(Script))).await;
+    assert_eq!(seen(&journal).0, Stage::Failed);
 }
 
 #[tokio::test]

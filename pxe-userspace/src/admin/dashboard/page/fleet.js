@@ -71,10 +71,9 @@ export class Fleet {
     }
   }
 
-  #apply(machine, [stage, since, boots, policy, from, error]) {
-    const { name, step, patience } = this.stages[stage] ?? { name: "unknown", step: "asking", patience: null };
-    Object.assign(machine, { stage: name, step, since, boots, policy, from, error });
-    machine.stuckAt = patience === null ? Infinity : since + patience * 1000;
+  #apply(machine, [stage, since, boots, policy, from, error, stuckAt]) {
+    const { name, step } = this.stages[stage] ?? { name: "unknown", step: "asking" };
+    Object.assign(machine, { stage: name, step, since, boots, policy, from, error, stuckAt: stuckAt ?? Infinity });
   }
 
   /** Returns the time on pxed's clock. */
