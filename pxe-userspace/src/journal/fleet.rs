@@ -429,6 +429,7 @@ impl Fleet {
             stage_since: record.map_or(self.started, Record::stage_since),
             deadline: self.deadline(machine, record),
             boots: record.map_or(0, Record::all_boots),
+            attempt: record.map_or(0, |record| record.attempts),
             last_error: record.and_then(|record| record.last_error(&self.texts)),
             booted: machine.macs().any(|mac| self.book.booted.contains(&mac)),
             reached_disk: machine.macs().any(|mac| self.book.reached_disk.contains(&mac)),

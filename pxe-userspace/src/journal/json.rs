@@ -7,11 +7,12 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::{
+    attempts::{Attempt, attempts},
     diagnosis::Diagnosis, machine_record::MachineRecord, others::OtherFrames, stage::Stage, step::Step, story::story,
 };
 use crate::model::{
     architecture::Architecture,
-    event::{ArtifactKind, BootEvent, EventKind, Transport},
+    event::{ArtifactKind, BootEvent, ClientKind, EventKind, Transport},
     inventory::{Machine, Role},
     loader::OwnLoaders,
     policy::{BootPolicy, Disposition},
@@ -82,6 +83,8 @@ pub struct MachineJson<'a> {
     /// It has been at its step for much longer than others of its fleet, and no bytes of a file arrive at it.
     stuck: bool,
     boots: u32,
+    /// The number of its attempts to boot since an operating system ran, up to the last one.
+    attempt: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<ProgressJson>,
     last_error: Option<&'a str>,
@@ -90,6 +93,10 @@ pub struct MachineJson<'a> {
     events: Vec<EventJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     diagnosis: Option<&'a Diagnosis>,
+    /// The last of its attempts to boot since an operating system ran, the oldest first.
+    #[schema(required = false)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<AttemptJson>,
     /// The last boot in sentences.
     #[schema(required = false)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -135,6 +142,7 @@ impl<'a> MachineJson<'a> {
             stage_since: *stage_since,
             stuck: record.is_stuck(now),
             boots: *boots,
+            attempt: record.attempt,
             progress: ProgressJson::of(record.stage, *progress),
             last_error: last_error.as_ref().map(|(_, text)| &**text),
             last_error_at: last_error.as_ref().map(|&(at, _)| rfc3339(at)),
@@ -144,6 +152,7 @@ impl<'a> MachineJson<'a> {
                 .map(|(index, event)| EventJson { before_restart: index < *restored, ..EventJson::of(machine, event) })
                 .collect(),
             diagnosis: None,
+            attempts: Vec::new(),
             story: Vec::new(),
             frames_of_others: others.map(|others| OthersJson::of(machine, others)),
         }
@@ -157,7 +166,36 @@ impl<'a> MachineJson<'a> {
             let text = text(&record.machine, event);
             json.text = Some(if json.before_restart { format!("{text} (before pxed was restarted)") } else { text });
         }
-        Self { diagnosis: Some(diagnosis), story: story(record), ..machine }
+        let attempts = attempts(record).into_iter().map(AttemptJson::from).collect();
+        Self { diagnosis: Some(diagnosis), attempts, story: story(record), ..machine }
+    }
+}
+
+/// An attempt of a machine to boot.
+#[derive(Debug, Serialize, ToSchema)]
+struct AttemptJson {
+    number: u32,
+    #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "time")]
+    began_at: SystemTime,
+    /// The program that began it.
+    began_by: ClientKind,
+    /// The last time at which something was seen of it.
+    #[schema(value_type = String, format = DateTime)]
+    #[serde(serialize_with = "time")]
+    last_at: SystemTime,
+    /// The step that it came to.
+    step: Step,
+    /// `under-way`, `ran` (an operating system), `sent-to-disk`, `failed`, or `began-again` without a failure that pxed has seen.
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
+}
+
+impl From<Attempt> for AttemptJson {
+    fn from(Attempt { number, began, by, last, step, outcome, failure }: Attempt) -> Self {
+        let outcome = outcome.name();
+        Self { number, began_at: began, began_by: by, last_at: last, step, outcome, failure }
     }
 }
 

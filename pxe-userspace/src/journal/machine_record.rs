@@ -35,6 +35,8 @@ pub struct MachineRecord {
     pub deadline: Deadline,
     /// The number of times that it has loaded a whole initramfs.
     pub boots: u32,
+    /// The number of its attempts to boot since an operating system ran, up to the last one.
+    pub attempt: u32,
     /// The time and the text of the last error.
     pub last_error: Option<(SystemTime, Arc<str>)>,
     /// It was given its kernel since it was last released.

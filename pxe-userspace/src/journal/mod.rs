@@ -6,6 +6,7 @@
 //!
 //! [`EventSink`]: crate::model::event::EventSink
 
+mod attempts;
 mod boot_files;
 mod boot_program;
 mod boot_times;

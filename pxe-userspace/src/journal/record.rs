@@ -10,6 +10,7 @@ use std::{
 use arrayvec::ArrayVec;
 
 use super::{
+    attempts::Phase,
     boot_files::BootFiles,
     doomed::{doomed_after, leads_nowhere},
     interner::{Interner, StaticId, TextId},
@@ -141,6 +142,9 @@ pub(super) struct Record {
     step_since: Millis,
     /// The way in which it boots.
     pub(super) chain: Chain,
+    phase: Phase,
+    /// The number of its attempts to boot since an operating system ran.
+    pub(super) attempts: u32,
     /// The number of events, from the oldest, that an earlier pxed saw.
     restored: usize,
     /// The number of initramfs and unified kernel images that it has loaded completely, or runs without having acknowledged their end.
@@ -194,6 +198,8 @@ impl Record {
             stage_since: Millis::of(since),
             step_since: Millis::of(since),
             chain: Chain::default(),
+            phase: Phase::default(),
+            attempts: 0,
             restored: 0,
             boots,
             unconfirmed_boots: 0,
@@ -226,6 +232,11 @@ impl Record {
         let completes = self.files.apply(&event.kind);
         let is_late = self.ran_before_the_end && matches!(event.kind, EventKind::Done { .. });
         self.is_doomed = doomed_after(self.is_doomed, &event.kind);
+        let (phase, begins) = self.phase.after(&event.kind);
+        if begins {
+            self.attempts = self.phase.count(self.attempts);
+        }
+        self.phase = phase;
         if let EventKind::Discover { client, .. } = event.kind {
             self.chain = self.chain.after(client, self.stage);
         }

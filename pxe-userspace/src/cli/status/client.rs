@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use ureq::{Agent, Body, BodyReader, RequestBuilder, http::Response};
+use ureq::{
+    Agent, Body, BodyReader, RequestBuilder,
+    http::{Response, StatusCode},
+};
 
 use super::unix;
 use crate::{
@@ -101,6 +104,27 @@ impl AdminClient {
         let request = self.bearing(self.agent.get(format!("{}{path}", self.base))).query_pairs(pairs);
         let response = request.config().timeout_global(Some(self.patience)).build().call();
         self.text(response)
+    }
+
+    /// Returns the body of the answer to a GET with its tag, unless it has the tag already.
+    pub(super) fn get_unless(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        tag: Option<&str>,
+    ) -> anyhow::Result<Option<(String, Option<String>)>> {
+        let pairs = query.iter().map(|(name, value)| (*name, value.as_str()));
+        let mut request = self.bearing(self.agent.get(format!("{}{path}", self.base))).query_pairs(pairs);
+        if let Some(tag) = tag {
+            request = request.header("if-none-match", tag);
+        }
+        let response = request.config().timeout_global(Some(self.patience)).build().call();
+        if tag.is_some() && response.as_ref().is_ok_and(|response| response.status() == StatusCode::NOT_MODIFIED) {
+            return Ok(None);
+        }
+        let tag_of = |response: &Response<Body>| Some(response.headers().get("etag")?.to_str().ok()?.to_owned());
+        let tag = response.as_ref().ok().and_then(tag_of);
+        Ok(Some((self.text(response)?, tag)))
     }
 
     /// Returns the body of the answer to a POST without content. Its type distinguishes it from the form of a web page. A listener that is for

@@ -9,11 +9,11 @@ use super::{
     client::AdminClient,
     colour::{Colours, Tone},
     fleet, health, images,
-    machines::{self, Listed, Machine},
+    machines::{self, Listed, Machine, State},
     nodes,
     output::{print, print_json},
     select::{SelectorArgs, check_stages, is_at},
-    spec, visitor, yaml,
+    spec, strangers, visitor, yaml,
 };
 use crate::cli::exit::Exit;
 
@@ -69,7 +69,9 @@ pub(super) fn run(client: &AdminClient, asked: Asked) -> anyhow::Result<Exit> {
         Format::Name if chosen.is_empty() => true,
         Format::Name => print(&shown().map(|listed| format!("{}\n", listed.machine.mac)).collect::<String>())?,
         Format::Text | Format::Wide => {
-            let machines: Vec<&Machine> = chosen.iter().map(|listed| &listed.machine).collect();
+            let mut machines: Vec<&Machine> = chosen.iter().map(|listed| &listed.machine).collect();
+            // Those that failed or are stuck come first, each in the order of the spec, like the others.
+            machines.sort_by_key(|machine| machine.state(now).min(State::Busy));
             let colours = Colours::of_stdout();
             let form = fleet::Form { limit, is_wide: format == Format::Wide, colours };
             print(&page(client, &machines, form, is_filtered, now)?)?
@@ -115,6 +117,8 @@ fn page(
     }
     // An older pxed does not have these.
     let optional = |path| client.get(path, &[]).ok();
+    let unknown = optional("/api/v1/strangers").filter(|_| !is_filtered).and_then(|text| of_json(&text).ok());
+    add(unknown.and_then(|unknown: Vec<_>| strangers::recent(&unknown, now)).unwrap_or_default());
     let images = optional("/api/v1/images").and_then(|text| of_json(&text).ok());
     add(images.map(|images| images::render(&images)).unwrap_or_default());
     let nodes = optional("/api/v1/nodes").and_then(|text| of_json(&text).ok());

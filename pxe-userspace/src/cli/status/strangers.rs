@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _, net::Ipv4Addr};
 
 use anyhow::{Context as _, bail};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pxe_common::MacAddr;
 use serde::Deserialize;
 
@@ -24,8 +24,12 @@ use crate::{
     model::{architecture::Architecture, client_architecture::ClientArchitecture},
 };
 
+/// The time for which a stranger is worth a line beside the fleet.
+const RECENT: SignedDuration = SignedDuration::from_mins(10);
+
+/// Somebody who asks by DHCP and is not in the spec.
 #[derive(Debug, Deserialize)]
-struct Stranger {
+pub(super) struct Stranger {
     mac: Shown,
     interface: Shown,
     vlan: Option<u16>,
@@ -78,6 +82,23 @@ pub(super) fn list(client: &AdminClient, format: Format) -> anyhow::Result<()> {
         }
     };
     Ok(())
+}
+
+/// Returns the line about those who asked in the last minutes, if there are any.
+pub(super) fn recent(strangers: &[Stranger], now: Timestamp) -> Option<String> {
+    let is_recent = |stranger: &&Stranger| now.duration_since(stranger.last_seen) <= RECENT;
+    let found: Vec<_> = strangers.iter().filter(is_recent).collect();
+    let near = found.iter().filter(|stranger| stranger.nearest.is_some()).count();
+    let who = match found.len() {
+        0 => return None,
+        1 => "1 machine that no spec names".to_owned(),
+        count => format!("{count} machines that no spec names"),
+    };
+    let near = match near {
+        0 => String::new(),
+        near => format!(", {near} of them a slip away from one that it names"),
+    };
+    Some(format!("{who} asked in the last {} minutes{near}: pxed strangers\n", RECENT.as_mins()))
 }
 
 fn render(strangers: &[Stranger], is_wide: bool, colours: Colours, now: Timestamp) -> String {
@@ -195,6 +216,20 @@ mod tests {
             "problem": "the packet is BOOTP without DHCP", "first_seen": "2026-01-01T00:00:00Z", "last_seen": "2026-01-01T00:00:00Z",
             "count": 1, "nearest": null}]"#;
         serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn recent_strangers_are_counted_in_a_line() {
+        let seen = |now: &str| recent(&strangers(), now.parse().unwrap());
+        let one = "1 machine that no spec names asked in the last 10 minutes, 1 of them a slip away from one that it names: pxed strangers\n";
+        assert_eq!(seen("2026-01-01T00:10:30Z").as_deref(), Some(one));
+        let two = seen("2026-01-01T00:01:00Z").unwrap();
+        assert!(two.starts_with("2 machines that no spec names asked in the last 10 minutes, 1 of them"), "{two}");
+        assert_eq!(seen("2026-01-01T00:11:00Z"), None);
+        let far: Vec<_> = strangers().into_iter().filter(|stranger| stranger.nearest.is_none()).collect();
+        let now = "2026-01-01T00:01:00Z".parse().unwrap();
+        let line = "1 machine that no spec names asked in the last 10 minutes: pxed strangers\n";
+        assert_eq!(recent(&far, now).as_deref(), Some(line));
     }
 
     #[test]

@@ -104,6 +104,7 @@ mod tests {
             stage_since: UNIX_EPOCH,
             deadline: Default::default(),
             boots: 0,
+            attempt: 0,
             last_error: None,
             booted: false,
             cycle: Cycle::Unknown,

@@ -11,6 +11,7 @@ use pxe_common::MacAddr;
 
 use crate::{
     journal::{
+        attempts::{Attempt, Outcome},
         describe::{human_bytes, printable},
         machine_record::MachineRecord,
         words::{elapsed, human},
@@ -427,14 +428,23 @@ impl Teller {
         self.at(until, &format!("{what} again, for the {} time", ordinal(times + 1)))
     }
 
-    /// Returns the sentence about a boot that is one of several attempts, the first of which began at `since`.
-    pub(super) fn attempt(&self, at: SystemTime, number: usize, since: SystemTime) -> String {
-        let text = format!(
-            "began its {} attempt since {}; none before it came to an operating system",
-            ordinal(number),
-            self.time(since)
-        );
-        self.at(at, &text)
+    /// Returns the sentence about an earlier attempt, of this many.
+    pub(super) fn earlier(&self, attempt: &Attempt, count: u32) -> String {
+        let Attempt { number, began, last, step, outcome, failure, .. } = attempt;
+        let after = brief(elapsed(*began, *last));
+        let end = match (outcome, failure) {
+            (Outcome::Ran, _) => format!("came to an operating system after {after}"),
+            (Outcome::SentToDisk, _) => "was sent to the disk".to_owned(),
+            (_, Some(failure)) => format!("stopped at {} after {after}: {failure}", step.name()),
+            (_, None) => format!("stopped at {} after {after}: the machine began again", step.name()),
+        };
+        self.at(*began, &format!("attempt {number} of {count} {end}"))
+    }
+
+    /// Returns the sentence with which the last of several attempts begins.
+    pub(super) fn attempt(&self, at: SystemTime, number: u32) -> String {
+        let ordinal = ordinal(usize::try_from(number).unwrap_or(usize::MAX));
+        self.at(at, &format!("began its {ordinal} attempt; none before it came to an operating system"))
     }
 
     /// Returns a sentence with its time, and with the date if that is another than at the beginning.

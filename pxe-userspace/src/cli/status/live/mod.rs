@@ -50,7 +50,7 @@ pub(super) struct Asked {
 pub(super) fn run(client: AdminClient, asked: Asked) -> anyhow::Result<ExitCode> {
     let Asked { machine, selector, has_events } = asked;
     let client = Arc::new(client.with_patience(PATIENCE));
-    let machines = sources::read_list(&client)?;
+    let machines = sources::read_list(&client, &mut None)?.unwrap_or_default();
     let all: Vec<&Machine> = machines.iter().collect();
     let only = machine.map(|name| target::find(&all, &name)).transpose()?.map(|machine| machine.mac.clone());
     let selection = selector.resolve(all.iter().copied())?;
@@ -99,6 +99,7 @@ fn take(news: &Receiver<News>, view: &mut View, page: usize) -> Option<ExitCode>
             // Somebody waits for the effect.
             News::Key(_) | News::Resized => return None,
             News::List(machines) => view.list(machines, Timestamp::now()),
+            News::Same => view.same(Timestamp::now()),
             News::Piece(piece) => view.piece(piece),
             News::Lost(why) => view.lost(&why, Timestamp::now()),
         }

@@ -40,6 +40,8 @@ pub(super) enum News {
     Resized,
     Signal(Signal),
     List(Vec<Machine>),
+    /// The list is as it was.
+    Same,
     Piece(Piece),
     /// pxed does not answer, for this reason.
     Lost(String),
@@ -98,10 +100,12 @@ fn meaning(key: KeyEvent) -> Option<Key> {
 /// Reads the list of machines again and again, for a small part of the time.
 pub(super) fn list(client: Arc<AdminClient>, news: SyncSender<News>) {
     thread::spawn(move || {
+        let mut tag = None;
         loop {
             let begin = Instant::now();
-            let told = match read_list(&client) {
-                Ok(machines) => News::List(machines),
+            let told = match read_list(&client, &mut tag) {
+                Ok(Some(machines)) => News::List(machines),
+                Ok(None) => News::Same,
                 Err(error) => News::Lost(text_of(&error)),
             };
             let is_lost = matches!(told, News::Lost(_));
@@ -114,10 +118,13 @@ pub(super) fn list(client: Arc<AdminClient>, news: SyncSender<News>) {
     });
 }
 
-/// Reads the list of machines once.
-pub(super) fn read_list(client: &AdminClient) -> anyhow::Result<Vec<Machine>> {
-    let text = client.get("/api/v1/machines", &[("events", "0".to_owned())])?;
-    Ok(machines::read(&text)?.into_iter().map(|listed| listed.machine).collect())
+/// Reads the list of machines once; `None` if it is the one with this tag. Sets the tag to that of the list.
+pub(super) fn read_list(client: &AdminClient, tag: &mut Option<String>) -> anyhow::Result<Option<Vec<Machine>>> {
+    let query = [("events", "0".to_owned())];
+    let Some((text, new)) = client.get_unless("/api/v1/machines", &query, tag.as_deref())? else { return Ok(None) };
+    let machines = machines::read(&text)?.into_iter().map(|listed| listed.machine).collect();
+    *tag = new;
+    Ok(Some(machines))
 }
 
 /// Follows the event stream until `stop`, and opens it again when it breaks.
@@ -147,7 +154,28 @@ pub(super) fn events(client: Arc<AdminClient>, news: SyncSender<News>, stop: Arc
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::block_in_place;
+
     use super::*;
+    use crate::{
+        admin::tests::start,
+        journal::samples::{MAC, discover},
+        model::event::ClientKind,
+    };
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn list_that_has_not_changed_is_not_sent_again() {
+        let server = start(3).await;
+        let client = AdminClient::new(&server.address.into(), None);
+        let mut tag = None;
+        let mut read = || block_in_place(|| read_list(&client, &mut tag)).unwrap();
+        assert_eq!(read().map(|machines| machines.len()), Some(3));
+        assert!(read().is_none() && read().is_none());
+        server.feed(MAC, [discover(ClientKind::Pxe)]).await;
+        let changed = read().unwrap();
+        assert_eq!(&*changed[0].stage, "discovering");
+        assert!(read().is_none());
+    }
 
     #[test]
     fn key_that_quits_is_one_of_three() {

@@ -91,6 +91,13 @@ impl View {
         self.estimate.note(self.machines.iter(), now);
     }
 
+    /// Takes note that pxed lists the same machines as before.
+    pub(super) fn same(&mut self, now: Timestamp) {
+        self.link = Link::Up;
+        self.select(now);
+        self.estimate.note(self.machines.iter(), now);
+    }
+
     fn select(&mut self, now: Timestamp) {
         let Self { selection, only, all, .. } = self;
         let is_meant = |machine: &Machine| only.as_ref().is_none_or(|only| *only == machine.mac);

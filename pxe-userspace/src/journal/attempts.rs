@@ -1,0 +1,175 @@
+//! The attempts of a machine to boot, since an operating system last ran on it: a pure function of its events. Each begins when firmware asks
+//! again after it has gone on, or when iPXE in a network card's ROM asks; the last one may be under way.
+
+use std::time::SystemTime;
+
+use super::{machine_record::MachineRecord, stage::Stage, step::Step};
+use crate::model::event::{BootEvent, ClientKind, EventKind};
+
+/// The attempts that are told of, the last ones.
+const TOLD: usize = 8;
+
+/// What the events up to here show of a boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// No boot has begun, or the last one is over.
+    #[default]
+    Over,
+    /// The firmware asks, and has no answer that it took.
+    Asks,
+    /// The boot is under way.
+    UnderWay,
+}
+
+impl Phase {
+    /// Returns the phase after an event, and `true` if an attempt begins with it.
+    pub(super) fn after(self, kind: &EventKind) -> (Self, bool) {
+        let begins_at_firmware = matches!(kind, EventKind::Discover { client, .. } if is_firmware(*client));
+        let begins_at_ipxe = matches!(kind, EventKind::Discover { client: ClientKind::Ipxe, .. });
+        if begins_at_firmware && self != Self::Asks {
+            (Self::Asks, true)
+        } else if begins_at_ipxe && self == Self::Over {
+            (Self::UnderWay, true)
+        } else if kind.is_operating_system() || *kind == EventKind::SentToDisk {
+            (Self::Over, false)
+        } else if self == Self::Asks && is_progress(kind) {
+            (Self::UnderWay, false)
+        } else {
+            (self, false)
+        }
+    }
+
+    /// Returns the number of attempts since an operating system ran, after one more begins at this phase.
+    pub(super) fn count(self, attempts: u32) -> u32 {
+        if self == Self::Over { 1 } else { attempts.saturating_add(1) }
+    }
+}
+
+fn is_firmware(client: ClientKind) -> bool {
+    matches!(client, ClientKind::Pxe | ClientKind::HttpBoot)
+}
+
+/// Returns `true` for what firmware does only with an answer.
+fn is_progress(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Request { .. }
+            | EventKind::Ack { .. }
+            | EventKind::Requested { .. }
+            | EventKind::Decline { .. }
+            | EventKind::Discover { client: ClientKind::Ipxe, .. }
+    )
+}
+
+/// The end of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has none yet.
+    UnderWay,
+    /// An operating system ran.
+    Ran,
+    /// The machine was told to boot from its own disk.
+    SentToDisk,
+    /// A step failed, and the machine began again or asks no more.
+    Failed,
+    /// The machine began again for a reason that pxed has not seen.
+    BeganAgain,
+}
+
+impl Outcome {
+    /// Returns the name in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnderWay => "under-way",
+            Self::Ran => "ran",
+            Self::SentToDisk => "sent-to-disk",
+            Self::Failed => "failed",
+            Self::BeganAgain => "began-again",
+        }
+    }
+}
+
+/// An attempt to boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its number since an operating system ran, from 1.
+    pub number: u32,
+    /// The time at which it began.
+    pub began: SystemTime,
+    /// The program that began it.
+    pub by: ClientKind,
+    /// The last time at which something was seen of it.
+    pub last: SystemTime,
+    /// The step that it came to.
+    pub step: Step,
+    /// Its end.
+    pub outcome: Outcome,
+    /// The last failure.
+    pub failure: Option<String>,
+}
+
+/// Returns the indices of the events with which the attempts since an operating system ran began.
+pub(super) fn begins(events: &[BootEvent]) -> Vec<usize> {
+    let mut phase = Phase::Over;
+    let mut begins = Vec::new();
+    for (index, BootEvent { kind, .. }) in events.iter().enumerate() {
+        let (next, begins_here) = phase.after(kind);
+        if begins_here {
+            if phase == Phase::Over {
+                begins.clear();
+            }
+            begins.push(index);
+        }
+        phase = next;
+    }
+    begins
+}
+
+/// Returns the last attempts of a machine since an operating system ran, the oldest first, as far as its events reach.
+#[must_use]
+pub fn attempts(record: &MachineRecord) -> Vec<Attempt> {
+    let begins = begins(&record.events);
+    let count = begins.len();
+    let ends = begins.iter().skip(1).copied().chain([record.events.len()]);
+    let of_events = begins.iter().copied().zip(ends).enumerate();
+    let attempts = of_events.filter_map(|(index, (begin, end))| {
+        let is_last = index + 1 == count;
+        let before = u32::try_from(count - 1 - index).unwrap_or(u32::MAX);
+        attempt(record.events.get(begin..end)?, record.attempt.saturating_sub(before).max(1), is_last)
+    });
+    attempts.skip(count.saturating_sub(TOLD)).collect()
+}
+
+fn attempt(events: &[BootEvent], number: u32, is_last: bool) -> Option<Attempt> {
+    let (first, last) = (events.first()?, events.last()?);
+    let EventKind::Discover { client: by, .. } = first.kind else { return None };
+    let mut stage = Stage::NeverSeen;
+    let mut step = Step::NeverSeen;
+    let mut failure = None;
+    let mut end = None;
+    for BootEvent { kind, .. } in events {
+        stage = stage.after(kind);
+        if stage.step() < Step::Disk {
+            step = step.max(stage.step());
+        }
+        if kind.is_failure() {
+            failure = Some(kind.to_string());
+        }
+        if kind.is_operating_system() {
+            end = Some(Outcome::Ran);
+        } else if *kind == EventKind::SentToDisk {
+            end = Some(Outcome::SentToDisk);
+        }
+    }
+    let outcome = end.unwrap_or(match (is_last, &failure) {
+        (true, Some(_)) if stage == Stage::Failed => Outcome::Failed,
+        (true, _) => Outcome::UnderWay,
+        (false, Some(_)) => Outcome::Failed,
+        (false, None) => Outcome::BeganAgain,
+    });
+    Some(Attempt { number, began: first.at, by, last: last.at, step, outcome, failure })
+}
+
+#[cfg(test)]
+mod tests;
