@@ -94,7 +94,8 @@ impl Selection {
 
     /// Returns `true` if the filters let a machine through that is at this stage, and stuck or not.
     pub(super) fn wants_state(&self, stage: Stage, is_stuck: impl FnOnce() -> bool) -> bool {
-        self.stages.is_none_or(|stages| stages.contain(stage)) && self.is_stuck.is_none_or(|wanted| wanted == is_stuck())
+        self.stages.is_none_or(|stages| stages.contain(stage))
+            && self.is_stuck.is_none_or(|wanted| wanted == is_stuck())
     }
 
     /// Returns the row of a machine.

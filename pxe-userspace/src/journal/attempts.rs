@@ -63,7 +63,7 @@ fn is_progress(kind: &EventKind) -> bool {
 
 /// The end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// It has none yet.
     UnderWay,
     /// An operating system ran.
@@ -78,8 +78,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Returns the name in the API.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::UnderWay => "under-way",
             Self::Ran => "ran",
@@ -92,21 +91,21 @@ impl Outcome {
 
 /// An attempt to boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub(super) struct Attempt {
     /// Its number since an operating system ran, from 1.
-    pub number: u32,
+    pub(super) number: u32,
     /// The time at which it began.
-    pub began: SystemTime,
+    pub(super) began: SystemTime,
     /// The program that began it.
-    pub by: ClientKind,
+    pub(super) by: ClientKind,
     /// The last time at which something was seen of it.
-    pub last: SystemTime,
+    pub(super) last: SystemTime,
     /// The step that it came to.
-    pub step: Step,
+    pub(super) step: Step,
     /// Its end.
-    pub outcome: Outcome,
+    pub(super) outcome: Outcome,
     /// The last failure.
-    pub failure: Option<String>,
+    pub(super) failure: Option<String>,
 }
 
 /// Returns the indices of the events with which the attempts since an operating system ran began.
@@ -127,16 +126,17 @@ pub(super) fn begins(events: &[BootEvent]) -> Vec<usize> {
 }
 
 /// Returns the last attempts of a machine since an operating system ran, the oldest first, as far as its events reach.
-#[must_use]
-pub fn attempts(record: &MachineRecord) -> Vec<Attempt> {
+pub(super) fn attempts(record: &MachineRecord) -> Vec<Attempt> {
     let begins = begins(&record.events);
     let count = begins.len();
+    // The events of the first attempts may be gone.
+    let last = record.attempt.max(u32::try_from(count).unwrap_or(u32::MAX));
     let ends = begins.iter().skip(1).copied().chain([record.events.len()]);
     let of_events = begins.iter().copied().zip(ends).enumerate();
     let attempts = of_events.filter_map(|(index, (begin, end))| {
         let is_last = index + 1 == count;
         let before = u32::try_from(count - 1 - index).unwrap_or(u32::MAX);
-        attempt(record.events.get(begin..end)?, record.attempt.saturating_sub(before).max(1), is_last)
+        attempt(record.events.get(begin..end)?, last.saturating_sub(before), is_last)
     });
     attempts.skip(count.saturating_sub(TOLD)).collect()
 }

@@ -8,7 +8,12 @@ use utoipa::ToSchema;
 
 use super::{
     attempts::{Attempt, attempts},
-    diagnosis::Diagnosis, machine_record::MachineRecord, others::OtherFrames, stage::Stage, step::Step, story::story,
+    diagnosis::Diagnosis,
+    machine_record::MachineRecord,
+    others::OtherFrames,
+    stage::Stage,
+    step::Step,
+    story::story,
 };
 use crate::model::{
     architecture::Architecture,

@@ -72,12 +72,7 @@ const fn floor(stage: Stage) -> Option<Duration> {
         Stage::LoadingKernel | Stage::KernelDone | Stage::LoadingInitramfs => Some(LOAD),
         Stage::Booting | Stage::Running => Some(START),
         // It waits for a file or a person, or is where it belongs.
-        Stage::NeverSeen
-        | Stage::AwaitingFiles
-        | Stage::Up
-        | Stage::SentToDisk
-        | Stage::OnDisk
-        | Stage::Failed => None,
+        Stage::NeverSeen | Stage::AwaitingFiles | Stage::Up | Stage::SentToDisk | Stage::OnDisk | Stage::Failed => None,
     }
 }
 

@@ -39,12 +39,10 @@ fn machine_that_begins_again_has_several_attempts() {
 /// Firmware repeats its question while nobody answers; iPXE that firmware loaded belongs to the same attempt.
 #[test]
 fn repeated_question_is_no_attempt() {
-    assert_eq!(shown(&[discover(Pxe), discover(Pxe), offer(), discover(Pxe)]), [(
-        1,
-        Step::Offered,
-        Outcome::UnderWay,
-        false
-    )]);
+    assert_eq!(
+        shown(&[discover(Pxe), discover(Pxe), offer(), discover(Pxe)]),
+        [(1, Step::Offered, Outcome::UnderWay, false)]
+    );
     assert_eq!(shown(&uefi_boot()).len(), 1);
     assert_eq!(shown(&dora(Ipxe)), [(1, Step::Ipxe, Outcome::UnderWay, false)]);
     assert_eq!(shown(&[discover(Pxe), EventKind::SentToDisk]), [(1, Step::Asking, Outcome::SentToDisk, false)]);

@@ -342,15 +342,16 @@ async fn restart_knows_the_wrong_firmware_and_the_times_of_the_fleet() {
     let journal = open_with_history(&directory, 20);
     let wrong = [discover(Pxe), EventKind::WrongArchitecture { client_architecture: 6 }];
     let kinds = [&wrong[..], &dora(Pxe)[1..], &load(Loader), &load(Script)].concat();
-    absorb(&journal, timed(machine(1).mac, kinds)).await;
+    let mut all = timed(machine(1).mac, kinds);
     for number in 2..=20 {
         let boot = [&dora(Ipxe)[..], &load(Script), &[requested(Kernel)]].concat();
         let mut events = timed(machine(number).mac, boot);
         events.push(BootEvent { at: at(100.0), ..timed(machine(number).mac, [requested(Initramfs)]).remove(0) });
-        absorb(&journal, events).await;
+        all.extend(events);
     }
     let kernel = [&dora(Ipxe)[..], &load(Script), &[requested(Kernel)]].concat();
-    absorb(&journal, timed(machine(2).mac, kernel)).await;
+    all.extend(timed(machine(2).mac, kernel));
+    absorb(&journal, all).await;
     let seen = |journal: &Journal| {
         let [doomed, slow] = [1, 2].map(|number| journal.machine(machine(number).mac).unwrap());
         (doomed.stage, doomed.last_error, slow.stage, slow.deadline)

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     journal::{samples::*, testing::Records},
     model::{
-        event::{ArtifactKind, Signs},
+        event::{ArtifactKind, BootEvent, EventKind, Signs},
         failure::{FELL_SILENT, NO_SUCH_FILE},
         inventory::Machine,
         testing::assert_golden,

@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn list_that_has_not_changed_is_not_sent_again() {
         let server = start(3).await;
-        let client = AdminClient::new(&server.address.into(), None);
+        let client = AdminClient::new(&server.address.to_string().parse().unwrap(), None);
         let mut tag = None;
         let mut read = || block_in_place(|| read_list(&client, &mut tag)).unwrap();
         assert_eq!(read().map(|machines| machines.len()), Some(3));
