@@ -28,6 +28,7 @@ pub mod named_file;
 pub mod net;
 pub mod own_file;
 pub mod process_metrics;
+pub mod second_pxed;
 pub mod strangers;
 pub mod telemetry;
 pub mod tftp;

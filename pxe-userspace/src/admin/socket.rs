@@ -11,6 +11,8 @@ use std::{
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::second_pxed::SecondPxed;
+
 /// The socket unless another one is named.
 pub const SOCKET: &str = "/run/pxed/admin.sock";
 /// Its name in the state directory, where it is if nobody can make it in [`SOCKET`]'s.
@@ -23,7 +25,7 @@ const MODE: u32 = 0o660;
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another process answers there.
-    #[error("{}: another pxed answers there", .0.display())]
+    #[error("{}: another pxed answers there{}", .0.display(), named())]
     Taken(PathBuf),
     /// Something else has the name.
     #[error("{}: there is something that is not a socket; remove it", .0.display())]
@@ -151,6 +153,11 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
         return Err(SocketError::Taken(path.to_owned()));
     }
     fs::remove_file(&aside).map_err(io)
+}
+
+/// Names the other pxed, if it is found.
+fn named() -> String {
+    SecondPxed::find().map_or_else(String::new, |pxed| format!(" ({pxed})"))
 }
 
 /// Returns whether a process listens on a socket. It does not wait, even if that process accepts nothing.

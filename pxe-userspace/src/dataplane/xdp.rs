@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use crate::{
     capabilities::{self, Capabilities, FOR_XDP_PROGRAM},
     net::interface::Interface,
+    second_pxed::SecondPxed,
 };
 
 /// The program, compiled from `pxe-ebpf` by `cargo xtask ebpf build`.
@@ -62,13 +63,12 @@ pub enum XdpError {
         what: &'static str,
     },
     /// Another program is attached.
-    #[error(
-        "interface {interface}: another XDP program is attached (see `ip link show dev {interface}`); detach it with \
-         `ip link set dev {interface} xdp off`, or use --datapath socket"
-    )]
+    #[error("interface {interface}: {}", occupant(interface, *.by))]
     Occupied {
         /// The interface.
         interface: String,
+        /// Another pxed, whose program it probably is.
+        by: Option<SecondPxed>,
     },
     /// The kernel or the driver does not support it.
     #[error(
@@ -82,6 +82,17 @@ pub enum XdpError {
         /// The reason that the kernel gave.
         reason: String,
     },
+}
+
+/// Says whose program occupies an interface, and what to do about it.
+fn occupant(interface: &str, by: Option<SecondPxed>) -> String {
+    match by {
+        Some(pxed) => format!("an XDP program is attached, and {pxed}, or use --datapath socket"),
+        None => format!(
+            "another XDP program is attached (see `ip link show dev {interface}`); detach it with `ip link set dev {interface} xdp off`, or use \
+             --datapath socket"
+        ),
+    }
 }
 
 /// A loaded program with its link and the maps that change at run time.
@@ -423,7 +434,7 @@ fn explain(interface: &str, what: &'static str, error: &(dyn std::error::Error +
             XdpError::Capabilities { interface, what, missing: FOR_XDP_PROGRAM.missing() }
         }
         Some(libc::EPERM) => XdpError::Forbidden { interface, what },
-        Some(libc::EBUSY | libc::EEXIST) => XdpError::Occupied { interface },
+        Some(libc::EBUSY | libc::EEXIST) => XdpError::Occupied { interface, by: SecondPxed::find() },
         _ => {
             let mut reason = error.to_string();
             let mut cause = error.source();

@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
 use super::{admission::Connections, connection::Phase, context::Context, routes, worker::Worker};
+use crate::second_pxed::SecondPxed;
 
 /// The connections that the kernel completes before they are accepted: a whole fleet that powers on at once. The kernel
 /// lowers the number to `net.core.somaxconn` for each socket, so there are several sockets.
@@ -52,7 +53,10 @@ pub fn bind(address: Ipv4Addr, port: u16) -> io::Result<Bound> {
     let wanted = SocketAddr::from((address, port));
     listen(wanted).map(Bound).map_err(|error| {
         let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => "another process listens there; stop it or choose another --http-port",
+            io::ErrorKind::AddrInUse => match SecondPxed::find() {
+                Some(pxed) => &format!("{pxed}, or choose another --http-port"),
+                None => "another process listens there; stop it or choose another --http-port",
+            },
             io::ErrorKind::AddrNotAvailable => "no interface has this address; give it to the interface first",
             io::ErrorKind::PermissionDenied => "a port below 1024 needs CAP_NET_BIND_SERVICE",
             _ => "see the error",

@@ -32,6 +32,7 @@ use crate::{
     descriptors,
     model::{inventory::Inventory, port_range::PortRange},
     net::{interface::Interface, prefix, raw_udp::RawUdp},
+    second_pxed::SecondPxed,
 };
 
 /// The most transfers that run at once at one address of ours.
@@ -85,13 +86,17 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; another TFTP server runs here: stop it (`ss -lunp 'sport = 69'` shows which)",
+fn advice(error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => match SecondPxed::find() {
+            Some(pxed) => return format!("; {pxed}"),
+            None => "; another TFTP server runs here: stop it (`ss -lunp 'sport = 69'` shows which)",
+        },
         io::ErrorKind::AddrNotAvailable => "; no interface has this address: see `ip -4 address`",
         io::ErrorKind::PermissionDenied => "; a port below 1024 needs root or CAP_NET_BIND_SERVICE",
         _ => "",
-    }
+    };
+    advice.to_owned()
 }
 
 impl TftpServer {

@@ -358,7 +358,7 @@ impl Kernel for Fake {
         }
         let device = world.device(name);
         if device.attached.is_some() {
-            return Err(XdpError::Occupied { interface: name.clone() }.into());
+            return Err(XdpError::Occupied { interface: name.clone(), by: None }.into());
         }
         device.attached = Some(Attached::Ours(program.id));
         world.programs.get_mut(&program.id).unwrap().attached_to = Some(program.interface.index);
