@@ -6,6 +6,7 @@ mod elsewhere;
 mod failure;
 mod files;
 mod finding;
+mod loops;
 mod other_server;
 mod patience;
 mod peers;
@@ -27,6 +28,7 @@ pub use self::{finding::Diagnosis, peers::among_nodes};
 use super::{
     boot_program::{self, BootProgram},
     machine_record::MachineRecord,
+    policy::Cycle,
     spelling::Spelling,
     stage::Stage,
     words::{elapsed, human},
@@ -96,6 +98,7 @@ pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Dia
         diagnosis.reached += &text;
         diagnosis.advice.insert(0, boot_program::UKI_REFUSED.to_owned());
     }
+    loops::remark(&mut diagnosis, record, now);
     files::remark(&mut diagnosis, record, images, now);
     if let Some(other) = attempt.other_server {
         other_server::remark(&mut diagnosis, record, other, now);
@@ -258,6 +261,9 @@ fn running(record: &MachineRecord, since: Duration) -> Diagnosis {
              pxed.dev/boot-policy: once, or run pxed hold {}.",
             record.boots, record.machine.mac
         ));
+    }
+    if record.stage == Stage::Running && record.cycle == Cycle::Netbooted && since > LONG_PATIENCE {
+        advice.push(loops::not_up(record, since));
     }
     let (address, since) = (record.machine.address, human(since));
     let reached = if record.stage == Stage::Up {

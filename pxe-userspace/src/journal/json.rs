@@ -70,6 +70,14 @@ pub struct MachineJson<'a> {
     additional_macs: &'a [MacAddr],
     #[schema(value_type = String, format = Ipv4)]
     address: std::net::Ipv4Addr,
+    /// The address at which pxed serves it.
+    #[schema(value_type = String, format = Ipv4)]
+    server: std::net::Ipv4Addr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_length: Option<u8>,
+    #[schema(value_type = Option<String>, format = Ipv4)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<std::net::Ipv4Addr>,
     cluster: &'a str,
     role: Role,
     architecture: Architecture,
@@ -116,6 +124,7 @@ impl<'a> MachineJson<'a> {
     pub fn of(record: &'a MachineRecord, now: SystemTime) -> Self {
         let MachineRecord {
             machine,
+            server,
             policy,
             boots_from,
             stage,
@@ -134,6 +143,9 @@ impl<'a> MachineJson<'a> {
             mac: *mac,
             additional_macs,
             address: *address,
+            server: *server,
+            prefix_length: machine.prefix_length,
+            gateway: machine.gateway,
             cluster,
             role: *role,
             architecture: *architecture,

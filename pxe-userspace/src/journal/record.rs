@@ -30,85 +30,25 @@ use pxe_common::MacAddr;
 /// The compact form of an [`EventKind`]. Bytes and milliseconds saturate at 2³² − 1.
 #[derive(Clone, Copy, Debug)]
 enum Kept {
-    Discover {
-        client: ClientKind,
-        client_architecture: Option<u16>,
-    },
-    Offer {
-        address: Option<Ipv4Addr>,
-        boot_file: Option<KeptBootFile>,
-    },
-    Request {
-        client: ClientKind,
-        client_architecture: Option<u16>,
-        of_other_server: bool,
-        other_server: Option<Ipv4Addr>,
-        signs: Signs,
-    },
-    Ack {
-        address: Option<Ipv4Addr>,
-        client: ClientKind,
-        signs: Signs,
-        boot_file: Option<KeptBootFile>,
-    },
-    Nak {
-        reason: StaticId,
-    },
-    Decline {
-        address: Ipv4Addr,
-    },
+    Discover { client: ClientKind, client_architecture: Option<u16> },
+    Offer { address: Option<Ipv4Addr>, boot_file: Option<KeptBootFile> },
+    Request { client: ClientKind, client_architecture: Option<u16>, signs: Signs, other: (bool, Option<Ipv4Addr>) },
+    Ack { address: Option<Ipv4Addr>, client: ClientKind, signs: Signs, boot_file: Option<KeptBootFile> },
+    Nak { reason: StaticId },
+    Decline { address: Ipv4Addr },
     Release,
-    Ignored {
-        reason: StaticId,
-    },
-    ForeignRelay {
-        relay: Ipv4Addr,
-    },
-    OtherVlan {
-        vlan: u16,
-    },
-    LeftToPeer {
-        client: ClientKind,
-        address: Ipv4Addr,
-        chosen: bool,
-    },
-    Requested {
-        artifact: ArtifactKind,
-        transport: Transport,
-        path: TextId,
-    },
-    Done {
-        artifact: ArtifactKind,
-        transport: Transport,
-        path: TextId,
-        bytes: u32,
-        took_ms: u32,
-    },
-    Unconfirmed {
-        artifact: ArtifactKind,
-        transport: Transport,
-        path: TextId,
-        bytes: u32,
-    },
-    Failed {
-        artifact: ArtifactKind,
-        transport: Transport,
-        path: TextId,
-        bytes: u32,
-        reason: TextId,
-    },
-    Awaits {
-        path: TextId,
-        state: StaticId,
-        percent: Option<u8>,
-    },
-    WrongArchitecture {
-        client_architecture: u16,
-    },
+    Ignored { reason: StaticId },
+    ForeignRelay { relay: Ipv4Addr },
+    OtherVlan { vlan: u16 },
+    LeftToPeer { client: ClientKind, address: Ipv4Addr, chosen: bool },
+    Requested { artifact: ArtifactKind, transport: Transport, path: TextId },
+    Done { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, took_ms: u32 },
+    Unconfirmed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32 },
+    Failed { artifact: ArtifactKind, transport: Transport, path: TextId, bytes: u32, reason: TextId },
+    Awaits { path: TextId, state: StaticId, percent: Option<u8> },
+    WrongArchitecture { client_architecture: u16 },
     SentToDisk,
-    Up {
-        port: u16,
-    },
+    Up { port: u16 },
 }
 
 /// The compact form of a [`BootFileName`].
@@ -382,8 +322,7 @@ impl Record {
         }
     }
 
-    /// Adds the record of another network card of the machine. The events and the stage are those of the card that came to its
-    /// stage last.
+    /// Adds the record of another network card. The events and the stage are those of the card that came to its stage last.
     pub(super) fn merge(&mut self, mut other: Self, texts: &mut Interner) {
         let boots = self.boots.saturating_add(other.boots);
         let unconfirmed_boots = self.unconfirmed_boots.saturating_add(other.unconfirmed_boots);
@@ -516,7 +455,7 @@ fn keep(kind: &EventKind, texts: &mut Interner) -> Kept {
             Kept::Offer { address: *address, boot_file: keep_boot_file(boot_file.as_ref(), texts) }
         }
         &EventKind::Request { client, client_architecture, of_other_server, other_server, signs } => {
-            Kept::Request { client, client_architecture, of_other_server, other_server, signs }
+            Kept::Request { client, client_architecture, signs, other: (of_other_server, other_server) }
         }
         EventKind::Ack { address, client, signs, boot_file } => {
             let boot_file = keep_boot_file(boot_file.as_ref(), texts);
@@ -567,7 +506,7 @@ fn recall(kept: Kept, texts: &Interner) -> EventKind {
         Kept::Offer { address, boot_file } => {
             EventKind::Offer { address, boot_file: recall_boot_file(boot_file, texts) }
         }
-        Kept::Request { client, client_architecture, of_other_server, other_server, signs } => {
+        Kept::Request { client, client_architecture, signs, other: (of_other_server, other_server) } => {
             EventKind::Request { client, client_architecture, of_other_server, other_server, signs }
         }
         Kept::Ack { address, client, signs, boot_file } => {

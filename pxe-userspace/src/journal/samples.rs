@@ -98,7 +98,11 @@ pub(crate) fn chooses_another(client: ClientKind) -> [EventKind; 4] {
 }
 
 pub(crate) fn ack(client: ClientKind) -> EventKind {
-    let boot_file = (client != Plain).then_some(LOADER);
+    let boot_file = match client {
+        Plain => None,
+        Ipxe => Some(BootFileName::Script),
+        Pxe | HttpBoot => Some(LOADER),
+    };
     EventKind::Ack { address: Some(Ipv4Addr::new(10, 0, 0, 1)), client, signs: signs(client), boot_file }
 }
 

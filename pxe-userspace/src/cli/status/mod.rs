@@ -10,6 +10,7 @@ mod decide;
 mod explain;
 mod find;
 mod fleet;
+mod free_address;
 mod health;
 mod images;
 mod list;
@@ -129,7 +130,7 @@ pub struct AdoptArgs {
     /// The cluster that it is to belong to
     #[arg(long)]
     cluster: String,
-    /// Its address [default: the one after the highest of the cluster]
+    /// Its address [default: a free one after the highest of the cluster]
     #[arg(long, value_name = "IP")]
     address: Option<Ipv4Addr>,
     #[command(flatten)]

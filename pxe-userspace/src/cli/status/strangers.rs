@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{
     client::AdminClient,
     colour::Colours,
+    free_address::{self, Member},
     list::Format,
     output::{print, print_json},
     select::check,
@@ -58,14 +59,6 @@ impl Nearest {
         let name = hostname.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
         format!("{text}: {mac} ({name}{cluster}, {source})")
     }
-}
-
-/// A machine of the cluster.
-#[derive(Debug, Deserialize)]
-struct Member {
-    cluster: Shown,
-    address: Ipv4Addr,
-    architecture: Shown,
 }
 
 /// Prints the strangers, the one that asked last first.
@@ -149,11 +142,21 @@ pub(super) fn adopted(
     let mut members: Vec<Member> = serde_json::from_str(&members).context("the answer is not pxed's")?;
     let known: BTreeSet<&str> = members.iter().map(|member| &*member.cluster).collect();
     check("cluster", "cluster", &[cluster.to_owned()], &known)?;
+    let (address, is_proposed) = match address {
+        Some(address) => {
+            free_address::check(address, cluster, &members)?;
+            (address, false)
+        }
+        None => {
+            let free = free_address::next_free(cluster, &members);
+            let free =
+                free.with_context(|| format!("cluster {cluster} has no free address: name one with --address"))?;
+            (free, true)
+        }
+    };
     members.retain(|member| *member.cluster == *cluster);
-    let highest = members.iter().map(|member| u32::from(member.address)).max().unwrap_or_default();
-    let next = Ipv4Addr::from(highest.saturating_add(1));
     let architecture = architecture(stranger.as_ref(), &members);
-    Ok(yaml(mac, cluster, (address, next), &architecture, stranger.as_ref()))
+    Ok(yaml(mac, cluster, (address, is_proposed), &architecture, stranger.as_ref()))
 }
 
 fn stranger(client: &AdminClient, mac: MacAddr) -> anyhow::Result<Option<Stranger>> {
@@ -179,7 +182,7 @@ fn architecture(stranger: Option<&Stranger>, members: &[Member]) -> String {
 fn yaml(
     mac: MacAddr,
     cluster: &str,
-    (address, next): (Option<Ipv4Addr>, Ipv4Addr),
+    (address, is_proposed): (Ipv4Addr, bool),
     architecture: &str,
     stranger: Option<&Stranger>,
 ) -> String {
@@ -197,8 +200,12 @@ fn yaml(
         text,
         "# Into spec.worker.metalSpec.machines, or controlPlane's, of the cluster {cluster}:\n- address: {}{}\n  pxeClientSpec:\n    \
          macAddress: \"{mac}\"\n    cpuArchitecture: {architecture}",
-        address.unwrap_or(next),
-        if address.is_none() { " # the one after the highest of the cluster; see that it is free" } else { "" },
+        address,
+        if is_proposed {
+            " # free in the spec; see that no other host has it, and no DHCP server assigns it"
+        } else {
+            ""
+        },
     );
     text
 }
@@ -249,20 +256,22 @@ mod tests {
 
     #[test]
     fn adopted_machine_is_yaml() {
-        let members = [Member {
-            cluster: Shown::of("lab"),
-            address: Ipv4Addr::new(10, 0, 0, 11),
-            architecture: Shown::of("amd64"),
-        }];
+        let members: Vec<Member> = serde_json::from_str(
+            r#"[{"mac": "52:54:00:aa:10:01", "cluster": "lab", "address": "10.0.0.11", "architecture": "amd64"}]"#,
+        )
+        .unwrap();
         let strangers = strangers();
         let mac: MacAddr = "52:54:00:aa:10:09".parse().unwrap();
         let of = |stranger: Option<&Stranger>, address| {
-            yaml(mac, "lab", (address, Ipv4Addr::new(10, 0, 0, 12)), &architecture(stranger, &members), stranger)
+            yaml(mac, "lab", address, &architecture(stranger, &members), stranger)
         };
-        let near = of(strangers.first(), None);
+        let near = of(strangers.first(), (Ipv4Addr::new(10, 0, 0, 12), true));
         assert!(near.contains("#   macAddress: 52:54:00:aa:10:09") && near.contains("lab.yaml line 12"), "{near}");
-        assert!(near.contains("cpuArchitecture: arm64") && near.contains("- address: 10.0.0.12 # the one"), "{near}");
-        let unheard = of(None, Some(Ipv4Addr::new(10, 0, 0, 77)));
+        assert!(
+            near.contains("cpuArchitecture: arm64") && near.contains("- address: 10.0.0.12 # free in the spec;"),
+            "{near}"
+        );
+        let unheard = of(None, (Ipv4Addr::new(10, 0, 0, 77), false));
         assert!(unheard.contains("has not asked") && unheard.contains("cpuArchitecture: amd64"), "{unheard}");
         assert!(unheard.contains("- address: 10.0.0.77\n"), "{unheard}");
     }

@@ -325,6 +325,10 @@ async fn answers_of_a_running_pxed_are_understood() {
             yaml.contains("- address: 10.0.0.3 # ") && yaml.contains("macAddress: \"52:54:11:22:33:99\""),
             "{yaml}"
         );
+        let taken = strangers::adopted(&client, stranger, "lab", Some(Ipv4Addr::new(10, 0, 0, 2))).unwrap_err();
+        assert!(taken.to_string().contains("that of 52:54:00:00:00:02 (cluster lab)"), "{taken:#}");
+        let ours = strangers::adopted(&client, stranger, "lab", Some(Ipv4Addr::new(10, 255, 0, 1))).unwrap_err();
+        assert!(ours.to_string().contains("that of pxed"), "{ours:#}");
         let error = adopted(stranger, "lba").unwrap_err();
         assert!(error.to_string().contains("the clusters are lab") && exit::status_of(&error) == Exit::NotFound);
         assert!(adopted(MAC, "lab").unwrap_err().to_string().contains("a machine of the spec already"));

@@ -1,0 +1,255 @@
+//! Loaders that lead to no script: those that are loaded again and again, and an iPXE that has no HTTP.
+
+use std::time::{Duration, SystemTime};
+
+use super::{
+    super::{
+        describe::printable,
+        machine_record::MachineRecord,
+        stage::Stage,
+        words::{elapsed, human},
+    },
+    finding::Diagnosis,
+    patience::PATIENCE,
+};
+use crate::model::event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport};
+
+/// The number of times that a loader is loaded before something is wrong. Firmware may load it once more after a person has restarted the machine.
+const LOOPS: usize = 3;
+
+/// Adds what keeps a machine from its script.
+pub(super) fn remark(diagnosis: &mut Diagnosis, record: &MachineRecord, now: SystemTime) {
+    if !(Stage::Discovering..Stage::Scripted).contains(&record.stage) || record.stage == Stage::AwaitingFiles {
+        return;
+    }
+    if let Some(path) = script_by_tftp(record) {
+        let path = printable(path);
+        diagnosis.reached +=
+            &format!(" It asked by TFTP for {path}, the URL of its script: the program that asks has no HTTP.");
+        diagnosis.advice.insert(0, ANOTHER_IPXE.to_owned());
+    } else if let Some(file) = loader_for_ipxe(record) {
+        diagnosis.reached += &format!(" This iPXE was built without HTTP, so that pxed gave it another one, {file}.");
+        if record.stage == Stage::IpxeAddressed {
+            diagnosis.waits_for = format!("Its request for {file}.");
+        }
+        let is_again = loaded(record).is_some_and(|loaded| loaded.times > 1);
+        if is_again || elapsed(record.stage_since, now) > PATIENCE {
+            diagnosis.advice.insert(0, format!("If {file} is what it runs: that has no HTTP. {ANOTHER_IPXE}"));
+        }
+    }
+    if let Some(Loaded { path, times, since }) = loaded(record).filter(|loaded| loaded.times >= LOOPS) {
+        let (path, lasted) = (printable(path), human(elapsed(since, now)));
+        diagnosis.reached +=
+            &format!(" It has loaded {path} {times} times in {lasted} and asked for no script in between.");
+        let advice = [
+            "The loader starts and gives up, or the firmware refuses it and tries again: look at its screen or serial console. With Secure \
+             Boot enabled, the firmware refuses an unsigned loader.",
+            "An iPXE that hides what it is (neither user class iPXE nor option 175) is taken for firmware, and gets the loader again and \
+             again: replace it by the one that pxed serves, or chain to http://${next-server}:8000/ipxe in its own script.",
+            "If it shows no network card or no link: the loader that uses the driver of the firmware may work (annotation pxed.dev/loader: \
+             snponly).",
+        ];
+        for (place, text) in advice.into_iter().enumerate() {
+            diagnosis.advice.insert(place.min(diagnosis.advice.len()), text.to_owned());
+        }
+    }
+}
+
+/// The remedy for an iPXE without HTTP.
+const ANOTHER_IPXE: &str = "Replace that iPXE by a build with HTTP (DOWNLOAD_PROTO_HTTP), such as the one that pxed fetches itself if its name is \
+                            not among the artifacts. One in the network card's ROM need not be replaced: it only has to load that.";
+
+/// A loader that the machine has loaded since its last script.
+struct Loaded<'a> {
+    path: &'a str,
+    times: usize,
+    /// The end of the first time.
+    since: SystemTime,
+}
+
+/// Returns the events since the machine last had more than a loader, the newest first.
+fn without_script(record: &MachineRecord) -> impl Iterator<Item = &BootEvent> {
+    record.events.iter().rev().take_while(|event| {
+        !event.kind.is_operating_system()
+            && !matches!(
+                event.kind,
+                EventKind::SentToDisk
+                    | EventKind::Awaits { .. }
+                    | EventKind::Up { .. }
+                    | EventKind::Requested {
+                        artifact: ArtifactKind::Script
+                            | ArtifactKind::Kernel
+                            | ArtifactKind::Initramfs
+                            | ArtifactKind::Uki,
+                        transport: Transport::Http,
+                        ..
+                    }
+            )
+    })
+}
+
+/// Returns the loader that was loaded last, and how often, each time after another question for an address.
+fn loaded(record: &MachineRecord) -> Option<Loaded<'_>> {
+    let mut last: Option<Loaded<'_>> = None;
+    let mut has_asked = true;
+    for event in without_script(record) {
+        match &event.kind {
+            EventKind::Discover { client, .. } => has_asked |= *client != ClientKind::Plain,
+            EventKind::Done { artifact: ArtifactKind::Loader, path, .. }
+            | EventKind::Unconfirmed { artifact: ArtifactKind::Loader, path, .. } => {
+                let loaded = last.get_or_insert(Loaded { path, times: 0, since: event.at });
+                if loaded.path == &**path && std::mem::take(&mut has_asked) {
+                    (loaded.times, loaded.since) = (loaded.times + 1, event.at);
+                }
+            }
+            _ => {}
+        }
+    }
+    last
+}
+
+/// Returns the loader that iPXE was told last, which an iPXE with HTTP is never told.
+fn loader_for_ipxe(record: &MachineRecord) -> Option<&BootFileName> {
+    let told = without_script(record).find_map(|event| match &event.kind {
+        EventKind::Ack { client: ClientKind::Plain, .. } => None,
+        EventKind::Ack { client, boot_file, .. } => Some((client, boot_file.as_ref())),
+        _ => None,
+    });
+    match told {
+        Some((ClientKind::Ipxe, Some(file @ (BootFileName::Loader(_) | BootFileName::OwnLoader(_))))) => Some(file),
+        _ => None,
+    }
+}
+
+/// Returns the path that the machine asked for by TFTP last, if it is the URL of a script.
+fn script_by_tftp(record: &MachineRecord) -> Option<&str> {
+    let asked = without_script(record).find_map(|event| match &event.kind {
+        EventKind::Requested { transport, path, .. } => Some((*transport, &**path)),
+        _ => None,
+    });
+    let (transport, path) = asked?;
+    let is_url = || {
+        let path = path.trim_start_matches('/').to_ascii_lowercase();
+        path.starts_with("http:") || path.starts_with("https:") || path == "ipxe" || path.ends_with("/ipxe")
+    };
+    (transport == Transport::Tftp && is_url()).then_some(path)
+}
+
+/// Returns what to do about a system that has an address, and whose Talos API has not answered.
+pub(super) fn not_up(record: &MachineRecord, since: Duration) -> String {
+    format!(
+        "pxed has not seen Talos' API (TCP port 50000) answer in the {} since it got its address; it tries for ten minutes, unless it runs with \
+         --verify-up=false. If talosctl --nodes {} --insecure get disks gets no answer either, look at the machine's console: a firewall in \
+         between, or a system that is not Talos.",
+        human(since),
+        record.machine.address
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{super::diagnose, *};
+    use crate::{
+        journal::{fleet::Fleet, remembered::State, samples::*},
+        model::{event::Signs, images::Images, loader::LoaderFile},
+    };
+
+    /// Returns the diagnosis this many seconds after the last of these events.
+    fn explained(events: &[EventKind], later: u64) -> String {
+        let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
+        timed(MAC, events.iter().cloned()).iter().for_each(|event| _ = fleet.apply(event));
+        let record = fleet.machine(&Arc::new(machine(1)), usize::MAX);
+        let last = record.events.last().map_or(at(0.0), |event| event.at);
+        let Diagnosis { reached, waits_for, advice } =
+            diagnose(&record, &Images::default(), last + Duration::from_secs(later));
+        format!("{reached} | {waits_for} | {}", advice.join(" | "))
+    }
+
+    fn again(times: usize, events: &[EventKind]) -> Vec<EventKind> {
+        vec![events; times].concat()
+    }
+
+    /// Returns the events of a loader that is loaded this many times.
+    fn rounds(times: usize) -> Vec<EventKind> {
+        again(times, &[&dora(Pxe)[..], &[requested(Loader)], &load(Loader)].concat())
+    }
+
+    fn told_a_loader() -> EventKind {
+        let boot_file = Some(BootFileName::Loader(LoaderFile::EfiX64));
+        EventKind::Ack { address: Some(machine(1).address), client: Ipxe, signs: Signs::None, boot_file }
+    }
+
+    #[test]
+    fn loader_that_is_loaded_again_and_again_is_a_loop() {
+        let text = explained(&rounds(3), 2);
+        for part in
+            ["loaded ipxe-efi-x86_64.efi 3 times", "no script in between", "Secure Boot", "hides what it is", "snponly"]
+        {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+        let asks_again = explained(&[&rounds(4)[..], &[discover(Pxe), offer()]].concat(), 2);
+        assert!(asks_again.contains("ipxe-efi-x86_64.efi 4 times"), "{asks_again}");
+        for harmless in [
+            rounds(1),
+            rounds(2),
+            // One attempt that reads the file several times.
+            [&dora(Pxe)[..], &load(Loader), &load(Loader), &load(Loader)].concat(),
+            // Each time it came further.
+            again(4, &[&dora(Pxe)[..], &load(Loader), &dora(Ipxe), &load(Script)].concat()),
+            again(3, &[&uefi_boot()[..], &rounds(1)].concat()),
+            // A chain of two loaders.
+            [rounds(2), uefi_boot()].concat(),
+        ] {
+            let text = explained(&harmless, 2);
+            assert!(!text.contains("in between"), "{text}");
+        }
+    }
+
+    #[test]
+    fn ipxe_without_http_is_told_apart_from_a_firewall() {
+        let first =
+            [&dora(Pxe)[..], &load(Loader), &[discover(Ipxe), offer(), request(Ipxe), told_a_loader()]].concat();
+        let text = explained(&first, 2);
+        assert!(text.contains("built without HTTP") && text.contains("Its request for ipxe-efi-x86_64.efi."), "{text}");
+        let again = [&first[..], &load(Loader), &[discover(Ipxe), offer(), request(Ipxe), told_a_loader()]].concat();
+        let text = explained(&again, 2);
+        assert!(text.contains("that has no HTTP") && text.contains("DOWNLOAD_PROTO_HTTP"), "{text}");
+        let with_http = explained(&[&first[..], &load(Loader), &dora(Ipxe)].concat(), 2);
+        assert!(!with_http.contains("HTTP ("), "{with_http}");
+        assert!(!with_http.contains("without HTTP"), "{with_http}");
+    }
+
+    #[test]
+    fn url_that_is_asked_for_by_tftp_shows_an_ipxe_without_http() {
+        let asked = |path: &str| {
+            let requested = EventKind::Requested { artifact: ArtifactKind::Other, transport: Tftp, path: path.into() };
+            explained(&[&dora(Ipxe)[..], &[requested]].concat(), 2)
+        };
+        for path in
+            ["http://10.0.0.1:8000/ipxe", "/http://10.0.0.1/ipxe", "HTTPS://boot/x", "boot/52-54-00-00-00-01/ipxe"]
+        {
+            let text = asked(path);
+            assert!(text.contains("asked by TFTP for") && text.contains("DOWNLOAD_PROTO_HTTP"), "{path}: {text}");
+        }
+        for path in ["ipxe.efi", "autoexec.ipxe", "httpd.efi"] {
+            assert!(!asked(path).contains("asked by TFTP for"), "{path}");
+        }
+        assert!(!asked("http://\u{1b}[2J/ipxe").contains('\u{1b}'));
+    }
+
+    #[test]
+    fn system_without_talos_api_is_remarked_on_after_a_while() {
+        let boot = uefi_boot();
+        let early = explained(&boot, 60);
+        assert!(!early.contains("50000"), "{early}");
+        let late = explained(&boot, 200);
+        assert!(
+            late.contains("50000") && late.contains("--verify-up=false") && late.contains("talosctl --nodes 10.0.0.1"),
+            "{late}"
+        );
+        let up = explained(&[&boot[..], &[EventKind::Up { port: 50_000 }]].concat(), 200);
+        assert!(!up.contains("--verify-up"), "{up}");
+    }
+}
