@@ -59,7 +59,7 @@ pub trait Tables: Buckets {
 pub struct Verdict {
     /// The verdict and its reason.
     pub counter: Counter,
-    /// The machine whose request it is; zero if the frame is not a request for us.
+    /// The client that it names; zero if the frame is not a request.
     pub machine: MacAddr,
 }
 
@@ -68,24 +68,25 @@ pub struct Verdict {
 pub fn classify<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Verdict {
     match request(frame, tables) {
         Ok((machine, sender)) => Verdict { counter: judge(machine, sender, tables), machine },
-        Err(counter) => Verdict { counter, machine: MacAddr::default() },
+        Err(verdict) => verdict,
     }
 }
 
 /// Returns the hardware address of the machine that this request to us names, and its sender.
 #[inline(always)]
-fn request<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Result<(MacAddr, Sender), Counter> {
-    let headers = Headers::parse(frame)?;
-    let BootClient { mac: machine, giaddr } = BootClient::read(frame, &headers)?;
+fn request<B: Bytes + ?Sized, T: Tables>(frame: &B, tables: &T) -> Result<(MacAddr, Sender), Verdict> {
+    let of_nobody = |counter| Verdict { counter, machine: MacAddr::default() };
+    let headers = Headers::parse(frame).map_err(of_nobody)?;
+    let BootClient { mac: machine, giaddr } = BootClient::read(frame, &headers).map_err(of_nobody)?;
     let sender = Sender::of(machine, giaddr, headers.ethernet_source);
     if !is_for_us(&headers, |address| tables.is_ours(address)) {
-        return Err(Counter::OtherServer);
+        return Err(Verdict { counter: Counter::OtherServer, machine });
     }
     if let Some(vlan) = headers.tags.unserved(|vlan| tables.serves_vlan(vlan)) {
         if sender == Sender::Itself {
             tables.note_stray(machine.into(), vlan);
         }
-        return Err(Counter::OtherVlan);
+        return Err(Verdict { counter: Counter::OtherVlan, machine });
     }
     Ok((machine, sender))
 }

@@ -119,6 +119,12 @@ impl Counter {
         }
     }
 
+    /// Returns `true` if such a frame may be a DHCP request. The others are ARP, TCP or UDP to other ports.
+    #[must_use]
+    pub const fn is_of_dhcp(self) -> bool {
+        !matches!(self, Self::NotIpv4 | Self::NotUdp | Self::OtherPort)
+    }
+
     /// Returns the owner of such a frame.
     #[must_use]
     pub const fn class(self) -> Class {

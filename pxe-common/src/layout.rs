@@ -23,6 +23,16 @@ pub const XSKS: &str = "XSKS";
 pub const COUNTERS: &str = "COUNTERS";
 /// The one [`Settings`] value, at index 0.
 pub const SETTINGS: &str = "SETTINGS";
+/// The network cards whose frames about DHCP the program traces: [`MachineKey`] to `u8`.
+pub const TRACED: &str = "TRACED";
+/// The number of cards in [`TRACED`] (`u32`), at index 0. While it is 0, tracing costs this one word.
+pub const TRACING: &str = "TRACING";
+/// The ring of traced frames, each a [`Trace`](crate::Trace).
+pub const TRACES: &str = "TRACES";
+/// The number of traced frames (`u64`) for which the ring had no room: an array with one value for each processor.
+pub const TRACES_LOST: &str = "TRACES_LOST";
+/// The bucket of dropped requests of unknown machines that are handed to userspace: an array with one [`Bucket`] for each processor.
+pub const UNSEEN: &str = "UNSEEN";
 /// The name of the XDP program in the object.
 pub const PROGRAM: &str = "pxed";
 /// The global (`u8`) that sets how much the program logs through aya-log. It is set before the program is loaded, so
@@ -48,6 +58,12 @@ pub const ADDRESSES_CAPACITY: u32 = 4096;
 pub const VLAN_NUMBERS: u32 = 4096;
 /// Room in [`STRAYS`]. Further machines are noted when userspace has emptied it.
 pub const STRAYS_CAPACITY: u32 = 1024;
+/// Room in [`TRACED`].
+pub const TRACED_CAPACITY: u32 = 256;
+/// The bytes of [`TRACES`]: some 40 frames.
+pub const TRACES_BYTES: u32 = 1 << 16;
+/// The limit of dropped requests of unknown machines that a processor hands to userspace: 16 each second, and as many at once.
+pub const UNSEEN_LIMIT: Limit = Limit { refill_ns: 1_000_000_000 / 16, tolerance_ns: 1_000_000_000 / 16 * 15 };
 
 /// The key of [`MACHINES`]: a hardware address, padded so that the kernel hashes whole words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -18,6 +18,7 @@ pub mod limit;
 pub mod mac;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod trace;
 
 pub use bytes::Bytes;
 pub use classify::{Buckets, Tables, Verdict, classify};
@@ -25,3 +26,4 @@ pub use counter::{Action, Counter};
 pub use frame::{Headers, Tags, VlanTag};
 pub use layout::{Bucket, Limit, MachineKey, SenderKey, Settings, UnknownMachines};
 pub use mac::MacAddr;
+pub use trace::{Trace, Traced};

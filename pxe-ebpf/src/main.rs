@@ -4,6 +4,7 @@
 
 mod packet;
 mod tables;
+mod tracing;
 
 use aya_ebpf::{Global, bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::{debug, warn};
@@ -26,9 +27,11 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 /// Judges one received frame.
 #[xdp]
 pub fn pxed(ctx: XdpContext) -> u32 {
-    let verdict = classify(&Packet::of(&ctx), &Kernel::of(&ctx));
+    let packet = Packet::of(&ctx);
+    let verdict = classify(&packet, &Kernel::of(&ctx));
     tables::count(verdict.counter);
     remark(&ctx, &verdict);
+    tracing::trace(&ctx, &packet, &verdict);
     match verdict.counter.action() {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Drop => xdp_action::XDP_DROP,

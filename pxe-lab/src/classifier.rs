@@ -76,7 +76,9 @@ impl Classifier {
         }
         let mut elsewhere: PerCpuArray<_, Bucket> = self.map(layout::ELSEWHERE)?.try_into()?;
         let full = vec![Bucket::default(); nr_cpus().map_err(|(what, error)| anyhow!("{what}: {error}"))?];
-        elsewhere.set(0, full.try_into()?, 0)?;
+        elsewhere.set(0, full.clone().try_into()?, 0)?;
+        let mut unseen: PerCpuArray<_, Bucket> = self.map(layout::UNSEEN)?.try_into()?;
+        unseen.set(0, full.try_into()?, 0)?;
         let mut addresses: HashMap<_, [u8; 4], u8> = self.map(layout::ADDRESSES)?.try_into()?;
         for address in OURS {
             addresses.insert(address.octets(), 1, 0)?;
@@ -136,6 +138,35 @@ impl Classifier {
     pub fn remarks(&mut self) -> Result<usize> {
         let mut remarks = RingBuf::try_from(self.map("AYA_LOGS")?)?;
         Ok(iter::from_fn(|| remarks.next().map(drop)).count())
+    }
+
+    /// Lets the program trace these cards, and no others.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a map is missing, or too small for the cards.
+    pub fn trace(&mut self, cards: &[MacAddr]) -> Result<()> {
+        let mut traced: HashMap<_, MachineKey, u8> = self.map(layout::TRACED)?.try_into()?;
+        for card in traced.keys().collect::<Result<Vec<_>, _>>()? {
+            traced.remove(&card)?;
+        }
+        for &card in cards {
+            traced.insert(MachineKey::from(card), 1, 0)?;
+        }
+        let mut tracing: Array<_, u32> = self.map(layout::TRACING)?.try_into()?;
+        Ok(tracing.set(0, u32::try_from(cards.len())?, 0)?)
+    }
+
+    /// Takes the records that the program has written since the last call, and returns the number for which there was no room so far.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a map is missing.
+    pub fn traces(&mut self) -> Result<(Vec<Vec<u8>>, u64)> {
+        let mut ring = RingBuf::try_from(self.map(layout::TRACES)?)?;
+        let records = iter::from_fn(|| ring.next().map(|record| record.to_vec())).collect();
+        let lost: PerCpuArray<_, u64> = self.map(layout::TRACES_LOST)?.try_into()?;
+        Ok((records, lost.get(&0, 0)?.iter().sum()))
     }
 
     /// Returns the known machines that asked on a VLAN that is not served, and that VLAN.

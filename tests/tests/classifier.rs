@@ -13,9 +13,12 @@ use nix::{
     unistd::Pid,
 };
 use pxe_common::{
-    Counter, UnknownMachines, classify,
+    Action, Counter, MacAddr, Settings, Traced, UnknownMachines, classify,
     layout::{LOG_DEBUG, LOG_SILENT, LOG_WARN},
-    testing::{Case, FrameBuilder, Rules, SMALL_BURST, Step, Story, World, cases, small_bucket, stories},
+    testing::{
+        Case, FrameBuilder, KNOWN, Rules, SMALL_BURST, Step, Story, UNKNOWN, World, cases, small_bucket, stories,
+    },
+    trace::TRACE_BYTES,
 };
 use pxe_lab::classifier::{Classifier, measure};
 
@@ -47,6 +50,9 @@ fn main() -> ExitCode {
         stories().into_iter().map(|story| Trial::test(story.name, move || unfold(&story)).with_ignored_flag(!runs)),
     );
     trials.push(Trial::test("remarks as loud as asked for", remarks).with_ignored_flag(!runs));
+    trials.push(Trial::test("trace of each verdict", traces).with_ignored_flag(!runs));
+    trials.push(Trial::test("trace that nobody reads", unread_traces).with_ignored_flag(!runs));
+    trials.push(Trial::test("strangers that are dropped", unseen_strangers).with_ignored_flag(!runs));
     trials.push(Trial::test("time of a frame", time).with_kind("measurement").with_ignored_flag(true));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -131,6 +137,96 @@ fn remarks() -> Result<(), Failed> {
         assert_eq!(kernel.remarks()?, when_limited, "level {level}: rate limit");
         kernel.run(&malformed)?;
         assert_eq!(kernel.remarks()?, when_malformed, "level {level}: malformed frame");
+    }
+    Ok(())
+}
+
+/// The program hands over each frame about DHCP of the traced cards with its verdict, and no other frame.
+fn traces() -> Result<(), Failed> {
+    let mut kernel = Classifier::load().map_err(|error| format!("{error:#}"))?;
+    let mut frames: Vec<_> = cases().into_iter().map(|case| (case.name, case.rules, case.frame)).collect();
+    let forged = FrameBuilder { ethernet_source: MacAddr([0x0a, 0, 0, 0, 0, 1]), ..FrameBuilder::default() }.build();
+    frames.push(("from elsewhere", Rules::default(), forged));
+    let long = FrameBuilder { options: vec![0; 2000], ..FrameBuilder::default() }.build();
+    frames.push(("long", Rules::default(), long));
+    let limited = Rules { settings: small_bucket(UnknownMachines::Drop), no_socket: false };
+    let mut seen = std::collections::HashSet::new();
+    for (name, rules, frame) in frames.iter().filter(|(_, _, frame)| frame.len() >= SHORTEST_FRAME) {
+        // The default rules, and those by which something is dropped.
+        for rules in [*rules, limited] {
+            kernel.prepare(rules)?;
+            let host = World::new(rules);
+            for turn in 0..SMALL_BURST + 3 {
+                let verdict = classify(frame.as_slice(), &host);
+                let source = MacAddr([frame[6], frame[7], frame[8], frame[9], frame[10], frame[11]]);
+                let card = if verdict.machine.is_zero() { source } else { verdict.machine };
+                // Traced; another one is; nobody is.
+                let traced = [vec![card], vec![MacAddr([2, 9, 9, 9, 9, 9])], vec![]][turn as usize % 3].clone();
+                kernel.trace(&traced)?;
+                kernel.run(frame)?;
+                let (records, lost) = kernel.traces()?;
+                let read = records.iter().map(|record| Traced::read(record)).collect::<Vec<_>>();
+                let is_traced = traced.contains(&card) && verdict.counter.is_of_dhcp();
+                if !is_traced && verdict.counter != Counter::UnknownDropped {
+                    assert_eq!((read, lost), (vec![], 0), "{name}, turn {turn}");
+                    continue;
+                }
+                let [Some(trace)] = read[..] else { return Err(format!("{name}, turn {turn}: {read:?}").into()) };
+                assert!(trace.at_ns > 0);
+                let expected = Traced {
+                    at_ns: trace.at_ns,
+                    counter: verdict.counter,
+                    queue: 0,
+                    length: frame.len() as u32,
+                    mac: card,
+                    is_captured: is_traced,
+                    bytes: &frame[..frame.len().min(TRACE_BYTES)],
+                };
+                assert_eq!(trace, expected, "{name}, turn {turn}");
+                seen.extend(is_traced.then_some(verdict.counter));
+            }
+        }
+    }
+    // A frame that ends within the Ethernet header cannot be run.
+    let unseen: Vec<_> =
+        Counter::ALL.iter().filter(|counter| counter.is_of_dhcp() && !seen.contains(counter)).collect();
+    assert_eq!(unseen, [] as [&Counter; 0]);
+    Ok(())
+}
+
+/// Frames for which the ring has no room are counted, and treated as before.
+fn unread_traces() -> Result<(), Failed> {
+    const FRAMES: u64 = 200;
+
+    let mut kernel = Classifier::load().map_err(|error| format!("{error:#}"))?;
+    kernel.prepare(Rules { settings: Settings::unlimited(UnknownMachines::Pass), no_socket: false })?;
+    kernel.trace(&[KNOWN])?;
+    for _ in 0..FRAMES {
+        assert_eq!(kernel.run(&FrameBuilder::default().build())?, Action::Redirect);
+    }
+    let (records, lost) = kernel.traces()?;
+    assert!(records.len() > 30 && records.len() as u64 + lost == FRAMES, "{} records, {lost} lost", records.len());
+    Ok(())
+}
+
+/// Of the strangers that the program drops, it tells a few each second.
+fn unseen_strangers() -> Result<(), Failed> {
+    let mut kernel = Classifier::load().map_err(|error| format!("{error:#}"))?;
+    let stranger = FrameBuilder { chaddr: UNKNOWN, ethernet_source: UNKNOWN, ..FrameBuilder::default() }.build();
+    for (unknown, action) in [(UnknownMachines::Pass, Action::Pass), (UnknownMachines::Drop, Action::Drop)] {
+        kernel.prepare(Rules { settings: Settings::unlimited(unknown), no_socket: false })?;
+        // Each processor has a bucket of its own, and the test may move to another one.
+        for _ in 0..1000 {
+            assert_eq!(kernel.run(&stranger)?, action);
+        }
+        let (records, lost) = kernel.traces()?;
+        let told = records.len() as u64 + lost;
+        let expected = if action == Action::Drop { 1..500 } else { 0..1 };
+        assert!(expected.contains(&told), "{unknown:?}: {told}");
+        assert!(records.iter().all(|record| {
+            Traced::read(record)
+                .is_some_and(|trace| trace.mac == UNKNOWN && !trace.is_captured && trace.bytes == stranger)
+        }));
     }
     Ok(())
 }

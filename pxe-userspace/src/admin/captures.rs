@@ -70,7 +70,7 @@ pub(super) async fn start(
     let started = tokio::task::spawn_blocking(move || Capture::start(&tap, target, http_port)).await;
     let capture = match started {
         Ok(Ok(capture)) => capture,
-        Ok(Err(error @ StartError::TooMany)) => {
+        Ok(Err(error @ (StartError::TooMany | StartError::TooManyCards(_)))) => {
             return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string()));
         }
         Ok(Err(error)) => return Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),

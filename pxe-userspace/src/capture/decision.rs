@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use pxe_common::Counter;
+use pxe_common::{Action, Counter};
 
 use crate::{
     dhcp::{Events, Reason, wire::MessageType},
@@ -162,6 +162,18 @@ const fn of_policy(policy: BootPolicy) -> &'static str {
     }
 }
 
+/// Returns the decision of the XDP program about a frame in words.
+#[must_use]
+pub fn about_trace(counter: Counter, queue: u32) -> String {
+    // What becomes of the frame stands in front.
+    let reason = of_counter(counter).split("; the frame is ").next().unwrap_or_default();
+    match counter.action() {
+        Action::Pass => format!("xdp: passed: {reason}"),
+        Action::Drop => format!("xdp: dropped: {reason}"),
+        Action::Redirect => format!("xdp: redirected to queue {queue}"),
+    }
+}
+
 /// Returns a verdict of the classifier in words.
 #[must_use]
 pub const fn of_counter(counter: Counter) -> &'static str {
@@ -184,9 +196,9 @@ pub const fn of_counter(counter: Counter) -> &'static str {
         Counter::TruncatedBootp => "it ends within the fixed fields of BOOTP",
         Counter::BadHardwareLength => "its hardware address does not have six bytes",
         Counter::UnknownPassed => {
-            "no machine in the spec has this MAC; the frame is left to other servers (--unknown pass)"
+            "no machine in the spec has this MAC (--unknown pass); the frame is left to other servers"
         }
-        Counter::UnknownDropped => "no machine in the spec has this MAC; the frame is dropped (--unknown drop)",
+        Counter::UnknownDropped => "no machine in the spec has this MAC (--unknown drop); the frame is dropped",
         Counter::RateLimited => "the machine asks too often (--machine-rate); the frame is dropped",
         Counter::NoSocket => "pxed has no socket on this receive queue yet; the frame is left to the host",
         Counter::Redirected => "it was given to the worker",

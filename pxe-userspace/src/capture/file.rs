@@ -12,6 +12,7 @@ use super::{
     pcapng::{self, Direction, Packet, Statistics},
     record::{Record, Way},
     selection::{TCP, is_dhcp, network_layer},
+    traces::Traces,
 };
 
 /// The time that a frame waits for others that came before it by another way, and for what is said about it.
@@ -38,6 +39,8 @@ pub struct CaptureFile {
     interfaces: HashMap<Arc<str>, u32>,
     waiting: Vec<Record>,
     notes: Vec<Note>,
+    /// The XDP program's words about frames.
+    traces: Traces,
     packets: u64,
     /// The number of packets at which the file is full.
     limit: u64,
@@ -56,6 +59,7 @@ impl CaptureFile {
             interfaces: HashMap::new(),
             waiting: Vec::new(),
             notes: Vec::new(),
+            traces: Traces::default(),
             packets: 0,
             limit,
             told: None,
@@ -70,7 +74,10 @@ impl CaptureFile {
 
     /// Adds a frame.
     pub fn add(&mut self, record: Record) {
-        self.waiting.push(record);
+        match record.by_program {
+            Some(_) => self.traces.add(record),
+            None => self.waiting.push(record),
+        }
     }
 
     /// Adds words about a frame, which may come later.
@@ -80,6 +87,7 @@ impl CaptureFile {
 
     /// Writes the frames that nothing earlier can come before.
     pub fn write_until(&mut self, now: SystemTime) {
+        self.traces.join(&mut self.waiting, Some(now), PATIENCE);
         let due = now.checked_sub(PATIENCE).unwrap_or(now);
         self.write(|at| at <= due);
         // A note whose frame is not here: the packet socket lost it.
@@ -88,6 +96,7 @@ impl CaptureFile {
 
     /// Writes everything that waits.
     pub fn write_all(&mut self) {
+        self.traces.join(&mut self.waiting, None, PATIENCE);
         self.write(|_| true);
     }
 
@@ -142,7 +151,8 @@ impl CaptureFile {
             if self.is_full() {
                 return;
             }
-            let Record { at, interface, way, length, bytes, comment } = record;
+            self.traces.note_written(&record);
+            let Record { at, interface, way, length, bytes, comment, by_program: _ } = record;
             let interface = self.describe(&interface, "");
             let direction = match way {
                 Way::In => Direction::Inbound,

@@ -85,7 +85,15 @@ fn take(session: &Session, selection: &Selection<'_>, interface: &Arc<str>, seen
     let Some(kept) = selection.kept(frame, way) else { return };
     let offer = |bytes: &[u8], length| {
         let (interface, at) = (Arc::clone(interface), at.unwrap_or_else(SystemTime::now));
-        session.offer(Record { at, interface, way, length, bytes: bytes.into(), comment: String::new() });
+        session.offer(Record {
+            at,
+            interface,
+            way,
+            length,
+            bytes: bytes.into(),
+            comment: String::new(),
+            by_program: None,
+        });
     };
     match if is_outgoing && kept == frame.len() { segments::of_window(frame) } else { None } {
         Some(datagrams) => datagrams.iter().for_each(|datagram| offer(datagram, datagram.len())),

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use pxe_common::counter::Action;
+
 /// The way of a frame, seen from this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Way {
@@ -26,4 +28,6 @@ pub struct Record {
     pub bytes: Box<[u8]>,
     /// pxed's decision in words, or nothing.
     pub comment: String,
+    /// The action of the XDP program, if the program tells of the frame. Most such frames come by another way, too.
+    pub by_program: Option<Action>,
 }

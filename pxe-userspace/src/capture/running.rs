@@ -7,7 +7,7 @@ use tokio::sync::mpsc::Receiver;
 use super::{
     observer,
     record::Record,
-    session::{MOST_CAPTURES, Session, StartError, Target},
+    session::{Session, StartError, Target},
     tap::Tap,
 };
 
@@ -27,9 +27,7 @@ impl Capture {
     /// If too many run, or the kernel refuses a socket or a thread.
     pub fn start(tap: &Tap, target: Target, http_port: u16) -> Result<Self, StartError> {
         let (session, receiver) = Session::of(target);
-        if !tap.add(&session, MOST_CAPTURES) {
-            return Err(StartError::TooMany);
-        }
+        tap.add(&session)?;
         // From here on it is ended by its end.
         let capture = Self { session, receiver, tap: tap.clone() };
         observer::start(Arc::clone(&capture.session), tap.clone(), http_port)?;

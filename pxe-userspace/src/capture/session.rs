@@ -9,13 +9,15 @@ use std::{
     },
 };
 
-use pxe_common::{Headers, MacAddr, classify::BootClient};
+use pxe_common::{Headers, MacAddr, classify::BootClient, layout};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::record::Record;
 
 /// The captures at the same time.
 pub(super) const MOST_CAPTURES: usize = 4;
+/// The network cards that are captured at the same time.
+pub(super) const MOST_CARDS: usize = layout::TRACED_CAPACITY as usize;
 /// The frames that wait to be written, and their bytes.
 const MOST_RECORDS: usize = 16_384;
 const MOST_BYTES: usize = 8 << 20;
@@ -47,6 +49,11 @@ pub enum StartError {
     /// There are too many.
     #[error("{MOST_CAPTURES} captures run already; end one (Ctrl-C in its `pxed capture`)")]
     TooMany,
+    /// The machines have too many cards together.
+    #[error(
+        "the captured machines have {0} network cards together, and at most {MOST_CARDS} can be captured at once; end another capture"
+    )]
+    TooManyCards(usize),
     /// An interface cannot be observed.
     #[error("interface {interface}: cannot open a packet socket: {error}")]
     Observer {

@@ -6,7 +6,7 @@ use pxe_common::{MacAddr, layout::Settings};
 
 use super::{
     addressing::Addressing, counters::ReplyCounters, datapath::Datapath, duplicate_answers::DuplicateAnswers,
-    sharing::Sharing,
+    sharing::Sharing, trace_reader::DroppedStrangers,
 };
 use crate::{
     capture::Tap,
@@ -48,4 +48,6 @@ pub struct Context {
     pub sharing: Option<Arc<Sharing>>,
     /// The place where workers show their frames to those who capture.
     pub tap: Tap,
+    /// Is told of the strangers whose requests an XDP program drops.
+    pub dropped_strangers: DroppedStrangers,
 }

@@ -44,6 +44,7 @@ pub mod shortfall;
 mod stillness;
 #[cfg(test)]
 mod tests;
+pub mod trace_reader;
 pub mod wanted;
 pub mod xdp;
 

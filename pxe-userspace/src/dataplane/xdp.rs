@@ -2,11 +2,11 @@
 //!
 //! The kernel detaches the program when the descriptor of its link closes, which happens however this process ends.
 
-use std::{io, net::Ipv4Addr, os::fd::RawFd, time::Duration};
+use std::{io, net::Ipv4Addr, os::fd::RawFd, sync::Arc, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, PerCpuArray, XskMap},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, XskMap},
     programs::{Xdp, XdpMode, xdp::XdpLinkId},
 };
 use aya_log::EbpfLogger;
@@ -17,8 +17,10 @@ use pxe_common::{
 
 use tokio::task::AbortHandle;
 
+use super::trace_reader::{DroppedStrangers, TraceMaps, Tracing};
 use crate::{
     capabilities::{self, Capabilities, FOR_XDP_PROGRAM},
+    capture::Tap,
     net::interface::Interface,
     second_pxed::SecondPxed,
 };
@@ -114,6 +116,10 @@ pub struct XdpProgram {
     ebpf: Ebpf,
     /// The task that logs the program's messages.
     log_task: Option<AbortHandle>,
+    /// The maps that trace frames, until they are read.
+    trace_maps: Option<TraceMaps>,
+    /// The thread that reads the traced frames.
+    tracing: Option<Tracing>,
 }
 
 impl Drop for XdpProgram {
@@ -143,6 +149,7 @@ impl XdpProgram {
             .map_err(|error| explain(&interface.name, what, &error))?;
         let maps = maps(&mut ebpf).map_err(|error| explain(&interface.name, what, error.as_ref()))?;
         let (machines, addresses, vlans, strays, sockets, settings, counters) = maps;
+        let trace_maps = trace_maps(&mut ebpf).map_err(|error| explain(&interface.name, what, error.as_ref()))?;
         let id = program(&mut ebpf)
             .and_then(|program| {
                 program.load()?;
@@ -165,7 +172,21 @@ impl XdpProgram {
             link: None,
             ebpf,
             log_task,
+            trace_maps: Some(trace_maps),
+            tracing: None,
         })
+    }
+
+    /// Hands the frames that the program traces to captures, and the strangers that it drops to whoever lists them. A program without it serves as
+    /// well.
+    pub fn start_tracing(&mut self, tap: &Tap, strangers: &DroppedStrangers) {
+        let Some(maps) = self.trace_maps.take() else { return };
+        match Tracing::start(&self.interface, maps, tap, Arc::clone(strangers)) {
+            Ok(tracing) => self.tracing = Some(tracing),
+            Err(error) => {
+                tracing::warn!(interface = self.interface, "captures lack the decisions of the XDP program: {error}");
+            }
+        }
     }
 
     /// Attaches the program. From then on it sees every frame, and passes all of them on until
@@ -391,8 +412,7 @@ type Maps = (
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn maps(ebpf: &mut Ebpf) -> Result<Maps, AnyError> {
-    let mut take =
-        |name: &str| ebpf.take_map(name).ok_or_else(|| AnyError::from(format!("the object lacks the map {name}")));
+    let mut take = |name: &str| take(ebpf, name);
     Ok((
         take(layout::MACHINES)?.try_into()?,
         take(layout::ADDRESSES)?.try_into()?,
@@ -402,6 +422,20 @@ fn maps(ebpf: &mut Ebpf) -> Result<Maps, AnyError> {
         take(layout::SETTINGS)?.try_into()?,
         take(layout::COUNTERS)?.try_into()?,
     ))
+}
+
+fn trace_maps(ebpf: &mut Ebpf) -> Result<TraceMaps, AnyError> {
+    let mut take = |name: &str| take(ebpf, name);
+    Ok(TraceMaps {
+        traced: take(layout::TRACED)?.try_into()?,
+        tracing: take(layout::TRACING)?.try_into()?,
+        traces: take(layout::TRACES)?.try_into()?,
+        lost: take(layout::TRACES_LOST)?.try_into()?,
+    })
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, AnyError> {
+    ebpf.take_map(name).ok_or_else(|| AnyError::from(format!("the object lacks the map {name}")))
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, AnyError> {

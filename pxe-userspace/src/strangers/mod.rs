@@ -2,7 +2,7 @@
 //! interface of their cluster.
 //!
 //! The XDP program passes what it does not answer to the host's IP stack, where packet sockets get copies. A program that drops strangers
-//! (`--unknown-machines drop`) hides them from here, too, on the interfaces that it is attached to.
+//! (`--unknown drop`) hides them from here; it tells of some of them itself ([`of_dropped`]).
 
 mod read;
 
@@ -30,6 +30,22 @@ const QUESTIONS_A_TURN: usize = 256;
 const REST: Duration = Duration::from_millis(50);
 /// The number of tagged frames that are remembered until they are seen without their tag.
 const TAGS_REMEMBERED: usize = 64;
+
+/// Returns a function that remembers the strangers whose requests an XDP program drops, from their frames.
+#[must_use]
+pub fn of_dropped(
+    inventory: SharedInventory,
+    strangers: SharedStrangers,
+) -> Arc<dyn Fn(&Arc<str>, &[u8], SystemTime) + Send + Sync> {
+    Arc::new(move |interface, frame, at| {
+        let Some(Asked { mut question, .. }) = read::read(frame, at) else { return };
+        question.interface = Arc::clone(interface);
+        // The spec may name it by now.
+        if inventory.load().by_mac(question.mac).is_none() {
+            strangers.lock().note_stranger(question);
+        }
+    })
+}
 
 /// The thread that listens. It ends when this is dropped.
 #[derive(Debug)]

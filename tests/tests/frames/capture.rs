@@ -222,8 +222,14 @@ pub(crate) fn unanswered(datapath: Datapath) -> anyhow::Result<()> {
     ensure!(frames[2].comment().starts_with("OFFER"), "{frames:#?}");
     let strangers = of_stranger.end()?;
     ensure!(strangers.len() == 1 && strangers[0].field("dhcp.option.dhcp") == "1", "{strangers:#?}");
-    // What XDP passes on, a packet socket sees without a reason.
     if datapath.has_program() {
+        for (frame, words) in [
+            (&frames[0], "xdp: passed: nobody is served on its VLAN (pxed.dev/vlans)"),
+            (&frames[1], "xdp: redirected to queue 0"),
+            (&strangers[0], "xdp: passed: no machine in the spec has this MAC (--unknown pass)"),
+        ] {
+            ensure!(frame.comment() == words, "{}", frame.comment());
+        }
         return Ok(());
     }
     for (frame, words) in [(&frames[0], "VLAN"), (&strangers[0], "no machine in the spec has this MAC")] {
@@ -231,6 +237,44 @@ pub(crate) fn unanswered(datapath: Datapath) -> anyhow::Result<()> {
         ensure!(comment.starts_with("left unanswered: ") && comment.contains(words), "{comment}");
     }
     Ok(())
+}
+
+/// Frames that the XDP program drops are in the capture, and nowhere else. The strangers among them are listed.
+pub(crate) fn dropped(datapath: Datapath) -> anyhow::Result<()> {
+    if !datapath.has_program() {
+        return Ok(());
+    }
+    let bench = Bench::new()?;
+    let (machine, stranger) = (Machine::number(1), Machine::number(9));
+    let options = ["--unknown", "drop", "--machine-rate", "1", "--machine-burst", "2"];
+    let pxed = bench.pxed(datapath, std::slice::from_ref(&machine), &options)?;
+    let plug = bench.plug()?;
+    let (of_machine, of_stranger) = (Running::start(&pxed, &[&machine.mac])?, Running::start(&pxed, &[&stranger.mac])?);
+    let tagged = Query { tags: vec![[0x81, 0, 0, 7]], ..Query::discover(&stranger)? };
+    for frame in [Query::discover(&stranger)?.frame(), tagged.frame()] {
+        plug.send(&frame)?;
+    }
+    for _ in 0..4 {
+        plug.send(&Query::discover(&machine)?.frame())?;
+    }
+    of_stranger.wait_for(2)?;
+    // At least two questions and an answer, and a question that is dropped.
+    of_machine.wait_for(4)?;
+    let strangers = of_stranger.end()?;
+    let comments: Vec<_> = strangers.iter().map(Frame::comment).collect();
+    let dropped = "xdp: dropped: no machine in the spec has this MAC (--unknown drop)";
+    ensure!(comments[0] == dropped && strangers[0].field("dhcp.option.dhcp") == "1", "{strangers:#?}");
+    ensure!(comments[1].starts_with("xdp: "), "{strangers:#?}");
+    let frames = of_machine.end()?;
+    let said = |words: &str| frames.iter().filter(|frame| frame.comment() == words).count();
+    ensure!(said("xdp: redirected to queue 0") > 0, "{frames:#?}");
+    ensure!(said("xdp: dropped: the machine asks too often (--machine-rate)") > 0, "{frames:#?}");
+    // Without a capture, too.
+    let third = Machine::number(8);
+    plug.send(&Query::discover(&third)?.frame())?;
+    suite::eventually("the stranger in the list", SOON, || {
+        Ok(pxed.admin("/api/v1/strangers")?.contains(&third.mac.to_lowercase()))
+    })
 }
 
 /// The file is whole wherever pxed ends.

@@ -85,6 +85,7 @@ fn main() -> ExitCode {
             ("failed_look_at_the_kernel_disturbs_nothing", disturbed::failed_look),
             ("capture_has_the_whole_boot_of_one_machine", capture::boot),
             ("capture_says_why_a_frame_is_left_unanswered", capture::unanswered),
+            ("capture_has_what_the_program_drops", capture::dropped),
             ("capture_of_a_killed_pxed_opens", capture::killed),
             ("queues_are_all_answered", queues::all_answered),
             ("added_queue_is_answered", queues::added),

@@ -16,7 +16,15 @@ fn record(milliseconds: u64, protocol: u8, content: &[u8]) -> Record {
     bytes[23] = protocol;
     bytes.extend_from_slice(content);
     let (interface, comment) = ("eth0".into(), String::new());
-    Record { at: at(milliseconds), interface, way: Way::In, length: bytes.len(), bytes: bytes.into(), comment }
+    Record {
+        at: at(milliseconds),
+        interface,
+        way: Way::In,
+        length: bytes.len(),
+        bytes: bytes.into(),
+        comment,
+        by_program: None,
+    }
 }
 
 fn file(limit: u64) -> CaptureFile {

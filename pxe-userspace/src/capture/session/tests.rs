@@ -11,7 +11,7 @@ fn session() -> (Arc<Session>, Receiver<Record>) {
 
 fn record(bytes: usize) -> Record {
     let (at, interface, comment) = (SystemTime::UNIX_EPOCH, "eth0".into(), String::new());
-    Record { at, interface, way: Way::In, length: bytes, bytes: vec![0; bytes].into(), comment }
+    Record { at, interface, way: Way::In, length: bytes, bytes: vec![0; bytes].into(), comment, by_program: None }
 }
 
 #[test]

@@ -70,6 +70,7 @@ impl Cable {
             trusted_relays: Arc::default(),
             sharing: None,
             tap: Default::default(),
+            dropped_strangers: Arc::new(|_, _, _| ()),
         });
         let port = open(&mut kernel, paths);
         Self { kernel, port, far_end: packet_socket("far") }
