@@ -357,7 +357,7 @@ impl Daemon {
             trusted_relays: Arc::clone(&config.trusted_relays),
             sharing: membership.as_ref().map(|_| Arc::new(Sharing::new(Arc::clone(&nodes)))),
             tap: tap.clone(),
-            dropped_strangers: strangers::of_dropped(Arc::clone(&inventory), overheard.clone()),
+            dropped_strangers: Arc::new(strangers::of_dropped(Arc::clone(&inventory), overheard.clone())),
         })));
 
         let observed = Arc::clone(&dataplane);

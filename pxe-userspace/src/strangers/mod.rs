@@ -36,15 +36,15 @@ const TAGS_REMEMBERED: usize = 64;
 pub fn of_dropped(
     inventory: SharedInventory,
     strangers: SharedStrangers,
-) -> Arc<dyn Fn(&Arc<str>, &[u8], SystemTime) + Send + Sync> {
-    Arc::new(move |interface, frame, at| {
+) -> impl Fn(&Arc<str>, &[u8], SystemTime) + Send + Sync + 'static {
+    move |interface, frame, at| {
         let Some(Asked { mut question, .. }) = read::read(frame, at) else { return };
         question.interface = Arc::clone(interface);
         // The spec may name it by now.
         if inventory.load().by_mac(question.mac).is_none() {
             strangers.lock().note_stranger(question);
         }
-    })
+    }
 }
 
 /// The thread that listens. It ends when this is dropped.
