@@ -32,7 +32,6 @@ const REST: Duration = Duration::from_millis(50);
 const TAGS_REMEMBERED: usize = 64;
 
 /// Returns a function that remembers the strangers whose requests an XDP program drops, from their frames.
-#[must_use]
 pub fn of_dropped(
     inventory: SharedInventory,
     strangers: SharedStrangers,
