@@ -42,12 +42,14 @@ impl Api {
                 }
                 let mut reader = BufReader::new(stream.try_clone().unwrap());
                 let mut request = String::new();
-                reader.read_line(&mut request).unwrap();
+                let _ = reader.read_line(&mut request);
                 let mut header = String::new();
-                while reader.read_line(&mut header).unwrap() > 2 {
+                while reader.read_line(&mut header).is_ok_and(|length| length > 2) {
                     header.clear();
                 }
-                let (status, body) = answer(&machines, &request);
+                // A client that ends while it connects asks for nothing.
+                let Some(path) = request.split(' ').nth(1) else { continue };
+                let (status, body) = answer(&machines, path);
                 seen.lock().unwrap().push(request);
                 let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
                 // A client that was killed reads no answer.
@@ -77,8 +79,7 @@ impl Api {
     }
 }
 
-fn answer(machines: &[String], request: &str) -> (&'static str, String) {
-    let path = request.split(' ').nth(1).unwrap();
+fn answer(machines: &[String], path: &str) -> (&'static str, String) {
     let of = |mac: &str| machines.iter().find(|machine| machine.contains(mac));
     match path.split('?').next().unwrap().split('/').skip(3).collect::<Vec<_>>()[..] {
         // A stream that ends.
