@@ -9,7 +9,7 @@ const DEFAULT_BLOCK_SIZE: u16 = 512;
 /// The most blocks in flight. More gains nothing on a local network, and one segmented send carries 64.
 const WINDOW_LIMIT: u16 = 64;
 /// The most bytes in flight: a window of 64 blocks in Ethernet's usual frames. Whoever has a window sent to somebody else has to guess the port
-/// that it is acknowledged to, among [`SOCKETS_LIMIT`](super::ports::SOCKETS_LIMIT), and each guess costs 46 bytes or more.
+/// that it is acknowledged to, among [`SHARED_LIMIT`](super::ports::SHARED_LIMIT), and each guess costs 46 bytes or more.
 const IN_FLIGHT_LIMIT: usize = WINDOW_LIMIT as usize * (1468 + HEADER_LENGTH);
 /// IPv4 header, UDP header and TFTP header, in bytes.
 const OVERHEAD: u16 = 20 + 8 + HEADER_LENGTH as u16;

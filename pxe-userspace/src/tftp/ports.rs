@@ -4,11 +4,14 @@
 //! never got, and have a whole file sent to the machine for a few small datagrams. So each transfer gets a port of its own, which the kernel
 //! chooses at random.
 //!
-//! A socket for each of ten thousand transfers costs more than it protects: datagrams would be received one by one, and descriptors run
-//! out. So beyond [`SOCKETS_LIMIT`] sockets, a transfer gets one at random that others use. Even somebody who has learned all ports, by
+//! The socket of such a port is connected to the client: the kernel keeps the route, looks it up for no datagram in either direction, and
+//! drops what others send.
+//!
+//! A socket for each of ten thousand transfers costs more than it protects: descriptors run out. So beyond half of a worker's sockets, the
+//! others are shared, and a transfer gets one of these at random. Even somebody who has learned all shared ports, by
 //! transfers of his own, has to try half of them for each window that he draws. A window is so large at most ([`super::options`]) that what is
-//! sent for it is no more than what trying the ports has cost. A socket takes [`USES_LIMIT`] transfers and is then closed, so that what was
-//! learned goes out of date.
+//! sent for it is no more than what trying the ports has cost. A shared socket takes [`USES_LIMIT`] transfers and is then closed, so that what
+//! was learned goes out of date.
 
 use std::{
     io,
@@ -22,7 +25,7 @@ use nix::{
     libc::{SO_EE_ORIGIN_ICMP, sock_extended_err, sockaddr_in},
     sys::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-        socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt},
+        socket::{ControlMessageOwned, MsgFlags, SockaddrIn, connect, recvmsg, setsockopt, sockopt},
     },
 };
 
@@ -32,11 +35,13 @@ use super::{
 };
 use crate::model::port_range::PortRange;
 
-/// The most sockets of one worker.
-pub(super) const SOCKETS_LIMIT: usize = 2_048;
+/// The most shared sockets of one worker.
+pub(super) const SHARED_LIMIT: usize = 2_048;
+/// The most sockets of one worker: as many again belong to one transfer each.
+pub(super) const SOCKETS_LIMIT: usize = 2 * SHARED_LIMIT;
 /// The fewest, however few descriptors there may be.
 pub(super) const LEAST_SOCKETS: usize = 16;
-/// The transfers that one socket takes before it is closed. Opening one costs about as much as sending three windows.
+/// The transfers that one shared socket takes before it is closed. Opening one costs about as much as sending three windows.
 const USES_LIMIT: u32 = 16;
 /// The attempts to find a port at random: one that nobody has in a range that a person has set, or one that is free for a client.
 const ATTEMPTS: u32 = 32;
@@ -55,12 +60,17 @@ const PORT_UNREACHABLE: (u8, u8) = (3, 3);
 pub(super) struct Ports {
     address: Ipv4Addr,
     range: Option<PortRange>,
-    limit: usize,
+    /// The most sockets that are shared.
+    shared_limit: usize,
+    /// The most sockets that belong to one transfer each.
+    own_limit: usize,
+    /// The sockets that do.
+    own: usize,
     epoll: Epoll,
     /// By [`PortId`]; the first sends refusals.
     slots: Vec<Option<Slot>>,
     vacant: Vec<PortId>,
-    /// The sockets that take further transfers.
+    /// The shared sockets that take further transfers.
     open: Vec<PortId>,
     /// The transfers that use a socket.
     users: usize,
@@ -71,6 +81,8 @@ pub(super) struct Ports {
 struct Slot {
     socket: UdpSocket,
     local: SocketAddrV4,
+    /// The client that it is connected to, if it belongs to one transfer.
+    client: Option<SocketAddrV4>,
     /// The transfers that use it.
     users: u32,
     /// Those that have used it.
@@ -108,7 +120,10 @@ impl Ports {
     pub(super) fn new(address: Ipv4Addr, range: Option<PortRange>, limit: usize) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let (slots, vacant, open) = (Vec::new(), Vec::new(), Vec::new());
-        let mut ports = Self { address, range, limit: limit.max(1), epoll, slots, vacant, open, users: 0 };
+        // A range that transfers of their own had used up would leave nothing to share.
+        let own_limit = range.map_or(limit, |range| limit.min(range.ports().len())) / 2;
+        let shared_limit = (limit - own_limit).max(1);
+        let mut ports = Self { address, range, shared_limit, own_limit, own: 0, epoll, slots, vacant, open, users: 0 };
         let refusals = ports.open_socket(PortId::REFUSALS)?;
         ports.slots.push(Some(refusals));
         Ok(ports)
@@ -119,9 +134,10 @@ impl Ports {
     /// # Errors
     ///
     /// No socket can be opened, and there is none to share.
-    pub(super) fn take(&mut self, is_free: impl Fn(PortId) -> bool) -> io::Result<PortId> {
-        let another = if self.sockets() < self.limit { self.open_another() } else { Err(Errno::EMFILE.into()) };
-        let port = another.or_else(|error| self.any(is_free).ok_or(error))?;
+    pub(super) fn take(&mut self, client: SocketAddrV4, is_free: impl Fn(PortId) -> bool) -> io::Result<PortId> {
+        // A client to which no socket can be connected may be gone when it is sent to.
+        let own = if self.own < self.own_limit { self.open_own(client) } else { Err(Errno::EMFILE.into()) };
+        let port = own.or_else(|_| self.share(is_free))?;
         let slot = self.slot_mut(port).ok_or(Errno::EBADF)?;
         slot.users += 1;
         slot.uses += 1;
@@ -132,16 +148,23 @@ impl Ports {
         Ok(port)
     }
 
+    /// Returns a shared port: a new one, or one at random that is free for the client.
+    fn share(&mut self, is_free: impl Fn(PortId) -> bool) -> io::Result<PortId> {
+        let another = if self.shared() < self.shared_limit { self.open_shared() } else { Err(Errno::EMFILE.into()) };
+        another.or_else(|error| self.any(is_free).ok_or(error))
+    }
+
     /// Returns a port whose transfer is over. If nobody uses any port, all are closed.
     pub(super) fn give_back(&mut self, port: PortId) {
         let Some(slot) = self.slot_mut(port) else { return };
         slot.users = slot.users.saturating_sub(1);
-        let is_worn = slot.users == 0 && slot.uses >= USES_LIMIT;
+        let is_worn = slot.users == 0 && (slot.client.is_some() || slot.uses >= USES_LIMIT);
         self.users = self.users.saturating_sub(1);
         if self.users == 0 {
             self.slots.truncate(1);
             self.vacant.clear();
             self.open.clear();
+            self.own = 0;
         } else if is_worn {
             self.close(port);
         }
@@ -150,6 +173,11 @@ impl Ports {
     /// Returns the socket of a port, if it is open.
     pub(super) fn socket(&self, port: PortId) -> Option<&UdpSocket> {
         self.slot(port).map(|slot| &slot.socket)
+    }
+
+    /// Returns the client that the socket of a port is connected to, if it belongs to one transfer.
+    pub(super) fn client(&self, port: PortId) -> Option<SocketAddrV4> {
+        self.slot(port)?.client
     }
 
     /// Returns the address and number of a port, if it is open.
@@ -193,6 +221,10 @@ impl Ports {
         self.slots.len() - 1 - self.vacant.len()
     }
 
+    fn shared(&self) -> usize {
+        self.sockets() - self.own
+    }
+
     fn slot(&self, port: PortId) -> Option<&Slot> {
         self.slots.get(port.0 as usize)?.as_ref()
     }
@@ -201,27 +233,48 @@ impl Ports {
         self.slots.get_mut(port.0 as usize)?.as_mut()
     }
 
-    /// Returns an open socket that is free for a client, at random: one that takes further transfers, if there is one.
+    /// Returns a shared socket that is free for a client, at random: one that takes further transfers, if there is one.
     fn any(&self, is_free: impl Fn(PortId) -> bool) -> Option<PortId> {
         let random = |ports: &[PortId]| (!ports.is_empty()).then(|| ports[rand::random_range(0..ports.len())]);
         // Nearly always the first.
         let open = (0..ATTEMPTS).find_map(|_| random(&self.open).filter(|&port| is_free(port)));
         open.or_else(|| {
-            let sockets = (1..self.slots.len() as u32).map(PortId).filter(|&port| self.slot(port).is_some());
+            let is_shared = |&port: &PortId| self.slot(port).is_some_and(|slot| slot.client.is_none());
+            let sockets = (1..self.slots.len() as u32).map(PortId).filter(is_shared);
             random(&sockets.filter(|&port| is_free(port)).collect::<Vec<_>>())
         })
     }
 
-    fn open_another(&mut self) -> io::Result<PortId> {
-        let port = self.vacant.last().copied().unwrap_or(PortId(self.slots.len() as u32));
+    fn open_own(&mut self, client: SocketAddrV4) -> io::Result<PortId> {
+        let port = self.next();
+        let mut slot = self.open_socket(port)?;
+        // Connecting a UDP socket sends nothing.
+        connect(slot.socket.as_raw_fd(), &SockaddrIn::from(client))?;
+        slot.client = Some(client);
+        self.put(port, slot);
+        self.own += 1;
+        Ok(port)
+    }
+
+    fn open_shared(&mut self) -> io::Result<PortId> {
+        let port = self.next();
         let slot = self.open_socket(port)?;
+        self.put(port, slot);
+        self.open.push(port);
+        Ok(port)
+    }
+
+    /// Returns the place of the next socket.
+    fn next(&self) -> PortId {
+        self.vacant.last().copied().unwrap_or(PortId(self.slots.len() as u32))
+    }
+
+    fn put(&mut self, port: PortId, slot: Slot) {
         if self.vacant.pop().is_some() {
             self.slots[port.0 as usize] = Some(slot);
         } else {
             self.slots.push(Some(slot));
         }
-        self.open.push(port);
-        Ok(port)
     }
 
     fn open_socket(&self, port: PortId) -> io::Result<Slot> {
@@ -229,7 +282,7 @@ impl Ports {
         let SocketAddr::V4(local) = socket.local_addr()? else { return Err(Errno::EAFNOSUPPORT.into()) };
         setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
         self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, port.0.into()))?;
-        Ok(Slot { socket, local, users: 0, uses: 0 })
+        Ok(Slot { socket, local, client: None, users: 0, uses: 0 })
     }
 
     fn bind(&self) -> io::Result<UdpSocket> {
@@ -244,10 +297,11 @@ impl Ports {
     }
 
     fn close(&mut self, port: PortId) {
-        if let Some(slot) = self.slots.get_mut(port.0 as usize)
-            && slot.take().is_some()
-        {
-            self.vacant.push(port);
+        let Some(slot) = self.slots.get_mut(port.0 as usize).and_then(Option::take) else { return };
+        self.vacant.push(port);
+        if slot.client.is_some() {
+            self.own -= 1;
+        } else {
             self.open.retain(|&open| open != port);
         }
     }

@@ -20,7 +20,7 @@ use super::{
     options::Terms,
     packet::HEADER_LENGTH,
     ports::Ports,
-    socket::{Destination, Outbox, path_mtu},
+    socket::{Destination, Outbox, path_mtu, route_mtu},
 };
 use crate::{
     artifacts::OpenArtifact,
@@ -124,8 +124,8 @@ impl Sender {
     /// # Errors
     ///
     /// See [`Ports::take`].
-    pub(super) fn take_port(&mut self, is_free: impl Fn(PortId) -> bool) -> io::Result<PortId> {
-        self.ports.take(is_free)
+    pub(super) fn take_port(&mut self, client: SocketAddrV4, is_free: impl Fn(PortId) -> bool) -> io::Result<PortId> {
+        self.ports.take(client, is_free)
     }
 
     /// Sends what is queued from a port whose transfer is over, and returns the port.
@@ -151,8 +151,9 @@ impl Sender {
     }
 
     /// Returns the MTU of the path to a client, in bytes.
-    pub(super) fn mtu(&self, client: SocketAddrV4) -> u16 {
-        path_mtu(&self.probe, client).unwrap_or(USUAL_MTU)
+    pub(super) fn mtu(&self, Key { client, port }: Key) -> u16 {
+        let connected = self.ports.socket(port).filter(|_| self.ports.client(port) == Some(client));
+        connected.map_or_else(|| path_mtu(&self.probe, client), route_mtu).unwrap_or(USUAL_MTU)
     }
 
     /// Queues one packet.

@@ -12,7 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg, sendmsg},
+    sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recv, recvmmsg, sendmmsg, sendmsg},
 };
 use pxe_common::MacAddr;
 
@@ -64,6 +64,20 @@ impl Inbox {
             let address = result.address.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), Into::into);
             received.push((address, result.bytes));
         }
+        Ok(())
+    }
+
+    /// Receives one datagram from a socket that is connected to this client. It has one transfer, of which one acknowledgement is under way,
+    /// so looking for a second costs more than it brings.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`: there is no datagram.
+    pub(super) fn receive_from(&mut self, socket: &UdpSocket, client: SocketAddrV4) -> Result<(), Errno> {
+        self.received.clear();
+        let space = self.buffer.get_mut(..self.datagram_limit).unwrap_or_default();
+        let length = recv(socket.as_raw_fd(), space, MsgFlags::MSG_DONTWAIT)?;
+        self.received.push((client, length));
         Ok(())
     }
 
@@ -209,7 +223,7 @@ impl Outbox {
             let direct = self.direct.as_ref().filter(|_| next.prefix.is_some());
             let sent = match direct {
                 Some(direct) => self.send_frames(direct),
-                None => self.send_some(socket),
+                None => self.send_some(socket, ports.client(next.from).is_some()),
             };
             match sent {
                 Ok(sent) => self.sent += sent,
@@ -249,22 +263,24 @@ impl Outbox {
     }
 
     /// Hands the kernel the next sends that leave from the same socket and are cut alike. Returns how many it took.
-    fn send_some(&self, socket: &UdpSocket) -> Result<usize, Errno> {
+    ///
+    /// If a connected socket is given an address, the kernel looks the route up again.
+    fn send_some(&self, socket: &UdpSocket, is_connected: bool) -> Result<usize, Errno> {
         let waiting = &self.queue[self.sent..];
         let Some(first) = waiting.first() else { return Ok(0) };
         let segment = first.segment;
         let through_stack = |outgoing: &&Outgoing| outgoing.prefix.is_none() || self.direct.is_none();
         let alike = waiting.iter().take(BATCH).take_while(through_stack);
         let alike = alike.take_while(|outgoing| outgoing.segment == segment && outgoing.from == first.from);
+        let address = |outgoing: &Outgoing| (!is_connected).then(|| SockaddrIn::from(outgoing.to));
         let control: Vec<_> = segment.iter().map(ControlMessage::UdpGsoSegments).collect();
         let (fd, flags) = (socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
         if alike.clone().nth(1).is_none() {
             let bytes = [IoSlice::new(first.bytes(&self.buffer))];
-            return sendmsg(fd, &bytes, &control, flags, Some(&SockaddrIn::from(first.to))).map(|_| 1);
+            return sendmsg(fd, &bytes, &control, flags, address(first).as_ref()).map(|_| 1);
         }
-        let (addresses, slices): (Vec<_>, Vec<_>) = alike
-            .map(|outgoing| (Some(SockaddrIn::from(outgoing.to)), [IoSlice::new(outgoing.bytes(&self.buffer))]))
-            .unzip();
+        let (addresses, slices): (Vec<_>, Vec<_>) =
+            alike.map(|outgoing| (address(outgoing), [IoSlice::new(outgoing.bytes(&self.buffer))])).unzip();
         let space = segment.map(|_| nix::cmsg_space!(u16));
         let mut headers = MultiHeaders::preallocate(slices.len(), space);
         Ok(sendmmsg(fd, &mut headers, &slices, &addresses, &control, flags)?.count())
@@ -310,7 +326,12 @@ impl Outbox {
 pub(super) fn path_mtu(probe: &UdpSocket, client: SocketAddrV4) -> Result<u16, Errno> {
     // Connecting a UDP socket sends nothing; it looks the route up.
     nix::sys::socket::connect(probe.as_raw_fd(), &SockaddrIn::from(client))?;
-    let mtu = nix::sys::socket::getsockopt(probe, nix::sys::socket::sockopt::IpMtu)?;
+    route_mtu(probe)
+}
+
+/// Returns the same for the client that a socket is connected to.
+pub(super) fn route_mtu(socket: &UdpSocket) -> Result<u16, Errno> {
+    let mtu = nix::sys::socket::getsockopt(socket, nix::sys::socket::sockopt::IpMtu)?;
     Ok(u16::try_from(mtu).unwrap_or(u16::MAX))
 }
 

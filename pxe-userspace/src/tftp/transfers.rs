@@ -356,7 +356,7 @@ impl Transfers {
         let client = asked.client;
         loop {
             let running = &self.running;
-            let taken = self.sender.take_port(|port| !running.contains_key(&Key { client, port }));
+            let taken = self.sender.take_port(client, |port| !running.contains_key(&Key { client, port }));
             if taken.is_ok() {
                 return taken;
             }
@@ -372,10 +372,11 @@ impl Transfers {
         let &Asked { now, client, machine, is_machine, ref request, datagram } = asked;
         let negotiate =
             if request.mode == TransferMode::Netascii { Terms::negotiate_netascii } else { Terms::negotiate };
-        let terms = negotiate(request.options, file.length, self.sender.mtu(client));
+        let key = Key { client, port };
+        let terms = negotiate(request.options, file.length, self.sender.mtu(key));
         let (transfer, action) = Transfer::new(now, terms);
         self.serial += 1;
-        let (key, serial, mut due) = (Key { client, port }, self.serial, Due::default());
+        let (serial, mut due) = (self.serial, Due::default());
         self.timers.set(&mut due, transfer.deadline(), key, serial);
         let mut running = Running {
             key,

@@ -10,7 +10,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
-    key::Key,
+    key::{Key, PortId},
     mailbox::{Mailbox, Message},
     ports::Ready,
     socket::Inbox,
@@ -96,19 +96,31 @@ impl Worker {
             }
             let now = Instant::now();
             for (port, has_error) in ready.ports() {
-                if has_error {
-                    self.transfers.on_unreachable(now, port);
-                }
-                let received = self.transfers.ports().socket(port).map(|socket| inbox.receive(socket));
-                if received != Some(Ok(())) {
-                    continue;
-                }
-                for (client, datagram) in (0..inbox.len()).filter_map(|index| inbox.datagram(index)) {
-                    self.transfers.on_datagram(now, Key { client, port }, datagram);
-                }
+                self.receive_at(now, (port, has_error), inbox);
             }
             self.transfers.flush();
         }
         true
+    }
+
+    /// Answers the datagrams that have come to a port. `has_error`: the host of a client has sent an error, too.
+    fn receive_at(&mut self, now: Instant, (port, has_error): (PortId, bool), inbox: &mut Inbox) {
+        let ports = self.transfers.ports();
+        let Some(socket) = ports.socket(port) else { return };
+        let received = match ports.client(port) {
+            Some(client) if !has_error => inbox.receive_from(socket, client),
+            // The kernel reports the error once before it hands out the datagrams that came earlier.
+            _ if has_error => inbox.receive(socket).or_else(|_| inbox.receive(socket)),
+            _ => inbox.receive(socket),
+        };
+        if received.is_ok() {
+            for (client, datagram) in (0..inbox.len()).filter_map(|index| inbox.datagram(index)) {
+                self.transfers.on_datagram(now, Key { client, port }, datagram);
+            }
+        }
+        // A client that has everything may close its port before its last acknowledgement is read.
+        if has_error {
+            self.transfers.on_unreachable(now, port);
+        }
     }
 }

@@ -71,7 +71,8 @@ async fn acknowledgements_to_ports_of_other_transfers_do_not_count() {
     lab.until("tftp_active_transfers", 21).await;
     let bytes = received(&victim);
     assert!(bytes < 200, "{bytes} bytes: the options, and at most three times again");
-    assert!(lab.metric("tftp_stray_datagrams_total") > 5_000);
+    // The kernel drops what does not come from the client of a port.
+    assert_eq!(lab.metric("tftp_stray_datagrams_total"), 0);
     assert_eq!(lab.metric("tftp_acknowledged_bytes_total"), 0);
     assert!(lab.events.try_recv().is_err(), "the journal is told of nothing");
 }

@@ -8,9 +8,17 @@ fn ports(limit: usize) -> Ports {
     Ports::new(Ipv4Addr::LOCALHOST, None, limit).unwrap()
 }
 
+const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
+
 /// Takes a port for a client without others.
 fn take(ports: &mut Ports) -> PortId {
-    ports.take(|_| true).unwrap()
+    ports.take(CLIENT, |_| true).unwrap()
+}
+
+fn client() -> (UdpSocket, SocketAddrV4) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let SocketAddr::V4(address) = socket.local_addr().unwrap() else { panic!("IPv4") };
+    (socket, address)
 }
 
 fn number(ports: &Ports, port: PortId) -> u16 {
@@ -46,7 +54,7 @@ fn port_that_was_used_often_is_closed() {
     // All ports are worn, and there is none but these.
     assert_eq!(take(&mut ports), staying);
     ports.give_back(staying);
-    let mut other = Ports { limit: 2, ..ports };
+    let mut other = Ports { shared_limit: 2, ..ports };
     let next = take(&mut other);
     assert_ne!(next, staying);
     other.give_back(staying);
@@ -88,7 +96,7 @@ fn datagram_is_found_at_its_port() {
     let used: Vec<_> = (0..10).map(|_| take(&mut ports)).collect();
     let mut ready = Ready::default();
     assert!(!ports.look(&mut ready));
-    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (client, _) = client();
     client.send_to(b"x", ports.local(used[7]).unwrap()).unwrap();
     assert!(ports.look(&mut ready));
     assert_eq!(ready.ports().collect::<Vec<_>>(), [(used[7], false)]);
@@ -97,18 +105,63 @@ fn datagram_is_found_at_its_port() {
 }
 
 #[test]
+fn own_port_takes_what_its_client_sends_and_nothing_else() {
+    let mut ports = ports(10);
+    let ((client, address), (stranger, _)) = (client(), client());
+    let port = ports.take(address, |_| true).unwrap();
+    assert_eq!(ports.client(port), Some(address));
+    let local = ports.local(port).unwrap();
+    stranger.send_to(b"forged", local).unwrap();
+    client.send_to(b"mine", local).unwrap();
+    let mut received = [0; 8];
+    assert_eq!(ports.socket(port).unwrap().recv(&mut received).unwrap(), 4);
+    assert!(received.starts_with(b"mine") && !ports.look(&mut Ready::default()));
+    // Another client gets another port, and the port is closed with its transfer.
+    let other = take(&mut ports);
+    ports.give_back(port);
+    assert!(ports.socket(port).is_none() && ports.client(other) == Some(CLIENT));
+}
+
+#[test]
+fn shared_port_is_connected_to_nobody() {
+    let mut ports = ports(10);
+    let own: Vec<_> = (0..5).map(|_| take(&mut ports)).collect();
+    let shared: Vec<_> = (0..20).map(|_| take(&mut ports)).collect();
+    assert!(own.iter().all(|&port| ports.client(port).is_some()));
+    assert!(shared.iter().all(|&port| ports.client(port).is_none() && !own.contains(&port)));
+    // An own one that is free again is not shared either.
+    ports.give_back(own[0]);
+    let next = take(&mut ports);
+    assert!(ports.client(next).is_some());
+}
+
+#[test]
+fn client_to_which_nothing_can_be_connected_shares() {
+    let mut ports = ports(10);
+    // A socket that is bound to 127.0.0.1 reaches no other host.
+    let port = ports.take(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9), |_| true).unwrap();
+    assert_eq!((ports.client(port), ports.sockets(), ports.own), (None, 1, 0));
+}
+
+#[test]
 fn client_that_does_not_receive_is_named() {
-    let mut ports = ports(2);
-    let (port, other) = (take(&mut ports), take(&mut ports));
-    let SocketAddr::V4(gone) = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap() else { panic!("IPv4") };
-    ports.socket(port).unwrap().send_to(b"x", gone).unwrap();
-    let mut ready = Ready::default();
-    assert!(ports.look(&mut ready));
-    assert_eq!(ready.ports().collect::<Vec<_>>(), [(port, true)]);
-    assert_eq!(ports.unreachable_clients(other), []);
-    assert_eq!(ports.unreachable_clients(port), [gone]);
-    assert_eq!(ports.unreachable_clients(port), [], "once");
-    assert!(!ports.look(&mut ready));
+    for is_own in [true, false] {
+        let mut ports = ports(if is_own { 4 } else { 1 });
+        let gone = client().1;
+        let port = ports.take(gone, |_| true).unwrap();
+        assert_eq!(ports.client(port).is_some(), is_own);
+        let other = PortId::REFUSALS;
+        ports.socket(port).unwrap().send_to(b"x", gone).unwrap();
+        let mut ready = Ready::default();
+        assert!(ports.look(&mut ready));
+        assert_eq!(ready.ports().collect::<Vec<_>>(), [(port, true)]);
+        assert_eq!(ports.unreachable_clients(other), []);
+        assert_eq!(ports.unreachable_clients(port), [gone]);
+        assert_eq!(ports.unreachable_clients(port), [], "once");
+        // The socket itself reports it once more.
+        let _ = ports.socket(port).unwrap().take_error();
+        assert!(!ports.look(&mut ready));
+    }
 }
 
 proptest! {
@@ -128,8 +181,11 @@ proptest! {
                 Some(which) if !used.is_empty() => ports.give_back(used.swap_remove(which.index(used.len())).1),
                 _ => {
                     let others: Vec<_> = used.iter().filter(|(user, _)| *user == client).map(|(_, port)| *port).collect();
-                    let taken = ports.take(|port| !others.contains(&port));
-                    prop_assert_eq!(taken.is_ok(), others.len() < limit);
+                    let shared = others.iter().filter(|&&port| ports.client(port).is_none()).count();
+                    let has_own = ports.own < limit / 2;
+                    let taken = ports.take(CLIENT, |port| !others.contains(&port));
+                    prop_assert_eq!(taken.is_ok(), has_own || shared < limit - limit / 2);
+                    prop_assert!(!has_own || taken.as_ref().is_ok_and(|&port| ports.client(port).is_some()));
                     if let Ok(port) = taken {
                         prop_assert!(port != PortId::REFUSALS && !others.contains(&port));
                         used.push((client, port));
@@ -138,6 +194,8 @@ proptest! {
             }
             prop_assert!(used.iter().all(|&(_, port)| ports.socket(port).is_some()));
             prop_assert!(ports.sockets() <= limit);
+            let own = used.iter().filter(|&&(_, port)| ports.client(port).is_some()).count();
+            prop_assert_eq!(ports.own, own);
             let open = ports.open.iter().collect::<HashSet<_>>();
             prop_assert!(open.len() == ports.open.len() && ports.open.iter().all(|&port| ports.socket(port).is_some()));
         }
