@@ -1,14 +1,15 @@
 //! `pxed status`: the fleet in the form that is asked for.
 
 use anyhow::Context as _;
-use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
 use super::{
     client::AdminClient,
     colour::{Colours, Tone},
-    fleet, health, images,
+    fleet,
+    format::Format,
+    health, images,
     machines::{self, Listed, Machine, State},
     nodes,
     output::{print, print_json},
@@ -16,21 +17,6 @@ use super::{
     spec, strangers, visitor, yaml,
 };
 use crate::cli::exit::Exit;
-
-/// The form of a list of machines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// Tables
-    Text,
-    /// Tables, with more columns
-    Wide,
-    /// The API's JSON
-    Json,
-    /// The same as YAML
-    Yaml,
-    /// A MAC address a line
-    Name,
-}
 
 /// The states at which the command fails.
 const ALARMING: [&str; 2] = ["failed", super::select::STUCK];

@@ -8,7 +8,7 @@ use super::{
     client::AdminClient,
     colour::Colours,
     fleet,
-    list::Format,
+    format::Format,
     machines::{self, Machine},
     output::{print, print_json},
     select::{Selection, SelectorArgs},

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::{
     client::AdminClient,
     colour::Colours,
+    format::Format,
     free_address::{self, Member},
-    list::Format,
     output::{print, print_json},
     select::check,
     table::{Cell, elapsed, header, table},
