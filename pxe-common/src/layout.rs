@@ -62,7 +62,7 @@ pub const STRAYS_CAPACITY: u32 = 1024;
 pub const TRACED_CAPACITY: u32 = 256;
 /// The bytes of [`TRACES`]: some 40 frames.
 pub const TRACES_BYTES: u32 = 1 << 16;
-/// The limit of dropped requests of unknown machines that a processor hands to userspace: 16 each second, and as many at once.
+/// The limit of dropped requests that a processor hands to userspace: 16 each second, and as many at once.
 pub const UNSEEN_LIMIT: Limit = Limit { refill_ns: 1_000_000_000 / 16, tolerance_ns: 1_000_000_000 / 16 * 15 };
 
 /// The key of [`MACHINES`]: a hardware address, padded so that the kernel hashes whole words.

@@ -21,7 +21,7 @@ pub struct Trace {
     pub kept: u32,
     /// The client that it names, or its Ethernet source if it names none.
     pub mac: MacAddr,
-    /// One of [`TRACED_CARD`] and [`UNSEEN_STRANGER`].
+    /// One of [`TRACED_CARD`] and [`UNSEEN_REQUEST`].
     pub cause: u8,
     /// Padding, so that no byte before the frame is undefined.
     pub zero: u8,
@@ -31,8 +31,8 @@ pub struct Trace {
 
 /// [`Trace::cause`]: somebody captures this MAC address.
 pub const TRACED_CARD: u8 = 1;
-/// [`Trace::cause`]: a machine that the program does not know, whose request it dropped.
-pub const UNSEEN_STRANGER: u8 = 2;
+/// [`Trace::cause`]: a dropped request, of a machine that the program does not know or of one that asks too often.
+pub const UNSEEN_REQUEST: u8 = 2;
 
 const _: () = assert!(size_of::<Trace>() == 32 + TRACE_BYTES && align_of::<Trace>() == 8);
 
@@ -49,7 +49,7 @@ pub struct Traced<'a> {
     pub length: u32,
     /// The client that it names, or its Ethernet source if it names none.
     pub mac: MacAddr,
-    /// Somebody captures this MAC address. Otherwise it is a stranger whose request was dropped.
+    /// Somebody captures this MAC address. Otherwise it is a request that was dropped.
     pub is_captured: bool,
     /// The frame, as far as it is kept.
     pub bytes: &'a [u8],

@@ -1,5 +1,5 @@
-//! Hands frames to userspace through a ring, each with its verdict: those of the cards that somebody captures, and a few of those of strangers that
-//! are dropped.
+//! Hands frames to userspace through a ring, each with its verdict: those of the cards that somebody captures, and a few of those that are
+//! dropped and heard in no other way.
 
 use core::hint::black_box;
 
@@ -12,7 +12,7 @@ use aya_ebpf::{
 use pxe_common::{
     Bucket, Bytes as _, Counter, MacAddr, MachineKey, Trace, Verdict,
     layout::{TRACED_CAPACITY, TRACES_BYTES, UNSEEN_LIMIT},
-    trace::{TRACE_BYTES, TRACED_CARD, UNSEEN_STRANGER},
+    trace::{TRACE_BYTES, TRACED_CARD, UNSEEN_REQUEST},
 };
 
 use crate::packet::Packet;
@@ -32,11 +32,11 @@ static TRACES_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static UNSEEN: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
 
-/// Writes the frame and its verdict into the ring, if somebody captures its card, or if it is of a stranger who is heard in no other way.
+/// Writes the frame and its verdict into the ring, if somebody captures its card, or if it is a dropped request that is heard in no other way.
 #[inline(always)]
 pub fn trace(ctx: &XdpContext, packet: &Packet<'_>, verdict: &Verdict) {
     let is_on = TRACING.get(0).is_some_and(|&cards| cards != 0);
-    let is_unseen = matches!(verdict.counter, Counter::UnknownDropped);
+    let is_unseen = matches!(verdict.counter, Counter::UnknownDropped | Counter::RateLimited);
     if !is_on && !is_unseen {
         return;
     }
@@ -46,8 +46,8 @@ pub fn trace(ctx: &XdpContext, packet: &Packet<'_>, verdict: &Verdict) {
     };
     let cause = if is_on && verdict.counter.is_of_dhcp() && TRACED.get_ptr(MachineKey::from(mac)).is_some() {
         TRACED_CARD
-    } else if is_unseen && may_tell_of_stranger() {
-        UNSEEN_STRANGER
+    } else if is_unseen && may_tell() {
+        UNSEEN_REQUEST
     } else {
         return;
     };
@@ -55,7 +55,7 @@ pub fn trace(ctx: &XdpContext, packet: &Packet<'_>, verdict: &Verdict) {
 }
 
 #[inline(always)]
-fn may_tell_of_stranger() -> bool {
+fn may_tell() -> bool {
     let Some(slot) = UNSEEN.get_ptr_mut(0) else { return false };
     // SAFETY: the helper has no precondition. The pointer is to this CPU's value of the map; programs are not preempted by themselves.
     unsafe {

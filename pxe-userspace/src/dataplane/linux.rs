@@ -90,7 +90,7 @@ impl Kernel for Linux {
     fn load(&mut self, interface: &Interface, machines: usize) -> Result<XdpProgram, DataplaneError> {
         let mut program = XdpProgram::load(interface, machines)?;
         program.set_settings(self.context.settings)?;
-        program.start_tracing(&self.context.tap, &self.context.dropped_strangers);
+        program.start_tracing(&self.context);
         Ok(program)
     }
 

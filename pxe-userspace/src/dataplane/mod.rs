@@ -36,6 +36,7 @@ pub mod linux;
 pub mod metrics;
 pub mod plan;
 pub mod port;
+mod rate_notes;
 pub mod reach;
 pub mod responder;
 pub mod ring;

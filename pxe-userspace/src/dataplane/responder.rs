@@ -21,6 +21,7 @@ use super::{
     duplicate_answers::{Copies, DuplicateAnswers},
     gate::Gate,
     plan::Answered,
+    rate_notes::RateNotes,
     sharing::{Circumstances, Sharing},
 };
 use crate::{
@@ -92,6 +93,7 @@ pub struct Responder {
     events: EventSink,
     counters: Arc<ReplyCounters>,
     gate: Option<Gate>,
+    rate_notes: RateNotes,
     duplicate_answers: Arc<DuplicateAnswers>,
     /// The turns that several nodes take, and their present members.
     sharing: Option<(Arc<Sharing>, NodesCache)>,
@@ -113,6 +115,7 @@ impl Responder {
     pub fn new(interface: &Interface, servers: Arc<ArcSwap<Servers>>, behind_xdp: bool, context: &Context) -> Self {
         Self {
             gate: (!behind_xdp).then(|| Gate::new(context.settings, Instant::now())),
+            rate_notes: RateNotes::default(),
             trusted_relays: Arc::clone(&context.trusted_relays),
             frames: 0,
             duplicate_answers: Arc::clone(&context.duplicate_answers),
@@ -186,6 +189,11 @@ impl Responder {
             && let Err(counter) = gate.admit(mac, sender, &inventory, Instant::now())
         {
             note(Verdict::Refused(counter));
+            if counter == Counter::RateLimited
+                && let Some(event) = self.rate_notes.note(mac, Instant::now())
+            {
+                self.events.send(mac, SystemTime::now(), Origin::Machine, event);
+            }
             return self.counters.refuse(counter);
         }
         let origin = origin(sender, headers.source, machine, server, &self.trusted_relays);

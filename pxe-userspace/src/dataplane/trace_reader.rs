@@ -1,11 +1,12 @@
-//! Reads the ring of an XDP program: the frames that it traces for captures, and those of strangers that it drops.
+//! Reads the ring of an XDP program: the frames that it traces for captures, and some of the requests that it
+//! drops: of strangers, and of machines that ask too often.
 
 use std::{
     io,
     os::fd::AsFd as _,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf};
@@ -14,10 +15,14 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::eventfd::{EfdFlags, EventFd},
 };
-use pxe_common::{MacAddr, MachineKey, Traced};
+use pxe_common::{Counter, MacAddr, MachineKey, Traced};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::capture::{Tap, TracePoint};
+use super::rate_notes::RateNotes;
+use crate::{
+    capture::{Tap, TracePoint},
+    model::{event::EventSink, origin::Origin},
+};
 
 /// The most records that are read before the thread rests. A flood in the name of a captured machine costs no more than a few percent of a
 /// processor, and the program counts what finds no room.
@@ -52,15 +57,22 @@ impl Tracing {
     /// # Errors
     ///
     /// If the kernel refuses a descriptor or the thread.
-    pub fn start(interface: &str, maps: TraceMaps, tap: &Tap, strangers: DroppedStrangers) -> io::Result<Self> {
+    pub fn start(
+        interface: &str,
+        maps: TraceMaps,
+        tap: &Tap,
+        strangers: DroppedStrangers,
+        events: EventSink,
+    ) -> io::Result<Self> {
         let TraceMaps { mut traced, mut tracing, traces, lost } = maps;
         let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
         let seen = Arc::clone(&stop);
         let point = tap.trace_point(interface, move |cards| Ok(choose(&mut traced, &mut tracing, cards)?));
-        let mut reader = Reader { interface: interface.into(), traces, lost, told_lost: 0, point, strangers };
+        let told = Told { interface: interface.into(), point, strangers, events, notes: RateNotes::default() };
+        let mut reader = Reader { traces, lost, told_lost: 0, told };
         let thread = thread::Builder::new().name("pxed-trace".to_owned()).spawn(move || {
             if let Err(error) = reader.run(&seen) {
-                let interface = &*reader.interface;
+                let interface = &*reader.told.interface;
                 tracing::warn!(interface, "captures lack the decisions of the XDP program from now on: {error}");
             }
         })?;
@@ -96,13 +108,20 @@ fn choose(
 }
 
 struct Reader {
-    interface: Arc<str>,
     traces: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
     /// The number of lost frames that captures were told of.
     told_lost: u64,
+    told: Told,
+}
+
+/// Those who are told of what the program hands over.
+struct Told {
+    interface: Arc<str>,
     point: TracePoint,
     strangers: DroppedStrangers,
+    events: EventSink,
+    notes: RateNotes,
 }
 
 impl Reader {
@@ -117,18 +136,18 @@ impl Reader {
             if ready[0].any() == Some(true) {
                 return Ok(());
             }
-            let Self { interface, traces, lost, told_lost, point, strangers } = self;
+            let Self { traces, lost, told_lost, told } = self;
             let mut read = 0;
             while read < RECORDS_A_TURN
                 && let Some(record) = traces.next()
             {
                 read += 1;
                 if let Some(traced) = Traced::read(&record) {
-                    tell(interface, &traced, point, strangers);
+                    told.tell(&traced);
                 }
             }
             let now_lost = lost.get(&0, 0).map_or(*told_lost, |values| values.iter().sum());
-            point.lost(now_lost.saturating_sub(*told_lost));
+            told.point.lost(now_lost.saturating_sub(*told_lost));
             *told_lost = now_lost;
             if read == RECORDS_A_TURN {
                 thread::sleep(REST);
@@ -137,13 +156,24 @@ impl Reader {
     }
 }
 
-fn tell(interface: &Arc<str>, traced: &Traced<'_>, point: &TracePoint, strangers: &DroppedStrangers) {
-    let at = wall_time(traced.at_ns);
-    if traced.is_captured {
-        let words = point.show(traced, at);
-        tracing::debug!(interface = &**interface, mac = %traced.mac, "{words}");
-    } else {
-        strangers(interface, traced.bytes, at);
+impl Told {
+    fn tell(&mut self, traced: &Traced<'_>) {
+        let Self { interface, point, strangers, events, notes } = self;
+        let at = wall_time(traced.at_ns);
+        if traced.is_captured {
+            let words = point.show(traced, at);
+            tracing::debug!(interface = &**interface, mac = %traced.mac, "{words}");
+        }
+        match traced.counter {
+            // The machine's own bucket is empty, which only what came from its MAC address takes tokens of.
+            Counter::RateLimited => {
+                if let Some(event) = notes.note(traced.mac, Instant::now()) {
+                    events.send(traced.mac, at, Origin::Machine, event);
+                }
+            }
+            _ if traced.is_captured => {}
+            _ => strangers(interface, traced.bytes, at),
+        }
     }
 }
 

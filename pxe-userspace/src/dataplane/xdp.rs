@@ -17,10 +17,12 @@ use pxe_common::{
 
 use tokio::task::AbortHandle;
 
-use super::trace_reader::{DroppedStrangers, TraceMaps, Tracing};
+use super::{
+    context::Context,
+    trace_reader::{TraceMaps, Tracing},
+};
 use crate::{
     capabilities::{self, Capabilities, FOR_XDP_PROGRAM},
-    capture::Tap,
     net::interface::Interface,
     second_pxed::SecondPxed,
 };
@@ -177,11 +179,13 @@ impl XdpProgram {
         })
     }
 
-    /// Hands the frames that the program traces to captures, and the strangers that it drops to whoever lists them. A program without it serves as
+    /// Hands the frames that the program traces to captures, the strangers that it drops to whoever lists them, and the machines that ask too
+    /// often to the journal. A program without it serves as
     /// well.
-    pub fn start_tracing(&mut self, tap: &Tap, strangers: &DroppedStrangers) {
+    pub fn start_tracing(&mut self, context: &Context) {
         let Some(maps) = self.trace_maps.take() else { return };
-        match Tracing::start(&self.interface, maps, tap, Arc::clone(strangers)) {
+        let Context { tap, dropped_strangers, events, .. } = context;
+        match Tracing::start(&self.interface, maps, tap, Arc::clone(dropped_strangers), events.clone()) {
             Ok(tracing) => self.tracing = Some(tracing),
             Err(error) => {
                 tracing::warn!(interface = self.interface, "captures lack the decisions of the XDP program: {error}");

@@ -22,7 +22,7 @@ use self::{
     failure::{after_failure, wrong_architecture},
     patience::{LONG_PATIENCE, PATIENCE},
     placement::{foreign_relay, other_vlan},
-    remarks::{boot_file, copy, last_plain_exchange, odd_name, refused_uki, why_disk},
+    remarks::{asks_too_often, boot_file, copy, last_plain_exchange, odd_name, refused_uki, why_disk},
 };
 pub use self::{finding::Diagnosis, peers::among_nodes};
 use super::{
@@ -97,6 +97,9 @@ pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Dia
     if let Some(text) = refused_uki(record) {
         diagnosis.reached += &text;
         diagnosis.advice.insert(0, boot_program::UKI_REFUSED.to_owned());
+    }
+    if let Some(text) = asks_too_often(record, now) {
+        diagnosis.reached += &text;
     }
     loops::remark(&mut diagnosis, record, now);
     files::remark(&mut diagnosis, record, images, now);

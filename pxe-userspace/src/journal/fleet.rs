@@ -12,10 +12,11 @@ use super::{
     cards::{Cards, Move},
     fact::{Fact, Known},
     interner::Interner,
+    log_budget::Logging,
     machine_record::{MachineRecord, Summary},
     pace::{Chain, Deadline, Pace},
     policy::{self, Cycle},
-    record::{Logging, Outcome, Record},
+    record::{Outcome, Record},
     remembered::{Override, Remembered, State},
     stage::Stage,
 };
@@ -188,7 +189,7 @@ impl Fleet {
     pub(super) fn may_log(&mut self, mac: MacAddr, at: SystemTime) -> Logging {
         self.records
             .get_mut(&self.cards.first(mac))
-            .map_or(Logging::Line { suppressed: 0 }, |record| record.logging(at))
+            .map_or(Logging::Line { suppressed: 0 }, |record| record.log_budget.take(at))
     }
 
     /// Keeps a machine from booting over the network, as a person decided.
@@ -431,6 +432,7 @@ impl Fleet {
             boots: record.map_or(0, Record::all_boots),
             attempt: record.map_or(0, |record| record.attempts),
             last_error: record.and_then(|record| record.last_error(&self.texts)),
+            asked_too_often: record.and_then(Record::asked_too_often),
             booted: machine.macs().any(|mac| self.book.booted.contains(&mac)),
             reached_disk: machine.macs().any(|mac| self.book.reached_disk.contains(&mac)),
             is_decided_here: machine.macs().any(|mac| self.book.overrides.contains_key(&mac)),

@@ -39,6 +39,8 @@ pub struct MachineRecord {
     pub attempt: u32,
     /// The time and the text of the last error.
     pub last_error: Option<(SystemTime, Arc<str>)>,
+    /// The last time at which packets of it were dropped by its rate limit.
+    pub asked_too_often: Option<SystemTime>,
     /// It was given its kernel since it was last released.
     pub booted: bool,
     /// It was seen to run from its own disk since it was last released.

@@ -25,6 +25,7 @@ mod history;
 mod interner;
 pub mod json;
 mod log;
+mod log_budget;
 mod machine_record;
 mod metrics;
 mod others;

@@ -14,6 +14,7 @@ use super::{
     boot_files::BootFiles,
     doomed::{doomed_after, leads_nowhere},
     interner::{Interner, StaticId, TextId},
+    log_budget::LogBudget,
     others::OtherFrames,
     pace::{Chain, begins_a_step},
     policy::Cycle,
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::model::{
     event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Signs, Transport},
+    failure::TOO_OFTEN,
     loader::LoaderFile,
     origin::Origin,
 };
@@ -63,10 +65,6 @@ enum KeptBootFile {
 /// A fleet of 100,000 machines has millions of these.
 const _: () = assert!(size_of::<(Stamp, Kept)>() <= 24);
 
-/// The number of lines that a machine may log at once, and per second after that.
-const LOG_BURST: u8 = 64;
-const LOG_REFILL_PER_SECOND: u64 = 2;
-
 /// The time for which a frame of the machine itself shows that it is not behind a relay. Systems renew their leases more often.
 const OWN_FRAMES_COUNT_FOR: Duration = Duration::from_secs(3_600);
 
@@ -92,6 +90,8 @@ pub(super) struct Record {
     /// Those that came by TFTP since, and that no operating system has confirmed yet.
     unconfirmed_boots: u32,
     last_error: Option<(Millis, TextId)>,
+    /// The last time at which its rate limit dropped packets, as far as it was told of.
+    asked_too_often: Option<Millis>,
     /// The steps that were seen of its current boot.
     pub(super) cycle: Cycle,
     files: BootFiles,
@@ -99,9 +99,7 @@ pub(super) struct Record {
     asked_itself: Millis,
     /// The frames in its name that came from elsewhere.
     others: Option<Box<OtherFrames>>,
-    log_tokens: u8,
-    log_refilled: u32,
-    log_suppressed: u32,
+    pub(super) log_budget: LogBudget,
     /// An operating system had the address before the end of the last file was noticed, so that this end is no other boot.
     ran_before_the_end: bool,
     /// Its firmware cannot start the kernel of the spec, so that its further steps lead nowhere.
@@ -117,15 +115,6 @@ pub(super) struct Outcome {
     pub(super) repeats: bool,
     /// It is another host's doing, and is kept apart.
     pub(super) is_of_others: bool,
-}
-
-/// The decision whether an event is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Logging {
-    /// It is logged. `suppressed` events before it were not.
-    Line { suppressed: u32 },
-    /// The machine sends too many events.
-    Suppressed,
 }
 
 impl Record {
@@ -144,13 +133,12 @@ impl Record {
             boots,
             unconfirmed_boots: 0,
             last_error: None,
+            asked_too_often: None,
             cycle,
             files: BootFiles::default(),
             asked_itself: Millis::default(),
             others: None,
-            log_tokens: LOG_BURST,
-            log_refilled: 0,
-            log_suppressed: 0,
+            log_budget: LogBudget::default(),
             ran_before_the_end: false,
             is_doomed: false,
         }
@@ -167,6 +155,11 @@ impl Record {
     ) -> Outcome {
         if self.is_of_others(event) {
             return Outcome { completes: false, repeats: false, is_of_others: true };
+        }
+        // What it asked in that time would soon push out the event.
+        if event.kind == (EventKind::Ignored { reason: TOO_OFTEN }) {
+            self.asked_too_often = Some(Millis::of(event.at));
+            return Outcome { completes: false, repeats: false, is_of_others: false };
         }
         let is_proven = event.origin.is_proven();
         let completes = self.files.apply(&event.kind);
@@ -207,16 +200,9 @@ impl Record {
             }
             self.last_error = Some((Millis::of(event.at), texts.keep(&Arc::from(event.kind.to_string()))));
         }
-        // A machine asks every few seconds while it waits, which must not push out how it came there.
-        if let EventKind::Awaits { path: awaited, .. } = &event.kind {
-            let is_repeated = |kept: &Kept| matches!(kept, Kept::Awaits { path, .. } if texts.get(*path) == *awaited);
-            if let Some((_, kept)) = self.events.pop_back_if(|(_, kept)| is_repeated(kept)) {
-                release(kept, texts);
-            }
-        }
-        // The same for a machine that asks again and again for another node's answers.
-        if matches!(event.kind, EventKind::LeftToPeer { .. }) {
-            self.events.pop_back_if(|(_, kept)| matches!(kept, Kept::LeftToPeer { .. }));
+        // A machine asks every few seconds while it waits, for a file or for another node's answers, which must not push out how it came there.
+        if let Some((_, kept)) = self.events.pop_back_if(|(_, kept)| is_repeated(kept, &event.kind, texts)) {
+            release(kept, texts);
         }
         self.restored = self.restored.min(self.events.len());
         self.trim(limit.saturating_sub(1), texts);
@@ -379,6 +365,11 @@ impl Record {
         self.last_error.map(|(at, text)| (at.time(), texts.get(text)))
     }
 
+    /// Returns the last time at which its rate limit dropped packets.
+    pub(super) fn asked_too_often(&self) -> Option<SystemTime> {
+        self.asked_too_often.map(Millis::time)
+    }
+
     /// Returns the time of the last error.
     pub(super) fn last_error_at(&self) -> Option<SystemTime> {
         self.last_error.map(|(at, _)| at.time())
@@ -400,33 +391,19 @@ impl Record {
         };
         events.map(recalled).collect()
     }
-
-    /// Takes a token from the bucket of the machine, so that one machine cannot fill the log.
-    pub(super) fn logging(&mut self, at: SystemTime) -> Logging {
-        let now = at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32);
-        // The clock may have been set back. Nothing is earned for that, and nothing is waited for either.
-        self.log_refilled = self.log_refilled.min(now);
-        let earned = u64::from(now - self.log_refilled) * LOG_REFILL_PER_SECOND;
-        if earned > 0 {
-            let tokens = u64::from(self.log_tokens) + earned;
-            self.log_tokens = u8::try_from(tokens).map_or(LOG_BURST, |tokens| tokens.min(LOG_BURST));
-            self.log_refilled = now;
-        }
-        match self.log_tokens.checked_sub(1) {
-            Some(tokens) => {
-                self.log_tokens = tokens;
-                Logging::Line { suppressed: std::mem::take(&mut self.log_suppressed) }
-            }
-            None => {
-                self.log_suppressed = self.log_suppressed.saturating_add(1);
-                Logging::Suppressed
-            }
-        }
-    }
 }
 
 fn is_request_for_config(kept: Kept) -> bool {
     matches!(kept, Kept::Requested { artifact: ArtifactKind::Config, .. })
+}
+
+/// Returns `true` if an event is the same as the last one, as it may be any number of times.
+fn is_repeated(last: &Kept, event: &EventKind, texts: &Interner) -> bool {
+    match (last, event) {
+        (Kept::Awaits { path, .. }, EventKind::Awaits { path: awaited, .. }) => texts.get(*path) == *awaited,
+        (Kept::LeftToPeer { .. }, EventKind::LeftToPeer { .. }) => true,
+        _ => false,
+    }
 }
 
 /// Returns `true` if two attempts to get a machine configuration ended in the same way.

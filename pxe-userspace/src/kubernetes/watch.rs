@@ -269,13 +269,15 @@ impl Task {
     }
 
     /// Waits before the next attempt. A watch that recovers, or somebody who asks, ends the pause.
-    async fn pause(&mut self, asked: Option<Duration>) {
-        let pause = self.backoff.pause(rand::random(), asked);
+    async fn pause(&mut self, wanted: Option<Duration>) {
+        let pause = self.backoff.pause(rand::random(), wanted);
         let recoveries = self.recovered.borrow_and_update().recoveries;
+        // A copy, so that the list is read again after the pause, too.
+        let mut asked = self.asked.clone();
         tokio::select! {
             () = time::sleep(pause) => {}
             _ = self.recovered.wait_for(|progress| progress.recoveries != recoveries) => {}
-            _ = self.asked.changed() => {}
+            _ = asked.changed() => {}
         }
     }
 }

@@ -25,5 +25,7 @@ pub const CHANGED: &str = "the file changed while it was sent: replace files by 
 pub const UNVERIFIED: &str = "the file has changed and is being verified";
 /// The file is not what was verified, so that it is not served.
 pub const ALTERED: &str = "the file is not the one that was verified";
+/// DHCP packets were dropped by the rate limit of their machine.
+pub const TOO_OFTEN: &str = "it asked more often than --machine-rate admits";
 /// A DHCP packet is left unanswered, because the machine chose the offer of a server that is no node of this fleet.
 pub const OTHER_OFFER: &str = "the machine chose another DHCP server's offer; is there a second one on this network?";

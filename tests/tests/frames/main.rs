@@ -8,6 +8,7 @@ mod bench;
 mod capture;
 mod disturbed;
 mod elsewhere;
+mod explained;
 mod flood;
 mod foreign;
 mod history;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
             ("renamed_interface_is_missed_and_served_again_under_its_name", disturbed::renamed),
             ("interface_with_another_mtu_is_served_again", disturbed::other_mtu),
             ("failed_look_at_the_kernel_disturbs_nothing", disturbed::failed_look),
+            ("machine_that_does_not_boot_is_explained", explained::explained),
             ("capture_has_the_whole_boot_of_one_machine", capture::boot),
             ("capture_says_why_a_frame_is_left_unanswered", capture::unanswered),
             ("capture_has_what_the_program_drops", capture::dropped),

@@ -106,6 +106,7 @@ mod tests {
             boots: 0,
             attempt: 0,
             last_error: None,
+            asked_too_often: None,
             booted: false,
             cycle: Cycle::Unknown,
             progress: None,

@@ -41,6 +41,22 @@ pub(super) fn last_plain_exchange(record: &MachineRecord, now: SystemTime) -> Op
         .then(|| format!(" {asker} asked {} ago, which {conclusion}.", human(elapsed(event.at, now))))
 }
 
+/// The time for which it matters that packets were dropped.
+const RECENT: Duration = Duration::from_secs(300);
+
+/// Returns a remark if packets of the machine were dropped lately by its rate limit.
+pub(super) fn asks_too_often(record: &MachineRecord, now: SystemTime) -> Option<String> {
+    let since = elapsed(record.asked_too_often?, now);
+    (since <= RECENT).then(|| {
+        format!(
+            " Packets of it were dropped by its rate limit {} ago: its firmware asks in a loop, or another host uses its MAC address \
+             (pxed capture {}). --machine-rate sets the limit.",
+            human(since),
+            record.machine.mac
+        )
+    })
+}
+
 /// Returns `true` for the DISCOVER of firmware or iPXE.
 fn begins_boot(event: &BootEvent) -> bool {
     matches!(event.kind, EventKind::Discover { client: ClientKind::Pxe | ClientKind::HttpBoot | ClientKind::Ipxe, .. })

@@ -1,4 +1,5 @@
 use super::*;
+use crate::journal::log_budget::Logging;
 use crate::journal::{fleet::Fleet, remembered::State, samples::*, stage::Stage};
 
 /// Returns the stage of a machine after these events, the texts of the events that are kept, and how many of them repeat others.
@@ -80,7 +81,8 @@ fn texts_of_dropped_attempts_are_released() {
 #[test]
 fn clock_that_is_set_back_does_not_silence_a_machine() {
     let mut record = Record::new(at(0.0), Cycle::Unknown, 0);
-    let is_logged = |record: &mut Record, second: f64| matches!(record.logging(at(second)), Logging::Line { .. });
+    let is_logged =
+        |record: &mut Record, second: f64| matches!(record.log_budget.take(at(second)), Logging::Line { .. });
     let burst = (0..1000).take_while(|_| is_logged(&mut record, 10_000.0)).count();
     assert!((1..1000).contains(&burst), "{burst}");
     assert!(!is_logged(&mut record, 6_400.0), "nothing is earned by it");

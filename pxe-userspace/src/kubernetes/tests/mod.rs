@@ -353,6 +353,24 @@ async fn list_that_is_empty_only_once_changes_nothing() {
 }
 
 #[tokio::test]
+async fn list_is_read_again_while_its_watch_pauses() {
+    let rig = Rig::with_machine().await;
+    rig.fake.fail(|asked| {
+        asked.is_about(TalosMachine).then(|| {
+            if asked.is_watch() {
+                return Instead::Status(429, "retry-after: 1000\r\n", String::new());
+            }
+            let item = json!({"metadata": {"name": "n", "namespace": "ns"}, "spec": {}});
+            let list = json!({"kind": "TalosMachineList", "metadata": {"resourceVersion": "1"}, "items": [item]});
+            Instead::Status(200, "", list.to_string())
+        })
+    });
+    until("the pause", || !rig.troubles().is_empty()).await;
+    rig.watches.list_again();
+    until("the list", || rig.names() == ["c", "n"]).await;
+}
+
+#[tokio::test]
 async fn missing_kind_and_forbidden_kind_leave_the_others() {
     let forbid = |code| move |asked: &Asked| asked.is_about(TalosWorker).then(|| status(code, "no").unwrap());
     for (code, words) in

@@ -1,0 +1,72 @@
+//! Machines that do not boot, and what `explain` says of them: one situation a machine.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use anyhow::Context as _;
+use pxe_lab::{Datapath, Pxed, cluster::Machine, suite};
+
+use crate::{
+    bench::Bench,
+    plug::Plug,
+    wire::{DISCOVER, Query, REQUEST},
+};
+
+const SOON: Duration = Duration::from_secs(10);
+const DECLINE: u8 = 4;
+/// Options 60 and 93 of UEFI firmware.
+const FIRMWARE: [(u8, &[u8]); 2] = [(60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7])];
+
+/// Waits until the diagnosis of a machine has all these parts.
+fn says(pxed: &Pxed<'_>, machine: &Machine, parts: &[&str]) -> anyhow::Result<()> {
+    let mut last = String::new();
+    suite::eventually(&format!("a diagnosis with {parts:?}"), SOON, || {
+        last = pxed.machine(&machine.mac)?["diagnosis"].to_string();
+        Ok(parts.iter().all(|part| last.contains(part)))
+    })
+    .with_context(|| last.clone())
+}
+
+/// Sends a message with these options in the transaction of another, after which pxed has answered that.
+fn follow(plug: &Plug, first: &Query, options: &[(u8, &[u8])]) -> anyhow::Result<()> {
+    plug.ask(first)?;
+    plug.send(&Query { xid: first.xid, ..first.clone() }.with(options).frame())
+}
+
+pub(crate) fn explained(datapath: Datapath) -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let machines: Vec<_> = (1..=4).map(Machine::number).collect();
+    let [elsewhere, declines, without_http, floods] = &machines[..] else { unreachable!("four machines") };
+    let pxed = bench.pxed(datapath, &machines, &[])?;
+    let plug = bench.plug()?;
+    let firmware = |machine: &Machine, kind: u8, more: &[(u8, &[u8])]| -> anyhow::Result<Query> {
+        Ok(Query::discover(machine)?.with(&[&[(53, &[kind][..])], &FIRMWARE[..], more].concat()))
+    };
+
+    // It takes the offer of another server, and tells everybody.
+    let discover = firmware(elsewhere, DISCOVER, &[])?;
+    let other = Ipv4Addr::new(10, 0, 0, 7).octets();
+    let address = elsewhere.address.parse::<Ipv4Addr>()?.octets();
+    follow(&plug, &discover, &[&[(53, &[REQUEST][..]), (54, &other), (50, &address)], &FIRMWARE[..]].concat())?;
+    let exclude = format!("dhcp-host={},ignore", elsewhere.mac);
+    says(&pxed, elsewhere, &["took the offer of 10.0.0.7 (another DHCP server on eth0)", &exclude, "--mode proxy"])?;
+
+    // It found another host at its address.
+    let address = declines.address.parse::<Ipv4Addr>()?.octets();
+    follow(&plug, &firmware(declines, DISCOVER, &[])?, &[(53, &[DECLINE]), (50, &address)])?;
+    says(&pxed, declines, &["another host answers there", &format!("arping -I eth0 {}", declines.address)])?;
+
+    // iPXE whose features (option 175) lack HTTP.
+    let address = without_http.address.parse::<Ipv4Addr>()?.octets();
+    let ipxe: [(u8, &[u8]); 2] = [(77, b"iPXE"), (175, &[0xeb, 3, 1, 0, 0, 0x18, 1, 1])];
+    plug.ask(&firmware(without_http, DISCOVER, &ipxe)?)?;
+    plug.ask(&firmware(without_http, REQUEST, &[&ipxe[..], &[(50, &address[..])]].concat())?)?;
+    says(&pxed, without_http, &["built without HTTP", "Its request for ipxe-efi-x86_64.efi."])?;
+
+    // Its firmware asks in a loop.
+    let discover = firmware(floods, DISCOVER, &[])?.frame();
+    for _ in 0..100 {
+        plug.send(&discover)?;
+    }
+    says(&pxed, floods, &["dropped by its rate limit", &format!("pxed capture {}", floods.mac), "--machine-rate"])?;
+    Ok(())
+}
