@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn connections_leave_room_for_everything_else() {
         for (limit, others, expected) in
-            [(0, 0, LEAST_PLACES), (64, 60, LEAST_PLACES), (256, 60, 54), (1_024, 60, 322), (524_288, 100, 257_358)]
+            [(0, 0, LEAST_PLACES), (64, 60, LEAST_PLACES), (256, 60, 54), (1_024, 60, 322), (524_288, 100, 253_262)]
         {
             assert_eq!(places(limit, others), expected, "{limit} {others}");
         }
