@@ -165,7 +165,7 @@ const fn of_policy(policy: BootPolicy) -> &'static str {
 /// Returns the decision of the XDP program about a frame in words.
 #[must_use]
 pub fn about_trace(counter: Counter, queue: u32) -> String {
-    // What becomes of the frame stands in front.
+    // The fate of the frame stands in front.
     let reason = of_counter(counter).split("; the frame is ").next().unwrap_or_default();
     match counter.action() {
         Action::Pass => format!("xdp: passed: {reason}"),

@@ -27,7 +27,7 @@ use crate::{
 /// The most records that are read before the thread rests. A flood in the name of a captured machine costs no more than a few percent of a
 /// processor, and the program counts what finds no room.
 const RECORDS_A_TURN: usize = 256;
-/// The rest after so many records.
+/// The rest after this number of records.
 const REST: Duration = Duration::from_millis(50);
 
 /// Is told of each request of a stranger that a program dropped and still tells of: the interface, the frame and the time.

@@ -9,7 +9,7 @@ use crate::model::event::{BootEvent, ClientKind, EventKind};
 /// The attempts that are told of, the last ones.
 const TOLD: usize = 8;
 
-/// What the events up to here show of a boot.
+/// The phase of a boot after some of its events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
     /// No boot has begun, or the last one is over.

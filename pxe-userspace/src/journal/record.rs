@@ -156,7 +156,7 @@ impl Record {
         if self.is_of_others(event) {
             return Outcome { completes: false, repeats: false, is_of_others: true };
         }
-        // What it asked in that time would soon push out the event.
+        // Kept apart: the requests of a machine that floods would soon push the event out.
         if event.kind == (EventKind::Ignored { reason: TOO_OFTEN }) {
             self.asked_too_often = Some(Millis::of(event.at));
             return Outcome { completes: false, repeats: false, is_of_others: false };
