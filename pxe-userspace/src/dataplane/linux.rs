@@ -90,7 +90,8 @@ impl Kernel for Linux {
     fn load(&mut self, interface: &Interface, machines: usize) -> Result<XdpProgram, DataplaneError> {
         let mut program = XdpProgram::load(interface, machines)?;
         program.set_settings(self.context.settings)?;
-        program.start_tracing(&self.context);
+        let Context { tap, dropped_strangers, events, .. } = &self.context;
+        program.start_tracing(tap, dropped_strangers, events);
         Ok(program)
     }
 

@@ -17,12 +17,11 @@ use pxe_common::{
 
 use tokio::task::AbortHandle;
 
-use super::{
-    context::Context,
-    trace_reader::{TraceMaps, Tracing},
-};
+use super::trace_reader::{DroppedStrangers, TraceMaps, Tracing};
 use crate::{
     capabilities::{self, Capabilities, FOR_XDP_PROGRAM},
+    capture::Tap,
+    model::event::EventSink,
     net::interface::Interface,
     second_pxed::SecondPxed,
 };
@@ -182,10 +181,9 @@ impl XdpProgram {
     /// Hands the frames that the program traces to captures, the strangers that it drops to whoever lists them, and the machines that ask too
     /// often to the journal. A program without it serves as
     /// well.
-    pub fn start_tracing(&mut self, context: &Context) {
+    pub fn start_tracing(&mut self, tap: &Tap, strangers: &DroppedStrangers, events: &EventSink) {
         let Some(maps) = self.trace_maps.take() else { return };
-        let Context { tap, dropped_strangers, events, .. } = context;
-        match Tracing::start(&self.interface, maps, tap, Arc::clone(dropped_strangers), events.clone()) {
+        match Tracing::start(&self.interface, maps, tap, Arc::clone(strangers), events.clone()) {
             Ok(tracing) => self.tracing = Some(tracing),
             Err(error) => {
                 tracing::warn!(interface = self.interface, "captures lack the decisions of the XDP program: {error}");
