@@ -24,7 +24,7 @@ use super::{
     metrics::RefusedReason,
     options::Terms,
     packet::{ErrorCode, Packet, Request, TransferMode, error_packet},
-    ports::Ports,
+    ports::{Ports, SHARED_IN_FLIGHT},
     refusal::{Refused, WRITE, open},
     sender::{Flow, Interrupted, Sender},
     timers::{Due, Timers},
@@ -356,7 +356,8 @@ impl Transfers {
         let client = asked.client;
         loop {
             let running = &self.running;
-            let taken = self.sender.take_port(client, |port| !running.contains_key(&Key { client, port }));
+            let is_free = |port| !running.contains_key(&Key { client, port });
+            let taken = self.sender.take_port(client, asked.request.options.in_flight(), is_free);
             if taken.is_ok() {
                 return taken;
             }
@@ -373,7 +374,9 @@ impl Transfers {
         let negotiate =
             if request.mode == TransferMode::Netascii { Terms::negotiate_netascii } else { Terms::negotiate };
         let key = Key { client, port };
-        let terms = negotiate(request.options, file.length, self.sender.mtu(key));
+        let is_shared = self.ports().client(port).is_none();
+        let options = if is_shared { request.options.with_window_within(SHARED_IN_FLIGHT) } else { request.options };
+        let terms = negotiate(options, file.length, self.sender.mtu(key));
         let (transfer, action) = Transfer::new(now, terms);
         self.serial += 1;
         let (serial, mut due) = (self.serial, Due::default());
