@@ -16,7 +16,7 @@ use http::{Method, Request};
 use prometheus_client::registry::Registry;
 use pxe_common::{
     Counter, Headers, MacAddr, Settings, UnknownMachines, bootp, classify,
-    testing::{KNOWN, Rules, World, small_bucket},
+    testing::{KNOWN, OTHER, Rules, World, small_bucket},
 };
 use pxe_userspace::{
     admin::{self, AdminContext, token::Token},
@@ -74,9 +74,11 @@ pub fn frame_classify(data: &[u8]) {
         }
         Err(counter) => assert_eq!(verdict.counter, counter, "what cannot be parsed is not judged"),
     }
-    if matches!(verdict.counter, Counter::Redirected | Counter::RateLimited | Counter::NoSocket) {
-        assert_eq!(verdict.machine, KNOWN, "only a known machine's frame is ours");
-    }
+    let is_judged = matches!(
+        verdict.counter,
+        Counter::Redirected | Counter::RateLimited | Counter::OthersRateLimited | Counter::NoSocket
+    );
+    assert!(!is_judged || [KNOWN, OTHER].contains(&verdict.machine), "only a known machine's frame is ours");
     assert!(unknown == UnknownMachines::Drop || verdict.counter != Counter::UnknownDropped);
 }
 
