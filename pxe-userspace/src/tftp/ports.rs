@@ -7,7 +7,7 @@
 //! The socket of such a port is connected to the client: the kernel keeps the route, looks it up for no datagram in either direction, and
 //! drops what others send.
 //!
-//! A socket for each of ten thousand transfers costs a storm a sixth of its time: what comes and goes at one socket is received and sent
+//! Thousands of sockets cost a storm a tenth of its processor time: what comes and goes at one socket is received and sent
 //! together. So if there are more than a few transfers, those with small windows share [`SHARED_LIMIT`] sockets, and a transfer gets one of
 //! these at random. Even somebody who has learned all of them, by transfers of his own, has to try half of them for each window that he draws, and
 //! [`SHARED_IN_FLIGHT`] says what a small window is: no more bytes than trying the ports has cost. A transfer that wants a larger window has a
@@ -42,7 +42,7 @@ const SHARED_LIMIT: usize = 128;
 pub(super) const SHARED_IN_FLIGHT: usize = SHARED_LIMIT * 46;
 /// The transfers of one worker that have sockets of their own whatever their windows: few enough that there would be little to receive together.
 const FEW: usize = 64;
-/// The most sockets of one worker: half of them belong to one transfer each.
+/// The most sockets of one worker: half of them at most belong to one transfer each.
 pub(super) const SOCKETS_LIMIT: usize = 4_096;
 /// The fewest, however few descriptors there may be.
 pub(super) const LEAST_SOCKETS: usize = 16;
