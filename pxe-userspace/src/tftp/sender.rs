@@ -124,13 +124,8 @@ impl Sender {
     /// # Errors
     ///
     /// See [`Ports::take`].
-    pub(super) fn take_port(
-        &mut self,
-        client: SocketAddrV4,
-        in_flight: usize,
-        is_free: impl Fn(PortId) -> bool,
-    ) -> io::Result<PortId> {
-        self.ports.take(client, in_flight, is_free)
+    pub(super) fn take_port(&mut self, client: SocketAddrV4, is_free: impl Fn(PortId) -> bool) -> io::Result<PortId> {
+        self.ports.take(client, is_free)
     }
 
     /// Sends what is queued from a port whose transfer is over, and returns the port.

@@ -12,7 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvfrom, recvmmsg, sendmmsg, sendmsg},
+    sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recv, recvmmsg, sendmmsg, sendmsg},
 };
 use pxe_common::MacAddr;
 
@@ -67,6 +67,20 @@ impl Inbox {
         Ok(())
     }
 
+    /// Receives one datagram from a socket that is connected to this client. It has one transfer, of which one acknowledgement is under way,
+    /// so looking for a second costs more than it brings.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`: there is no datagram.
+    pub(super) fn receive_from(&mut self, socket: &UdpSocket, client: SocketAddrV4) -> Result<(), Errno> {
+        self.received.clear();
+        let space = self.buffer.get_mut(..self.datagram_limit).unwrap_or_default();
+        let length = recv(socket.as_raw_fd(), space, MsgFlags::MSG_DONTWAIT)?;
+        self.received.push((client, length));
+        Ok(())
+    }
+
     /// Returns the number of datagrams that were received last.
     pub(super) fn len(&self) -> usize {
         self.received.len()
@@ -78,26 +92,6 @@ impl Inbox {
         let start = index * self.datagram_limit;
         Some((address, self.buffer.get(start..start + length.min(self.datagram_limit))?))
     }
-}
-
-/// Receives one datagram from a socket of one transfer, into `space`. Returns its source and its bytes; one that is longer than the space is
-/// cut. A client has one acknowledgement under way, so looking for a second datagram costs more than it brings.
-///
-/// # Errors
-///
-/// `EAGAIN`: there is no datagram.
-pub(super) fn receive_one<'a>(socket: &UdpSocket, space: &'a mut [u8]) -> Result<(SocketAddrV4, &'a [u8]), Errno> {
-    let (length, source) = after_error(|| recvfrom::<SockaddrIn>(socket.as_raw_fd(), space))?;
-    Ok((
-        source.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), Into::into),
-        space.get(..length).unwrap_or_default(),
-    ))
-}
-
-/// Receives again if there is an error: the kernel reports one that a client's host has sent once before it hands out the datagrams that
-/// came earlier.
-pub(super) fn after_error<T>(mut receive: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    receive().or_else(|error| if error == Errno::EAGAIN { Err(error) } else { receive() })
 }
 
 /// The destination of a send.

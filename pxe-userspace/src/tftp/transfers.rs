@@ -24,7 +24,7 @@ use super::{
     metrics::RefusedReason,
     options::Terms,
     packet::{ErrorCode, Packet, Request, TransferMode, error_packet},
-    ports::{Ports, SHARED_IN_FLIGHT},
+    ports::Ports,
     refusal::{Refused, WRITE, open},
     sender::{Flow, Interrupted, Sender},
     timers::{Due, Timers},
@@ -356,8 +356,7 @@ impl Transfers {
         let client = asked.client;
         loop {
             let running = &self.running;
-            let is_free = |port| !running.contains_key(&Key { client, port });
-            let taken = self.sender.take_port(client, asked.request.options.in_flight(), is_free);
+            let taken = self.sender.take_port(client, |port| !running.contains_key(&Key { client, port }));
             if taken.is_ok() {
                 return taken;
             }
@@ -374,9 +373,7 @@ impl Transfers {
         let negotiate =
             if request.mode == TransferMode::Netascii { Terms::negotiate_netascii } else { Terms::negotiate };
         let key = Key { client, port };
-        let is_shared = self.ports().client(port).is_none();
-        let options = if is_shared { request.options.with_window_within(SHARED_IN_FLIGHT) } else { request.options };
-        let terms = negotiate(options, file.length, self.sender.mtu(key));
+        let terms = negotiate(request.options, file.length, self.sender.mtu(key));
         let (transfer, action) = Transfer::new(now, terms);
         self.serial += 1;
         let (serial, mut due) = (self.serial, Due::default());
