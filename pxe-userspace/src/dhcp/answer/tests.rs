@@ -18,6 +18,8 @@ use crate::{
     },
 };
 mod own_addresses;
+mod own_files;
+mod proxy;
 mod relay;
 mod secrets;
 
@@ -297,78 +299,6 @@ fn machine_for_its_disk_is_given_a_file_that_is_refused() {
 }
 
 #[test]
-fn proxy_mode_names_the_file_and_never_an_address() {
-    let uefi = Message::new(DISCOVER).firmware("PXEClient", 7);
-    let bios = Message::new(DISCOVER).firmware("PXEClient", 0);
-    let http = Message::new(DISCOVER).firmware("HTTPClient", 16);
-    let ipxe = Message::new(DISCOVER).firmware("PXEClient", 7).option(77, b"iPXE");
-    for (message, class, vendor, file) in [
-        (uefi, "PXEClient", None, "ipxe-efi-x86_64.efi"),
-        (bios, "PXEClient", Some(&[6, 1, 8, 255][..]), "undionly.kpxe"),
-        (http, "HTTPClient", None, "http://10.0.0.1:8000/assets/ipxe-efi-x86_64.efi"),
-        (ipxe, "PXEClient", None, "http://10.0.0.1:8000/boot/52-54-00-ab-cd-ef.ipxe"),
-    ] {
-        let (outcome, seen) = ask(message, &from_nowhere(), &machine(), FromNetwork, &proxy());
-        let seen = seen.unwrap();
-        assert_eq!(outcome.verdict.unwrap().route, ReplyRoute::Broadcast, "{file}: nothing to unicast to");
-        assert_eq!(seen.field_address(field::YIADDR), Ipv4Addr::UNSPECIFIED);
-        assert_eq!(seen.address(54), Some(SERVER));
-        assert_eq!((seen.text(60), seen.option(43), seen.text(67)), (class, vendor, file));
-        for network in [1, 3, 6, 12, 28, 51, 58, 59, 175] {
-            assert_eq!(seen.option(network), None, "{file}: option {network}");
-        }
-    }
-}
-
-#[test]
-fn proxy_mode_answers_again_on_the_boot_server_port() {
-    for kind in [REQUEST, INFORM] {
-        let message = Message::new(kind).ciaddr(ADDRESS).firmware("PXEClient", 7);
-        let (outcome, seen) = ask(message, &from(ADDRESS, 4011), &machine(), FromNetwork, &proxy());
-        let sent = outcome.verdict.unwrap();
-        assert_eq!(sent.message, MessageType::Ack);
-        assert_eq!((sent.source.port(), sent.route), (4011, ReplyRoute::Source(from(ADDRESS, 4011).source)));
-        let seen = seen.unwrap();
-        assert_eq!(seen.field_address(field::CIADDR), ADDRESS);
-        assert_eq!(seen.field_address(field::YIADDR), Ipv4Addr::UNSPECIFIED);
-        assert_eq!(seen.text(67), "ipxe-efi-x86_64.efi");
-    }
-    for kind in [DISCOVER, DECLINE, RELEASE] {
-        for server in [proxy(), server()] {
-            let message = Message::new(kind).firmware("PXEClient", 7);
-            let (outcome, _) = ask(message, &from(ADDRESS, 4011), &machine(), FromNetwork, &server);
-            assert_eq!(outcome.verdict, Err(Reason::BootServerPort), "type {kind}");
-        }
-    }
-    for kind in [2, 5, 6, 9] {
-        let message = Message::new(kind).firmware("PXEClient", 7);
-        let (outcome, _) = ask(message, &from(ADDRESS, 4011), &machine(), FromNetwork, &proxy());
-        assert_eq!(outcome.verdict, Err(Reason::NotAClientMessage), "type {kind}");
-    }
-    let to_other = Message::new(REQUEST).address(54, OTHER).firmware("PXEClient", 7);
-    let (outcome, _) = ask(to_other, &from(ADDRESS, 4011), &machine(), FromNetwork, &proxy());
-    assert_eq!(outcome.verdict, Err(Reason::OtherServer));
-}
-
-#[test]
-fn proxy_mode_leaves_addresses_to_the_other_server() {
-    let pxe = |kind| Message::new(kind).firmware("PXEClient", 7);
-    let cases = [
-        (Message::new(DISCOVER), FromNetwork, Reason::NothingToSay),
-        (pxe(REQUEST).address(54, OTHER).address(50, ADDRESS), FromNetwork, Reason::NothingToSay),
-        (pxe(REQUEST).address(50, OTHER), FromNetwork, Reason::NothingToSay),
-        (pxe(INFORM).ciaddr(ADDRESS), FromNetwork, Reason::NothingToSay),
-        (pxe(RELEASE), FromNetwork, Reason::NothingToSay),
-        (Message::new(DISCOVER).firmware("PXEClient", 41), Disk, Reason::SentToDisk),
-        (Message::new(DISCOVER).firmware("PXEClient", 2), FromNetwork, Reason::NoLoader),
-    ];
-    for (index, (message, disposition, reason)) in cases.into_iter().enumerate() {
-        let (outcome, _) = ask(message, &from_nowhere(), &machine(), disposition, &proxy());
-        assert_eq!(outcome.verdict, Err(reason), "case {index}");
-    }
-}
-
-#[test]
 fn router_is_reachable_for_the_machine() {
     let mut machine = machine();
     let router = |machine: &Machine, message: Message| {
@@ -467,27 +397,6 @@ fn signs_of_an_operating_system_are_reported() {
 
 /// Beside another server there is no ACK of ours to show that an operating system came up, only its REQUEST.
 #[test]
-fn proxy_mode_reports_requests_for_an_address_of_the_other_server() {
-    let message = || Message::new(REQUEST).address(54, OTHER).address(50, ADDRESS);
-    let cases = [
-        (message(), from_nowhere(), proxy(), true),
-        (message().firmware("PXEClient", 7), from_nowhere(), proxy(), true),
-        (message().firmware("PXEClient", 7), from(ADDRESS, 4011), proxy(), false),
-        (message(), from_nowhere(), server(), false),
-    ];
-    for (message, arrival, server, expected) in cases {
-        let (outcome, _) = ask(message, &arrival, &machine(), FromNetwork, &server);
-        let Some(EventKind::Request { of_other_server, other_server, .. }) = outcome.events.into_iter().next() else {
-            panic!()
-        };
-        assert_eq!(of_other_server, expected, "{arrival:?} {:?}", server.mode);
-        assert_eq!(other_server, Some(OTHER), "{arrival:?} {:?}", server.mode);
-    }
-    let (outcome, seen) = ask(message(), &from_nowhere(), &machine(), FromNetwork, &proxy());
-    assert!(seen.is_none() && outcome.events.into_iter().count() == 1, "heard but not answered");
-}
-
-#[test]
 fn other_server_is_named_unless_it_is_ours() {
     let named = |message: Message, server: &Server| {
         let (outcome, _) = ask(message, &from_nowhere(), &machine(), FromNetwork, server);
@@ -547,140 +456,4 @@ fn longest_boot_file_names_fit() {
     for longest in [BootFile::Http(Loader::Own(&longest)), BootFile::LoaderOfUki(&longest_file)] {
         assert_eq!(name(longest, true, &server, path).remaining_capacity(), 0);
     }
-}
-
-/// Returns the machine with loaders of its own: one for UEFI x64, one for firmware that iPXE does not exist for.
-fn machine_with_own_loaders() -> Machine {
-    let mut loaders = OwnLoaders::default();
-    loaders.set(Some(LoaderFile::EfiX64), Some("shim/shimx64.efi".into()));
-    loaders.set(None, Some("boot.img".into()));
-    Machine { loaders: Some(loaders.into()), ..machine() }
-}
-
-#[test]
-fn own_loader_is_named_to_its_class_of_firmware_alone() {
-    let machine = machine_with_own_loaders();
-    for (class, architecture, expected) in [
-        ("PXEClient", 7, "shim/shimx64.efi"),
-        ("PXEClient", 9, "shim/shimx64.efi"),
-        ("HTTPClient", 16, "http://10.0.0.1:8000/assets/shim/shimx64.efi"),
-        ("PXEClient", 0, "undionly.kpxe"),
-        ("PXEClient", 6, "ipxe-efi-i386.efi"),
-        ("PXEClient", 2, "boot.img"),
-    ] {
-        let message = Message::new(DISCOVER).firmware(class, architecture);
-        let (outcome, seen) = ask(message, &from_nowhere(), &machine, FromNetwork, &server());
-        let seen = seen.expect("an offer");
-        assert_eq!((seen.text(67), seen.field_text(field::FILE)), (expected, expected), "{class} {architecture}");
-        let json = serde_json::to_value(outcome.events.into_iter().last()).unwrap();
-        let loader = expected.strip_prefix("http://10.0.0.1:8000/assets/").unwrap_or(expected);
-        assert_eq!(json["boot_file"], loader, "{class} {architecture}");
-    }
-}
-
-#[test]
-fn own_loader_neither_replaces_the_script_nor_the_way_to_the_disk() {
-    let machine = machine_with_own_loaders();
-    let named = |message, disposition| {
-        let (_, seen) = ask(message, &from_nowhere(), &machine, disposition, &server());
-        seen.expect("an offer").text(67).to_owned()
-    };
-    let ipxe = Message::new(DISCOVER).firmware("PXEClient", 7).option(77, b"iPXE");
-    assert!(named(ipxe, FromNetwork).ends_with(".ipxe"));
-    let firmware = Message::new(DISCOVER).firmware("PXEClient", 7);
-    assert_eq!(named(firmware, Disk), BOOT_FROM_DISK);
-}
-
-/// A machine that boots a unified kernel image: what its spec says, what its client says, and the file or URL that it is given.
-#[test]
-fn unified_kernel_image_is_named_to_uefi_that_fetches_by_http() {
-    const OWN: &str = "http://10.0.0.1:8000/boot/52-54-00-ab-cd-ef";
-    let with = |boot, architecture, loader: Option<&str>| {
-        let loaders = loader.map(|name| {
-            let mut loaders = OwnLoaders::default();
-            loaders.set(Some(LoaderFile::efi_for(architecture)), Some(name.into()));
-            Arc::new(loaders)
-        });
-        Machine { boot, architecture, loaders, ..machine() }
-    };
-    let (amd64, arm64) = (Architecture::Amd64, Architecture::Arm64);
-    let (uki, factory) = (BootMethod::Uki, BootMethod::FactoryUki);
-    let ipxe = |name: &str| format!("http://10.0.0.1:8000/assets/{name}");
-    let (image, script) = (format!("{OWN}/talos.efi"), format!("{OWN}.ipxe"));
-    let cases = [
-        ("x64", with(uki, amd64, None), "HTTPClient:Arch:00016", 16, image.clone(), "uki"),
-        ("arm64", with(uki, arm64, None), "HTTPClient:Arch:00019", 19, image.clone(), "uki"),
-        ("the Factory's", with(factory, amd64, None), "HTTPClient:Arch:00016", 16, image.clone(), "uki"),
-        ("the Factory's on arm64", with(factory, arm64, None), "HTTPClient:Arch:00019", 19, image.clone(), "uki"),
-        (
-            "a shim",
-            with(uki, amd64, Some("shimx64.efi")),
-            "HTTPClient",
-            16,
-            format!("{OWN}/shimx64.efi"),
-            "shimx64.efi",
-        ),
-        (
-            "a shim in a directory",
-            with(factory, amd64, Some("shim/shimx64.efi")),
-            "HTTPClient",
-            16,
-            format!("{OWN}/shimx64.efi"),
-            "shim/shimx64.efi",
-        ),
-        ("iPXE on the firmware's driver", with(uki, amd64, Some("snponly-x86_64.efi")), "HTTPClient", 16, image, "uki"),
-        (
-            "another way to boot, with a shim",
-            with(BootMethod::Ipxe, amd64, Some("shimx64.efi")),
-            "HTTPClient",
-            16,
-            ipxe("shimx64.efi"),
-            "shimx64.efi",
-        ),
-        ("IA32", with(uki, amd64, None), "HTTPClient", 15, ipxe("ipxe-efi-i386.efi"), "ipxe-efi-i386.efi"),
-        (
-            "the other architecture",
-            with(uki, amd64, None),
-            "HTTPClient",
-            19,
-            ipxe("ipxe-efi-arm64.efi"),
-            "ipxe-efi-arm64.efi",
-        ),
-        ("PXE", with(uki, amd64, None), "PXEClient", 7, "ipxe-efi-x86_64.efi".to_owned(), "ipxe-efi-x86_64.efi"),
-        (
-            "PXE with a shim",
-            with(uki, amd64, Some("shimx64.efi")),
-            "PXEClient",
-            7,
-            "shimx64.efi".to_owned(),
-            "shimx64.efi",
-        ),
-        ("BIOS", with(uki, amd64, None), "PXEClient", 0, "undionly.kpxe".to_owned(), "undionly.kpxe"),
-    ];
-    for (name, machine, class, architecture, expected, reported) in cases {
-        let message = || Message::new(DISCOVER).firmware(class, architecture);
-        for server in [server(), proxy()] {
-            let (outcome, seen) = ask(message(), &from_nowhere(), &machine, FromNetwork, &server);
-            let seen = seen.expect("an offer");
-            let fields = (seen.text(67), seen.field_text(field::FILE));
-            assert_eq!(fields, (expected.as_str(), expected.as_str()), "{name}");
-            let by_http = expected.starts_with("http");
-            assert_eq!(seen.text(60), if by_http { "HTTPClient" } else { "PXEClient" }, "{name}");
-            assert_eq!(seen.option(66).is_some(), !by_http, "{name}");
-            let offer = serde_json::to_value(outcome.events.into_iter().last()).unwrap();
-            assert_eq!(offer["boot_file"], reported, "{name}");
-        }
-        let (_, seen) = ask(message(), &from_nowhere(), &machine, Disk, &server());
-        assert!(seen.expect("an offer").text(67).ends_with(BOOT_FROM_DISK), "{name}, sent to its disk");
-        let (_, seen) = ask(message().option(77, b"iPXE"), &from_nowhere(), &machine, FromNetwork, &server());
-        assert_eq!(seen.expect("an offer").text(67), script, "{name}, with iPXE");
-    }
-}
-
-#[test]
-fn unified_kernel_image_is_named_to_http_boot_without_an_architecture() {
-    let machine = Machine { boot: BootMethod::Uki, ..machine() };
-    let message = Message::new(DISCOVER).option(60, b"HTTPClient");
-    let (_, seen) = ask(message, &from_nowhere(), &machine, FromNetwork, &server());
-    assert_eq!(seen.expect("an offer").text(67), "http://10.0.0.1:8000/boot/52-54-00-ab-cd-ef/talos.efi");
 }
