@@ -336,6 +336,7 @@ mod tests {
     use super::*;
     use crate::journal::{
         Deadline,
+        policy::Cycle,
         samples::{at, machine},
     };
 
@@ -375,6 +376,7 @@ mod tests {
             deadline: Deadline::default(),
             is_stuck: index % 3 == 1,
             boots: (index / 2) as u32,
+            cycle: Cycle::Unknown,
             last_error_at: (index == 4).then(|| at(1.0)),
         }
     }

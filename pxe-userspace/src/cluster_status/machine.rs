@@ -89,13 +89,14 @@ fn said(record: &MachineRecord, fault: Option<&(Occasion, &'static str, String)>
         _ if to_disk && booted && !matches!(stage, Stage::Booting | Stage::Running | Stage::Up) => {
             (Status::True, "SentToDisk")
         }
+        // It has its files, even if it gets no further. Other nodes read that from here.
+        (Stage::Booting, _) => (Status::True, "Booted"),
+        (Stage::Running | Stage::Up, _) => (known, "Running"),
         (_, Some((_, reason, _))) => (Status::False, reason),
         (Stage::SentToDisk, _) if policy == BootPolicy::Hold => (Status::False, "Held"),
         (Stage::SentToDisk, _) => (if booted { Status::True } else { Status::False }, "SentToDisk"),
         (Stage::OnDisk, _) if reached_disk => (known, RUNS_FROM_DISK),
         (Stage::OnDisk, _) => (known, "OtherSystem"),
-        (Stage::Booting, _) => (Status::True, "Booted"),
-        (Stage::Running | Stage::Up, _) => (known, "Running"),
         (stage, _) if stage < Stage::LoadingKernel && policy == BootPolicy::Hold => (Status::False, "Held"),
         (stage, None) => (Status::False, name(stage)),
     }

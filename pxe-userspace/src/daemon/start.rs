@@ -282,7 +282,7 @@ pub(super) async fn start(config: &Config, service_manager: Arc<ServiceManager>)
 
     log_missing_configs(talos_configs.as_deref(), &first);
     let up_check = up.map(|running| {
-        let check = UpCheck::new(Arc::clone(&journal), Arc::clone(&nodes), events.clone());
+        let check = UpCheck::new(Arc::clone(&journal), events.clone());
         tokio::spawn(check.run(running))
     });
     let context = AdminContext {

@@ -59,12 +59,15 @@ impl Boots {
         let mut boot = self.open.remove(&machine.mac);
         let mut took = None;
         if let Some(boot) = &mut boot {
-            let stayed = event.at.duration_since(boot.since).unwrap_or_default();
-            took = Some(stayed);
-            self.times.stayed(boot.stage, stayed);
-            let failure = (boot.stage == Stage::Failed).then(|| boot.failure.clone()).flatten();
-            boot.step += 1;
-            self.tell(machine, boot, boot.step, boot.stage.name(), boot.since, event.at, failure);
+            // A system that was not seen to be up may have run for days: that is no part of its boot.
+            if boot.ran.is_none() || stage == self.last {
+                let stayed = event.at.duration_since(boot.since).unwrap_or_default();
+                took = Some(stayed);
+                self.times.stayed(boot.stage, stayed);
+                let failure = (boot.stage == Stage::Failed).then(|| boot.failure.clone()).flatten();
+                boot.step += 1;
+                self.tell(machine, boot, boot.step, boot.stage.name(), boot.since, event.at, failure);
+            }
         }
         let is_step = is_step(stage) || stage == Stage::Running && self.last > stage && boot.is_some();
         let is_over = begins || !is_step;

@@ -265,7 +265,8 @@ fn running(record: &MachineRecord, since: Duration) -> Diagnosis {
             record.boots, record.machine.mac
         ));
     }
-    if record.stage == Stage::Running && record.cycle == Cycle::Netbooted && since > LONG_PATIENCE {
+    let is_unverified = record.stage == Stage::Running && record.verifies_up && record.cycle == Cycle::Netbooted;
+    if is_unverified && since > LONG_PATIENCE {
         advice.push(loops::not_up(record, since));
     }
     let (address, since) = (record.machine.address, human(since));

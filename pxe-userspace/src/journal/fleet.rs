@@ -58,6 +58,8 @@ pub(super) struct Fleet {
     /// The machines that came to another stage or failed since they were last taken. `None` if nobody asks for them.
     touched: Option<HashSet<MacAddr>>,
     pace: Pace,
+    /// Somebody finds out whether Talos is up on the machines on which an operating system runs.
+    verifies_up: bool,
 }
 
 /// The effect of an event.
@@ -114,6 +116,7 @@ impl Fleet {
             releases,
             touched: None,
             pace: Pace::default(),
+            verifies_up: false,
         }
     }
 
@@ -178,6 +181,11 @@ impl Fleet {
         {
             self.pace.note(&machine.cluster, record.chain, (stage, record.stage), time);
         }
+    }
+
+    /// Sets whether somebody finds out when Talos is up on a machine. Without that, none is stuck before it.
+    pub(super) fn verify_up(&mut self, verifies_up: bool) {
+        self.verifies_up = verifies_up;
     }
 
     /// Returns how many events are kept for each machine.
@@ -397,8 +405,9 @@ impl Fleet {
     /// Returns the time that a machine has for its step.
     fn deadline(&self, machine: &Machine, record: Option<&Record>) -> Deadline {
         let limit = |record: &Record| {
-            // A renewal shows a system that has run for longer than pxed knows.
-            let is_known = record.stage != Stage::Running || matches!(record.cycle, Cycle::Netbooted | Cycle::Fetched);
+            // Nobody may look whether it goes on, and a renewal shows a system that has run for longer than pxed knows.
+            let is_booting = matches!(record.cycle, Cycle::Netbooted | Cycle::Fetched);
+            let is_known = record.stage != Stage::Running || self.verifies_up && is_booting;
             let limit = self.pace.limit(&machine.cluster, record.chain, record.stage).filter(|_| is_known)?;
             record.step_since().checked_add(limit)
         };
@@ -414,6 +423,7 @@ impl Fleet {
             deadline: self.deadline(machine, record),
             is_stuck: false,
             boots: record.map_or(0, Record::all_boots),
+            cycle: record.map_or(Cycle::Unknown, |record| record.cycle),
             last_error_at: record.and_then(Record::last_error_at),
         }
     }
@@ -437,6 +447,7 @@ impl Fleet {
             reached_disk: machine.macs().any(|mac| self.book.reached_disk.contains(&mac)),
             is_decided_here: machine.macs().any(|mac| self.book.overrides.contains_key(&mac)),
             cycle: record.map_or(Cycle::Unknown, |record| record.cycle),
+            verifies_up: self.verifies_up,
             others: record.and_then(Record::others),
             progress: None,
             astray: None,

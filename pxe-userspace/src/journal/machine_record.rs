@@ -49,6 +49,8 @@ pub struct MachineRecord {
     pub is_decided_here: bool,
     /// The steps that were seen of its current boot.
     pub cycle: Cycle,
+    /// This pxed finds out whether Talos is up on it, once an operating system runs.
+    pub verifies_up: bool,
     /// Frames in its name that other hosts sent, which are no part of its events.
     pub others: Option<OtherFrames>,
     /// The progress of the transfer to it that advanced last.
@@ -103,6 +105,8 @@ pub struct Summary {
     pub is_stuck: bool,
     /// The number of times that it has loaded a whole initramfs.
     pub boots: u32,
+    /// The steps that were seen of its current boot.
+    pub cycle: Cycle,
     /// The time of the last error.
     pub last_error_at: Option<SystemTime>,
 }

@@ -58,7 +58,10 @@ impl Chain {
         match client {
             ClientKind::Pxe => Self::Pxe,
             ClientKind::HttpBoot => Self::HttpBoot,
-            ClientKind::Ipxe if stage == Stage::NeverSeen || stage >= Stage::Running => Self::Ipxe,
+            // After a failure, the iPXE that firmware has loaded tries again.
+            ClientKind::Ipxe if stage == Stage::NeverSeen || stage >= Stage::Running && stage != Stage::Failed => {
+                Self::Ipxe
+            }
             ClientKind::Ipxe | ClientKind::Plain => self,
         }
     }
@@ -77,14 +80,24 @@ const fn floor(stage: Stage) -> Option<Duration> {
 }
 
 /// Returns `true` for a stage that a machine may never leave although all is well: a system with a fixed address does not ask, and a
-/// firewall may hide its API. It is stuck there only if others of its fleet went on.
+/// firewall may hide its API. It is stuck there only if others of its cluster went on, since clusters differ in both.
 const fn may_be_the_end(stage: Stage) -> bool {
     matches!(stage, Stage::Booting | Stage::Running)
 }
 
-/// Returns `true` if the time at a step begins again with this move: at another step, and at the end of a wait for files.
+/// Returns `true` if the time at a step begins again with this move: at another step, at the end of a wait for files, and when the last file is
+/// there: from then on no bytes are waited for.
 pub(super) fn begins_a_step(from: Stage, to: Stage) -> bool {
-    from.step() != to.step() || from == Stage::AwaitingFiles || to == Stage::AwaitingFiles
+    let alone = |stage| matches!(stage, Stage::AwaitingFiles | Stage::Booting);
+    from.step() != to.step() || from != to && (alone(from) || alone(to))
+}
+
+/// The number of places in [`Steps`].
+const PLACES: usize = Step::ALL.len() + 1;
+
+/// Returns the place of a stage's times: that of its step, but the start of the operating system has one of its own.
+const fn place(stage: Stage) -> usize {
+    if matches!(stage, Stage::Booting) { PLACES - 1 } else { stage.step() as usize }
 }
 
 /// The times of one step.
@@ -123,21 +136,21 @@ impl Times {
     }
 }
 
-/// The times of machines that boot in one way.
-type Steps = [Times; Step::ALL.len()];
+/// The times of machines that boot in one way, by [`place`].
+type Steps = [Times; PLACES];
 
 /// The times of the machines of one cluster, or of the fleet.
 #[derive(Clone, Debug, Default)]
 struct Group([Option<Box<Steps>>; Chain::COUNT]);
 
 impl Group {
-    fn times(&self, chain: Chain, step: Step) -> Option<&Times> {
-        self.0.get(chain as usize)?.as_ref()?.get(step as usize)
+    fn times(&self, chain: Chain, stage: Stage) -> Option<&Times> {
+        self.0.get(chain as usize)?.as_ref()?.get(place(stage))
     }
 
-    fn add(&mut self, chain: Chain, step: Step, time: Duration) {
+    fn add(&mut self, chain: Chain, stage: Stage, time: Duration) {
         let steps = self.0.get_mut(chain as usize).map(|steps| steps.get_or_insert_with(Box::default));
-        if let Some(times) = steps.and_then(|steps| steps.get_mut(step as usize)) {
+        if let Some(times) = steps.and_then(|steps| steps.get_mut(place(stage))) {
             times.add(time);
         }
     }
@@ -153,25 +166,26 @@ pub(super) struct Pace {
 impl Pace {
     /// Takes note that a machine left a stage for another, after this time at the step. A boot that breaks off shows nothing.
     pub(super) fn note(&mut self, cluster: &Arc<str>, chain: Chain, (from, to): (Stage, Stage), time: Duration) {
-        if floor(from).is_none() || from.step() >= to.step() || to > Stage::Up {
+        if floor(from).is_none() || from >= to || !begins_a_step(from, to) || to > Stage::Up {
             return;
         }
-        self.fleet.add(chain, from.step(), time);
+        self.fleet.add(chain, from, time);
         if let Some(group) = self.clusters.get_mut(cluster) {
-            group.add(chain, from.step(), time);
+            group.add(chain, from, time);
         } else if self.clusters.len() < CLUSTERS {
-            self.clusters.entry(Arc::clone(cluster)).or_default().add(chain, from.step(), time);
+            self.clusters.entry(Arc::clone(cluster)).or_default().add(chain, from, time);
         }
     }
 
     /// Returns the time after which a machine of a cluster is stuck at a stage; `None` if it may stay there for ever.
     pub(super) fn limit(&self, cluster: &str, chain: Chain, stage: Stage) -> Option<Duration> {
         let floor = floor(stage)?;
-        let usual = |group: &Group| group.times(chain, stage.step()).and_then(Times::usual);
-        match self.clusters.get(cluster).and_then(usual).or_else(|| usual(&self.fleet)) {
-            Some(usual) => Some(floor.max(usual * FACTOR)),
-            None => Some(floor).filter(|_| !may_be_the_end(stage)),
+        let usual = |group: &Group| group.times(chain, stage).and_then(Times::usual);
+        let of_cluster = self.clusters.get(cluster).and_then(usual);
+        if may_be_the_end(stage) {
+            return of_cluster.map(|usual| floor.max(usual * FACTOR));
         }
+        Some(of_cluster.or_else(|| usual(&self.fleet)).map_or(floor, |usual| floor.max(usual * FACTOR)))
     }
 
     /// Forgets the clusters that are not in the inventory any more.
@@ -185,6 +199,12 @@ impl Pace {
 pub struct Deadline(pub(super) Option<SystemTime>);
 
 impl Deadline {
+    /// Returns the deadline at this time, for tests.
+    #[cfg(test)]
+    pub(crate) const fn of(at: SystemTime) -> Self {
+        Self(Some(at))
+    }
+
     /// Returns the time after which the machine is stuck unless it is being sent a file; `None` if it may stay for ever.
     #[must_use]
     pub const fn at(self) -> Option<SystemTime> {

@@ -176,6 +176,7 @@ impl Journal {
     /// Sends the first MAC address of each machine on which an operating system begins to run. Never waits: what finds no room is left out.
     #[must_use]
     pub fn with_running(self, running: Option<mpsc::Sender<MacAddr>>) -> Self {
+        lock(&self.fleet).verify_up(running.is_some());
         Self { running, ..self }
     }
 

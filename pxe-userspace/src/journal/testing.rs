@@ -13,7 +13,9 @@ pub(crate) struct Records(Fleet);
 impl Records {
     /// Creates records without a memory.
     pub(crate) fn new() -> Self {
-        Self(Fleet::new(&State::new(), at(-60.0), 1))
+        let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
+        fleet.verify_up(true);
+        Self(fleet)
     }
 
     /// Applies events, one after the other.

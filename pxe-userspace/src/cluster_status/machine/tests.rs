@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     cluster_status::condition::Author,
-    journal::{Fact, Known, samples::*, testing::Records},
+    journal::{Deadline, Fact, Known, samples::*, testing::Records},
     model::{
         finding::Finding,
         images::{FileState, ImageFile, Stubs},
@@ -156,6 +156,24 @@ fn stuck_machine_is_assessed_again_in_time() {
     assert_eq!((stuck.occasion, stuck.again, stuck.is_progress), (Some(Occasion::BootStuck), None, false));
     assert_ne!(stuck.assessment, first.assessment);
     assert!(sentence(&record, &images, &stuck.assessment, again).contains("To do:"));
+}
+
+#[test]
+fn machine_that_has_its_kernel_has_booted_though_it_is_stuck() {
+    let boot = uefi_boot();
+    for length in 0..=boot.len() {
+        let mut records = Records::new();
+        records.apply(&boot[..length]);
+        let mut record = records.record(&Arc::new(machine(1)));
+        if !matches!(record.stage, Stage::Booting | Stage::Running) {
+            continue;
+        }
+        let now = record.stage_since + Duration::from_secs(3_600);
+        record.deadline = Deadline::of(record.stage_since);
+        let assessed = assess(&record, &Images::default(), false, now);
+        assert_eq!(assessed.assessment.status, Status::True, "{}", record.stage);
+        assert_eq!((assessed.occasion, assessed.is_fact), (Some(Occasion::BootStuck), true), "{}", record.stage);
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Finds out whether Talos is up on the machines that boot: its API accepts connections on TCP port 50000, in maintenance mode and later.
 //!
 //! A DHCP lease shows that a kernel runs, and nothing more. So each machine that comes to [`Stage::Running`] is tried until it accepts a connection, in ever longer intervals and for
-//! some minutes at most. Of several nodes, only the owner of a machine tries it. A connection says nothing about the boot policy.
+//! some minutes at most. Of several nodes, only the one that has given the system its address tries it: it alone knows that it runs. A
+//! connection says nothing about the boot policy.
 
 mod schedule;
 
@@ -21,10 +22,9 @@ use tokio::{
 
 use self::schedule::{Pace, Schedule, Try};
 use crate::{
-    journal::{Journal, Stage},
+    journal::{Journal, MachineRecord, Stage, Summary, policy::Cycle},
     model::{
         event::{EventKind, EventSink},
-        nodes::{Owner, SharedNodes},
         origin::Origin,
     },
 };
@@ -40,7 +40,6 @@ const BATCH: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct UpCheck {
     journal: Arc<Journal>,
-    nodes: SharedNodes,
     events: EventSink,
     pace: Pace,
     port: u16,
@@ -51,16 +50,14 @@ pub(super) struct UpCheck {
 enum Target {
     /// Connect to this address.
     Address(Ipv4Addr),
-    /// Nothing now: another node owns the machine.
-    OfPeer,
-    /// Nothing any more: it left the spec, has begun to boot again, or is up.
+    /// Nothing any more: it left the spec, has begun to boot again, here or from another node, or is up.
     Gone,
 }
 
 impl UpCheck {
     /// Creates the check.
-    pub(super) fn new(journal: Arc<Journal>, nodes: SharedNodes, events: EventSink) -> Self {
-        Self { journal, nodes, events, pace: Pace::default(), port: PORT }
+    pub(super) fn new(journal: Arc<Journal>, events: EventSink) -> Self {
+        Self { journal, events, pace: Pace::default(), port: PORT }
     }
 
     /// Tries the machines that the journal names, until the journal is gone.
@@ -88,7 +85,8 @@ impl UpCheck {
         }
     }
 
-    /// Returns the machines that run since before this process, as far as the journal remembers.
+    /// Returns the machines that run since before this process, as far as the journal remembers, and were not seen to be up. One that this
+    /// process has not seen to boot is tried only if it cannot have run for long.
     fn running_already(&self) -> Vec<MacAddr> {
         let (inventory, now) = (self.journal.inventory(), SystemTime::now());
         let is_recent = |since| now.duration_since(since).unwrap_or_default() < self.pace.give_up;
@@ -96,8 +94,10 @@ impl UpCheck {
         for machines in inventory.machines().chunks(BATCH) {
             let summaries = self.journal.summaries(machines);
             let of_both = machines.iter().zip(summaries);
-            let recent = of_both.filter(|(_, now)| now.stage == Stage::Running && is_recent(now.stage_since));
-            running.extend(recent.map(|(machine, _)| machine.mac));
+            let is_one = |now: &Summary| {
+                now.stage == Stage::Running && (now.cycle == Cycle::Netbooted || is_recent(now.stage_since))
+            };
+            running.extend(of_both.filter(|(_, now)| is_one(now)).map(|(machine, _)| machine.mac));
         }
         running
     }
@@ -111,8 +111,6 @@ impl UpCheck {
                     let connection = accepts((address, self.port).into(), self.pace.patience);
                     tries.spawn(async move { (trial, connection.await) });
                 }
-                // It may become this node's.
-                Target::OfPeer => _ = schedule.failed(trial, Instant::now()),
                 Target::Gone => schedule.over(trial),
             }
         }
@@ -121,14 +119,11 @@ impl UpCheck {
     fn target(&self, mac: MacAddr) -> Target {
         let inventory = self.journal.inventory();
         let Some(machine) = inventory.by_mac(mac) else { return Target::Gone };
-        let summary = self.journal.summaries(std::slice::from_ref(machine));
-        if summary.first().is_none_or(|summary| summary.stage != Stage::Running) {
+        let record = self.journal.machine(mac).filter(|record| record.stage == Stage::Running);
+        if record.is_none_or(|record| chose_another_node(&record)) {
             return Target::Gone;
         }
-        match self.nodes.load().owner(machine.site.address, machine.mac) {
-            Owner::This => Target::Address(machine.address),
-            Owner::Peer(..) => Target::OfPeer,
-        }
+        Target::Address(machine.address)
     }
 
     fn ended(&self, schedule: &mut Schedule, trial: Try, is_up: bool) {
@@ -140,6 +135,16 @@ impl UpCheck {
             tracing::debug!(mac = %trial.mac, port = self.port, "its Talos API has not answered and is not tried again");
         }
     }
+}
+
+/// Returns `true` if the last node that a machine has chosen is another one.
+fn chose_another_node(record: &MachineRecord) -> bool {
+    let last = record.events.iter().rev().find_map(|event| match event.kind {
+        EventKind::LeftToPeer { chosen: true, .. } => Some(true),
+        EventKind::Ack { .. } => Some(false),
+        _ => None,
+    });
+    last.unwrap_or(false)
 }
 
 /// Returns `true` if a connection to this address comes about in time. It is closed at once.

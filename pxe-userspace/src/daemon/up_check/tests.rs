@@ -8,10 +8,10 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::{
-    journal::samples::{machine, timed, uefi_boot},
+    journal::samples::{dora, machine, timed, uefi_boot},
     model::{
+        event::ClientKind,
         inventory::{Inventory, Machine, SharedInventory},
-        nodes::{Node, Nodes},
     },
 };
 
@@ -29,7 +29,6 @@ const SOON: Duration = Duration::from_secs(20);
 /// The journal of machines at 127.0.0.1, 127.0.0.2 and so on, and what a check needs besides.
 struct World {
     journal: Arc<Journal>,
-    nodes: SharedNodes,
     begun: Option<mpsc::Receiver<MacAddr>>,
     sink: EventSink,
     events: mpsc::Receiver<crate::model::event::BootEvent>,
@@ -48,8 +47,7 @@ impl World {
         let (running, begun) = mpsc::channel(CAPACITY);
         let journal = Journal::new(inventory, Default::default(), state.path()).unwrap().with_running(Some(running));
         let (sink, events) = EventSink::channel(100);
-        let nodes = SharedNodes::default();
-        Self { journal: Arc::new(journal), nodes, begun: Some(begun), sink, events, _state: state }
+        Self { journal: Arc::new(journal), begun: Some(begun), sink, events, _state: state }
     }
 
     /// Lets a machine boot.
@@ -64,11 +62,7 @@ impl World {
     }
 
     fn check(&mut self, pace: Pace, port: u16) -> JoinHandle<()> {
-        let check = UpCheck {
-            pace,
-            port,
-            ..UpCheck::new(Arc::clone(&self.journal), Arc::clone(&self.nodes), self.sink.clone())
-        };
+        let check = UpCheck { pace, port, ..UpCheck::new(Arc::clone(&self.journal), self.sink.clone()) };
         tokio::spawn(check.run(self.begun.take().unwrap()))
     }
 
@@ -130,44 +124,53 @@ async fn machine_is_tried_after_each_boot() {
 
 #[tokio::test]
 async fn machine_that_runs_since_before_is_tried() {
-    let mut world = World::new(1);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mac = local(1).mac;
-    let mut boot = timed(mac, uefi_boot());
-    boot.iter_mut().for_each(|event| event.at = SystemTime::now());
-    world.journal.apply(&boot);
-    let task = world.check(QUICK, port);
-    assert_eq!(world.up(port).await, mac);
-    task.abort();
+    let day = Duration::from_secs(86_400);
+    for ago in [Duration::ZERO, 3 * day] {
+        let mut world = World::new(1);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mac = local(1).mac;
+        let mut boot = timed(mac, uefi_boot());
+        boot.iter_mut().for_each(|event| event.at = SystemTime::now() - ago);
+        world.journal.apply(&boot);
+        let task = world.check(QUICK, port);
+        assert_eq!(world.up(port).await, mac);
+        task.abort();
+    }
+}
+
+#[test]
+fn machine_that_renews_an_address_is_tried_only_if_it_cannot_run_for_long() {
+    let world = World::new(1);
+    let check = UpCheck::new(Arc::clone(&world.journal), world.sink.clone());
+    let renewal = |at| {
+        let mut events = timed(local(1).mac, dora(ClientKind::Plain));
+        events.iter_mut().for_each(|event| event.at = at);
+        world.journal.apply(&events);
+        assert_eq!(world.stage(1), Stage::Running);
+        check.running_already()
+    };
+    assert_eq!(renewal(SystemTime::now() - 2 * check.pace.give_up), []);
 }
 
 #[test]
 fn only_running_machines_of_this_node_are_tried() {
     let world = World::new(2);
-    let check = UpCheck::new(Arc::clone(&world.journal), Arc::clone(&world.nodes), world.sink.clone());
+    let check = UpCheck::new(Arc::clone(&world.journal), world.sink.clone());
     let mac = local(1).mac;
     assert_eq!(check.target(mac), Target::Gone, "it has not booted");
     world.boots(1);
     assert_eq!(check.target(mac), Target::Address(Ipv4Addr::LOCALHOST));
     assert_eq!(check.target(local(9).mac), Target::Gone, "not in the spec");
 
-    // Of two nodes that share the fleet, exactly one tries each machine.
-    let site = local(1).site.address;
-    let node = |address: [u8; 4]| Node {
-        name: Arc::from(Ipv4Addr::from(address).to_string()),
-        sites: [(site, address.into())].into(),
-        is_alive: true,
-        ..Node::default()
-    };
-    let (one, other) = (node([10, 255, 0, 1]), node([10, 255, 0, 2]));
-    let both = [Nodes::new(one.clone(), [other.clone()]), Nodes::new(other, [one])];
-    let targets = both.map(|nodes| {
-        world.nodes.store(Arc::new(nodes));
-        check.target(mac)
-    });
-    assert_eq!(targets.iter().filter(|target| **target == Target::OfPeer).count(), 1, "{targets:?}");
-    assert!(targets.contains(&Target::Address(Ipv4Addr::LOCALHOST)), "{targets:?}");
+    // Only the node that a machine has chosen last gives its system an address, and knows that it runs.
+    let left = |chosen| EventKind::LeftToPeer { client: ClientKind::Pxe, address: Ipv4Addr::LOCALHOST, chosen };
+    world.journal.apply(&timed(mac, [left(false)]));
+    assert_eq!(check.target(mac), Target::Address(Ipv4Addr::LOCALHOST));
+    world.journal.apply(&timed(mac, [left(true)]));
+    assert_eq!(check.target(mac), Target::Gone, "another node boots it");
+    world.boots(1);
+    assert_eq!(check.target(mac), Target::Address(Ipv4Addr::LOCALHOST));
 }
 
 #[tokio::test]

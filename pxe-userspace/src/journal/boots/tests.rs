@@ -68,11 +68,13 @@ fn boot_of_a_system_that_is_never_up_ends_when_it_ran_and_is_an_error() {
         let (sink, mut receiver) = SpanSink::channel(100, Default::default());
         let mut boots = Boots::new(Arc::clone(&times), Some(sink), true);
         let steps = [(Stage::Discovering, 0.0), (Stage::Running, 9.0), (next, 86_400.0)];
-        moved(&mut boots, &Arc::new(machine(1)), &steps);
+        let took = moved(&mut boots, &Arc::new(machine(1)), &steps);
+        assert_eq!(took, [None, Some(Duration::from_secs(9)), None], "its uptime is no part of a boot");
         let spans = received(&mut receiver);
         let whole = spans.iter().find(|span| span.step == 0).unwrap();
         assert_eq!((whole.ended, times.boots()), (at(9.0), 0));
         assert_eq!(whole.error.as_deref(), Some("its Talos API was not seen to answer"));
+        assert!(spans.iter().all(|span| span.name != "running" && span.ended <= whole.ended), "{spans:?}");
     }
     // A renewal after a restart is no boot.
     let (sink, mut receiver) = SpanSink::channel(100, Default::default());

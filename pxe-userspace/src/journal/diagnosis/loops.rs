@@ -138,8 +138,7 @@ fn script_by_tftp(record: &MachineRecord) -> Option<&str> {
 /// Returns what to do about a system that has an address, and whose Talos API has not answered.
 pub(super) fn not_up(record: &MachineRecord, since: Duration) -> String {
     format!(
-        "pxed has not seen Talos' API (TCP port 50000) answer in the {} since it got its address; it tries for ten minutes, unless it runs with \
-         --verify-up=false. If talosctl --nodes {} --insecure get disks gets no answer either, look at the machine's console: a firewall in \
+        "pxed has not seen Talos' API (TCP port 50000) answer in the {} since it got its address; it tries for ten minutes. If talosctl --nodes {} --insecure get disks gets no answer either, look at the machine's console: a firewall in \
          between, or a system that is not Talos.",
         human(since),
         record.machine.address
@@ -158,7 +157,13 @@ mod tests {
 
     /// Returns the diagnosis this many seconds after the last of these events.
     fn explained(events: &[EventKind], later: u64) -> String {
+        explained_by(true, events, later)
+    }
+
+    /// The same by a pxed that finds out, or not, whether Talos is up.
+    fn explained_by(verifies_up: bool, events: &[EventKind], later: u64) -> String {
         let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
+        fleet.verify_up(verifies_up);
         timed(MAC, events.iter().cloned()).iter().for_each(|event| _ = fleet.apply(event));
         let record = fleet.machine(&Arc::new(machine(1)), usize::MAX);
         let last = record.events.last().map_or(at(0.0), |event| event.at);
@@ -245,11 +250,10 @@ mod tests {
         let early = explained(&boot, 60);
         assert!(!early.contains("50000"), "{early}");
         let late = explained(&boot, 200);
-        assert!(
-            late.contains("50000") && late.contains("--verify-up=false") && late.contains("talosctl --nodes 10.0.0.1"),
-            "{late}"
-        );
+        assert!(late.contains("50000") && late.contains("talosctl --nodes 10.0.0.1"), "{late}");
         let up = explained(&[&boot[..], &[EventKind::Up { port: 50_000 }]].concat(), 200);
-        assert!(!up.contains("--verify-up"), "{up}");
+        assert!(!up.contains("50000"), "{up}");
+        let not_tried = explained_by(false, &boot, 200);
+        assert!(!not_tried.contains("50000"), "{not_tried}");
     }
 }

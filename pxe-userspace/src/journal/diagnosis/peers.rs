@@ -109,6 +109,7 @@ mod tests {
             asked_too_often: None,
             booted: false,
             cycle: Cycle::Unknown,
+            verifies_up: true,
             progress: None,
             astray: None,
             near_misses: Vec::new(),

@@ -76,12 +76,36 @@ fn boot_that_breaks_off_says_nothing() {
 }
 
 #[test]
-fn system_that_never_asks_or_answers_is_stuck_only_if_others_do() {
+fn system_that_never_asks_or_answers_is_stuck_only_if_others_of_its_cluster_do() {
     let mut pace = Pace::default();
     for (from, to) in [(Stage::Booting, Stage::Running), (Stage::Running, Stage::Up)] {
         assert_eq!(pace.limit("lab", Chain::Pxe, from), None, "{from}");
         (0..ENOUGH).for_each(|_| pace.note(&lab(), Chain::Pxe, (from, to), seconds(20)));
         assert_eq!(pace.limit("lab", Chain::Pxe, from), Some(START), "{from}");
+        // Its machines may have fixed addresses, or a firewall in front of them.
+        assert_eq!(pace.limit("prod", Chain::Pxe, from), None, "{from}");
+    }
+}
+
+#[test]
+fn start_of_the_system_is_not_part_of_the_time_for_its_files() {
+    let mut pace = Pace::default();
+    let (files, start) = ((Stage::LoadingInitramfs, Stage::Booting), (Stage::Booting, Stage::Running));
+    for _ in 0..ENOUGH {
+        pace.note(&lab(), Chain::Pxe, files, seconds(5));
+        pace.note(&lab(), Chain::Pxe, start, seconds(1_000));
+    }
+    assert_eq!(pace.limit("lab", Chain::Pxe, files.0), Some(LOAD));
+    assert!(pace.limit("lab", Chain::Pxe, start.0).unwrap() >= seconds(4_000));
+    assert!(begins_a_step(files.0, files.1) && !begins_a_step(start.0, start.0));
+}
+
+#[test]
+fn ipxe_that_tries_again_after_a_failure_belongs_to_the_chain_before() {
+    for stage in Stage::ALL {
+        let is_first = stage == Stage::NeverSeen || stage >= Stage::Running && stage != Stage::Failed;
+        let expected = if is_first { Chain::Ipxe } else { Chain::Pxe };
+        assert_eq!(Chain::Pxe.after(ClientKind::Ipxe, stage), expected, "{stage}");
     }
 }
 
