@@ -25,6 +25,8 @@ pub type Prefix = [u8; VNET_LENGTH + HEADERS_LENGTH];
 const VNET_LENGTH: usize = 10;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
 const NEEDS_CHECKSUM: u8 = 1;
+/// `VIRTIO_NET_HDR_GSO_UDP_L4`: the kernel, or the card, cuts the payload into datagrams. Linux 6.2 is the first that knows it.
+const CUT_INTO_DATAGRAMS: u8 = 5;
 /// The length of the other headers.
 const HEADERS_LENGTH: usize = Headers::payload_offset(0);
 
@@ -53,15 +55,27 @@ impl RawUdp {
         interface::neighbour(socket, &self.name, *to.ip()).ok().flatten()
     }
 
-    /// Returns the bytes to send in front of a payload of this length, or `None` if it is too long for one datagram.
+    /// Returns the bytes to send in front of a payload of this length, or `None` if it is too long for one datagram. With a `segment`, the
+    /// payload becomes datagrams of that many bytes, of which the last may be shorter.
     #[must_use]
-    pub fn prefix(&self, from: SocketAddrV4, to: SocketAddrV4, mac: MacAddr, payload: usize) -> Option<Prefix> {
+    pub fn prefix(
+        &self,
+        (from, to): (SocketAddrV4, SocketAddrV4),
+        mac: MacAddr,
+        payload: usize,
+        segment: Option<u16>,
+    ) -> Option<Prefix> {
         let headers =
             Headers { ethernet_source: self.mac, ethernet_destination: mac, tags: &[], source: from, destination: to };
         let mut prefix = [0; VNET_LENGTH + HEADERS_LENGTH];
         let (vnet, frame) = prefix.split_at_mut(VNET_LENGTH);
         // In the host's byte order; the offset counts from the beginning of the frame.
         vnet[0] = NEEDS_CHECKSUM;
+        if let Some(segment) = segment {
+            vnet[1] = CUT_INTO_DATAGRAMS;
+            vnet[2..4].copy_from_slice(&(HEADERS_LENGTH as u16).to_ne_bytes());
+            vnet[4..6].copy_from_slice(&segment.to_ne_bytes());
+        }
         vnet[6..8].copy_from_slice(&((HEADERS_LENGTH - UDP_LENGTH) as u16).to_ne_bytes());
         vnet[8..10].copy_from_slice(&(UDP_CHECKSUM_OFFSET as u16).to_ne_bytes());
         headers.write_unfragmented(frame, payload)?;
@@ -91,7 +105,7 @@ mod tests {
         let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4096);
         let to = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 2070);
         let payload = b"\0\x03\0\x01odd";
-        let prefix = direct.prefix(from, to, MacAddr([2, 0, 0, 0, 0, 2]), payload.len()).unwrap();
+        let prefix = direct.prefix((from, to), MacAddr([2, 0, 0, 0, 0, 2]), payload.len(), None).unwrap();
         assert_eq!(
             prefix[..VNET_LENGTH],
             *[&[1, 0, 0, 0, 0, 0][..], &34u16.to_ne_bytes(), &6u16.to_ne_bytes()].concat()
@@ -108,6 +122,9 @@ mod tests {
         assert_eq!(udp.checksum, udp.calc_checksum_ipv4(&ip, payload).unwrap());
         assert_eq!((udp.source_port, udp.destination_port, packet.payload.slice()), (4096, 2070, &payload[..]));
         assert!(ip.dont_fragment && ip.time_to_live == 64);
-        assert!(direct.prefix(from, to, MacAddr::default(), 65_536).is_none());
+        let of_many = direct.prefix((from, to), MacAddr([2, 0, 0, 0, 0, 2]), payload.len(), Some(3)).unwrap();
+        let expected = [&[1, 5][..], &42u16.to_ne_bytes(), &3u16.to_ne_bytes(), &prefix[6..]].concat();
+        assert_eq!(of_many[..], expected, "the same but for what the kernel is told");
+        assert!(direct.prefix((from, to), MacAddr::default(), 65_536, None).is_none());
     }
 }

@@ -19,10 +19,9 @@ pub(super) struct Buffers {
 
 /// Binds a non-blocking UDP socket. Port 0 lets the kernel choose one at random.
 pub(super) fn bind(address: Ipv4Addr, port: u16, buffers: Buffers) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     buffer::set_receive_buffer(&socket, buffers.receive)?;
     buffer::set_send_buffer(&socket, buffers.send)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&SocketAddrV4::new(address, port).into())?;
     Ok(socket.into())
 }

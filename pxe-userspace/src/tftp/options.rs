@@ -8,8 +8,7 @@ use super::packet::{HEADER_LENGTH, OACK, Options};
 const DEFAULT_BLOCK_SIZE: u16 = 512;
 /// The most blocks in flight. More gains nothing on a local network, and one segmented send carries 64.
 const WINDOW_LIMIT: u16 = 64;
-/// The most bytes in flight: a window of 64 blocks in Ethernet's usual frames. Whoever has a window sent to somebody else has to guess the port
-/// that it is acknowledged to, among [`SHARED_LIMIT`](super::ports::SHARED_LIMIT), and each guess costs 46 bytes or more.
+/// The most bytes in flight: a window of 64 blocks in Ethernet's usual frames.
 const IN_FLIGHT_LIMIT: usize = WINDOW_LIMIT as usize * (1468 + HEADER_LENGTH);
 /// IPv4 header, UDP header and TFTP header, in bytes.
 const OVERHEAD: u16 = 20 + 8 + HEADER_LENGTH as u16;
@@ -29,6 +28,23 @@ pub struct Terms {
     pub netascii: bool,
     /// The acknowledged options with our values. If there are none, the first block goes out at once.
     acknowledged: Options,
+}
+
+impl Options {
+    /// Returns the bytes that the client wants in flight, at most.
+    pub(super) fn in_flight(self) -> usize {
+        self.datagram() * usize::from(self.window_size.unwrap_or(1).clamp(1, WINDOW_LIMIT))
+    }
+
+    /// Returns the same options with a window of no more than this many bytes, or of one block.
+    pub(super) fn with_window_within(self, bytes: usize) -> Self {
+        let most = u16::try_from(bytes / self.datagram()).unwrap_or(u16::MAX).max(1);
+        Self { window_size: self.window_size.map(|asked| asked.min(most)), ..self }
+    }
+
+    fn datagram(self) -> usize {
+        HEADER_LENGTH + usize::from(self.block_size.unwrap_or(DEFAULT_BLOCK_SIZE))
+    }
 }
 
 impl Terms {
@@ -147,6 +163,30 @@ mod tests {
             assert_eq!((terms.block_size, terms.window), (block_size, window), "{name}");
             assert_eq!(terms.option_acknowledgement(), acknowledgement, "{name}");
             assert_eq!(terms.has_options(), options != none, "{name}");
+        }
+    }
+
+    #[test]
+    fn window_is_cut_to_the_bytes_that_a_shared_socket_allows() {
+        let asked = |block_size, window_size| Options { block_size, window_size, ..Options::default() };
+        // Block size and window that are asked for; bytes in flight; window that is left.
+        type Case = ((Option<u16>, Option<u16>), usize, Option<u16>);
+        let cases: &[Case] = &[
+            ((None, None), 516, None),
+            ((Some(1468), None), 1472, None),
+            ((Some(1468), Some(4)), 5888, Some(4)),
+            ((Some(1468), Some(5)), 7360, Some(4)),
+            ((Some(1468), Some(64)), 94_208, Some(4)),
+            ((Some(1468), Some(65535)), 94_208, Some(4)),
+            ((Some(512), Some(64)), 33_024, Some(11)),
+            ((Some(8), Some(64)), 768, Some(64)),
+            ((Some(8968), Some(8)), 71_776, Some(1)),
+            ((Some(65464), Some(1)), 65_468, Some(1)),
+        ];
+        for &((block_size, window_size), in_flight, left) in cases {
+            let options = asked(block_size, window_size);
+            assert_eq!(options.in_flight(), in_flight, "{options:?}");
+            assert_eq!(options.with_window_within(5888), asked(block_size, left), "{options:?}");
         }
     }
 

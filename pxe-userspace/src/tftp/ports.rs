@@ -7,11 +7,11 @@
 //! The socket of such a port is connected to the client: the kernel keeps the route, looks it up for no datagram in either direction, and
 //! drops what others send.
 //!
-//! A socket for each of ten thousand transfers costs more than it protects: descriptors run out. So beyond half of a worker's sockets, the
-//! others are shared, and a transfer gets one of these at random. Even somebody who has learned all shared ports, by
-//! transfers of his own, has to try half of them for each window that he draws. A window is so large at most ([`super::options`]) that what is
-//! sent for it is no more than what trying the ports has cost. A shared socket takes [`USES_LIMIT`] transfers and is then closed, so that what
-//! was learned goes out of date.
+//! Thousands of sockets cost a storm a tenth of its processor time: what comes and goes at one socket is received and sent
+//! together. So if there are more than a few transfers, those with small windows share [`SHARED_LIMIT`] sockets, and a transfer gets one of
+//! these at random. Even somebody who has learned all of them, by transfers of his own, has to try half of them for each window that he draws, and
+//! [`SHARED_IN_FLIGHT`] says what a small window is: no more bytes than trying the ports has cost. A transfer that wants a larger window has a
+//! socket of its own while there are any, and a small window after that.
 
 use std::{
     io,
@@ -36,22 +36,26 @@ use super::{
 use crate::model::port_range::PortRange;
 
 /// The most shared sockets of one worker.
-pub(super) const SHARED_LIMIT: usize = 2_048;
-/// The most sockets of one worker: as many again belong to one transfer each.
-pub(super) const SOCKETS_LIMIT: usize = 2 * SHARED_LIMIT;
+pub(super) const SHARED_LIMIT: usize = 128;
+/// The bytes that a transfer at a shared socket has in flight at most: four blocks of Ethernet's usual frames, as EDK2 wants them. Whoever has
+/// them sent to somebody else has to guess the port, and each guess costs him a frame of 46 bytes or more.
+pub(super) const SHARED_IN_FLIGHT: usize = SHARED_LIMIT * 46;
+/// The transfers of one worker that have sockets of their own whatever their windows: few enough that there would be little to receive together.
+const FEW: usize = 64;
+/// The most sockets of one worker: half of them at most belong to one transfer each.
+pub(super) const SOCKETS_LIMIT: usize = 4_096;
 /// The fewest, however few descriptors there may be.
 pub(super) const LEAST_SOCKETS: usize = 16;
-/// The transfers that one shared socket takes before it is closed. Opening one costs about as much as sending three windows.
-const USES_LIMIT: u32 = 16;
 /// The attempts to find a port at random: one that nobody has in a range that a person has set, or one that is free for a client.
 const ATTEMPTS: u32 = 32;
 /// The sockets that one look at what has come returns.
 pub(super) const READY_LIMIT: usize = 64;
 /// The errors that are taken from one socket at a time.
 const ERRORS_LIMIT: usize = 64;
-/// A socket's buffers. Of each of its transfers, one acknowledgement and one window are under way, so that this is several times enough;
-/// and what somebody sends to all ports finds little room.
-const BUFFERS: Buffers = Buffers { receive: 64 << 10, send: 2 << 20 };
+/// The buffers of a socket that transfers share. Of each, one acknowledgement and one window are under way.
+const SHARED: Buffers = Buffers { receive: 256 << 10, send: 2 << 20 };
+/// The buffers of a socket of one transfer. What somebody sends to all ports in the names of their clients finds little room.
+const OWN: Buffers = Buffers { receive: 16 << 10, send: 2 << 20 };
 /// ICMP: destination unreachable, port unreachable.
 const PORT_UNREACHABLE: (u8, u8) = (3, 3);
 
@@ -70,8 +74,8 @@ pub(super) struct Ports {
     /// By [`PortId`]; the first sends refusals.
     slots: Vec<Option<Slot>>,
     vacant: Vec<PortId>,
-    /// The shared sockets that take further transfers.
-    open: Vec<PortId>,
+    /// The shared sockets.
+    shared: Vec<PortId>,
     /// The transfers that use a socket.
     users: usize,
 }
@@ -83,10 +87,6 @@ struct Slot {
     local: SocketAddrV4,
     /// The client that it is connected to, if it belongs to one transfer.
     client: Option<SocketAddrV4>,
-    /// The transfers that use it.
-    users: u32,
-    /// Those that have used it.
-    uses: u32,
 }
 
 /// The sockets that have something to be received.
@@ -119,54 +119,59 @@ impl Ports {
     /// No socket can be bound.
     pub(super) fn new(address: Ipv4Addr, range: Option<PortRange>, limit: usize) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let (slots, vacant, open) = (Vec::new(), Vec::new(), Vec::new());
+        let (slots, vacant, shared) = (Vec::new(), Vec::new(), Vec::new());
         // A range that transfers of their own had used up would leave nothing to share.
         let own_limit = range.map_or(limit, |range| limit.min(range.ports().len())) / 2;
-        let shared_limit = (limit - own_limit).max(1);
-        let mut ports = Self { address, range, shared_limit, own_limit, own: 0, epoll, slots, vacant, open, users: 0 };
-        let refusals = ports.open_socket(PortId::REFUSALS)?;
+        let shared_limit = (limit - own_limit).clamp(1, SHARED_LIMIT);
+        let mut ports =
+            Self { address, range, shared_limit, own_limit, own: 0, epoll, slots, vacant, shared, users: 0 };
+        let refusals = ports.open_socket(PortId::REFUSALS, SHARED)?;
         ports.slots.push(Some(refusals));
         Ok(ports)
     }
 
-    /// Takes a port for a new transfer of a client. `is_free` says that the client has no other transfer at a port: both would be one.
+    /// Takes a port for a new transfer of a client, which may want this many bytes in flight. `is_free` says that the client has no other
+    /// transfer at a port: both would be one.
     ///
     /// # Errors
     ///
     /// No socket can be opened, and there is none to share.
-    pub(super) fn take(&mut self, client: SocketAddrV4, is_free: impl Fn(PortId) -> bool) -> io::Result<PortId> {
+    pub(super) fn take(
+        &mut self,
+        client: SocketAddrV4,
+        in_flight: usize,
+        is_free: impl Fn(PortId) -> bool,
+    ) -> io::Result<PortId> {
+        let own_limit = if in_flight > SHARED_IN_FLIGHT { self.own_limit } else { self.own_limit.min(FEW) };
         // A client to which no socket can be connected may be gone when it is sent to.
-        let own = if self.own < self.own_limit { self.open_own(client) } else { Err(Errno::EMFILE.into()) };
+        let own = if self.own < own_limit { self.open_own(client) } else { Err(Errno::EMFILE.into()) };
         let port = own.or_else(|_| self.share(is_free))?;
-        let slot = self.slot_mut(port).ok_or(Errno::EBADF)?;
-        slot.users += 1;
-        slot.uses += 1;
-        if slot.uses == USES_LIMIT {
-            self.open.retain(|&open| open != port);
-        }
         self.users += 1;
         Ok(port)
     }
 
     /// Returns a shared port: a new one, or one at random that is free for the client.
     fn share(&mut self, is_free: impl Fn(PortId) -> bool) -> io::Result<PortId> {
-        let another = if self.shared() < self.shared_limit { self.open_shared() } else { Err(Errno::EMFILE.into()) };
+        let is_full = self.shared.len() >= self.shared_limit;
+        let another = if is_full { Err(Errno::EMFILE.into()) } else { self.open_shared() };
         another.or_else(|error| self.any(is_free).ok_or(error))
     }
 
     /// Returns a port whose transfer is over. If nobody uses any port, all are closed.
     pub(super) fn give_back(&mut self, port: PortId) {
-        let Some(slot) = self.slot_mut(port) else { return };
-        slot.users = slot.users.saturating_sub(1);
-        let is_worn = slot.users == 0 && (slot.client.is_some() || slot.uses >= USES_LIMIT);
+        if self.slot(port).is_none() {
+            return;
+        }
         self.users = self.users.saturating_sub(1);
         if self.users == 0 {
             self.slots.truncate(1);
             self.vacant.clear();
-            self.open.clear();
+            self.shared.clear();
             self.own = 0;
-        } else if is_worn {
-            self.close(port);
+        } else if self.client(port).is_some() {
+            self.slots[port.0 as usize] = None;
+            self.vacant.push(port);
+            self.own -= 1;
         }
     }
 
@@ -217,37 +222,27 @@ impl Ports {
     }
 
     /// Returns the number of sockets for transfers.
+    #[cfg(test)]
     fn sockets(&self) -> usize {
         self.slots.len() - 1 - self.vacant.len()
-    }
-
-    fn shared(&self) -> usize {
-        self.sockets() - self.own
     }
 
     fn slot(&self, port: PortId) -> Option<&Slot> {
         self.slots.get(port.0 as usize)?.as_ref()
     }
 
-    fn slot_mut(&mut self, port: PortId) -> Option<&mut Slot> {
-        self.slots.get_mut(port.0 as usize)?.as_mut()
-    }
-
-    /// Returns a shared socket that is free for a client, at random: one that takes further transfers, if there is one.
+    /// Returns a shared socket that is free for a client, at random.
     fn any(&self, is_free: impl Fn(PortId) -> bool) -> Option<PortId> {
         let random = |ports: &[PortId]| (!ports.is_empty()).then(|| ports[rand::random_range(0..ports.len())]);
         // Nearly always the first.
-        let open = (0..ATTEMPTS).find_map(|_| random(&self.open).filter(|&port| is_free(port)));
-        open.or_else(|| {
-            let is_shared = |&port: &PortId| self.slot(port).is_some_and(|slot| slot.client.is_none());
-            let sockets = (1..self.slots.len() as u32).map(PortId).filter(is_shared);
-            random(&sockets.filter(|&port| is_free(port)).collect::<Vec<_>>())
-        })
+        (0..ATTEMPTS)
+            .find_map(|_| random(&self.shared).filter(|&port| is_free(port)))
+            .or_else(|| random(&self.shared.iter().copied().filter(|&port| is_free(port)).collect::<Vec<_>>()))
     }
 
     fn open_own(&mut self, client: SocketAddrV4) -> io::Result<PortId> {
         let port = self.next();
-        let mut slot = self.open_socket(port)?;
+        let mut slot = self.open_socket(port, OWN)?;
         // Connecting a UDP socket sends nothing.
         connect(slot.socket.as_raw_fd(), &SockaddrIn::from(client))?;
         slot.client = Some(client);
@@ -258,9 +253,9 @@ impl Ports {
 
     fn open_shared(&mut self) -> io::Result<PortId> {
         let port = self.next();
-        let slot = self.open_socket(port)?;
+        let slot = self.open_socket(port, SHARED)?;
         self.put(port, slot);
-        self.open.push(port);
+        self.shared.push(port);
         Ok(port)
     }
 
@@ -277,33 +272,23 @@ impl Ports {
         }
     }
 
-    fn open_socket(&self, port: PortId) -> io::Result<Slot> {
-        let socket = self.bind()?;
+    fn open_socket(&self, port: PortId, buffers: Buffers) -> io::Result<Slot> {
+        let socket = self.bind(buffers)?;
         let SocketAddr::V4(local) = socket.local_addr()? else { return Err(Errno::EAFNOSUPPORT.into()) };
         setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
         self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, port.0.into()))?;
-        Ok(Slot { socket, local, client: None, users: 0, uses: 0 })
+        Ok(Slot { socket, local, client: None })
     }
 
-    fn bind(&self) -> io::Result<UdpSocket> {
-        let Some(range) = self.range else { return bind(self.address, 0, BUFFERS) };
+    fn bind(&self, buffers: Buffers) -> io::Result<UdpSocket> {
+        let Some(range) = self.range else { return bind(self.address, 0, buffers) };
         for _ in 0..ATTEMPTS {
-            match bind(self.address, rand::random_range(range.ports()), BUFFERS) {
+            match bind(self.address, rand::random_range(range.ports()), buffers) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 bound => return bound,
             }
         }
         Err(io::ErrorKind::AddrInUse.into())
-    }
-
-    fn close(&mut self, port: PortId) {
-        let Some(slot) = self.slots.get_mut(port.0 as usize).and_then(Option::take) else { return };
-        self.vacant.push(port);
-        if slot.client.is_some() {
-            self.own -= 1;
-        } else {
-            self.open.retain(|&open| open != port);
-        }
     }
 }
 

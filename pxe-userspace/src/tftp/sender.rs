@@ -31,11 +31,13 @@ use crate::{
 /// Ethernet's MTU, for paths whose MTU the kernel does not know.
 const USUAL_MTU: u16 = 1500;
 
-/// The path that single blocks take to a client.
+/// The path that blocks take to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     /// Not looked up yet.
     Unknown,
+    /// Next the host's IP stack, which resolves the neighbour again. After that it is looked up.
+    Resolve,
     /// The host's IP stack decides.
     Stack,
     /// Straight to this neighbour, past the IP stack.
@@ -92,9 +94,7 @@ impl Flow {
     pub(super) fn new(key: Key, terms: Terms, file: Arc<OpenArtifact>, now: SystemTime) -> Self {
         let form =
             if terms.netascii { Form::Netascii(Netascii::new()) } else { Form::Octet(Cursor::new(&file, &terms, now)) };
-        // A window is one send of many datagrams, so the stack costs little.
-        let route = if terms.window == 1 { Route::Unknown } else { Route::Stack };
-        Self { key, terms, file, form, route }
+        Self { key, terms, file, form, route: Route::Unknown }
     }
 
     /// Returns the file.
@@ -102,9 +102,11 @@ impl Flow {
         Arc::clone(&self.file)
     }
 
-    /// Sends through the IP stack from now on. It looks the neighbour up again, in case frames went to a wrong address.
+    /// Sends through the IP stack next. It resolves the neighbour again, in case frames went to a wrong address.
     pub(super) fn avoid_shortcut(&mut self) {
-        self.route = Route::Stack;
+        if self.route != Route::Stack {
+            self.route = Route::Resolve;
+        }
     }
 }
 
@@ -124,8 +126,13 @@ impl Sender {
     /// # Errors
     ///
     /// See [`Ports::take`].
-    pub(super) fn take_port(&mut self, client: SocketAddrV4, is_free: impl Fn(PortId) -> bool) -> io::Result<PortId> {
-        self.ports.take(client, is_free)
+    pub(super) fn take_port(
+        &mut self,
+        client: SocketAddrV4,
+        in_flight: usize,
+        is_free: impl Fn(PortId) -> bool,
+    ) -> io::Result<PortId> {
+        self.ports.take(client, in_flight, is_free)
     }
 
     /// Sends what is queued from a port whose transfer is over, and returns the port.
@@ -203,7 +210,14 @@ impl Sender {
         if *route == Route::Unknown {
             *route = self.outbox.neighbour(&self.probe, *client).map_or(Route::Stack, Route::Direct);
         }
-        let mac = if let Route::Direct(mac) = *route { Some(mac) } else { None };
+        let mac = match *route {
+            Route::Direct(mac) => Some(mac),
+            Route::Resolve => {
+                *route = Route::Unknown;
+                None
+            }
+            Route::Unknown | Route::Stack => None,
+        };
         let to = Destination { client: *client, from: *from, shortcut: self.ports.local(*from).zip(mac) };
         let mut count = Outbox::segments(datagram).min((blocks.end - blocks.start) as usize);
         match form {

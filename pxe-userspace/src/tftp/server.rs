@@ -128,8 +128,7 @@ impl TftpServer {
         Ok(Self { address: SocketAddrV4::new(address, port), networks, listener, shares })
     }
 
-    /// Sends blocks that are acknowledged one by one to neighbours on this interface past the host's IP stack, which saves about a
-    /// third of the work of sending. If no packet socket can be opened, the stack sends them.
+    /// Sends blocks to neighbours on this interface past the host's IP stack, which saves about a third of the work of sending. If no packet socket can be opened, the stack sends them.
     #[must_use]
     pub fn on_interface(mut self, interface: &Interface) -> Self {
         for share in &mut self.shares {

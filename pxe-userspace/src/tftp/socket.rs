@@ -12,7 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recv, recvmmsg, sendmmsg, sendmsg},
+    sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvfrom, recvmmsg, sendmmsg, sendmsg},
 };
 use pxe_common::MacAddr;
 
@@ -67,20 +67,6 @@ impl Inbox {
         Ok(())
     }
 
-    /// Receives one datagram from a socket that is connected to this client. It has one transfer, of which one acknowledgement is under way,
-    /// so looking for a second costs more than it brings.
-    ///
-    /// # Errors
-    ///
-    /// `EAGAIN`: there is no datagram.
-    pub(super) fn receive_from(&mut self, socket: &UdpSocket, client: SocketAddrV4) -> Result<(), Errno> {
-        self.received.clear();
-        let space = self.buffer.get_mut(..self.datagram_limit).unwrap_or_default();
-        let length = recv(socket.as_raw_fd(), space, MsgFlags::MSG_DONTWAIT)?;
-        self.received.push((client, length));
-        Ok(())
-    }
-
     /// Returns the number of datagrams that were received last.
     pub(super) fn len(&self) -> usize {
         self.received.len()
@@ -92,6 +78,26 @@ impl Inbox {
         let start = index * self.datagram_limit;
         Some((address, self.buffer.get(start..start + length.min(self.datagram_limit))?))
     }
+}
+
+/// Receives one datagram from a socket of one transfer, into `space`. Returns its source and its bytes; one that is longer than the space is
+/// cut. A client has one acknowledgement under way, so looking for a second datagram costs more than it brings.
+///
+/// # Errors
+///
+/// `EAGAIN`: there is no datagram.
+pub(super) fn receive_one<'a>(socket: &UdpSocket, space: &'a mut [u8]) -> Result<(SocketAddrV4, &'a [u8]), Errno> {
+    let (length, source) = after_error(|| recvfrom::<SockaddrIn>(socket.as_raw_fd(), space))?;
+    Ok((
+        source.map_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), Into::into),
+        space.get(..length).unwrap_or_default(),
+    ))
+}
+
+/// Receives again if there is an error: the kernel reports one that a client's host has sent once before it hands out the datagrams that
+/// came earlier.
+pub(super) fn after_error<T>(mut receive: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    receive().or_else(|error| if error == Errno::EAGAIN { Err(error) } else { receive() })
 }
 
 /// The destination of a send.
@@ -117,6 +123,8 @@ pub(super) struct Outbox {
     segmentation: bool,
     /// The way past the IP stack. Dropped if frames cannot be sent.
     direct: Option<RawUdp>,
+    /// The kernel cuts frames as well. Older ones do not.
+    direct_segmentation: bool,
     /// The send of the queue that is tried again after an error that an earlier datagram may have caused.
     tried_again: Option<usize>,
 }
@@ -152,6 +160,7 @@ impl Outbox {
             sent: 0,
             errors: 0,
             segmentation: true,
+            direct_segmentation: true,
             tried_again: None,
         }
     }
@@ -195,18 +204,21 @@ impl Outbox {
 
     fn queue_up(&mut self, to: Destination, chunk: Option<Arc<Chunk>>, range: Range<usize>, segment: usize) {
         let Destination { client: to, from, shortcut } = to;
-        let prefix = None;
+        let direct = self.direct.as_ref().zip(shortcut);
+        let prefix = |length, segment: Option<u16>| {
+            let (direct, (from, mac)) = direct.filter(|_| segment.is_none() || self.direct_segmentation)?;
+            direct.prefix((from, to), mac, length, segment)
+        };
         if range.len() <= segment {
-            let direct = self.direct.as_ref().zip(shortcut);
-            let prefix = direct.and_then(|(direct, (from, mac))| direct.prefix(from, to, mac, range.len()));
-            self.queue.push(Outgoing { prefix, to, from, chunk, range, segment: None });
+            self.queue.push(Outgoing { prefix: prefix(range.len(), None), to, from, chunk, range, segment: None });
         } else if let (true, Ok(segment)) = (self.segmentation, u16::try_from(segment)) {
-            self.queue.push(Outgoing { prefix, to, from, chunk, range, segment: Some(segment) });
+            let (prefix, segment) = (prefix(range.len(), Some(segment)), Some(segment));
+            self.queue.push(Outgoing { prefix, to, from, chunk, range, segment });
         } else {
             let end = range.end;
             let one = |start: usize| {
                 let range = start..end.min(start + segment);
-                Outgoing { prefix, to, from, chunk: chunk.clone(), range, segment: None }
+                Outgoing { prefix: None, to, from, chunk: chunk.clone(), range, segment: None }
             };
             self.queue.extend(range.step_by(segment.max(1)).map(one));
         }
@@ -236,10 +248,13 @@ impl Outbox {
                         break;
                     }
                 }
-                // The stack may succeed. A full queue is temporary; any other error is about the interface.
+                // The stack may succeed. A full queue is temporary; any other error is about the kernel or the interface.
                 Err(error) if direct.is_some() => {
-                    self.queue[self.sent].prefix = None;
-                    if error != Errno::ENOBUFS {
+                    let first = &mut self.queue[self.sent];
+                    first.prefix = None;
+                    if error == Errno::EINVAL && first.segment.is_some() {
+                        self.direct_segmentation = false;
+                    } else if error != Errno::ENOBUFS {
                         tracing::debug!(%error, "TFTP: frames cannot be sent; using the IP stack");
                         self.direct = None;
                     }

@@ -24,7 +24,7 @@ use super::{
     metrics::RefusedReason,
     options::Terms,
     packet::{ErrorCode, Packet, Request, TransferMode, error_packet},
-    ports::Ports,
+    ports::{Ports, SHARED_IN_FLIGHT, SHARED_LIMIT},
     refusal::{Refused, WRITE, open},
     sender::{Flow, Interrupted, Sender},
     timers::{Due, Timers},
@@ -46,6 +46,9 @@ const SILENT_AFTER: Duration = Duration::from_secs(15);
 const WAITED_TOO_LONG: Duration = Duration::from_secs(1);
 /// The latest transfers of a client's port that another request from there is compared with.
 const COMPARED: usize = 8;
+/// The transfers of a client's port that may run if one of them is not answered. A client needs one or two. It is half of the ports that
+/// transfers share, so that one at which a client has no transfer is found at once, whoever sends requests in its name.
+const LIMIT_PER_CLIENT: usize = SHARED_LIMIT / 2;
 
 /// A running transfer and its resources.
 struct Running {
@@ -270,8 +273,7 @@ impl Transfers {
     ///
     /// Many clients use the same port for each request, and anybody can forge one. So the request ends no transfer.
     fn make_way(&mut self, now: Instant, client: SocketAddrV4, datagram: &[u8]) -> bool {
-        let latest = self.by_client.range((client, 0)..=(client, u64::MAX)).rev().take(COMPARED);
-        let latest: Vec<_> = latest.map(|(_, &port)| Key { client, port }).collect();
+        let latest: Vec<_> = self.of_client(client).rev().take(COMPARED).collect();
         for &key in &latest {
             let Some(running) = self.running.get_mut(&key) else { continue };
             if *running.request == *datagram
@@ -351,20 +353,35 @@ impl Transfers {
         }
     }
 
-    /// Takes a port at which the client has no transfer yet. If it has one at each, the oldest that is not answered makes room.
+    /// Takes a port at which the client has no transfer yet. If it has many, or one at each port, its oldest that is not answered makes room.
     fn take_port(&mut self, asked: &Asked<'_>) -> io::Result<PortId> {
-        let client = asked.client;
+        let &Asked { now, client, .. } = asked;
+        if self.of_client(client).count() >= LIMIT_PER_CLIENT {
+            self.displace_unanswered(now, client);
+        }
         loop {
             let running = &self.running;
-            let taken = self.sender.take_port(client, |port| !running.contains_key(&Key { client, port }));
-            if taken.is_ok() {
+            let is_free = |port| !running.contains_key(&Key { client, port });
+            let taken = self.sender.take_port(client, asked.request.options.in_flight(), is_free);
+            if taken.is_ok() || !self.displace_unanswered(now, client) {
                 return taken;
             }
-            let mut own = self.by_client.range((client, 0)..=(client, u64::MAX)).map(|(_, &port)| Key { client, port });
-            let unanswered = own.find(|key| running.get(key).is_some_and(|running| running.transfer.is_unanswered()));
-            let Some(key) = unanswered else { return taken };
-            self.end(asked.now, key, &End::Displaced);
         }
+    }
+
+    /// Returns the transfers of a client's port, the oldest first.
+    fn of_client(&self, client: SocketAddrV4) -> impl DoubleEndedIterator<Item = Key> {
+        self.by_client.range((client, 0)..=(client, u64::MAX)).map(move |(_, &port)| Key { client, port })
+    }
+
+    /// Ends the oldest transfer of a client's port that is not answered. Returns `false` if there is none.
+    fn displace_unanswered(&mut self, now: Instant, client: SocketAddrV4) -> bool {
+        let is_unanswered = |key: &Key| self.running.get(key).is_some_and(|running| running.transfer.is_unanswered());
+        let oldest = self.of_client(client).find(is_unanswered);
+        if let Some(key) = oldest {
+            self.end(now, key, &End::Displaced);
+        }
+        oldest.is_some()
     }
 
     /// Begins the transfer of a file from this port.
@@ -373,7 +390,9 @@ impl Transfers {
         let negotiate =
             if request.mode == TransferMode::Netascii { Terms::negotiate_netascii } else { Terms::negotiate };
         let key = Key { client, port };
-        let terms = negotiate(request.options, file.length, self.sender.mtu(key));
+        let is_shared = self.ports().client(port).is_none();
+        let options = if is_shared { request.options.with_window_within(SHARED_IN_FLIGHT) } else { request.options };
+        let terms = negotiate(options, file.length, self.sender.mtu(key));
         let (transfer, action) = Transfer::new(now, terms);
         self.serial += 1;
         let (serial, mut due) = (self.serial, Due::default());

@@ -13,7 +13,7 @@ use super::{
     key::{Key, PortId},
     mailbox::{Mailbox, Message},
     ports::Ready,
-    socket::Inbox,
+    socket::{Inbox, after_error, receive_one},
     spin::Spin,
     transfers::Transfers,
 };
@@ -22,10 +22,10 @@ use super::{
 const REPLY_LIMIT: usize = 256;
 /// The resolution of timers, well below the shortest wait for an acknowledgement.
 const TICK: Duration = Duration::from_millis(50);
+/// The datagrams that are taken at a time from a socket that transfers share.
+const BATCH: usize = 16;
 /// The looks at the sockets before timers and new requests have their turn.
 const LOOKS_A_TURN: usize = 16;
-/// The datagrams that are taken from one socket at a time. Few transfers share it.
-const BATCH: usize = 16;
 
 /// A worker and its transfers.
 pub(super) struct Worker {
@@ -41,12 +41,12 @@ impl Worker {
 
     /// Serves until the mailbox is closed, or until nothing is under way when it is to finish.
     pub(super) fn run(mut self, messages: &mpsc::Receiver<Message>) {
-        let mut inbox = Inbox::new(REPLY_LIMIT, BATCH);
+        let (mut space, mut inbox) = ([0; REPLY_LIMIT], Inbox::new(REPLY_LIMIT, BATCH));
         let mut ready = Ready::default();
         let mut spin = Spin::default();
         let mut next_tick = Instant::now();
         while self.mailbox.is_open() {
-            let received = self.receive(&mut inbox, &mut ready);
+            let received = self.receive((&mut space, &mut inbox), &mut ready);
             let mut told = false;
             // Requests are taken only while their answers have room.
             while self.transfers.has_room()
@@ -89,38 +89,36 @@ impl Worker {
     }
 
     /// Answers the datagrams that have come, up to a limit. Returns `true` if there were any.
-    fn receive(&mut self, inbox: &mut Inbox, ready: &mut Ready) -> bool {
+    fn receive(&mut self, (space, inbox): (&mut [u8], &mut Inbox), ready: &mut Ready) -> bool {
         for look in 0..LOOKS_A_TURN {
             if !self.transfers.ports().look(ready) {
                 return look > 0;
             }
             let now = Instant::now();
             for (port, has_error) in ready.ports() {
-                self.receive_at(now, (port, has_error), inbox);
+                self.receive_at(now, port, (space, inbox));
+                // A client that has everything may close its port before its last acknowledgement is read.
+                if has_error {
+                    self.transfers.on_unreachable(now, port);
+                }
             }
             self.transfers.flush();
         }
         true
     }
 
-    /// Answers the datagrams that have come to a port. `has_error`: the host of a client has sent an error, too.
-    fn receive_at(&mut self, now: Instant, (port, has_error): (PortId, bool), inbox: &mut Inbox) {
+    /// Answers what has come to a port.
+    fn receive_at(&mut self, now: Instant, port: PortId, (space, inbox): (&mut [u8], &mut Inbox)) {
         let ports = self.transfers.ports();
         let Some(socket) = ports.socket(port) else { return };
-        let received = match ports.client(port) {
-            Some(client) if !has_error => inbox.receive_from(socket, client),
-            // The kernel reports the error once before it hands out the datagrams that came earlier.
-            _ if has_error => inbox.receive(socket).or_else(|_| inbox.receive(socket)),
-            _ => inbox.receive(socket),
-        };
-        if received.is_ok() {
+        if ports.client(port).is_some() {
+            if let Ok((client, datagram)) = receive_one(socket, space) {
+                self.transfers.on_datagram(now, Key { client, port }, datagram);
+            }
+        } else if after_error(|| inbox.receive(socket)).is_ok() {
             for (client, datagram) in (0..inbox.len()).filter_map(|index| inbox.datagram(index)) {
                 self.transfers.on_datagram(now, Key { client, port }, datagram);
             }
-        }
-        // A client that has everything may close its port before its last acknowledgement is read.
-        if has_error {
-            self.transfers.on_unreachable(now, port);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The limits on transfers, when many ask at once.
 
-use std::net::Ipv4Addr;
+use std::{collections::HashSet, net::Ipv4Addr};
 
 use pxe_userspace::descriptors;
 
@@ -78,4 +78,32 @@ async fn forged_requests_in_anybodys_name_lock_nobody_out() {
         assert_eq!(client.fetch("ipxe.efi", 1468, 4).await, content(5000));
     }
     assert!(lab.metric("tftp_active_transfers") <= 10_000, "strangers have half of the places");
+}
+
+#[tokio::test]
+async fn transfers_with_small_windows_share_ports_once_there_are_many() {
+    descriptors::raise_limit();
+    let lab = Lab::new(&[("ipxe.efi", 50_000)]);
+    let (mut waiting, mut ports) = (Vec::new(), HashSet::new());
+    for _ in 0..600 {
+        let mut client = Client::new(Ipv4Addr::LOCALHOST, lab.server).await;
+        client.request("ipxe.efi", &[("blksize", 1468), ("windowsize", 4), ("timeout", 255)]).await;
+        assert!(client.receive().await.starts_with(&[0, 6]));
+        ports.extend(client.peer);
+        waiting.push(client);
+    }
+    assert!((129..300).contains(&ports.len()), "{}", ports.len());
+    // Those at shared ports go on as the others do.
+    for client in &mut waiting[550..] {
+        client.acknowledge(0).await;
+        for block in 1..=4 {
+            client.receive_block(block).await;
+        }
+        client.acknowledge(4).await;
+        client.receive_block(5).await;
+    }
+    let mut large = Client::new(Ipv4Addr::LOCALHOST, lab.server).await;
+    large.request("ipxe.efi", &[("blksize", 1468), ("windowsize", 64)]).await;
+    assert_eq!(large.receive().await, b"\0\x06blksize\x001468\0windowsize\x0064\0");
+    assert!(!ports.contains(&large.peer.unwrap()));
 }

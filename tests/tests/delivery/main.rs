@@ -19,6 +19,7 @@ use pxe_lab::{
 use crate::loader::Loader;
 
 mod loader;
+mod windows;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         suite::test("link_that_comes_back_delivers", link_that_comes_back_delivers),
         suite::test("end_that_a_loader_does_not_acknowledge_is_unconfirmed", end_of_a_loader_is_unconfirmed),
         suite::test("machine_without_power_has_not_booted_when_pxed_stops", machine_without_power_has_not_booted),
+        suite::test("tftp_windows_go_past_the_stack_until_they_are_repeated", windows::past_the_stack),
     ])
 }
 

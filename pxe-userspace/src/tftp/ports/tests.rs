@@ -10,9 +10,13 @@ fn ports(limit: usize) -> Ports {
 
 const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
 
+/// The bytes in flight of a transfer that shares, and of one that would not.
+const SMALL: usize = SHARED_IN_FLIGHT;
+const LARGE: usize = SHARED_IN_FLIGHT + 1;
+
 /// Takes a port for a client without others.
 fn take(ports: &mut Ports) -> PortId {
-    ports.take(CLIENT, |_| true).unwrap()
+    ports.take(CLIENT, SMALL, |_| true).unwrap()
 }
 
 fn client() -> (UdpSocket, SocketAddrV4) {
@@ -42,26 +46,22 @@ fn each_transfer_has_a_port_of_its_own_until_the_limit() {
 }
 
 #[test]
-fn port_that_was_used_often_is_closed() {
-    let mut ports = ports(1);
-    let staying = take(&mut ports);
-    let first = number(&ports, staying);
-    for _ in 1..USES_LIMIT {
+fn small_windows_share_and_large_ones_do_not() {
+    let mut ports = ports(1_000);
+    for _ in 0..FEW {
         let port = take(&mut ports);
-        assert_eq!(port, staying);
-        ports.give_back(port);
+        assert!(ports.client(port).is_some(), "there are few");
     }
-    // All ports are worn, and there is none but these.
-    assert_eq!(take(&mut ports), staying);
-    ports.give_back(staying);
-    let mut other = Ports { shared_limit: 2, ..ports };
-    let next = take(&mut other);
-    assert_ne!(next, staying);
-    other.give_back(staying);
-    assert!(other.socket(staying).is_none(), "closed: nobody uses it");
-    let after = take(&mut other);
-    assert_eq!(after, staying, "its place is free");
-    assert_ne!(number(&other, after), first);
+    let shared: HashSet<_> = (0..10 * SHARED_LIMIT).map(|_| take(&mut ports)).collect();
+    assert_eq!(shared.len(), SHARED_LIMIT);
+    assert!(shared.iter().all(|&port| ports.client(port).is_none()));
+    for _ in FEW..500 {
+        let port = ports.take(CLIENT, LARGE, |_| true).unwrap();
+        assert!(ports.client(port).is_some());
+    }
+    // Half of the sockets are in use.
+    let beyond = ports.take(CLIENT, LARGE, |_| true).unwrap();
+    assert!(shared.contains(&beyond));
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn datagram_is_found_at_its_port() {
 fn own_port_takes_what_its_client_sends_and_nothing_else() {
     let mut ports = ports(10);
     let ((client, address), (stranger, _)) = (client(), client());
-    let port = ports.take(address, |_| true).unwrap();
+    let port = ports.take(address, SMALL, |_| true).unwrap();
     assert_eq!(ports.client(port), Some(address));
     let local = ports.local(port).unwrap();
     stranger.send_to(b"forged", local).unwrap();
@@ -139,7 +139,7 @@ fn shared_port_is_connected_to_nobody() {
 fn client_to_which_nothing_can_be_connected_shares() {
     let mut ports = ports(10);
     // A socket that is bound to 127.0.0.1 reaches no other host.
-    let port = ports.take(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9), |_| true).unwrap();
+    let port = ports.take(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 9), SMALL, |_| true).unwrap();
     assert_eq!((ports.client(port), ports.sockets(), ports.own), (None, 1, 0));
 }
 
@@ -148,7 +148,7 @@ fn client_that_does_not_receive_is_named() {
     for is_own in [true, false] {
         let mut ports = ports(if is_own { 4 } else { 1 });
         let gone = client().1;
-        let port = ports.take(gone, |_| true).unwrap();
+        let port = ports.take(gone, SMALL, |_| true).unwrap();
         assert_eq!(ports.client(port).is_some(), is_own);
         let other = PortId::REFUSALS;
         ports.socket(port).unwrap().send_to(b"x", gone).unwrap();
@@ -181,10 +181,10 @@ proptest! {
                 Some(which) if !used.is_empty() => ports.give_back(used.swap_remove(which.index(used.len())).1),
                 _ => {
                     let others: Vec<_> = used.iter().filter(|(user, _)| *user == client).map(|(_, port)| *port).collect();
-                    let shared = others.iter().filter(|&&port| ports.client(port).is_none()).count();
+                    let sharing = others.iter().filter(|&&port| ports.client(port).is_none()).count();
                     let has_own = ports.own < limit / 2;
-                    let taken = ports.take(CLIENT, |port| !others.contains(&port));
-                    prop_assert_eq!(taken.is_ok(), has_own || shared < limit - limit / 2);
+                    let taken = ports.take(CLIENT, SMALL, |port| !others.contains(&port));
+                    prop_assert_eq!(taken.is_ok(), has_own || sharing < limit - limit / 2);
                     prop_assert!(!has_own || taken.as_ref().is_ok_and(|&port| ports.client(port).is_some()));
                     if let Ok(port) = taken {
                         prop_assert!(port != PortId::REFUSALS && !others.contains(&port));
@@ -196,8 +196,9 @@ proptest! {
             prop_assert!(ports.sockets() <= limit);
             let own = used.iter().filter(|&&(_, port)| ports.client(port).is_some()).count();
             prop_assert_eq!(ports.own, own);
-            let open = ports.open.iter().collect::<HashSet<_>>();
-            prop_assert!(open.len() == ports.open.len() && ports.open.iter().all(|&port| ports.socket(port).is_some()));
+            let shared = ports.shared.iter().collect::<HashSet<_>>();
+            prop_assert!(shared.len() == ports.shared.len() && shared.iter().all(|&&port| ports.client(port).is_none()));
+            prop_assert_eq!(shared.len() + own, ports.sockets());
         }
         for (_, port) in used {
             ports.give_back(port);
