@@ -24,6 +24,8 @@ const REPLY_LIMIT: usize = 256;
 const TICK: Duration = Duration::from_millis(50);
 /// The datagrams that are taken at a time from a socket that transfers share.
 const BATCH: usize = 16;
+/// The calls that receive from a socket before an error of it is looked at: its buffer holds about as many datagrams.
+const BEFORE_ERROR: usize = 64;
 /// The looks at the sockets before timers and new requests have their turn.
 const LOOKS_A_TURN: usize = 16;
 
@@ -96,29 +98,42 @@ impl Worker {
             }
             let now = Instant::now();
             for (port, has_error) in ready.ports() {
-                self.receive_at(now, port, (space, inbox));
-                // A client that has everything may close its port before its last acknowledgement is read.
-                if has_error {
-                    self.transfers.on_unreachable(now, port);
-                }
+                self.receive_at(now, (port, has_error), (space, inbox));
             }
             self.transfers.flush();
         }
         true
     }
 
-    /// Answers what has come to a port.
-    fn receive_at(&mut self, now: Instant, port: PortId, (space, inbox): (&mut [u8], &mut Inbox)) {
-        let ports = self.transfers.ports();
-        let Some(socket) = ports.socket(port) else { return };
-        if ports.client(port).is_some() {
-            if let Ok((client, datagram)) = receive_one(socket, space) {
-                self.transfers.on_datagram(now, Key { client, port }, datagram);
+    /// Answers what has come to a port. `has_error`: the host of a client has sent an error, too. All that came before it counts first, since a
+    /// client that has everything may close its port before its last acknowledgement is read.
+    fn receive_at(&mut self, now: Instant, (port, has_error): (PortId, bool), (space, inbox): (&mut [u8], &mut Inbox)) {
+        let most = if has_error { BEFORE_ERROR } else { 1 };
+        for _ in 0..most {
+            if !self.receive_some(now, port, (space, inbox)) {
+                break;
             }
-        } else if after_error(|| inbox.receive(socket)).is_ok() {
+        }
+        if has_error {
+            self.transfers.on_unreachable(now, port);
+        }
+    }
+
+    /// Answers what is received from a port by one call. Returns `false` if that is nothing.
+    fn receive_some(&mut self, now: Instant, port: PortId, (space, inbox): (&mut [u8], &mut Inbox)) -> bool {
+        let ports = self.transfers.ports();
+        let Some(socket) = ports.socket(port) else { return false };
+        if ports.client(port).is_some() {
+            let Ok((client, datagram)) = receive_one(socket, space) else { return false };
+            self.transfers.on_datagram(now, Key { client, port }, datagram);
+            return true;
+        }
+        let received = after_error(|| inbox.receive(socket)).is_ok();
+        if received {
             for (client, datagram) in (0..inbox.len()).filter_map(|index| inbox.datagram(index)) {
                 self.transfers.on_datagram(now, Key { client, port }, datagram);
             }
         }
+        received
     }
 }
