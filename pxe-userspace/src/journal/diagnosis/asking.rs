@@ -141,15 +141,20 @@ pub(super) fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {
 pub(super) fn ipxe_addressed(since: Duration) -> Diagnosis {
     let mut advice = Vec::new();
     if since > PATIENCE {
-        advice.push("Do all firewalls let it reach the HTTP port of pxed (--http-port) on this host?".to_owned());
-        advice.push(
-            "An iPXE that was built without HTTP cannot fetch its script: replace it with the one that pxed serves."
-                .to_owned(),
-        );
+        advice.extend(script_out_of_reach());
     }
     Diagnosis {
         reached: format!("iPXE has had an address for {}.", human(since)),
         waits_for: "Its request for the boot script.".to_owned(),
         advice,
     }
+}
+
+/// Returns what to do about an iPXE that has an address and does not ask for its script.
+pub(super) fn script_out_of_reach() -> [String; 2] {
+    [
+        "Do all firewalls let it reach the HTTP port of pxed (--http-port) on this host?",
+        "An iPXE that was built without HTTP cannot fetch its script: replace it with the one that pxed serves.",
+    ]
+    .map(str::to_owned)
 }
