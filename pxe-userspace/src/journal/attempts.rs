@@ -3,7 +3,12 @@
 
 use std::time::SystemTime;
 
-use super::{machine_record::MachineRecord, stage::Stage, step::Step};
+use super::{
+    doomed::{doomed_after, leads_nowhere},
+    machine_record::MachineRecord,
+    stage::Stage,
+    step::Step,
+};
 use crate::model::event::{BootEvent, ClientKind, EventKind};
 
 /// The attempts that are told of, the last ones.
@@ -104,7 +109,7 @@ pub(super) struct Attempt {
     pub(super) step: Step,
     /// Its end.
     pub(super) outcome: Outcome,
-    /// The last failure.
+    /// The last failure, unless the machine has come further since.
     pub(super) failure: Option<String>,
 }
 
@@ -136,32 +141,40 @@ pub(super) fn attempts(record: &MachineRecord) -> Vec<Attempt> {
     let attempts = of_events.filter_map(|(index, (begin, end))| {
         let is_last = index + 1 == count;
         let before = u32::try_from(count - 1 - index).unwrap_or(u32::MAX);
-        attempt(record.events.get(begin..end)?, last.saturating_sub(before), is_last)
+        // An iPXE that does not name its architecture is judged by what was seen before.
+        let is_doomed =
+            record.events.get(..begin)?.iter().fold(false, |is_doomed, event| doomed_after(is_doomed, &event.kind));
+        attempt(record.events.get(begin..end)?, is_doomed, last.saturating_sub(before), is_last)
     });
     attempts.skip(count.saturating_sub(TOLD)).collect()
 }
 
-fn attempt(events: &[BootEvent], number: u32, is_last: bool) -> Option<Attempt> {
+fn attempt(events: &[BootEvent], mut is_doomed: bool, number: u32, is_last: bool) -> Option<Attempt> {
     let (first, last) = (events.first()?, events.last()?);
     let EventKind::Discover { client: by, .. } = first.kind else { return None };
     let mut stage = Stage::NeverSeen;
+    // The same for a machine that is not doomed: its steps are told all the same.
+    let mut reached = Stage::NeverSeen;
     let mut step = Step::NeverSeen;
-    let mut failure = None;
+    let mut failure: Option<Failure> = None;
     let mut end = None;
     for BootEvent { kind, .. } in events {
-        stage = stage.after(kind);
-        if stage.step() < Step::Disk {
-            step = step.max(stage.step());
+        is_doomed = doomed_after(is_doomed, kind);
+        reached = reached.after(kind);
+        if reached.step() < Step::Disk {
+            step = step.max(reached.step());
         }
-        if kind.is_failure() {
-            failure = Some(kind.to_string());
-        }
+        let next = stage.after(kind);
+        let next = if is_doomed && leads_nowhere(next) { Stage::Failed } else { next };
+        failure = Failure::after(failure, kind, stage, next);
+        stage = next;
         if kind.is_operating_system() {
             end = Some(Outcome::Ran);
         } else if *kind == EventKind::SentToDisk {
             end = Some(Outcome::SentToDisk);
         }
     }
+    let failure = failure.map(|failure| failure.kind.to_string());
     let outcome = end.unwrap_or(match (is_last, &failure) {
         (true, Some(_)) if stage == Stage::Failed => Outcome::Failed,
         (true, _) => Outcome::UnderWay,
@@ -169,6 +182,32 @@ fn attempt(events: &[BootEvent], number: u32, is_last: bool) -> Option<Attempt> 
         (false, None) => Outcome::BeganAgain,
     });
     Some(Attempt { number, began: first.at, by, last: last.at, step, outcome, failure })
+}
+
+/// A failure that the machine has not got over.
+struct Failure<'e> {
+    kind: &'e EventKind,
+    /// The stage at which the machine failed.
+    at: Stage,
+}
+
+impl<'e> Failure<'e> {
+    /// Returns the failure after an event that leads from a stage to another.
+    fn after(failure: Option<Self>, kind: &'e EventKind, from: Stage, to: Stage) -> Option<Self> {
+        if !kind.is_failure() {
+            let is_over = |failure: &Self| match (failure.kind, kind) {
+                (EventKind::Nak { .. }, EventKind::Ack { .. }) => true,
+                _ => to != Stage::Failed && to > failure.at,
+            };
+            return failure.filter(|failure| !is_over(failure));
+        }
+        // A transfer that the machine gave up may fail when the machine has moved on.
+        if matches!(kind, EventKind::Failed { .. }) && to != Stage::Failed {
+            return failure;
+        }
+        let at = failure.filter(|_| from == Stage::Failed).map_or(from, |failure| failure.at);
+        Some(Self { kind, at })
+    }
 }
 
 #[cfg(test)]

@@ -56,3 +56,39 @@ fn attempts_are_counted_further_than_they_are_kept() {
     let all = shown(&boots);
     assert_eq!((all.len(), all.first().map(|first| first.0)), (TOLD, Some(93)));
 }
+
+#[test]
+fn failure_that_the_machine_got_over_ends_no_attempt() {
+    let broken = [requested(Kernel), failed(Kernel, "the machine closed the connection")];
+    let retried = [&dora(Ipxe)[..], &load(Script), &broken, &load(Script)].concat();
+    // The kernel panics, which nobody sees.
+    let panicked = [&dora(Pxe)[..], &load(Loader), &retried, &load(Kernel), &load(Initramfs), &dora(Pxe)].concat();
+    assert_eq!(shown(&panicked)[0], (1, Step::Initramfs, Outcome::BeganAgain, false));
+    // It is not over before the kernel is there.
+    let silent = [&dora(Pxe)[..], &load(Loader), &retried, &[requested(Kernel)], &dora(Pxe)].concat();
+    assert_eq!(shown(&silent)[0], (1, Step::Kernel, Outcome::Failed, true));
+    let nak = || EventKind::Nak { reason: "another address is reserved" };
+    let refused = [discover(Ipxe), offer(), request(Ipxe), nak()];
+    let corrected = [&dora(Pxe)[..], &load(Loader), &refused, &dora(Ipxe), &load(Script), &dora(Pxe)].concat();
+    assert_eq!(shown(&corrected)[0], (1, Step::Script, Outcome::BeganAgain, false));
+    let refused_again = [&dora(Pxe)[..], &[request(Pxe), nak(), request(Pxe), ack(Pxe)]].concat();
+    assert_eq!(shown(&refused_again), [(1, Step::Addressed, Outcome::UnderWay, false)]);
+    // The firmware gave up this transfer and did without it.
+    let late = [&dora(Pxe)[..], &load(Loader), &dora(Ipxe), &[failed(Loader, "the client fell silent")]].concat();
+    assert_eq!(shown(&late), [(1, Step::Ipxe, Outcome::UnderWay, false)]);
+}
+
+/// The stage of the record and the outcome of its last attempt stand beside each other in the API.
+#[test]
+fn wrong_firmware_has_failed_on_its_way_to_the_script() {
+    let wrong = EventKind::WrongArchitecture { client_architecture: 6 };
+    let boot = [&[discover(Pxe), wrong][..], &dora(Pxe)[1..], &load(Loader)].concat();
+    let silent_ipxe = EventKind::Discover { client: Ipxe, client_architecture: None };
+    let ipxe = [&boot[..], &[silent_ipxe], &dora(Ipxe)[1..], &load(Script)].concat();
+    for (kinds, step) in [(&boot, Step::Loader), (&ipxe, Step::Script)] {
+        assert_eq!(record(kinds).stage, Stage::Failed);
+        assert_eq!(shown(kinds), [(1, step, Outcome::Failed, true)]);
+    }
+    let kernel = [&ipxe[..], &load(Kernel)].concat();
+    assert_eq!(shown(&kernel), [(1, Step::Kernel, Outcome::UnderWay, false)]);
+}
