@@ -1,5 +1,9 @@
 //! The attempts of a machine to boot, since an operating system last ran on it: a pure function of its events. Each begins when firmware asks
-//! again after it has gone on, or when iPXE in a network card's ROM asks; the last one may be under way.
+//! again after it has gone on, or when iPXE in a network card's ROM asks, and asks again after it has gone on to its script. The last one may be
+//! under way.
+//!
+//! iPXE whose node no longer answers asks again, too (`boot::follow`), and nothing in its question tells that from a restart. A node sees both only
+//! if its pxed was away meanwhile, and counts an attempt then.
 
 use std::time::SystemTime;
 
@@ -9,7 +13,7 @@ use super::{
     stage::Stage,
     step::Step,
 };
-use crate::model::event::{BootEvent, ClientKind, EventKind};
+use crate::model::event::{ArtifactKind, BootEvent, ClientKind, EventKind, Transport};
 
 /// The attempts that are told of, the last ones.
 const TOLD: usize = 8;
@@ -24,6 +28,10 @@ pub(super) enum Phase {
     Asks,
     /// The boot is under way.
     UnderWay,
+    /// iPXE in a network card's ROM has begun the boot.
+    Rom,
+    /// The same, and it has gone on: if iPXE asks now, it has begun again.
+    RomGoesOn,
 }
 
 impl Phase {
@@ -33,12 +41,14 @@ impl Phase {
         let begins_at_ipxe = matches!(kind, EventKind::Discover { client: ClientKind::Ipxe, .. });
         if begins_at_firmware && self != Self::Asks {
             (Self::Asks, true)
-        } else if begins_at_ipxe && self == Self::Over {
-            (Self::UnderWay, true)
+        } else if begins_at_ipxe && matches!(self, Self::Over | Self::RomGoesOn) {
+            (Self::Rom, true)
         } else if kind.is_operating_system() || *kind == EventKind::SentToDisk {
             (Self::Over, false)
         } else if self == Self::Asks && is_progress(kind) {
             (Self::UnderWay, false)
+        } else if self == Self::Rom && goes_on(kind) {
+            (Self::RomGoesOn, false)
         } else {
             (self, false)
         }
@@ -64,6 +74,21 @@ fn is_progress(kind: &EventKind) -> bool {
             | EventKind::Decline { .. }
             | EventKind::Discover { client: ClientKind::Ipxe, .. }
     )
+}
+
+/// Returns `true` for what iPXE does, or what goes wrong with it, only when it has asked for an address. Nothing of that is its question for a script
+/// that is not ready: it waits, and may ask DHCP again.
+fn goes_on(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::Requested { artifact, transport, .. } => match artifact {
+            // iPXE looks for autoexec.ipxe by TFTP.
+            ArtifactKind::Script => *transport == Transport::Http,
+            ArtifactKind::Kernel | ArtifactKind::Initramfs | ArtifactKind::Uki => true,
+            ArtifactKind::Loader | ArtifactKind::Config | ArtifactKind::Other => false,
+        },
+        EventKind::Failed { .. } => kind.is_failure(),
+        _ => false,
+    }
 }
 
 /// The end of an attempt.

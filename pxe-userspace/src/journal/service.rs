@@ -392,7 +392,7 @@ impl Journal {
             fleet.note_pace(machine, &applied, &event);
             self.tell_of_running(machine, &applied);
             boots.done(&event.kind);
-            let took = if applied.moved { boots.moved(machine, applied.stage, &event) } else { None };
+            let took = if applied.moved { boots.moved(machine, applied.stage, applied.begins, &event) } else { None };
             // The rate limit is told of every ten seconds of a flood, which would push out how the machine booted.
             if self.history.is_some() && event.kind != (EventKind::Ignored { reason: TOO_OFTEN }) {
                 for_history.push(event.clone());

@@ -49,6 +49,36 @@ fn repeated_question_is_no_attempt() {
     assert_eq!(shown(&plain(crate::model::event::Signs::Talos)), []);
 }
 
+/// A network card's iPXE has no firmware in front of it that asks first.
+#[test]
+fn ipxe_in_rom_that_begins_again_has_several_attempts() {
+    let kernel_fails = [requested(Kernel), failed(Kernel, "no such file")];
+    let round = [&dora(Ipxe)[..], &load(Script), &kernel_fails].concat();
+    let first = (1, Step::Kernel, Outcome::Failed, true);
+    let second = (2, Step::Kernel, Outcome::Failed, true);
+    assert_eq!(shown(&[&round[..], &round].concat()), [first, second]);
+    let third = (3, Step::Running, Outcome::Ran, false);
+    assert_eq!(shown(&[&round[..], &round, &ipxe_boot()].concat()), [first, second, third]);
+    let refused = [&dora(Ipxe)[..], &[failed(Script, "asked from 10.0.0.9")]].concat();
+    assert_eq!(shown(&[&refused[..], &refused].concat()).len(), 2);
+    let image = [&dora(Ipxe)[..], &[requested(Uki)]].concat();
+    assert_eq!(shown(&[&image[..], &dora(Ipxe)].concat()).len(), 2);
+}
+
+#[test]
+fn ipxe_that_asks_again_before_its_script_goes_on_with_its_attempt() {
+    let waits = EventKind::Awaits { path: "vmlinuz".into(), state: "fetching", percent: None };
+    let nak = EventKind::Nak { reason: "another address is reserved" };
+    let autoexec = EventKind::Requested { artifact: Script, transport: Tftp, path: "autoexec.ipxe".into() };
+    for between in [vec![], vec![waits], vec![nak], vec![autoexec], load(Loader).to_vec()] {
+        let asks_again = [&dora(Ipxe)[..], &between, &dora(Ipxe)].concat();
+        assert_eq!(shown(&asks_again).len(), 1, "{between:?}");
+    }
+    // iPXE that firmware loaded: the firmware would ask first.
+    let follows = [&dora(Pxe)[..], &load(Loader), &dora(Ipxe), &load(Script), &[requested(Kernel)], &dora(Ipxe)];
+    assert_eq!(shown(&follows.concat()).len(), 1);
+}
+
 /// The events of the first attempts are gone by then.
 #[test]
 fn attempts_are_counted_further_than_they_are_kept() {
