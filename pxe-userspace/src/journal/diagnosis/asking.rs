@@ -15,10 +15,13 @@ use super::{
     placement::Site,
     remarks::boot_file,
 };
-use crate::model::event::BootFileName;
+use crate::model::{event::BootFileName, failure::OTHER_OFFER};
 
 /// Returns the diagnosis of a machine of which nothing was heard, or nothing that begins a boot.
 pub(super) fn never_seen(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagnosis {
+    if let Some(other) = attempt.other_server.filter(|other| !other.is_expected) {
+        return other_server::chosen(record, "It asked for an address", other);
+    }
     let reached = match (record.boots, attempt.ignored) {
         (_, Some(reason)) => format!("A packet of it was left unanswered: {reason}."),
         _ if let Some(vlan) = attempt.other_vlan => {
@@ -60,6 +63,7 @@ pub(super) fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosi
     let Site { interface, address } = Site::of(record);
     if let Some(reason) = attempt.ignored
         && attempt.offers == 0
+        && !(reason == OTHER_OFFER && attempt.other_server.is_some())
     {
         return Diagnosis {
             reached: format!("{asked} and was left unanswered: {reason}."),
@@ -67,7 +71,7 @@ pub(super) fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosi
             advice: vec!["Fix the cause above; the machine retries on its own.".to_owned()],
         };
     }
-    if let Some(other) = attempt.other_server {
+    if let Some(other) = attempt.other_server.filter(|other| !other.is_expected) {
         return other_server::chosen(record, &asked, other);
     }
     if attempt.requests > 0 {
@@ -85,6 +89,17 @@ pub(super) fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosi
         };
         let reached = format!("{asked} and requested one{refused}.");
         return Diagnosis { reached, waits_for: "The acknowledgement from pxed.".to_owned(), advice };
+    }
+    if attempt.is_proxied {
+        let mut advice = Vec::new();
+        if attempt.lasted > PATIENCE {
+            advice.push(format!(
+                "pxed offers boot files alone, since it runs with --mode proxy: does the DHCP server on {interface} have an address for this \
+                 machine, and does its offer arrive? Check with tcpdump -ni {interface} port 67."
+            ));
+        }
+        let reached = format!("{asked}; pxed offered its boot file, and another DHCP server is to give the address.");
+        return Diagnosis { reached, waits_for: "Its request to that server.".to_owned(), advice };
     }
     if attempt.lasted < PATIENCE && attempt.discovers <= 1 {
         return Diagnosis {
