@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::refusal::refuse;
 
 /// The header with the number of entries that the filters let through, on all pages together.
-const TOTAL: &str = "x-total-count";
+pub(super) const TOTAL: &str = "x-total-count";
 
 /// The headers of a page. They are part of the answer, and of its tag.
 pub(super) const PAGE_HEADERS: [&str; 2] = ["link", TOTAL];
