@@ -3,10 +3,11 @@
 use std::{
     collections::{HashMap, HashSet},
     io::BufRead,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{
@@ -22,7 +23,7 @@ use crate::cli::{
 };
 
 /// The time after which pxed is asked once more which machines are stuck: no event tells it. It is shorter than any time after which one is.
-const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The fields of an event that are shown.
 #[derive(Clone, Debug, Deserialize)]
@@ -66,7 +67,7 @@ pub(super) struct Filter {
     machines: HashMap<Shown, Machine>,
     unknown: HashSet<Shown>,
     /// The time at which pxed was asked for them last.
-    looked: Timestamp,
+    looked: Instant,
 }
 
 /// The machines that pxed is asked for.
@@ -84,7 +85,7 @@ impl Filter {
             only: None,
             machines: HashMap::new(),
             unknown: HashSet::new(),
-            looked: Timestamp::now(),
+            looked: Instant::now(),
         };
         if name.is_none() && selector.is_empty() {
             return Ok(filter);
@@ -97,7 +98,12 @@ impl Filter {
     }
 
     /// Returns whether an event is wanted. `fleet` is asked for a machine that has come into the spec since, and for those that are stuck by now.
-    fn takes(&mut self, event: &Event, fleet: impl Fn(Wanted) -> anyhow::Result<HashMap<Shown, Machine>>) -> bool {
+    fn takes(
+        &mut self,
+        event: &Event,
+        now: Instant,
+        fleet: impl Fn(Wanted) -> anyhow::Result<HashMap<Shown, Machine>>,
+    ) -> bool {
         if let Some(only) = &self.only
             && *only != event.mac
         {
@@ -110,8 +116,8 @@ impl Filter {
             // The next event of another new machine asks again, if this fails.
             self.machines = fleet(Wanted::All).unwrap_or_else(|_| std::mem::take(&mut self.machines));
         }
-        if self.selection.names(STUCK) && event.at.duration_since(self.looked) >= LOOK_AGAIN {
-            self.looked = event.at;
+        if self.selection.names(STUCK) && now.saturating_duration_since(self.looked) >= LOOK_AGAIN {
+            self.looked = now;
             self.look(fleet(Wanted::Stuck));
         }
         let Some(machine) = self.machines.get_mut(&event.mac) else { return false };
@@ -152,7 +158,7 @@ pub(super) fn follow(client: &AdminClient, mut filter: Filter, json: bool) -> an
             event.clone_into(&mut name);
         } else if let Some(data) = line.strip_prefix("data: ") {
             let is_read = match read(&name, data)? {
-                Piece::Boot(event) if !filter.takes(&event, |wanted| fleet(client, wanted)) => true,
+                Piece::Boot(event) if !filter.takes(&event, Instant::now(), |wanted| fleet(client, wanted)) => true,
                 Piece::Boot(_) if json => print_json(data)?,
                 Piece::Boot(event) => print(&text_of(&event))?,
                 Piece::Missed(_) if json => true,
@@ -180,6 +186,8 @@ pub(super) fn missed_text(missed: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
 
     const MAC: &str = "52:54:00:00:00:01";
@@ -203,30 +211,42 @@ mod tests {
     fn filter(machines: HashMap<Shown, Machine>) -> Filter {
         let selector = SelectorArgs { stage: vec![STUCK.to_owned()], ..SelectorArgs::default() };
         let selection = selector.resolve(machines.values()).unwrap();
-        Filter { selection, only: None, machines, unknown: HashSet::new(), looked: event(0, "").at }
+        Filter { selection, only: None, machines, unknown: HashSet::new(), looked: Instant::now() }
+    }
+
+    /// Returns whether the filter takes the event of this second, counted from its beginning. pxed may have another clock than this host.
+    fn takes(
+        filter: &mut Filter,
+        begun: Instant,
+        (second, stage): (u64, &str),
+        fleet: impl Fn(Wanted) -> anyhow::Result<HashMap<Shown, Machine>>,
+    ) -> bool {
+        filter.takes(&event(second.try_into().unwrap(), stage), begun + Duration::from_secs(second), fleet)
     }
 
     #[test]
     fn machine_that_moves_on_is_stuck_no_more() {
         let mut filter = filter(listed("addressed", true));
+        let begun = filter.looked;
         let nobody = |_| -> anyhow::Result<_> { panic!("nobody is asked so soon") };
-        assert!(filter.takes(&event(1, "addressed"), nobody));
-        assert!(!filter.takes(&event(2, "loading-loader"), nobody));
-        assert!(!filter.takes(&event(3, "loading-kernel"), nobody));
+        assert!(takes(&mut filter, begun, (1, "addressed"), nobody));
+        assert!(!takes(&mut filter, begun, (2, "loading-loader"), nobody));
+        assert!(!takes(&mut filter, begun, (3, "loading-kernel"), nobody));
     }
 
     #[test]
     fn machine_that_gets_stuck_later_is_taken_from_then_on() {
         let mut filter = filter(listed("addressed", false));
+        let begun = filter.looked;
         let later = |wanted| {
             assert_eq!(wanted, Wanted::Stuck);
             Ok(listed("addressed", true))
         };
-        assert!(!filter.takes(&event(9, "addressed"), later));
-        assert!(filter.takes(&event(60, "addressed"), later));
+        assert!(!takes(&mut filter, begun, (9, "addressed"), later));
+        assert!(takes(&mut filter, begun, (60, "addressed"), later));
         // It is stuck no more, and stays where it is.
-        assert!(filter.takes(&event(61, "addressed"), |_| Ok(HashMap::new())));
-        assert!(!filter.takes(&event(120, "addressed"), |_| Ok(HashMap::new())));
+        assert!(takes(&mut filter, begun, (61, "addressed"), |_| Ok(HashMap::new())));
+        assert!(!takes(&mut filter, begun, (120, "addressed"), |_| Ok(HashMap::new())));
     }
 
     #[test]
@@ -234,9 +254,10 @@ mod tests {
         let mut machines = listed("addressed", false);
         machines.values_mut().for_each(|machine| machine.stuck = None);
         let mut filter = filter(machines);
+        let begun = filter.looked;
         for (second, is_stuck) in [(60, false), (299, false), (301, true)] {
             let refuses = |_| Err(anyhow::anyhow!("unknown field `stuck`"));
-            assert_eq!(filter.takes(&event(second, "addressed"), refuses), is_stuck, "{second}");
+            assert_eq!(takes(&mut filter, begun, (second, "addressed"), refuses), is_stuck, "{second}");
         }
     }
 }
