@@ -26,7 +26,8 @@ pub(super) fn remark(diagnosis: &mut Diagnosis, record: &MachineRecord, now: Sys
     if !(Stage::Discovering..Stage::Scripted).contains(&record.stage) || record.stage == Stage::AwaitingFiles {
         return;
     }
-    if let Some(path) = script_by_tftp(record) {
+    let by_tftp = script_by_tftp(record);
+    if let Some(path) = by_tftp {
         let path = printable(path);
         diagnosis.reached +=
             &format!(" It asked by TFTP for {path}, the URL of its script: the program that asks has no HTTP.");
@@ -48,7 +49,8 @@ pub(super) fn remark(diagnosis: &mut Diagnosis, record: &MachineRecord, now: Sys
         if ipxe == Ipxe::KnowsItsScript {
             diagnosis.reached += " iPXE started and was told the URL of its script.";
         }
-        let advice = loop_advice(ipxe);
+        // An iPXE without HTTP is remarked on already.
+        let advice = if by_tftp.is_some() { Vec::new() } else { loop_advice(ipxe) };
         // The stage may have given one of them already.
         diagnosis.advice.retain(|known| !advice.contains(known));
         for (place, text) in advice.into_iter().enumerate() {
@@ -74,7 +76,7 @@ fn loop_advice(ipxe: Ipxe) -> Vec<String> {
         ],
         Ipxe::Asks => vec![no_network.to_owned()],
         Ipxe::KnowsItsScript => script_out_of_reach().to_vec(),
-        // It is remarked on already.
+        // The same.
         Ipxe::KnowsALoader => Vec::new(),
     }
 }
@@ -352,6 +354,10 @@ mod tests {
             assert!(!asked(path).contains("asked by TFTP for"), "{path}");
         }
         assert!(!asked("http://\u{1b}[2J/ipxe").contains('\u{1b}'));
+        let round = [&dora(Pxe)[..], &load(Loader), &dora(Ipxe), &by_tftp(ArtifactKind::Other, "http://10.0.0.1/ipxe")];
+        let looping = explained(&again(3, &round.concat()), 2);
+        assert!(looping.contains("3 times") && looping.contains("| Replace that iPXE"), "{looping}");
+        assert!(!looping.contains("firewall") && !looping.contains("Secure Boot"), "{looping}");
     }
 
     #[test]
