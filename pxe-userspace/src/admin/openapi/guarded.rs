@@ -40,7 +40,6 @@ impl Modify for Guarded {
 
 fn read(operation: &mut Operation) {
     guard(operation, "Called by a name that is neither an IP address nor localhost, as a foreign web page would");
-    operation.security = Some(vec![SecurityRequirement::default(), with_token()]);
     let tag = || header("It names this answer in If-None-Match");
     let responses = &mut operation.responses;
     let mut not_modified = Response::new("The answer is still the one whose ETag the request has in If-None-Match");
@@ -58,10 +57,11 @@ fn read(operation: &mut Operation) {
 
 fn change(operation: &mut Operation) {
     guard(operation, "This way in is for reads, or a foreign web page may have sent the request");
-    operation.security = Some(vec![with_token()]);
 }
 
 fn guard(operation: &mut Operation, forbidden: &str) {
+    // The way in decides whether the token is needed: the Unix socket wants none for anything.
+    operation.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new(TOKEN, [""; 0])]);
     let responses = &mut operation.responses;
     let mut unauthorized = refusal("The token is missing or wrong");
     let challenge = header("The scheme: Bearer");
@@ -69,10 +69,6 @@ fn guard(operation: &mut Operation, forbidden: &str) {
     add(responses, "401", unauthorized);
     add(responses, "403", refusal(forbidden));
     add(responses, "404", refusal("This way in has health and metrics alone"));
-}
-
-fn with_token() -> SecurityRequirement {
-    SecurityRequirement::new(TOKEN, [""; 0])
 }
 
 /// Adds a response, unless the operation has said what this status means.
