@@ -54,8 +54,6 @@ pub(super) async fn stages(State(admin): State<Admin>) -> Response {
 #[utoipa::path(post, path = "/api/v1/machines/{mac}/hold", operation_id = "hold_machine", tag = "pxed", params(("mac" = String, Path, description = "One of its MAC addresses; other spellings are understood, too", pattern = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$")), responses(
     (status = 200, description = "The machine, which is kept from booting over the network", body = Explained),
     (status = 400, description = "Not a MAC address", body = Refusal),
-    (status = 401, description = "The token is missing or wrong", body = Refusal),
-    (status = 403, description = "This way in is for reads", body = Refusal),
     (status = 404, description = "No machine of the spec", body = Refusal),
     (status = 500, description = "The decision is in force, but could not be saved", body = Refusal),
 ))]
@@ -67,8 +65,6 @@ pub(super) async fn hold(State(admin): State<Admin>, Path(mac): Path<String>) ->
 #[utoipa::path(post, path = "/api/v1/machines/{mac}/release", operation_id = "release_machine", tag = "pxed", params(("mac" = String, Path, description = "One of its MAC addresses; other spellings are understood, too", pattern = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$")), responses(
     (status = 200, description = "The machine, which boots as the spec says", body = Explained),
     (status = 400, description = "Not a MAC address", body = Refusal),
-    (status = 401, description = "The token is missing or wrong", body = Refusal),
-    (status = 403, description = "This way in is for reads", body = Refusal),
     (status = 404, description = "No machine of the spec", body = Refusal),
     (status = 500, description = "The decision is in force, but could not be saved", body = Refusal),
 ))]

@@ -3,6 +3,8 @@
 //! The streams of events and of captures are not among its paths, since they never end: a program that tries every path would wait for ever. The component
 //! `FleetEventJson` describes what each of its `data:` lines has. Nor is `/readyz`, whose 503 is an answer: such a program would take it for a fault.
 
+mod guarded;
+
 use std::{borrow::Cow, sync::LazyLock};
 
 use axum::{
@@ -18,6 +20,7 @@ use utoipa::{
     },
 };
 
+use self::guarded::Guarded;
 use super::{images, machine_list, machines, monitoring, nodes, paging, selection, setup, spec, strangers, visitors};
 use crate::journal::{Stage, Stages, Step, json::FleetEventJson};
 
@@ -28,6 +31,7 @@ use crate::journal::{Stage, Stages, Step, json::FleetEventJson};
         version = "v1",
         description = "What each machine did and waits for, and what pxed serves. The way in decides who may change something: see the README, \"The admin API\"."
     ),
+    modifiers(&Guarded),
     paths(
         machine_list::list,
         machines::one,
@@ -159,6 +163,28 @@ mod tests {
     #[test]
     fn document_is_the_golden() {
         assert_golden("src/admin/openapi/openapi.json", &DOCUMENT);
+    }
+
+    /// The layers around the routes answer for each of them.
+    #[test]
+    fn guarded_operations_have_the_answers_of_guard_and_tags() {
+        let document: serde_json::Value = serde_json::from_str(&DOCUMENT).unwrap();
+        assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let responses = operation["responses"].as_object().unwrap();
+                let has = |status| responses.contains_key(status);
+                let (is_guarded, is_get) = (path.starts_with("/api/"), method == "get");
+                assert_eq!(operation.get("security").is_some(), is_guarded, "{method} {path}");
+                for status in ["401", "403", "404"] {
+                    assert_eq!(has(status), is_guarded, "{method} {path} {status}");
+                }
+                assert_eq!(has("304"), is_guarded && is_get, "{method} {path}");
+                let headers = &responses["200"]["headers"];
+                assert_eq!(headers.get("ETag").is_some(), is_guarded && is_get, "{method} {path}");
+                assert_eq!(headers.get("Link").is_some(), headers.get("X-Total-Count").is_some(), "{method} {path}");
+            }
+        }
     }
 
     /// A route that is added to the router has to be described, too.

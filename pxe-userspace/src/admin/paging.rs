@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::refusal::refuse;
 
 /// The header with the number of entries that the filters let through, on all pages together.
-const TOTAL: &str = "x-total-count";
+pub(super) const TOTAL: &str = "x-total-count";
 
 /// The headers of a page. They are part of the answer, and of its tag.
 pub(super) const PAGE_HEADERS: [&str; 2] = ["link", TOTAL];
@@ -66,14 +66,33 @@ pub(super) fn page<T: Serialize>(uri: &Uri, pages: Pages, items: &[T], name: imp
     };
     let rest = items.get(start..).unwrap_or_default();
     let shown = rest.get(..limit.map_or(usize::MAX, |limit| limit as usize)).unwrap_or(rest);
-    let next = (shown.len() < rest.len()).then(|| Some((start + shown.len() - 1, shown.last()?))).flatten();
-    let next = next.map(|(index, last)| format!("{index}.{}", name(last)));
+    let is_whole = shown.len() == rest.len();
+    // An empty page has no end that another one could begin after.
+    let last = shown.last().filter(|_| !is_whole);
+    let next = last.map(|last| format!("{}.{}", start + shown.len() - 1, name(last)));
     (headers(uri, items.len(), next.as_deref()), Json(shown)).into_response()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn page_without_entries_has_no_next_one() {
+        let uri: Uri = "/list?limit=0".parse().unwrap();
+        for (limit, items, expected) in [
+            (Some(0), &["a", "b"][..], None),
+            (Some(1), &["a", "b"], Some("</list?limit=0&cursor=0.a>; rel=\"next\"")),
+            (Some(2), &["a", "b"], None),
+            (Some(0), &[], None),
+            (None, &["a", "b"], None),
+        ] {
+            let answer = page(&uri, Pages { limit, cursor: None }, items, |item| (*item).to_owned());
+            assert_eq!(answer.headers()[TOTAL], items.len().to_string());
+            let link = answer.headers().get(header::LINK).map(|link| link.to_str().unwrap());
+            assert_eq!(link, expected, "{limit:?} of {items:?}");
+        }
+    }
 
     #[test]
     fn link_keeps_the_rest_of_the_request() {

@@ -171,8 +171,9 @@ impl Told {
                     events.send(traced.mac, at, Origin::Machine, event);
                 }
             }
-            _ if traced.is_captured => {}
-            _ => strangers(interface, traced.bytes, at),
+            // Captured or not.
+            Counter::UnknownDropped => strangers(interface, traced.bytes, at),
+            _ => {}
         }
     }
 }
@@ -182,4 +183,40 @@ fn wall_time(at_ns: u64) -> SystemTime {
     let (now, wall) = (clock_gettime(ClockId::Monotonic), SystemTime::now());
     let now = Duration::try_from(now).unwrap_or_default();
     wall.checked_sub(now.saturating_sub(Duration::from_nanos(at_ns))).unwrap_or(wall)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// The program tells of a captured frame once, whoever sent it.
+    #[test]
+    fn stranger_whose_requests_are_dropped_is_listed_although_it_is_captured() {
+        let (stranger, known) = (MacAddr([2, 0, 0, 0, 0, 9]), MacAddr([2, 0, 0, 0, 0, 1]));
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let strangers: DroppedStrangers = {
+            let heard = Arc::clone(&heard);
+            Arc::new(move |interface: &Arc<str>, bytes: &[u8], _| {
+                heard.lock().unwrap().push((Arc::clone(interface), bytes.to_vec()));
+            })
+        };
+        let (events, mut journal) = EventSink::channel(8);
+        let point = Tap::default().trace_point("eth1", |_| Ok(()));
+        let mut told = Told { interface: "eth1".into(), point, strangers, events, notes: RateNotes::default() };
+        let mut tell = |counter, mac, is_captured, bytes| {
+            told.tell(&Traced { at_ns: 0, counter, queue: 0, length: 1, mac, is_captured, bytes });
+        };
+        tell(Counter::UnknownDropped, stranger, false, b"a");
+        tell(Counter::UnknownDropped, stranger, true, b"b");
+        // Those that pass are heard by a socket, and the others are no strangers.
+        tell(Counter::UnknownPassed, stranger, true, b"c");
+        tell(Counter::Redirected, known, true, b"d");
+        tell(Counter::RateLimited, known, true, b"e");
+        let heard: Vec<_> = heard.lock().unwrap().iter().map(|(_, bytes)| bytes.clone()).collect();
+        assert_eq!(heard, [b"a", b"b"]);
+        assert_eq!(journal.try_recv().map(|event| event.mac), Ok(known));
+        assert!(journal.try_recv().is_err());
+    }
 }

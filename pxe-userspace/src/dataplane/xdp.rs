@@ -2,7 +2,7 @@
 //!
 //! The kernel detaches the program when the descriptor of its link closes, which happens however this process ends.
 
-use std::{io, net::Ipv4Addr, os::fd::RawFd, sync::Arc, time::Duration};
+use std::{fmt, io, net::Ipv4Addr, os::fd::RawFd, sync::Arc, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -70,7 +70,7 @@ pub enum XdpError {
     Occupied {
         /// The interface.
         interface: String,
-        /// Another pxed, whose program it probably is.
+        /// Another pxed on this host, whose program it may be.
         by: Option<SecondPxed>,
     },
     /// The kernel or the driver does not support it.
@@ -87,14 +87,13 @@ pub enum XdpError {
     },
 }
 
-/// Says whose program occupies an interface, and what to do about it.
-fn occupant(interface: &str, by: Option<SecondPxed>) -> String {
+/// Says what occupies an interface, and what to do about it. A second pxed may serve another interface, so that the program need not be its own.
+fn occupant(interface: &str, by: Option<impl fmt::Display>) -> String {
+    let attached = format!("another XDP program is attached (see `ip link show dev {interface}`)");
+    let detach = format!("detach it with `ip link set dev {interface} xdp off`, or use --datapath socket");
     match by {
-        Some(pxed) => format!("an XDP program is attached, and {pxed}, or use --datapath socket"),
-        None => format!(
-            "another XDP program is attached (see `ip link show dev {interface}`); detach it with `ip link set dev {interface} xdp off`, or use \
-             --datapath socket"
-        ),
+        Some(pxed) => format!("{attached}. It may be of another pxed: {pxed}. If it is not, {detach}"),
+        None => format!("{attached}; {detach}"),
     }
 }
 
@@ -480,5 +479,22 @@ fn explain(interface: &str, what: &'static str, error: &(dyn std::error::Error +
             }
             XdpError::Unsupported { interface, what, reason }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_that_occupies_an_interface_need_not_be_of_another_pxed() {
+        let unknown = occupant("eth1", None::<&str>);
+        let with_pxed = occupant("eth1", Some("pxed (pid 7) already runs on this host; stop it with `kill 7`"));
+        for text in [&unknown, &with_pxed] {
+            for part in ["`ip link show dev eth1`", "`ip link set dev eth1 xdp off`", "--datapath socket"] {
+                assert!(text.contains(part), "no {part} in {text}");
+            }
+        }
+        assert!(with_pxed.contains("may be of another pxed") && with_pxed.contains("`kill 7`"), "{with_pxed}");
     }
 }

@@ -1,10 +1,19 @@
 //! The attempts of a machine to boot, since an operating system last ran on it: a pure function of its events. Each begins when firmware asks
-//! again after it has gone on, or when iPXE in a network card's ROM asks; the last one may be under way.
+//! again after it has gone on, or when iPXE in a network card's ROM asks, and asks again after it has gone on to its script. The last one may be
+//! under way.
+//!
+//! iPXE whose node no longer answers asks again, too (`boot::follow`), and nothing in its question tells that from a restart. A node sees both only
+//! if its pxed was away meanwhile, and counts an attempt then.
 
 use std::time::SystemTime;
 
-use super::{machine_record::MachineRecord, stage::Stage, step::Step};
-use crate::model::event::{BootEvent, ClientKind, EventKind};
+use super::{
+    doomed::{doomed_after, leads_nowhere},
+    machine_record::MachineRecord,
+    stage::Stage,
+    step::Step,
+};
+use crate::model::event::{ArtifactKind, BootEvent, ClientKind, EventKind, Transport};
 
 /// The attempts that are told of, the last ones.
 const TOLD: usize = 8;
@@ -19,6 +28,10 @@ pub(super) enum Phase {
     Asks,
     /// The boot is under way.
     UnderWay,
+    /// iPXE in a network card's ROM has begun the boot.
+    Rom,
+    /// The same, and it has gone on: if iPXE asks now, it has begun again.
+    RomGoesOn,
 }
 
 impl Phase {
@@ -28,12 +41,14 @@ impl Phase {
         let begins_at_ipxe = matches!(kind, EventKind::Discover { client: ClientKind::Ipxe, .. });
         if begins_at_firmware && self != Self::Asks {
             (Self::Asks, true)
-        } else if begins_at_ipxe && self == Self::Over {
-            (Self::UnderWay, true)
+        } else if begins_at_ipxe && matches!(self, Self::Over | Self::RomGoesOn) {
+            (Self::Rom, true)
         } else if kind.is_operating_system() || *kind == EventKind::SentToDisk {
             (Self::Over, false)
         } else if self == Self::Asks && is_progress(kind) {
             (Self::UnderWay, false)
+        } else if self == Self::Rom && goes_on(kind) {
+            (Self::RomGoesOn, false)
         } else {
             (self, false)
         }
@@ -59,6 +74,21 @@ fn is_progress(kind: &EventKind) -> bool {
             | EventKind::Decline { .. }
             | EventKind::Discover { client: ClientKind::Ipxe, .. }
     )
+}
+
+/// Returns `true` for what iPXE does, or what goes wrong with it, only when it has asked for an address. Nothing of that is its question for a script
+/// that is not ready: it waits, and may ask DHCP again.
+fn goes_on(kind: &EventKind) -> bool {
+    match kind {
+        EventKind::Requested { artifact, transport, .. } => match artifact {
+            // iPXE looks for autoexec.ipxe by TFTP.
+            ArtifactKind::Script => *transport == Transport::Http,
+            ArtifactKind::Kernel | ArtifactKind::Initramfs | ArtifactKind::Uki => true,
+            ArtifactKind::Loader | ArtifactKind::Config | ArtifactKind::Other => false,
+        },
+        EventKind::Failed { .. } => kind.is_failure(),
+        _ => false,
+    }
 }
 
 /// The end of an attempt.
@@ -104,7 +134,7 @@ pub(super) struct Attempt {
     pub(super) step: Step,
     /// Its end.
     pub(super) outcome: Outcome,
-    /// The last failure.
+    /// The last failure, unless the machine has come further since.
     pub(super) failure: Option<String>,
 }
 
@@ -136,32 +166,40 @@ pub(super) fn attempts(record: &MachineRecord) -> Vec<Attempt> {
     let attempts = of_events.filter_map(|(index, (begin, end))| {
         let is_last = index + 1 == count;
         let before = u32::try_from(count - 1 - index).unwrap_or(u32::MAX);
-        attempt(record.events.get(begin..end)?, last.saturating_sub(before), is_last)
+        // An iPXE that does not name its architecture is judged by what was seen before.
+        let is_doomed =
+            record.events.get(..begin)?.iter().fold(false, |is_doomed, event| doomed_after(is_doomed, &event.kind));
+        attempt(record.events.get(begin..end)?, is_doomed, last.saturating_sub(before), is_last)
     });
     attempts.skip(count.saturating_sub(TOLD)).collect()
 }
 
-fn attempt(events: &[BootEvent], number: u32, is_last: bool) -> Option<Attempt> {
+fn attempt(events: &[BootEvent], mut is_doomed: bool, number: u32, is_last: bool) -> Option<Attempt> {
     let (first, last) = (events.first()?, events.last()?);
     let EventKind::Discover { client: by, .. } = first.kind else { return None };
     let mut stage = Stage::NeverSeen;
+    // The same for a machine that is not doomed: its steps are told all the same.
+    let mut reached = Stage::NeverSeen;
     let mut step = Step::NeverSeen;
-    let mut failure = None;
+    let mut failure: Option<Failure> = None;
     let mut end = None;
     for BootEvent { kind, .. } in events {
-        stage = stage.after(kind);
-        if stage.step() < Step::Disk {
-            step = step.max(stage.step());
+        is_doomed = doomed_after(is_doomed, kind);
+        reached = reached.after(kind);
+        if reached.step() < Step::Disk {
+            step = step.max(reached.step());
         }
-        if kind.is_failure() {
-            failure = Some(kind.to_string());
-        }
+        let next = stage.after(kind);
+        let next = if is_doomed && leads_nowhere(next) { Stage::Failed } else { next };
+        failure = Failure::after(failure, kind, stage, next);
+        stage = next;
         if kind.is_operating_system() {
             end = Some(Outcome::Ran);
         } else if *kind == EventKind::SentToDisk {
             end = Some(Outcome::SentToDisk);
         }
     }
+    let failure = failure.map(|failure| failure.kind.to_string());
     let outcome = end.unwrap_or(match (is_last, &failure) {
         (true, Some(_)) if stage == Stage::Failed => Outcome::Failed,
         (true, _) => Outcome::UnderWay,
@@ -169,6 +207,32 @@ fn attempt(events: &[BootEvent], number: u32, is_last: bool) -> Option<Attempt> 
         (false, None) => Outcome::BeganAgain,
     });
     Some(Attempt { number, began: first.at, by, last: last.at, step, outcome, failure })
+}
+
+/// A failure that the machine has not got over.
+struct Failure<'e> {
+    kind: &'e EventKind,
+    /// The stage at which the machine failed.
+    at: Stage,
+}
+
+impl<'e> Failure<'e> {
+    /// Returns the failure after an event that leads from a stage to another.
+    fn after(failure: Option<Self>, kind: &'e EventKind, from: Stage, to: Stage) -> Option<Self> {
+        if !kind.is_failure() {
+            let is_over = |failure: &Self| match (failure.kind, kind) {
+                (EventKind::Nak { .. }, EventKind::Ack { .. }) => true,
+                _ => to != Stage::Failed && to > failure.at,
+            };
+            return failure.filter(|failure| !is_over(failure));
+        }
+        // A transfer that the machine gave up may fail when the machine has moved on.
+        if matches!(kind, EventKind::Failed { .. }) && to != Stage::Failed {
+            return failure;
+        }
+        let at = failure.filter(|_| from == Stage::Failed).map_or(from, |failure| failure.at);
+        Some(Self { kind, at })
+    }
 }
 
 #[cfg(test)]

@@ -53,9 +53,16 @@ impl Boots {
         }
     }
 
-    /// Takes note that a machine has moved to a stage. Returns the time that it spent at the stage before, if that belongs to a boot.
-    pub(super) fn moved(&mut self, machine: &Arc<Machine>, stage: Stage, event: &BootEvent) -> Option<Duration> {
-        let begins = stage == Stage::Discovering;
+    /// Takes note that a machine has moved to a stage. `begins` is set if an attempt to boot begins with the event. Returns the time that it spent
+    /// at the stage before, if that belongs to a boot.
+    pub(super) fn moved(
+        &mut self,
+        machine: &Arc<Machine>,
+        stage: Stage,
+        begins: bool,
+        event: &BootEvent,
+    ) -> Option<Duration> {
+        let begins = begins || stage == Stage::Discovering;
         let mut boot = self.open.remove(&machine.mac);
         let mut took = None;
         if let Some(boot) = &mut boot {

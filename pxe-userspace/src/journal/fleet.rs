@@ -77,6 +77,8 @@ pub(super) struct Applied {
     pub(super) repeats: bool,
     /// The event is another host's doing, and changed nothing of the machine's.
     pub(super) is_of_others: bool,
+    /// An attempt to boot begins with the event.
+    pub(super) begins: bool,
 }
 
 impl Fleet {
@@ -127,10 +129,20 @@ impl Fleet {
         let record = self.records.entry(mac).or_insert_with(|| Record::new(started, Cycle::Unknown, 0));
         let (cycle, boots, stage) = (record.cycle, record.boots, record.stage);
         let step_since = record.step_since();
-        let Outcome { completes, repeats, is_of_others } = record.apply(mac, event, self.limit, &mut self.texts);
+        let Outcome { completes, repeats, is_of_others, begins } =
+            record.apply(mac, event, self.limit, &mut self.texts);
         if is_of_others {
             let chain = record.chain;
-            return Applied { stage, from: stage, chain, step_since, moved: false, repeats: false, is_of_others };
+            return Applied {
+                stage,
+                from: stage,
+                chain,
+                step_since,
+                moved: false,
+                repeats: false,
+                is_of_others,
+                begins,
+            };
         }
         let is_news = policy::observe(&mut self.book, mac, cycle, event, completes);
         self.book_changed |= is_news;
@@ -153,6 +165,7 @@ impl Fleet {
             moved: record.stage != stage,
             repeats,
             is_of_others: false,
+            begins,
         };
         if is_remembered {
             self.remember(mac);

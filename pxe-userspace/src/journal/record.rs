@@ -115,6 +115,8 @@ pub(super) struct Outcome {
     pub(super) repeats: bool,
     /// It is another host's doing, and is kept apart.
     pub(super) is_of_others: bool,
+    /// An attempt to boot begins with it.
+    pub(super) begins: bool,
 }
 
 impl Record {
@@ -154,12 +156,12 @@ impl Record {
         texts: &mut Interner,
     ) -> Outcome {
         if self.is_of_others(event) {
-            return Outcome { completes: false, repeats: false, is_of_others: true };
+            return Outcome { completes: false, repeats: false, is_of_others: true, begins: false };
         }
         // Kept apart: the requests of a machine that floods would soon push the event out.
         if event.kind == (EventKind::Ignored { reason: TOO_OFTEN }) {
             self.asked_too_often = Some(Millis::of(event.at));
-            return Outcome { completes: false, repeats: false, is_of_others: false };
+            return Outcome { completes: false, repeats: false, is_of_others: false, begins: false };
         }
         let is_proven = event.origin.is_proven();
         let completes = self.files.apply(&event.kind);
@@ -212,7 +214,7 @@ impl Record {
         }
         let card = self.number_of(event.mac, first_card);
         self.events.push_back((Stamp::new(event.at, card, event.origin), keep(&event.kind, texts)));
-        Outcome { completes, repeats: self.drop_repetition(texts), is_of_others: false }
+        Outcome { completes, repeats: self.drop_repetition(texts), is_of_others: false, begins }
     }
 
     /// Applies an event that an earlier pxed saw. What is remembered of the machine in the state file stays as it is.

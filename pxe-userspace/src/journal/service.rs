@@ -29,7 +29,8 @@ use super::{
     state::{Loaded, StateDir, StateError},
 };
 use crate::model::{
-    event::BootEvent,
+    event::{BootEvent, EventKind},
+    failure::TOO_OFTEN,
     history_limits::HistoryLimits,
     inventory::{Inventory, Machine, SharedInventory},
     near_miss::{self, NearMiss, Slip},
@@ -392,8 +393,9 @@ impl Journal {
             fleet.note_pace(machine, &applied, &event);
             self.tell_of_running(machine, &applied);
             boots.done(&event.kind);
-            let took = if applied.moved { boots.moved(machine, applied.stage, &event) } else { None };
-            if self.history.is_some() {
+            let took = if applied.moved { boots.moved(machine, applied.stage, applied.begins, &event) } else { None };
+            // The rate limit is told of every ten seconds of a flood, which would push out how the machine booted.
+            if self.history.is_some() && event.kind != (EventKind::Ignored { reason: TOO_OFTEN }) {
                 for_history.push(event.clone());
             }
             let level = log::level(&event.kind, &applied);

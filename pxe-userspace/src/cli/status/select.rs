@@ -107,6 +107,11 @@ impl Selection {
         clusters.is_empty() && stages.is_empty() && roles.is_empty()
     }
 
+    /// Returns whether this is among the stages that are meant.
+    pub(super) fn names(&self, stage: &str) -> bool {
+        self.stages.iter().any(|named| named == stage)
+    }
+
     fn takes_stage(&self, machine: &Machine, now: Timestamp) -> bool {
         self.stages.is_empty() || is_at(&self.stages, machine, now)
     }

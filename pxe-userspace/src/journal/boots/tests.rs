@@ -1,12 +1,15 @@
 //! Boots as spans and as times.
 
 use super::*;
-use crate::{journal::samples::*, model::event::EventKind};
+use crate::{
+    journal::{fleet::Fleet, remembered::State, samples::*},
+    model::event::EventKind,
+};
 
 fn moved(boots: &mut Boots, machine: &Arc<Machine>, steps: &[(Stage, f64)]) -> Vec<Option<Duration>> {
     let kind = EventKind::WrongArchitecture { client_architecture: 11 };
     let event = |seconds| BootEvent { mac: MAC, at: at(seconds), origin: Origin::Machine, kind: kind.clone() };
-    steps.iter().map(|&(stage, seconds)| boots.moved(machine, stage, &event(seconds))).collect()
+    steps.iter().map(|&(stage, seconds)| boots.moved(machine, stage, false, &event(seconds))).collect()
 }
 
 fn received(receiver: &mut tokio::sync::mpsc::Receiver<Span>) -> Vec<Span> {
@@ -111,4 +114,33 @@ fn boots_are_as_many_as_machines_at_most_and_spans_that_nobody_takes_are_counted
     assert_eq!(dropped.get(), 9);
     boots.prune(&inventory(3).load());
     assert_eq!(boots.open.len(), 3);
+}
+
+/// iPXE in the ROM of a network card asks again: no firmware is seen before.
+#[test]
+fn attempt_of_ipxe_in_rom_is_a_boot_of_its_own() {
+    let times = Arc::new(BootTimes::default());
+    let (sink, mut receiver) = SpanSink::channel(100, Default::default());
+    let mut boots = Boots::new(Arc::clone(&times), Some(sink), false);
+    let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
+    let machine = Arc::new(machine(1));
+    let mut apply = |seconds: f64, kinds: &[EventKind]| {
+        for kind in kinds.iter().cloned() {
+            let event = BootEvent { mac: MAC, at: at(seconds), origin: Origin::Machine, kind };
+            let applied = fleet.apply(&event);
+            if applied.moved {
+                boots.moved(&machine, applied.stage, applied.begins, &event);
+            }
+        }
+    };
+    let fails = [requested(Kernel), failed(Kernel, "no such file")];
+    apply(0.0, &[&dora(Ipxe)[..], &load(Script), &fails].concat());
+    apply(3_600.0, &dora(Ipxe));
+    apply(3_610.0, &[load(Script), load(Kernel), load(Initramfs)].concat());
+    apply(3_620.0, &dora(Plain));
+    let spans = received(&mut receiver);
+    let shown: Vec<_> = spans.iter().filter(|span| span.step == 0).map(|span| (span.begun, span.ended)).collect();
+    assert_eq!(shown, [(at(0.0), at(3_600.0)), (at(3_600.0), at(3_620.0))]);
+    assert_ne!(spans[0].boot, spans[spans.len() - 1].boot);
+    assert_eq!(times.boots(), 1);
 }

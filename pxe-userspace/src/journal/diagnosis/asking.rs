@@ -15,10 +15,13 @@ use super::{
     placement::Site,
     remarks::boot_file,
 };
-use crate::model::event::BootFileName;
+use crate::model::{event::BootFileName, failure::OTHER_OFFER};
 
 /// Returns the diagnosis of a machine of which nothing was heard, or nothing that begins a boot.
 pub(super) fn never_seen(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagnosis {
+    if let Some(other) = attempt.other_server.filter(|other| !other.is_expected) {
+        return other_server::chosen(record, "It asked for an address", other);
+    }
     let reached = match (record.boots, attempt.ignored) {
         (_, Some(reason)) => format!("A packet of it was left unanswered: {reason}."),
         _ if let Some(vlan) = attempt.other_vlan => {
@@ -60,6 +63,7 @@ pub(super) fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosi
     let Site { interface, address } = Site::of(record);
     if let Some(reason) = attempt.ignored
         && attempt.offers == 0
+        && !(reason == OTHER_OFFER && attempt.other_server.is_some())
     {
         return Diagnosis {
             reached: format!("{asked} and was left unanswered: {reason}."),
@@ -67,7 +71,7 @@ pub(super) fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosi
             advice: vec!["Fix the cause above; the machine retries on its own.".to_owned()],
         };
     }
-    if let Some(other) = attempt.other_server {
+    if let Some(other) = attempt.other_server.filter(|other| !other.is_expected) {
         return other_server::chosen(record, &asked, other);
     }
     if attempt.requests > 0 {
@@ -85,6 +89,17 @@ pub(super) fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosi
         };
         let reached = format!("{asked} and requested one{refused}.");
         return Diagnosis { reached, waits_for: "The acknowledgement from pxed.".to_owned(), advice };
+    }
+    if attempt.is_proxied {
+        let mut advice = Vec::new();
+        if attempt.lasted > PATIENCE {
+            advice.push(format!(
+                "pxed offers boot files alone, since it runs with --mode proxy: does the DHCP server on {interface} have an address for this \
+                 machine, and does its offer arrive? Check with tcpdump -ni {interface} port 67."
+            ));
+        }
+        let reached = format!("{asked}; pxed offered its boot file, and another DHCP server is to give the address.");
+        return Diagnosis { reached, waits_for: "Its request to that server.".to_owned(), advice };
     }
     if attempt.lasted < PATIENCE && attempt.discovers <= 1 {
         return Diagnosis {
@@ -141,15 +156,20 @@ pub(super) fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {
 pub(super) fn ipxe_addressed(since: Duration) -> Diagnosis {
     let mut advice = Vec::new();
     if since > PATIENCE {
-        advice.push("Do all firewalls let it reach the HTTP port of pxed (--http-port) on this host?".to_owned());
-        advice.push(
-            "An iPXE that was built without HTTP cannot fetch its script: replace it with the one that pxed serves."
-                .to_owned(),
-        );
+        advice.extend(script_out_of_reach());
     }
     Diagnosis {
         reached: format!("iPXE has had an address for {}.", human(since)),
         waits_for: "Its request for the boot script.".to_owned(),
         advice,
     }
+}
+
+/// Returns what to do about an iPXE that has an address and does not ask for its script.
+pub(super) fn script_out_of_reach() -> [String; 2] {
+    [
+        "Do all firewalls let it reach the HTTP port of pxed (--http-port) on this host?",
+        "An iPXE that was built without HTTP cannot fetch its script: replace it with the one that pxed serves.",
+    ]
+    .map(str::to_owned)
 }

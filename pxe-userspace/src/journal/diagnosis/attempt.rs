@@ -22,7 +22,10 @@ pub(super) struct OtherServer {
 pub(super) struct Attempt {
     pub(super) discovers: usize,
     pub(super) offers: usize,
+    /// Those that pxed is to answer: not the ones for the server beside which it runs.
     pub(super) requests: usize,
+    /// pxed serves boot files beside another DHCP server (ProxyDHCP).
+    pub(super) is_proxied: bool,
     /// The time since the first DISCOVER.
     pub(super) lasted: Duration,
     pub(super) nak: Option<&'static str>,
@@ -42,6 +45,7 @@ impl Attempt {
     pub(super) fn of(record: &MachineRecord, now: SystemTime) -> Self {
         let mut attempt = Self::default();
         let mut stalled = true;
+        let mut has_requested = false;
         // A DISCOVER comes before what it shows of its sender, so that going back it ends what counts.
         let (mut any_asked, mut firmware_asked) = (false, false);
         for event in record.events.iter().rev() {
@@ -65,16 +69,20 @@ impl Attempt {
                     attempt.discovers += 1;
                     attempt.lasted = elapsed(event.at, now);
                 }
-                EventKind::Offer { .. } if stalled => attempt.offers += 1,
+                EventKind::Offer { address, .. } if stalled => {
+                    attempt.offers += 1;
+                    attempt.is_proxied |= address.is_none();
+                }
                 EventKind::Request { of_other_server, other_server, .. } if stalled => {
-                    if attempt.requests == 0 {
+                    if !std::mem::replace(&mut has_requested, true) {
                         attempt.other_server = other_server.map(|address| OtherServer {
                             address,
                             at: event.at,
                             is_expected: of_other_server,
                         });
                     }
-                    attempt.requests += 1;
+                    attempt.requests += usize::from(!of_other_server);
+                    attempt.is_proxied |= of_other_server;
                 }
                 EventKind::Nak { reason } if stalled => attempt.nak = attempt.nak.or(Some(reason)),
                 EventKind::Ignored { reason } if stalled => attempt.ignored = attempt.ignored.or(Some(reason)),

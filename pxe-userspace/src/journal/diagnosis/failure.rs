@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     super::{machine_record::MachineRecord, spelling::Spelling, words::human},
     finding::Diagnosis,
+    other_server,
     remarks::{copy, odd_name},
     transfer,
 };
@@ -50,11 +51,14 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
         EventKind::Failed { transport, path, reason, .. } => {
             let says = |words| reason.starts_with(words);
             if says(ASKED_FROM) {
-                format!(
-                    "Its script and configurations are given to {} alone, but the request came from another address: another \
-                     DHCP server assigned it, or a proxy or NAT is in between.",
+                let begin = format!(
+                    "Its script and configurations are given to {} alone, but the request came from another address",
                     machine.address
-                )
+                );
+                match other_server::assigned(record) {
+                    Some(text) => format!("{begin}. {text}"),
+                    None => format!("{begin}: another DHCP server assigned it, or a proxy or NAT is in between."),
+                }
             } else if says(NO_SUCH_FILE)
                 && *transport == Transport::Tftp
                 && let Some((asked, Spelling { cause, meant, is_understood })) = odd_name(record)

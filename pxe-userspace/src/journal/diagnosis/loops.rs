@@ -9,10 +9,14 @@ use super::{
         stage::Stage,
         words::{elapsed, human},
     },
+    asking::script_out_of_reach,
     finding::Diagnosis,
     patience::PATIENCE,
 };
-use crate::model::event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport};
+use crate::model::{
+    config_files::ConfigReader,
+    event::{ArtifactKind, BootEvent, BootFileName, ClientKind, EventKind, Transport},
+};
 
 /// The number of times that a loader is loaded before something is wrong. Firmware may load it once more after a person has restarted the machine.
 const LOOPS: usize = 3;
@@ -22,7 +26,8 @@ pub(super) fn remark(diagnosis: &mut Diagnosis, record: &MachineRecord, now: Sys
     if !(Stage::Discovering..Stage::Scripted).contains(&record.stage) || record.stage == Stage::AwaitingFiles {
         return;
     }
-    if let Some(path) = script_by_tftp(record) {
+    let by_tftp = script_by_tftp(record);
+    if let Some(path) = by_tftp {
         let path = printable(path);
         diagnosis.reached +=
             &format!(" It asked by TFTP for {path}, the URL of its script: the program that asks has no HTTP.");
@@ -37,21 +42,42 @@ pub(super) fn remark(diagnosis: &mut Diagnosis, record: &MachineRecord, now: Sys
             diagnosis.advice.insert(0, format!("If {file} is what it runs: that has no HTTP. {ANOTHER_IPXE}"));
         }
     }
-    if let Some(Loaded { path, times, since }) = loaded(record).filter(|loaded| loaded.times >= LOOPS) {
+    if let Some(Loaded { path, times, since, ipxe }) = loaded(record).filter(|loaded| loaded.times >= LOOPS) {
         let (path, lasted) = (printable(path), human(elapsed(since, now)));
         diagnosis.reached +=
             &format!(" It has loaded {path} {times} times in {lasted} and asked for no script in between.");
-        let advice = [
-            "The loader starts and gives up, or the firmware refuses it and tries again: look at its screen or serial console. With Secure \
-             Boot enabled, the firmware refuses an unsigned loader.",
-            "An iPXE that hides what it is (neither user class iPXE nor option 175) is taken for firmware, and gets the loader again and \
-             again: replace it by the one that pxed serves, or chain to http://${next-server}:8000/ipxe in its own script.",
-            "If it shows no network card or no link: the loader that uses the driver of the firmware may work (annotation pxed.dev/loader: \
-             snponly).",
-        ];
-        for (place, text) in advice.into_iter().enumerate() {
-            diagnosis.advice.insert(place.min(diagnosis.advice.len()), text.to_owned());
+        if ipxe == Ipxe::KnowsItsScript {
+            diagnosis.reached += " iPXE started and was told the URL of its script.";
         }
+        // An iPXE without HTTP is remarked on already.
+        let advice = if by_tftp.is_some() { Vec::new() } else { loop_advice(ipxe) };
+        // The stage may have given one of them already.
+        diagnosis.advice.retain(|known| !advice.contains(known));
+        for (place, text) in advice.into_iter().enumerate() {
+            diagnosis.advice.insert(place.min(diagnosis.advice.len()), text);
+        }
+    }
+}
+
+/// Returns what to do about a loader that is loaded again and again, by what was seen of iPXE after it.
+fn loop_advice(ipxe: Ipxe) -> Vec<String> {
+    let no_network = "If it shows no network card or no link: the loader that uses the driver of the firmware may work (annotation pxed.dev/loader: \
+                      snponly).";
+    match ipxe {
+        Ipxe::Unseen => vec![
+            "The loader starts and gives up, or the firmware refuses it and tries again: look at its screen or serial console. With Secure \
+             Boot enabled, the firmware refuses an unsigned loader."
+                .to_owned(),
+            "An iPXE that hides what it is (neither user class iPXE nor option 175) is taken for firmware, and gets the loader again and \
+             again: replace it by the one that pxed serves, or chain to http://${next-server}:PORT/ipxe in its own script, where PORT is \
+             the port of boot HTTP (--http-port)."
+                .to_owned(),
+            no_network.to_owned(),
+        ],
+        Ipxe::Asks => vec![no_network.to_owned()],
+        Ipxe::KnowsItsScript => script_out_of_reach().to_vec(),
+        // The same.
+        Ipxe::KnowsALoader => Vec::new(),
     }
 }
 
@@ -65,41 +91,72 @@ struct Loaded<'a> {
     times: usize,
     /// The end of the first time.
     since: SystemTime,
+    /// The furthest that iPXE came after it, in any of these times.
+    ipxe: Ipxe,
+}
+
+/// What was seen of iPXE after a loader. The variants are in the order of what they prove.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Ipxe {
+    /// Nothing: the loader need not have started.
+    #[default]
+    Unseen,
+    /// It asked for an address.
+    Asks,
+    /// It was told another loader, since it has no HTTP.
+    KnowsALoader,
+    /// It was told the URL of its script.
+    KnowsItsScript,
+}
+
+impl Ipxe {
+    /// Returns what an event shows of it.
+    fn of(event: &EventKind) -> Self {
+        match event {
+            EventKind::Ack { client: ClientKind::Ipxe, boot_file: Some(BootFileName::Script), .. }
+            // Another server gives the address.
+            | EventKind::Offer { address: None, boot_file: Some(BootFileName::Script) } => Self::KnowsItsScript,
+            EventKind::Ack { client: ClientKind::Ipxe, boot_file: Some(_), .. } => Self::KnowsALoader,
+            EventKind::Discover { client: ClientKind::Ipxe, .. } => Self::Asks,
+            _ => Self::Unseen,
+        }
+    }
 }
 
 /// Returns the events since the machine last had more than a loader, the newest first.
 fn without_script(record: &MachineRecord) -> impl Iterator<Item = &BootEvent> {
     record.events.iter().rev().take_while(|event| {
         !event.kind.is_operating_system()
-            && !matches!(
-                event.kind,
-                EventKind::SentToDisk
-                    | EventKind::Awaits { .. }
-                    | EventKind::Up { .. }
-                    | EventKind::Requested {
-                        artifact: ArtifactKind::Script
-                            | ArtifactKind::Kernel
-                            | ArtifactKind::Initramfs
-                            | ArtifactKind::Uki,
-                        transport: Transport::Http,
-                        ..
-                    }
-            )
+            && !shows_script(&event.kind)
+            && !matches!(event.kind, EventKind::SentToDisk | EventKind::Awaits { .. } | EventKind::Up { .. })
     })
+}
+
+/// Returns `true` for the request of a program that runs. GRUB and U-Boot fetch all they need by TFTP; iPXE looks for a script there before it asks
+/// for an address.
+fn shows_script(event: &EventKind) -> bool {
+    let EventKind::Requested { artifact, transport, path } = event else { return false };
+    match artifact {
+        ArtifactKind::Script => *transport == Transport::Http || ConfigReader::of(path.as_bytes()).is_some(),
+        ArtifactKind::Kernel | ArtifactKind::Initramfs | ArtifactKind::Uki => true,
+        ArtifactKind::Loader | ArtifactKind::Config | ArtifactKind::Other => false,
+    }
 }
 
 /// Returns the loader that was loaded last, and how often, each time after another question for an address.
 fn loaded(record: &MachineRecord) -> Option<Loaded<'_>> {
     let mut last: Option<Loaded<'_>> = None;
     let mut has_asked = true;
+    let mut ipxe = Ipxe::default();
     for event in without_script(record) {
+        ipxe = ipxe.max(Ipxe::of(&event.kind));
         match &event.kind {
             EventKind::Discover { client, .. } => has_asked |= *client != ClientKind::Plain,
             EventKind::Done { artifact: ArtifactKind::Loader, path, .. }
             | EventKind::Unconfirmed { artifact: ArtifactKind::Loader, path, .. } => {
-                let loaded = last.get_or_insert(Loaded { path, times: 0, since: event.at });
+                let loaded = last.get_or_insert(Loaded { path, times: 0, since: event.at, ipxe });
                 if loaded.path == &**path && std::mem::take(&mut has_asked) {
-                    (loaded.times, loaded.since) = (loaded.times + 1, event.at);
+                    (loaded.times, loaded.since, loaded.ipxe) = (loaded.times + 1, event.at, ipxe);
                 }
             }
             _ => {}
@@ -181,6 +238,15 @@ mod tests {
         again(times, &[&dora(Pxe)[..], &[requested(Loader)], &load(Loader)].concat())
     }
 
+    fn by_tftp(artifact: ArtifactKind, path: &str) -> [EventKind; 1] {
+        [EventKind::Requested { artifact, transport: Tftp, path: path.into() }]
+    }
+
+    /// Returns the offer of a script by ProxyDHCP.
+    fn told_script() -> EventKind {
+        EventKind::Offer { address: None, boot_file: Some(BootFileName::Script) }
+    }
+
     fn told_a_loader() -> EventKind {
         let boot_file = Some(BootFileName::Loader(LoaderFile::EfiX64));
         EventKind::Ack { address: Some(machine(1).address), client: Ipxe, signs: Signs::None, boot_file }
@@ -212,6 +278,53 @@ mod tests {
         }
     }
 
+    /// GRUB has all it needs by TFTP, and its kernel panics.
+    #[test]
+    fn loader_that_got_its_configuration_or_kernel_by_tftp_is_in_no_loop() {
+        for (artifact, path) in
+            [(Script, "/grub/grub.cfg"), (Kernel, "vmlinuz-v1.13.0-amd64"), (Initramfs, "initramfs-v1.13.0-amd64.xz")]
+        {
+            let round = [&dora(Pxe)[..], &load(Loader), &by_tftp(artifact, path)].concat();
+            let text = explained(&[again(3, &round), rounds(1)].concat(), 2);
+            assert!(!text.contains("in between"), "{path}: {text}");
+        }
+    }
+
+    #[test]
+    fn script_that_ipxe_looks_for_by_tftp_ends_no_loop() {
+        let round = [&dora(Pxe)[..], &load(Loader), &by_tftp(Script, "autoexec.ipxe")].concat();
+        let text = explained(&[again(3, &round), vec![discover(Pxe)]].concat(), 2);
+        assert!(text.contains("3 times"), "{text}");
+    }
+
+    #[test]
+    fn loop_after_ipxe_has_named_itself_is_no_fault_of_the_loader() {
+        let round = [&dora(Pxe)[..], &load(Loader), &dora(Ipxe)].concat();
+        let proxied_round = [&proxied(Pxe)[..], &load(Loader), &[discover(Ipxe), told_script()]].concat();
+        for (round, last) in [(&round, &[][..]), (&round, &dora(Pxe)[..1]), (&round, &dora(Pxe)), (&proxied_round, &[])]
+        {
+            for later in [2, 60] {
+                let text = explained(&[&again(3, round)[..], last].concat(), later);
+                let (_, advice) = text.split_once("| Do all firewalls").unwrap_or_else(|| panic!("{text}"));
+                assert!(advice.contains("--http-port") && advice.contains("built without HTTP"), "{text}");
+                assert_eq!(text.matches("--http-port").count(), 1, "{text}");
+                for wrong in ["Secure Boot enabled", "hides what it is", "snponly"] {
+                    assert!(!advice.contains(wrong), "{wrong} in {text}");
+                }
+                assert_eq!(text.matches(" | ").count() - advice.matches(" | ").count(), 2, "{text}");
+            }
+        }
+        // It started, and has no network.
+        let silent = explained(&again(3, &[&dora(Pxe)[..], &load(Loader), &[discover(Ipxe)]].concat()), 2);
+        assert!(silent.contains("snponly") && !silent.contains("hides") && !silent.contains("--http-port"), "{silent}");
+    }
+
+    #[test]
+    fn advice_names_no_port_that_may_be_another() {
+        let text = explained(&rounds(3), 2);
+        assert!(text.contains("(--http-port)") && !text.contains("8000"), "{text}");
+    }
+
     #[test]
     fn ipxe_without_http_is_told_apart_from_a_firewall() {
         let first =
@@ -221,6 +334,10 @@ mod tests {
         let again = [&first[..], &load(Loader), &[discover(Ipxe), offer(), request(Ipxe), told_a_loader()]].concat();
         let text = explained(&again, 2);
         assert!(text.contains("that has no HTTP") && text.contains("DOWNLOAD_PROTO_HTTP"), "{text}");
+        let round = [&dora(Pxe)[..], &load(Loader), &[discover(Ipxe), offer(), request(Ipxe), told_a_loader()]];
+        let looping = explained(&self::again(3, &round.concat()), 2);
+        assert!(looping.contains("| If ipxe-efi-x86_64.efi is what it runs"), "{looping}");
+        assert!(looping.contains("3 times") && !looping.contains("Secure Boot"), "{looping}");
         let with_http = explained(&[&first[..], &load(Loader), &dora(Ipxe)].concat(), 2);
         assert!(!with_http.contains("HTTP ("), "{with_http}");
         assert!(!with_http.contains("without HTTP"), "{with_http}");
@@ -242,6 +359,10 @@ mod tests {
             assert!(!asked(path).contains("asked by TFTP for"), "{path}");
         }
         assert!(!asked("http://\u{1b}[2J/ipxe").contains('\u{1b}'));
+        let round = [&dora(Pxe)[..], &load(Loader), &dora(Ipxe), &by_tftp(ArtifactKind::Other, "http://10.0.0.1/ipxe")];
+        let looping = explained(&again(3, &round.concat()), 2);
+        assert!(looping.contains("3 times") && looping.contains("| Replace that iPXE"), "{looping}");
+        assert!(!looping.contains("firewall") && !looping.contains("Secure Boot"), "{looping}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod format;
 mod segments;
+mod weight;
 
 use std::{
     collections::HashMap,
@@ -28,6 +29,7 @@ use rustix::fs::fstatvfs;
 use self::{
     format::{Encoder, HEADER, Statics},
     segments::Segment,
+    weight::Weigher,
 };
 use crate::{
     model::{event::BootEvent, history_limits::HistoryLimits},
@@ -265,8 +267,9 @@ fn take_back(file: &File, current: &Current) {
     };
 }
 
-/// Calls `each` with the last `limit` events of each machine that the history has, oldest first. `machine` returns the machine of a network
-/// card, if it is wanted. Returns what was lost, in words. No damage is more than the loss of what is damaged.
+/// Calls `each` with the last events of each machine that the history has, oldest first: as many as it takes for the journal to keep `limit` of
+/// them. `machine` returns the machine of a network card, if it is wanted. Returns what was lost, in words. No damage is more than the loss of
+/// what is damaged.
 pub(super) fn recall(
     state: &Path,
     limit: usize,
@@ -282,23 +285,25 @@ pub(super) fn recall(
     let mut losses = Vec::new();
     let mut statics = Statics::default();
     let mut found: HashMap<MacAddr, usize> = HashMap::new();
-    // The segments that are needed, the newest first, each with the events of each machine that are skipped in it.
-    let mut needed: Vec<(&Segment, HashMap<MacAddr, usize>)> = Vec::new();
+    // The segments that are needed, the newest first, each with the weight of each machine's events that are skipped in it.
+    let mut needed: Vec<(&Segment, HashMap<MacAddr, Skipped>)> = Vec::new();
     for segment in segments.iter().rev() {
-        let mut here: HashMap<MacAddr, usize> = HashMap::new();
+        let mut here: HashMap<MacAddr, Skipped> = HashMap::new();
         let mut count = |event: BootEvent| {
             if let Some(mac) = machine(event.mac) {
-                *here.entry(mac).or_default() += 1;
+                let Skipped { weigher, weight } = here.entry(mac).or_default();
+                *weight += weigher.weigh(&event.kind);
             }
         };
         losses.extend(look(&directory, segment, &mut statics, &mut count));
         let mut is_needed = false;
-        for (mac, count) in &mut here {
+        for (mac, skipped) in &mut here {
             let known = found.entry(*mac).or_default();
-            let wanted = limit.saturating_sub(*known).min(*count);
+            // Events without weight may be the newest.
+            is_needed |= *known < limit;
+            let wanted = limit.saturating_sub(*known).min(skipped.weight);
             *known += wanted;
-            *count -= wanted;
-            is_needed |= wanted > 0;
+            *skipped = Skipped { weigher: Weigher::default(), weight: skipped.weight - wanted };
         }
         if is_needed {
             needed.push((segment, here));
@@ -306,8 +311,8 @@ pub(super) fn recall(
     }
     for (segment, mut skipped) in needed.into_iter().rev() {
         let apply = |event: BootEvent| match machine(event.mac).and_then(|mac| skipped.get_mut(&mac)) {
-            Some(0) => each(event),
-            Some(more) => *more -= 1,
+            Some(Skipped { weight: 0, .. }) => each(event),
+            Some(Skipped { weigher, weight }) => *weight = weight.saturating_sub(weigher.weigh(&event.kind)),
             None => {}
         };
         // An error was told of already.
@@ -316,6 +321,13 @@ pub(super) fn recall(
         }
     }
     losses
+}
+
+/// The events of a machine in a segment that are skipped, or those that are counted for that.
+#[derive(Debug, Default)]
+struct Skipped {
+    weigher: Weigher,
+    weight: usize,
 }
 
 /// Reads a segment and puts right what is wrong with it. Returns the loss.

@@ -335,6 +335,54 @@ async fn restart_forgets_neither_stage_nor_events() {
     assert_eq!(journal.warnings(), [""; 0]);
 }
 
+/// Another host may send any number of packets in a machine's name.
+#[tokio::test]
+async fn flood_before_a_restart_costs_the_history_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let boot = uefi_boot();
+    let journal = open_with_history(&directory, 1);
+    let flood = std::iter::repeat_n(EventKind::Ignored { reason: TOO_OFTEN }, 100);
+    absorb(&journal, timed(MAC, boot.iter().cloned().chain(flood))).await;
+    assert_eq!(journal.counts().history.written.get(), boot.len() as u64);
+    let before = journal.machine(MAC).unwrap();
+    drop(journal);
+    let after = open_with_history(&directory, 1).machine(MAC).unwrap();
+    assert_eq!((after.stage, &after.events), (before.stage, &before.events));
+    assert_eq!(after.stage, Stage::Running);
+}
+
+/// What the journal merges, the history has once for each time.
+#[tokio::test]
+async fn restart_forgets_nothing_of_a_machine_that_waits_for_long() {
+    let waits = |percent| EventKind::Awaits { path: "vmlinuz".into(), state: "fetching", percent: Some(percent) };
+    let left = || EventKind::LeftToPeer { client: Pxe, address: [10, 255, 0, 2].into(), chosen: false };
+    let asks = || [requested(Config), failed(Config, "no such file")];
+    let mut cases = vec![
+        [&dora(Ipxe)[..], &(0..100).map(waits).collect::<Vec<_>>()].concat(),
+        [&uefi_boot()[..], &std::iter::repeat_with(left).take(100).collect::<Vec<_>>()].concat(),
+        [&uefi_boot()[..], &std::iter::repeat_with(asks).take(100).flatten().collect::<Vec<_>>()].concat(),
+    ];
+    // An earlier version wrote these into the history.
+    let too_often = std::iter::repeat_n(EventKind::Ignored { reason: TOO_OFTEN }, 100);
+    let old = [&uefi_boot()[..], &too_often.collect::<Vec<_>>()].concat();
+    for (case, kinds) in cases.drain(..).chain([old]).enumerate() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open_with_history(&directory, 1);
+        let parts = timed(MAC, kinds);
+        for part in parts.chunks(30) {
+            if let Some(history) = &journal.history {
+                history.write(part.to_vec());
+            }
+        }
+        journal.apply(&parts);
+        journal.finish_history();
+        let before = journal.machine(MAC).unwrap();
+        drop(journal);
+        let after = open_with_history(&directory, 1).machine(MAC).unwrap();
+        assert_eq!((after.stage, &after.events), (before.stage, &before.events), "{case}");
+    }
+}
+
 /// Both follow from events that are not the last ones.
 #[tokio::test]
 async fn restart_knows_the_wrong_firmware_and_the_times_of_the_fleet() {
