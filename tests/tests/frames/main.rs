@@ -104,6 +104,7 @@ fn main() -> ExitCode {
     let automatic = [
         suite::test("foreign_program_that_leaves_makes_room_for_ours", foreign::program_that_leaves),
         suite::test("machine_whose_talos_api_answers_is_up", up::verified),
+        suite::test("transfer_that_stands_still_is_explained", explained::stand_still),
     ];
     suite::main(everywhere.into_iter().chain(with_rings).chain(automatic).collect())
 }
