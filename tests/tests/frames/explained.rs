@@ -1,9 +1,13 @@
 //! Machines that do not boot, and what `explain` says of them: one situation a machine.
 
 mod host;
+mod places;
 mod transfers;
 
-pub(crate) use self::transfers::stand_still;
+pub(crate) use self::{
+    places::{beside_another_server, in_the_wrong_place},
+    transfers::stand_still,
+};
 
 use std::{net::Ipv4Addr, time::Duration};
 
