@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     super::{machine_record::MachineRecord, spelling::Spelling, words::human},
     finding::Diagnosis,
+    loops::{ANOTHER_IPXE, is_url_of_script},
     remarks::{copy, odd_name},
     transfer,
 };
@@ -55,6 +56,8 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
                      DHCP server assigned it, or a proxy or NAT is in between.",
                     machine.address
                 )
+            } else if says(NO_SUCH_FILE) && *transport == Transport::Tftp && is_url_of_script(path) {
+                ANOTHER_IPXE.to_owned()
             } else if says(NO_SUCH_FILE)
                 && *transport == Transport::Tftp
                 && let Some((asked, Spelling { cause, meant, is_understood })) = odd_name(record)
