@@ -1,11 +1,13 @@
 //! Machines that do not boot, and what `explain` says of them: one situation a machine.
 
+mod files;
 mod host;
 mod loaders;
 mod places;
 mod transfers;
 
 pub(crate) use self::{
+    files::missing_or_changed,
     loaders::lead_nowhere,
     places::{beside_another_server, in_the_wrong_place},
     transfers::stand_still,
