@@ -2,12 +2,15 @@
 
 mod files;
 mod host;
+mod late;
 mod loaders;
+mod past;
 mod places;
 mod transfers;
 
 pub(crate) use self::{
     files::missing_or_changed,
+    late::stay_where_they_are,
     loaders::lead_nowhere,
     places::{beside_another_server, in_the_wrong_place},
     transfers::stand_still,

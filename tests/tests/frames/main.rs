@@ -109,6 +109,7 @@ fn main() -> ExitCode {
         suite::test("machine_in_the_wrong_place_is_explained", explained::in_the_wrong_place),
         suite::test("machine_of_another_dhcp_server_is_explained", explained::beside_another_server),
         suite::test("files_that_are_missing_or_changed_are_explained", explained::missing_or_changed),
+        suite::test("machine_that_stays_where_it_is_is_explained", explained::stay_where_they_are),
     ];
     suite::main(everywhere.into_iter().chain(with_rings).chain(automatic).collect())
 }
