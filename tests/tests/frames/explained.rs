@@ -1,5 +1,6 @@
 //! Machines that do not boot, and what `explain` says of them: one situation a machine.
 
+mod addresses;
 mod files;
 mod host;
 mod late;
@@ -9,6 +10,7 @@ mod places;
 mod transfers;
 
 pub(crate) use self::{
+    addresses::of_two_hosts,
     files::missing_or_changed,
     late::stay_where_they_are,
     loaders::lead_nowhere,

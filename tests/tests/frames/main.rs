@@ -105,6 +105,7 @@ fn main() -> ExitCode {
         suite::test("foreign_program_that_leaves_makes_room_for_ours", foreign::program_that_leaves),
         suite::test("machine_whose_talos_api_answers_is_up", up::verified),
         suite::test("transfer_that_stands_still_is_explained", explained::stand_still),
+        suite::test("address_of_two_hosts_is_explained", explained::of_two_hosts),
         suite::test("loader_that_leads_nowhere_is_explained", explained::lead_nowhere),
         suite::test("machine_in_the_wrong_place_is_explained", explained::in_the_wrong_place),
         suite::test("machine_of_another_dhcp_server_is_explained", explained::beside_another_server),

@@ -51,11 +51,7 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
         EventKind::Failed { transport, path, reason, .. } => {
             let says = |words| reason.starts_with(words);
             if says(ASKED_FROM) {
-                format!(
-                    "Its script and configurations are given to {} alone, but the request came from another address: another \
-                     DHCP server assigned it, or a proxy or NAT is in between.",
-                    machine.address
-                )
+                given_to_it_alone(machine)
             } else if says(NO_SUCH_FILE) && *transport == Transport::Tftp && is_url_of_script(path) {
                 ANOTHER_IPXE.to_owned()
             } else if says(NO_SUCH_FILE)
@@ -104,6 +100,15 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
         }
         _ => "Look at its screen or serial console.".to_owned(),
     }
+}
+
+/// Returns the advice about a request from another address than the machine's.
+pub(super) fn given_to_it_alone(machine: &Machine) -> String {
+    format!(
+        "Its script and configurations are given to {} alone, but the request came from another address: another DHCP server \
+         assigned it, or a proxy or NAT is in between.",
+        machine.address
+    )
 }
 
 /// Returns the advice about firmware that cannot start the kernel of the spec.
