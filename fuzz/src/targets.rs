@@ -435,6 +435,7 @@ pub fn admin_api(data: &[u8]) {
                 faults: AllSpecFaults::default(),
                 cluster: None,
                 captures: Default::default(),
+                neighbour_at: |_, _| None,
             },
         )
     });

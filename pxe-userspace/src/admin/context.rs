@@ -1,6 +1,6 @@
 //! The state of the admin listener.
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{fmt, net::Ipv4Addr, pin::Pin, sync::Arc};
 
 use prometheus_client::registry::Registry;
 use pxe_common::MacAddr;
@@ -11,8 +11,8 @@ use crate::{
     capture::Tap,
     journal::Journal,
     model::{
-        api_state::SharedApiState, confinement::SharedConfinement, finding::AllSpecFaults, images::SharedImages,
-        nodes::SharedNodes, strangers::SharedStrangers, visitors::SharedVisitors,
+        address_signs::Neighbour, api_state::SharedApiState, confinement::SharedConfinement, finding::AllSpecFaults,
+        images::SharedImages, nodes::SharedNodes, strangers::SharedStrangers, visitors::SharedVisitors,
     },
 };
 
@@ -46,6 +46,8 @@ pub struct AdminContext {
     pub cluster: Option<ClusterPolicy>,
     /// The frames of machines, for captures.
     pub captures: CaptureSource,
+    /// Asks the kernel which host has an address on an interface.
+    pub neighbour_at: fn(&str, Ipv4Addr) -> Option<Neighbour>,
 }
 
 /// The frames of machines, and what a capture needs to know of them.

@@ -17,10 +17,12 @@ use super::{
     images::{self, FileJson},
     refusal::{Refusal, refuse},
     spec, strangers,
-    visitors::{RequestJson, requests_of},
+    visitors::{RequestJson, asked_from, requests_of},
 };
-use crate::journal::{Journal, MachineRecord, among_nodes, diagnose, json::MachineJson};
-use crate::model::inventory::Source;
+use crate::{
+    journal::{Journal, MachineRecord, among_nodes, diagnose, json::MachineJson, with_address_signs},
+    model::{address_signs::AddressSigns, inventory::Source},
+};
 
 /// `GET /api/v1/machines/{mac}`.
 #[utoipa::path(get, path = "/api/v1/machines/{mac}", operation_id = "get_machine", tag = "pxed", params(("mac" = String, Path, description = "One of its MAC addresses; other spellings are understood, too", pattern = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$")), responses(
@@ -140,7 +142,13 @@ impl From<&Source> for SourceJson {
 
 fn explained(admin: &Admin, record: &MachineRecord, written: Vec<String>) -> Response {
     let (images, now) = (admin.context.images.load(), SystemTime::now());
-    let diagnosis = among_nodes(diagnose(record, &images, now), record, &admin.context.nodes.load(), now);
+    let machine = &record.machine;
+    let signs = AddressSigns {
+        neighbour: (admin.context.neighbour_at)(&machine.site.interface, machine.address),
+        asked_from: asked_from(admin, machine.macs()),
+    };
+    let diagnosis = with_address_signs(diagnose(record, &images, now), record, &signs, now);
+    let diagnosis = among_nodes(diagnosis, record, &admin.context.nodes.load(), now);
     let files = images::of_machine(&images, &record.machine, now);
     let requests = requests_of(admin, record.machine.macs());
     let spec_error = spec::error_of(admin, record.machine.mac);

@@ -69,6 +69,7 @@ async fn start_in(inventory: SharedInventory, cluster: Option<ClusterPolicy>) ->
         faults: faults.clone(),
         cluster,
         captures: Default::default(),
+        neighbour_at: |_, _| None,
     };
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();

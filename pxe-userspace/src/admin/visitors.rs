@@ -1,6 +1,6 @@
 //! The routes of the clients that no journal follows, and their JSON. Scripts depend on it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::SystemTime};
 
 use axum::{
     Json,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     journal::json::rfc3339,
-    model::visitors::{Request, Visitor},
+    model::visitors::{Outcome, Request, Visitor},
 };
 
 /// A visitor as `GET /api/v1/visitors` lists it.
@@ -84,6 +84,17 @@ pub(super) fn requests_of(admin: &Admin, macs: impl Iterator<Item = MacAddr>) ->
     let visitors = admin.context.visitors.lock();
     let found = macs.filter_map(|mac| visitors.find(&mac.to_string()));
     found.flat_map(|visitor| &visitor.requests).map(RequestJson::from).collect()
+}
+
+/// Returns the last request for what is a machine's alone that came from another address, with that address. The machine has these MAC addresses.
+pub(super) fn asked_from(admin: &Admin, macs: impl Iterator<Item = MacAddr>) -> Option<(IpAddr, SystemTime)> {
+    let visitors = admin.context.visitors.lock();
+    let found = macs.filter_map(|mac| visitors.find(&mac.to_string()));
+    let from_elsewhere = found.flat_map(|visitor| &visitor.requests).filter_map(|asked| match asked.outcome {
+        Outcome::NotItsAddress { from } => Some((from, asked.at)),
+        _ => None,
+    });
+    from_elsewhere.max_by_key(|(_, at)| *at)
 }
 
 /// `GET /api/v1/visitors`: an array, the visitor that asked last comes first.

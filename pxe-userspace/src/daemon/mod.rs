@@ -11,6 +11,7 @@ mod listeners;
 mod listeners_plan;
 mod membership;
 mod metrics;
+mod neighbour;
 mod parts;
 mod preflight;
 mod reload;

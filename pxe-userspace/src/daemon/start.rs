@@ -298,6 +298,7 @@ pub(super) async fn start(config: &Config, service_manager: Arc<ServiceManager>)
         api: api_state,
         cluster: policy_in_api,
         captures: admin::CaptureSource { tap, http_port: config.http_port },
+        neighbour_at: super::neighbour::neighbour_at,
     };
     let (running, stopped) = watch::channel(());
     let doors = admin.to_string();

@@ -1,5 +1,6 @@
 //! The diagnosis of a machine: how far it came, what it waits for, and what a person can do. A pure function of its record.
 
+mod address;
 mod asking;
 mod attempt;
 mod elsewhere;
@@ -16,6 +17,7 @@ mod transfer;
 
 use std::time::{Duration, SystemTime};
 
+pub use self::{address::with_address_signs, finding::Diagnosis, peers::among_nodes};
 use self::{
     asking::{addressed, discovering, ipxe_addressed, never_seen},
     attempt::Attempt,
@@ -24,7 +26,6 @@ use self::{
     placement::{foreign_relay, other_vlan},
     remarks::{asks_too_often, boot_file, copy, last_plain_exchange, odd_name, refused_uki, why_disk},
 };
-pub use self::{finding::Diagnosis, peers::among_nodes};
 use super::{
     boot_program::{self, BootProgram},
     machine_record::MachineRecord,

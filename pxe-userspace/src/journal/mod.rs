@@ -45,7 +45,7 @@ mod story;
 mod task;
 mod words;
 
-pub use diagnosis::{Diagnosis, among_nodes, diagnose};
+pub use diagnosis::{Diagnosis, among_nodes, diagnose, with_address_signs};
 pub use fact::{Fact, Known};
 pub use machine_record::{MachineRecord, Summary};
 pub use others::OtherFrames;

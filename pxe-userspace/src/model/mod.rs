@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, and nothing here imports another module of this crate.
 
+pub mod address_signs;
 pub mod api_object;
 pub mod api_state;
 pub mod architecture;

@@ -1,9 +1,28 @@
 //! Machines that do not boot, and what `explain` says of them: one situation a machine.
 
+mod addresses;
+mod files;
+mod host;
+mod late;
+mod loaders;
+mod past;
+mod places;
+mod transfers;
+
+pub(crate) use self::{
+    addresses::of_two_hosts,
+    files::missing_or_changed,
+    late::stay_where_they_are,
+    loaders::lead_nowhere,
+    places::{beside_another_server, in_the_wrong_place},
+    transfers::stand_still,
+};
+
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::Context as _;
 use pxe_lab::{Datapath, Pxed, cluster::Machine, suite};
+use serde_json::Value;
 
 use crate::{
     bench::Bench,
@@ -11,19 +30,24 @@ use crate::{
     wire::{DISCOVER, Query, REQUEST},
 };
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 const DECLINE: u8 = 4;
 /// Options 60 and 93 of UEFI firmware.
 const FIRMWARE: [(u8, &[u8]); 2] = [(60, b"PXEClient:Arch:00007:UNDI:003016"), (93, &[0, 7])];
 
 /// Waits until the diagnosis of a machine has all these parts.
 fn says(pxed: &Pxed<'_>, machine: &Machine, parts: &[&str]) -> anyhow::Result<()> {
-    let mut last = String::new();
-    suite::eventually(&format!("a diagnosis with {parts:?}"), SOON, || {
-        last = pxed.machine(&machine.mac)?["diagnosis"].to_string();
-        Ok(parts.iter().all(|part| last.contains(part)))
+    says_within(SOON, pxed, machine, parts)
+}
+
+fn says_within(within: Duration, pxed: &Pxed<'_>, machine: &Machine, parts: &[&str]) -> anyhow::Result<()> {
+    let mut last = Value::Null;
+    suite::eventually(&format!("a diagnosis with {parts:?}"), within, || {
+        last = pxed.machine(&machine.mac)?;
+        let diagnosis = last["diagnosis"].to_string();
+        Ok(parts.iter().all(|part| diagnosis.contains(part)))
     })
-    .with_context(|| last.clone())
+    .with_context(|| last.to_string())
 }
 
 /// Sends a message with these options in the transaction of another, after which pxed has answered that.

@@ -104,6 +104,13 @@ fn main() -> ExitCode {
     let automatic = [
         suite::test("foreign_program_that_leaves_makes_room_for_ours", foreign::program_that_leaves),
         suite::test("machine_whose_talos_api_answers_is_up", up::verified),
+        suite::test("transfer_that_stands_still_is_explained", explained::stand_still),
+        suite::test("address_of_two_hosts_is_explained", explained::of_two_hosts),
+        suite::test("loader_that_leads_nowhere_is_explained", explained::lead_nowhere),
+        suite::test("machine_in_the_wrong_place_is_explained", explained::in_the_wrong_place),
+        suite::test("machine_of_another_dhcp_server_is_explained", explained::beside_another_server),
+        suite::test("files_that_are_missing_or_changed_are_explained", explained::missing_or_changed),
+        suite::test("machine_that_stays_where_it_is_is_explained", explained::stay_where_they_are),
     ];
     suite::main(everywhere.into_iter().chain(with_rings).chain(automatic).collect())
 }

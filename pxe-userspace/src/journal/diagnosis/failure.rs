@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     super::{machine_record::MachineRecord, spelling::Spelling, words::human},
     finding::Diagnosis,
+    loops::{ANOTHER_IPXE, is_url_of_script},
     other_server,
     remarks::{copy, odd_name},
     transfer,
@@ -51,14 +52,9 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
         EventKind::Failed { transport, path, reason, .. } => {
             let says = |words| reason.starts_with(words);
             if says(ASKED_FROM) {
-                let begin = format!(
-                    "Its script and configurations are given to {} alone, but the request came from another address",
-                    machine.address
-                );
-                match other_server::assigned(record) {
-                    Some(text) => format!("{begin}. {text}"),
-                    None => format!("{begin}: another DHCP server assigned it, or a proxy or NAT is in between."),
-                }
+                given_to_it_alone(record)
+            } else if says(NO_SUCH_FILE) && *transport == Transport::Tftp && is_url_of_script(path) {
+                ANOTHER_IPXE.to_owned()
             } else if says(NO_SUCH_FILE)
                 && *transport == Transport::Tftp
                 && let Some((asked, Spelling { cause, meant, is_understood })) = odd_name(record)
@@ -104,6 +100,18 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
             }
         }
         _ => "Look at its screen or serial console.".to_owned(),
+    }
+}
+
+/// Returns the advice about a request from another address than the machine's.
+pub(super) fn given_to_it_alone(record: &MachineRecord) -> String {
+    let begin = format!(
+        "Its script and configurations are given to {} alone, but the request came from another address",
+        record.machine.address
+    );
+    match other_server::assigned(record) {
+        Some(text) => format!("{begin}. {text}"),
+        None => format!("{begin}: another DHCP server assigned it, or a proxy or NAT is in between."),
     }
 }
 

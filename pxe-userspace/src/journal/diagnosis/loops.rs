@@ -23,14 +23,18 @@ const LOOPS: usize = 3;
 
 /// Adds what keeps a machine from its script.
 pub(super) fn remark(diagnosis: &mut Diagnosis, record: &MachineRecord, now: SystemTime) {
+    // Its name looks like a script's, so that its refusal is a failure, for which there is the remedy already.
+    if record.stage == Stage::Failed
+        && let Some(path) = script_by_tftp(record)
+    {
+        diagnosis.reached += &asked_by_tftp(path);
+    }
     if !(Stage::Discovering..Stage::Scripted).contains(&record.stage) || record.stage == Stage::AwaitingFiles {
         return;
     }
     let by_tftp = script_by_tftp(record);
     if let Some(path) = by_tftp {
-        let path = printable(path);
-        diagnosis.reached +=
-            &format!(" It asked by TFTP for {path}, the URL of its script: the program that asks has no HTTP.");
+        diagnosis.reached += &asked_by_tftp(path);
         diagnosis.advice.insert(0, ANOTHER_IPXE.to_owned());
     } else if let Some(file) = loader_for_ipxe(record) {
         diagnosis.reached += &format!(" This iPXE was built without HTTP, so that pxed gave it another one, {file}.");
@@ -81,8 +85,13 @@ fn loop_advice(ipxe: Ipxe) -> Vec<String> {
     }
 }
 
+fn asked_by_tftp(path: &str) -> String {
+    let path = printable(path);
+    format!(" It asked by TFTP for {path}, the URL of its script: the program that asks has no HTTP.")
+}
+
 /// The remedy for an iPXE without HTTP.
-const ANOTHER_IPXE: &str = "Replace that iPXE by a build with HTTP (DOWNLOAD_PROTO_HTTP), such as the one that pxed fetches itself if its name is \
+pub(super) const ANOTHER_IPXE: &str = "Replace that iPXE by a build with HTTP (DOWNLOAD_PROTO_HTTP), such as the one that pxed fetches itself if its name is \
                             not among the artifacts. One in the network card's ROM need not be replaced: it only has to load that.";
 
 /// A loader that the machine has loaded since its last script.
@@ -185,11 +194,13 @@ fn script_by_tftp(record: &MachineRecord) -> Option<&str> {
         _ => None,
     });
     let (transport, path) = asked?;
-    let is_url = || {
-        let path = path.trim_start_matches('/').to_ascii_lowercase();
-        path.starts_with("http:") || path.starts_with("https:") || path == "ipxe" || path.ends_with("/ipxe")
-    };
-    (transport == Transport::Tftp && is_url()).then_some(path)
+    (transport == Transport::Tftp && is_url_of_script(path)).then_some(path)
+}
+
+/// Returns `true` for the URL of a script in place of a path, with or without its beginning.
+pub(super) fn is_url_of_script(path: &str) -> bool {
+    let path = path.trim_start_matches('/').to_ascii_lowercase();
+    path.starts_with("http:") || path.starts_with("https:") || path == "ipxe" || path.ends_with("/ipxe")
 }
 
 /// Returns what to do about a system that has an address, and whose Talos API has not answered.
@@ -209,7 +220,7 @@ mod tests {
     use super::{super::diagnose, *};
     use crate::{
         journal::{fleet::Fleet, remembered::State, samples::*},
-        model::{event::Signs, images::Images, loader::LoaderFile},
+        model::{event::Signs, failure::NO_SUCH_FILE, images::Images, loader::LoaderFile},
     };
 
     /// Returns the diagnosis this many seconds after the last of these events.
@@ -358,6 +369,18 @@ mod tests {
         for path in ["ipxe.efi", "autoexec.ipxe", "httpd.efi"] {
             assert!(!asked(path).contains("asked by TFTP for"), "{path}");
         }
+        // The URL that pxed names ends like the name of a script, which must not be missing.
+        let path: Arc<str> = "http://10.0.0.1:8000/boot/52:54:00:00:00:01.ipxe".into();
+        let refused = [
+            EventKind::Requested { artifact: Script, transport: Tftp, path: Arc::clone(&path) },
+            EventKind::Failed { artifact: Script, transport: Tftp, path, bytes: 0, reason: NO_SUCH_FILE.into() },
+        ];
+        let text = explained(&[&dora(Ipxe)[..], &refused].concat(), 2);
+        assert!(
+            text.contains("asked by TFTP for") && text.contains("| Replace that iPXE by a build with HTTP"),
+            "{text}"
+        );
+        assert!(!text.contains("among the artifacts:"), "{text}");
         assert!(!asked("http://\u{1b}[2J/ipxe").contains('\u{1b}'));
         let round = [&dora(Pxe)[..], &load(Loader), &dora(Ipxe), &by_tftp(ArtifactKind::Other, "http://10.0.0.1/ipxe")];
         let looping = explained(&again(3, &round.concat()), 2);
