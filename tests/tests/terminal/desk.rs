@@ -4,7 +4,7 @@ use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use pxe_lab::{
-    Artifacts, Bridged, Process, Pxed, build,
+    Artifacts, Bridged, Process, Pxed, Terminal, build,
     cluster::{self, Machine, SERVER_ADDRESS, VERSION},
     topology::INTERFACE,
 };
@@ -53,4 +53,9 @@ pub(crate) fn client(pxed: &Pxed<'_>, arguments: &[&str]) -> anyhow::Result<Comm
     let mut command = pxed.namespace().command(build::pxed()?.path);
     command.args(arguments).env("PXED_ADMIN", format!("unix:{}", pxed.socket().display()));
     Ok(command)
+}
+
+/// Starts a client on a terminal.
+pub(crate) fn on_terminal(pxed: &Pxed<'_>, arguments: &[&str]) -> anyhow::Result<Terminal> {
+    Terminal::start("pxed", client(pxed, arguments)?)
 }
