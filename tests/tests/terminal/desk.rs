@@ -59,3 +59,12 @@ pub(crate) fn client(pxed: &Pxed<'_>, arguments: &[&str]) -> anyhow::Result<Comm
 pub(crate) fn on_terminal(pxed: &Pxed<'_>, arguments: &[&str]) -> anyhow::Result<Terminal> {
     Terminal::start("pxed", client(pxed, arguments)?)
 }
+
+/// Returns the boot policies of the machines.
+pub(crate) fn policies(pxed: &Pxed<'_>) -> anyhow::Result<Vec<String>> {
+    let policy = |machine: &Machine| {
+        let policy = pxed.machine(&machine.mac)?["policy"].as_str().map(str::to_owned);
+        policy.with_context(|| format!("{} has no policy", machine.mac))
+    };
+    machines().iter().map(policy).collect()
+}
