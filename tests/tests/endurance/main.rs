@@ -4,6 +4,7 @@ mod connections;
 mod descriptors;
 mod files;
 mod history;
+mod idle;
 mod interfaces;
 mod memory;
 mod place;
@@ -24,6 +25,8 @@ fn main() -> ExitCode {
         suite::test("unread_json_log_stops_nothing_and_its_gap_is_counted", || unread_log::stops_nothing("json")),
         suite::test("unread_log_does_not_delay_the_end", unread_log::does_not_delay_the_end),
         suite::test("unwritable_log_stops_nothing", unread_log::unwritable),
+        suite::test("few_descriptors_and_many_idle_connections_let_a_machine_boot_256", || descriptors::few("256")),
+        suite::test("few_descriptors_and_many_idle_connections_let_a_machine_boot_1024", || descriptors::few("1024")),
         suite::test("connections_by_the_thousand_let_a_machine_boot_as_usual", connections::by_the_thousand),
         suite::test("used_up_descriptors_are_waited_for", descriptors::used_up),
         suite::test("interface_that_is_down_is_the_reason_why_pxed_is_not_ready", interfaces::down),
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         suite::test("file_that_is_overwritten_does_not_arrive_as_a_whole", files::overwritten),
         suite::test("unwritable_state_is_told_of_and_tried_again", state::unwritable),
         suite::test("unwritable_history_costs_its_events_alone_and_is_told_of_once", history::unwritable),
+        suite::test("idle_daemon_sleeps", idle::sleeps),
         suite::test("little_memory_bears_twenty_thousand_half_open_connections", memory::half_open_connections),
         suite::test("stalled_download_does_not_delay_the_end", unread_log::stalled_download),
     ])
