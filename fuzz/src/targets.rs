@@ -35,7 +35,9 @@ use pxe_userspace::{
         range::{self, Selection, Validators},
     },
     journal::Journal,
+    kubernetes::{Heard, Observed},
     model::{
+        api_object::{ApiKind, ObjectKey},
         architecture::Architecture,
         finding::AllSpecFaults,
         inventory::{Machine, Role, SharedInventory, Site, Source},
@@ -400,6 +402,34 @@ pub fn bundle_list(data: &[u8]) {
         let is_below = file.path.split('/').all(|component| !matches!(component, "" | "." | ".."));
         assert!(is_below && !file.path.starts_with(".pxed/"), "{} is outside", file.path);
         assert!(file.size > 0 && paths.insert(&file.path), "an empty file, or the same twice");
+    }
+}
+
+/// An answer of the API server of Kubernetes: `data` is a byte that chooses the kind of its objects and its status, and its body.
+pub fn kubernetes_answer(data: &[u8]) {
+    let Some((&choice, answer)) = data.split_first() else { return };
+    let kind = ApiKind::ALL[usize::from(choice & 3)];
+    let status = [200, 401, 403, 404, 410, 429, 500, 65_535][usize::from(choice >> 2 & 7)];
+    let Heard { objects, deleted, complaints } = Heard::of(answer, kind, status);
+    let check = |key: &ObjectKey| {
+        assert_eq!(key.kind, kind);
+        for name in [&key.namespace, &key.name] {
+            let is_harmless = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+            assert!(is_harmless && (1..=253).contains(&name.len()), "{name:?} cannot be in a message");
+        }
+    };
+    deleted.iter().for_each(check);
+    for complaint in complaints {
+        assert!(!complaint.contains(char::is_control) && complaint.len() < 1_000, "{complaint:?} cannot be logged");
+    }
+    for Observed { object, annotations, conditions, .. } in objects {
+        check(&object.key);
+        assert!(object.uid.len() <= 253 && object.created.len() <= 64 && conditions.len() <= 32);
+        // It ends up in the cache, and is read again at the next start.
+        let event = format!(r#"{{"type":"ADDED","object":{}}}"#, object.text);
+        let again = Heard::of(event.as_bytes(), kind, status).objects;
+        let again = again.first().expect("an object can be read again");
+        assert_eq!((&again.object.key, &again.annotations), (&object.key, &annotations));
     }
 }
 

@@ -42,6 +42,7 @@ pub mod soak;
 pub mod storm;
 pub mod suite;
 pub mod tcp;
+pub mod terminal;
 pub mod topology;
 pub mod uki;
 
@@ -59,4 +60,5 @@ pub use mirror::Mirror;
 pub use namespace::Namespace;
 pub use process::Process;
 pub use pxed::Pxed;
+pub use terminal::Terminal;
 pub use topology::Bridged;

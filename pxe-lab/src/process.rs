@@ -1,6 +1,7 @@
 //! A program that runs beside the test, with its output captured. It is ended when it is dropped.
 
 use std::{
+    fs::File,
     io::Read,
     os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
@@ -60,9 +61,25 @@ impl Process {
     ///
     /// Fails if it cannot be started.
     pub fn spawn_to(name: &str, command: &mut Command, [stdout, stderr]: [Stdio; 2]) -> anyhow::Result<Self> {
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
-        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        Self::start(name, command, None)
+    }
+
+    /// Starts a command whose standard input, output and error are a terminal. Reads what it writes from the other end of the terminal.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it cannot be started.
+    pub(crate) fn spawn_on(name: &str, command: &mut Command, terminal: File) -> anyhow::Result<Self> {
+        Self::start(name, command, Some(terminal))
+    }
+
+    fn start(name: &str, command: &mut Command, terminal: Option<File>) -> anyhow::Result<Self> {
+        let mut child = command.process_group(0).spawn().with_context(|| format!("cannot start {command:?}"))?;
         let output = Arc::new(Output::default());
+        if let Some(terminal) = terminal {
+            read_along(&output, terminal);
+        }
         if let Some(pipe) = child.stdout.take() {
             read_along(&output, pipe);
         }
@@ -108,11 +125,24 @@ impl Process {
     ///
     /// Fails like [`Self::wait_for_line`].
     pub fn wait_for_any(&self, patterns: &[&str], within: Duration) -> anyhow::Result<String> {
+        self.wait_until(patterns[0], within, |bytes| find_line(bytes, patterns))
+    }
+
+    /// Waits until the output contains this text, in a whole line or not.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Self::wait_for_line`].
+    pub fn wait_for_text(&self, text: &str, within: Duration) -> anyhow::Result<()> {
+        self.wait_until(text, within, |bytes| String::from_utf8_lossy(bytes).contains(text).then_some(()))
+    }
+
+    fn wait_until<T>(&self, what: &str, within: Duration, find: impl Fn(&[u8]) -> Option<T>) -> anyhow::Result<T> {
         let deadline = Instant::now() + within;
         let mut state = self.output.lock();
         loop {
-            if let Some(line) = find_line(&state.bytes, patterns) {
-                return Ok(line);
+            if let Some(found) = find(&state.bytes) {
+                return Ok(found);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let problem = if state.readers == 0 {
@@ -124,9 +154,8 @@ impl Process {
                 continue;
             };
             bail!(
-                "{} was expected to write {:?} but {problem}. Its last lines:\n{}",
+                "{} was expected to write {what:?} but {problem}. Its last lines:\n{}",
                 self.name,
-                patterns[0],
                 tail(&state.bytes)
             );
         }

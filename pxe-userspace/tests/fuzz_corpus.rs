@@ -28,7 +28,7 @@ use pxe_common::{
 type Target = fn(&[u8]);
 
 /// The targets by the names that `cargo xtask fuzz` knows them by.
-const TARGETS: [(&str, Target); 11] = [
+const TARGETS: [(&str, Target); 12] = [
     ("admin_api", targets::admin_api),
     ("bundle_list", targets::bundle_list),
     ("checksum_list", targets::checksum_list),
@@ -36,6 +36,7 @@ const TARGETS: [(&str, Target); 11] = [
     ("dhcp_respond", targets::dhcp_respond),
     ("frame_classify", targets::frame_classify),
     ("http_head_range", targets::http_head_range),
+    ("kubernetes_answer", targets::kubernetes_answer),
     ("matchbox_json", targets::matchbox_json),
     ("tftp_transfer", targets::tftp_transfer),
     ("uki_image", targets::uki_image),
@@ -180,6 +181,7 @@ fn seeds() -> BTreeMap<(&'static str, String), Vec<u8>> {
         seeds.insert(("admin_api", name.to_owned()), request.as_bytes().to_vec());
     }
     seeds.extend(fetch_seeds().map(|(target, name, seed)| ((target, name.to_owned()), seed)));
+    seeds.extend(kubernetes_seeds().map(|(name, seed)| (("kubernetes_answer", name.to_owned()), seed)));
     seeds.extend(uki_seeds().map(|(target, name, seed)| ((target, name.to_owned()), seed)));
     seeds
 }
@@ -206,6 +208,49 @@ fn fetch_seeds() -> impl Iterator<Item = (&'static str, &'static str, Vec<u8>)> 
         ("own-directory", bundle(&[file(".pxed/manifest.json", "")])),
     ];
     lists.into_iter().chain(bundles.map(|(name, list)| ("bundle_list", name, list)))
+}
+
+/// Lists, events and refusals of an API server, and what one says that lies.
+fn kubernetes_seeds() -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    // The kind of TalosMachine, with the status 200 and others.
+    const MACHINE: u8 = 3;
+    let machine = |name: &str, rest: &str| {
+        format!(
+            r#"{{"metadata":{{"name":{name},"namespace":"default","uid":"d3b0","resourceVersion":"7","generation":2{rest}}},"spec":{{"endpoint":"10.0.0.11","x":1e308}}}}"#
+        )
+    };
+    let list = |kind: &str, version: &str, items: &[String]| {
+        format!(
+            r#"{{"kind":"{kind}","metadata":{{"resourceVersion":"{version}","continue":"a/b"}},"items":[{}]}}"#,
+            items.join(",")
+        )
+    };
+    let event = |kind: &str, object: &str| format!(r#"{{"type":"{kind}","object":{object}}}"#);
+    let annotated = r#","annotations":{"pxed.dev/boot-policy":"hold","odd":7,"kubectl.kubernetes.io/last-applied-configuration":"{}"}"#;
+    let conditions = r#"{"metadata":{"name":"a","namespace":"b","deletionTimestamp":"x","creationTimestamp":"y"},"status":{"conditions":[{"type":"A"},7,{"type":5},{"type":"B","observedGeneration":1e99}]}}"#;
+    let deep = format!("{}{}", "[".repeat(120), "]".repeat(120));
+    let deep = format!(r#"{{"metadata":{{"name":"a","namespace":"b","labels":{deep}}},"spec":{deep}}}"#);
+    let status = r#"{"kind":"Status","message":"too old resource version: 1\n\u001b[31m","code":410}"#;
+    let seeds = [
+        ("list", MACHINE, list("TalosMachineList", "7", &[machine("\"a\"", ""), machine("\"b\"", annotated)])),
+        ("list-of-another-kind", MACHINE, list("TalosClusterList", "7", &[])),
+        ("list-without-version", MACHINE, list("TalosMachineList", "", &[machine("\"a\"", "")])),
+        ("list-of-anything", MACHINE, list("TalosMachineList", "7", &["null".into(), "[]".into(), "{}".into()])),
+        ("list-of-null", 0, r#"{"kind":"TalosClusterList","metadata":{"resourceVersion":"1"},"items":null}"#.into()),
+        ("added", MACHINE, event("ADDED", &machine("\"a\"", annotated))),
+        ("name-with-a-path", MACHINE, event("ADDED", &machine("\"../../etc\"", ""))),
+        ("name-with-an-escape", MACHINE, event("ADDED", &machine("\"a\\u001b[31m\"", ""))),
+        ("name-that-is-none", MACHINE, event("MODIFIED", &machine("7", ""))),
+        ("conditions", MACHINE, event("MODIFIED", conditions)),
+        ("deep", MACHINE, event("ADDED", &deep)),
+        ("deleted", MACHINE, event("DELETED", &machine("\"a\"", ""))),
+        ("bookmark", 1, event("BOOKMARK", r#"{"metadata":{"resourceVersion":"9"}}"#)),
+        ("error", 2, event("ERROR", status)),
+        ("unknown-event", 2, event("GREETING\\n", "{}")),
+        ("refusal", 8 | MACHINE, status.to_owned()),
+        ("web-page", 24 | MACHINE, "<html>\r\n<title>502 Bad Gateway</title>".to_owned()),
+    ];
+    seeds.into_iter().map(|(name, choice, answer)| (name, [&[choice], answer.as_bytes()].concat()))
 }
 
 /// Small stubs and images, and a key with its certificate.

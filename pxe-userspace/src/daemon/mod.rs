@@ -21,6 +21,7 @@ mod service_manager;
 mod signals;
 mod specs;
 mod start;
+mod supervision;
 mod up_check;
 mod upkeep;
 mod url_key;

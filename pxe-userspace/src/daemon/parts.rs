@@ -80,7 +80,7 @@ impl Daemon {
                     Asked::End => break,
                 },
                 () = reload.ended() => self.service_manager.ready(),
-                _ = tick.tick() => self.service_manager.tick(Instant::now()),
+                _ = tick.tick(), if self.service_manager.is_there() => self.service_manager.tick(Instant::now()),
                 ended = &mut checks => return ended.flatten().context("looking after what serves"),
             }
         }

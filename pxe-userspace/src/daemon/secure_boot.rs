@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     artifacts::Store,
     http::{Signer, UkiImages},
-    model::{images::SharedImages, inventory::SharedInventory},
+    model::{boot_method::BootMethod, images::SharedImages, inventory::SharedInventory},
 };
 
 /// The longest file of a key or certificate that is read.
@@ -135,11 +135,21 @@ impl UkiUpkeep {
         }
     }
 
+    /// Returns whether a machine boots a unified kernel image.
+    fn has_images(&self) -> bool {
+        let images = self.images.load();
+        self.inventory.load().machines().iter().any(|machine| images.as_bootable(machine).boot == BootMethod::Uki)
+    }
+
     /// Makes what images share before machines ask, for ever.
     pub(super) async fn prepare_forever(self) {
         let mut look = tokio::time::interval(PREPARED_EVERY);
         loop {
             look.tick().await;
+            // Most fleets boot none, and need no thread for that.
+            if !self.has_images() {
+                continue;
+            }
             let this = self.clone();
             let prepare = move || this.ukis.prepare(&this.inventory.load(), &this.images.load(), &this.store);
             if spawn_blocking(prepare).await.is_err() {

@@ -16,6 +16,7 @@ mod cache;
 mod client;
 mod events;
 mod fault;
+mod heard;
 mod leases;
 mod monitor;
 mod objects;
@@ -33,6 +34,7 @@ pub use self::{
     cache::{Cache, Restored, save_changes},
     client::{ApiServer, ConnectError, Settings, words},
     events::Warning,
+    heard::Heard,
     leases::{Farewell, Leases, Listed},
     objects::{Changes, Objects, Observed},
     once::read_all,

@@ -47,7 +47,7 @@ impl Client {
             let at = usize::from(block - 1) * BLOCK;
             let expected = [&[0, 3, high, low], &content[at..at + BLOCK]].concat();
             let mut datagram = self.receive().with_context(|| format!("block {block}"))?;
-            while datagram[2..4] < [high, low] {
+            while datagram[2..4] < [high, low][..] {
                 datagram = self.receive().with_context(|| format!("block {block}"))?;
             }
             ensure!(datagram == expected, "block {block}: {} bytes: {:?}", datagram.len(), &datagram[..8]);

@@ -3,6 +3,8 @@
 mod connections;
 mod descriptors;
 mod files;
+mod history;
+mod idle;
 mod interfaces;
 mod memory;
 mod place;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         suite::test("entry_that_is_no_file_is_named_and_the_rest_is_served", files::entries),
         suite::test("file_that_is_overwritten_does_not_arrive_as_a_whole", files::overwritten),
         suite::test("unwritable_state_is_told_of_and_tried_again", state::unwritable),
+        suite::test("unwritable_history_costs_its_events_alone_and_is_told_of_once", history::unwritable),
+        suite::test("idle_daemon_sleeps", idle::sleeps),
         suite::test("little_memory_bears_twenty_thousand_half_open_connections", memory::half_open_connections),
         suite::test("stalled_download_does_not_delay_the_end", unread_log::stalled_download),
     ])

@@ -39,7 +39,7 @@ use colour::Colours;
 use decide::{Decision, Wanted};
 use format::Format;
 use list::Asked;
-use output::{print, print_json};
+use output::{end_when_unread, print, print_json};
 use place::Place;
 use select::SelectorArgs;
 use wrap::Width;
@@ -173,6 +173,7 @@ pub fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
         return live::run(client, live::Asked { machine: None, selector, has_events: false });
     }
     if watch {
+        end_when_unread();
         return Ok(poll::run(&client, selector, format)?.into());
     }
     Ok(list::run(&client, Asked { selector, limit, format, fail_on, exit_code })?.into())
@@ -190,6 +191,7 @@ pub fn watch(args: WatchArgs) -> anyhow::Result<ExitCode> {
     if !json && has_live_view() {
         return live::run(client, live::Asked { machine, selector, has_events: true });
     }
+    end_when_unread();
     let filter = watch::Filter::of(&client, machine.as_deref(), selector)?;
     Ok(watch::follow(&client, filter, json)?.into())
 }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     task::{AbortHandle, JoinError, JoinSet, spawn_blocking},
-    time::{MissedTickBehavior, sleep},
+    time::MissedTickBehavior,
 };
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     artifacts::{Records, Verdict},
+    daemon::supervision::supervise,
     fetch::{FetchError, Fetched, Fetcher, Progress, bytes_text},
     journal::Journal,
 };
@@ -30,9 +31,6 @@ const AT_ONCE: usize = 4;
 
 /// The interval at which the files are looked at, and the progress is published.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// The pause before the task starts again after a panic.
-const RESTART_PAUSE: Duration = Duration::from_secs(10);
 
 /// The last step of each running download.
 type Steps = Arc<Mutex<HashMap<Arc<str>, Progress>>>;
@@ -45,29 +43,8 @@ pub(in crate::daemon) async fn run(
     metrics: FetchMetrics,
 ) {
     let start = || fetch(Arc::clone(&keeper), fetcher.clone(), Arc::clone(&journal), metrics.clone());
-    supervise(start, || keeper.forget_running()).await;
-}
-
-/// Runs a task, and starts it again whenever a panic has ended it, after `clear`. Without that, machines would wait for files that nobody
-/// fetches, and everything else would go on as if nothing had happened.
-async fn supervise<T>(start: impl Fn() -> T, clear: impl Fn())
-where
-    T: Future<Output = Result<(), JoinError>> + Send + 'static,
-{
-    loop {
-        // Dropping the set ends its task.
-        let mut task = JoinSet::new();
-        task.spawn(start());
-        if let Some(Err(error)) = task.join_next().await.map(Result::flatten) {
-            tracing::error!(
-                "looking after the files of the artifacts directory failed by a mistake in pxed: {error}; it starts again \
-                 in {} s; please report this line and the one about the panic",
-                RESTART_PAUSE.as_secs()
-            );
-        }
-        sleep(RESTART_PAUSE).await;
-        clear();
-    }
+    // Otherwise machines would wait for files that nobody fetches, and everything else would go on as if nothing had happened.
+    supervise("looking after the files of the artifacts directory", start, || keeper.forget_running()).await;
 }
 
 /// Fetches what is missing.
@@ -248,25 +225,6 @@ async fn carry_out(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn task_that_a_panic_ends_is_started_again() {
-        let (starts, clears) = (Arc::new(AtomicU64::new(0)), AtomicU64::new(0));
-        let start = || {
-            let starts = Arc::clone(&starts);
-            async move {
-                match starts.fetch_add(1, Ordering::Relaxed) {
-                    0 => panic!("the first time"),
-                    1 => spawn_blocking(|| panic!("the second time")).await,
-                    _ => std::future::pending().await,
-                }
-            }
-        };
-        let clear = || _ = clears.fetch_add(1, Ordering::Relaxed);
-        let patience = Duration::from_secs(3_600);
-        tokio::time::timeout(patience, supervise(start, clear)).await.expect_err("it runs for ever");
-        assert_eq!((starts.load(Ordering::Relaxed), clears.load(Ordering::Relaxed)), (3, 2));
-    }
 
     #[test]
     fn pause_is_rounded_up() {

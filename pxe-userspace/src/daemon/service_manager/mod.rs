@@ -88,6 +88,11 @@ impl ServiceManager {
         Self { socket, state: Mutex::new(state) }
     }
 
+    /// Returns `true` if there is a service manager. Without one, [`Self::tick`] need not be called.
+    pub(super) fn is_there(&self) -> bool {
+        self.socket.is_open()
+    }
+
     /// Says in one line what pxed does, and what is wrong.
     pub(super) fn status(&self, status: &StatusLine<'_>) {
         if self.socket.is_open() {
@@ -127,7 +132,8 @@ impl ServiceManager {
         }
     }
 
-    /// Sends what has not been sent yet, and a keep-alive if one is due. The main loop calls it every [`TICK`].
+    /// Sends what has not been sent yet, and a keep-alive if one is due. The main loop calls it every [`TICK`], if there is a service
+    /// manager.
     pub(super) fn tick(&self, now: Instant) {
         let state = &mut *self.state();
         self.tell(state);

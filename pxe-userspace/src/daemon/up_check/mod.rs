@@ -15,13 +15,14 @@ use std::{
 use pxe_common::MacAddr;
 use tokio::{
     net::TcpStream,
-    sync::mpsc,
-    task::JoinSet,
+    sync::{Mutex, mpsc},
+    task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
 
 use self::schedule::{Pace, Schedule, Try};
 use crate::{
+    daemon::supervision::supervise,
     journal::{Journal, MachineRecord, Stage, Summary, policy::Cycle},
     model::{
         event::{EventKind, EventSink},
@@ -60,8 +61,20 @@ impl UpCheck {
         Self { journal, events, pace: Pace::default(), port: PORT }
     }
 
-    /// Tries the machines that the journal names, until the journal is gone.
-    pub(super) async fn run(self, mut running: mpsc::Receiver<MacAddr>) {
+    /// Tries the machines that the journal names, until the journal is gone. A panic costs the tries of a few seconds: those that run are
+    /// found again.
+    pub(super) async fn run(self, running: mpsc::Receiver<MacAddr>) {
+        // Kept for the next start.
+        let (check, running) = (Arc::new(self), Arc::new(Mutex::new(running)));
+        let start = || {
+            let (check, running) = (Arc::clone(&check), Arc::clone(&running));
+            async move { check.run_once(&mut *running.lock().await).await }
+        };
+        supervise("looking whether Talos is up on machines", start, || ()).await;
+    }
+
+    /// Does so until a try panics.
+    async fn run_once(&self, running: &mut mpsc::Receiver<MacAddr>) -> Result<(), JoinError> {
         let mut schedule = Schedule::new(self.pace);
         let mut tries = JoinSet::new();
         let mut begun = Vec::new();
@@ -72,12 +85,12 @@ impl UpCheck {
             tokio::select! {
                 count = running.recv_many(&mut begun, BATCH) => {
                     if count == 0 {
-                        return;
+                        return Ok(());
                     }
                     begun.drain(..).for_each(|mac| schedule.begin(mac, Instant::now()));
                 }
                 Some(ended) = tries.join_next() => {
-                    let Ok((trial, is_up)) = ended else { continue };
+                    let (trial, is_up) = ended?;
                     self.ended(&mut schedule, trial, is_up);
                 }
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}

@@ -173,6 +173,29 @@ fn only_running_machines_of_this_node_are_tried() {
     assert_eq!(check.target(mac), Target::Address(Ipv4Addr::LOCALHOST));
 }
 
+/// A mistake in the check: here, a time that is beyond all times.
+#[tokio::test(start_paused = true)]
+async fn check_that_a_panic_ends_begins_again_with_the_machines_that_run() {
+    let mut world = World::new(2);
+    let other = TcpListener::bind("127.0.0.2:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let mac = local(1).mac;
+    let mut boot = timed(mac, uefi_boot());
+    boot.iter_mut().for_each(|event| event.at = SystemTime::now());
+    world.journal.apply(&boot);
+    let begun = Instant::now();
+    let task = world.check(Pace { give_up: Duration::MAX, ..QUICK }, port);
+    // The first try is refused, and the next one cannot be planned.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let _listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    assert_eq!(world.up(port).await, mac);
+    assert!(begun.elapsed() > Duration::from_secs(5) && !task.is_finished());
+    // What the journal names meanwhile and later is tried as before.
+    world.boots(2);
+    assert_eq!(world.up(port).await, local(2).mac);
+    task.abort();
+}
+
 #[tokio::test]
 async fn check_ends_with_the_journal() {
     let mut world = World::new(1);

@@ -197,11 +197,22 @@ impl Queue {
                 0 => Pulse::longest_wait(),
             };
             pulse.beat();
-            if !pump.rings().socket.wait(stop, timeout, stats)? {
-                return Ok(());
+            match pump.rings().socket.wait(stop, timeout, stats)? {
+                Waited::Woken => {}
+                // Nothing came, so nothing more will follow soon.
+                Waited::InVain => napped = received == 0,
+                Waited::Stopped => return Ok(()),
             }
         }
     }
+}
+
+/// The end of a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    Woken,
+    InVain,
+    Stopped,
 }
 
 impl Socket {
@@ -212,8 +223,8 @@ impl Socket {
         unsafe { self.fill.enqueue(&mut self.umem, frames, false) }.unwrap_or(0)
     }
 
-    /// Sleeps until a frame arrives or the timeout expires. Returns `false` to stop.
-    fn wait(&self, stop: BorrowedFd<'_>, timeout: PollTimeout, stats: &QueueStats) -> io::Result<bool> {
+    /// Sleeps until a frame arrives, `stop` becomes readable or the timeout expires.
+    fn wait(&self, stop: BorrowedFd<'_>, timeout: PollTimeout, stats: &QueueStats) -> io::Result<Waited> {
         if let Ok(statistics) = self.socket.statistics() {
             // In copy mode, a frame that found the fill ring empty counts as dropped too.
             let unfilled = statistics.rx_dropped.max(statistics.rx_fill_ring_empty_descs);
@@ -223,7 +234,9 @@ impl Socket {
         let socket = unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) };
         let mut descriptors = [PollFd::new(socket, PollFlags::POLLIN), PollFd::new(stop, PollFlags::POLLIN)];
         match poll(&mut descriptors, timeout) {
-            Ok(_) | Err(Errno::EINTR) => Ok(!descriptors[1].any().unwrap_or(false)),
+            Ok(_) if descriptors[1].any().unwrap_or(false) => Ok(Waited::Stopped),
+            Ok(0) => Ok(Waited::InVain),
+            Ok(_) | Err(Errno::EINTR) => Ok(Waited::Woken),
             Err(error) => Err(error.into()),
         }
     }

@@ -251,8 +251,14 @@ impl Writer {
 fn leave_room(file: &File) -> io::Result<()> {
     let disk = fstatvfs(file)?;
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-    if bytes(disk.f_bavail) < RESERVE.min(bytes(disk.f_blocks) / 4) {
-        return Err(io::ErrorKind::StorageFull.into());
+    let (left, reserve) = (bytes(disk.f_bavail), RESERVE.min(bytes(disk.f_blocks) / 4));
+    if left < reserve {
+        let what = format!(
+            "no room: {} KiB are free on its disk, and {} KiB stay free for the state files",
+            left >> 10,
+            reserve >> 10
+        );
+        return Err(io::Error::new(io::ErrorKind::StorageFull, what));
     }
     Ok(())
 }
