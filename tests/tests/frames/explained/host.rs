@@ -160,7 +160,7 @@ impl<'a> Host<'a> {
     /// GETs a path and expects this status.
     pub(super) fn is_answered(&self, path: &str, expected: u16) -> anyhow::Result<()> {
         let (status, body) = self.namespace.http_get(&format!("http://{SERVER}:8000{path}"))?;
-        ensure!(status == expected, "GET {path}: {status}: {:.200}", body);
+        ensure!(status == expected, "GET {path}: {status}: {body:.200}");
         Ok(())
     }
 

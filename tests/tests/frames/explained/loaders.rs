@@ -18,7 +18,7 @@ pub(crate) fn lead_nowhere() -> anyhow::Result<()> {
     symlink("/etc/hostname", path("outside.efi"))?;
     symlink("circle.efi", path("circle.efi"))?;
     fs::write(path("unreadable.efi"), "a loader")?;
-    fs::set_permissions(path("unreadable.efi"), fs::Permissions::from_mode(0))?;
+    fs::set_permissions(path("unreadable.efi"), fs::Permissions::from_mode(0o000))?;
     let loaders: Vec<_> =
         own.iter().map(|(host, name)| format!("\"{}\": {{loader: {name}}}", host.machine.mac)).collect();
     let spec = cluster::with_annotation(&lab.spec(), &format!("pxed.dev/machines: '{{{}}}'", loaders.join(", ")));
