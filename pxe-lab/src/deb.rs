@@ -53,7 +53,8 @@ impl<'a> Package<'a> {
         fs::create_dir_all(&release)?;
         let copied = release.join("pxed");
         fs::copy(binary, &copied).with_context(|| format!("cannot copy {}", binary.display()))?;
-        output(Command::new(generator.unwrap_or(&copied)).arg("generate").arg(release.join("generated")))?;
+        // Not the copy: a process that another thread is just starting may have it open for writing, and the kernel runs no such file.
+        output(Command::new(generator.unwrap_or(binary)).arg("generate").arg(release.join("generated")))?;
         let generated = release.join("generated");
         let pages = fs::read_dir(generated.join("man"))?.map(|page| Ok(page?.path()));
         output(Command::new("gzip").args(["--best", "--no-name"]).args(pages.collect::<std::io::Result<Vec<_>>>()?))?;

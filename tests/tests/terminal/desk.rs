@@ -55,9 +55,13 @@ pub(crate) fn client(pxed: &Pxed<'_>, arguments: &[&str]) -> anyhow::Result<Comm
     Ok(command)
 }
 
-/// Starts a client on a terminal.
+/// Starts a client on a terminal, with the signals that a shell at a terminal leaves to it: one in the background ignores SIGINT.
 pub(crate) fn on_terminal(pxed: &Pxed<'_>, arguments: &[&str]) -> anyhow::Result<Terminal> {
-    Terminal::start("pxed", client(pxed, arguments)?)
+    let client = client(pxed, arguments)?;
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(client.get_program()).args(client.get_args());
+    command.envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Terminal::start("pxed", command)
 }
 
 /// Returns the boot policies of the machines.

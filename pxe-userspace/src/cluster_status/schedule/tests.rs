@@ -310,8 +310,10 @@ proptest! {
         let mut sent = Vec::new();
         let mut wanted = std::collections::BTreeSet::new();
         let mut gone = std::collections::BTreeSet::new();
-        for step in 0..60_000_u64 {
-            let at = now + Duration::from_millis(step * 100);
+        let first = (0..60_000).map(|step| Duration::from_millis(step * 100));
+        // If every answer is a refusal, each pause but the first ones is half an hour.
+        let rest = (0..40 * 30).map(|step| Duration::from_secs(6_000 + step * 60));
+        for at in first.chain(rest).map(|since| now + since) {
             if let Some((key, priority)) = wishes.next() {
                 let priorities =
                     [Priority::Fact, Priority::Outcome, Priority::Event, Priority::Progress, Priority::Initial];
