@@ -54,7 +54,7 @@ async fn rest(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEven
 /// Does some work, and goes on if it panics. A mistake in pxed then costs the events of one batch: without that, no event of any machine would be
 /// told of any more, while all of them boot.
 fn outlive(work: impl FnOnce()) {
-    // What the work leaves half done is one machine's record, or a count.
+    // Half done may be one machine's record, or a count.
     if catch_unwind(AssertUnwindSafe(work)).is_err() {
         tracing::error!(
             "events of machines are missing in the journal by a mistake in pxed; please report this line and the one about the panic"

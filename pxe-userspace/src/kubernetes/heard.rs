@@ -7,7 +7,7 @@ use super::{
 };
 use crate::model::api_object::{ApiKind, ObjectKey};
 
-/// What pxed makes of an answer.
+/// The result of reading an answer.
 #[derive(Debug, Default)]
 pub struct Heard {
     /// The objects of a list or an event.

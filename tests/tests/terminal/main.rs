@@ -1,4 +1,4 @@
-//! What people type: the clients of a running pxed on a terminal, and into pipes.
+//! The clients of a running pxed as people use them: on a terminal, and into pipes.
 
 mod decide;
 mod desk;

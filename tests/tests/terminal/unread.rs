@@ -75,7 +75,7 @@ pub(crate) fn printing() -> anyhow::Result<()> {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                // What becomes of them is nothing to the clients.
+                // Their ends are nothing to the clients.
                 machines().iter().for_each(|machine| _ = desk.boot(machine));
             }
         });

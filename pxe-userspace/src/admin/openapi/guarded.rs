@@ -1,4 +1,4 @@
-//! What the layers around the routes add to each of them: who may do what (`access`), and tags (`etag`). Pages have headers in common, too.
+//! The answers that the layers around the routes add to each of them: who may do what (`access`), and tags (`etag`). Pages have headers in common, too.
 
 use utoipa::{
     Modify,

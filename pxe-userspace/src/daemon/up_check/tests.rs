@@ -190,7 +190,7 @@ async fn check_that_a_panic_ends_begins_again_with_the_machines_that_run() {
     let _listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     assert_eq!(world.up(port).await, mac);
     assert!(begun.elapsed() > Duration::from_secs(5) && !task.is_finished());
-    // What the journal names meanwhile and later is tried as before.
+    // Machines that the journal names meanwhile and later are tried as before.
     world.boots(2);
     assert_eq!(world.up(port).await, local(2).mac);
     task.abort();

@@ -1,4 +1,4 @@
-//! What is known of a machine's address beside its events: another host that has it, and the machine that has another one.
+//! Signs about a machine's address beside its events: another host that has it, and the machine that has another one.
 
 use std::time::{Duration, SystemTime};
 

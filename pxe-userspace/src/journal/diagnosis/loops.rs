@@ -104,7 +104,7 @@ struct Loaded<'a> {
     ipxe: Ipxe,
 }
 
-/// What was seen of iPXE after a loader. The variants are in the order of what they prove.
+/// The last sign of iPXE after a loader. The variants are in the order of what they prove.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Ipxe {
     /// Nothing: the loader need not have started.

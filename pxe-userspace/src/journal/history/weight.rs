@@ -1,4 +1,4 @@
-//! How many events of a machine the journal keeps of those that the history has: it merges some of them, and keeps others apart.
+//! The number of events of a machine that the journal keeps of those that the history has: it merges some of them, and keeps others apart.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::model::{
     failure::TOO_OFTEN,
 };
 
-/// What is known of a machine's events before the next one.
+/// The knowledge about a machine's events before the next one.
 ///
 /// The weights of a machine's events are never more than the journal keeps of them, so that as many as are wanted are read back. Those that
 /// are too many are dropped there. A segment begins without knowledge of the one before, in which the same event may have been the last.

@@ -351,7 +351,7 @@ async fn flood_before_a_restart_costs_the_history_nothing() {
     assert_eq!(after.stage, Stage::Running);
 }
 
-/// What the journal merges, the history has once for each time.
+/// The history has each of the events that the journal merges.
 #[tokio::test]
 async fn restart_forgets_nothing_of_a_machine_that_waits_for_long() {
     let waits = |percent| EventKind::Awaits { path: "vmlinuz".into(), state: "fetching", percent: Some(percent) };

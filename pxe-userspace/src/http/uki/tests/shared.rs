@@ -1,4 +1,4 @@
-//! What the images of several machines have in common.
+//! The parts that the images of several machines have in common.
 
 use super::*;
 
