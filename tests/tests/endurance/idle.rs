@@ -38,7 +38,7 @@ fn wake_ups(process: u32) -> anyhow::Result<Vec<(String, u64)>> {
     thread::sleep(WINDOW);
     let mut wake_ups: Vec<_> = waits(process)?
         .into_iter()
-        .map(|(task, (name, count))| (name, count - before.get(&task).map_or(0, |(_, count)| *count)))
+        .map(|(task, (name, count))| (name, count.saturating_sub(before.get(&task).map_or(0, |(_, count)| *count))))
         .filter(|(_, count)| *count > 0)
         .collect();
     wake_ups.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
