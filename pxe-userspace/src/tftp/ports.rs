@@ -7,7 +7,7 @@
 //! The socket of such a port is connected to the client: the kernel keeps the route, looks it up for no datagram in either direction, and
 //! drops what others send.
 //!
-//! Thousands of sockets cost a storm a tenth of its processor time: what comes and goes at one socket is received and sent
+//! Thousands of sockets cost a storm a tenth of its processor time: what comes to one socket is received
 //! together. So if there are more than a few transfers, those with small windows share [`SHARED_LIMIT`] sockets, and a transfer gets one of
 //! these at random. Even somebody who has learned all of them, by transfers of his own, has to try half of them for each window that he draws, and
 //! [`SHARED_IN_FLIGHT`] says what a small window is: no more bytes than trying the ports has cost. A transfer that wants a larger window has a

@@ -128,7 +128,8 @@ impl TftpServer {
         Ok(Self { address: SocketAddrV4::new(address, port), networks, listener, shares })
     }
 
-    /// Sends blocks to neighbours on this interface past the host's IP stack, which saves about a third of the work of sending. If no packet socket can be opened, the stack sends them.
+    /// Sends blocks to neighbours on this interface past the host's IP stack, those of many transfers by one system call. If no packet socket
+    /// can be opened, the stack sends them.
     #[must_use]
     pub fn on_interface(mut self, interface: &Interface) -> Self {
         for share in &mut self.shares {
