@@ -8,6 +8,7 @@ mod idle;
 mod interfaces;
 mod memory;
 mod place;
+mod soak;
 mod state;
 mod storms;
 mod unread_log;
@@ -19,6 +20,7 @@ use pxe_lab::suite;
 fn main() -> ExitCode {
     suite::main_interleaved(vec![
         // The longest first: the others run beside it.
+        suite::test("soak_loses_no_machine_and_memory_does_not_grow", soak::loses_nothing),
         suite::test("storm_survives_kills_and_no_machine_boots_twice", storms::killed),
         suite::test("link_that_loses_repeats_and_reorders_frames_lets_every_machine_boot", storms::bad_link),
         suite::test("unread_log_stops_nothing_and_its_gap_is_counted", || unread_log::stops_nothing("text")),

@@ -198,6 +198,16 @@ async fn log_that_nobody_reads_delays_nobody() {
 
 #[tokio::test]
 async fn kill_loses_nothing_that_happened_some_milliseconds_before() {
+    for _ in 0..10 {
+        if kill_before_the_second_save().await {
+            return;
+        }
+    }
+    panic!("saved as a whole within a second, each time");
+}
+
+/// Returns `false` if this host was so slow that the journal saved its state as a whole, because a second had gone by.
+async fn kill_before_the_second_save() -> bool {
     let directory = tempfile::tempdir().unwrap();
     let (journal, _) = open(&directory, 2);
     let (sink, receiver) = EventSink::channel(1000);
@@ -220,14 +230,24 @@ async fn kill_loses_nothing_that_happened_some_milliseconds_before() {
     until("machines.changes", "\"reached_disk\":true").await;
     task.abort();
     let _ = task.await;
-    assert!(!written("machines.json").contains(&MAC.to_string()), "saved as a whole within a second");
+    // It may have begun to write something, which nothing but the end of a process stops.
+    let is_ours_alone = async {
+        while Arc::strong_count(&journal) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), is_ours_alone).await.expect("the end of what is being written");
     drop(journal);
+    if written("machines.json").contains(&MAC.to_string()) {
+        return false;
+    }
 
     let (journal, policies) = open(&directory, 2);
     assert!(policies.load().booted.contains(&MAC) && policies.load().reached_disk.contains(&MAC));
     journal.save_now();
     assert_eq!(written("machines.changes"), "");
     assert!(written("machines.json").contains(&MAC.to_string()));
+    true
 }
 
 /// A step of [`killed_journal_knows_what_was_written`].
