@@ -17,6 +17,7 @@ use super::{
     blocks::Patience,
     context::Context,
     delivery::{Delivery, End},
+    disk_queue::{DiskQueue, Read},
     files::OpenFiles,
     generated::{Generated, generate},
     key::{Key, PortId},
@@ -94,6 +95,7 @@ pub(super) struct Transfers {
     mailbox: Arc<Mailbox>,
     /// The runtime whose blocking threads wait for the disk.
     disk: Handle,
+    reads: DiskQueue,
 }
 
 /// A read request and who sent it.
@@ -159,6 +161,7 @@ impl Transfers {
             serial: 0,
             mailbox,
             disk,
+            reads: DiskQueue::default(),
         }
     }
 
@@ -242,6 +245,8 @@ impl Transfers {
             }
             Message::Request { client, datagram, .. } => self.on_request(now, client, &datagram),
             Message::Warmed { key, serial } => {
+                self.reads.end();
+                self.begin_reads();
                 let running = self.running.get_mut(&key).filter(|running| running.serial == serial);
                 let Some(running) = running else { return };
                 let action = running.transfer.on_readable(now);
@@ -469,14 +474,25 @@ impl Transfers {
         }
     }
 
-    /// Has another thread wait for the disk.
-    fn read_ahead(&self, key: Key, offset: u64) {
+    /// Has another thread wait for the disk, now or when it is the transfer's turn.
+    fn read_ahead(&mut self, key: Key, offset: u64) {
         let Some(running) = self.running.get(&key) else { return };
-        let (file, serial, mailbox) = (running.flow.file(), running.serial, Arc::clone(&self.mailbox));
-        self.disk.spawn_blocking(move || {
-            file.read_ahead(offset);
-            mailbox.tell(Message::Warmed { key, serial });
-        });
+        self.reads.push(Read { key, serial: running.serial, offset }, running.place.is_machine());
+        self.begin_reads();
+    }
+
+    fn begin_reads(&mut self) {
+        while let Some(Read { key, serial, offset }) = self.reads.begin() {
+            let Some(running) = self.running.get(&key).filter(|running| running.serial == serial) else {
+                self.reads.end();
+                continue;
+            };
+            let (file, mailbox) = (running.flow.file(), Arc::clone(&self.mailbox));
+            self.disk.spawn_blocking(move || {
+                file.read_ahead(offset);
+                mailbox.tell(Message::Warmed { key, serial });
+            });
+        }
     }
 
     /// Forgets a transfer, counts it, and tells the journal.
@@ -486,6 +502,7 @@ impl Transfers {
         };
         let client = key.client;
         self.by_client.remove(&(client, serial));
+        self.reads.forget(serial);
         self.timers.remove(due, serial);
         self.admission.give_back(&place);
         self.sender.give_back(key.port);
