@@ -68,7 +68,7 @@ impl DuplicateAnswers {
         let (mac, relay) = match asker {
             (mac, Origin::Machine) => (mac, None),
             (mac, Origin::Relay(relay)) => (mac, Some(relay)),
-            (_, Origin::Unproven | Origin::Other(_)) => return Copies::One,
+            (_, Origin::Unproven | Origin::Unanswered | Origin::Other(_)) => return Copies::One,
         };
         let again = self.asked_again(mac, relay, xid, sender, answer);
         let mut share = self.share.load(Ordering::Relaxed);

@@ -303,7 +303,7 @@ impl Transfers {
             self.context.metrics.unknown_clients.inc();
         }
         let mut asked = Asked { now, client, machine, is_machine: machine.is_some(), request, datagram };
-        let mut opened = open(&self.context.store, &asked.request);
+        let mut opened = open(&self.context.store, &asked.request).map(|file| self.files.share(file));
         if let Err(refused) = &opened
             && refused.reason == RefusedReason::NotFound
         {
@@ -326,15 +326,15 @@ impl Transfers {
     }
 
     /// Returns what stands in for a file that the store does not have. The request becomes the machine's whose file it is.
-    fn generate(&mut self, asked: &mut Asked<'_>, refused: Refused) -> Result<OpenArtifact, Refused> {
+    fn generate(&mut self, asked: &mut Asked<'_>, refused: Refused) -> Result<Arc<OpenArtifact>, Refused> {
         let path = without_end_marker(asked.request.path);
         let Generated { machine, event, file } =
-            generate(&self.context, (self.address, *asked.client.ip()), asked.machine, path, refused);
+            generate(&self.context, &mut self.files, (self.address, *asked.client.ip()), asked.machine, path, refused);
         asked.machine = machine;
         if let Some((machine, event)) = event
             && self.allowance.admits(asked.now, *asked.client.ip())
         {
-            self.context.events.send(machine, SystemTime::now(), Origin::Unproven, event);
+            self.context.events.send(machine, SystemTime::now(), Origin::Unanswered, event);
         }
         file
     }
@@ -390,7 +390,7 @@ impl Transfers {
     }
 
     /// Begins the transfer of a file from this port.
-    fn begin(&mut self, asked: &Asked<'_>, port: PortId, file: OpenArtifact) {
+    fn begin(&mut self, asked: &Asked<'_>, port: PortId, file: Arc<OpenArtifact>) {
         let &Asked { now, client, machine, is_machine, ref request, datagram } = asked;
         let negotiate =
             if request.mode == TransferMode::Netascii { Terms::negotiate_netascii } else { Terms::negotiate };
@@ -405,7 +405,7 @@ impl Transfers {
         let mut running = Running {
             key,
             transfer,
-            flow: Flow::new(key, terms, self.files.share(file), SystemTime::now()),
+            flow: Flow::new(key, terms, file, SystemTime::now()),
             delivery: Delivery::begin(now, machine, request.path),
             meter: None,
             request: datagram.into(),
