@@ -70,7 +70,7 @@ impl Decision {
             },
         };
         let sender = match self.origin {
-            Origin::Machine | Origin::Unproven => return words,
+            Origin::Machine | Origin::Unproven | Origin::Unanswered => return words,
             Origin::Relay(relay) => format!("through the relay or router {relay}"),
             Origin::Other(host) => format!("sent by another host, {host}"),
         };

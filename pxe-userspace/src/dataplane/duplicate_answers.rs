@@ -29,6 +29,8 @@ const LOSSY: u32 = ALL / 50;
 #[derive(Debug)]
 pub struct DuplicateAnswers {
     slots: Box<[AtomicU64]>,
+    /// The same of what relays bring, in a table of its own: whoever pretends to be relays makes no machine forgotten.
+    slots_by_relay: Box<[AtomicU64]>,
     /// The share of repeated questions. It is an estimate, so workers may overwrite each other's updates.
     share: AtomicU32,
 }
@@ -47,7 +49,8 @@ pub enum Copies {
 impl Default for DuplicateAnswers {
     /// Returns a table in which no machine has asked.
     fn default() -> Self {
-        Self { slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(), share: AtomicU32::new(0) }
+        let table = || (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
+        Self { slots: table(), slots_by_relay: table(), share: AtomicU32::new(0) }
     }
 }
 
@@ -65,7 +68,7 @@ impl DuplicateAnswers {
         let (mac, relay) = match asker {
             (mac, Origin::Machine) => (mac, None),
             (mac, Origin::Relay(relay)) => (mac, Some(relay)),
-            (_, Origin::Unproven | Origin::Other(_)) => return Copies::One,
+            (_, Origin::Unproven | Origin::Unanswered | Origin::Other(_)) => return Copies::One,
         };
         let again = self.asked_again(mac, relay, xid, sender, answer);
         let mut share = self.share.load(Ordering::Relaxed);
@@ -91,13 +94,13 @@ impl DuplicateAnswers {
         sender: Ipv4Addr,
         answer: MessageType,
     ) -> bool {
-        let machine = match relay {
-            None => AddressHashBuilder::default().hash_one(mac),
-            Some(relay) => AddressHashBuilder::default().hash_one((mac, relay)),
+        let (machine, slots) = match relay {
+            None => (AddressHashBuilder::default().hash_one(mac), &self.slots),
+            Some(relay) => (AddressHashBuilder::default().hash_one((mac, relay)), &self.slots_by_relay),
         };
         let question =
             AddressHashBuilder::default().hash_one((machine, xid, u32::from(sender), u32::from(u8::from(answer))));
-        let slot = usize::try_from(machine % SLOTS as u64).ok().and_then(|place| self.slots.get(place));
+        let slot = usize::try_from(machine % SLOTS as u64).ok().and_then(|place| slots.get(place));
         slot.is_some_and(|slot| slot.swap(question, Ordering::Relaxed) == question)
     }
 }
@@ -206,6 +209,19 @@ mod tests {
         assert!(lossy > 950, "{lossy} of 1,000");
         let calm = (2_000..4_000).filter(|&xid| asked(xid)).count();
         assert!((1..500).contains(&calm), "{calm}: it takes a while, but passes");
+    }
+
+    /// Whoever knows how addresses are hashed can choose one that takes any place.
+    #[test]
+    fn machine_is_forgotten_for_no_relay() {
+        let repeats = DuplicateAnswers::default();
+        let ask = |origin| repeats.copies((MACHINE, origin), 7, FIRMWARE, MessageType::Offer) != Copies::One;
+        assert!(!ask(Origin::Machine));
+        for number in 0..20 * SLOTS as u32 {
+            let [a, b, c, d] = number.to_be_bytes();
+            ask(Origin::Relay(MacAddr([6, 0, a, b, c, d])));
+        }
+        assert!(ask(Origin::Machine));
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub const HEAD_LIMIT: usize = 8 * 1024;
 /// The most header lines that are read.
 const HEADER_LIMIT: usize = 64;
 
+/// The most bytes of a target in a log line. A head may have 32 KiB of them, escaped, and anybody can send one.
+const TARGET_LIMIT: usize = 400;
+
 /// A request head.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Head {
@@ -33,10 +36,16 @@ pub struct Head {
 }
 
 impl Head {
-    /// Returns path and query for a log line, without the unguessable part of a URL.
+    /// Returns path and query for a log line, cut if they are long, and without the unguessable part of a URL.
     pub(super) fn target(&self) -> String {
         let question_mark = if self.query.is_empty() { "" } else { "?" };
-        format!("{}{question_mark}{}", MachinePath::masked(&self.path).escape_ascii(), self.query.escape_ascii())
+        let mut text =
+            format!("{}{question_mark}{}", MachinePath::masked(&self.path).escape_ascii(), self.query.escape_ascii());
+        if text.len() > TARGET_LIMIT {
+            text.truncate(text.floor_char_boundary(TARGET_LIMIT));
+            text.push('…');
+        }
+        text
     }
 }
 
@@ -133,6 +142,17 @@ mod tests {
         let head = parse(b"GET //a%0ab?c=\xff\" HTTP/1.1\r\nHost: x\r\n\r\n").unwrap().unwrap().0;
         assert_eq!(head.target(), "/a\\nb?c=\\xff\\\"");
         assert_eq!(whole("GET /? HTTP/1.1\r\nHost: x\r\n\r\n").target(), "/");
+    }
+
+    #[test]
+    fn target_is_cut_in_a_log_line() {
+        for byte in ["a", "%ff", "%c3%a4"] {
+            let target = byte.repeat(2_000 / byte.len());
+            let text = whole(&format!("GET /{target}?{target} HTTP/1.1\r\nHost: x\r\n\r\n")).target();
+            assert!(text.len() <= TARGET_LIMIT + '…'.len_utf8() && text.ends_with('…'), "{text}");
+        }
+        let longest = format!("/{}", "a".repeat(TARGET_LIMIT - 1));
+        assert_eq!(whole(&format!("GET {longest} HTTP/1.1\r\nHost: x\r\n\r\n")).target(), longest);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod connection;
 mod context;
 mod coverage;
 mod delivery;
+mod disk_turns;
 mod exchange;
 mod file;
 mod flights;

@@ -9,6 +9,8 @@
 //! - Where a place is wanted and none is left, the least deserving connection goes: a stranger's before a machine's; of the address that has
 //!   most; one that waits for a request before one whose client does not read.
 //! - A machine's reader is given up for another machine only after it has read nothing for [`PATIENCE`]. Without that need it is waited for.
+//! - If nothing else helps, the address of a machine that has [`MANY`] connections more gives one, whatever it does. So whoever takes the addresses of
+//!   machines that are off, and reads slowly at all of them, keeps nobody waiting.
 //!
 //! A connection that was told to leave no longer counts, so nobody waits for its end.
 
@@ -36,6 +38,9 @@ const LIMIT_PER_SOURCE: usize = 2_048;
 
 /// The most connections of one machine, which needs two or three.
 const LIMIT_PER_MACHINE: usize = 64;
+
+/// The number of connections, beyond those of a machine that waits, with which another machine has more than it needs.
+const MANY: usize = 4;
 
 /// The most connections that were told to leave and have not ended yet. They still have their descriptors, so a small number of places has
 /// fewer of them.
@@ -144,6 +149,11 @@ impl Seat {
     fn new(peer: IpAddr, client: Client) -> Self {
         let (is_busy, stalled, is_told) = Default::default();
         Self { peer, client, is_busy, stalled, is_told, told: Notify::new() }
+    }
+
+    /// Returns the kind of the client.
+    pub(super) fn client(&self) -> Client {
+        self.client
     }
 
     /// Notes that the connection answers a request, or waits for the next one.
@@ -283,6 +293,7 @@ impl Room {
             // A machine that waits between two requests connects again, one that has several does not notice.
             .or_else(|| machines.vacate(Victim::Idle, own.max(1) + 1))
             .or_else(|| machines.vacate(patience?, own + 1))
+            .or_else(|| machines.vacate(Victim::Any, own + MANY))
     }
 
     /// Tells an idle connection to leave: a stranger's, or one of a machine that has several.

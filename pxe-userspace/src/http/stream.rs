@@ -22,10 +22,11 @@ use tokio::{
 
 use super::{
     body::Piece,
+    disk_turns::TURNS,
     flights::Reach,
     metrics::Metrics,
     pace::{Pace, TooSlow},
-    places::Seat,
+    places::{Client, Seat},
     send_queue::SendQueue,
 };
 use crate::{
@@ -104,6 +105,11 @@ pub(super) struct Sending {
 impl Stream {
     pub(super) fn new(tcp: TcpStream, seat: Arc<Seat>) -> Self {
         Self { tcp, written: 0, is_finished: false, is_new: true, seat, pace: None, sending: None }
+    }
+
+    /// Returns the kind of the client.
+    pub(super) fn client(&self) -> Client {
+        self.seat.client()
     }
 
     /// Returns the number of bytes written since the connection began, which is the position of the next byte.
@@ -227,7 +233,7 @@ impl Stream {
         let end: Cow<'_, [u8]> = match last {
             Piece::File { artifact, range } => {
                 self.send_file(artifact, range.clone(), TAIL, sent, metrics).await?;
-                tail(artifact, range, metrics).await?.into()
+                tail(artifact, range, self.client(), metrics).await?.into()
             }
             Piece::Bytes(bytes) => (&**bytes).into(),
             Piece::Late(late) => late.bytes()?.to_vec().into(),
@@ -267,7 +273,7 @@ impl Stream {
         let bulk = end.saturating_sub(rest).max(offset);
         while offset < bulk {
             if offset >= warm {
-                warm = warm_up(artifact, offset, end, metrics).await;
+                warm = warm_up(artifact, offset, end, self.client(), metrics).await;
             }
             let count = usize::try_from(warm.min(bulk) - offset).unwrap_or(usize::MAX);
             let mut position = offset;
@@ -373,9 +379,14 @@ const fn position(written: u64, is_finished: bool, queue: u64) -> u64 {
 }
 
 /// Reads the last bytes of a range of a file.
-async fn tail(artifact: &Arc<OpenArtifact>, range: &Range<u64>, metrics: &Metrics) -> Result<Vec<u8>, Broken> {
+async fn tail(
+    artifact: &Arc<OpenArtifact>,
+    range: &Range<u64>,
+    client: Client,
+    metrics: &Metrics,
+) -> Result<Vec<u8>, Broken> {
     let offset = range.end.saturating_sub(TAIL).max(range.start);
-    warm_up(artifact, offset, range.end, metrics).await;
+    warm_up(artifact, offset, range.end, client, metrics).await;
     let mut tail = vec![0; usize::try_from(range.end - offset).unwrap_or_default()];
     match artifact.file.read_exact_at(&mut tail, offset) {
         Ok(()) => Ok(tail),
@@ -386,15 +397,24 @@ async fn tail(artifact: &Arc<OpenArtifact>, range: &Range<u64>, metrics: &Metric
 
 /// Returns the position up to which the file, from `offset` on, is in the page cache now. A thread that waits for the disk
 /// in sendfile(2) serves nobody else, so another thread does the waiting.
-async fn warm_up(artifact: &Arc<OpenArtifact>, offset: u64, end: u64, metrics: &Metrics) -> u64 {
+async fn warm_up(artifact: &Arc<OpenArtifact>, offset: u64, end: u64, client: Client, metrics: &Metrics) -> u64 {
     let chunk = offset..end.min(offset.saturating_add(CHUNK));
     if artifact.is_cached(chunk.clone()) {
         return chunk.end;
     }
     metrics.waited_for_disk();
+    let turn = TURNS.take(client).await;
+    // Somebody else may have waited for the same.
+    if artifact.is_cached(chunk.clone()) {
+        return chunk.end;
+    }
     let artifact = Arc::clone(artifact);
+    let read = move || {
+        artifact.read_ahead(offset);
+        drop(turn);
+    };
     // This fails only when the runtime ends, and this task ends with it.
-    let _ = tokio::task::spawn_blocking(move || artifact.read_ahead(offset)).await;
+    let _ = tokio::task::spawn_blocking(read).await;
     chunk.end.min(offset.saturating_add(READ_AHEAD))
 }
 

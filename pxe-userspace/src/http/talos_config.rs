@@ -6,9 +6,11 @@ use http::StatusCode;
 
 use super::{
     delivery::Delivery,
+    disk_turns::TURNS,
     exchange::Exchange,
     guarded,
     metrics::{Refused, Route},
+    places::Client,
     stream::{Broken, Stream},
     text::{self, Payload},
 };
@@ -56,7 +58,7 @@ pub(super) async fn answer(
         announce(NO_CONFIG);
         return exchange.answer_line(stream, Route::Config, StatusCode::NOT_FOUND, "no machine configuration").await;
     };
-    match read(configs, config).await {
+    match read(configs, config, stream.client()).await {
         Ok(bytes) => {
             let content_type = content_type(&bytes);
             let delivery = (!exchange.is_head()).then(|| {
@@ -74,13 +76,20 @@ pub(super) async fn answer(
 }
 
 /// Reads a configuration. Other connections do not wait for the disk.
-async fn read(configs: &Arc<TalosConfigs>, config: &TalosConfig) -> Result<Vec<u8>, ConfigRefusal> {
+async fn read(configs: &Arc<TalosConfigs>, config: &TalosConfig, client: Client) -> Result<Vec<u8>, ConfigRefusal> {
     let file = configs.open(config)?;
     if file.is_cached(0..file.length) {
         return configs.read(config, &file);
     }
+    let turn = TURNS.take(client).await;
     let (reader, of) = (Arc::clone(configs), config.clone());
-    let read = |file: OpenArtifact| move || reader.read(&of, &file);
+    let read = |file: OpenArtifact| {
+        move || {
+            let read = reader.read(&of, &file);
+            drop(turn);
+            read
+        }
+    };
     tokio::task::spawn_blocking(read(file)).await.unwrap_or_else(|_| {
         let reason = format!("{}: the read did not end", configs.path(config).display());
         Err(ConfigRefusal { refusal: Some(Refusal::Exhausted), told: "try again", reason })

@@ -111,6 +111,40 @@ mod tests {
         }
     }
 
+    /// Anybody can send a request in a machine's name. One that is refused, or whose answer nobody acknowledges, is told to the journal.
+    #[test]
+    fn requests_that_nobody_answered_change_nothing_of_a_machine_that_is_further() {
+        let path = Arc::from("pxelinux.cfg/01-52-54-00-00-00-01");
+        let config = EventKind::Requested { artifact: Script, transport: Tftp, path };
+        let kinds = [Loader, Script, Kernel, Initramfs, Uki, Config];
+        let forged: Vec<_> = kinds
+            .into_iter()
+            .flat_map(|kind| [requested(kind), failed(kind, "no such file")])
+            .chain([config])
+            .collect();
+        let boot = [&uefi_boot()[..], &dora(Plain)].concat();
+        let seen = |fleet: &Fleet| {
+            let record = fleet.machine(&Arc::new(machine(1)), usize::MAX);
+            let is_booted = fleet.book().booted.contains(&MAC);
+            (record.stage, record.boots, record.cycle, is_booted, record.events.len(), record.last_error)
+        };
+        let (mut alone, mut attacked, mut attacked_later) = (fleet(), fleet(), fleet());
+        for event in &boot {
+            for fleet in [&mut alone, &mut attacked, &mut attacked_later] {
+                apply(fleet, Origin::Machine, 0.0, std::slice::from_ref(event));
+            }
+            apply(&mut attacked, Origin::Unanswered, 0.0, &forged);
+            if seen(&alone).0 >= Stage::Booting {
+                apply(&mut attacked_later, Origin::Unanswered, 0.0, &forged);
+            }
+            assert_eq!(seen(&attacked_later), seen(&alone), "after {event:?}");
+        }
+        // Before, it may have sent them; they explain why it gets no further. That it does is seen all the same.
+        let ((stage, boots, cycle, is_booted, ..), expected) = (seen(&attacked), seen(&alone));
+        assert_eq!((stage, boots, cycle, is_booted), (expected.0, expected.1, expected.2, expected.3));
+        assert!(stage == Stage::Running && is_booted);
+    }
+
     /// Frames of machines behind a relay come from the relay alone.
     #[test]
     fn relay_shows_a_machine_whose_own_frames_do_not_arrive() {

@@ -34,7 +34,7 @@
 //!
 //! Anybody on the boot network can send frames and datagrams in a machine's name. So what a restart remembers changes by the machine's own doing
 //! ([`Origin::Machine`]). Files that came by TFTP ([`Origin::Unproven`]) can only take conclusions away ([`Cycle::after_unproven`]), or support what the
-//! machine then shows itself. What came through a relay, or from another host, has no effect here.
+//! machine then shows itself. Requests that nobody has answered ([`Origin::Unanswered`]) take away only that its firmware loaded nothing. What came through a relay, or from another host, has no effect here.
 //!
 //! # Why a machine whose firmware asks the network first stays with the network
 //!
@@ -205,6 +205,10 @@ impl Cycle {
         match origin {
             Origin::Machine => self.after_proven(event),
             Origin::Unproven => self.after_unproven(event, completes),
+            Origin::Unanswered => match self {
+                Self::Firmware => self.after_unproven(event, false),
+                _ => self,
+            },
             Origin::Relay(_) | Origin::Other(_) => self,
         }
     }

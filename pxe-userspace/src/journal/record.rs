@@ -106,6 +106,17 @@ pub(super) struct Record {
     is_doomed: bool,
 }
 
+/// Returns `true` if a machine at this stage may have sent a request that nobody has answered. Its own next step shows that it goes on, but one
+/// that runs takes no such step for days.
+fn may_ask_for(stage: Stage, event: &EventKind) -> bool {
+    match event {
+        _ if matches!(stage, Stage::NeverSeen | Stage::Failed) => true,
+        EventKind::Requested { artifact: ArtifactKind::Loader, .. }
+        | EventKind::Failed { artifact: ArtifactKind::Loader, .. } => stage <= Stage::LoaderDone,
+        _ => stage < Stage::Booting,
+    }
+}
+
 /// The effect of an event beside the state of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -164,7 +175,8 @@ impl Record {
             return Outcome { completes: false, repeats: false, is_of_others: false, begins: false };
         }
         let is_proven = event.origin.is_proven();
-        let completes = self.files.apply(&event.kind);
+        // Nobody gets anything by a request that nobody answers.
+        let completes = event.origin != Origin::Unanswered && self.files.apply(&event.kind);
         let is_late = self.ran_before_the_end && matches!(event.kind, EventKind::Done { .. });
         self.is_doomed = doomed_after(self.is_doomed, &event.kind);
         let (phase, begins) = self.phase.after(&event.kind);
@@ -230,7 +242,8 @@ impl Record {
         self.restored.saturating_sub(self.events.len().saturating_sub(count))
     }
 
-    /// Returns `true` if an event is another host's doing, and counts it. A machine whose own frames arrive is not behind a relay.
+    /// Returns `true` if an event is another host's doing, and counts it. A machine whose own frames arrive is not behind a relay, and one
+    /// that has come further than a request that nobody has answered has not sent it.
     fn is_of_others(&mut self, event: &BootEvent) -> bool {
         let asks = matches!(event.kind, EventKind::Discover { .. } | EventKind::Request { .. });
         let (from, by_relay) = match event.origin {
@@ -239,6 +252,7 @@ impl Record {
                 return false;
             }
             Origin::Machine | Origin::Unproven => return false,
+            Origin::Unanswered => return !may_ask_for(self.stage, &event.kind),
             Origin::Relay(from) => (from, true),
             Origin::Other(from) => (from, false),
         };

@@ -10,8 +10,11 @@ pub enum Origin {
     /// machine received segments of a TCP connection, since whoever does not get them cannot go on with it.
     #[default]
     Machine,
-    /// A datagram with the machine's address as its source (TFTP), which anybody can send.
+    /// A datagram with the machine's address as its source (TFTP), which anybody can send. Somebody has acknowledged what was sent to that
+    /// address, so he receives it.
     Unproven,
+    /// The same, and nobody has acknowledged anything.
+    Unanswered,
     /// A DHCP frame that a relay or a router forwarded, as far as it says, from this MAC address.
     Relay(MacAddr),
     /// A DHCP frame that names the machine and that another host of the link sent, with this MAC address.

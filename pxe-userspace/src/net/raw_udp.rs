@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{SocketAddrV4, UdpSocket},
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -15,7 +15,7 @@ use pxe_common::{MacAddr, frame::UDP_LENGTH};
 use super::{
     frame::{Headers, UDP_CHECKSUM_OFFSET},
     interface::{self, Interface},
-    packet_socket,
+    packet_socket, prefix,
 };
 
 /// The bytes in front of a datagram's payload: `struct virtio_net_hdr`, Ethernet, IPv4, UDP.
@@ -36,6 +36,8 @@ pub struct RawUdp {
     socket: OwnedFd,
     name: String,
     mac: MacAddr,
+    /// The interface's own networks.
+    networks: Vec<(Ipv4Addr, u8)>,
 }
 
 impl RawUdp {
@@ -46,12 +48,19 @@ impl RawUdp {
     /// If the kernel refuses, for example because `CAP_NET_RAW` is missing.
     pub fn open(interface: &Interface) -> io::Result<Self> {
         let socket = packet_socket::for_sending(interface.index)?;
-        Ok(Self { socket, name: interface.name.clone(), mac: interface.mac })
+        let Interface { ref name, mac, ref addresses, .. } = *interface;
+        Ok(Self { socket, name: name.clone(), mac, networks: addresses.clone() })
     }
 
     /// Returns the neighbour's hardware address if the kernel knows it. `socket` may be any socket in our network namespace.
+    ///
+    /// A host in none of the interface's networks is no neighbour, whatever the kernel's table says: any host of the link puts an entry for any
+    /// address there by asking for ours. The kernel itself looks up the router of such an address.
     #[must_use]
     pub fn neighbour(&self, socket: &UdpSocket, to: SocketAddrV4) -> Option<MacAddr> {
+        if !self.networks.iter().any(|&(ours, length)| prefix::same(*to.ip(), ours, length)) {
+            return None;
+        }
         interface::neighbour(socket, &self.name, *to.ip()).ok().flatten()
     }
 
@@ -101,7 +110,7 @@ mod tests {
     #[test]
     fn headers_equal_those_that_the_kernel_would_write() {
         let socket = std::fs::File::open("/dev/null").unwrap().into();
-        let direct = RawUdp { socket, name: "eth0".to_owned(), mac: MacAddr([2, 0, 0, 0, 0, 1]) };
+        let direct = RawUdp { socket, name: "eth0".to_owned(), mac: MacAddr([2, 0, 0, 0, 0, 1]), networks: Vec::new() };
         let from = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 4096);
         let to = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 2070);
         let payload = b"\0\x03\0\x01odd";

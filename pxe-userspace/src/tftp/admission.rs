@@ -51,6 +51,13 @@ pub(super) struct Place {
     is_answered: bool,
 }
 
+impl Place {
+    /// Returns `true` if it is a machine's.
+    pub(super) fn is_machine(&self) -> bool {
+        self.is_machine
+    }
+}
+
 /// The answer to the question for a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {

@@ -42,6 +42,7 @@ pub(super) struct Delivery {
     requested: Instant,
     /// The journal knows of the request.
     is_told: bool,
+    origin: Origin,
 }
 
 /// The end of a transfer.
@@ -125,7 +126,8 @@ impl End {
 impl Delivery {
     /// Begins the delivery of a file that a client asks for. `machine` is the machine that has the client's address.
     pub(super) fn begin(now: Instant, machine: Option<MacAddr>, path: &[u8]) -> Self {
-        Self { machine, artifact: kind_of(path), path: short_path(path), requested: now, is_told: false }
+        let (artifact, path) = (kind_of(path), short_path(path));
+        Self { machine, artifact, path, requested: now, is_told: false, origin: Origin::Unproven }
     }
 
     /// Returns the delivery of a file that another client than `machine` asks for. The journal is told of its end only.
@@ -145,6 +147,7 @@ impl Delivery {
 
     /// Tells the journal that the request was refused, for this reason.
     pub(super) fn refuse(mut self, events: &EventSink, reason: &str) {
+        self.origin = Origin::Unanswered;
         let _ = self.answered(events);
         self.fail(events, 0, reason.to_owned());
     }
@@ -163,6 +166,7 @@ impl Delivery {
             if end.suggests_forgery() || !is_admitted() {
                 return;
             }
+            self.origin = Origin::Unanswered;
             let _ = self.answered(events);
         }
         let (artifact, transport, path) = (self.artifact, Transport::Tftp, Arc::clone(&self.path));
@@ -184,7 +188,7 @@ impl Delivery {
 
     fn tell(&self, events: &EventSink, kind: EventKind) {
         if let Some(machine) = self.machine {
-            events.send(machine, SystemTime::now(), Origin::Unproven, kind);
+            events.send(machine, SystemTime::now(), self.origin, kind);
         }
     }
 }
@@ -228,12 +232,15 @@ mod tests {
             delivery.end(&events, now, 512, end, || is_admitted);
             drop(events);
             let told = std::iter::from_fn(|| journal.blocking_recv());
-            let name = |event: crate::model::event::BootEvent| match event.kind {
-                EventKind::Requested { .. } => "requested",
-                EventKind::Done { bytes: 512, .. } => "done",
-                EventKind::Unconfirmed { bytes: 512, .. } => "unconfirmed",
-                EventKind::Failed { bytes: 512, .. } => "failed",
-                other => panic!("{other:?}"),
+            let name = |event: crate::model::event::BootEvent| {
+                assert_eq!(event.origin == Origin::Unproven, is_answered, "{event:?}");
+                match event.kind {
+                    EventKind::Requested { .. } => "requested",
+                    EventKind::Done { bytes: 512, .. } => "done",
+                    EventKind::Unconfirmed { bytes: 512, .. } => "unconfirmed",
+                    EventKind::Failed { bytes: 512, .. } => "failed",
+                    other => panic!("{other:?}"),
+                }
             };
             told.map(name).collect::<Vec<_>>()
         };

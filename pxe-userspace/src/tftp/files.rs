@@ -1,17 +1,55 @@
 //! Shares one open file among all transfers of it, so that a storm takes as many descriptors as there are files.
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, Weak},
     time::SystemTime,
 };
 
-use crate::artifacts::OpenArtifact;
+use crate::artifacts::{OpenArtifact, Refusal};
 
 /// The open files of one worker.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
-    open: HashMap<Identity, Weak<OpenArtifact>>,
+    open: Known<Identity>,
+    /// Those that were made of a text.
+    texts: Known<Box<str>>,
+}
+
+/// Open files by what tells them apart. Those that no transfer uses any more are forgotten from time to time.
+#[derive(Debug)]
+struct Known<K> {
+    files: HashMap<K, Weak<OpenArtifact>>,
+    /// The number of files at which the next look is due.
+    forget_at: usize,
+}
+
+impl<K> Default for Known<K> {
+    fn default() -> Self {
+        Self { files: HashMap::new(), forget_at: FORGET_AT }
+    }
+}
+
+impl<K: Eq + Hash> Known<K> {
+    fn get<Q: Eq + Hash + ?Sized>(&self, name: &Q) -> Option<Arc<OpenArtifact>>
+    where
+        K: Borrow<Q>,
+    {
+        self.files.get(name).and_then(Weak::upgrade)
+    }
+
+    fn keep(&mut self, name: K, file: OpenArtifact) -> Arc<OpenArtifact> {
+        if self.files.len() >= self.forget_at {
+            self.files.retain(|_, file| file.strong_count() > 0);
+            // With many in use, not each further one costs a look.
+            self.forget_at = FORGET_AT.max(2 * self.files.len());
+        }
+        let file = Arc::new(file);
+        self.files.insert(name, Arc::downgrade(&file));
+        file
+    }
 }
 
 /// Tells a file from others, and from its state before it was last written to.
@@ -29,7 +67,7 @@ impl Identity {
     }
 }
 
-/// Files that no transfer uses any more are forgotten once this many are known.
+/// Files that no transfer uses any more are forgotten once this many are known, or twice as many as were in use at the last look.
 const FORGET_AT: usize = 64;
 
 impl OpenFiles {
@@ -37,15 +75,19 @@ impl OpenFiles {
     /// that a replaced file is served in its new form at once.
     pub(super) fn share(&mut self, file: OpenArtifact) -> Arc<OpenArtifact> {
         let identity = Identity::of(&file);
-        if let Some(shared) = self.open.get(&identity).and_then(Weak::upgrade) {
-            return shared;
+        self.open.get(&identity).unwrap_or_else(|| self.open.keep(identity, file))
+    }
+
+    /// Returns the file with this text. Transfers of one machine's configuration share it: anybody can ask for it in the machine's name by the thousand.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`Refusal`] if the kernel has no descriptor or memory for it.
+    pub(super) fn with_text(&mut self, text: &str) -> Result<Arc<OpenArtifact>, Refusal> {
+        match self.texts.get(text) {
+            Some(shared) => Ok(shared),
+            None => Ok(self.texts.keep(text.into(), OpenArtifact::from_text(text)?)),
         }
-        if self.open.len() >= FORGET_AT {
-            self.open.retain(|_, file| file.strong_count() > 0);
-        }
-        let file = Arc::new(file);
-        self.open.insert(identity, Arc::downgrade(&file));
-        file
     }
 }
 
@@ -73,6 +115,19 @@ mod tests {
     }
 
     #[test]
+    fn text_takes_one_descriptor_however_many_ask_for_it() {
+        let mut files = OpenFiles::default();
+        let shared: Vec<_> = (0..1000).map(|_| files.with_text("default talos").unwrap()).collect();
+        assert!(shared.iter().all(|file| Arc::ptr_eq(file, &shared[0])));
+        assert!(!Arc::ptr_eq(&files.with_text("default rescue").unwrap(), &shared[0]));
+        drop(shared);
+        for number in 0..1000 {
+            drop(files.with_text(&number.to_string()).unwrap());
+            assert!(files.texts.files.len() <= FORGET_AT);
+        }
+    }
+
+    #[test]
     fn unused_files_are_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::new(directory.path().to_owned());
@@ -81,7 +136,7 @@ mod tests {
             let name = format!("file-{number}");
             fs::write(directory.path().join(&name), &name).unwrap();
             drop(files.share(store.open(name.as_bytes()).unwrap()));
-            assert!(files.open.len() <= FORGET_AT);
+            assert!(files.open.files.len() <= FORGET_AT);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Files that do not exist in the artifacts directory and are served all the same: the configurations of GRUB and U-Boot, and
 //! kernel and initramfs below the directory of a loader.
 
-use std::{net::Ipv4Addr, time::SystemTime};
+use std::{net::Ipv4Addr, sync::Arc, time::SystemTime};
 
 use pxe_common::MacAddr;
 
 use super::{
     context::Context,
+    files::OpenFiles,
     metrics::RefusedReason,
     packet::ErrorCode,
     refusal::{AWAITED, Refused},
@@ -31,12 +32,13 @@ pub(super) struct Generated {
     /// The news about a machine, besides the request for the file.
     pub(super) event: Option<(MacAddr, EventKind)>,
     /// The file.
-    pub(super) file: Result<OpenArtifact, Refused>,
+    pub(super) file: Result<Arc<OpenArtifact>, Refused>,
 }
 
 /// Answers a request to `server` from `client`, which has the address of `machine`, after the store has `refused` it.
 pub(super) fn generate(
     context: &Context,
+    open_files: &mut OpenFiles,
     (server, client): (Ipv4Addr, Ipv4Addr),
     machine: Option<MacAddr>,
     path: &[u8],
@@ -44,7 +46,7 @@ pub(super) fn generate(
 ) -> Generated {
     let (inventory, policies, images) = (context.inventory.load(), context.policies.load(), context.images.load());
     let Some(file) = ConfigFile::parse(path) else {
-        let file = below_a_directory(context, client, path).ok_or(refused);
+        let file = below_a_directory(context, client, path).map(|file| open_files.share(file)).ok_or(refused);
         return Generated { machine, event: None, file };
     };
     let request = ConfigRequest {
@@ -62,7 +64,7 @@ pub(super) fn generate(
         Answer::Config { machine, disposition, text } => Generated {
             machine: Some(machine.mac),
             event: (disposition == Disposition::Disk).then_some((machine.mac, EventKind::SentToDisk)),
-            file: OpenArtifact::from_text(&text).map_err(Refused::from),
+            file: open_files.with_text(&text).map_err(Refused::from),
         },
         Answer::ToDisk(machine) => Generated {
             machine: Some(machine.mac),
@@ -73,7 +75,7 @@ pub(super) fn generate(
             machine: None,
             event: Some((machine.mac, event)),
             file: match text {
-                Some(text) => OpenArtifact::from_text(&text).map_err(Refused::from),
+                Some(text) => open_files.with_text(&text).map_err(Refused::from),
                 None => Err(AWAITED),
             },
         },

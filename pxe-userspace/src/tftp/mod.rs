@@ -16,6 +16,7 @@ mod chunk;
 mod chunks;
 mod context;
 mod delivery;
+mod disk_queue;
 mod files;
 mod generated;
 mod key;

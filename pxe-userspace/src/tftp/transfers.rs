@@ -17,6 +17,7 @@ use super::{
     blocks::Patience,
     context::Context,
     delivery::{Delivery, End},
+    disk_queue::{DiskQueue, Read},
     files::OpenFiles,
     generated::{Generated, generate},
     key::{Key, PortId},
@@ -94,6 +95,7 @@ pub(super) struct Transfers {
     mailbox: Arc<Mailbox>,
     /// The runtime whose blocking threads wait for the disk.
     disk: Handle,
+    reads: DiskQueue,
 }
 
 /// A read request and who sent it.
@@ -159,6 +161,7 @@ impl Transfers {
             serial: 0,
             mailbox,
             disk,
+            reads: DiskQueue::default(),
         }
     }
 
@@ -242,6 +245,8 @@ impl Transfers {
             }
             Message::Request { client, datagram, .. } => self.on_request(now, client, &datagram),
             Message::Warmed { key, serial } => {
+                self.reads.end();
+                self.begin_reads();
                 let running = self.running.get_mut(&key).filter(|running| running.serial == serial);
                 let Some(running) = running else { return };
                 let action = running.transfer.on_readable(now);
@@ -298,7 +303,7 @@ impl Transfers {
             self.context.metrics.unknown_clients.inc();
         }
         let mut asked = Asked { now, client, machine, is_machine: machine.is_some(), request, datagram };
-        let mut opened = open(&self.context.store, &asked.request);
+        let mut opened = open(&self.context.store, &asked.request).map(|file| self.files.share(file));
         if let Err(refused) = &opened
             && refused.reason == RefusedReason::NotFound
         {
@@ -321,15 +326,15 @@ impl Transfers {
     }
 
     /// Returns what stands in for a file that the store does not have. The request becomes the machine's whose file it is.
-    fn generate(&mut self, asked: &mut Asked<'_>, refused: Refused) -> Result<OpenArtifact, Refused> {
+    fn generate(&mut self, asked: &mut Asked<'_>, refused: Refused) -> Result<Arc<OpenArtifact>, Refused> {
         let path = without_end_marker(asked.request.path);
         let Generated { machine, event, file } =
-            generate(&self.context, (self.address, *asked.client.ip()), asked.machine, path, refused);
+            generate(&self.context, &mut self.files, (self.address, *asked.client.ip()), asked.machine, path, refused);
         asked.machine = machine;
         if let Some((machine, event)) = event
             && self.allowance.admits(asked.now, *asked.client.ip())
         {
-            self.context.events.send(machine, SystemTime::now(), Origin::Unproven, event);
+            self.context.events.send(machine, SystemTime::now(), Origin::Unanswered, event);
         }
         file
     }
@@ -385,7 +390,7 @@ impl Transfers {
     }
 
     /// Begins the transfer of a file from this port.
-    fn begin(&mut self, asked: &Asked<'_>, port: PortId, file: OpenArtifact) {
+    fn begin(&mut self, asked: &Asked<'_>, port: PortId, file: Arc<OpenArtifact>) {
         let &Asked { now, client, machine, is_machine, ref request, datagram } = asked;
         let negotiate =
             if request.mode == TransferMode::Netascii { Terms::negotiate_netascii } else { Terms::negotiate };
@@ -400,7 +405,7 @@ impl Transfers {
         let mut running = Running {
             key,
             transfer,
-            flow: Flow::new(key, terms, self.files.share(file), SystemTime::now()),
+            flow: Flow::new(key, terms, file, SystemTime::now()),
             delivery: Delivery::begin(now, machine, request.path),
             meter: None,
             request: datagram.into(),
@@ -469,14 +474,25 @@ impl Transfers {
         }
     }
 
-    /// Has another thread wait for the disk.
-    fn read_ahead(&self, key: Key, offset: u64) {
+    /// Has another thread wait for the disk, now or when it is the transfer's turn.
+    fn read_ahead(&mut self, key: Key, offset: u64) {
         let Some(running) = self.running.get(&key) else { return };
-        let (file, serial, mailbox) = (running.flow.file(), running.serial, Arc::clone(&self.mailbox));
-        self.disk.spawn_blocking(move || {
-            file.read_ahead(offset);
-            mailbox.tell(Message::Warmed { key, serial });
-        });
+        self.reads.push(Read { key, serial: running.serial, offset }, running.place.is_machine());
+        self.begin_reads();
+    }
+
+    fn begin_reads(&mut self) {
+        while let Some(Read { key, serial, offset }) = self.reads.begin() {
+            let Some(running) = self.running.get(&key).filter(|running| running.serial == serial) else {
+                self.reads.end();
+                continue;
+            };
+            let (file, mailbox) = (running.flow.file(), Arc::clone(&self.mailbox));
+            self.disk.spawn_blocking(move || {
+                file.read_ahead(offset);
+                mailbox.tell(Message::Warmed { key, serial });
+            });
+        }
     }
 
     /// Forgets a transfer, counts it, and tells the journal.
@@ -486,6 +502,7 @@ impl Transfers {
         };
         let client = key.client;
         self.by_client.remove(&(client, serial));
+        self.reads.forget(serial);
         self.timers.remove(due, serial);
         self.admission.give_back(&place);
         self.sender.give_back(key.port);

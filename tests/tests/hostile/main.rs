@@ -1,6 +1,7 @@
 //! One host of the boot network attacks, and every other machine boots on.
 
 mod dhcp;
+mod neighbours;
 mod scene;
 mod tftp;
 
@@ -14,5 +15,6 @@ fn main() -> ExitCode {
         suite::test("forged_dhcp_frames_do_not_delay_a_boot_by_socket", || dhcp::flood(Datapath::Socket)),
         suite::test("forged_tftp_requests_do_not_delay_a_boot", tftp::requests),
         suite::test("blind_tftp_acknowledgements_draw_less_than_they_cost", tftp::acknowledgements),
+        suite::test("address_of_another_network_is_no_neighbours", neighbours::of_another_network),
     ])
 }

@@ -63,7 +63,7 @@ impl Asker {
         match origin {
             Origin::Machine => Self::Itself(mac),
             Origin::Relay(relay) => Self::ByRelay(mac, relay),
-            Origin::Unproven | Origin::Other(_) => Self::Other(mac),
+            Origin::Unproven | Origin::Unanswered | Origin::Other(_) => Self::Other(mac),
         }
     }
 

@@ -142,6 +142,27 @@ async fn address_of_a_machine_cannot_take_the_places_of_others() {
     assert_eq!(told(&greedy), [7]);
 }
 
+/// The same at the addresses of many machines that are off, read slowly but for ever.
+#[tokio::test]
+async fn addresses_of_many_machines_cannot_take_the_places_of_others() {
+    let places = places(4 * LIMIT_PER_MACHINE);
+    let mut greedy = Vec::new();
+    for number in 1..=4 {
+        for _ in 0..LIMIT_PER_MACHINE {
+            let seated = seat(&places, machine(number), Client::Machine).await.unwrap();
+            seated.seat.set_busy(true);
+            greedy.push(seated);
+        }
+    }
+    let mut machines = Vec::new();
+    for number in 10..20 {
+        machines
+            .push(seat(&places, machine(number), Client::Machine).await.expect("a place for a machine that has none"));
+        machines.last().unwrap().seat.set_busy(true);
+    }
+    assert!((told(&greedy).len(), told(&machines).len()) == (10, 0));
+}
+
 #[test]
 fn slow_machine_is_waited_for_unless_another_one_wants_its_place() {
     let mut room = Room::new(2);
@@ -238,7 +259,7 @@ proptest! {
                         Client::Machine => strangers > 0
                             || seated.iter().any(|seat| {
                                 let others = of(seat.peer, Client::Machine);
-                                (seat.is_idle() && others > own.max(1)) || (is_slow(seat) && others > own)
+                                (seat.is_idle() && others > own.max(1)) || (is_slow(seat) && others > own) || others >= own + MANY
                             }),
                         _ => seated.iter().any(|seat| {
                             !is_machine(seat)

@@ -349,7 +349,7 @@ fn cycles_are_those_of_the_table() {
                 let before = book.clone();
                 let completes = matches!(event, EventKind::Done { artifact: Initramfs, .. });
                 let by = |origin| BootEvent { mac: MAC, at: at(0.0), origin, kind: event.clone() };
-                for origin in [Origin::Unproven, Origin::Relay(RELAY), Origin::Other(RELAY)] {
+                for origin in [Origin::Unproven, Origin::Unanswered, Origin::Relay(RELAY), Origin::Other(RELAY)] {
                     assert!(!observe(&mut book, MAC, cycle, &by(origin), completes), "{name} {cycle:?} {origin:?}");
                 }
                 assert_eq!(book, before, "{name} {cycle:?}");
@@ -437,7 +437,7 @@ fn forged_frames_and_transfers_send_no_machine_to_its_disk() {
     for policy in [BootPolicy::Auto, BootPolicy::Once] {
         for before in &honest {
             for forged in &forged {
-                for origin in [Origin::Unproven, Origin::Relay(RELAY), Origin::Other(RELAY)] {
+                for origin in [Origin::Unproven, Origin::Unanswered, Origin::Relay(RELAY), Origin::Other(RELAY)] {
                     let scenario =
                         || Scenario::new(policy).see(before).see_from(origin, forged).see_from(origin, forged);
                     assert_eq!(
