@@ -118,7 +118,9 @@ pub(super) fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosi
             ),
             format!(
                 "The offer may not reach it: the switch port may not forward yet (enable PortFast), the way back may be in \
-                 another VLAN, or the relay may be unreachable from {address}. Check with tcpdump -ni {interface} port 67."
+                 another VLAN, or the relay may be unreachable from {address}. pxed capture {mac} -o FILE.pcapng shows what left this \
+                 host, which XDP hides from tcpdump here; tcpdump near the machine shows what arrives.",
+                mac = record.machine.mac
             ),
         ],
     }

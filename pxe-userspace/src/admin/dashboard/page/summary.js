@@ -123,6 +123,6 @@ export class Summary {
 
 function title(counts, total) {
   const bad = counts.failed + counts.stuck;
-  const share = `${percent(atWork(counts), total)} % running`;
+  const share = `${percent(atWork(counts), total)} % done`;
   return `${bad > 0 ? `${count(bad)} bad · ` : ""}${total > 0 ? `${share} · ` : ""}pxed`;
 }
