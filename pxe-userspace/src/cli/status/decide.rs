@@ -126,10 +126,10 @@ fn apply(client: &AdminClient, decision: Decision, chosen: &[&Machine], json: bo
         let mac = &machine.mac;
         match client.post(&format!("/api/v1/machines/{mac}/{}", decision.name())) {
             Ok(answer) => {
-                let machine::Decided { text, boots_from } = machine::decided(&answer)?;
+                let machine::Decided { text, policy } = machine::decided(&answer)?;
                 let is_read = if json { print_json(&answer)? } else { print(&text)? };
                 // A release does not end a hold of the spec.
-                if decision == Decision::Release && &*boots_from == "disk" {
+                if decision == Decision::Release && &*policy == "hold" {
                     held += 1;
                     first.get_or_insert(Exit::Failure);
                 } else {

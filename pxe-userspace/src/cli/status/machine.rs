@@ -121,8 +121,8 @@ struct Answer {
 #[derive(Debug)]
 pub(super) struct Decided {
     pub(super) text: String,
-    /// Where it boots from next.
-    pub(super) boots_from: Shown,
+    /// The policy in force.
+    pub(super) policy: Shown,
 }
 
 /// Reads and formats a machine after a hold or a release.
@@ -132,5 +132,5 @@ pub(super) fn decided(json: &str) -> anyhow::Result<Decided> {
     let mut text = format!("{mac}: policy {policy}, next boot from {boots_from}\n");
     // Writing to a string cannot fail.
     written.iter().for_each(|note| _ = writeln!(text, "  {note}"));
-    Ok(Decided { text, boots_from })
+    Ok(Decided { text, policy })
 }

@@ -278,6 +278,21 @@ fn machine_that_is_kept_on_its_disk_has_a_reason() {
 }
 
 #[test]
+fn machine_that_was_heard_is_not_said_to_be_off() {
+    let ignored = EventKind::Ignored { reason: "the packet is too short" };
+    for (events, expected) in [
+        (vec![], "Is it powered on"),
+        (vec![ignored], "pxed capture 52:54:00:00:00:01"),
+        (vec![discover(Plain), offer()], "enable network boot"),
+    ] {
+        let explained = text(&after(&events, 100.0));
+        assert!(explained.contains(expected), "{explained}");
+        assert_eq!(explained.contains("powered on"), events.is_empty(), "{explained}");
+        assert_eq!(explained.contains("cable in the right port"), events.is_empty(), "{explained}");
+    }
+}
+
+#[test]
 fn hold_of_the_spec_is_not_said_to_end_by_a_release() {
     let sent = timed(MAC, [&dora(Pxe)[..], &[EventKind::SentToDisk]].concat());
     let mut fleet = Fleet::new(&State::new(), at(0.0), 1);
