@@ -35,7 +35,10 @@ pub(super) fn awaiting(record: &MachineRecord, images: &Images, now: SystemTime)
             reached: format!("It was told to wait for {file} {since} ago. All files that it boots are there now."),
             waits_for: match silence {
                 Some(_) => "Its next request.".to_owned(),
-                None => format!("Its next request: {} every few seconds.", asking(record)),
+                None if last_asked(record).is_some() => {
+                    "Its next request, which it makes every few seconds on its own.".to_owned()
+                }
+                None => "Its next request, which it makes every few seconds if it still waits.".to_owned(),
             },
             advice: silence.map(silent).into_iter().collect(),
         };
@@ -210,7 +213,7 @@ mod tests {
                     diagnose(record, &images, asked + Duration::from_secs(seconds));
                 (
                     waits_for.contains("every few seconds"),
-                    waits_for.contains("If it still waits"),
+                    waits_for.to_lowercase().contains("if it still waits"),
                     advice.iter().any(|advice| advice.contains("last asked")),
                 )
             };
