@@ -190,7 +190,13 @@ fn without_names(reason: &str, report: &MachineReport) -> String {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let failures: usize = self.failed.values().sum();
-        write!(f, "{} machines: {} booted", self.machines, self.booted)?;
+        write!(
+            f,
+            "{} {}: {} booted",
+            self.machines,
+            if self.machines == 1 { "machine" } else { "machines" },
+            self.booted
+        )?;
         if self.reached > 0 {
             write!(f, ", {} came as far as asked", self.reached)?;
         }

@@ -128,13 +128,17 @@ impl Page<'_> {
         self.browser.prefer("light")
     }
 
-    /// Runs simulated machines up to their kernel, beside the test.
+    /// Runs simulated machines with iPXE in their network cards, beside the test.
     fn boot(&self, machines: std::ops::Range<u32>) -> anyhow::Result<Process> {
+        self.boot_by("ipxe", machines)
+    }
+
+    fn boot_by(&self, firmware: &str, machines: std::ops::Range<u32>) -> anyhow::Result<Process> {
         let client = self.network.clients.first().context("a client")?;
         let macs: Vec<_> = machines.map(mac).collect();
         let mut command = client.command(build::pxed()?.path);
         command
-            .args(["rehearse", "--interface", INTERFACE, "--hurry", "--firmware", "ipxe", "--mac"])
+            .args(["rehearse", "--interface", INTERFACE, "--hurry", "--firmware", firmware, "--mac"])
             .arg(macs.join(","));
         Process::spawn("rehearse", &mut command)
     }
@@ -171,6 +175,7 @@ fn page_is_quick_accessible_and_true() -> anyhow::Result<()> {
     page.step("changes_are_seen_at_once", changes_are_seen_at_once);
     page.step("focus_selection_and_scroll_survive", focus_selection_and_scroll_survive);
     page.step("keyboard_suffices", keyboard_suffices);
+    page.step("boot_that_has_ended_is_not_under_way", boot_that_has_ended_is_not_under_way);
     page.step("link_opens_the_same_view", link_opens_the_same_view);
     page.step("decision_needs_the_token", |page| decision_needs_the_token(page, &pxed));
     page.step("names_are_no_markup", |page| names_are_no_markup(page, &pxed));
@@ -225,6 +230,23 @@ fn focus_selection_and_scroll_survive(page: &mut Page<'_>) -> anyhow::Result<()>
     page.picture("storm")?;
     drop(boot);
     Ok(())
+}
+
+/// UEFI asks for its loader twice, the first time only for its size.
+fn boot_that_has_ended_is_not_under_way(page: &mut Page<'_>) -> anyhow::Result<()> {
+    let boot = page.boot_by("uefi-x64", 50..51)?;
+    page.open(&format!("/?machine={}", mac(50)))?;
+    page.wait_for("document.querySelector('.stage').textContent.includes('running')")?;
+    page.wait_for(
+        "[...document.querySelectorAll('.waterfall th')].some((name) => name.textContent.startsWith('initramfs'))",
+    )?;
+    page.wait_for("/^Began .*, last event /.test(document.querySelector('.waterfall caption').textContent)")?;
+    page.is("[...document.querySelectorAll('.waterfall th')].filter((name) => name.textContent.startsWith('loader')).length === 1")?;
+    page.is("![...document.querySelectorAll('.waterfall .took')].some((took) => took.textContent === 'under way')")?;
+    drop(boot);
+    page.open("/?page=server")?;
+    page.wait_for("document.querySelector('#wide-nodes td')?.textContent === 'alive'")?;
+    page.is("document.querySelector('#page-server').textContent.includes('onfined by user: ')")
 }
 
 fn keyboard_suffices(page: &mut Page<'_>) -> anyhow::Result<()> {

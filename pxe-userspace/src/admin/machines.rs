@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     journal::{Journal, MachineRecord, among_nodes, diagnose, json::MachineJson, with_address_signs},
-    model::{address_signs::AddressSigns, inventory::Source},
+    model::{address_signs::AddressSigns, inventory::Source, policy::BootPolicy},
 };
 
 /// `GET /api/v1/machines/{mac}`.
@@ -94,7 +94,15 @@ async fn decide(admin: Admin, mac: &str, decision: Decision) -> Result<Response,
         Ok(Err(_)) => admin.context.journal.machine(mac).ok_or_else(|| unknown(mac))?,
         Err(error) => return Err(failed(error.to_string())),
     };
-    let Some(cluster) = &admin.context.cluster else { return Ok(explained(&admin, &record, Vec::new())) };
+    let Some(cluster) = &admin.context.cluster else {
+        let machine = &record.machine;
+        let is_held = decision == Decision::Release && machine.policy == BootPolicy::Hold;
+        let place = machine.source.in_words();
+        let note = format!(
+            "it is still held by the spec: see pxed.dev/boot-policy in the annotations of it, its role and its cluster ({place})"
+        );
+        return Ok(explained(&admin, &record, Vec::from_iter(is_held.then_some(note))));
+    };
     let written = cluster.carry(mac, decision).await;
     // The spec may have changed with it.
     let record = admin.context.journal.machine(mac).unwrap_or(record);
@@ -118,7 +126,7 @@ pub(super) struct Explained<'a> {
     /// The error for which it is served as before.
     #[serde(skip_serializing_if = "Option::is_none")]
     spec_error: Option<String>,
-    /// The writes of a decision into the API of a Kubernetes cluster.
+    /// The writes of a decision into the API of a Kubernetes cluster, and the reason for which a released machine is still held.
     #[schema(required = false)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     written: Vec<String>,

@@ -1,6 +1,6 @@
 //! The routes of those who ask by DHCP without being in a cluster spec, and their JSON. Scripts depend on it.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::SystemTime};
 
 use axum::{
     Json,
@@ -137,7 +137,9 @@ pub(super) fn unknown(admin: &Admin, mac: MacAddr) -> String {
     });
     let heard = stranger.map(|Overheard { last, count, .. }| {
         let vlan = last.vlan.map(|vlan| format!(", VLAN {vlan}")).unwrap_or_default();
-        format!("it asked by DHCP on {}{vlan}, {count} times, the last {}", last.interface, rfc3339(last.at))
+        let times = if count == 1 { "once,".to_owned() } else { format!("{count} times, the last") };
+        let ago = SystemTime::now().duration_since(last.at).unwrap_or_default().as_secs();
+        format!("it asked by DHCP on {}{vlan}, {times} {ago} s ago ({})", last.interface, rfc3339(last.at))
     });
     let adopt = format!("to add it, see pxed adopt {mac} --cluster NAME");
     let known: Vec<String> = match (heard, nearest) {

@@ -43,7 +43,7 @@ pub(crate) async fn start(machines: u32) -> Server {
     start_with(inventory(machines)).await
 }
 
-pub(super) async fn start_with(inventory: SharedInventory) -> Server {
+pub(crate) async fn start_with(inventory: SharedInventory) -> Server {
     start_in(inventory, None).await
 }
 

@@ -5,7 +5,7 @@
 use std::{fmt::Write as _, net::Ipv4Addr};
 
 use super::{
-    ipxe::{name_of, screen_text},
+    ipxe::{name_of, screen_text, way_back},
     talos,
 };
 use crate::model::{
@@ -115,7 +115,7 @@ const fn architecture_check(architecture: Architecture) -> &'static str {
 /// menu instead of its next boot entry. So the loader on the disk is started first, at the path that every disk with one has.
 fn disk_config(machine: &Machine, route: DiskRoute) -> String {
     let Machine { mac, architecture, .. } = machine;
-    let name = name_of(machine);
+    let (name, back) = (name_of(machine), way_back(machine));
     let loader = match architecture {
         Architecture::Amd64 => "/EFI/BOOT/BOOTX64.EFI",
         Architecture::Arm64 => "/EFI/BOOT/BOOTAA64.EFI",
@@ -137,7 +137,7 @@ fn disk_config(machine: &Machine, route: DiskRoute) -> String {
     format!(
         "# GRUB configuration of {mac}, by pxed\n\
          echo 'pxed: {name} boots from its own disk, as its boot policy says'\n\
-         echo 'pxed: to boot it from the network again: pxed release {mac}'\n\
+         echo 'pxed: {back}'\n\
          {way}\
          exit 1\n"
     )

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use crate::model::inventory::Machine;
+use crate::model::{inventory::Machine, policy::BootPolicy};
 
 /// Kernel arguments as words of a script line, with the lines that must precede it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,17 @@ pub fn name_of(machine: &Machine) -> String {
     match &machine.hostname {
         Some(hostname) => format!("{} {}", screen_text(hostname), machine.mac),
         None => machine.mac.to_string(),
+    }
+}
+
+/// Returns, for the screen of a machine that boots from its disk, how it comes back to the network. A hold of the spec is not ended by
+/// `pxed release`.
+#[must_use]
+pub fn way_back(machine: &Machine) -> String {
+    let mac = machine.mac;
+    match machine.policy {
+        BootPolicy::Hold => format!("its boot policy in the spec is hold: pxed explain {mac} says how to end that"),
+        _ => format!("to boot it from the network again: pxed release {mac}"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{fmt::Write as _, net::SocketAddrV4};
 
 use super::{
     follow::{SILENT_MS, STALLED_MS, follow},
-    ipxe::{self, name_of, screen_text},
+    ipxe::{self, name_of, screen_text, way_back},
     talos::{self, INITRD_NAME},
 };
 use crate::model::{
@@ -220,9 +220,9 @@ fn disk_script(machine: &Machine, route: DiskRoute) -> String {
         "#!ipxe\n\
          echo\n\
          echo pxed: {name} boots from its own disk, as its boot policy says\n\
-         echo pxed: to boot it from the network again: pxed release {mac}\n\
+         echo pxed: {back}\n\
          {way}",
-        mac = machine.mac
+        back = way_back(machine)
     )
 }
 

@@ -20,6 +20,7 @@ use std::{
 use self::{output::Output, report::Report, spec::Spec};
 use super::{
     download_args::DownloadArgs,
+    exit::{Ended, Exit},
     kubernetes_args::{KubernetesArgs, as_typed},
     options::{self, Fetched},
 };
@@ -110,11 +111,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if downloads_only {
         return output.print(&downloads::Report(records.downloads()), true);
     }
-    anyhow::ensure!(
-        verify || !cluster.is_empty() || kubernetes.is_some(),
-        "no cluster spec: name its files or directories with --cluster PATH, or read it from the API with --kubernetes; what machines \
-         need is in it"
-    );
+    if !verify && cluster.is_empty() && kubernetes.is_none() {
+        let message = "no cluster spec: name its files or directories with --cluster PATH, or read it from the API with --kubernetes; \
+                       what machines need is in it";
+        return Err(Ended::new(Exit::Usage, message).into());
+    }
     let spec = match (&kubernetes, cluster.is_empty()) {
         (Some(settings), _) => Spec::of_api(settings.clone(), records.store())?,
         (None, true) => Spec::default(),

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{
     api_spec,
+    exit::{Ended, Exit},
     kubernetes_args::KubernetesArgs,
     options::{self, Served},
 };
@@ -58,10 +59,11 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { paths, matchbox, kubernetes, talos_config, config, json } = args;
     let served = options::served(paths, kubernetes, matchbox, talos_config, config.as_deref())?;
-    anyhow::ensure!(
-        !served.cluster.is_empty() || served.kubernetes.is_some() || served.matchbox.is_some(),
-        "nothing to check: name files or directories, as in pxed validate PATH, or the API with --kubernetes"
-    );
+    if served.cluster.is_empty() && served.kubernetes.is_none() && served.matchbox.is_none() {
+        let message =
+            "nothing to check: name files or directories, as in pxed validate PATH, or the API with --kubernetes";
+        return Err(Ended::new(Exit::Usage, message).into());
+    }
     let report = Report::of(served)?;
     let mut out = std::io::stdout().lock();
     if json {

@@ -81,6 +81,7 @@ pub use self::{
     loader::{Loaded, Loader},
     objects::Objects,
     reload::{Watched, watch},
+    values::machine_mac,
     watch::{UntilLoaded, WatchError, Watcher},
 };
 

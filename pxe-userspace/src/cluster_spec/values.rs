@@ -35,6 +35,16 @@ pub(crate) fn mac(text: &str) -> Result<MacAddr, String> {
     Ok(mac)
 }
 
+/// Parses an address that a network card can have.
+///
+/// # Errors
+///
+/// The reason for which no card has it, and what to write.
+pub fn machine_mac(text: &str) -> Result<MacAddr, String> {
+    let mac = mac(text)?;
+    mac_warning(mac).map_or(Ok(mac), Err)
+}
+
 /// Returns a warning for an address that no network card has, such as the placeholder bb:bb:bb:bb:bb:bb of the operator's
 /// documentation. It does no harm, since nothing asks with it.
 pub(crate) fn mac_warning(mac: MacAddr) -> Option<String> {

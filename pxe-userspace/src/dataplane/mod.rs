@@ -286,7 +286,7 @@ impl<K: Kernel> Dataplane<K> {
                     interface = &*name,
                     path = port.path().name(),
                     workers = port.workers(),
-                    machines = port.state().machines.len(),
+                    mac_addresses = port.state().machines.len(),
                     "serving"
                 );
                 self.ports.insert(name, port);

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     artifacts::Refusal,
-    boot::{config, talos},
+    boot::{config, ipxe, talos},
     guard::Purpose,
     model::{
         artifact_names,
@@ -59,8 +59,8 @@ pub(super) async fn answer(
     }
     if context.disposition(machine) == Disposition::Disk {
         context.events.send(machine.mac, SystemTime::now(), Origin::Machine, EventKind::SentToDisk);
-        let text = "this machine boots from its disk: pxed release MAC lets it boot from the network";
-        return exchange.answer_line(stream, Route::Uki, StatusCode::NOT_FOUND, text).await;
+        let text = format!("this machine boots from its disk; {}", ipxe::way_back(machine));
+        return exchange.answer_line(stream, Route::Uki, StatusCode::NOT_FOUND, &text).await;
     }
     let (noun, purpose) = ("unified kernel image", Purpose::Boot);
     if let Some(reason) = guarded::refusal(context, machine, token, purpose, exchange.server, noun) {

@@ -24,7 +24,7 @@ use self::{
     failure::{after_failure, wrong_architecture},
     patience::{LONG_PATIENCE, PATIENCE},
     placement::{foreign_relay, other_vlan},
-    remarks::{asks_too_often, boot_file, copy, last_plain_exchange, odd_name, refused_uki, why_disk},
+    remarks::{asks_too_often, boot_file, copy, last_plain_exchange, odd_name, refused_uki, way_to_network, why_disk},
 };
 use super::{
     boot_program::{self, BootProgram},
@@ -103,7 +103,7 @@ pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Dia
         diagnosis.reached += &text;
     }
     loops::remark(&mut diagnosis, record, now);
-    files::remark(&mut diagnosis, record, images, now);
+    files::remark(&mut diagnosis, record, images, attempt.wrong_architecture.is_some(), now);
     if let Some(other) = attempt.other_server {
         other_server::remark(&mut diagnosis, record, other, now);
     }
@@ -280,11 +280,13 @@ fn running(record: &MachineRecord, since: Duration) -> Diagnosis {
 }
 
 fn sent_to_disk(record: &MachineRecord, since: Duration) -> Diagnosis {
-    let mut advice = vec![format!(
-        "It was sent there because {}. To boot it from the network: pxed release {}.",
-        why_disk(record),
-        record.machine.mac
-    )];
+    let mut advice = vec![match record.boots_from {
+        Disposition::Disk => {
+            let way = way_to_network(record, "To boot it from the network");
+            format!("It was sent there because {}. {way}", why_disk(record))
+        }
+        Disposition::Network => "Its next boot is from the network.".to_owned(),
+    }];
     if since > LONG_PATIENCE {
         advice.push(
             "If its screen shows no operating system, its disk has none that boots, or its boot order lacks the disk."
@@ -303,7 +305,8 @@ fn on_disk(record: &MachineRecord, since: Duration) -> Diagnosis {
     let mac = record.machine.mac;
     let advice = match record.boots_from {
         Disposition::Disk => {
-            format!("It stays there because {}. To install it again: pxed release {mac}.", why_disk(record))
+            let way = way_to_network(record, "To install it again");
+            format!("It stays there because {}. {way}", why_disk(record))
         }
         Disposition::Network => {
             format!("It boots from the network when its firmware asks. To prevent that: pxed hold {mac}.")

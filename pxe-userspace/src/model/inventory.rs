@@ -50,7 +50,13 @@ impl Source {
     #[must_use]
     pub fn in_words(&self) -> String {
         let Self { file, line } = self;
-        if *line == 0 { file.display().to_string() } else { format!("{} line {line}", file.display()) }
+        if self.is_object() { file.display().to_string() } else { format!("{} line {line}", file.display()) }
+    }
+
+    /// Returns `true` for an object of the API of Kubernetes, which has no lines.
+    #[must_use]
+    pub const fn is_object(&self) -> bool {
+        self.line == 0
     }
 }
 
@@ -59,7 +65,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line } = self;
         write!(f, "{}", file.display())?;
-        if *line == 0 { Ok(()) } else { write!(f, ":{line}") }
+        if self.is_object() { Ok(()) } else { write!(f, ":{line}") }
     }
 }
 

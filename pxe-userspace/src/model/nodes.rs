@@ -46,13 +46,20 @@ pub enum Source {
 }
 
 /// This node and its peers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nodes {
     this: Node,
     source: Source,
     peers: Vec<Node>,
     /// The living peers by the site that they serve, sorted. Each is its server address and its index in `peers`.
     candidates: BTreeMap<Ipv4Addr, Vec<(Ipv4Addr, usize)>>,
+}
+
+impl Default for Nodes {
+    /// Returns the snapshot of a node that knows no others.
+    fn default() -> Self {
+        Self::new(Node { is_alive: true, ..Node::default() }, [])
+    }
 }
 
 /// The node that answers a machine.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a known secret, as it is and in every encoding below | `***` |
 //! | kernel arguments whose values may be secrets ([`secrets`](super::secrets)) | `name=***` |
-//! | the value of a key such as `password`, `token`, `…secret…`, `…key`, in YAML, JSON, TOML, options and variables, also over several lines | `***` |
+//! | the value of a key such as `password`, `token`, `…secret…`, `…key`, in YAML, JSON, TOML, options and variables, also over several lines and within `{…}` | `***` |
 //! | user and password of a URL, the values of its query | `***@`, `name=***` |
 //! | the unguessable part of a machine's path ([`MachinePath`]) | `***` |
 //! | what follows `Bearer` and `Basic` | `***` |
@@ -12,6 +12,8 @@
 //! | a long word that looks like Base64 or like a number in base 16, unless it is a hash of 64 digits | `***` |
 
 use std::fmt::Write as _;
+
+mod flow;
 
 use super::{machine_path::MachinePath, secrets};
 
@@ -66,6 +68,11 @@ impl Redaction {
         let mut outer = None;
         for line in spec.lines() {
             let indent = indent_of(line);
+            for flow::Value { name, value, .. } in flow::values(line) {
+                if is_arguments(name) {
+                    self.learn_arguments(value.trim_matches(['"', '\'']));
+                }
+            }
             let arguments = match key_of(line) {
                 Some((name, rest)) if is_arguments(name) => {
                     outer = Some(indent);
@@ -77,15 +84,18 @@ impl Redaction {
                     continue;
                 }
             };
-            for value in secrets::secret_values(arguments) {
-                self.learn(value);
-                // Its parts may stand elsewhere by themselves: user and password, and the values of a query.
-                let authority =
-                    value.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
-                let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
-                let query = value.split(['?', '&']).skip(1).filter_map(|part| part.split_once('='));
-                user.split(':').chain(query.map(|(_, value)| value)).for_each(|part| self.learn(part));
-            }
+            self.learn_arguments(arguments);
+        }
+    }
+
+    fn learn_arguments(&mut self, arguments: &str) {
+        for value in secrets::secret_values(arguments) {
+            self.learn(value);
+            // Its parts may stand elsewhere by themselves: user and password, and the values of a query.
+            let authority = value.split_once("://").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
+            let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+            let query = value.split(['?', '&']).skip(1).filter_map(|part| part.split_once('='));
+            user.split(':').chain(query.map(|(_, value)| value)).for_each(|part| self.learn(part));
         }
     }
 
@@ -193,7 +203,27 @@ fn in_line(line: &str, below: &mut Below) -> String {
             return format!("{} {MASK}{comma}", line[..line.len() - rest.len()].trim_end());
         }
     }
-    words_in(line)
+    words_in(&in_flow(line))
+}
+
+/// Masks the secrets of mappings that are written in one line.
+fn in_flow(line: &str) -> String {
+    let (mut masked, mut end) = (String::with_capacity(line.len()), 0);
+    for flow::Value { name, value, range } in flow::values(line) {
+        // What is within a secret is gone with it.
+        if range.start < end {
+            continue;
+        }
+        let instead = match () {
+            () if is_arguments(name) => arguments_in(value).trim_start().to_owned(),
+            () if is_secret(name) => MASK.to_owned(),
+            () => continue,
+        };
+        masked.push_str(&line[end..range.start]);
+        masked.push_str(&instead);
+        end = range.end;
+    }
+    masked + &line[end..]
 }
 
 /// Returns the column of the key in a line, also of the first one of an entry of a list.

@@ -74,6 +74,9 @@ fn disk_scripts_match_the_goldens() {
     {
         golden(name, &script(&machine(route), SERVER, Tokens::default(), Disposition::Disk).unwrap());
     }
+    // `pxed release` ends no hold of the spec.
+    let held = Machine { policy: BootPolicy::Hold, ..machine(DiskRoute::Auto) };
+    golden("disk-hold.ipxe", &script(&held, SERVER, Tokens::default(), Disposition::Disk).unwrap());
     assert_eq!(script(&machine(DiskRoute::NotFound), SERVER, Tokens::default(), Disposition::Disk), None);
     assert!(script(&machine(DiskRoute::NotFound), SERVER, Tokens::default(), Disposition::Network).is_some());
 }

@@ -121,13 +121,20 @@ fn question(decision: Decision, chosen: &[&Machine]) -> String {
 
 /// Changes one machine after the other. A failure leaves the others alone, unless nobody answers any more.
 fn apply(client: &AdminClient, decision: Decision, chosen: &[&Machine], json: bool) -> anyhow::Result<Exit> {
-    let (mut done, mut failed, mut first) = (0, 0, None);
+    let (mut done, mut held, mut failed, mut first) = (0, 0, 0, None);
     for machine in chosen {
         let mac = &machine.mac;
         match client.post(&format!("/api/v1/machines/{mac}/{}", decision.name())) {
             Ok(answer) => {
-                done += 1;
-                let is_read = if json { print_json(&answer)? } else { print(&machine::decided(&answer)?)? };
+                let machine::Decided { text, policy } = machine::decided(&answer)?;
+                let is_read = if json { print_json(&answer)? } else { print(&text)? };
+                // A release does not end a hold of the spec.
+                if decision == Decision::Release && &*policy == "hold" {
+                    held += 1;
+                    first.get_or_insert(Exit::Failure);
+                } else {
+                    done += 1;
+                }
                 if !is_read && chosen.len() == 1 {
                     break;
                 }
@@ -149,10 +156,11 @@ fn apply(client: &AdminClient, decision: Decision, chosen: &[&Machine], json: bo
         }
     }
     if chosen.len() > 1 {
-        let left = chosen.len() - done - failed;
+        let left = chosen.len() - done - held - failed;
+        let held = if held > 0 { format!(", {held} still held by the spec") } else { String::new() };
         let left = if left > 0 { format!(", {left} not tried") } else { String::new() };
         let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
-        complain(&format!("{done} of {} machines {}{failed}{left}", chosen.len(), decision.past()));
+        complain(&format!("{done} of {} machines {}{held}{failed}{left}", chosen.len(), decision.past()));
     }
     Ok(match first {
         None => Exit::Success,

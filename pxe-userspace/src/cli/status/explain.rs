@@ -13,6 +13,9 @@ use super::{
 };
 use crate::cli::exit::{Ended, Exit, status_of};
 
+/// The words of the API about a stranger that was heard.
+const ASKED_BY_DHCP: &str = "; it asked by DHCP on ";
+
 /// The form of an explanation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
@@ -41,7 +44,12 @@ pub(super) fn explanation(client: &AdminClient, name: &str, form: Form, now: Tim
             let is_left_out = unknown.to_string().contains("is left out");
             Ok(if is_left_out { format!("{unknown}\n\n{explained}") } else { explained })
         }
-        Err(error) if is_unknown(&error) && name.parse::<MacAddr>().is_ok() => {
+        // One that asks by DHCP is explained by that.
+        Err(error)
+            if is_unknown(&error)
+                && name.parse::<MacAddr>().is_ok()
+                && !unknown.to_string().contains(ASKED_BY_DHCP) =>
+        {
             Err(Ended::new(Exit::NotFound, format!("{unknown}, and {error}")).into())
         }
         Err(error) if is_unknown(&error) || error.downcast_ref::<Refused>().is_some() => Err(unknown),

@@ -72,7 +72,11 @@ pub(super) fn explained(json: &str, width: Width, now: Timestamp) -> anyhow::Res
         let loaders: Vec<_> = loaders.iter().map(|(class, name)| format!("{name} ({class})")).collect();
         let _ = writeln!(text, "loaders of its own: {}", loaders.join(", "));
     }
-    let _ = writeln!(text, "policy {policy}, next boot from {boots_from}, {boots} boots so far");
+    let _ = writeln!(
+        text,
+        "policy {policy}, next boot from {boots_from}, {boots} {} so far",
+        if boots == 1 { "boot" } else { "boots" }
+    );
     if let Some(error) = spec_error {
         text.push_str(
             &width.wrap("", &format!("served as before, because its entry in the spec has an error: {error}")),
@@ -105,20 +109,28 @@ pub(super) fn explained(json: &str, width: Width, now: Timestamp) -> anyhow::Res
 }
 
 #[derive(Debug, Deserialize)]
-struct Decided {
+struct Answer {
     #[serde(flatten)]
     machine: Machine,
-    /// The writes into the API of a Kubernetes cluster.
+    /// The writes into the API of a Kubernetes cluster, and the reason for which it is still held.
     #[serde(default)]
     written: Vec<Shown>,
 }
 
-/// Formats a machine after a hold or a release.
-pub(super) fn decided(json: &str) -> anyhow::Result<String> {
-    let Decided { machine, written } = serde_json::from_str(json).context("the answer is not pxed's")?;
+/// A machine after a hold or a release.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) text: String,
+    /// The policy in force.
+    pub(super) policy: Shown,
+}
+
+/// Reads and formats a machine after a hold or a release.
+pub(super) fn decided(json: &str) -> anyhow::Result<Decided> {
+    let Answer { machine, written } = serde_json::from_str(json).context("the answer is not pxed's")?;
     let Machine { mac, policy, boots_from, .. } = machine;
     let mut text = format!("{mac}: policy {policy}, next boot from {boots_from}\n");
     // Writing to a string cannot fail.
     written.iter().for_each(|note| _ = writeln!(text, "  {note}"));
-    Ok(text)
+    Ok(Decided { text, policy })
 }

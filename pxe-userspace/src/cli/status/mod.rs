@@ -128,6 +128,7 @@ pub struct StrangersArgs {
 #[command(after_help = exit::HELP)]
 pub struct AdoptArgs {
     /// Hardware address of the stranger, in any spelling
+    #[arg(value_parser = crate::cluster_spec::machine_mac)]
     mac: MacAddr,
     /// The cluster that it is to belong to
     #[arg(long)]

@@ -15,6 +15,7 @@ const LISTED: usize = 20;
 
 /// Returns the machine with this name. A host name may be cut off at a dot, if that fits one machine alone.
 pub(super) fn find<'m>(machines: &[&'m Machine], name: &str) -> Result<&'m Machine, Ended> {
+    let name = name.trim();
     let found = matches(machines, name);
     match found[..] {
         [machine] => Ok(machine),
@@ -63,15 +64,27 @@ fn matches<'m>(machines: &[&'m Machine], name: &str) -> Vec<&'m Machine> {
     found
 }
 
+/// Returns `true` for what was probably meant as a MAC address: no other name has a colon, and few are long and hexadecimal.
+fn resembles_a_mac(name: &str) -> bool {
+    let digits = name.bytes().filter(u8::is_ascii_hexdigit).count();
+    name.contains(':') || digits >= 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit() || b"-.".contains(&byte))
+}
+
+/// Returns `true` for what was probably meant as an IP address.
+fn resembles_an_address(name: &str) -> bool {
+    name.contains('.') && name.split('.').all(|part| part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Returns the error of a name that no machine has. It lists what resembles it.
 pub(super) fn unknown(machines: &[&Machine], name: &str) -> Ended {
-    let (what, known): (_, Vec<&str>) = if name.parse::<MacAddr>().is_ok() {
-        ("MAC addresses", machines.iter().flat_map(|machine| machine.all_macs()).collect())
-    } else if name.parse::<Ipv4Addr>().is_ok() {
-        ("addresses", machines.iter().map(|machine| &*machine.address).collect())
-    } else {
-        ("host names", machines.iter().filter_map(|machine| machine.hostname.as_deref()).collect())
-    };
+    let (what, known): (_, Vec<&str>) =
+        if name.parse::<MacAddr>().is_ok() || !resembles_an_address(name) && resembles_a_mac(name) {
+            ("MAC addresses", machines.iter().flat_map(|machine| machine.all_macs()).collect())
+        } else if name.parse::<Ipv4Addr>().is_ok() || resembles_an_address(name) {
+            ("addresses", machines.iter().map(|machine| &*machine.address).collect())
+        } else {
+            ("host names", machines.iter().filter_map(|machine| machine.hostname.as_deref()).collect())
+        };
     let typed = name.parse::<MacAddr>().map_or_else(|_| harmless(name).into_owned(), |mac| mac.to_string());
     let known = match () {
         () if machines.is_empty() => "the spec has no machines".to_owned(),
@@ -79,4 +92,33 @@ pub(super) fn unknown(machines: &[&Machine], name: &str) -> Ended {
         () => format!("the nearest {what} are {}", nearest_first(&typed, known)),
     };
     Ended::new(Exit::NotFound, format!("{typed} is not a machine of the spec; {known}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slip_in_an_address_is_compared_with_addresses() {
+        let json = r#"{"mac":"52:54:00:00:00:01","address":"10.0.0.1","cluster":"lab","role":"worker","architecture":"amd64","version":"v1",
+            "policy":"auto","boots_from":"network","stage":"failed","stage_since":"2026-01-01T00:00:00Z","boots":1,"last_error":null,
+            "hostname":"n1"}"#;
+        let machine: Machine = serde_json::from_str(json).unwrap();
+        for (name, nearest) in [
+            ("52:54:00:00:00", "MAC addresses are 52:54:00:00:00:01"),
+            ("52:54:00:00:00:0g", "MAC addresses are 52:54:00:00:00:01"),
+            ("5254.0000.000", "MAC addresses are 52:54:00:00:00:01"),
+            ("52-54-00-00-00", "MAC addresses are 52:54:00:00:00:01"),
+            ("10.0.0.01", "addresses are 10.0.0.1"),
+            ("10.000.000.012", "addresses are 10.0.0.1"),
+            ("n2", "host names are n1"),
+            ("dead-beef", "MAC addresses are 52:54:00:00:00:01"),
+            ("bad-cafe-1.lab", "host names are n1"),
+        ] {
+            let error = find(&[&machine], name).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("the nearest {nearest}")), "{name}: {error}");
+        }
+        // A name that was pasted.
+        assert!(find(&[&machine], " 52:54:00:00:00:01\n").is_ok());
+    }
 }

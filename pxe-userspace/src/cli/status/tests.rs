@@ -5,10 +5,14 @@ use tokio::task::block_in_place;
 
 use super::{explain::explanation, machines::Machine, watch::Piece, *};
 use crate::{
-    admin::tests::{start, visit},
+    admin::tests::{start, start_with, visit},
     cli::{admin_address::AdminAddress, exit::Exit},
     journal::samples::*,
-    model::visitors::Outcome,
+    model::{
+        inventory::{Inventory, Machine as Served},
+        policy::BootPolicy,
+        visitors::Outcome,
+    },
 };
 
 fn client(address: std::net::SocketAddr) -> AdminClient {
@@ -180,7 +184,7 @@ Next:
     let others = "\nof other hosts\n2026-01-01 00:00:00.250  frames from elsewhere\n\nstage ";
     let apart = expected.replace("\nstage ", others);
     assert_eq!(machine::explained(&attacked, Width::Unbounded, jiff::Timestamp::now()).unwrap(), apart);
-    assert_eq!(machine::decided(MACHINE).unwrap(), "52:54:00:00:00:01: policy auto, next boot from network\n");
+    assert_eq!(machine::decided(MACHINE).unwrap().text, "52:54:00:00:00:01: policy auto, next boot from network\n");
     assert!(machine::explained("{}", Width::Unbounded, jiff::Timestamp::now()).is_err());
     let several = MACHINE.replace(
         "\"address\"",
@@ -284,6 +288,31 @@ fn error_without_a_listener_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn release_of_a_machine_that_the_spec_holds_is_no_success() {
+    let held = Served { policy: BootPolicy::Hold, ..machine(1) };
+    let inventory = Inventory::new([held, machine(2)].map(std::sync::Arc::new).into());
+    let server = start_with(std::sync::Arc::new(arc_swap::ArcSwap::from_pointee(inventory))).await;
+    let client = client(server.address);
+    block_in_place(|| {
+        let decide = |decision, machines: &[u32]| {
+            let names = machines.iter().map(|number| machine(*number).mac.to_string()).collect();
+            let wanted = Wanted { names, selector: SelectorArgs::default(), yes: true };
+            decide::run(&client, decision, wanted, false).unwrap()
+        };
+        assert_eq!(decide(Decision::Hold, &[1, 2]), Exit::Success);
+        assert_eq!(decide(Decision::Release, &[1]), Exit::Failure);
+        assert_eq!(decide(Decision::Release, &[1, 2]), Exit::Partial);
+        assert_eq!(decide(Decision::Release, &[2]), Exit::Success);
+        let released = client.post(&format!("/api/v1/machines/{}/release", machine(1).mac)).unwrap();
+        let text = machine::decided(&released).unwrap().text;
+        let note = "it is still held by the spec: see pxed.dev/boot-policy in the annotations of it, its role and its cluster (lab.yaml";
+        assert!(text.contains("policy hold, next boot from disk") && text.contains(note), "{text}");
+        let alone = client.get("/api/v1/nodes", &[]).unwrap();
+        assert!(alone.contains(r#""this":true,"alive":true"#), "{alone}");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn answers_of_a_running_pxed_are_understood() {
     let server = start(2).await;
     server.feed(MAC, uefi_boot()).await;
@@ -298,7 +327,7 @@ async fn answers_of_a_running_pxed_are_understood() {
         let now = jiff::Timestamp::now();
         let explained = explanation(&client, &MAC.to_string(), TEXT, now).unwrap();
         assert!(explained.contains("so far     An operating system has been running with 10.0.0.1"), "{explained}");
-        let held = machine::decided(&client.post("/api/v1/machines/525400000001/hold").unwrap()).unwrap();
+        let held = machine::decided(&client.post("/api/v1/machines/525400000001/hold").unwrap()).unwrap().text;
         assert_eq!(held, "52:54:00:00:00:01: policy hold, next boot from disk\n");
         let unknown = client.get("/api/v1/machines/525411223399", &[]).unwrap_err().to_string();
         assert_eq!(unknown, "52:54:11:22:33:99 is not a machine of the spec");

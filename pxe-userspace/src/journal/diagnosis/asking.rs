@@ -15,7 +15,10 @@ use super::{
     placement::Site,
     remarks::boot_file,
 };
-use crate::model::{event::BootFileName, failure::OTHER_OFFER};
+use crate::model::{
+    event::{BootEvent, BootFileName, ClientKind, EventKind},
+    failure::OTHER_OFFER,
+};
 
 /// Returns the diagnosis of a machine of which nothing was heard, or nothing that begins a boot.
 pub(super) fn never_seen(record: &MachineRecord, attempt: &Attempt, since: Duration) -> Diagnosis {
@@ -37,6 +40,13 @@ pub(super) fn never_seen(record: &MachineRecord, attempt: &Attempt, since: Durat
         }
     };
     let Site { interface, address } = Site::of(record);
+    if let Some(advice) = of_one_that_was_heard(record, attempt, interface) {
+        return Diagnosis {
+            reached,
+            waits_for: "Its firmware to ask for an address.".to_owned(),
+            advice: vec![advice],
+        };
+    }
     Diagnosis {
         reached,
         waits_for: "Its first DHCP packet.".to_owned(),
@@ -52,6 +62,28 @@ pub(super) fn never_seen(record: &MachineRecord, attempt: &Attempt, since: Durat
             ),
         ],
     }
+}
+
+/// Returns the advice for a machine that has sent something that begins no boot, on its interface and since pxed started: it is on and
+/// connected.
+fn of_one_that_was_heard(record: &MachineRecord, attempt: &Attempt, interface: &str) -> Option<String> {
+    let is_plain = |event: &BootEvent| matches!(event.kind, EventKind::Discover { client, .. } | EventKind::Request { client, .. } if client == ClientKind::Plain);
+    let heard = &record.events[record.restored.min(record.events.len())..];
+    if heard.is_empty() || attempt.other_vlan.is_some() || attempt.foreign_relay.is_some() {
+        return None;
+    }
+    if attempt.ignored.is_some() {
+        let mac = record.machine.mac;
+        return Some(format!(
+            "The packet reached {interface}, so power and cable are not the reason. pxed capture {mac} -o FILE.pcapng shows it: see which \
+             program of the machine sends it, or which host in its name."
+        ));
+    }
+    heard.iter().any(is_plain).then(|| {
+        "It is on and connected, so its firmware does not try the network: enable network boot, first in its boot order, if it is to boot \
+         from pxed."
+            .to_owned()
+    })
 }
 
 /// Returns the diagnosis of a machine that asks for an address.
@@ -118,7 +150,9 @@ pub(super) fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosi
             ),
             format!(
                 "The offer may not reach it: the switch port may not forward yet (enable PortFast), the way back may be in \
-                 another VLAN, or the relay may be unreachable from {address}. Check with tcpdump -ni {interface} port 67."
+                 another VLAN, or the relay may be unreachable from {address}. pxed capture {mac} -o FILE.pcapng shows what left this \
+                 host, which XDP hides from tcpdump here; tcpdump near the machine shows what arrives.",
+                mac = record.machine.mac
             ),
         ],
     }

@@ -1,6 +1,9 @@
 //! The files that a machine boots: what of them is not there, and what to do about it.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     super::{
@@ -9,6 +12,7 @@ use super::{
         words::{elapsed, human},
     },
     finding::Diagnosis,
+    patience::PATIENCE,
 };
 use crate::model::{
     event::EventKind,
@@ -19,7 +23,7 @@ use crate::model::{
 /// Returns the diagnosis of a machine that was told to wait for a file.
 pub(super) fn awaiting(record: &MachineRecord, images: &Images, now: SystemTime) -> Diagnosis {
     let since = human(elapsed(record.stage_since, now));
-    let again = "Its next request, which it makes every few seconds on its own.".to_owned();
+    let silence = silence(record, now);
     let bootable = images.as_bootable(&record.machine);
     let Some(awaited) = images.awaited(bootable) else {
         let path = record.events.iter().rev().find_map(|event| match &event.kind {
@@ -29,24 +33,61 @@ pub(super) fn awaiting(record: &MachineRecord, images: &Images, now: SystemTime)
         let file = path.unwrap_or("a file");
         return Diagnosis {
             reached: format!("It was told to wait for {file} {since} ago. All files that it boots are there now."),
-            waits_for: again,
-            advice: Vec::new(),
+            waits_for: match silence {
+                Some(_) => "Its next request.".to_owned(),
+                None if last_asked(record).is_some() => {
+                    "Its next request, which it makes every few seconds on its own.".to_owned()
+                }
+                None => "Its next request, which it makes every few seconds if it still waits.".to_owned(),
+            },
+            advice: silence.map(silent).into_iter().collect(),
         };
     };
+    let file = if awaited.file.state.is_expected() { "That file." } else { "Somebody who sees to that file." };
     Diagnosis {
         reached: format!("It asked for its boot script and has been waiting for {since}: {}.", sentence(awaited, now)),
-        waits_for: if awaited.file.state.is_expected() {
-            "That file. It asks again every few seconds, and boots as soon as the file is there.".to_owned()
-        } else {
-            "Somebody who sees to that file. It asks again every few seconds, and boots as soon as the file is there."
-                .to_owned()
+        waits_for: match silence {
+            Some(_) => file.to_owned(),
+            None => format!("{file} {} every few seconds, and boots as soon as the file is there.", asking(record)),
         },
-        advice: remedies(awaited),
+        advice: silence.map(silent).into_iter().chain(remedies(awaited)).collect(),
     }
 }
 
-/// Adds what a machine has to wait for at its next boot, before it asks.
-pub(super) fn remark(diagnosis: &mut Diagnosis, record: &MachineRecord, images: &Images, now: SystemTime) {
+/// Returns the last event in which the machine was told to wait, unless an earlier pxed saw it: the history does not have every question.
+fn last_asked(record: &MachineRecord) -> Option<SystemTime> {
+    let mut events = record.events.iter().skip(record.restored);
+    events.rfind(|event| matches!(event.kind, EventKind::Awaits { .. })).map(|event| event.at)
+}
+
+/// Returns the time since a machine that waits for a file last asked for it, if it should have asked again.
+fn silence(record: &MachineRecord, now: SystemTime) -> Option<Duration> {
+    last_asked(record).map(|asked| elapsed(asked, now)).filter(|silence| *silence > PATIENCE)
+}
+
+/// Returns the beginning of a sentence about how often a machine asks. Nobody knows of one that has not asked since pxed started.
+fn asking(record: &MachineRecord) -> &'static str {
+    if last_asked(record).is_some() { "It asks again" } else { "If it still waits, it asks again" }
+}
+
+/// Returns what became of a machine that waited for a file and does not ask any more.
+fn silent(silence: Duration) -> String {
+    format!(
+        "It last asked {} ago, so it waits no longer: it may be switched off, or stand at a prompt. Look at its screen, or start it again.",
+        human(silence)
+    )
+}
+
+/// Adds what a machine has to wait for at its next boot, before it asks. With `after_first`, the first advice says why the file may be the
+/// wrong one, and stays the first.
+pub(super) fn remark(
+    diagnosis: &mut Diagnosis,
+    record: &MachineRecord,
+    images: &Images,
+    after_first: bool,
+    now: SystemTime,
+) {
+    let begin = usize::from(after_first && !diagnosis.advice.is_empty());
     let bootable = images.as_bootable(&record.machine);
     let is_told = record.stage == Stage::AwaitingFiles && images.awaited(bootable).is_some();
     if record.boots_from == Disposition::Disk || is_told {
@@ -63,9 +104,9 @@ pub(super) fn remark(diagnosis: &mut Diagnosis, record: &MachineRecord, images: 
     } else if awaited.file.state.is_expected() {
         diagnosis.reached += &format!(" At its next boot it has to wait for a file: {what}.");
     } else {
-        diagnosis.advice.insert(0, format!("It cannot boot: {what}."));
+        diagnosis.advice.insert(begin, format!("It cannot boot: {what}."));
     }
-    for (place, remedy) in (1..).zip(remedies(awaited)) {
+    for (place, remedy) in (begin + 1..).zip(remedies(awaited)) {
         diagnosis.advice.insert(place.min(diagnosis.advice.len()), remedy);
     }
 }
@@ -90,7 +131,7 @@ fn remedies(awaited: Awaited<'_>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, time::Duration};
+    use std::collections::HashMap;
 
     use super::{super::diagnose, *};
     use crate::{
@@ -158,6 +199,34 @@ mod tests {
     }
 
     #[test]
+    fn machine_that_stopped_asking_for_its_file_is_not_said_to_wait() {
+        let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
+        for event in &timed(MAC, [discover(Ipxe), ack(Ipxe), awaits(40)]) {
+            fleet.apply(event);
+        }
+        let mut record = fleet.machine(&Arc::new(machine(1)), usize::MAX);
+        let asked = record.events.last().unwrap().at;
+        for state in [fetching(), FileState::Verified] {
+            let images = images(state, None);
+            let after = |record: &MachineRecord, seconds| {
+                let Diagnosis { waits_for, advice, .. } =
+                    diagnose(record, &images, asked + Duration::from_secs(seconds));
+                (
+                    waits_for.contains("every few seconds"),
+                    waits_for.to_lowercase().contains("if it still waits"),
+                    advice.iter().any(|advice| advice.contains("last asked")),
+                )
+            };
+            assert_eq!(after(&record, 20), (true, false, false));
+            assert_eq!(after(&record, 400), (false, false, true));
+            // An earlier pxed saw it.
+            let restored = std::mem::replace(&mut record.restored, 3);
+            assert_eq!(after(&record, 400), (true, true, false));
+            record.restored = restored;
+        }
+    }
+
+    #[test]
     fn file_that_is_not_there_is_named_before_the_machine_asks() {
         let text = explained(&[], &images(fetching(), None), machine(1));
         assert!(text.contains("At its next boot it has to wait for a file: its initramfs initramfs-v1"), "{text}");
@@ -170,6 +239,16 @@ mod tests {
         let held = Machine { policy: BootPolicy::Hold, ..machine(1) };
         let text = explained(&[], &refused, held);
         assert!(!text.contains("initramfs"), "{text}");
+    }
+
+    #[test]
+    fn files_of_the_wrong_architecture_are_not_the_first_advice() {
+        let missing = images(FileState::Missing { reason: "pxed runs with --offline".into() }, None);
+        let events = [discover(Pxe), EventKind::WrongArchitecture { client_architecture: 11 }];
+        let text = explained(&events, &missing, machine(1));
+        let place = |words: &str| text.find(words).unwrap_or_else(|| panic!("no {words} in {text}"));
+        assert!(place("cpuArchitecture amd64") < place("It cannot boot"), "{text}");
+        assert!(place("It cannot boot") < place("Get it: pxed fetch"), "{text}");
     }
 
     #[test]

@@ -128,3 +128,22 @@ pub(super) fn why_disk(record: &MachineRecord) -> &'static str {
         BootPolicy::Always => "its policy said so at that time",
     }
 }
+
+/// Returns how a machine that is sent to its disk comes to boot from the network instead. `purpose` begins the sentence.
+pub(super) fn way_to_network(record: &MachineRecord, purpose: &str) -> String {
+    let machine = &record.machine;
+    let release = format!("pxed release {}", machine.mac);
+    if machine.policy != BootPolicy::Hold {
+        return format!("{purpose}: {release}.");
+    }
+    let place = machine.source.in_words();
+    if machine.source.is_object() {
+        return format!(
+            "{purpose}: {release}, if the annotation is that of its TalosMachine. If it is that of its role or cluster, change it there ({place})."
+        );
+    }
+    format!(
+        "{purpose}: give it another pxed.dev/boot-policy in the spec ({place}, or the annotations of its role and cluster), \
+         which {release} does not change."
+    )
+}

@@ -213,7 +213,7 @@ fn obstacle_is_named_with_advice() {
             "sent to disk",
             [&dora(Ipxe)[..], &[EventKind::SentToDisk]].concat(),
             200.0,
-            &["pxed release 52:54:00:00:00:01", "boot order"],
+            &["Its next boot is from the network.", "boot order"],
         ),
         (
             "moved to another rack",
@@ -275,6 +275,51 @@ fn machine_that_is_kept_on_its_disk_has_a_reason() {
     assert!(explained(&fleet).contains("seen to run from its own disk"), "{}", explained(&fleet));
     fleet.apply(&BootEvent { mac: MAC, at: at(9.0), origin: Origin::Machine, kind: discover(Pxe) });
     assert!(explained(&fleet).contains("At its next boot it is sent to its disk"), "{}", explained(&fleet));
+}
+
+#[test]
+fn machine_that_was_heard_is_not_said_to_be_off() {
+    let ignored = EventKind::Ignored { reason: "the packet is too short" };
+    for (events, expected) in [
+        (vec![], "Is it powered on"),
+        (vec![ignored], "pxed capture 52:54:00:00:00:01"),
+        (vec![discover(Plain), offer()], "enable network boot"),
+    ] {
+        let explained = text(&after(&events, 100.0));
+        assert!(explained.contains(expected), "{explained}");
+        assert_eq!(explained.contains("powered on"), events.is_empty(), "{explained}");
+        assert_eq!(explained.contains("cable in the right port"), events.is_empty(), "{explained}");
+    }
+}
+
+#[test]
+fn hold_of_the_spec_is_not_said_to_end_by_a_release() {
+    let sent = timed(MAC, [&dora(Pxe)[..], &[EventKind::SentToDisk]].concat());
+    let mut fleet = Fleet::new(&State::new(), at(0.0), 1);
+    sent.iter().for_each(|event| _ = fleet.apply(event));
+    let explained = |fleet: &Fleet, policy, line| {
+        let mut machine = Machine { policy, ..machine(1) };
+        machine.source.line = line;
+        text(&diagnose(&fleet.machine(&Arc::new(machine), 64), &Images::default(), at(1.0)))
+    };
+    let release = "To boot it from the network: pxed release 52:54:00:00:00:01";
+    let in_file = explained(&fleet, BootPolicy::Hold, 12);
+    assert!(
+        !in_file.contains(release) && in_file.contains("pxed.dev/boot-policy in the spec (lab.yaml line 12"),
+        "{in_file}"
+    );
+    let in_object = explained(&fleet, BootPolicy::Hold, 0);
+    assert!(in_object.contains(&format!("{release}, if the annotation is that of its TalosMachine")), "{in_object}");
+    fleet.hold(MAC);
+    let by_person = explained(&fleet, BootPolicy::Auto, 12);
+    assert!(by_person.contains(&format!("held by a person (pxed hold). {release}.")), "{by_person}");
+    // After the release, no reason for the disk is left.
+    fleet.release(MAC);
+    let released = explained(&fleet, BootPolicy::Auto, 12);
+    assert!(
+        released.contains("Its next boot is from the network.") && !released.contains("sent there because"),
+        "{released}"
+    );
 }
 
 #[test]

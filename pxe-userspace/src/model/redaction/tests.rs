@@ -28,6 +28,18 @@ fn secrets_are_masked_where_they_stand_and_the_rest_stays() {
         ("pxed.dev/secrets: guarded", "pxed.dev/secrets: guarded"),
         ("--talos-token=hunter2 --http-port=8000", "--talos-token= ***"),
         ("PXED_PASSWORD=hunter2", "PXED_PASSWORD= ***"),
+        // Mappings in one line, also quoted.
+        ("r: {auth: {password: \"hunter2\", username: me}, mirrors: {a: b}}", "r: {auth: ***, mirrors: {a: b}}"),
+        (
+            "- w: {privateKey: hunter2=, peers: [{presharedKey: 'hunter 2'}], port: 1}",
+            "- w: {privateKey: ***, peers: [{presharedKey: ***}], port: 1}",
+        ),
+        (
+            "- {macAddress: \"52:54:00:12:34:56\", kernelCmdlineArgs: \"a.b=hunter2 quiet\", cpuArchitecture: amd64}",
+            "- {macAddress: \"52:54:00:12:34:56\", kernelCmdlineArgs: \"a.b=*** quiet\", cpuArchitecture: amd64}",
+        ),
+        ("a: '{\"spec\":{\"token\":\"hunter2\"}}'", "a: '{\"spec\":{\"token\":***}}'"),
+        ("\"a\": \"{\\\"token\\\":\\\"hunter2\\\",\\\"b\\\":1}\"", "\"a\": \"{\\\"token\\\":***,\\\"b\\\":1}\""),
         // URLs.
         ("get http://user:hunter2@mirror.example/x now", "get http://***@mirror.example/x now"),
         ("http_proxy=http://u:p@10.0.0.1:3128/", "http_proxy=http://***@10.0.0.1:3128/"),

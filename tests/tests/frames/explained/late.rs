@@ -83,7 +83,7 @@ pub(crate) fn stay_where_they_are() -> anyhow::Result<()> {
     let server = cluster::SERVER;
     let ask_talos = format!("talosctl --nodes {} --insecure get disks", running.address);
     let asks_for_script = format!("U-Boot asked for pxelinux.cfg/01-{} 3 min ago", u_boot.dashed_mac());
-    let release = format!("To boot it from the network: pxed release {}.", held.machine.mac);
+    let release = format!("which pxed release {} does not change.", held.machine.mac);
     let place = format!("is that port in the VLAN of eth0 ({server})?");
     let cases: [(&Host<'_>, &str, &[&str]); 16] = [
         (silent, "never-seen", &["It has sent nothing in the ", "Is it powered on", &place, &silent.machine.mac]),

@@ -3,7 +3,7 @@
 /** The steps of a boot, in its order, and the two ends beside it. */
 export const STEPS = ["never-seen", "asking", "offered", "addressed", "loader", "ipxe", "script", "kernel", "initramfs", "running", "up"];
 export const BESIDE = ["disk", "failed", "stuck"];
-/** The looks of a machine on which an operating system runs. */
+/** The looks of a machine that is done: an operating system runs on it, or it was sent to its disk. */
 export const AT_WORK = ["running", "up", "disk"];
 /** The looks of a machine: those that need a person come first. */
 export const LOOKS = ["failed", "stuck", ...STEPS, "disk"];

@@ -187,7 +187,9 @@ export class MachinePage {
       const record = await decide(decision, mac, this.#fleet.changes);
       if (mac !== this.#mac || record === null) return;
       const written = (record.written ?? []).join(" ");
-      this.#say(decision === "hold" ? `Held: it is sent to its disk from now on. ${written}` : `Released: it boots from the ${record.boots_from} next. ${written}`);
+      const isKept = decision === "release" && record.policy === "hold";
+      this.#say(decision === "hold" ? `Held: it is sent to its disk from now on. ${written}`
+        : isKept ? `Not released: ${written || "it is still held by the spec."}` : `Released: it boots from the ${record.boots_from} next. ${written}`);
       this.#record = record;
       const machine = this.#fleet.byMac.get(mac);
       if (machine) Object.assign(machine, { policy: record.policy, from: record.boots_from });

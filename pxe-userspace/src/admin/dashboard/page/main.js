@@ -28,7 +28,7 @@ import { Server } from "./server.js";
 import { Summary } from "./summary.js";
 import { Table } from "./table.js";
 import { format, isFiltered, parse, toggled } from "./view.js";
-import { clock, count, duration, plural } from "./words.js";
+import { clock, duration, plural } from "./words.js";
 
 const PAGES = ["fleet", "machine", "strangers", "images", "server"];
 
@@ -225,7 +225,7 @@ $("clear").addEventListener("click", () => {
 setInterval(() => {
   tellOfLoss();
   if (lost === null && document.visibilityState === "visible") schedule();
-  const text = heardAt === null ? "" : `${count(fleet.machines.length)} machines, as of ${clock(heardAt)}`;
+  const text = heardAt === null ? "" : `${plural(fleet.machines.length, "machine", "machines")}, as of ${clock(heardAt)}`;
   if (text !== drawn) setText($("as-of"), (drawn = text));
 }, 1000);
 

@@ -164,7 +164,7 @@ function stranger({ mac, interface: port, vlan, relay, firmware, first_seen: fir
     element("a", { href: `/?machine=${encodeURIComponent(nearest.mac)}`, "data-mac": nearest.mac }, nearest.hostname ?? nearest.machine ?? nearest.mac),
     ` ${nearest.mac}, ${plural(nearest.digits, "digit", "digits")} off, cluster ${nearest.cluster}${nearest.source ? `, ${nearest.source}` : ""}`,
   ] : "–";
-  return [element("code", {}, mac), near, where, [firmware, problem].filter(Boolean).join("; "), count(times ?? 0), clock(Date.parse(first)), clock(Date.parse(last))];
+  return [element("code", { class: "mac" }, mac), near, where, [firmware, problem].filter(Boolean).join("; "), count(times ?? 0), clock(Date.parse(first)), clock(Date.parse(last))];
 }
 
 function visitor({ name, address, requests = [], last_seen: last }) {
@@ -186,8 +186,8 @@ function node({ name, this: isThis, alive, machines, sites, problems = [] }) {
   return [`${name}${isThis ? " (this one)" : ""}`, alive ? "alive" : "gone", plural(machines, "machine", "machines"), served.join(", "), problems.join("; ")];
 }
 
-function measure({ name, in_force: isInForce, text }) {
-  return `${name}: ${text ?? (isInForce ? "in force" : "not in force")}`;
+function measure({ name, in_force: isInForce, detail }) {
+  return isInForce ? `confined by ${name}${detail && detail !== name ? `: ${detail}` : ""}` : `not confined by ${name}${detail ? `: ${detail}` : ""}`;
 }
 
 function specError({ file, line, column, field, message, objects, left_out: leftOut, kept }) {

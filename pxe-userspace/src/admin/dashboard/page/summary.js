@@ -3,7 +3,7 @@
 import { $, element, keep, setAttribute, setText } from "./dom.js";
 import { AT_WORK, BESIDE, LOOKS, STEPS, STEP_NAMES } from "./fleet.js";
 import { icon } from "./shapes.js";
-import { clock, count, countdown, percent } from "./words.js";
+import { clock, count, countdown, percent, plural } from "./words.js";
 
 /** The time over which the rate is counted. */
 const WINDOW = 60_000;
@@ -37,7 +37,7 @@ export function bar(box, counts, total) {
 /** Returns the counts in words, for those who do not see the bar. */
 export function inWords(counts, total) {
   const parts = BAR.filter((look) => counts[look] > 0).map((look) => `${count(counts[look])} ${STEP_NAMES[look].toLowerCase()}`);
-  return `${count(total)} machines: ${parts.join(", ")}`;
+  return `${plural(total, "machine", "machines")}: ${parts.join(", ")}`;
 }
 
 const atWork = (counts) => AT_WORK.reduce((sum, look) => sum + counts[look], 0);
@@ -123,6 +123,6 @@ export class Summary {
 
 function title(counts, total) {
   const bad = counts.failed + counts.stuck;
-  const share = `${percent(atWork(counts), total)} % running`;
+  const share = `${percent(atWork(counts), total)} % done`;
   return `${bad > 0 ? `${count(bad)} bad · ` : ""}${total > 0 ? `${share} · ` : ""}pxed`;
 }

@@ -46,6 +46,12 @@ export function steps(events) {
       continue;
     }
     if (kind === "requested") {
+      // Firmware asks twice: for the size of the file, which ends without an event, and for the file.
+      const probe = made.at(-1);
+      if (probe?.path === event.path && probe.end === null) {
+        probe.text.push(event.text ?? kind);
+        continue;
+      }
       made.push({ name: `${event.artifact}, ${event.path}`, kind: "transfer", path: event.path, begin: at, end: null, text: [event.text ?? kind] });
       continue;
     }
@@ -64,6 +70,11 @@ export function steps(events) {
     const isFailure = ["nak", "decline", "wrong-architecture"].includes(kind);
     made.push({ name: kind.replaceAll("-", " "), kind: isFailure ? "failure" : "mark", begin: at, end: at, text: [event.text ?? kind] });
   }
+  // A program that asks for an address has left the transfers of the one before, even if nobody heard their end.
+  made.forEach((step, index) => {
+    const next = made.slice(index + 1).find(({ kind }) => kind === "dhcp");
+    if (step.end === null && next) Object.assign(step, { end: next.begin, isLeft: true });
+  });
   return made;
 }
 
@@ -82,7 +93,7 @@ export function waterfall(events, now, progress) {
     const box = element("span", { class: `bar ${step.kind}${isRunning(step) ? " running" : ""}` });
     box.style.left = `${(100 * (step.begin - begin)) / whole}%`;
     box.style.width = `max(3px, ${(100 * (until - step.begin)) / whole}%)`;
-    let took = isRunning(step) ? "under way" : step.end > step.begin ? precise(step.end - step.begin) : "";
+    let took = isRunning(step) ? "under way" : step.isLeft ? "no end" : step.end > step.begin ? precise(step.end - step.begin) : "";
     if (isRunning(step) && progress && progress.total > 0) took = `${bytes(progress.done)} of ${bytes(progress.total)}`;
     const words = step.text.length > 2 ? [step.text[0], `… ${step.text.length - 2} more …`, step.text.at(-1)] : step.text;
     return element("tr", {},
@@ -94,6 +105,6 @@ export function waterfall(events, now, progress) {
   });
   const head = ["From", "Step", "Took"].map((name) => element("th", { scope: "col" }, name));
   head.push(element("th", { scope: "col", class: "scale" }, element("span", {}, `0`), element("span", {}, precise(whole))));
-  const caption = element("caption", {}, `Began ${clock(begin)}, ${boot.some(isRunning) ? "and goes on" : `took ${precise(last - begin)}`}`);
+  const caption = element("caption", {}, `Began ${clock(begin)}, ${boot.some(isRunning) ? "and goes on" : last > begin ? `last event ${precise(last - begin)} later` : "one moment so far"}`);
   return [element("table", { class: "waterfall" }, caption, element("thead", {}, element("tr", {}, head)), element("tbody", {}, rows))];
 }

@@ -101,7 +101,7 @@ fn heading(view: &View, width: usize, now: Timestamp) -> Vec<Text<'static>> {
         (State::Failed, "failed"),
         (State::Stuck, "stuck"),
         (State::Busy, "on the way"),
-        (State::Good, "up"),
+        (State::Good, "done"),
         (State::Unseen, "not seen"),
     ] {
         let count = count(state);

@@ -89,7 +89,7 @@ fn clusters(view: &View, width: usize, now: Timestamp) -> Section {
     let of_name = clusters.keys().map(|name| name.chars().count()).max().unwrap_or(0).min(width / 4).max(4);
     let count = |states: &[State], wanted| states.iter().filter(|state| **state == wanted).count();
     let lines = clusters.iter().take(ROWS).map(|(name, states)| {
-        let up = format!("{}/{} up", count(states, State::Good), states.len());
+        let up = format!("{}/{} done", count(states, State::Good), states.len());
         let room = width.saturating_sub(of_name + up.len() + 3).min(60);
         let mut spans = vec![Span::raw(format!("{name:<of_name$.of_name$} "))];
         let parts: Vec<_> =
