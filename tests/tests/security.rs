@@ -56,15 +56,14 @@ fn is_there(name: &str, sources: &[(PathBuf, String)]) -> bool {
     let path: Vec<_> =
         name.trim_end_matches(['*', '…', '_']).split([':', ' ']).filter(|part| !part.is_empty()).collect();
     let Some(last) = path.last() else { return false };
-    let is_test = |text: &str| [format!("fn {last}"), format!("\"{last}")].iter().any(|sign| text.contains(sign));
+    let signs = [format!("fn {last}"), format!("\"{last}")];
+    let is_test = |text: &str| *last != "tests" && signs.iter().any(|sign| text.contains(sign));
     let modules = path.strip_suffix(&["tests"]).unwrap_or(&path).join("/");
-    let is_module = |path: &Path| {
-        let path = path.with_extension("");
-        path.ends_with(&modules) || path.parent().is_some_and(|parent| parent.ends_with(&modules))
-    };
+    let is_module = |path: &Path| path.with_extension("").ancestors().any(|path| path.ends_with(&modules));
     // Those of the lab are programs without the attribute.
-    let has_tests =
-        |path: &Path, text: &str| text.contains("#[test]") || path.starts_with(workspace().join("tests/tests"));
+    let has_tests = |path: &Path, text: &str| {
+        ["test]", "::test("].iter().any(|sign| text.contains(sign)) || path.starts_with(workspace().join("tests/tests"))
+    };
     sources.iter().any(|(path, text)| has_tests(path, text) && is_module(path) || is_test(text))
 }
 
