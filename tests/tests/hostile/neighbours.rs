@@ -20,7 +20,7 @@ const GATEWAY: &str = "10.99.1.1";
 /// The file that is requested, and its length: many windows.
 const FILE: &str = "ipxe-efi-x86_64.efi";
 const LENGTH: usize = 60_000;
-/// The time by which the attack may delay a transfer, besides what a busy machine needs.
+/// The time by which the attack may delay a transfer, besides what a busy machine needs. It took twelve seconds longer.
 const DELAY: Duration = Duration::from_secs(5);
 /// The time after which a client asks again.
 const AGAIN: Duration = Duration::from_secs(4);
