@@ -290,7 +290,7 @@ mod tests {
         let (_listener, file) = AdminSocket::bind(&path).unwrap().into_parts();
         assert!(tokio::time::timeout(10 * LOOK_EVERY, file.until_gone()).await.is_err());
         fs::remove_dir_all(directory.path().join("run")).unwrap();
-        file.until_gone().await;
+        tokio::time::timeout(10 * LOOK_EVERY, file.until_gone()).await.unwrap();
         // Something has its place for a while.
         fs::create_dir_all(&path).unwrap();
         let told = std::cell::RefCell::new(Vec::new());
