@@ -465,6 +465,7 @@ pub fn admin_api(data: &[u8]) {
                 faults: AllSpecFaults::default(),
                 cluster: None,
                 captures: Default::default(),
+                mistakes: Vec::new,
                 neighbour_at: |_, _| None,
             },
         )

@@ -9,7 +9,10 @@ use std::{
     path::Path,
 };
 
-use crate::own_file::{NONBLOCK, other_kind};
+use crate::{
+    own_file::{NONBLOCK, other_kind},
+    shut_out::{self, Wanted},
+};
 
 /// The most bytes that are read.
 const LIMIT: u64 = 16 << 20;
@@ -22,13 +25,14 @@ const LIMIT: u64 = 16 << 20;
 pub fn read(path: &Path) -> io::Result<(Vec<u8>, Metadata)> {
     // Before it is opened, which may do harm to a device.
     check(path)?;
-    let file = File::options().read(true).custom_flags(NONBLOCK).open(path)?;
+    let file = File::options().read(true).custom_flags(NONBLOCK).open(path);
+    let file = file.map_err(|error| shut_out::explained(path, Wanted::Read, error))?;
     let metadata = file.metadata()?;
     is_file(&metadata)?;
     let mut content = Vec::new();
     file.take(LIMIT + 1).read_to_end(&mut content)?;
     if content.len() as u64 > LIMIT {
-        return Err(io::Error::other(format!("it is larger than {} MiB", LIMIT >> 20)));
+        return Err(too_large());
     }
     Ok((content, metadata))
 }
@@ -46,16 +50,22 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 ///
 /// # Errors
 ///
-/// If it is something else, or cannot be looked at.
+/// If it is something else, larger than 16 MiB, or cannot be looked at.
 pub fn check(path: &Path) -> io::Result<()> {
     is_file(&fs::metadata(path)?)
 }
 
 fn is_file(metadata: &Metadata) -> io::Result<()> {
     match metadata.is_file() {
+        // Others read it as a whole.
+        true if metadata.len() > LIMIT => Err(too_large()),
         true => Ok(()),
         false => Err(io::Error::other(other_kind(metadata.file_type()))),
     }
+}
+
+fn too_large() -> io::Error {
+    io::Error::other(format!("it is larger than {} MiB", LIMIT >> 20))
 }
 
 #[cfg(test)]
@@ -73,7 +83,9 @@ mod tests {
         assert_eq!(read(&path).unwrap().0, b"\xff");
         assert_eq!(read_text(&path).unwrap_err().to_string(), "it is not UTF-8");
         File::create(&path).unwrap().set_len(LIMIT + 1).unwrap();
-        assert_eq!(read(&path).unwrap_err().to_string(), "it is larger than 16 MiB");
+        for error in [read(&path).unwrap_err(), check(&path).unwrap_err()] {
+            assert_eq!(error.to_string(), "it is larger than 16 MiB");
+        }
         assert_eq!(read(&directory.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
         for (make, kind) in OTHER_KINDS {
             let path = directory.path().join(kind);

@@ -60,6 +60,12 @@ impl OwnFile {
         self.directory.join(self.name)
     }
 
+    /// Returns the directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Reads the file. It does not wait for the other end of a FIFO, and reads no device.
     ///
     /// # Errors

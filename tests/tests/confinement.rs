@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         suite::test("user_of_the_package_is_the_default", user_of_the_package_is_the_default),
         suite::test("kernel_without_landlock_and_seccomp_is_told", kernel_without_landlock_and_seccomp_is_told),
         suite::test("user_that_cannot_read_the_spec_is_told_what_to_type", unreadable_spec_is_told),
+        suite::test("place_that_was_replaced_is_told_of_with_the_remedy", place_that_was_replaced_is_told_of),
         suite::test("user_that_cannot_be_is_told", user_that_cannot_be_is_told),
     ])
 }
@@ -242,4 +243,35 @@ fn user_that_cannot_be_is_told() -> anyhow::Result<()> {
     let told = refused(&["--user", "a:b"], paths)?;
     ensure!(told.contains("name a user, or its number"), "{told}");
     Ok(())
+}
+
+/// Landlock's rules are about directories, not about their names: a directory that was deleted and made again is another one.
+fn place_that_was_replaced_is_told_of() -> anyhow::Result<()> {
+    let machine = Machine::number(1);
+    let network = network_of(&machine)?;
+    let artifacts = Artifacts::stand_ins(&[VERSION], 1000)?;
+    let directory = TempDir::new()?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+    let state = directory.path().join("state");
+    let make = || {
+        fs::create_dir(&state)?;
+        std::os::unix::fs::chown(&state, Some(USER), Some(USER))
+    };
+    make()?;
+    let launch = Launch { state_directory: Some(&state), ..Launch::default() };
+    let spec = cluster::cluster(std::slice::from_ref(&machine));
+    let mut pxed = Pxed::launch_by(&network.server, &spec, artifacts.path(), &[], &launch)?;
+    pxed.wait_until_ready()?;
+    fs::rename(&state, directory.path().join("former"))?;
+    make()?;
+    let mut command = pxed.namespace().command(build::pxed()?.path);
+    let output =
+        command.args(["hold", &machine.mac, "--admin"]).arg(format!("unix:{}", pxed.socket().display())).output()?;
+    let told = String::from_utf8(output.stderr)?;
+    ensure!(told.contains("Restart pxed"), "{told}");
+    // The health is that of the last look, which comes every two seconds.
+    pxed.eventually("the health tells of the state directory", SOON, |pxed| {
+        let status = status_health(pxed)?;
+        Ok(status.contains("the state is not saved") && status.contains("Restart pxed"))
+    })
 }

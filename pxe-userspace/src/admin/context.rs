@@ -46,6 +46,8 @@ pub struct AdminContext {
     pub cluster: Option<ClusterPolicy>,
     /// The frames of machines, for captures.
     pub captures: CaptureSource,
+    /// Returns what panics have ended, and their number, as sentences.
+    pub mistakes: fn() -> Vec<String>,
     /// Asks the kernel which host has an address on an interface.
     pub neighbour_at: fn(&str, Ipv4Addr) -> Option<Neighbour>,
 }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 /// The shortcomings of the running daemon, which sets them. Everybody may read them.
 #[derive(Debug, Default)]
 pub struct Health {
     findings: ArcSwap<Findings>,
     secrets: ArcSwap<String>,
+    /// The reason why the Unix socket of the admin API is gone.
+    socket: ArcSwapOption<String>,
 }
 
 /// The findings of the last look at everything that serves.
@@ -37,6 +39,14 @@ impl Health {
             self.secrets.store(Arc::new(sentence.to_owned()));
         }
         is_new
+    }
+
+    pub(super) fn set_socket(&self, trouble: Option<String>) {
+        self.socket.store(trouble.map(Arc::new));
+    }
+
+    pub(super) fn socket(&self) -> Option<String> {
+        self.socket.load().as_deref().cloned()
     }
 
     pub(super) fn secrets(&self) -> Arc<String> {

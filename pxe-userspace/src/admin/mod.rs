@@ -91,8 +91,6 @@ pub async fn serve(
 ) -> io::Result<()> {
     let Doors { socket, tcp, probes, token } = doors;
     let path = socket.as_ref().map(|socket| Arc::new(socket.path().to_owned()));
-    let (socket, _file) = socket.map(AdminSocket::into_parts).unzip();
-    let socket = socket.flatten();
     let admin = Admin::new(context);
     // Each has connections of its own, so that those who reach one cannot keep out those who reach another.
     let doors = usize::from(socket.is_some()) + usize::from(tcp.is_some()) + usize::from(probes.is_some());
@@ -104,10 +102,31 @@ pub async fn serve(
         (false, None) => Door::Probes,
     });
     tokio::select! {
-        result = serve_at(socket, limit, Some(Door::Socket), &admin) => result,
+        result = serve_socket(socket, limit, &admin) => result,
         result = serve_at(tcp, limit, of_tcp, &admin) => result,
         result = serve_at(probes, limit, Some(Door::Probes), &admin) => result,
         () = shutdown => Ok(()),
+    }
+}
+
+/// Serves the Unix socket, and makes it again whenever somebody has deleted it: without it, commands take pxed to be down.
+async fn serve_socket(socket: Option<AdminSocket>, limit: usize, admin: &Admin) -> io::Result<()> {
+    let Some(mut socket) = socket else { return std::future::pending().await };
+    let health = &admin.context.health;
+    loop {
+        let path = socket.path().to_owned();
+        let (listener, file) = socket.into_parts();
+        tokio::select! {
+            result = serve_at(listener, limit, Some(Door::Socket), admin) => return result,
+            () = file.until_gone() => {}
+        }
+        socket = AdminSocket::bind_again(&path, |trouble| {
+            tracing::error!("{trouble}");
+            health.set_socket(Some(trouble));
+        })
+        .await;
+        tracing::warn!("{}: somebody deleted the socket of the admin API; it is there again", path.display());
+        health.set_socket(None);
     }
 }
 

@@ -87,10 +87,13 @@ pub(super) struct FileDescriptors {
 pub(super) async fn health(State(admin): State<Admin>) -> Response {
     let findings = admin.context.health.findings();
     let Findings { is_serving: _, problems, warnings, datapath } = &*findings;
+    // Asked now, since a look at what serves may be what fails.
+    let now = (admin.context.mistakes)().into_iter().chain(admin.context.health.socket());
+    let warnings: Vec<_> = warnings.iter().cloned().chain(now).collect();
     Json(HealthJson {
         ready: findings.is_ready(),
         problems,
-        warnings,
+        warnings: &warnings,
         secrets: &admin.context.health.secrets(),
         datapath,
         file_descriptors: FileDescriptors { open: descriptors::in_use(), limit: descriptors::limit() },
@@ -116,7 +119,8 @@ pub(super) async fn ready(State(admin): State<Admin>) -> Response {
     if findings.is_ready() {
         // The rest of the spec is served, so a probe must not restart pxed for it.
         let spec = spec::health(&admin.context.faults).text;
-        return format!("ready\n{}", spec.map_or_else(String::new, |text| format!("{text}\n"))).into_response();
+        let told = spec.into_iter().chain((admin.context.mistakes)());
+        return format!("ready\n{}", told.map(|text| format!("{text}\n")).collect::<String>()).into_response();
     }
     let reasons: String = findings.problems.iter().map(|problem| format!("{problem}\n")).collect();
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{reasons}")).into_response()

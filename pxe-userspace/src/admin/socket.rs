@@ -7,7 +7,10 @@ use std::{
         net::UnixListener,
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+use tokio::{task::spawn_blocking, time::sleep};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -20,6 +23,9 @@ pub const SOCKET_NAME: &str = "admin.sock";
 
 /// The permissions: the user that pxed runs as, and its group.
 const MODE: u32 = 0o660;
+
+/// The interval at which the file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The reason why a socket cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +69,49 @@ impl Drop for OwnFile {
     }
 }
 
+impl OwnFile {
+    /// Waits until the file has another name, or none.
+    pub(super) async fn until_gone(&self) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let (path, own) = (self.path.clone(), self.identity);
+            // The disk may hang.
+            let is_there =
+                spawn_blocking(move || identity(&path).map_or_else(|error| !is_gone(&error), |it| it == own));
+            if let Ok(false) = is_there.await {
+                return;
+            }
+        }
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 impl AdminSocket {
+    /// Makes a socket that was deleted again, as soon as that is possible. `tell` learns once why it is not.
+    pub(super) async fn bind_again(path: &Path, tell: impl Fn(String)) -> Self {
+        let mut is_told = false;
+        loop {
+            if let Some(directory) = path.parent() {
+                // An error is that of the socket.
+                let _ = fs::create_dir(directory);
+            }
+            match Self::bind(path) {
+                Ok(socket) => return socket,
+                Err(error) => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        tell(format!(
+                            "{error}: somebody deleted the socket of the admin API there, and pxed cannot make it again; restart pxed"
+                        ));
+                    }
+                    sleep(LOOK_EVERY).await;
+                }
+            }
+        }
+    }
+
     /// Makes the socket, in place of one that a killed process has left. It must be called within a tokio runtime.
     ///
     /// # Errors
@@ -232,6 +280,30 @@ mod tests {
         assert!(errors.iter().all(|error| matches!(error, SocketError::Taken(_))), "{errors:?}");
         let nowhere = Path::new("/proc/nowhere/admin.sock");
         assert!(AdminSocket::bind_somewhere(nowhere, &directory.path().join("missing")).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn socket_that_was_deleted_is_noticed_and_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/a.sock");
+        fs::create_dir(directory.path().join("run")).unwrap();
+        let (_listener, file) = AdminSocket::bind(&path).unwrap().into_parts();
+        assert!(tokio::time::timeout(10 * LOOK_EVERY, file.until_gone()).await.is_err());
+        fs::remove_dir_all(directory.path().join("run")).unwrap();
+        tokio::time::timeout(10 * LOOK_EVERY, file.until_gone()).await.unwrap();
+        // Something has its place for a while.
+        fs::create_dir_all(&path).unwrap();
+        let told = std::cell::RefCell::new(Vec::new());
+        let again = AdminSocket::bind_again(&path, |trouble| {
+            fs::remove_dir(&path).unwrap();
+            told.borrow_mut().push(trouble);
+        });
+        let again = again.await;
+        assert!(is_answered(again.path()).unwrap());
+        let told = told.take();
+        assert!(told.len() == 1 && told[0].contains("restart pxed") && told[0].contains("a.sock"), "{told:?}");
+        drop(file);
+        assert!(path.exists(), "the file of the socket that was deleted took the new one with it");
     }
 
     #[tokio::test]

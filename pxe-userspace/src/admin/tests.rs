@@ -44,10 +44,10 @@ pub(crate) async fn start(machines: u32) -> Server {
 }
 
 pub(crate) async fn start_with(inventory: SharedInventory) -> Server {
-    start_in(inventory, None).await
+    start_in(inventory, None, Vec::new).await
 }
 
-async fn start_in(inventory: SharedInventory, cluster: Option<ClusterPolicy>) -> Server {
+async fn start_in(inventory: SharedInventory, cluster: Option<ClusterPolicy>, mistakes: fn() -> Vec<String>) -> Server {
     let state = tempfile::tempdir().unwrap();
     let journal = Journal::new(inventory, SharedPolicies::default(), state.path()).unwrap();
     let journal = Arc::new(journal);
@@ -69,6 +69,7 @@ async fn start_in(inventory: SharedInventory, cluster: Option<ClusterPolicy>) ->
         faults: faults.clone(),
         cluster,
         captures: Default::default(),
+        mistakes,
         neighbour_at: |_, _| None,
     };
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -184,7 +185,7 @@ async fn decision_is_carried_into_the_cluster_after_it_is_in_force() {
         of.lock().unwrap().push((mac, decision));
         async { vec!["wrote it".to_owned()] }
     });
-    let server = start_in(inventory(1), Some(cluster)).await;
+    let server = start_in(inventory(1), Some(cluster), Vec::new).await;
     let (status, held) = server.post(&format!("/api/v1/machines/{MAC}/hold"));
     assert_eq!((status, &held["policy"], &held["written"]), (200, &json!("hold"), &json!(["wrote it"])));
     let (status, released) = server.post(&format!("/api/v1/machines/{MAC}/release"));
@@ -484,4 +485,13 @@ async fn machine_is_found_and_decided_by_any_of_its_network_cards() {
     }
     assert_eq!(server.json("/api/v1/machines").as_array().map(Vec::len), Some(2));
     assert_eq!(server.json("/api/v1/stages")["offered"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_panic_has_ended_is_told_by_probe_and_health_at_once() {
+    let server = start_in(inventory(1), None, || vec!["loading the spec fails".to_owned()]).await;
+    server.health.set(Findings { is_serving: true, warnings: vec!["slow".to_owned()], ..Findings::default() });
+    assert_eq!(server.ask("GET", "/readyz", ""), (200, "ready\nloading the spec fails\n".to_owned()));
+    let health: Value = serde_json::from_str(&server.ask("GET", "/api/v1/health", "").1).unwrap();
+    assert_eq!(health["warnings"], json!(["slow", "loading the spec fails"]));
 }

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use crate::mistakes;
+
 use super::{gate::Gate, records::Records};
 
 /// The interval at which the manifest is looked at, which another process may have changed.
@@ -32,7 +34,13 @@ impl Verifier {
     pub fn start(records: Arc<Records>) -> io::Result<Self> {
         let is_stopped = Arc::new(AtomicBool::new(false));
         let verifier = Self { records: Arc::clone(&records), is_stopped: Arc::clone(&is_stopped) };
-        thread::Builder::new().name("pxed-verify".to_owned()).spawn(move || run(&records, &is_stopped))?;
+        thread::Builder::new().name("pxed-verify".to_owned()).spawn(move || {
+            let pause = |pause| {
+                thread::sleep(pause);
+                is_stopped.load(Ordering::Acquire)
+            };
+            mistakes::persist("reading files that were changed", pause, || run(&records, &is_stopped));
+        })?;
         Ok(verifier)
     }
 }

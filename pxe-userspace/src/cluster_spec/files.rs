@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::finding::Finding;
-use crate::descriptors;
+use crate::{
+    descriptors,
+    shut_out::{self, Wanted},
+};
 
 /// The most bytes of a file, more than a spec of a million machines has. A larger file is a mistake.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -46,6 +49,7 @@ pub(crate) fn collect(paths: &[PathBuf]) -> Listing {
                     found
                 }
                 Err(error) => {
+                    let error = shut_out::explained(path, Wanted::Read, error);
                     errors.push(Finding::about_file(path, format!("cannot be listed: {error}")));
                     continue;
                 }
@@ -159,7 +163,10 @@ pub(crate) fn list(path: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::R
 ///
 /// It is not a regular file, too large, unreadable, or not UTF-8 (with the place).
 pub(crate) fn read(path: &Arc<Path>) -> Result<String, Finding> {
-    let failed = |error: std::io::Error| Finding::about_file(path, format!("cannot be read: {error}"));
+    let failed = |error: std::io::Error| {
+        let error = shut_out::explained(path, Wanted::Read, error);
+        Finding::about_file(path, format!("cannot be read: {error}"))
+    };
     // Checked before opening, because opening a pipe would wait for its writer.
     let metadata = fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {

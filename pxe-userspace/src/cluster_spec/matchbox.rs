@@ -107,7 +107,7 @@ fn source(mut watched: Watched) -> Source<impl FnMut(&Request<'_>) -> Reloaded> 
     let paths = read::SUBDIRECTORIES.map(|name| watched.directory.join(name)).to_vec();
     let mut reported = Reported::new("Matchbox directory", std::mem::take(&mut watched.warnings));
     let reload = move |request: &Request<'_>| reload(&mut watched, &mut reported, request);
-    Source { paths, files: files::all, reload }
+    Source { what: "loading the Matchbox directory", paths, files: files::all, reload }
 }
 
 fn reload(watched: &mut Watched, reported: &mut Reported, request: &Request<'_>) -> Reloaded {

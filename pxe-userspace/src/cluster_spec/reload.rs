@@ -60,7 +60,7 @@ fn cluster_spec(
     let (paths, warnings) = (watched.paths.clone(), std::mem::take(&mut watched.warnings));
     let mut reloader = Reloader { watched, reported: Reported::new("cluster spec", warnings) };
     let reload = move |request: &Request<'_>| reloader.reload(request, &on_change);
-    Source { paths, files: files::of_spec, reload }
+    Source { what: "loading the spec", paths, files: files::of_spec, reload }
 }
 
 struct Reloader {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::files::{self, Stat};
-use crate::descriptors;
+use crate::{descriptors, mistakes};
 
 /// The time between two looks at files that do not change, if looking takes next to no time.
 const LEAST_INTERVAL: Duration = Duration::from_millis(200);
@@ -73,6 +73,8 @@ impl Drop for Watcher {
 
 /// Files to watch, and what to do when they have changed.
 pub(super) struct Source<R> {
+    /// The load, as the log names it: "loading the spec".
+    pub(super) what: &'static str,
     pub(super) paths: Vec<PathBuf>,
     /// Returns the files behind the paths, and what keeps others from being listed.
     pub(super) files: fn(&[PathBuf]) -> Vec<Result<PathBuf, String>>,
@@ -175,7 +177,7 @@ impl<R: FnMut(&Request<'_>) -> Reloaded> Task<R> {
     /// Looks at the files, and loads them if they have changed and rest. Returns the time until the next look; `None` if nothing is
     /// pending.
     pub(super) fn look(&mut self, now: Instant) -> Option<Duration> {
-        let Source { paths, files, reload } = &mut self.source;
+        let Source { what, paths, files, reload } = &mut self.source;
         // Before the files are read: what is written meanwhile looks different next time.
         let look = Look::at(paths, *files);
         if self.loaded.as_ref() == Some(&look) {
@@ -208,18 +210,26 @@ impl<R: FnMut(&Request<'_>) -> Reloaded> Task<R> {
         self.waits = false;
         let have_rested = || rested >= CONFIRM && Look::at(paths, *files) == changed.look;
         let is_asked = !self.asked.is_empty();
-        match reload(&Request { have_rested: &have_rested, is_resting: rested >= QUIET, is_asked }) {
-            Reloaded::PutOff => {
+        let request = Request { have_rested: &have_rested, is_resting: rested >= QUIET, is_asked };
+        let reloaded = mistakes::outlive(what, || reload(&request));
+        match reloaded {
+            // What was in force stays, until the files change or loading succeeds.
+            None => {
+                self.asked.clear();
+                self.changed = Some(changed);
+                Some(mistakes::PAUSE)
+            }
+            Some(Reloaded::PutOff) => {
                 self.changed = Some(Changed { put_off: true, ..changed });
                 Some(CONFIRM.saturating_sub(rested).max(QUIET))
             }
             // A file that did not rest may have been read in part.
-            Reloaded::Done if rested < QUIET => {
+            Some(Reloaded::Done) if rested < QUIET => {
                 self.loaded = None;
                 self.asked.clear();
                 Some(QUIET)
             }
-            Reloaded::Done => {
+            Some(Reloaded::Done) => {
                 self.asked.clear();
                 self.loaded = Some(changed.look);
                 None

@@ -29,6 +29,10 @@ pub(super) fn obstacle(path: &Path, wanted: Use, user: &str) -> Option<String> {
         ));
     }
     let is_directory = path.is_dir();
+    // It is no matter of permissions, and whoever uses it says so. /dev/null must not be given away for it.
+    if wanted == Use::Write && !is_directory && path.exists() {
+        return None;
+    }
     let needed = match (wanted, is_directory) {
         (Use::Read, false) => Access::READ_OK,
         (Use::Read, true) => Access::READ_OK | Access::EXEC_OK,
@@ -75,5 +79,7 @@ mod tests {
         for (path, wanted) in [("", Use::Write), ("", Use::Read), ("not-there", Use::Read)] {
             assert_eq!(obstacle(&directory.path().join(path), wanted, "pxed"), None);
         }
+        // In place of a directory.
+        assert_eq!(obstacle(Path::new("/dev/null"), Use::Write, "pxed"), None);
     }
 }

@@ -323,6 +323,42 @@ mod tests {
         }
     }
 
+    /// A rule is about a directory, not about its name.
+    #[test]
+    fn place_that_was_replaced_is_refused_with_the_remedy() {
+        use crate::shut_out::{Wanted, explained};
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path().to_owned();
+        for name in ["own/state", "spec", "elsewhere"] {
+            fs::create_dir_all(here.join(name)).unwrap();
+        }
+        fs::write(here.join("elsewhere/file"), "x").unwrap();
+        let at = here.clone();
+        let (ready, wait) = std::sync::mpsc::channel();
+        let changed = std::thread::spawn(move || {
+            wait.recv().unwrap();
+            fs::remove_dir(at.join("own/state")).unwrap();
+            fs::create_dir(at.join("own/state")).unwrap();
+        });
+        let plan = Plan { read: vec![here.join("spec/cluster.yaml")], ..plan(&here) };
+        let refused = move || {
+            ready.send(()).unwrap();
+            changed.join().unwrap();
+            let write = fs::write(here.join("own/state/file"), "").unwrap_err();
+            let read = fs::read(here.join("elsewhere/file")).unwrap_err();
+            let told = |path: &str, wanted, error| explained(&here.join(path), wanted, error).to_string();
+            let absent = fs::read(here.join("own/state/file")).unwrap_err();
+            [
+                told("own/state", Wanted::Write, write),
+                told("elsewhere/file", Wanted::Read, read),
+                told("own/state/file", Wanted::Read, absent),
+            ]
+        };
+        let Some([write, read, absent]) = restricted(plan, refused) else { return };
+        assert!(write.ends_with("Restart pxed") && read.ends_with("Restart pxed"), "{write}\n{read}");
+        assert!(!absent.contains("Restart"), "{absent}");
+    }
+
     #[test]
     fn program_for_credentials_is_not_locked_out() {
         let directory = tempfile::tempdir().unwrap();

@@ -15,6 +15,7 @@ use crate::{
     journal::Journal,
     logging,
     metrics::Families,
+    mistakes,
     model::{
         confinement::SharedConfinement,
         event::EventSink,
@@ -62,6 +63,7 @@ where
     registry.register_collector(Box::new(NodeMetrics { nodes: Arc::clone(nodes), journal: Arc::clone(journal) }));
     let help = "Log lines dropped because standard error was not read or not writable";
     registry.register("log_lines_dropped", help, logging::dropped());
+    registry.register("panics", "Panics of pxed since its start, each a defect", mistakes::panics());
     registry.register_collector(Box::new(PortMetrics::new(ports)));
     registry.register_collector(Box::new(SpecMetrics(faults.clone())));
     registry.register_collector(Box::new(ConfinementMetrics(Arc::clone(confinement))));

@@ -64,7 +64,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let service_manager = Arc::new(ServiceManager::of_process());
     let result = runtime.block_on(async {
         let start = start::start(config, Arc::clone(&service_manager)).await;
-        let daemon = start.inspect_err(|error| service_manager.failed(error))?;
+        let mut daemon = start.inspect_err(|error| service_manager.failed(error))?;
         daemon.look_after(&mut signals).await?;
         daemon.stop(&mut signals, &ending).await
     });

@@ -20,6 +20,7 @@ use super::{
     secure_boot::UkiUpkeep,
     service_manager::{self, ServiceManager},
     signals::{Asked, Signals},
+    supervision::until_lost,
     upkeep::Upkeep,
 };
 use crate::{artifacts::Verifier, cluster_spec, kubernetes::Leases, strangers};
@@ -61,7 +62,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     /// Checks interfaces and servers every few seconds and reloads on request, until a signal asks to end.
-    pub(super) async fn look_after(&self, signals: &mut Signals) -> anyhow::Result<()> {
+    pub(super) async fn look_after(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
         // A check that hangs must not keep signals from being heard.
         let mut checks = tokio::spawn(check_forever(Arc::clone(&self.upkeep), Arc::clone(&self.service_manager)));
         let preparation = tokio::spawn(self.ukis.clone().prepare_forever());
@@ -82,6 +83,8 @@ impl Daemon {
                 () = reload.ended() => self.service_manager.ready(),
                 _ = tick.tick(), if self.service_manager.is_there() => self.service_manager.tick(Instant::now()),
                 ended = &mut checks => return ended.flatten().context("looking after what serves"),
+                lost = until_lost("the admin listener", &mut self.admin) => return Err(lost),
+                lost = until_lost("the journal", &mut self.journal) => return Err(lost),
             }
         }
         checks.abort();

@@ -10,12 +10,14 @@ use std::{
 };
 
 use nix::fcntl::OFlag;
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     artifacts::Store,
     http::{Signer, UkiImages},
+    mistakes,
     model::{boot_method::BootMethod, images::SharedImages, inventory::SharedInventory},
+    shut_out::{self, Wanted},
 };
 
 /// The longest file of a key or certificate that is read.
@@ -80,7 +82,8 @@ fn is_below(path: &Path, directory: &Path) -> bool {
 /// Returns the content of a file, and its mode.
 fn read(path: &Path) -> io::Result<(Vec<u8>, u32)> {
     // A FIFO would block until somebody writes to it.
-    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
+    let file = file.map_err(|error| shut_out::explained(path, Wanted::Read, error))?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a file"));
@@ -152,9 +155,10 @@ impl UkiUpkeep {
             }
             let this = self.clone();
             let prepare = move || this.ukis.prepare(&this.inventory.load(), &this.images.load(), &this.store);
-            if spawn_blocking(prepare).await.is_err() {
-                // It panicked, which the log says. Those who ask make what they need.
-                return;
+            let prepare = || mistakes::outlive("preparing unified kernel images", prepare);
+            // Those who ask meanwhile make what they need.
+            if spawn_blocking(prepare).await.ok().flatten().is_none() {
+                sleep(mistakes::PAUSE).await;
             }
         }
     }

@@ -43,7 +43,7 @@ use crate::{
     fetch::Fetcher,
     http,
     journal::{self, Journal},
-    memory,
+    memory, mistakes,
     model::{
         event::EventSink, images::SharedImages, inventory::Inventory, nodes::SharedNodes, own_sites::SharedOwnSites,
         policy_book::SharedPolicies, progress::ProgressBoard, strangers::SharedStrangers, visitors::SharedVisitors,
@@ -298,6 +298,7 @@ pub(super) async fn start(config: &Config, service_manager: Arc<ServiceManager>)
         api: api_state,
         cluster: policy_in_api,
         captures: admin::CaptureSource { tap, http_port: config.http_port },
+        mistakes: mistakes::warnings,
         neighbour_at: super::neighbour::neighbour_at,
     };
     let (running, stopped) = watch::channel(());

@@ -21,7 +21,9 @@ use rustix::time::{ClockId, clock_gettime};
 use super::rate_notes::RateNotes;
 use crate::{
     capture::{Tap, TracePoint},
+    mistakes,
     model::{event::EventSink, origin::Origin},
+    net::pulse::is_told_to_end,
 };
 
 /// The most records that are read before the thread rests. A flood in the name of a captured machine costs no more than a few percent of a
@@ -71,10 +73,13 @@ impl Tracing {
         let told = Told { interface: interface.into(), point, strangers, events, notes: RateNotes::default() };
         let mut reader = Reader { traces, lost, told_lost: 0, told };
         let thread = thread::Builder::new().name("pxed-trace".to_owned()).spawn(move || {
-            if let Err(error) = reader.run(&seen) {
-                let interface = &*reader.told.interface;
-                tracing::warn!(interface, "captures lack the decisions of the XDP program from now on: {error}");
-            }
+            let run = || {
+                if let Err(error) = reader.run(&seen) {
+                    let interface = &*reader.told.interface;
+                    tracing::warn!(interface, "captures lack the decisions of the XDP program from now on: {error}");
+                }
+            };
+            mistakes::persist("reading what the XDP program traces", |pause| is_told_to_end(&seen, pause), run);
         })?;
         Ok(Self { stop, thread: Some(thread) })
     }

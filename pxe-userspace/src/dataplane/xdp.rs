@@ -21,6 +21,7 @@ use super::trace_reader::{DroppedStrangers, TraceMaps, Tracing};
 use crate::{
     capabilities::{self, Capabilities, FOR_XDP_PROGRAM},
     capture::Tap,
+    descriptors,
     model::event::EventSink,
     net::interface::Interface,
     second_pxed::SecondPxed,
@@ -72,6 +73,18 @@ pub enum XdpError {
         interface: String,
         /// Another pxed on this host, whose program it may be.
         by: Option<SecondPxed>,
+    },
+    /// Something is used up.
+    #[error("interface {interface}: cannot {what}: {reason}; {remedy}. Meanwhile --datapath socket needs less")]
+    UsedUp {
+        /// The interface.
+        interface: String,
+        /// The step that failed.
+        what: &'static str,
+        /// The thing that there is none of.
+        reason: &'static str,
+        /// The way to more of it.
+        remedy: &'static str,
     },
     /// The kernel or the driver does not support it.
     #[error(
@@ -461,9 +474,18 @@ fn is_missing(error: &aya::maps::MapError) -> bool {
     matches!(error, aya::maps::MapError::KeyNotFound)
 }
 
+const NO_DESCRIPTOR: &str = "no file descriptor is free";
+const MORE_MEMORY: &str =
+    "raise the limit: MemoryMax= in the systemd unit, --memory of the container, or `ulimit -v unlimited`";
+
 fn explain(interface: &str, what: &'static str, error: &(dyn std::error::Error + 'static)) -> XdpError {
     let interface = interface.to_owned();
+    let used_up = |reason, remedy| XdpError::UsedUp { interface: interface.clone(), what, reason, remedy };
     match os_error(error) {
+        Some(libc::EMFILE | libc::ENFILE) => used_up(NO_DESCRIPTOR, descriptors::REMEDY),
+        // aya then finds no interface of the name, and says nothing else.
+        None if !descriptors::is_one_free() => used_up(NO_DESCRIPTOR, descriptors::REMEDY),
+        Some(libc::ENOMEM) => used_up("the kernel has no memory for it", MORE_MEMORY),
         // The verifier refuses with EACCES what only a holder of CAP_PERFMON may do.
         Some(libc::EPERM | libc::EACCES) if !FOR_XDP_PROGRAM.missing().is_empty() => {
             XdpError::Capabilities { interface, what, missing: FOR_XDP_PROGRAM.missing() }
@@ -485,6 +507,18 @@ fn explain(interface: &str, what: &'static str, error: &(dyn std::error::Error +
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_used_up_is_not_blamed_on_the_kernel() {
+        for (error, part) in
+            [(libc::EMFILE, descriptors::REMEDY), (libc::ENFILE, "descriptor"), (libc::ENOMEM, "memory")]
+        {
+            let told = explain("eth1", "load the XDP program", &io::Error::from_raw_os_error(error)).to_string();
+            assert!(told.contains(part) && told.contains("eth1") && !told.contains("needs Linux"), "{told}");
+        }
+        let told = explain("eth1", "load the XDP program", &io::Error::from_raw_os_error(libc::EINVAL)).to_string();
+        assert!(told.contains("needs Linux"), "{told}");
+    }
 
     #[test]
     fn program_that_occupies_an_interface_need_not_be_of_another_pxed() {

@@ -81,7 +81,12 @@ impl Worker {
                 }
             }
             acceptors.spawn(self.take_over(inbox));
-            let _ = phase.wait_for(|&phase| phase != Phase::Serving).await;
+            tokio::select! {
+                _ = phase.wait_for(|&phase| phase != Phase::Serving) => {}
+                // It panicked, since it ends in no other way. Without this the thread would serve on, and accept nothing; so the others do,
+                // and all begin anew when each has ended.
+                _ = acceptors.join_next() => return,
+            }
             acceptors.shutdown().await;
             let _ = phase.wait_for(|&phase| phase == Phase::Over).await;
         });

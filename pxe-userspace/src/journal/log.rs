@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tracing::Level;
 
 use super::{fleet::Applied, json::FleetEvent};
-use crate::{logging, model::event::EventKind};
+use crate::{logging, mistakes, model::event::EventKind};
 
 /// The number of batches that may wait to be written: the burst of a storm.
 const CAPACITY: usize = 32;
@@ -101,7 +101,9 @@ impl Logger {
 
 fn write(receiver: &Receiver<Vec<Line>>) {
     for batch in receiver {
-        logging::gather(|| batch.into_iter().for_each(write_line));
+        // A panic costs one line. Its own line is among those that are gathered.
+        let write = |line| _ = mistakes::outlive("writing log lines of boots", || write_line(line));
+        logging::gather(|| batch.into_iter().for_each(write));
     }
 }
 

@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::remembered::{self, Read, State};
-use crate::own_file::{self, Found, NONBLOCK, OwnFile};
+use crate::{
+    own_file::{self, Found, NONBLOCK, OwnFile},
+    shut_out::{self, Wanted},
+};
 
 const FILE: &str = "machines.json";
 /// The most bytes that are read: those of half a million machines.
@@ -126,7 +129,10 @@ impl StateDir {
     /// Replaces the saved state.
     pub(super) fn save(&mut self, state: &State, now: SystemTime) -> Result<(), StateError> {
         let path = self.file.path();
-        self.write(state, now).map_err(|source| StateError::Io { action: "write", path, source })
+        self.write(state, now).map_err(|error| {
+            let source = shut_out::explained(self.file.directory(), Wanted::Write, error);
+            StateError::Io { action: "write", path, source }
+        })
     }
 
     fn write(&mut self, state: &State, now: SystemTime) -> io::Result<()> {

@@ -1,10 +1,6 @@
 //! The task that applies events to the journal, publishes what follows from them, and saves it.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -15,7 +11,7 @@ use super::{
     log::Logger,
     service::{BATCH, Journal},
 };
-use crate::model::event::BootEvent;
+use crate::{mistakes, model::event::BootEvent};
 
 /// The interval at which events are polled while some come. To wake a waiting receiver, the packet path would need a system call for
 /// nearly every event.
@@ -55,11 +51,7 @@ async fn rest(receiver: &mut mpsc::Receiver<BootEvent>, batch: &mut Vec<BootEven
 /// told of any more, while all of them boot.
 fn outlive(work: impl FnOnce()) {
     // Half done may be one machine's record, or a count.
-    if catch_unwind(AssertUnwindSafe(work)).is_err() {
-        tracing::error!(
-            "events of machines are missing in the journal by a mistake in pxed; please report this line and the one about the panic"
-        );
-    }
+    let _ = mistakes::outlive("taking the events of machines into the journal", work);
 }
 
 fn is_over(task: Option<&tokio::task::JoinHandle<()>>) -> bool {
@@ -114,7 +106,7 @@ pub async fn run(
                 }
             }
             _ = publish.tick(), if changed => {
-                journal.publish_from(&mut journal.fleet());
+                outlive(|| journal.publish_from(&mut journal.fleet()));
                 if is_over(saving.as_ref()) && Instant::now() >= save_after {
                     save_after = Instant::now() + SAVE_EVERY;
                     let journal = Arc::clone(&journal);
@@ -130,7 +122,7 @@ pub async fn run(
     while receiver.recv_many(&mut batch, BATCH).await > 0 {
         outlive(|| journal.absorb(batch.drain(..), &mut boots, &mut logger));
     }
-    journal.publish_from(&mut journal.fleet());
+    outlive(|| journal.publish_from(&mut journal.fleet()));
     let finish = move || {
         journal.save_unless_it_fails();
         journal.finish_history();

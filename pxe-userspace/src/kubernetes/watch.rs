@@ -22,7 +22,10 @@ use super::{
     request::{Limits, Listing, Source},
     room::Room,
 };
-use crate::model::{api_object::ApiKind, api_state::SharedApiState};
+use crate::{
+    mistakes,
+    model::{api_object::ApiKind, api_state::SharedApiState},
+};
 
 /// The pause before an empty list is looked at again.
 const CONFIRM: Duration = Duration::from_secs(2);
@@ -137,15 +140,20 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
+        // After a panic, the list is read again.
         loop {
-            self.asked.mark_unchanged();
-            match self.list().await {
-                Ok(version) => {
-                    self.monitor.listed(self.id);
-                    self.follow(version).await;
-                }
-                Err(fault) => self.failed(fault).await,
+            mistakes::turn("watching the API server", self.list_and_follow()).await;
+        }
+    }
+
+    async fn list_and_follow(&mut self) {
+        self.asked.mark_unchanged();
+        match self.list().await {
+            Ok(version) => {
+                self.monitor.listed(self.id);
+                self.follow(version).await;
             }
+            Err(fault) => self.failed(fault).await,
         }
     }
 

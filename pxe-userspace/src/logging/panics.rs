@@ -5,12 +5,15 @@ use std::{
     panic, thread,
 };
 
+use crate::mistakes;
+
 /// Makes a panic a line of the log from now on. The standard library's own report waits for whoever reads standard error, with a
 /// lock held.
 pub fn log_panics() {
     panic::set_hook(Box::new(|info| {
         let current = thread::current();
         let thread = current.name().unwrap_or("unnamed");
+        mistakes::note(thread, info.location());
         let at = info.location().map(tracing::field::display);
         let message = info.payload_as_str().unwrap_or("no message");
         // Only with RUST_BACKTRACE=1, and in one line.

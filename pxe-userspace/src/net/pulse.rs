@@ -1,14 +1,27 @@
 //! The signs of life of a thread that waits for frames.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use nix::poll::PollTimeout;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::EventFd,
+};
 
 /// The time that a thread without frames waits before it gives the next sign of life, in milliseconds.
 const BEAT_MILLISECONDS: u16 = 1_000;
+
+/// Waits for this time, but no longer than until the thread is told to end. Returns `true` if it is.
+pub fn is_told_to_end(stop: &EventFd, at_most: Duration) -> bool {
+    let timeout = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::MAX);
+    poll(&mut [PollFd::new(stop.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
+}
 
 /// Counts the signs of life of a thread. Clones count the same ones.
 #[derive(Clone, Debug, Default)]

@@ -20,8 +20,12 @@ use pxe_common::MacAddr;
 
 use self::read::Asked;
 use crate::{
+    mistakes,
     model::{inventory::SharedInventory, strangers::SharedStrangers},
-    net::packet_socket::{FRAME_CAPACITY, RequestTap, TapView},
+    net::{
+        packet_socket::{FRAME_CAPACITY, RequestTap, TapView},
+        pulse::is_told_to_end,
+    },
 };
 
 /// The most questions that are read before the thread rests.
@@ -65,9 +69,12 @@ impl Listener {
         let seen = Arc::clone(&stop);
         let mut ear = Ear { tap, inventory, strangers, tags: VecDeque::with_capacity(TAGS_REMEMBERED) };
         let thread = thread::Builder::new().name("pxed-strangers".to_owned()).spawn(move || {
-            if let Err(error) = ear.listen(&seen) {
-                tracing::error!("pxed does not hear strangers any more: {error}");
-            }
+            let listen = || {
+                if let Err(error) = ear.listen(&seen) {
+                    tracing::error!("pxed does not hear strangers any more: {error}");
+                }
+            };
+            mistakes::persist("hearing strangers", |pause| is_told_to_end(&seen, pause), listen);
         })?;
         Ok(Self { stop, thread: Some(thread) })
     }

@@ -12,7 +12,10 @@ use reqwest::{StatusCode, Url, header::CONTENT_TYPE};
 use serde::Deserialize;
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::model::span::{Span, SpanSink};
+use crate::{
+    mistakes,
+    model::span::{Span, SpanSink},
+};
 
 /// The spans that may wait for a collector.
 const CAPACITY: usize = 8_192;
@@ -114,7 +117,8 @@ impl Exporter {
             })
             .await;
             let spans = batch.len() as u64;
-            match self.send(&batch).await {
+            let sent = mistakes::outlive_waiting("exporting traces", self.send(&batch)).await;
+            match sent.unwrap_or_else(|| Err("pxed itself fails at it".to_owned())) {
                 Ok(()) => {
                     self.exported.inc_by(spans);
                     if std::mem::take(&mut is_failing) {

@@ -32,7 +32,7 @@ fn rig(path: &str, prepare: impl FnOnce(&Path)) -> Rig {
         loaded.borrow_mut().push(fs::read_to_string(file).unwrap_or_else(|error| error.kind().to_string()));
         Reloaded::Done
     });
-    let task = Task::new(Source { paths: vec![path], files: files::of_spec, reload });
+    let task = Task::new(Source { what: "loading a test", paths: vec![path], files: files::of_spec, reload });
     Rig { directory, task, loads, now: Instant::now() }
 }
 
@@ -205,7 +205,8 @@ fn load_that_is_put_off_is_repeated_when_the_files_have_rested() {
         asked.borrow_mut().push(have_rested);
         if believed.get() && !have_rested { Reloaded::PutOff } else { Reloaded::Done }
     };
-    let mut task = Task::new(Source { paths: vec![path.clone()], files: files::of_spec, reload });
+    let mut task =
+        Task::new(Source { what: "loading a test", paths: vec![path.clone()], files: files::of_spec, reload });
     let start = Instant::now();
     let at = |millis| start + Duration::from_millis(millis);
     let millis = |millis| Some(Duration::from_millis(millis));
@@ -225,4 +226,32 @@ fn interval_grows_with_the_cost_of_a_look() {
     assert_eq!(interval(millis(0)), LEAST_INTERVAL);
     assert_eq!(interval(millis(10)), millis(500), "2 % of a processor");
     assert_eq!(interval(millis(1000)), MOST_INTERVAL);
+}
+
+#[test]
+fn load_that_panics_is_tried_again_and_whoever_asked_for_it_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("c.yaml");
+    fs::write(&path, "").unwrap();
+    let loads = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&loads);
+    let reload: Load = Box::new(move |_| {
+        counted.set(counted.get() + 1);
+        assert!(counted.get() > 1, "on purpose");
+        Reloaded::Done
+    });
+    const WHAT: &str = "loading what panics";
+    let is_told = || mistakes::warnings().iter().any(|warning| warning.starts_with(WHAT));
+    let mut task = Task::new(Source { what: WHAT, paths: vec![path], files: files::of_spec, reload });
+    let asked = Arc::new(());
+    task.forget(Box::new(Arc::clone(&asked)));
+    let mut now = Instant::now() + QUIET;
+    while loads.get() == 0 {
+        now += task.look(now).unwrap();
+    }
+    assert_eq!(Arc::strong_count(&asked), 1, "the reload is still under way");
+    assert!(is_told());
+    task.look(now);
+    assert_eq!(loads.get(), 2);
+    assert!(!is_told());
 }

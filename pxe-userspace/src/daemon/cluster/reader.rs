@@ -11,6 +11,7 @@ use tokio::{runtime::Handle, sync::watch, time};
 use crate::{
     cluster_spec,
     kubernetes::{Changes, Objects},
+    mistakes,
     model::{api_object::ApiObject, inventory::Inventory},
 };
 
@@ -49,7 +50,11 @@ impl Reader {
             while !*stopped.borrow() {
                 let seen = changes.borrow_and_update().spec;
                 let begun = Instant::now();
-                spec.reload(&spec_of(&objects), &on_change);
+                let reload = || spec.reload(&spec_of(&objects), &on_change);
+                if mistakes::outlive("loading the spec of the API server", reload).is_none() {
+                    runtime.block_on(until(&mut stopped, time::sleep(mistakes::PAUSE)));
+                    continue;
+                }
                 pace.loaded(begun.elapsed());
                 runtime.block_on(until(&mut stopped, pace.next_burst(seen, &mut changes)));
             }

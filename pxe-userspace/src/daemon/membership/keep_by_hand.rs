@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use super::{
     by_hand::{self, ByHand, Interfaces},
     config::{NodeConfig, Shared},
 };
-use crate::{model::inventory::Site, net::interface::Interface};
+use crate::{mistakes, model::inventory::Site, net::interface::Interface};
 
 /// The interval at which the peers are assigned to the sites again: interfaces and the spec change.
 const ASSIGN_EVERY: Duration = Duration::from_secs(2);
@@ -39,24 +39,19 @@ impl PeerKeeper {
 
     /// Keeps the nodes in step. It never ends.
     pub(super) async fn keep(self) {
-        let mut keeper = self;
+        let keeper = Arc::new(Mutex::new(self));
         let mut interval = tokio::time::interval(ASSIGN_EVERY);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
             // Interfaces are read from the kernel, which may take its time.
-            let round = tokio::task::spawn_blocking(move || {
-                let by_hand = keeper.assigned();
-                keeper.publish(by_hand);
-                keeper
-            });
-            match round.await {
-                Ok(kept) => keeper = kept,
-                Err(error) => {
-                    tracing::error!("the nodes of --peers stay as they are until pxed is started again: {error}");
-                    return;
-                }
-            }
+            let keeper = Arc::clone(&keeper);
+            let round = move || {
+                let keeper = &mut *keeper.lock().unwrap_or_else(PoisonError::into_inner);
+                mistakes::outlive("assigning the nodes of --peers", || keeper.publish(keeper.assigned()))
+            };
+            // An error means that the runtime ends. The next round may succeed.
+            let _ = tokio::task::spawn_blocking(round).await;
         }
     }
 

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     kubernetes::{Farewell, Leases, Listed},
+    mistakes,
     model::{
         node_lease::{Announcement, NodeLease},
         nodes::{Node, Nodes, SharedNodes, Source},
@@ -81,7 +82,8 @@ impl LeaseKeeper {
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
-            self.round().await;
+            // The next round may succeed.
+            mistakes::outlive_waiting("keeping the Leases of the nodes", self.round()).await;
         }
     }
 

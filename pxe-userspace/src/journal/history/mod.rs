@@ -32,8 +32,10 @@ use self::{
     weight::Weigher,
 };
 use crate::{
+    mistakes,
     model::{event::BootEvent, history_limits::HistoryLimits},
     own_file::NONBLOCK,
+    shut_out::{self, Wanted},
 };
 
 /// The name of the directory below the state directory.
@@ -172,7 +174,11 @@ impl Writer {
             {
                 events.extend(more);
             }
-            self.take(&events);
+            if mistakes::outlive("writing the history", || self.take(&events)).is_none() {
+                // The part that was written is cut off when it is read.
+                self.current = None;
+                self.counts.dropped.inc_by(events.len() as u64);
+            }
         }
     }
 
@@ -191,6 +197,9 @@ impl Writer {
                 self.current = None;
                 self.retry = Some(Instant::now() + RETRY);
                 self.counts.dropped.inc_by(events.len() as u64);
+                // The directory around it, if somebody has deleted that of the history.
+                let around = self.directory.parent().filter(|_| !self.directory.exists()).unwrap_or(&self.directory);
+                let error = shut_out::explained(around, Wanted::Write, error);
                 self.trouble.set(Some(format!(
                     "the history cannot be written to {}: {error}. A restart will not know what machines did since; boots go on",
                     self.directory.display()

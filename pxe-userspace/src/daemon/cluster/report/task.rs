@@ -25,6 +25,7 @@ use crate::{
     cluster_status::schedule::Failure,
     kubernetes::ApiServer,
     metrics::{Counters, Families, Label as _, label},
+    mistakes,
 };
 
 /// The interval between two looks.
@@ -67,12 +68,24 @@ impl Collector for StatusMetrics {
     }
 }
 
-/// Reports to the API until the task is dropped.
+/// Reports to the API until the task is dropped. After a panic it begins anew.
 pub(in crate::daemon::cluster) async fn report(
     world: World,
     server: Arc<ApiServer>,
     mut decisions: mpsc::Receiver<Decide>,
     metrics: StatusMetrics,
+) {
+    loop {
+        let report = report_once(world.clone(), &server, &mut decisions, &metrics);
+        mistakes::turn("reporting to the API server", report).await;
+    }
+}
+
+async fn report_once(
+    world: World,
+    server: &Arc<ApiServer>,
+    decisions: &mut mpsc::Receiver<Decide>,
+    metrics: &StatusMetrics,
 ) {
     let mut reporter = Reporter::new(world, now());
     let mut writes: JoinSet<(Task, Write, Result<Option<String>, Failed>)> = JoinSet::new();
@@ -94,7 +107,7 @@ pub(in crate::daemon::cluster) async fn report(
             }
         }
         while let Some((task, write)) = reporter.next(now()) {
-            let server = Arc::clone(&server);
+            let server = Arc::clone(server);
             writes.spawn(async move {
                 let result = write.send(&server).await;
                 (task, write, result)
