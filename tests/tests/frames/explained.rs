@@ -10,7 +10,7 @@ mod places;
 mod transfers;
 
 pub(crate) use self::{
-    addresses::of_two_hosts,
+    addresses::{of_another_card_or_router, of_two_hosts},
     files::missing_or_changed,
     late::stay_where_they_are,
     loaders::lead_nowhere,

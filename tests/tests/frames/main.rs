@@ -106,6 +106,7 @@ fn main() -> ExitCode {
         suite::test("machine_whose_talos_api_answers_is_up", up::verified),
         suite::test("transfer_that_stands_still_is_explained", explained::stand_still),
         suite::test("address_of_two_hosts_is_explained", explained::of_two_hosts),
+        suite::test("address_of_another_card_or_router_is_explained", explained::of_another_card_or_router),
         suite::test("loader_that_leads_nowhere_is_explained", explained::lead_nowhere),
         suite::test("machine_in_the_wrong_place_is_explained", explained::in_the_wrong_place),
         suite::test("machine_of_another_dhcp_server_is_explained", explained::beside_another_server),

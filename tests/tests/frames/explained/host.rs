@@ -80,17 +80,20 @@ pub(super) struct Host<'a> {
     pub(super) namespace: &'a Namespace,
     pub(super) plug: Plug,
     pub(super) address: Ipv4Addr,
+    /// The VLAN tags of its DHCP frames.
+    pub(super) tags: Vec<[u8; 4]>,
 }
 
 impl<'a> Host<'a> {
     fn new(machine: &'a Machine, namespace: &'a Namespace) -> anyhow::Result<Self> {
         let plug = Plug::open(namespace, INTERFACE)?;
-        Ok(Self { machine, namespace, plug, address: machine.address.parse()? })
+        Ok(Self { machine, namespace, plug, address: machine.address.parse()?, tags: Vec::new() })
     }
 
     /// Returns a DHCP message of this type.
     pub(super) fn message(&self, kind: u8, client: Client<'_>) -> anyhow::Result<Query> {
-        Ok(Query::discover(self.machine)?.with(&[&[(53, &[kind][..])], client].concat()))
+        let message = Query::discover(self.machine)?.with(&[&[(53, &[kind][..])], client].concat());
+        Ok(Query { tags: self.tags.clone(), ..message })
     }
 
     /// Asks for an address, and waits for the offer.
@@ -115,7 +118,12 @@ impl<'a> Host<'a> {
 
     /// Gives the machine's kernel an address.
     pub(super) fn has_address(&self, address: Ipv4Addr) -> anyhow::Result<()> {
-        self.namespace.ip(&["address", "add", &format!("{address}/24"), "dev", INTERFACE]).map(drop)
+        self.has_address_on(INTERFACE, address)
+    }
+
+    /// The same on another interface.
+    pub(super) fn has_address_on(&self, interface: &str, address: Ipv4Addr) -> anyhow::Result<()> {
+        self.namespace.ip(&["address", "add", &format!("{address}/24"), "dev", interface]).map(drop)
     }
 
     /// Asks for a file by TFTP, and returns the socket with pxed's first answer.
