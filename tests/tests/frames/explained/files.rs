@@ -7,14 +7,17 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use pxe_lab::{
     assets::Architecture,
+    build,
     cluster::{self, SERVER, VERSION},
-    tcp, uki,
+    namespace, tcp, uki,
 };
 
 use super::{
-    host::{IPXE, Lab, kernel},
+    SOON,
+    host::{BLOCK, FIRMWARE, IPXE, LOADER, Lab, kernel},
     says,
 };
 
@@ -24,6 +27,8 @@ const NEXT: &str = "v1.14.0";
 const KERNEL: usize = 8_000_000;
 const READ: usize = 500_000;
 const RECEIVE_BUFFER: usize = 16 * 1024;
+/// The length of a file without content that takes seconds to read.
+const LONG_TO_READ: u64 = 2 << 30;
 const READ_TIME: Duration = Duration::from_secs(20);
 
 pub(crate) fn missing_or_changed() -> anyhow::Result<()> {
@@ -85,4 +90,87 @@ pub(crate) fn missing_or_changed() -> anyhow::Result<()> {
         "pxed has no machine configuration for it: name one with --talos-config",
     ];
     says(&pxed, without_config.machine, &no_config)
+}
+
+/// The loader and a kernel are not what was recorded of them.
+pub(crate) fn not_as_verified() -> anyhow::Result<()> {
+    let lab = Lab::new(4, 10_000)?;
+    let [altered, missing, kernel_altered, changing] = &lab.hosts()?;
+    let path = |name: &str| lab.artifacts.path().join(name);
+    let replace =
+        |name: &str, content: &str| fs::write(path("new"), content).and_then(|()| fs::rename(path("new"), path(name)));
+    let kernel = format!("vmlinuz-{VERSION}-amd64");
+    let directory = lab.artifacts.path().to_str().context("a path")?;
+    let accept = ["fetch", "--artifacts", directory, "--accept", LOADER, "--accept", &kernel];
+    namespace::output(lab.network.server.command(build::pxed()?.path).args(accept))?;
+    let pxed = lab.pxed(&lab.spec(), &[])?;
+    for host in [altered, missing, kernel_altered, changing] {
+        host.use_address()?;
+        host.lease(FIRMWARE)?;
+    }
+
+    // While the file is being read, requests by TFTP are left unanswered.
+    replace(LOADER, "another loader")?;
+    pxed.eventually("a refusal", SOON, |pxed| {
+        altered.request_alone(LOADER.as_bytes())?;
+        Ok(pxed.machine(&altered.machine.mac)?["events"]
+            .to_string()
+            .contains("the file is not the one that was verified"))
+    })?;
+    let full = path(LOADER).display().to_string();
+    let sum = |file: &str| -> anyhow::Result<String> {
+        let line = lab.network.server.run("sha256sum", &[file])?;
+        line.split_whitespace().next().map(str::to_owned).context("no sum")
+    };
+    let refused =
+        format!("{full} is not served: its SHA-256 is {}, and the hash that was accepted by hand says ", sum(&full)?);
+    let keep = format!("keep it as it is with pxed fetch --accept {full}");
+    let as_it_is = ["It failed ", "ipxe-efi-x86_64.efi is refused: ", &refused, &keep, "Get it: pxed fetch --cluster "];
+    says(&pxed, altered.machine, &[&["the file is not the one that was verified."][..], &as_it_is].concat())?;
+
+    fs::remove_file(path(LOADER))?;
+    missing.is_refused(LOADER.as_bytes())?;
+    let gone = [
+        "It failed ",
+        ": no such file",
+        "ipxe-efi-x86_64.efi is missing: pxed runs with --offline.",
+        "Get it: pxed fetch --cluster ",
+    ];
+    says(&pxed, missing.machine, &gone)?;
+    // What is said of the file is true of it now.
+    replace(LOADER, "a loader by hand")?;
+    let another = format!("ipxe-efi-x86_64.efi is refused: {full} is not served: its SHA-256 is {}", sum(&full)?);
+    says(&pxed, missing.machine, &[&another])?;
+    namespace::output(lab.network.server.command(build::pxed()?.path).args(accept))?;
+    let there_again = ["ipxe-efi-x86_64.efi is there, as it was verified. The machine gets it at its next attempt."];
+    for host in [altered, missing] {
+        says(&pxed, host.machine, &there_again)?;
+    }
+
+    replace(&kernel, "another kernel")?;
+    let cannot_boot = format!(
+        "It cannot boot: its kernel {kernel} is refused: {} is not served: its SHA-256 is ",
+        path(&kernel).display()
+    );
+    says(&pxed, kernel_altered.machine, &[&cannot_boot, "Its firmware has had an address for "])?;
+    kernel_altered.lease(IPXE)?;
+    kernel_altered.get_script()?;
+    let waits = [
+        "It asked for its boot script and has been waiting for ",
+        &format!("its kernel {kernel} is refused: "),
+        "Somebody who sees to that file.",
+    ];
+    says(&pxed, kernel_altered.machine, &waits)?;
+
+    // HTTP waits for a second, and a large file takes longer to read.
+    changing.lease(IPXE)?;
+    pxed.eventually("a request before the file is verified", SOON, |pxed| {
+        File::create(path("new"))?.set_len(LONG_TO_READ)?;
+        fs::rename(path("new"), path(&kernel))?;
+        changing.is_answered(&self::kernel(), 503)?;
+        Ok(pxed.machine(&changing.machine.mac)?["events"].to_string().contains("has changed and is being verified"))
+    })?;
+    let is_read =
+        format!("At its next boot it has to wait for a file: its kernel {kernel} is there and is being verified.");
+    says(&pxed, changing.machine, &["It failed ", "the file has changed and is being verified.", &is_read])
 }

@@ -131,12 +131,22 @@ impl<'a> Host<'a> {
         self.request_from(self.address, file, block)
     }
 
-    /// Asks from an address that the machine's kernel has.
-    fn request_from(&self, from: Ipv4Addr, file: &[u8], block: usize) -> anyhow::Result<Tftp> {
+    /// Asks for a file by TFTP, and waits for no answer.
+    pub(super) fn request_alone(&self, file: &[u8]) -> anyhow::Result<()> {
+        self.ask_for(self.address, file, BLOCK).map(drop)
+    }
+
+    fn ask_for(&self, from: Ipv4Addr, file: &[u8], block: usize) -> anyhow::Result<UdpSocket> {
         let request = [b"\0\x01", file, b"\0octet\0blksize\0", block.to_string().as_bytes(), b"\0"].concat();
         let socket = self.namespace.enter(|| UdpSocket::bind(SocketAddrV4::new(from, 0)))??;
         socket.set_read_timeout(Some(SOON))?;
         socket.send_to(&request, (SERVER, 69))?;
+        Ok(socket)
+    }
+
+    /// Asks from an address that the machine's kernel has.
+    fn request_from(&self, from: Ipv4Addr, file: &[u8], block: usize) -> anyhow::Result<Tftp> {
+        let socket = self.ask_for(from, file, block)?;
         let mut answer = vec![0; 2_048];
         let (length, port) = socket.recv_from(&mut answer).context("no answer by TFTP")?;
         answer.truncate(length);
