@@ -14,7 +14,7 @@ mod transfers;
 pub(crate) use self::{
     addresses::{of_another_card_or_router, of_two_hosts},
     disks::boot_from_their_disks,
-    files::{missing_or_changed, not_as_verified},
+    files::{missing_or_changed, not_as_verified, not_verified_in_time},
     late::{stay_where_they_are, stay_with_other_programs},
     loaders::{have_odd_names, lead_nowhere, lead_to_no_script},
     peers::of_another_node,

@@ -116,6 +116,7 @@ fn main() -> ExitCode {
         suite::test("loader_with_an_odd_name_is_explained", explained::have_odd_names),
         suite::test("loader_that_leads_to_no_script_is_explained", explained::lead_to_no_script),
         suite::test("file_that_is_not_as_verified_is_explained", explained::not_as_verified),
+        suite::test("file_that_is_not_verified_in_time_is_explained", explained::not_verified_in_time),
         suite::test("machine_of_another_node_is_explained", explained::of_another_node),
         suite::test("machine_beside_an_unexpected_dhcp_server_is_explained", explained::beside_an_unexpected_server),
         suite::test("machine_that_boots_from_its_disk_is_explained", explained::boot_from_their_disks),

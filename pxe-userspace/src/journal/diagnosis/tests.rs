@@ -89,7 +89,7 @@ fn obstacle_is_named_with_advice() {
     let decline = EventKind::Decline { address: Ipv4Addr::new(10, 0, 0, 1) };
     let foreign = EventKind::ForeignRelay { relay: Ipv4Addr::new(10, 9, 0, 1) };
     let moved = [discover(Pxe), foreign, offer(), request(Pxe), ack(Pxe)];
-    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 32] = [
+    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 34] = [
         (
             "nothing seen",
             vec![],
