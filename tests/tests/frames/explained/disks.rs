@@ -4,7 +4,6 @@ use anyhow::ensure;
 use pxe_lab::{Pxed, build, cluster, namespace};
 
 use super::{
-    SOON,
     host::{Client, FIRMWARE, Host, IPXE, LOADER, Lab, TALOS},
     says,
 };
@@ -57,6 +56,7 @@ pub(crate) fn boot_from_their_disks() -> anyhow::Result<()> {
     says(&pxed, other_system.machine, &[not_yet, "does not count as proof of its disk yet: it is not Talos"])?;
     by_loader.lease(FIRMWARE)?;
     by_loader.load(LOADER)?;
+    by_loader.comes_to("loader-done", &pxed)?;
     by_loader.lease(TALOS)?;
     says(&pxed, by_loader.machine, &["Talos asked ", "does not count as proof of its disk: "])?;
     unseen.lease(TALOS)?;
@@ -74,6 +74,7 @@ fn boots(pxed: &Pxed<'_>, host: &Host<'_>) -> anyhow::Result<()> {
     host.get_script()?;
     host.get_kernel()?;
     host.get_initramfs()?;
+    host.comes_to("booting", pxed)?;
     host.lease(TALOS)?;
-    pxed.eventually("a boot", SOON, |pxed| Ok(pxed.machine(&host.machine.mac)?["stage"] == "running"))
+    host.comes_to("running", pxed)
 }

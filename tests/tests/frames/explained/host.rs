@@ -197,6 +197,11 @@ impl<'a> Host<'a> {
         self.get(&self.script())
     }
 
+    /// Waits until pxed has noticed that the machine is at a stage. What follows comes seconds later on a real machine.
+    pub(super) fn comes_to(&self, stage: &str, pxed: &Pxed<'_>) -> anyhow::Result<()> {
+        pxed.eventually(stage, SOON, |pxed| Ok(pxed.machine(&self.machine.mac)?["stage"] == stage))
+    }
+
     pub(super) fn get_kernel(&self) -> anyhow::Result<()> {
         self.get(&kernel())
     }

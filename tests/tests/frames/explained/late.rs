@@ -79,7 +79,9 @@ pub(crate) fn stay_where_they_are() -> anyhow::Result<()> {
         running.get_script()?;
         running.get_kernel()?;
         running.get_initramfs()?;
+        running.comes_to("booting", &pxed)?;
         running.lease(TALOS)?;
+        running.comes_to("running", &pxed)?;
     }
     held.lease(FIRMWARE)?;
     u_boot.lease(U_BOOT)?;

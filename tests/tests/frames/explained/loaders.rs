@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use pxe_lab::cluster::{self, SERVER};
 
 use super::{
-    SOON,
     host::{BLOCK, FIRMWARE, IPXE, LOADER, Lab},
     says,
 };
@@ -32,9 +31,7 @@ pub(crate) fn lead_nowhere() -> anyhow::Result<()> {
         loops.lease(FIRMWARE)?;
         loops.load(LOADER)?;
         // Its next question comes seconds later, when pxed has noticed the end.
-        pxed.eventually("a loaded loader", SOON, |pxed| {
-            Ok(pxed.machine(&loops.machine.mac)?["stage"] == "loader-done")
-        })?;
+        loops.comes_to("loader-done", &pxed)?;
     }
     let again_and_again = [
         "It has loaded ipxe-efi-x86_64.efi 3 times in ",
@@ -145,9 +142,7 @@ pub(crate) fn lead_to_no_script() -> anyhow::Result<()> {
         for _ in 0..3 {
             host.lease(FIRMWARE)?;
             host.load(LOADER)?;
-            pxed.eventually("a loaded loader", SOON, |pxed| {
-                Ok(pxed.machine(&host.machine.mac)?["stage"] == "loader-done")
-            })?;
+            host.comes_to("loader-done", &pxed)?;
             if host.address == no_link.address {
                 host.discover(IPXE)?;
             } else if host.address == no_way.address {

@@ -148,6 +148,7 @@ pub(crate) fn beside_an_unexpected_server() -> anyhow::Result<()> {
     boots.get_script()?;
     boots.get_kernel()?;
     boots.get_initramfs()?;
+    boots.comes_to("booting", &pxed)?;
     boots.discover(TALOS)?;
     takes_other(boots, TALOS, boots.address)?;
     says(&pxed, boots.machine, &["It asked for an address ", named, "arping -I eth0 10.99.0.7", &exclude(boots)])?;
