@@ -10,7 +10,6 @@ use crate::{
     cluster_status::schedule::Failure,
     journal::samples::*,
     model::{
-        address_signs::Neighbour,
         api_object::ApiObject,
         event::{BootEvent, EventKind},
         finding::{Affected, Finding, SpecFault},
@@ -20,6 +19,8 @@ use crate::{
         policy_book::SharedPolicies,
     },
 };
+
+mod addresses;
 
 const SITE: Ipv4Addr = Ipv4Addr::new(10, 255, 0, 1);
 
@@ -73,12 +74,6 @@ fn at(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// Says that the first machine answers at the address of the second.
-fn first_at_the_second(_: &str, address: Ipv4Addr) -> Option<Neighbour> {
-    let neighbour = Neighbour { mac: machine(1).mac, interface: "eth1".into(), confirmed: at(1.0) };
-    (address == machine(2).address).then_some(neighbour)
-}
-
 impl TestNode {
     fn new(
         name: &str,
@@ -104,7 +99,7 @@ impl TestNode {
             nodes: Arc::new(arc_swap::ArcSwap::from_pointee(nodes)),
             own_sites: SharedOwnSites::default(),
             host: "host".into(),
-            neighbour_at: first_at_the_second,
+            neighbour_at: addresses::first_at_the_second,
         };
         Self { reporter: Reporter::new(world.clone(), now), world, policies, state }
     }
@@ -477,22 +472,6 @@ fn stuck_machine_is_told_when_it_has_been_stuck_for_long_enough() {
     site.pass(at(10.0));
     assert_eq!(site.said(1), ["1: False Addressed", "1: Event BootStuck 1"]);
     assert!(site.condition(1).message.contains("To do:"));
-}
-
-#[test]
-fn address_of_two_hosts_is_told_of_a_machine_that_is_stuck() {
-    let mut site = Site::new(1, 2);
-    site.pass(at(1.0));
-    for number in [1, 2] {
-        site.events(0, number, &dora(Pxe));
-    }
-    site.pass(at(2.0));
-    let remark = "Another machine of the spec, 52:54:00:00:00:01, answered for its address 10.0.0.2";
-    assert!(!site.condition(2).message.contains(remark), "{}", site.condition(2).message);
-    site.pass(at(60.0));
-    let (alone, of_two) = (site.condition(1).message, site.condition(2).message);
-    assert!(of_two.contains(remark) && of_two.contains("To do: Two hosts have 10.0.0.2"), "{of_two}");
-    assert!(alone.contains("To do:") && !alone.contains("answered for"), "{alone}");
 }
 
 #[test]
