@@ -1,6 +1,6 @@
 //! The state of the admin listener.
 
-use std::{fmt, net::Ipv4Addr, pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use prometheus_client::registry::Registry;
 use pxe_common::MacAddr;
@@ -11,7 +11,7 @@ use crate::{
     capture::Tap,
     journal::Journal,
     model::{
-        address_signs::Neighbour, api_state::SharedApiState, confinement::SharedConfinement, finding::AllSpecFaults,
+        address_signs::NeighbourAt, api_state::SharedApiState, confinement::SharedConfinement, finding::AllSpecFaults,
         images::SharedImages, nodes::SharedNodes, strangers::SharedStrangers, visitors::SharedVisitors,
     },
 };
@@ -48,8 +48,8 @@ pub struct AdminContext {
     pub captures: CaptureSource,
     /// Returns what panics have ended, and their number, as sentences.
     pub mistakes: fn() -> Vec<String>,
-    /// Asks the kernel which host has an address on an interface.
-    pub neighbour_at: fn(&str, Ipv4Addr) -> Option<Neighbour>,
+    /// Asks the kernel which host has a machine's address.
+    pub neighbour_at: NeighbourAt,
 }
 
 /// The frames of machines, and what a capture needs to know of them.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    context::{Admin, Decision},
+    context::{Admin, AdminContext, Decision},
     images::{self, FileJson},
     refusal::{Refusal, refuse},
     spec, strangers,
@@ -150,11 +150,9 @@ impl From<&Source> for SourceJson {
 
 fn explained(admin: &Admin, record: &MachineRecord, written: Vec<String>) -> Response {
     let (images, now) = (admin.context.images.load(), SystemTime::now());
+    let AdminContext { journal, neighbour_at, .. } = &admin.context;
     let machine = &record.machine;
-    let signs = AddressSigns {
-        neighbour: (admin.context.neighbour_at)(&machine.site.interface, machine.address),
-        asked_from: asked_from(admin, machine.macs()),
-    };
+    let signs = AddressSigns::of(machine, &journal.inventory(), neighbour_at, asked_from(admin, machine.macs()));
     let diagnosis = with_address_signs(diagnose(record, &images, now), record, &signs, now);
     let diagnosis = among_nodes(diagnosis, record, &admin.context.nodes.load(), now);
     let files = images::of_machine(&images, &record.machine, now);

@@ -100,7 +100,7 @@ impl fmt::Display for Proof {
         f.write_str(match self {
             Self::PublishedChecksum => "published checksum",
             Self::FirstDownload => "hash of the first download",
-            Self::Accepted => "accepted by hand",
+            Self::Accepted => "hash that was accepted by hand",
             Self::Bundle => "hash in the bundle",
         })
     }

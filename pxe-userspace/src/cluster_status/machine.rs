@@ -10,8 +10,9 @@ use super::{
     occasion::Occasion,
 };
 use crate::{
-    journal::{Diagnosis, MachineRecord, Stage, diagnose},
+    journal::{Diagnosis, MachineRecord, Stage, diagnose, with_address_signs},
     model::{
+        address_signs::AddressSigns,
         event::{BootEvent, ClientKind, EventKind},
         failure::OTHER_OFFER,
         finding::SpecFault,
@@ -184,9 +185,15 @@ const fn name(stage: Stage) -> &'static str {
     }
 }
 
-/// Returns the sentence of the condition: what `pxed explain` says, with what to do.
+/// Returns the sentence of the condition: what `pxed explain` says, with what to do. `signs` are those about the machine's address.
 #[must_use]
-pub fn sentence(record: &MachineRecord, images: &Images, assessment: &Assessment, now: SystemTime) -> String {
+pub fn sentence(
+    record: &MachineRecord,
+    images: &Images,
+    signs: &AddressSigns,
+    assessment: &Assessment,
+    now: SystemTime,
+) -> String {
     let mac = record.machine.mac;
     match assessment.reason {
         RELEASED => {
@@ -195,7 +202,7 @@ pub fn sentence(record: &MachineRecord, images: &Images, assessment: &Assessment
         NOT_SEEN => return format!("{mac} has not been seen yet: it has sent nothing since it is watched."),
         _ => {}
     }
-    let Diagnosis { reached, advice, .. } = diagnose(record, images, now);
+    let Diagnosis { reached, advice, .. } = with_address_signs(diagnose(record, images, now), record, signs, now);
     match &*advice {
         [] => format!("{mac}: {reached}"),
         advice => format!("{mac}: {reached} To do: {}", advice.join(" ")),

@@ -242,6 +242,7 @@ pub(super) async fn start(config: &Config, service_manager: Arc<ServiceManager>)
             nodes: Arc::clone(&nodes),
             own_sites: Arc::clone(&own_sites),
             host: Arc::clone(&config.node.name),
+            neighbour_at: super::neighbour::neighbour_at,
         };
         cluster.report(world, registry)
     });

@@ -63,7 +63,7 @@ pub fn diagnose(record: &MachineRecord, images: &Images, now: SystemTime) -> Dia
         Stage::Running | Stage::Up => running(record, since),
         Stage::SentToDisk => sent_to_disk(record, since),
         Stage::OnDisk => on_disk(record, since),
-        Stage::Failed => after_failure(record, since),
+        Stage::Failed => after_failure(record, images, since, now),
     };
     if record.stage != Stage::Failed
         && let Some(architecture) = attempt.wrong_architecture

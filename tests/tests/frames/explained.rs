@@ -1,20 +1,24 @@
 //! Machines that do not boot, and what `explain` says of them: one situation a machine.
 
 mod addresses;
+mod disks;
 mod files;
 mod host;
 mod late;
 mod loaders;
 mod past;
+mod peers;
 mod places;
 mod transfers;
 
 pub(crate) use self::{
-    addresses::of_two_hosts,
-    files::missing_or_changed,
-    late::stay_where_they_are,
-    loaders::lead_nowhere,
-    places::{beside_another_server, in_the_wrong_place},
+    addresses::{of_another_card_or_router, of_two_hosts},
+    disks::boot_from_their_disks,
+    files::{missing_or_changed, not_as_verified, not_verified_in_time},
+    late::{stay_where_they_are, stay_with_other_programs},
+    loaders::{have_odd_names, lead_nowhere, lead_to_no_script},
+    peers::of_another_node,
+    places::{beside_an_unexpected_server, beside_another_server, in_the_wrong_place},
     transfers::stand_still,
 };
 

@@ -106,11 +106,20 @@ fn main() -> ExitCode {
         suite::test("machine_whose_talos_api_answers_is_up", up::verified),
         suite::test("transfer_that_stands_still_is_explained", explained::stand_still),
         suite::test("address_of_two_hosts_is_explained", explained::of_two_hosts),
+        suite::test("address_of_another_card_or_router_is_explained", explained::of_another_card_or_router),
         suite::test("loader_that_leads_nowhere_is_explained", explained::lead_nowhere),
         suite::test("machine_in_the_wrong_place_is_explained", explained::in_the_wrong_place),
         suite::test("machine_of_another_dhcp_server_is_explained", explained::beside_another_server),
         suite::test("files_that_are_missing_or_changed_are_explained", explained::missing_or_changed),
         suite::test("machine_that_stays_where_it_is_is_explained", explained::stay_where_they_are),
+        suite::test("machine_that_stays_with_another_program_is_explained", explained::stay_with_other_programs),
+        suite::test("loader_with_an_odd_name_is_explained", explained::have_odd_names),
+        suite::test("loader_that_leads_to_no_script_is_explained", explained::lead_to_no_script),
+        suite::test("file_that_is_not_as_verified_is_explained", explained::not_as_verified),
+        suite::test("file_that_is_not_verified_in_time_is_explained", explained::not_verified_in_time),
+        suite::test("machine_of_another_node_is_explained", explained::of_another_node),
+        suite::test("machine_beside_an_unexpected_dhcp_server_is_explained", explained::beside_an_unexpected_server),
+        suite::test("machine_that_boots_from_its_disk_is_explained", explained::boot_from_their_disks),
     ];
     suite::main(everywhere.into_iter().chain(with_rings).chain(automatic).collect())
 }

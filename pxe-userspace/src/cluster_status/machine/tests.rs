@@ -118,7 +118,7 @@ fn messages_are_what_explain_says_and_fit() {
         for (name, record) in situations(policy) {
             let now = record.stage_since + Duration::from_secs(600);
             let assessment = assess(&record, &missing(), false, now).assessment;
-            let sentence = sentence(&record, &missing(), &assessment, now);
+            let sentence = sentence(&record, &missing(), &AddressSigns::default(), &assessment, now);
             let condition = written(BOOTED, &assessment, &sentence, Author { node: "node-1", now }, None, Some(1));
             assert!(condition.message.chars().count() <= 32_768);
             assert_eq!(author_of(&condition.message), Some("node-1"));
@@ -137,7 +137,9 @@ fn released_machine_is_unknown_whatever_it_did() {
         let assessed = assess(&record, &missing(), true, now);
         assert_eq!(assessed.assessment, Assessment::new(Status::Unknown, RELEASED));
         assert!(assessed.is_fact);
-        assert!(sentence(&record, &missing(), &assessed.assessment, now).contains("released"));
+        assert!(
+            sentence(&record, &missing(), &AddressSigns::default(), &assessed.assessment, now).contains("released")
+        );
     }
 }
 
@@ -155,7 +157,7 @@ fn stuck_machine_is_assessed_again_in_time() {
     let stuck = assess(&record, &images, false, again);
     assert_eq!((stuck.occasion, stuck.again, stuck.is_progress), (Some(Occasion::BootStuck), None, false));
     assert_ne!(stuck.assessment, first.assessment);
-    assert!(sentence(&record, &images, &stuck.assessment, again).contains("To do:"));
+    assert!(sentence(&record, &images, &AddressSigns::default(), &stuck.assessment, again).contains("To do:"));
 }
 
 #[test]

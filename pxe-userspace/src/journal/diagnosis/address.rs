@@ -12,8 +12,9 @@ use super::{
     finding::Diagnosis,
 };
 use crate::model::{
-    address_signs::{AddressSigns, Neighbour},
+    address_signs::{AddressSigns, Holder, Identity, Neighbour},
     event::{ArtifactKind, BootEvent, ClientKind, EventKind},
+    inventory::Machine,
 };
 
 /// The time for which a request from another address tells something about the machine.
@@ -27,8 +28,6 @@ pub fn with_address_signs(
     signs: &AddressSigns,
     now: SystemTime,
 ) -> Diagnosis {
-    let machine = &record.machine;
-    let (address, interface) = (machine.address, &machine.site.interface);
     if let Some((from, at)) = signs.asked_from
         && waits_for_its_script(record, at)
         && elapsed(at, now) <= RECENT
@@ -38,23 +37,54 @@ pub fn with_address_signs(
             &format!(" Its script or its configuration was asked for from {from} {ago} ago, and refused.");
         diagnosis.advice.insert(0, given_to_it_alone(record));
     }
-    if let Some(Neighbour { mac, confirmed }) = signs.neighbour
-        && machine.macs().all(|card| card != mac)
-        && given(record).zip(now.checked_sub(confirmed)).is_some_and(|(given, answered)| answered >= given)
+    if let Some(holder) = &signs.holder
+        && let Some(answered) = now.checked_sub(holder.neighbour.confirmed)
+        && given(record).is_some_and(|given| answered >= given)
     {
-        let ago = human(confirmed);
-        diagnosis.reached +=
-            &format!(" Another host, {mac}, answered for its address {address} on {interface} {ago} ago.");
-        diagnosis.advice.insert(
-            0,
-            format!(
-                "Two hosts have {address}, and {mac} gets what is sent there: find it by its MAC address in the tables of the switches, or with \
-                 arping -I {interface} {address} while the machine is switched off, and give one of the two another address. If {mac} is a \
-                 network card of this machine, name it (additionalMacAddresses in pxed.dev/machines)."
-            ),
-        );
+        name_holder(&mut diagnosis, record, holder);
     }
     diagnosis
+}
+
+/// Adds who has the machine's address, as far as that is certain.
+fn name_holder(diagnosis: &mut Diagnosis, record: &MachineRecord, Holder { neighbour, identity }: &Holder) {
+    let Neighbour { mac, interface, confirmed } = neighbour;
+    let address = record.machine.address;
+    let find = format!("arping -I {interface} {address} while the machine is switched off");
+    let (who, advice) = match identity {
+        Identity::OtherMachine(other) => {
+            let Machine { cluster, address: its_own, source, .. } = &**other;
+            let advice = format!(
+                "Two hosts have {address}, and {mac} gets what is sent there. That is a machine of cluster {cluster}, which is to have {its_own} \
+                 ({}): take {address} from it. {find} shows who answers.",
+                source.in_words()
+            );
+            (format!("Another machine of the spec, {mac},"), advice)
+        }
+        Identity::Router(router) => {
+            let advice = format!(
+                "What is sent to {address} goes through that router, which answers ARP in its place (proxy ARP). If the machine is not behind it, \
+                 switch proxy ARP off there."
+            );
+            (format!("Its router {router} ({mac})"), advice)
+        }
+        Identity::Unknown => {
+            let advice = format!(
+                "{mac} gets what is sent to {address}. It is another host with that address, a router with proxy ARP, or a network card of this \
+                 machine that the spec does not name. Find it in the tables of the switches, or with {find}; then give one of the two another \
+                 address, switch proxy ARP off, or name the card (additionalMacAddresses in pxed.dev/machines)."
+            );
+            (format!("{mac}, which the spec does not name,"), advice)
+        }
+    };
+    let ago = human(*confirmed);
+    diagnosis.reached += &format!(" {who} answered for its address {address} on {interface} {ago} ago.");
+    if matches!(identity, Identity::Router(_)) {
+        // A machine behind that router is reached in this way alone.
+        diagnosis.advice.push(advice);
+    } else {
+        diagnosis.advice.insert(0, advice);
+    }
 }
 
 /// Returns `true` if the machine is on its way, and has not got its script or more since this time.
@@ -98,32 +128,51 @@ fn given(record: &MachineRecord) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{net::Ipv4Addr, sync::Arc};
 
     use pxe_common::MacAddr;
 
     use super::{super::diagnose, *};
     use crate::{
-        journal::{fleet::Fleet, remembered::State, samples::*},
-        model::{failure::FELL_SILENT, images::Images, inventory::Machine},
+        journal::{
+            fleet::Fleet,
+            remembered::State,
+            samples::{self, *},
+        },
+        model::{
+            failure::FELL_SILENT,
+            images::Images,
+            inventory::{Inventory, Machine},
+        },
     };
 
     const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0x77]);
+    const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 
-    /// Returns the diagnosis two seconds after the last of these events.
-    fn explained(events: &[EventKind], machine: Machine, signs: AddressSigns) -> String {
-        let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
-        timed(MAC, events.iter().cloned()).iter().for_each(|event| _ = fleet.apply(event));
-        let record = fleet.machine(&Arc::new(machine), usize::MAX);
-        let now = record.events.last().map_or(at(0.0), |event| event.at) + Duration::from_secs(2);
-        let own = diagnose(&record, &Images::default(), now);
-        let Diagnosis { reached, waits_for, advice } = with_address_signs(own, &record, &signs, now);
-        format!("{reached} | {waits_for} | {}", advice.join(" | "))
+    /// The hosts that have answered: their addresses and MAC addresses, and the seconds since.
+    type Table<'a> = &'a [(Ipv4Addr, MacAddr, f64)];
+
+    /// Returns the diagnosis two seconds after the last of these events, of a machine in a fleet of two.
+    fn explained(events: &[EventKind], machine: Machine, table: Table<'_>) -> String {
+        let neighbour_at = |interface: &str, address: Ipv4Addr| {
+            assert_eq!(interface, "eth1");
+            let (_, mac, seconds) = *table.iter().find(|(host, ..)| *host == address)?;
+            Some(Neighbour { mac, interface: "eth1.7".into(), confirmed: Duration::from_secs_f64(seconds) })
+        };
+        let machine = Arc::new(machine);
+        let inventory = Inventory::new(vec![Arc::clone(&machine), Arc::new(samples::machine(2))]);
+        let signs = AddressSigns::of(&machine, &inventory, neighbour_at, None);
+        explained_with(events, &machine, &signs)
     }
 
-    fn seen(mac: MacAddr, seconds: f64) -> AddressSigns {
-        let confirmed = Duration::from_secs_f64(seconds);
-        AddressSigns { neighbour: Some(Neighbour { mac, confirmed }), asked_from: None }
+    fn explained_with(events: &[EventKind], machine: &Arc<Machine>, signs: &AddressSigns) -> String {
+        let mut fleet = Fleet::new(&State::new(), at(-60.0), 1);
+        timed(MAC, events.iter().cloned()).iter().for_each(|event| _ = fleet.apply(event));
+        let record = fleet.machine(machine, usize::MAX);
+        let now = record.events.last().map_or(at(0.0), |event| event.at) + Duration::from_secs(2);
+        let own = diagnose(&record, &Images::default(), now);
+        let Diagnosis { reached, waits_for, advice } = with_address_signs(own, &record, signs, now);
+        format!("{reached} | {waits_for} | {}", advice.join(" | "))
     }
 
     #[test]
@@ -131,11 +180,11 @@ mod tests {
         let loads = [&dora(Pxe)[..], &[requested(Loader)]].concat();
         let silent = [&loads[..], &[failed(Loader, FELL_SILENT)]].concat();
         for events in [&dora(Pxe), &loads[..], &silent, &[&loads[..], &load(Loader), &dora(Ipxe)].concat()] {
-            let text = explained(events, machine(1), seen(OTHER, 1.0));
+            let text = explained(events, machine(1), &[(machine(1).address, OTHER, 1.0)]);
             for part in [
-                "Another host, 02:00:00:00:00:77, answered for its address 10.0.0.1 on eth1 1 s ago.",
-                "| Two hosts have 10.0.0.1, and 02:00:00:00:00:77 gets what is sent there",
-                "arping -I eth1 10.0.0.1",
+                " 02:00:00:00:00:77, which the spec does not name, answered for its address 10.0.0.1 on eth1.7 1 s ago.",
+                "| 02:00:00:00:00:77 gets what is sent to 10.0.0.1. It is another host with that address, a router with proxy ARP, or a network card",
+                "arping -I eth1.7 10.0.0.1",
             ] {
                 assert!(text.contains(part), "no {part} in {text}");
             }
@@ -143,27 +192,56 @@ mod tests {
     }
 
     #[test]
+    fn other_machine_of_the_spec_is_certainly_another_host() {
+        let other = machine(2).mac;
+        let text = explained(&dora(Pxe), machine(1), &[(machine(1).address, other, 1.0), (GATEWAY, other, 1.0)]);
+        for part in [
+            format!("Another machine of the spec, {other}, answered for its address 10.0.0.1 on eth1.7 1 s ago."),
+            format!("| Two hosts have 10.0.0.1, and {other} gets what is sent there."),
+            "which is to have 10.0.0.2 (lab.yaml line 12): take 10.0.0.1 from it.".to_owned(),
+        ] {
+            assert!(text.contains(&part), "no {part} in {text}");
+        }
+        assert!(!text.contains("proxy ARP"), "{text}");
+    }
+
+    #[test]
+    fn router_that_answers_for_the_machine_is_no_second_host() {
+        let behind = || Machine { gateway: Some(GATEWAY), ..machine(1) };
+        let table = [(machine(1).address, OTHER, 1.0), (GATEWAY, OTHER, 1_000.0)];
+        let text = explained(&dora(Pxe), behind(), &table);
+        for part in ["Its router 10.0.0.254 (02:00:00:00:00:77) answered for its address 10.0.0.1", "(proxy ARP)"] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+        let another_router = [table[0], (GATEWAY, MacAddr([2, 0, 0, 0, 0, 0x78]), 1.0)];
+        assert!(explained(&dora(Pxe), behind(), &another_router).contains("It is another host with that address"));
+        assert!(!text.contains("another host with") && !text.contains("Two hosts"), "{text}");
+    }
+
+    #[test]
     fn host_is_not_named_that_need_not_be_another_one() {
         let two_cards = || Machine { additional_macs: [OTHER].into(), ..machine(1) };
-        for (name, events, machine, signs) in [
+        let seen = |mac, seconds| vec![(machine(1).address, mac, seconds)];
+        for (name, events, machine, table) in [
             ("the machine itself", &dora(Pxe)[..], machine(1), seen(MAC, 1.0)),
             ("its other card", &dora(Pxe), two_cards(), seen(OTHER, 1.0)),
             ("who had the address before it", &dora(Pxe), machine(1), seen(OTHER, 3.0)),
-            ("nobody", &dora(Pxe), machine(1), AddressSigns::default()),
+            ("nobody", &dora(Pxe), machine(1), Vec::new()),
             ("a machine without an address", &[discover(Pxe), offer()], machine(1), seen(OTHER, 1.0)),
             ("a bond of its system", &uefi_boot(), machine(1), seen(OTHER, 1.0)),
             ("a bond of a system that does not ask", &uki_boot()[..6], machine(1), seen(OTHER, 1.0)),
         ] {
-            let text = explained(events, machine, signs);
-            assert!(!text.contains("Another host") && !text.contains("Two hosts"), "{name}: {text}");
+            let text = explained(events, machine, &table);
+            assert!(!text.contains(&OTHER.to_string()) && !text.contains("Two hosts"), "{name}: {text}");
         }
     }
 
     #[test]
     fn request_for_its_script_from_another_address_is_told() {
-        let asked =
-            |seconds: f64| AddressSigns { neighbour: None, asked_from: Some(([10, 0, 0, 9].into(), at(seconds))) };
-        let text = explained(&dora(Ipxe), machine(1), asked(0.5));
+        let asked = |seconds: f64| AddressSigns { holder: None, asked_from: Some(([10, 0, 0, 9].into(), at(seconds))) };
+        let explained =
+            |events: &[EventKind], signs: &AddressSigns| explained_with(events, &Arc::new(machine(1)), signs);
+        let text = explained(&dora(Ipxe), &asked(0.5));
         for part in ["was asked for from 10.0.0.9 1 s ago, and refused.", "given to 10.0.0.1 alone", "a proxy or NAT"] {
             assert!(text.contains(part), "no {part} in {text}");
         }
@@ -173,7 +251,7 @@ mod tests {
             ("it runs", &uefi_boot(), asked(0.1)),
             ("long ago", &dora(Ipxe), asked(-700.0)),
         ] {
-            let text = explained(events, machine(1), signs);
+            let text = explained(events, &signs);
             assert!(!text.contains("10.0.0.9"), "{name}: {text}");
         }
     }

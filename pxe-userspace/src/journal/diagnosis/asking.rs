@@ -13,10 +13,10 @@ use super::{
     other_server,
     patience::PATIENCE,
     placement::Site,
-    remarks::boot_file,
+    remarks::{boot_file, boots_by_http},
 };
 use crate::model::{
-    event::{BootEvent, BootFileName, ClientKind, EventKind},
+    event::{BootEvent, ClientKind, EventKind},
     failure::OTHER_OFFER,
 };
 
@@ -160,21 +160,22 @@ pub(super) fn discovering(record: &MachineRecord, attempt: &Attempt) -> Diagnosi
 
 /// Returns the diagnosis of firmware that has an address.
 pub(super) fn addressed(record: &MachineRecord, since: Duration) -> Diagnosis {
-    let boot_file = boot_file(record);
     let Site { address, .. } = Site::of(record);
-    let (waits_for, port) = match boot_file {
-        Some(BootFileName::Script) => ("Its request for its script by HTTP.".to_owned(), "TCP, the port of boot HTTP"),
-        Some(BootFileName::Uki) => {
-            ("Its request for its unified kernel image by HTTP.".to_owned(), "TCP, the port of boot HTTP")
-        }
-        Some(file @ (BootFileName::Loader(_) | BootFileName::OwnLoader(_))) => {
-            (format!("Its request for {file}."), "UDP port 69, or TCP for HTTP boot")
-        }
-        None => ("Its request for a loader.".to_owned(), "UDP port 69"),
+    let by_http = boots_by_http(record);
+    let waits_for = match boot_file(record) {
+        Some(file) if by_http => format!("Its request for {file} by HTTP."),
+        Some(file) => format!("Its request for {file}."),
+        None => "Its request for a loader.".to_owned(),
     };
     let mut advice = Vec::new();
     if since > PATIENCE {
+        let port = if by_http { "TCP, the port of boot HTTP (--http-port)" } else { "UDP port 69" };
         advice.push(format!("Do all firewalls, on the way and on this host, let it reach {address}, {port}?"));
+        if by_http {
+            advice.push(
+                "Does its setup allow HTTP boot without TLS? Some firmware takes https:// alone, and goes on without a word.".to_owned(),
+            );
+        }
         advice.push(
             "Another DHCP or PXE server may have answered as well. Some firmware gives up when it gets two offers."
                 .to_owned(),

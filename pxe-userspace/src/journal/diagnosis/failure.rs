@@ -1,9 +1,10 @@
 //! The diagnosis of a machine whose last step failed, and what to do about each failure.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{
     super::{machine_record::MachineRecord, spelling::Spelling, words::human},
+    files,
     finding::Diagnosis,
     loops::{ANOTHER_IPXE, is_url_of_script},
     other_server,
@@ -18,19 +19,22 @@ use crate::model::{
         ALTERED, ASKED_FROM, CHANGED, FELL_SILENT, LINKS_IN_A_CIRCLE, NO_IMAGE, NO_SUCH_FILE, OUTSIDE, UNREADABLE,
         UNVERIFIED, WRONG_ARCHITECTURE,
     },
+    images::Images,
     inventory::Machine,
 };
 
 /// Returns the diagnosis of a machine whose last step failed.
-pub(super) fn after_failure(record: &MachineRecord, since: Duration) -> Diagnosis {
+pub(super) fn after_failure(record: &MachineRecord, images: &Images, since: Duration, now: SystemTime) -> Diagnosis {
     let failure = record.events.iter().rev().find(|event| event.kind.is_failure()).map(|event| &event.kind);
-    let advice =
-        failure.map_or_else(|| "Look at its screen or serial console.".to_owned(), |kind| remedy(record, kind));
+    let advice = match failure {
+        Some(kind) => files::refused(record, images, kind, now).unwrap_or_else(|| vec![remedy(record, kind)]),
+        None => vec!["Look at its screen or serial console.".to_owned()],
+    };
     let what = record.last_error.as_ref().map_or("a step failed", |(_, text)| text);
     Diagnosis {
         reached: format!("It failed {} ago: {what}.", human(since)),
         waits_for: "Its next attempt.".to_owned(),
-        advice: vec![advice],
+        advice,
     }
 }
 
@@ -83,8 +87,8 @@ fn remedy(record: &MachineRecord, failure: &EventKind) -> String {
                 )
             } else if says(ALTERED) {
                 format!(
-                    "Delete {path} from the artifacts directory, so that pxed fetches it again, or keep it as it is with pxed fetch \
-                     --accept."
+                    "Delete {path} from the artifacts directory, so that pxed fetches it again, or keep it as it is: pxed fetch --accept \
+                     {path}."
                 )
             } else if says(UNREADABLE) {
                 format!("pxed cannot read {path}: check the permissions of the file and its directories, and the disk.")
@@ -120,6 +124,13 @@ pub(super) fn wrong_architecture(record: &MachineRecord, client_architecture: u1
     let machine = &record.machine;
     let ClientArchitecture { name, loader, .. } = ClientArchitecture::of(client_architecture);
     let firmware = format!("Its firmware is {name} (type {client_architecture})");
+    if loader.is_none() && machine.loader(None).is_none() {
+        return format!(
+            "{firmware}, for which there is no iPXE, so that pxed has no file for it. If it is another machine than the spec means, correct the MAC \
+             ({place}); otherwise name a loader that it can start (annotation pxed.dev/loader).",
+            place = machine.source.in_words()
+        );
+    }
     let spec = architecture_in_spec(machine);
     if !loader.is_some_and(|loader| loader.is_32_bit_of(machine.architecture)) {
         return format!("{firmware}, but {spec}: correct the spec, or the MAC if it is another machine's.");

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::model::{
     event::EventKind,
+    failure::{ALTERED, NO_SUCH_FILE, UNVERIFIED},
     images::{Awaited, FileState, Images},
     policy::Disposition,
 };
@@ -109,6 +110,35 @@ pub(super) fn remark(
     for (place, remedy) in (begin + 1..).zip(remedies(awaited)) {
         diagnosis.advice.insert(place.min(diagnosis.advice.len()), remedy);
     }
+}
+
+/// Returns what to do about a file that was refused because it was not there or not what was verified, by its present state. Returns `None` if
+/// it was refused for another reason, or if no machine of the spec needs the file.
+pub(super) fn refused(
+    record: &MachineRecord,
+    images: &Images,
+    failure: &EventKind,
+    now: SystemTime,
+) -> Option<Vec<String>> {
+    let EventKind::Failed { path, reason, .. } = failure else { return None };
+    if ![NO_SUCH_FILE, UNVERIFIED, ALTERED].iter().any(|words| reason.starts_with(words)) {
+        return None;
+    }
+    let path = path.trim_start_matches('/');
+    let (path, file) = images.files().get_key_value(path.strip_prefix("assets/").unwrap_or(path))?;
+    let refused = Awaited { path, file };
+    if record.boots_from == Disposition::Network && images.awaited(images.as_bootable(&record.machine)) == Some(refused)
+    {
+        // `remark` says it.
+        return Some(Vec::new());
+    }
+    let state = file.state.in_words(now);
+    let state = match (file.state.is_served(), file.state.is_expected()) {
+        (true, _) => format!("{path} {state}. The machine gets it at its next attempt."),
+        (_, true) => format!("{path} {state}. The machine gets it at its next attempt after that."),
+        _ => format!("{path} {state}."),
+    };
+    Some(std::iter::once(state).chain(remedies(refused)).collect())
 }
 
 /// Returns the file and its state.
@@ -249,6 +279,46 @@ mod tests {
         let place = |words: &str| text.find(words).unwrap_or_else(|| panic!("no {words} in {text}"));
         assert!(place("cpuArchitecture amd64") < place("It cannot boot"), "{text}");
         assert!(place("It cannot boot") < place("Get it: pxed fetch"), "{text}");
+    }
+
+    #[test]
+    fn refused_file_is_explained_as_it_is_now() {
+        let loader = "ipxe-efi-x86_64.efi";
+        let of = |path: &str, state: FileState| {
+            let file = ImageFile { remedy: ["pxed fetch".to_owned()].into(), ..state.into() };
+            Images::new([(path.into(), file)].into(), HashMap::default(), Stubs::default())
+        };
+        let reason = || "its bytes changed".into();
+        for (state, expected) in [
+            (
+                FileState::Verified,
+                "| ipxe-efi-x86_64.efi is there, as it was verified. The machine gets it at its next attempt.",
+            ),
+            (FileState::Verifying, "is being verified. The machine gets it at its next attempt after that."),
+            (
+                fetching(),
+                "is being downloaded: 43 percent (0.0 kB of 0.1 kB). The machine gets it at its next attempt after that.",
+            ),
+            (
+                FileState::Missing { reason: "pxed runs with --offline".into() },
+                "| ipxe-efi-x86_64.efi is missing: pxed runs with --offline. | Get it: pxed fetch. No restart is needed.",
+            ),
+            (FileState::Refused { reason: reason() }, "is refused: its bytes changed. | Get it: pxed fetch."),
+        ] {
+            for words in [NO_SUCH_FILE, UNVERIFIED, ALTERED] {
+                let events = [&dora(Pxe)[..], &[requested(Loader), failed(Loader, words)]].concat();
+                let text = explained(&events, &of(loader, state.clone()), machine(1));
+                assert!(text.contains(expected) && !text.contains("Delete"), "{words}: {text}");
+            }
+        }
+        // What keeps it from booting is said once.
+        let kernel = [&dora(Ipxe)[..], &[requested(Kernel), failed(Kernel, ALTERED)]].concat();
+        let text = explained(&kernel, &of(KERNEL, FileState::Refused { reason: reason() }), machine(1));
+        assert_eq!(text.matches("is refused").count(), 1, "{text}");
+        assert!(
+            text.contains("| It cannot boot: its kernel vmlinuz-v1.13.0-amd64 is refused: its bytes changed."),
+            "{text}"
+        );
     }
 
     #[test]

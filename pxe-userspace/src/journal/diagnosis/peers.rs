@@ -30,11 +30,13 @@ pub fn among_nodes(diagnosis: Diagnosis, record: &MachineRecord, nodes: &Nodes, 
         let is_dead = peer.is_none_or(|peer| !peer.is_alive);
         let advice = if is_dead {
             format!(
-                "{name} does not live as far as this node knows. This node answers as soon as the machine asks again."
+                "{name} does not live as far as this node knows. This node answers as soon as the machine asks again, at the latest when it is \
+                 restarted."
             )
         } else {
             format!(
-                "How far it came is known there: pxed explain {mac} on {name}. This node answers what it asks again."
+                "How far it came is known there: pxed explain {mac} on {name}. If that host is dead, this node answers as soon as the machine asks \
+                 again, at the latest when it is restarted."
             )
         };
         return Diagnosis {

@@ -70,6 +70,17 @@ pub(super) fn boot_file(record: &MachineRecord) -> Option<&BootFileName> {
     })
 }
 
+/// Returns `true` if the firmware boots by HTTP, as its last question says.
+pub(super) fn boots_by_http(record: &MachineRecord) -> bool {
+    let asked = record.events.iter().rev().find_map(|event| match event.kind {
+        EventKind::Discover { client, .. } | EventKind::Request { client, .. } => {
+            Some(client).filter(|client| *client != ClientKind::Plain)
+        }
+        _ => None,
+    });
+    asked == Some(ClientKind::HttpBoot)
+}
+
 /// Returns the last file that the firmware asked for by TFTP since its DISCOVER, and what is odd about the name, if anything is.
 pub(super) fn odd_name(record: &MachineRecord) -> Option<(&str, Spelling)> {
     let boot = record.events.iter().rev().take_while(|event| !begins_boot(event));

@@ -89,7 +89,7 @@ fn obstacle_is_named_with_advice() {
     let decline = EventKind::Decline { address: Ipv4Addr::new(10, 0, 0, 1) };
     let foreign = EventKind::ForeignRelay { relay: Ipv4Addr::new(10, 9, 0, 1) };
     let moved = [discover(Pxe), foreign, offer(), request(Pxe), ack(Pxe)];
-    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 32] = [
+    let cases: [(&str, Vec<EventKind>, f64, &[&str]); 34] = [
         (
             "nothing seen",
             vec![],
@@ -141,6 +141,24 @@ fn obstacle_is_named_with_advice() {
             &["is not among the artifacts"],
         ),
         ("loader elsewhere", [&firmware[..], &[failed(Loader, OUTSIDE)]].concat(), 5.0, &["itself into the artifacts"]),
+        (
+            "HTTP boot",
+            dora(HttpBoot).to_vec(),
+            60.0,
+            &["request for ipxe-efi-x86_64.efi by HTTP.", "10.255.0.1, TCP, the port of boot HTTP", "https:// alone"],
+        ),
+        (
+            "firmware without a loader",
+            vec![
+                discover(Pxe),
+                EventKind::WrongArchitecture { client_architecture: 2 },
+                offer(),
+                request(Pxe),
+                EventKind::Ack { address: Some(machine(1).address), client: Pxe, signs: Signs::None, boot_file: None },
+            ],
+            60.0,
+            &["It failed", "Itanium (type 2), for which there is no iPXE", "correct the MAC (lab.yaml line 12)"],
+        ),
         ("loader changed", [&firmware[..], &[failed(Loader, UNVERIFIED)]].concat(), 5.0, &["reading", "next attempt"]),
         ("loader altered", [&firmware[..], &[failed(Loader, ALTERED)]].concat(), 5.0, &["Delete", "--accept"]),
         ("loader in a circle", [&firmware[..], &[failed(Loader, LINKS_IN_A_CIRCLE)]].concat(), 5.0, &["in a circle"]),

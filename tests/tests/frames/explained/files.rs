@@ -7,14 +7,18 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use pxe_lab::{
+    Disk, Pxed,
     assets::Architecture,
+    build,
     cluster::{self, SERVER, VERSION},
-    tcp, uki,
+    namespace, tcp, uki,
 };
 
 use super::{
-    host::{IPXE, Lab, kernel},
+    SOON,
+    host::{BLOCK, FIRMWARE, IPXE, LOADER, Lab, kernel},
     says,
 };
 
@@ -24,6 +28,8 @@ const NEXT: &str = "v1.14.0";
 const KERNEL: usize = 8_000_000;
 const READ: usize = 500_000;
 const RECEIVE_BUFFER: usize = 16 * 1024;
+/// The length of a file without content that takes minutes to read.
+const LONG_TO_READ: u64 = 512 << 30;
 const READ_TIME: Duration = Duration::from_secs(20);
 
 pub(crate) fn missing_or_changed() -> anyhow::Result<()> {
@@ -85,4 +91,88 @@ pub(crate) fn missing_or_changed() -> anyhow::Result<()> {
         "pxed has no machine configuration for it: name one with --talos-config",
     ];
     says(&pxed, without_config.machine, &no_config)
+}
+
+/// The loader and a kernel are not what was recorded of them.
+pub(crate) fn not_as_verified() -> anyhow::Result<()> {
+    let lab = Lab::new(2, 10_000)?;
+    let [altered, kernel_altered] = &lab.hosts()?;
+    let path = |name: &str| lab.artifacts.path().join(name);
+    let replace =
+        |name: &str, content: &str| fs::write(path("new"), content).and_then(|()| fs::rename(path("new"), path(name)));
+    let kernel = format!("vmlinuz-{VERSION}-amd64");
+    let directory = lab.artifacts.path().to_str().context("a path")?;
+    let accept = ["fetch", "--artifacts", directory, "--accept", LOADER, "--accept", &kernel];
+    namespace::output(lab.network.server.command(build::pxed()?.path).args(accept))?;
+    let pxed = lab.pxed(&lab.spec(), &[])?;
+    for host in [altered, kernel_altered] {
+        host.use_address()?;
+        host.lease(FIRMWARE)?;
+    }
+
+    // While the file is being read, requests by TFTP are left unanswered.
+    replace(LOADER, "another loader")?;
+    pxed.eventually("a refusal", SOON, |pxed| {
+        altered.request_alone(LOADER.as_bytes())?;
+        Ok(pxed.machine(&altered.machine.mac)?["events"]
+            .to_string()
+            .contains("the file is not the one that was verified"))
+    })?;
+    let full = path(LOADER).display().to_string();
+    let sum = |file: &str| -> anyhow::Result<String> {
+        let line = lab.network.server.run("sha256sum", &[file])?;
+        line.split_whitespace().next().map(str::to_owned).context("no sum")
+    };
+    let refused =
+        format!("{full} is not served: its SHA-256 is {}, and the hash that was accepted by hand says ", sum(&full)?);
+    let keep = format!("keep it as it is with pxed fetch --accept {full}");
+    let as_it_is = ["It failed ", "ipxe-efi-x86_64.efi is refused: ", &refused, &keep, "Get it: pxed fetch --cluster "];
+    says(&pxed, altered.machine, &[&["the file is not the one that was verified."][..], &as_it_is].concat())?;
+
+    // What is said of the file is true of it now.
+    namespace::output(lab.network.server.command(build::pxed()?.path).args(accept))?;
+    let there_again = ["ipxe-efi-x86_64.efi is there, as it was verified. The machine gets it at its next attempt."];
+    says(&pxed, altered.machine, &there_again)?;
+
+    replace(&kernel, "another kernel")?;
+    let cannot_boot = format!(
+        "It cannot boot: its kernel {kernel} is refused: {} is not served: its SHA-256 is ",
+        path(&kernel).display()
+    );
+    says(&pxed, kernel_altered.machine, &[&cannot_boot, "Its firmware has had an address for "])?;
+    kernel_altered.lease(IPXE)?;
+    kernel_altered.get_script()?;
+    let waits = [
+        "It asked for its boot script and has been waiting for ",
+        &format!("its kernel {kernel} is refused: "),
+        "Somebody who sees to that file.",
+    ];
+    says(&pxed, kernel_altered.machine, &waits)
+}
+
+/// A kernel was replaced, and is still being read to verify it when a machine has waited for it for ten seconds.
+pub(crate) fn not_verified_in_time() -> anyhow::Result<()> {
+    let lab = Lab::new(1, 10_000)?;
+    let [waits] = &lab.hosts()?;
+    // Holes take no memory there, whoever reads them.
+    let disk = Disk::new("16m")?;
+    for entry in fs::read_dir(lab.artifacts.path())? {
+        let entry = entry?;
+        fs::copy(entry.path(), disk.path().join(entry.file_name()))?;
+    }
+    let kernel = format!("vmlinuz-{VERSION}-amd64");
+    let directory = disk.path().to_str().context("a path")?;
+    let accept = ["fetch", "--artifacts", directory, "--accept", &kernel];
+    namespace::output(lab.network.server.command(build::pxed()?.path).args(accept))?;
+    let pxed = Pxed::start(&lab.network.server, &lab.spec(), disk.path(), &["--machine-rate", "0"])?;
+    waits.use_address()?;
+    waits.lease(IPXE)?;
+    waits.get_script()?;
+    let new = disk.path().join("new");
+    File::create(&new)?.set_len(LONG_TO_READ)?;
+    fs::rename(&new, disk.path().join(&kernel))?;
+    waits.is_answered(&self::kernel(), 503)?;
+    let is_read =
+        format!("At its next boot it has to wait for a file: its kernel {kernel} is there and is being verified.");
+    says(&pxed, waits.machine, &["It failed ", "the file has changed and is being verified.", &is_read])
 }

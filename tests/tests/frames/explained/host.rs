@@ -80,17 +80,20 @@ pub(super) struct Host<'a> {
     pub(super) namespace: &'a Namespace,
     pub(super) plug: Plug,
     pub(super) address: Ipv4Addr,
+    /// The VLAN tags of its DHCP frames.
+    pub(super) tags: Vec<[u8; 4]>,
 }
 
 impl<'a> Host<'a> {
     fn new(machine: &'a Machine, namespace: &'a Namespace) -> anyhow::Result<Self> {
         let plug = Plug::open(namespace, INTERFACE)?;
-        Ok(Self { machine, namespace, plug, address: machine.address.parse()? })
+        Ok(Self { machine, namespace, plug, address: machine.address.parse()?, tags: Vec::new() })
     }
 
     /// Returns a DHCP message of this type.
     pub(super) fn message(&self, kind: u8, client: Client<'_>) -> anyhow::Result<Query> {
-        Ok(Query::discover(self.machine)?.with(&[&[(53, &[kind][..])], client].concat()))
+        let message = Query::discover(self.machine)?.with(&[&[(53, &[kind][..])], client].concat());
+        Ok(Query { tags: self.tags.clone(), ..message })
     }
 
     /// Asks for an address, and waits for the offer.
@@ -115,7 +118,12 @@ impl<'a> Host<'a> {
 
     /// Gives the machine's kernel an address.
     pub(super) fn has_address(&self, address: Ipv4Addr) -> anyhow::Result<()> {
-        self.namespace.ip(&["address", "add", &format!("{address}/24"), "dev", INTERFACE]).map(drop)
+        self.has_address_on(INTERFACE, address)
+    }
+
+    /// The same on another interface.
+    pub(super) fn has_address_on(&self, interface: &str, address: Ipv4Addr) -> anyhow::Result<()> {
+        self.namespace.ip(&["address", "add", &format!("{address}/24"), "dev", interface]).map(drop)
     }
 
     /// Asks for a file by TFTP, and returns the socket with pxed's first answer.
@@ -123,12 +131,22 @@ impl<'a> Host<'a> {
         self.request_from(self.address, file, block)
     }
 
-    /// Asks from an address that the machine's kernel has.
-    fn request_from(&self, from: Ipv4Addr, file: &[u8], block: usize) -> anyhow::Result<Tftp> {
+    /// Asks for a file by TFTP, and waits for no answer.
+    pub(super) fn request_alone(&self, file: &[u8]) -> anyhow::Result<()> {
+        self.ask_for(self.address, file, BLOCK).map(drop)
+    }
+
+    fn ask_for(&self, from: Ipv4Addr, file: &[u8], block: usize) -> anyhow::Result<UdpSocket> {
         let request = [b"\0\x01", file, b"\0octet\0blksize\0", block.to_string().as_bytes(), b"\0"].concat();
         let socket = self.namespace.enter(|| UdpSocket::bind(SocketAddrV4::new(from, 0)))??;
         socket.set_read_timeout(Some(SOON))?;
         socket.send_to(&request, (SERVER, 69))?;
+        Ok(socket)
+    }
+
+    /// Asks from an address that the machine's kernel has.
+    fn request_from(&self, from: Ipv4Addr, file: &[u8], block: usize) -> anyhow::Result<Tftp> {
+        let socket = self.ask_for(from, file, block)?;
         let mut answer = vec![0; 2_048];
         let (length, port) = socket.recv_from(&mut answer).context("no answer by TFTP")?;
         answer.truncate(length);
@@ -177,6 +195,11 @@ impl<'a> Host<'a> {
     /// Loads its script, as its iPXE does.
     pub(super) fn get_script(&self) -> anyhow::Result<()> {
         self.get(&self.script())
+    }
+
+    /// Waits until pxed has noticed that the machine is at a stage. What follows comes seconds later on a real machine.
+    pub(super) fn comes_to(&self, stage: &str, pxed: &Pxed<'_>) -> anyhow::Result<()> {
+        pxed.eventually(stage, SOON, |pxed| Ok(pxed.machine(&self.machine.mac)?["stage"] == stage))
     }
 
     pub(super) fn get_kernel(&self) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use pxe_lab::{cluster::Machine, topology::veth};
 
 use super::{
-    host::{Client, FIRMWARE, IPXE, Lab, TALOS},
+    host::{Client, FIRMWARE, Host, IPXE, Lab, TALOS},
     says,
 };
 use crate::{
@@ -23,6 +23,7 @@ const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 250);
 /// UEFI for other processors.
 const ARM: Client<'_> = &[(60, b"PXEClient:Arch:00011:UNDI:003000"), (93, &[0, 11])];
 const IA32: Client<'_> = &[(60, b"PXEClient:Arch:00006:UNDI:003000"), (93, &[0, 6])];
+const ITANIUM: Client<'_> = &[(60, b"PXEClient:Arch:00002:UNDI:003000"), (93, &[0, 2])];
 /// UEFI's own network stack, which wants an address for purposes of its own.
 const TOOL: Client<'_> = &[(55, &[1, 3, 6])];
 
@@ -101,8 +102,8 @@ pub(crate) fn in_the_wrong_place() -> anyhow::Result<()> {
 
 /// pxed gives the boot files beside another DHCP server.
 pub(crate) fn beside_another_server() -> anyhow::Result<()> {
-    let lab = Lab::new(2, 10_000)?;
-    let [addressed, ipxe] = &lab.hosts()?;
+    let lab = Lab::new(4, 10_000)?;
+    let [addressed, ipxe, offered, no_loader] = &lab.hosts()?;
     let pxed = lab.pxed(&lab.spec(), &["--mode", "proxy"])?;
     let other = Ipv4Addr::new(10, 99, 0, 7).octets();
     for (host, client) in [(addressed, FIRMWARE), (ipxe, IPXE)] {
@@ -114,5 +115,60 @@ pub(crate) fn beside_another_server() -> anyhow::Result<()> {
     }
     let its_server = ["Its firmware has had an address for ", "The DHCP server 10.99.0.7 assigns it."];
     says(&pxed, addressed.machine, &its_server)?;
-    says(&pxed, ipxe.machine, &["iPXE has had an address for ", "Its request for the boot script."])
+    says(&pxed, ipxe.machine, &["iPXE has had an address for ", "Its request for the boot script."])?;
+
+    offered.discover(FIRMWARE)?;
+    let beside =
+        ["pxed offered its boot file, and another DHCP server is to give the address.", "Its request to that server."];
+    says(&pxed, offered.machine, &beside)?;
+    no_loader.plug.send(&no_loader.message(DISCOVER, ITANIUM)?.frame())?;
+    says(&pxed, no_loader.machine, &["It failed ", "Its firmware is Itanium (type 2), for which there is no iPXE"])
+}
+
+/// Another DHCP server is on the network, and nobody expects it.
+pub(crate) fn beside_an_unexpected_server() -> anyhow::Result<()> {
+    let lab = Lab::new(4, 10_000)?;
+    let [unseen, boots, elsewhere, wrong_link] = &lab.hosts()?;
+    let pxed = lab.pxed(&lab.spec(), &[])?;
+    let other = Ipv4Addr::new(10, 99, 0, 7).octets();
+    let takes_other = |host: &Host<'_>, client: Client<'_>, address: Ipv4Addr| -> anyhow::Result<()> {
+        let address = address.octets();
+        let chosen = [client, &[(50, &address[..]), (54, &other)]].concat();
+        host.plug.send(&host.message(REQUEST, &chosen)?.frame())
+    };
+    let exclude = |host: &Host<'_>| format!("dhcp-host={},ignore", host.machine.mac);
+    let named = "took the offer of 10.99.0.7 (another DHCP server on eth0).";
+
+    // It has run since before pxed.
+    takes_other(unseen, TALOS, unseen.address)?;
+    says(&pxed, unseen.machine, &["It asked for an address and took the offer of 10.99.0.7", &exclude(unseen)])?;
+
+    boots.use_address()?;
+    boots.lease(IPXE)?;
+    boots.get_script()?;
+    boots.get_kernel()?;
+    boots.get_initramfs()?;
+    boots.comes_to("booting", &pxed)?;
+    boots.discover(TALOS)?;
+    takes_other(boots, TALOS, boots.address)?;
+    says(&pxed, boots.machine, &["It asked for an address ", named, "arping -I eth0 10.99.0.7", &exclude(boots)])?;
+
+    elsewhere.discover(IPXE)?;
+    takes_other(elsewhere, IPXE, ELSEWHERE)?;
+    elsewhere.has_address(ELSEWHERE)?;
+    elsewhere.is_answered(&elsewhere.script(), 403)?;
+    let assigned =
+        ["was asked for from 10.99.0.250 ", "10.99.0.7, another DHCP server, assigned it.", &exclude(elsewhere)];
+    says(&pxed, elsewhere.machine, &assigned)?;
+
+    // Its relay names the link, which is not that of its address (RFC 3527).
+    let link = [&[5, 4][..], &RELAY.octets()].concat();
+    let relayed = wrong_link.message(DISCOVER, &[FIRMWARE, &[(82, &link[..])]].concat())?;
+    let relayed = Query { giaddr: RELAY, destination: server_at(67)?, ..relayed };
+    wrong_link.plug.send(&relayed.frame())?;
+    let unanswered = [
+        "and was left unanswered: the relay reports the machine on a network that its address does not belong to",
+        "Fix the cause above; the machine retries on its own.",
+    ];
+    says(&pxed, wrong_link.machine, &unanswered)
 }

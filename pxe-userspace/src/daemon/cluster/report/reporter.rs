@@ -32,6 +32,7 @@ use crate::{
     journal::{Journal, MachineRecord, Stage},
     kubernetes::{Changes, Objects, Observed},
     model::{
+        address_signs::{AddressSigns, NeighbourAt},
         api_object::{ApiCondition, ApiKind, ObjectKey},
         finding::{SharedSpecFaults, SpecFaults},
         images::SharedImages,
@@ -65,6 +66,8 @@ pub(in crate::daemon) struct World {
     pub(in crate::daemon) own_sites: SharedOwnSites,
     /// The name of this node, if it is alone.
     pub(in crate::daemon) host: Arc<str>,
+    /// Asks the kernel which host has a machine's address.
+    pub(in crate::daemon) neighbour_at: NeighbourAt,
 }
 
 impl World {
@@ -408,7 +411,12 @@ impl Reporter {
             return None;
         }
         let mut assessment = assessed.assessment;
-        let mut sentence = machine::sentence(&record, &images, &assessment, now.wall);
+        let signs = match assessed.occasion {
+            Some(_) => AddressSigns::of(&record.machine, inventory, self.world.neighbour_at, None),
+            // In a storm the kernel is not asked about machines that get on.
+            None => AddressSigns::default(),
+        };
+        let mut sentence = machine::sentence(&record, &images, &signs, &assessment, now.wall);
         if let Some(mistake) = kept(faults, mac) {
             sentence += &mistake;
             assessment.detail += &mistake;

@@ -20,6 +20,8 @@ use crate::{
     },
 };
 
+mod addresses;
+
 const SITE: Ipv4Addr = Ipv4Addr::new(10, 255, 0, 1);
 
 /// A node with its journal.
@@ -97,6 +99,7 @@ impl TestNode {
             nodes: Arc::new(arc_swap::ArcSwap::from_pointee(nodes)),
             own_sites: SharedOwnSites::default(),
             host: "host".into(),
+            neighbour_at: addresses::first_at_the_second,
         };
         Self { reporter: Reporter::new(world.clone(), now), world, policies, state }
     }
