@@ -141,13 +141,13 @@ impl Image {
         identity
     }
 
-    /// Returns its pieces. The signature is the same each time, but is made only if somebody gets it.
+    /// Returns its pieces. The signature is made only if somebody gets it.
     fn pieces(&self) -> Vec<Piece> {
         let mut pieces = self.shared.pieces(&self.sources);
         pieces.push(Piece::Bytes(self.command_line.to_vec().into()));
         if let Some(signer) = &self.signer {
             let (signer, digest) = (Arc::clone(signer), self.digest);
-            let sign = move || signer.key.sign(&digest).map_err(io::Error::other);
+            let sign = move || signer.sign(&digest).map(|signature| signature.to_vec()).map_err(io::Error::other);
             pieces.push(Piece::Late(Late::new(self.shared.certificate_length.into(), sign)));
         }
         pieces

@@ -1,6 +1,7 @@
 //! The parts of unified kernel images that machines share, and the key that signs the images.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -18,16 +19,21 @@ use crate::{
         images::{BootFiles, Images},
         inventory::{Inventory, Machine},
     },
-    uki::key::{KeyError, SigningKey},
+    uki::key::{KeyError, SignError, SigningKey},
 };
 
 /// The most shared parts that are kept: one for each version, architecture and schematic. Each has the size of an EFI stub.
 const KEPT_LIMIT: usize = 64;
 
+/// The most signatures that are kept. Each has some kilobytes.
+const SIGNATURES_LIMIT: usize = 256;
+
 /// The key that signs images, with its certificate.
 #[derive(Debug)]
 pub struct Signer {
     pub(super) key: SigningKey,
+    /// The last signatures, by the hashes of their images.
+    signatures: Mutex<HashMap<[u8; 32], Arc<[u8]>>>,
     /// A hash of the files that it was read from: another key or certificate makes other images.
     pub(super) fingerprint: [u8; 32],
 }
@@ -45,13 +51,32 @@ impl Signer {
             context.update(file);
         }
         let fingerprint = context.finish().as_ref().try_into().unwrap_or_default();
-        Ok(Self { key: SigningKey::from_pem(key, certificate)?, fingerprint })
+        Ok(Self { key: SigningKey::from_pem(key, certificate)?, signatures: Mutex::default(), fingerprint })
     }
 
     /// Returns the key.
     #[must_use]
     pub fn key(&self) -> &SigningKey {
         &self.key
+    }
+
+    /// Returns the signature of the image with this hash. It is made once: a machine may ask for the end of its image again and again, and a
+    /// signature takes a processor far longer than the rest of an answer.
+    pub(super) fn sign(&self, image_hash: &[u8; 32]) -> Result<Arc<[u8]>, SignError> {
+        if let Some(signature) = self.signatures().get(image_hash) {
+            return Ok(Arc::clone(signature));
+        }
+        let signature: Arc<[u8]> = self.key.sign(image_hash)?.into();
+        let mut signatures = self.signatures();
+        if signatures.len() >= SIGNATURES_LIMIT {
+            signatures.clear();
+        }
+        signatures.insert(*image_hash, Arc::clone(&signature));
+        Ok(signature)
+    }
+
+    fn signatures(&self) -> MutexGuard<'_, HashMap<[u8; 32], Arc<[u8]>>> {
+        self.signatures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,6 +243,7 @@ pub(super) fn sources<E>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::uki::testing::{CERTIFICATE, KEY};
 
     fn key(number: u64) -> Key {
         let files = [Some(Identity { size: number, inode: 1, modified_ns: 1 }), None, None];
@@ -226,6 +252,23 @@ mod tests {
 
     fn failed(may_pass: bool) -> Option<Made> {
         Some(Err(Unmade { reason: "why".into(), may_pass }))
+    }
+
+    #[test]
+    fn signature_is_made_once_for_an_image_and_few_are_kept() {
+        let signer = Signer::from_pem(KEY, CERTIFICATE).unwrap();
+        let hash = |number: usize| {
+            let mut hash = [0; 32];
+            hash[..8].copy_from_slice(&number.to_le_bytes());
+            hash
+        };
+        let first = signer.sign(&hash(0)).unwrap();
+        assert_eq!(*first, signer.key.sign(&hash(0)).unwrap()[..]);
+        assert!(Arc::ptr_eq(&first, &signer.sign(&hash(0)).unwrap()));
+        for number in 1..=SIGNATURES_LIMIT {
+            signer.sign(&hash(number)).unwrap();
+            assert!(signer.signatures().len() <= SIGNATURES_LIMIT);
+        }
     }
 
     #[test]

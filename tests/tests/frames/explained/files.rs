@@ -18,7 +18,7 @@ use pxe_lab::{
 
 use super::{
     SOON,
-    host::{BLOCK, FIRMWARE, IPXE, LOADER, Lab, kernel},
+    host::{FIRMWARE, IPXE, LOADER, Lab, kernel},
     says,
 };
 
