@@ -56,12 +56,16 @@ pub(super) fn row(machine: &Machine, is_wide: bool, now: Timestamp) -> Vec<Cell>
     let state = machine.state(now);
     // An error is of no interest once the machine is up.
     let last_error = machine.last_error.as_deref().filter(|_| state != State::Good).unwrap_or_default();
+    let stage = match state {
+        State::Stuck => format!("{},stuck", machine.stage),
+        _ => machine.stage.to_string(),
+    };
     let mut cells: Vec<Cell> = vec![
         (&*machine.mac).into(),
         (&*machine.address).into(),
         (&*machine.cluster).into(),
         (&*machine.role).into(),
-        Cell::toned(state.tone(), &*machine.stage),
+        Cell::toned(state.tone(), stage),
         elapsed(machine.stage_since, now).into(),
         machine.boots.to_string().into(),
         (&*machine.boots_from).into(),

@@ -27,12 +27,13 @@ struct Told {
     boots: u32,
     policy: Shown,
     boots_from: Shown,
+    stuck: Option<bool>,
 }
 
 impl Told {
     fn of(machine: &Machine) -> Self {
-        let Machine { stage, boots, policy, boots_from, .. } = machine.clone();
-        Self { stage, boots, policy, boots_from }
+        let Machine { stage, boots, policy, boots_from, stuck, .. } = machine.clone();
+        Self { stage, boots, policy, boots_from, stuck }
     }
 }
 

@@ -72,6 +72,7 @@ MAC                ADDRESS   CLUSTER  ROLE    STAGE           FOR  BOOTS  NEXT B
     // It has not moved on for long.
     let late = fleet::render(&machines, PLAIN, "2026-01-01T00:06:00Z".parse().unwrap());
     assert!(late.contains("\nstuck           1\nmachines        3\n"), "{late}");
+    assert!(late.contains("  loading-kernel,stuck  6m   ") && !late.contains("running,stuck"), "{late}");
     let coloured = fleet::render(&machines, fleet::Form { colours: Colours::On, ..PLAIN }, now);
     assert!(coloured.contains("\x1b[31mfailed\x1b[0m          90s"), "{coloured}");
 }
