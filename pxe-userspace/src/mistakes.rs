@@ -33,7 +33,7 @@ pub fn note(thread: &str, at: Option<&Location<'_>>) {
 
 /// Does some work, and survives a panic in it: returns `None` then. `what` names the work, such as "loading the spec".
 pub fn outlive<T>(what: &'static str, work: impl FnOnce() -> T) -> Option<T> {
-    // What is half done belongs to the work, which begins anew.
+    // Anything half done belongs to the work, which begins anew.
     let done = catch_unwind(AssertUnwindSafe(work)).ok();
     end(what, done.is_some());
     done

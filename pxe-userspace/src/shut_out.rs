@@ -5,7 +5,7 @@ use std::{io, path::Path};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-/// What was refused.
+/// The access that was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// To read a file or to list a directory.

@@ -213,7 +213,7 @@ impl<R: FnMut(&Request<'_>) -> Reloaded> Task<R> {
         let request = Request { have_rested: &have_rested, is_resting: rested >= QUIET, is_asked };
         let reloaded = mistakes::outlive(what, || reload(&request));
         match reloaded {
-            // What was in force stays, until the files change or loading succeeds.
+            // The last good content stays in force until the files change or loading succeeds.
             None => {
                 self.asked.clear();
                 self.changed = Some(changed);

@@ -210,7 +210,7 @@ fn in_line(line: &str, below: &mut Below) -> String {
 fn in_flow(line: &str) -> String {
     let (mut masked, mut end) = (String::with_capacity(line.len()), 0);
     for flow::Value { name, value, range } in flow::values(line) {
-        // What is within a secret is gone with it.
+        // Anything within a secret is gone with it.
         if range.start < end {
             continue;
         }

@@ -311,7 +311,7 @@ mod tests {
                 assert!(text.contains(expected) && !text.contains("Delete"), "{words}: {text}");
             }
         }
-        // What keeps it from booting is said once.
+        // The reason is said once.
         let kernel = [&dora(Ipxe)[..], &[requested(Kernel), failed(Kernel, ALTERED)]].concat();
         let text = explained(&kernel, &of(KERNEL, FileState::Refused { reason: reason() }), machine(1));
         assert_eq!(text.matches("is refused").count(), 1, "{text}");

@@ -129,7 +129,7 @@ pub(crate) fn not_as_verified() -> anyhow::Result<()> {
     let as_it_is = ["It failed ", "ipxe-efi-x86_64.efi is refused: ", &refused, &keep, "Get it: pxed fetch --cluster "];
     says(&pxed, altered.machine, &[&["the file is not the one that was verified."][..], &as_it_is].concat())?;
 
-    // What is said of the file is true of it now.
+    // The advice is about the file as it is now.
     namespace::output(lab.network.server.command(build::pxed()?.path).args(accept))?;
     let there_again = ["ipxe-efi-x86_64.efi is there, as it was verified. The machine gets it at its next attempt."];
     says(&pxed, altered.machine, &there_again)?;
