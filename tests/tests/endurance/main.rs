@@ -18,6 +18,9 @@ use std::process::ExitCode;
 use pxe_lab::suite;
 
 fn main() -> ExitCode {
+    if let Some(code) = soak::alone() {
+        return code;
+    }
     suite::main_interleaved(vec![
         // The longest first: the others run beside it.
         suite::test("soak_loses_no_machine_and_memory_does_not_grow", soak::loses_nothing),
