@@ -94,9 +94,10 @@ data: {"at":"2026-01-01T00:00:01Z","mac":"52:54:00:00:00:01","stage":"loading-ke
             .to_owned(),
         ),
         ["machines"] => ("200 OK", format!("[{}]", machines.join(","))),
-        ["machines", mac, "hold" | "release"] => match of(mac) {
+        ["machines", mac, decision @ ("hold" | "release")] => match of(mac) {
             Some(machine) if machine.contains(".66\"") => ("500 Oops", r#"{"error":"the disk is full"}"#.to_owned()),
-            Some(machine) => ("200 OK", machine.replace("auto", "hold")),
+            Some(machine) if decision == "hold" => ("200 OK", machine.replace("auto", "hold")),
+            Some(machine) => ("200 OK", machine.clone()),
             None => ("404 Not Found", r#"{"error":"no"}"#.to_owned()),
         },
         ["health"] => (
