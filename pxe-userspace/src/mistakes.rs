@@ -33,7 +33,7 @@ pub fn note(thread: &str, at: Option<&Location<'_>>) {
 
 /// Does some work, and survives a panic in it: returns `None` then. `what` names the work, such as "loading the spec".
 pub fn outlive<T>(what: &'static str, work: impl FnOnce() -> T) -> Option<T> {
-    // Anything half done belongs to the work, which begins anew.
+    // The caller starts the work again from the beginning.
     let done = catch_unwind(AssertUnwindSafe(work)).ok();
     end(what, done.is_some());
     done
@@ -55,7 +55,7 @@ pub async fn outlive_waiting<T>(what: &'static str, work: impl Future<Output = T
 /// is time to end.
 pub fn persist(what: &'static str, pause: impl Fn(Duration) -> bool, mut work: impl FnMut()) {
     while outlive(what, &mut work).is_none() && !pause(PAUSE) {
-        // As far as anybody knows yet.
+        // The work runs again. Another panic would report it as failing once more.
         end(what, true);
     }
 }

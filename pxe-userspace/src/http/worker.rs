@@ -83,8 +83,8 @@ impl Worker {
             acceptors.spawn(self.take_over(inbox));
             tokio::select! {
                 _ = phase.wait_for(|&phase| phase != Phase::Serving) => {}
-                // It panicked, since it ends in no other way. Without this the thread would serve on, and accept nothing; so the others do,
-                // and all begin anew when each has ended.
+                // An acceptor ends only by a panic. Without this, its thread would go on without accepting connections. The other threads
+                // accept them instead, and the server is started again when all of its threads have ended.
                 _ = acceptors.join_next() => return,
             }
             acceptors.shutdown().await;

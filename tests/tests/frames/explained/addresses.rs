@@ -165,5 +165,5 @@ fn has_answered(host: &Namespace, address: Ipv4Addr, mac: &str) -> anyhow::Resul
 fn mac_of(namespace: &Namespace, interface: &str) -> anyhow::Result<String> {
     let link = namespace.ip(&["-br", "link", "show", "dev", interface])?;
     let mac = link.split_whitespace().find(|word| word.matches(':').count() == 5);
-    mac.map(str::to_owned).with_context(|| format!("no MAC address: {link}"))
+    mac.map(str::to_owned).with_context(|| format!("`ip link` printed no MAC address: {link}"))
 }

@@ -16,7 +16,7 @@ use crate::{
 
 const NODES: [&str; 2] = ["10.99.0.1", "10.99.0.2"];
 const PEER: [u8; 4] = [10, 99, 0, 2];
-/// Of so many machines, the other node answers some first.
+/// With this many machines, the other node is the first to answer some of them.
 const MACHINES: u8 = 24;
 
 pub(crate) fn of_another_node() -> anyhow::Result<()> {

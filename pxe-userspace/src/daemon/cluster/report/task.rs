@@ -68,7 +68,7 @@ impl Collector for StatusMetrics {
     }
 }
 
-/// Reports to the API until the task is dropped. After a panic it begins anew.
+/// Reports to the API until the task is dropped. After a panic, the reporting starts again.
 pub(in crate::daemon::cluster) async fn report(
     world: World,
     server: Arc<ApiServer>,
